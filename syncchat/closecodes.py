@@ -1,0 +1,69 @@
+"""The close codes of RFC 6455, section 7.4, and of its registry at IANA."""
+
+from __future__ import annotations
+
+__all__ = [
+    "ABNORMAL",
+    "GOING_AWAY",
+    "INTERNAL_ERROR",
+    "NORMAL",
+    "NO_CODE",
+    "ORDERLY",
+    "TOO_BIG",
+    "TRY_AGAIN_LATER",
+    "check_close",
+    "meaning",
+]
+
+NORMAL = 1000
+GOING_AWAY = 1001
+#: The peer's Close carried no code. Never on the wire.
+NO_CODE = 1005
+#: The connection ended without a Close. Never on the wire.
+ABNORMAL = 1006
+TOO_BIG = 1009
+INTERNAL_ERROR = 1011
+TRY_AGAIN_LATER = 1013
+
+#: Codes with which a conversation is over as it should be.
+ORDERLY = frozenset({NORMAL, GOING_AWAY, NO_CODE})
+
+_MEANINGS = {
+    NORMAL: "done",
+    GOING_AWAY: "going away",
+    1002: "protocol error",
+    1003: "unsupported data",
+    NO_CODE: "no close code",
+    ABNORMAL: "connection lost",
+    1007: "invalid data",
+    1008: "policy violation",
+    TOO_BIG: "message too big",
+    1010: "extension missing",
+    INTERNAL_ERROR: "internal error",
+    1012: "service restart",
+    TRY_AGAIN_LATER: "try again later",
+    1014: "bad gateway",
+}
+
+#: The codes that may stand in a Close frame: those above but the two that only
+#: an API knows, and the ranges for libraries (3000) and applications (4000).
+_ON_THE_WIRE = (_MEANINGS.keys() - {NO_CODE, ABNORMAL}) | set(range(3000, 5000))
+
+#: Bytes of a reason: a control frame takes 125, of which the code has 2.
+_MAX_REASON = 123
+
+
+def meaning(code: int) -> str:
+    """``1009 (message too big)``; the number alone where it has no registered meaning."""
+    return f"{code} ({_MEANINGS[code]})" if code in _MEANINGS else str(code)
+
+
+def check_close(code: int, reason: str) -> None:
+    """Raise :class:`ValueError` for what must not stand in a Close frame.
+
+    wsproto does not check what it is told to send.
+    """
+    if code not in _ON_THE_WIRE:
+        raise ValueError(f"close code {code} may not be sent")
+    if len(reason.encode()) > _MAX_REASON:
+        raise ValueError(f"a close reason takes at most {_MAX_REASON} bytes")
