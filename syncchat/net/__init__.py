@@ -1,0 +1,42 @@
+"""WebSocket on threads: a broadcast hub for programs without an event loop.
+
+Knows nothing of chat. One thread per connection runs your handler; ``send``
+never blocks; a :class:`Group` fans out.
+
+    from syncchat.net import Group, WebSocket, serve
+
+    everybody = Group()
+
+    def handler(websocket: WebSocket) -> None:
+        everybody.add(websocket)
+        try:
+            for message in websocket:
+                everybody.send(message)
+        finally:
+            everybody.discard(websocket)
+
+    serve(handler, "127.0.0.1", 2000).serve_forever()
+"""
+
+from .address import Address, format_address
+from .connector import connect
+from .deadline import Deadline
+from .group import Group
+from .handshake import Request
+from .messages import Message
+from .server import Handler, Server, serve
+from .websocket import WebSocket
+
+__all__ = [
+    "Address",
+    "Deadline",
+    "Group",
+    "Handler",
+    "Message",
+    "Request",
+    "Server",
+    "WebSocket",
+    "connect",
+    "format_address",
+    "serve",
+]

@@ -1,0 +1,107 @@
+"""Where a server listens: the sockets for a host and a port."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import AddressInUse, CannotListen
+from .address import address_of, format_address
+
+__all__ = ["listen"]
+
+#: Connections that the kernel may hold for us until they are accepted.
+_ACCEPT_QUEUE = 4096
+
+#: How often port 0 is drawn anew, when the port that the first address got is
+#: taken at the second.
+_DRAWS = 16
+
+#: What a host may lack of an address family that its resolver knows of.
+_NOT_HERE = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+
+#: An address as the socket module has it: two items for IPv4, four for IPv6.
+_SockAddr = tuple[Any, ...]
+
+
+def listen(host: str | None, port: int) -> list[socket.socket]:
+    """Non-blocking sockets that listen at every address of ``host``, all at one port.
+
+    None and ``""`` are every address of the machine. Raises
+    :class:`AddressInUse` and :class:`CannotListen`, both ``OSError``.
+    """
+    place = format_address((host or "*", port))
+    try:
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (socket.gaierror, UnicodeError) as exc:
+        raise CannotListen(f"cannot listen at {place}: {_reason(exc)}") from exc
+    # A resolver may name an address twice; IPv4 first, since the first one's
+    # port is the server's.
+    wanted = sorted({(info[0], info[4]) for info in found}, key=lambda item: item[0])
+    for draw in range(_DRAWS):
+        try:
+            return _bind_all(wanted)
+        except OSError as exc:
+            in_use = exc.errno == errno.EADDRINUSE
+            if in_use and port == 0 and draw < _DRAWS - 1:
+                continue
+            kind = AddressInUse if in_use else CannotListen
+            raise kind(f"cannot listen at {place}: {_reason(exc)}") from exc
+    raise AssertionError("unreachable")  # pragma: no cover
+
+
+def _bind_all(wanted: Sequence[tuple[socket.AddressFamily, _SockAddr]]) -> list[socket.socket]:
+    """One socket an address; those that the machine does not have are left out."""
+    bound: list[socket.socket] = []
+    absent: OSError | None = None
+    with contextlib.ExitStack() as undo:
+        for family, (host, port, *rest) in wanted:
+            if bound and port == 0:
+                # Port 0 is drawn once, for all of them.
+                port = address_of(bound[0].getsockname())[1]  # noqa: PLW2901
+            try:
+                sock = _bind(family, (host, port, *rest))
+            except OSError as exc:
+                if exc.errno not in _NOT_HERE:
+                    raise
+                absent = exc
+                continue
+            undo.enter_context(sock)
+            bound.append(sock)
+        if not bound and absent is not None:
+            raise absent
+        undo.pop_all()
+    return bound
+
+
+def _bind(family: socket.AddressFamily, sockaddr: _SockAddr) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix" and sys.platform != "cygwin":
+            # A restarted server takes its port back at once. On Windows the
+            # option would let two servers share it.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # Each family has a socket of its own, so that they do not collide.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(sockaddr)
+        sock.listen(_ACCEPT_QUEUE)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _reason(exc: OSError | UnicodeError) -> str:
+    """The operating system's words without its number."""
+    if isinstance(exc, OSError) and exc.strerror:
+        return exc.strerror[:1].lower() + exc.strerror[1:]
+    return "the name cannot be looked up"

@@ -1,0 +1,99 @@
+"""The baton: flat combining with group commit.
+
+Threads that have work for one place do not fight for it. Each leaves its items
+in a queue; whoever finds the baton free takes it and does everybody's work, a
+batch at a time. The busier the threads, the larger the batches, and the less a
+single item costs. (Hendler, Incze, Shavit, Tzafrir: "Flat combining and the
+synchronization-parallelism tradeoff", SPAA 2010. A batch that is made durable
+as one is what databases call group commit.)
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
+
+__all__ = ["Combiner"]
+
+Item = TypeVar("Item")
+
+#: Seconds after which the holder hands the baton to the next thread that comes
+#: with work, so that it gets back to its own client.
+_SHIFT = 0.05
+
+
+class Combiner(Generic[Item]):
+    """A queue of items, and the baton that lets one thread at a time work it off.
+
+    ``apply(batch)`` gets every item once, in the order of ``submit``, on the
+    thread of some submitter; never two batches at a time. It must not block:
+    others wait for it. While more than ``max_weight`` waits in the queue (in
+    the unit of ``submit``'s ``weight``), ``submit`` blocks, which to a network
+    client is TCP backpressure.
+    """
+
+    def __init__(self, apply: Callable[[list[Item]], None], *, max_weight: int) -> None:
+        self._apply = apply
+        self._max_weight = max_weight
+        #: Guards everything below. No other lock is taken under it.
+        self._lock = threading.Lock()
+        self._queue: list[Item] = []
+        self._weight = 0
+        #: The thread that holds the baton, and when it took it.
+        self._holder: int | None = None
+        self._since = 0.0
+        #: A thread waits to take over the baton.
+        self._relief = False
+        #: The queue was taken, or the baton was put down.
+        self._moved = threading.Condition(self._lock)
+
+    def submit(self, items: Iterable[Item], weight: int) -> None:
+        """Have ``items`` applied, in this order and with no other's in between.
+
+        On return they are applied, or another thread has them in hand. From
+        any thread, one that is in ``apply`` included. What ``apply`` raises
+        comes out of the ``submit`` whose thread holds the baton.
+        """
+        me = threading.get_ident()
+        with self._lock:
+            # The holder must not wait for itself.
+            while self._weight > self._max_weight and self._holder not in (None, me):
+                self._moved.wait()
+            self._queue.extend(items)
+            self._weight += weight
+            if self._holder is not None:
+                if self._holder == me or self._relief or time.monotonic() < self._since + _SHIFT:
+                    return
+                # The holder has done its share: it leaves after this batch.
+                self._relief = True
+                self._moved.wait_for(lambda: self._holder is None)
+                self._relief = False
+            self._holder = me
+            self._since = time.monotonic()
+        self._work()
+
+    def _work(self) -> None:
+        """Apply batches until the queue is empty or another takes over."""
+        failure: BaseException | None = None
+        while True:
+            with self._lock:
+                batch = self._queue
+                if not batch or self._relief:
+                    # In the same breath as the look at the queue: an item that
+                    # comes later finds the baton free.
+                    self._holder = None
+                    self._moved.notify_all()
+                    break
+                self._queue = []
+                if self._weight > self._max_weight:
+                    self._moved.notify_all()
+                self._weight = 0
+            try:
+                self._apply(batch)
+            except BaseException as exc:  # noqa: BLE001 - raised below
+                # The others' items are in the queue; they are not left behind.
+                failure = exc
+        if failure is not None:
+            raise failure

@@ -1,0 +1,175 @@
+"""A lock-protected list of connections, and the fan-out to it.
+
+Encode once, write in batches, block on nobody: a message is encoded as a
+frame once, whatever the number of members (an unmasked, uncompressed frame is
+the same bytes for each of them), the frames of a batch are joined, and each
+member costs one non-blocking write a batch.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import Event
+
+from .combining import Combiner
+from .messages import Message, event_of
+from .websocket import WebSocket
+
+__all__ = ["Group"]
+
+#: Bytes of messages that may wait for a fan-out before publishers do.
+_MAX_QUEUED = 1024 * 1024
+
+#: Bytes that one write to a member may take. Small against the backlog that a
+#: member may have, so that a large batch alone makes nobody a slow consumer.
+_MAX_WRITE = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Outgoing:
+    """A message in the queue."""
+
+    number: int
+    event: Event
+    size: int
+    exclude: frozenset[WebSocket]
+
+
+class Group:
+    """The connections that hear the same messages, in the same order.
+
+    Every method may be called from any thread, whether or not it serves a
+    connection. A member hears each message whose ``send`` began after the
+    member's ``add`` had returned, and none whose ``send`` had returned before
+    ``add`` began. Members that are closed drop out by themselves at the
+    next message, but ``discard`` is the proper way.
+    """
+
+    def __init__(self) -> None:
+        #: Guards the three fields below. Last in the lock order.
+        self._lock = threading.Lock()
+        #: Each member with the number of the first message that is for it.
+        self._members: dict[WebSocket, int] = {}
+        #: The same as a tuple, to go through outside the lock; None: to be made anew.
+        self._snapshot: tuple[tuple[WebSocket, int], ...] | None = ()
+        self._next_number = 0
+        self._combiner: Combiner[_Outgoing] = Combiner(self._fan_out, max_weight=_MAX_QUEUED)
+        #: Encodes for all. Its state is the baton holder's alone.
+        self._encoder = Connection(ConnectionType.SERVER)
+
+    def __repr__(self) -> str:
+        return f"<Group of {len(self)}>"
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._members)
+
+    def __iter__(self) -> Iterator[WebSocket]:
+        """The members of this moment, in the order of their coming."""
+        with self._lock:
+            return iter(tuple(self._members))
+
+    def __contains__(self, websocket: object) -> bool:
+        with self._lock:
+            return websocket in self._members
+
+    def add(self, websocket: WebSocket) -> None:
+        """Let ``websocket`` hear what is sent from now on; a member stays as it is.
+
+        Raises :class:`ValueError` for a client's end: its frames are masked
+        one by one and cannot be shared (RFC 6455, section 5.3).
+        """
+        if websocket.is_client:
+            raise ValueError("a group is for a server's connections, this is a client's")
+        with self._lock:
+            if websocket not in self._members:
+                # What is queued by now was sent before it came.
+                self._members[websocket] = self._next_number
+                self._snapshot = None
+
+    def discard(self, websocket: WebSocket) -> None:
+        """Let ``websocket`` hear no more; nothing if it is no member."""
+        with self._lock:
+            if self._members.pop(websocket, None) is not None:
+                self._snapshot = None
+
+    def send(self, message: Message, exclude: Iterable[WebSocket] = ()) -> None:
+        """Send ``message`` to every member but those in ``exclude``.
+
+        Never blocks on a member. Blocks while another thread has a full queue
+        of messages in hand. Raises :class:`UnicodeEncodeError` for a lone
+        surrogate and :class:`TypeError` for what is neither text nor bytes,
+        before anybody has been sent anything.
+        """
+        self.send_many((message,), exclude)
+
+    def send_many(self, messages: Iterable[Message], exclude: Iterable[WebSocket] = ()) -> None:
+        """Send several messages, with no other's in between.
+
+        As :meth:`send`, with one write a member for all of them.
+        """
+        excluded = frozenset(exclude)
+        events = [event_of(message) for message in messages]
+        if not events:
+            return
+        with self._lock:
+            number = self._next_number
+            self._next_number += len(events)
+        outgoing = [
+            _Outgoing(number + position, event, size, excluded)
+            for position, (event, size) in enumerate(events)
+        ]
+        self._combiner.submit(outgoing, sum(size for _, size in events))
+
+    # With the baton: one thread at a time.
+
+    def _fan_out(self, batch: list[_Outgoing]) -> None:
+        with self._lock:
+            if self._snapshot is None:
+                self._snapshot = tuple(self._members.items())
+            members = self._snapshot
+        closed: set[WebSocket] = set()
+        for portion in _portions(batch):
+            self._write(portion, members, closed)
+        for websocket in closed:
+            self.discard(websocket)
+
+    def _write(
+        self,
+        portion: list[_Outgoing],
+        members: tuple[tuple[WebSocket, int], ...],
+        closed: set[WebSocket],
+    ) -> None:
+        """One write a member; who takes no more is added to ``closed``."""
+        frames = [bytes(self._encoder.send(outgoing.event)) for outgoing in portion]
+        joined = b"".join(frames)
+        excluded = frozenset[WebSocket]().union(*{outgoing.exclude for outgoing in portion})
+        oldest = min(outgoing.number for outgoing in portion)
+        for websocket, since in members:
+            if since <= oldest and websocket not in excluded:
+                data = joined
+            else:
+                data = b"".join(
+                    frame
+                    for frame, outgoing in zip(frames, portion, strict=True)
+                    if since <= outgoing.number and websocket not in outgoing.exclude
+                )
+            if data and not websocket.write_frames(data):
+                closed.add(websocket)
+
+
+def _portions(batch: list[_Outgoing]) -> Iterator[list[_Outgoing]]:
+    """The batch in runs that one write may take."""
+    portion: list[_Outgoing] = []
+    size = 0
+    for outgoing in batch:
+        if portion and size + outgoing.size > _MAX_WRITE:
+            yield portion
+            portion, size = [], 0
+        portion.append(outgoing)
+        size += outgoing.size
+    yield portion

@@ -1,0 +1,291 @@
+"""The opening handshake of either side (RFC 6455, section 4), one total deadline for all of it.
+
+The server's half answers everything that is no WebSocket handshake as the HTTP
+server that it is to that client: with a status, a sentence and a close.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import h11
+from wsproto.connection import Connection, ConnectionState, ConnectionType
+from wsproto.events import AcceptConnection, RejectConnection, RejectData
+from wsproto.events import Request as UpgradeRequest
+from wsproto.handshake import H11Handshake
+from wsproto.utilities import RemoteProtocolError
+
+from ..errors import HandshakeFailed, HandshakeRefused
+from .deadline import Deadline
+from .stream import Stream
+
+__all__ = ["Opening", "Refusal", "Request", "accept", "refuse", "request_upgrade"]
+
+#: Bytes of a request's or response's head, both sides; h11's own limit too.
+MAX_HEAD = 16384
+
+#: Bytes that a refused client may still send before it is cut off, and the
+#: seconds it may take: enough for the refusal to reach it.
+_LINGER_BYTES = 4 * 1024 * 1024
+_LINGER_SECONDS = 2.0
+
+_END_OF_HEAD = re.compile(rb"\n\r?\n")
+_REQUEST_LINE = re.compile(rb"\A([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/(\d\.\d)\r?\n")
+
+#: Characters of a refusal's body that the client keeps.
+_MAX_BODY = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The handshake request: what the client asked for. Immutable."""
+
+    #: Path and query as they stand in the request line, percent-encoded.
+    target: str
+    #: Every header but those of the handshake's own, names in lower case.
+    raw_headers: tuple[tuple[bytes, bytes], ...]
+    #: The ``Host`` header.
+    host: str
+
+    @property
+    def path(self) -> str:
+        """The target without its query."""
+        return self.target.partition("?")[0]
+
+    @property
+    def query(self) -> str:
+        """What follows the ``?`` in the target; empty where there is none."""
+        return self.target.partition("?")[2]
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers by lower-case name, repeated ones joined by a comma (RFC 9110, section 5.3)."""
+        joined = {"host": self.host}
+        for name_bytes, value_bytes in self.raw_headers:
+            name, value = name_bytes.decode("ascii"), value_bytes.decode("latin-1")
+            joined[name] = f"{joined[name]}, {value}" if name in joined else value
+        return joined
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """An opening handshake that came to its good end."""
+
+    #: wsproto's side of the open connection; it has been fed what came behind the handshake.
+    connection: Connection
+    request: Request
+    #: The subprotocol that the two sides agreed upon, if any.
+    subprotocol: str | None
+
+
+class Refusal(Exception):
+    """What the server answers instead of 101."""
+
+    def __init__(
+        self, status: HTTPStatus, text: str, headers: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        super().__init__(f"{status.value} {text}")
+        self.status = status
+        self.text = text
+        self.headers = headers
+
+
+# The server's half.
+
+
+def accept(stream: Stream, deadline: Deadline, subprotocols: Sequence[str]) -> Opening | None:
+    """Read the client's request and answer 101.
+
+    ``subprotocols`` are the server's, the preferred one first. Returns None
+    for a client that went away before it had asked for anything. Raises
+    :class:`Refusal`, which the caller answers by :func:`refuse`.
+    """
+    received = _read_head(stream, deadline)
+    if received is None:
+        return None
+    head, rest = received
+    handshake = H11Handshake(ConnectionType.SERVER)
+    upgrade = _parse_request(handshake, head)
+    _check_request(upgrade)
+    chosen = next((name for name in subprotocols if name in upgrade.subprotocols), None)
+    stream.write(handshake.send(AcceptConnection(subprotocol=chosen)))
+    connection = handshake.connection
+    assert connection is not None  # noqa: S101 - wsproto makes it in send()
+    # wsproto drops what came in the same packet behind the request.
+    connection.receive_data(rest)
+    return Opening(connection, _request_of(upgrade), chosen)
+
+
+def refuse(stream: Stream, refusal: Refusal) -> None:
+    """Answer by ``refusal`` as plain HTTP, and see the answer off. Does not close."""
+    body = f"{refusal.text}\n".encode()
+    response = h11.Response(
+        status_code=refusal.status,
+        reason=refusal.status.phrase.encode(),
+        headers=[
+            ("Content-Type", "text/plain; charset=utf-8"),
+            ("Content-Length", str(len(body))),
+            ("Connection", "close"),
+            *refusal.headers,
+        ],
+    )
+    http = h11.Connection(h11.SERVER)
+    pieces = [http.send(response), http.send(h11.Data(data=body)), http.send(h11.EndOfMessage())]
+    stream.seal(b"".join(piece for piece in pieces if piece))
+    stream.drain_input(Deadline.after(_LINGER_SECONDS), _LINGER_BYTES)
+
+
+def _read_head(stream: Stream, deadline: Deadline) -> tuple[bytes, bytes] | None:
+    """The request's head with its empty line, and what came behind it."""
+    buffer = bytearray()
+    while True:
+        try:
+            data = stream.read(deadline)
+        except TimeoutError:
+            raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "The request took too long.") from None
+        if not data:
+            if not buffer or stream.error:
+                return None
+            raise Refusal(HTTPStatus.BAD_REQUEST, "The request ended before its empty line.")
+        # The empty line may be split between two reads.
+        searched = max(0, len(buffer) - 3)
+        buffer += data
+        end = _END_OF_HEAD.search(buffer, searched)
+        if end is not None and end.end() <= MAX_HEAD:
+            return bytes(buffer[: end.end()]), bytes(buffer[end.end() :])
+        if len(buffer) > MAX_HEAD:
+            raise Refusal(
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+                f"A request's head may take {MAX_HEAD} bytes.",
+            )
+
+
+def _parse_request(handshake: H11Handshake, head: bytes) -> UpgradeRequest:
+    """The request as wsproto reads it; :class:`Refusal` where it does not."""
+    line = _REQUEST_LINE.match(head)
+    if line is None:
+        raise Refusal(HTTPStatus.BAD_REQUEST, "This is no HTTP request.")
+    if line[1] != b"GET":
+        raise Refusal(
+            HTTPStatus.METHOD_NOT_ALLOWED, "Only GET is understood here.", [("Allow", "GET")]
+        )
+    if line[3] != b"1.1":
+        raise Refusal(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "Only HTTP/1.1 is understood here.")
+    try:
+        handshake.receive_data(head)
+        for event in handshake.events():
+            if isinstance(event, UpgradeRequest):
+                return event
+    except RemoteProtocolError as exc:
+        raise _refusal_of(exc, head) from exc
+    except UnicodeError as exc:
+        raise Refusal(HTTPStatus.BAD_REQUEST, "A header is not in ASCII.") from exc
+    raise Refusal(HTTPStatus.BAD_REQUEST, "This is no HTTP request.")
+
+
+def _refusal_of(exc: RemoteProtocolError, head: bytes) -> Refusal:
+    """What to answer to a request that wsproto does not take."""
+    hint = exc.event_hint
+    if isinstance(hint, RejectConnection) and hint.status_code == HTTPStatus.UPGRADE_REQUIRED:
+        return Refusal(
+            HTTPStatus.UPGRADE_REQUIRED,
+            "Only version 13 of the WebSocket protocol is understood here.",
+            [("Sec-WebSocket-Version", "13"), ("Upgrade", "websocket")],
+        )
+    malformed = isinstance(exc.__context__, h11.RemoteProtocolError)
+    if not malformed and not re.search(rb"(?im)^upgrade:", head):
+        return Refusal(
+            HTTPStatus.UPGRADE_REQUIRED,
+            "This is a WebSocket server: connect with a WebSocket client.",
+            [("Sec-WebSocket-Version", "13"), ("Upgrade", "websocket")],
+        )
+    return Refusal(HTTPStatus.BAD_REQUEST, f"No WebSocket handshake: {exc}.")
+
+
+def _check_request(upgrade: UpgradeRequest) -> None:
+    """What wsproto leaves unchecked."""
+    keys = []
+    for name, value in upgrade.extra_headers:
+        if name == b"sec-websocket-key":
+            keys.append(value)
+        elif name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
+            raise Refusal(HTTPStatus.BAD_REQUEST, "A WebSocket handshake has no body.")
+    try:
+        valid = len(keys) == 1 and len(base64.b64decode(keys[0], validate=True)) == 16
+    except binascii.Error:
+        valid = False
+    if not valid:
+        # RFC 6455, section 4.2.1: 16 bytes in base64.
+        raise Refusal(HTTPStatus.BAD_REQUEST, "Sec-WebSocket-Key is not 16 bytes in base64.")
+    if not upgrade.target.startswith("/"):
+        raise Refusal(HTTPStatus.BAD_REQUEST, "The request's target is not a path.")
+
+
+def _request_of(upgrade: UpgradeRequest) -> Request:
+    ours = (b"upgrade", b"connection", b"sec-websocket-key", b"sec-websocket-version")
+    return Request(
+        target=upgrade.target,
+        raw_headers=tuple(
+            (bytes(name), bytes(value)) for name, value in upgrade.extra_headers if name not in ours
+        ),
+        host=upgrade.host,
+    )
+
+
+# The client's half.
+
+
+def request_upgrade(
+    stream: Stream,
+    deadline: Deadline,
+    *,
+    host: str,
+    target: str,
+    headers: Sequence[tuple[str, str]] = (),
+    subprotocols: Sequence[str] = (),
+) -> Opening:
+    """Ask the server for a WebSocket, and read its answer.
+
+    Raises :class:`HandshakeRefused` for an ordinary HTTP answer,
+    :class:`HandshakeFailed` for one that is neither, :class:`TimeoutError`.
+    """
+    upgrade = UpgradeRequest(
+        host=host,
+        target=target,
+        subprotocols=list(subprotocols),
+        extra_headers=[(name.encode("ascii"), value.encode("latin-1")) for name, value in headers],
+    )
+    handshake = H11Handshake(ConnectionType.CLIENT)
+    stream.write(handshake.send(upgrade))
+    refused: RejectConnection | None = None
+    body = bytearray()
+    while True:
+        try:
+            data = stream.read(deadline)
+        except TimeoutError:
+            raise TimeoutError("the server did not answer the handshake in time") from None
+        if not data and refused is None:
+            raise HandshakeFailed("the server closed the connection during the handshake")
+        try:
+            handshake.receive_data(data)
+        except (RemoteProtocolError, UnicodeError) as exc:
+            raise HandshakeFailed(f"the server's answer is no WebSocket handshake: {exc}") from exc
+        for event in handshake.events():
+            if isinstance(event, AcceptConnection):
+                connection = handshake.connection
+                assert connection is not None  # noqa: S101 - wsproto has it with the event
+                return Opening(connection, _request_of(upgrade), event.subprotocol)
+            if isinstance(event, RejectConnection):
+                refused = event
+            elif isinstance(event, RejectData):
+                body += event.data
+        if refused is not None and (
+            not data or handshake.state is ConnectionState.CLOSED or len(body) > _MAX_BODY
+        ):
+            text = body.decode("utf-8", "replace")[:_MAX_BODY]
+            raise HandshakeRefused(refused.status_code, text)

@@ -1,0 +1,110 @@
+"""The accept loop: every client that comes, until it is told to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import selectors
+import socket
+import threading
+from collections.abc import Callable
+
+from .address import Address, address_of, format_address
+from .binding import listen
+
+__all__ = ["Listener"]
+
+logger = logging.getLogger("syncchat.net")
+
+#: Seconds without accepting after the system ran out of something.
+_BACK_OFF = 0.1
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class Listener:
+    """Sockets that listen, and the loop that accepts from them.
+
+    Listens from the beginning; raises as :func:`~syncchat.net.binding.listen`
+    does. ``on_client`` gets each connected socket, on the loop's thread, and
+    owns it unless it raises: :class:`OSError` for a client that is gone
+    already, :class:`RuntimeError` where there can be no thread for it.
+    """
+
+    def __init__(
+        self, host: str | None, port: int, on_client: Callable[[socket.socket, Address], None]
+    ) -> None:
+        self._on_client = on_client
+        self._sockets = listen(host, port)
+        #: Host and port of each socket, in the order of binding.
+        self.addresses: list[Address] = [address_of(sock.getsockname()) for sock in self._sockets]
+        self._receiver, self._waker = socket.socketpair()
+        self._receiver.setblocking(False)
+        self._waker.setblocking(False)
+        #: Written by interrupt() without a lock, see there.
+        self._interrupted = False
+        #: The loop is over, and no further client will be handed on.
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        """Accept until :meth:`interrupt`, on the calling thread."""
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._receiver, selectors.EVENT_READ)
+                for sock in self._sockets:
+                    selector.register(sock, selectors.EVENT_READ)
+                while not self._interrupted:
+                    ready = {key.fileobj for key, _ in selector.select()}
+                    for sock in self._sockets:
+                        if sock in ready and not self._accept(sock):
+                            self._back_off(selector)
+        finally:
+            self.over.set()
+
+    def interrupt(self) -> None:
+        """Have :meth:`run` return soon. From any thread, and from signal handlers.
+
+        Takes no lock, because a signal handler runs on top of whatever the
+        main thread was doing, and that may hold it.
+        """
+        self._interrupted = True
+        with contextlib.suppress(OSError):
+            self._waker.send(b"\0")
+
+    def close(self) -> None:
+        """Give the sockets back. Only after :meth:`run`, or instead of it."""
+        for sock in [*self._sockets, self._receiver, self._waker]:
+            sock.close()
+
+    def _accept(self, listening: socket.socket) -> bool:
+        """Hand on each client that waits. False: the system is out of something."""
+        while not self._interrupted:
+            try:
+                sock, sockaddr = listening.accept()
+            except BlockingIOError:
+                return True
+            except OSError as exc:
+                if exc.errno in _EXHAUSTED:
+                    logger.warning("cannot accept: %s", exc.strerror)
+                    return False
+                # The client was gone before it was accepted.
+                continue
+            address = address_of(sockaddr)
+            try:
+                self._on_client(sock, address)
+            except OSError:
+                sock.close()
+            except RuntimeError as exc:
+                sock.close()
+                logger.warning("cannot serve %s: %s", format_address(address), exc)
+                return False
+        return True
+
+    def _back_off(self, selector: selectors.BaseSelector) -> None:
+        """Wait for nothing but an interruption, until the system had time to recover."""
+        # With the selector that there is: another might be a descriptor too many.
+        for sock in self._sockets:
+            selector.unregister(sock)
+        selector.select(_BACK_OFF)
+        for sock in self._sockets:
+            selector.register(sock, selectors.EVENT_READ)

@@ -1,0 +1,72 @@
+"""A message: whole, as it is sent, and in the pieces that it arrives in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wsproto.events import BytesMessage, Event, TextMessage
+
+__all__ = ["Assembler", "Message", "MessageTooBig", "event_of", "size_of"]
+
+#: A text message is a ``str``, a binary one is ``bytes``.
+Message = str | bytes
+
+
+class MessageTooBig(Exception):
+    """The peer's message exceeds the limit. Never leaves ``syncchat.net``."""
+
+
+def size_of(data: str | bytes | bytearray) -> int:
+    """Bytes that ``data`` takes on the wire. Raises UnicodeEncodeError for a lone surrogate."""
+    return len(data) if not isinstance(data, str) or data.isascii() else len(data.encode())
+
+
+def event_of(message: Message) -> tuple[Event, int]:
+    """The message as wsproto takes it, and its size in bytes.
+
+    Raises :class:`UnicodeEncodeError` for a lone surrogate, here and not when
+    it is encoded behind others, and :class:`TypeError` for what is no message.
+    """
+    if isinstance(message, str):
+        return TextMessage(data=message), size_of(message)
+    if isinstance(message, bytes | bytearray | memoryview):
+        data = bytes(message)
+        return BytesMessage(data=data), len(data)
+    raise TypeError(f"a message is str or bytes, not {type(message).__name__}")
+
+
+class Assembler:
+    """Puts messages together from what wsproto hands out, and counts their bytes.
+
+    wsproto has no limit of its own, and its events come a piece for each read,
+    not for each frame. For one thread at a time.
+    """
+
+    __slots__ = ("_max_message", "_pieces", "_size")
+
+    def __init__(self, max_message: int) -> None:
+        self._max_message = max_message
+        self._pieces: list[Any] | None = None
+        self._size = 0
+
+    def add(self, event: TextMessage | BytesMessage) -> Message | None:
+        """The message that ``event`` completes, if it does.
+
+        Raises :class:`MessageTooBig` as soon as the limit is passed.
+        """
+        data = event.data
+        self._size += size_of(data)
+        if self._size > self._max_message:
+            self._pieces, self._size = None, 0
+            raise MessageTooBig
+        if not event.message_finished:
+            if self._pieces is None:
+                self._pieces = []
+            if data:
+                # Empty pieces would grow the list without counting.
+                self._pieces.append(data)
+            return None
+        pieces, self._pieces, self._size = self._pieces, None, 0
+        if isinstance(data, str):
+            return "".join([*pieces, data]) if pieces else data
+        return b"".join([*pieces, data]) if pieces else bytes(data)

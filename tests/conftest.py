@@ -1,0 +1,70 @@
+"""What every test is held to: nothing is left behind, and no thread dies of an exception."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+#: Seconds until what a test has ended must be gone.
+SETTLE = 5.0
+
+FDS = Path("/proc/self/fd")
+
+
+def descriptors() -> dict[str, str]:
+    """The open descriptors and what they are; empty where the system does not tell."""
+    found = {}
+    if FDS.is_dir():
+        for entry in FDS.iterdir():
+            try:
+                found[entry.name] = str(entry.readlink())
+            except OSError:
+                continue  # The one that iterdir itself uses.
+    return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Fail a test that leaves a thread or a descriptor, or in which a thread died."""
+    threads = set(threading.enumerate())
+    files = descriptors()
+    died: list[threading.ExceptHookArgs] = []
+    original = threading.excepthook
+    threading.excepthook = died.append
+    try:
+        yield
+        deadline = time.monotonic() + SETTLE
+        while True:
+            left = [thread for thread in threading.enumerate() if thread not in threads]
+            now = descriptors()
+            new = {number: what for number, what in now.items() if files.get(number) != what}
+            if not left and not new:
+                break
+            if time.monotonic() > deadline:
+                break
+            gc.collect()
+            time.sleep(0.005)
+        assert not left, f"threads left behind: {left}"
+        assert not new, f"descriptors left behind: {new}"
+        assert not died, f"threads died of exceptions: {died}"
+    finally:
+        threading.excepthook = original
+
+
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """A skip is for a user's machine: in CI it is a failure."""
+    if (
+        os.environ.get("CI") == "true"
+        and call.excinfo
+        and call.excinfo.errisinstance(pytest.skip.Exception)
+    ):
+        reason = call.excinfo.value
+        call.excinfo = pytest.ExceptionInfo.from_exception(
+            AssertionError(f"skipped in CI: {reason}")
+        )

@@ -1,0 +1,192 @@
+"""The other end of a connection: a real socket, spoken to byte by byte or through wsproto."""
+
+from __future__ import annotations
+
+import queue
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import Event
+from wsproto.utilities import generate_accept_token
+
+from syncchat.net import WebSocket, connect, serve
+
+#: Seconds that anything may take before a test fails.
+PATIENCE = 10.0
+
+E = TypeVar("E", bound=Event)
+
+
+def wait_for(condition: Callable[[], object], what: str = "") -> None:
+    """Return as soon as ``condition()`` is true; fail after PATIENCE seconds."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what or condition}"
+        time.sleep(0.002)
+
+
+class Peer:
+    """A raw socket with wsproto on top, either side."""
+
+    def __init__(self, sock: socket.socket, side: ConnectionType, early: bytes = b"") -> None:
+        self.sock = sock
+        self.sock.settimeout(PATIENCE)
+        self.protocol = Connection(side, trailing_data=early)
+        self._events: Iterator[Event] = self.protocol.events()
+
+    @classmethod
+    def client(cls, port: int, path: str = "/", headers: str = "", host: str = "127.0.0.1") -> Peer:
+        """Connect, and do the opening handshake as a client."""
+        sock = socket.create_connection((host, port), timeout=PATIENCE)
+        sock.sendall(upgrade_request(path, headers))
+        head, rest = read_head(sock)
+        assert head.startswith(b"HTTP/1.1 101 "), head
+        return cls(sock, ConnectionType.CLIENT, rest)
+
+    @classmethod
+    def server(cls, sock: socket.socket, headers: str = "", early: bytes = b"") -> Peer:
+        """Do the opening handshake as a server; ``early`` goes out in the same packet."""
+        head, rest = read_head(sock)
+        sock.sendall(upgrade_answer(head, headers) + early)
+        return cls(sock, ConnectionType.SERVER, rest)
+
+    def send(self, *events: Event) -> None:
+        """Send the events, all in one packet."""
+        self.send_bytes(b"".join(self.protocol.send(event) for event in events))
+
+    def send_bytes(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def next(self) -> Event:
+        """The next event of the other end."""
+        while True:
+            event = next(self._events, None)
+            if event is not None:
+                return event
+            data = self.sock.recv(65536)
+            assert data, "the other end closed the connection"
+            self.protocol.receive_data(data)
+            self._events = self.protocol.events()
+
+    def expect(self, kind: type[E]) -> E:
+        """The next event, which must be a ``kind``."""
+        event = self.next()
+        assert isinstance(event, kind), event
+        return event
+
+    def expect_end(self) -> bytes:
+        """Read to the end of the stream; returns what still came."""
+        rest = b""
+        while True:
+            try:
+                data = self.sock.recv(65536)
+            except ConnectionResetError:
+                return rest
+            if not data:
+                return rest
+            rest += data
+
+    def reset(self) -> None:
+        """End the connection by RST."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+    def close(self) -> None:
+        self.sock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def upgrade_request(path: str = "/", headers: str = "") -> bytes:
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n"
+    ).encode()
+
+
+def upgrade_answer(request: bytes, headers: str = "") -> bytes:
+    key = next(
+        line.split(b": ")[1]
+        for line in request.split(b"\r\n")
+        if line.lower().startswith(b"sec-websocket-key")
+    )
+    accept = generate_accept_token(key).decode()
+    return (
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Accept: {accept}\r\n{headers}\r\n"
+    ).encode()
+
+
+def read_head(sock: socket.socket) -> tuple[bytes, bytes]:
+    """An HTTP head, and what came behind it."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        received = sock.recv(65536)
+        assert received, f"closed in the head: {data!r}"
+        data += received
+    head, _, rest = data.partition(b"\r\n\r\n")
+    return head, rest
+
+
+def read_all(sock: socket.socket) -> bytes:
+    """Everything until the end of the stream."""
+    data = b""
+    while received := sock.recv(65536):
+        data += received
+    return data
+
+
+@contextmanager
+def server_side(**settings: Any) -> Iterator[tuple[WebSocket, Peer]]:
+    """A server's WebSocket, and a raw client as its peer."""
+    made: queue.Queue[WebSocket] = queue.Queue()
+    release = threading.Event()
+
+    def handler(websocket: WebSocket) -> None:
+        made.put(websocket)
+        release.wait()
+
+    with serve(handler, **settings) as server, Peer.client(server.port) as peer:
+        websocket = made.get(timeout=PATIENCE)
+        try:
+            yield websocket, peer
+        finally:
+            # Before the server stops, which would wait for the handler.
+            websocket.abort()
+            release.set()
+
+
+@contextmanager
+def client_side(**settings: Any) -> Iterator[tuple[WebSocket, Peer]]:
+    """A client's WebSocket, and a raw server as its peer."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(PATIENCE)
+        url = f"ws://127.0.0.1:{listening.getsockname()[1]}/"
+        made: queue.Queue[WebSocket] = queue.Queue()
+        thread = threading.Thread(target=lambda: made.put(connect(url, **settings)))
+        thread.start()
+        sock, _ = listening.accept()
+        with Peer.server(sock) as peer:
+            websocket = made.get(timeout=PATIENCE)
+            thread.join()
+            try:
+                yield websocket, peer
+            finally:
+                websocket.abort()
+                websocket.close()

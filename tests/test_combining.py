@@ -1,0 +1,156 @@
+"""The baton: every item once, in order, in batches, by one thread at a time."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from syncchat.net.combining import Combiner
+from tests.peer import PATIENCE, wait_for
+
+
+def test_a_lone_thread_applies_its_own_items_at_once() -> None:
+    applied: list[list[int]] = []
+    combiner = Combiner(applied.append, max_weight=10)
+    combiner.submit([1, 2], 2)
+    combiner.submit([3], 1)
+    assert applied == [[1, 2], [3]]
+
+
+def test_items_of_many_threads_are_applied_once_each_in_order_by_one_thread_at_a_time() -> None:
+    applied: list[tuple[int, int]] = []
+    inside = threading.Lock()
+
+    def apply(batch: list[tuple[int, int]]) -> None:
+        assert inside.acquire(blocking=False), "two threads at a time"
+        applied.extend(batch)
+        inside.release()
+
+    combiner = Combiner(apply, max_weight=20)
+
+    def submit(thread: int) -> None:
+        for number in range(0, 3000, 3):
+            combiner.submit([(thread, number + i) for i in range(3)], 3)
+
+    threads = [threading.Thread(target=submit, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert len(applied) == 8 * 3000
+    for n in range(8):
+        assert [number for thread, number in applied if thread == n] == list(range(3000))
+    triples = [applied[i : i + 3] for i in range(0, len(applied), 3)]
+    assert all(len({thread for thread, _ in triple}) == 1 for triple in triples)
+
+
+def test_what_comes_while_a_batch_is_applied_becomes_the_next_batch() -> None:
+    applied: list[list[int]] = []
+    entered, go_on = threading.Event(), threading.Event()
+
+    def apply(batch: list[int]) -> None:
+        applied.append(batch)
+        entered.set()
+        go_on.wait(PATIENCE)
+
+    combiner = Combiner(apply, max_weight=100)
+    holder = threading.Thread(target=combiner.submit, args=([1], 1))
+    holder.start()
+    assert entered.wait(PATIENCE)
+    for number in range(2, 6):
+        combiner.submit([number], 1)  # Returns: the holder has it in hand.
+    go_on.set()
+    holder.join(PATIENCE)
+    assert applied == [[1], [2, 3, 4, 5]]
+
+
+def test_a_full_queue_makes_publishers_wait_until_it_is_taken() -> None:
+    applied: list[int] = []
+    entered, go_on = threading.Event(), threading.Event()
+
+    def apply(batch: list[int]) -> None:
+        entered.set()
+        go_on.wait(PATIENCE)
+        applied.extend(batch)
+
+    combiner = Combiner(apply, max_weight=2)
+    holder = threading.Thread(target=combiner.submit, args=([1], 1))
+    holder.start()
+    assert entered.wait(PATIENCE)
+    combiner.submit([2], 3)
+    waiting = threading.Thread(target=combiner.submit, args=([3], 1))
+    waiting.start()
+    waiting.join(0.1)
+    assert waiting.is_alive()
+    go_on.set()
+    waiting.join(PATIENCE)
+    holder.join(PATIENCE)
+    assert applied == [1, 2, 3]
+
+
+def test_a_holder_that_has_done_its_share_is_relieved_by_the_next() -> None:
+    names: list[str] = []
+    entered = threading.Event()
+    stop = threading.Event()
+    helper_is_in = threading.Event()
+
+    def apply(batch: list[int]) -> None:
+        names.append(threading.current_thread().name)
+        entered.set()
+        if threading.current_thread().name == "first" and not stop.is_set():
+            # Work for ever: the holder feeds itself.
+            combiner.submit([0], 0)
+            helper_is_in.wait(0.001)
+
+    combiner = Combiner(apply, max_weight=100)
+    first = threading.Thread(target=combiner.submit, args=([1], 1), name="first")
+    first.start()
+    assert entered.wait(PATIENCE)
+
+    def relieve() -> None:
+        while "second" not in names:
+            combiner.submit([2], 1)
+
+    second = threading.Thread(target=relieve, name="second")
+    second.start()
+    wait_for(lambda: "second" in names)
+    stop.set()
+    second.join(PATIENCE)
+    first.join(PATIENCE)
+    assert not first.is_alive()
+    assert not second.is_alive()
+
+
+def test_a_failure_reaches_the_holder_and_strands_nobodys_items() -> None:
+    applied: list[int] = []
+    entered, go_on = threading.Event(), threading.Event()
+
+    def apply(batch: list[int]) -> None:
+        if 1 in batch:
+            entered.set()
+            go_on.wait(PATIENCE)
+            raise LookupError("one")
+        applied.extend(batch)
+
+    combiner = Combiner(apply, max_weight=100)
+    caught: list[LookupError] = []
+
+    def hold() -> None:
+        try:
+            combiner.submit([1], 1)
+        except LookupError as exc:
+            caught.append(exc)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert entered.wait(PATIENCE)
+    combiner.submit([2], 1)
+    go_on.set()
+    holder.join(PATIENCE)
+    assert len(caught) == 1
+    assert applied == [2]
+    with pytest.raises(LookupError):
+        combiner.submit([1], 1)
+    combiner.submit([3], 1)
+    assert applied == [2, 3]

@@ -1,0 +1,333 @@
+"""The opening handshake: who gets in, who gets which refusal, on both sides."""
+
+from __future__ import annotations
+
+import queue
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from wsproto.connection import ConnectionType
+from wsproto.events import CloseConnection, TextMessage
+
+from syncchat.errors import CannotConnect, HandshakeFailed, HandshakeRefused, InvalidURL
+from syncchat.net import Server, WebSocket, connect, format_address, serve
+from syncchat.net.connector import parse_url
+from tests.peer import PATIENCE, Peer, read_all, read_head, upgrade_answer, upgrade_request
+
+KEY = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+GOOD = upgrade_request().decode()
+
+
+@pytest.fixture
+def refused() -> list[str]:
+    """The server's log of refusals."""
+    return []
+
+
+@pytest.fixture
+def server(refused: list[str]) -> Iterator[Server]:
+    """A server that echoes."""
+
+    def echo(websocket: WebSocket) -> None:
+        for message in websocket:
+            websocket.send(message)
+
+    with serve(
+        echo,
+        subprotocols=["b.v2", "b.v1"],
+        open_timeout=0.5,
+        on_refused=lambda address, reason: refused.append(f"{format_address(address)} {reason}"),
+    ) as server:
+        yield server
+
+
+def ask(server: Server, request: bytes) -> bytes:
+    """The whole answer to ``request``."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as sock:
+        sock.sendall(request)
+        return read_all(sock)
+
+
+def is_served(server: Server) -> None:
+    """An honest client is."""
+    with connect(f"ws://127.0.0.1:{server.port}/") as websocket:
+        websocket.send("hello")
+        assert websocket.recv(PATIENCE) == "hello"
+
+
+# The server's half.
+
+
+@pytest.mark.parametrize(
+    ("request_text", "status"),
+    [
+        ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", 426),
+        (GOOD.replace("Version: 13", "Version: 8"), 426),
+        (GOOD.replace("Sec-WebSocket-Version: 13\r\n", ""), 400),
+        (GOOD.replace(KEY, ""), 400),
+        (GOOD.replace(KEY, "Sec-WebSocket-Key: short\r\n"), 400),
+        (GOOD.replace(KEY, "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAA!==\r\n"), 400),
+        (GOOD.replace(KEY, KEY + KEY), 400),
+        (GOOD.replace("Host: test\r\n", ""), 400),
+        (GOOD.replace("Host: test", "Host: t\xe9st"), 400),
+        (GOOD.replace("Host: test", "Host: test\r\nHost: other"), 400),
+        (GOOD.replace("Connection: Upgrade", "Connection: \xff"), 400),
+        (GOOD.replace("Connection: Upgrade", "Connection: close"), 400),
+        (GOOD.replace("Upgrade: websocket", "Upgrade: h2c"), 400),
+        (GOOD.replace("Host: test", "Host: test\r\nContent-Length: 3"), 400),
+        (GOOD.replace("Host: test", "Host: test\r\nTransfer-Encoding: chunked"), 400),
+        (GOOD.replace("GET /", "GET http://test/"), 400),
+        (GOOD.replace("GET", "POST"), 405),
+        (GOOD.replace("HTTP/1.1", "HTTP/1.0"), 505),
+        (GOOD.replace("Host: test", "Sec-WebSocket-Protocol: \xe4"), 400),
+        (GOOD.replace("Host: test", "Host: test\r\nA header without a colon"), 400),
+        ("hello, is this a chat?\r\n\r\n", 400),
+        ("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n\n", 400),
+        ("\r\n\r\n", 400),
+        ("SSH-2.0-OpenSSH_9.2\r\n\r\n", 400),
+    ],
+)
+def test_what_is_no_handshake_gets_its_status_and_one_log_line(
+    server: Server, refused: list[str], request_text: str, status: int
+) -> None:
+    answer = ask(server, request_text.encode("latin-1"))
+    assert answer.startswith(b"HTTP/1.1 %d " % status), answer
+    assert b"connection: close" in answer.lower()
+    if status == 426:
+        assert b"sec-websocket-version: 13" in answer.lower()
+    assert len(refused) == 1
+    assert f" {status} " in refused[0]
+    is_served(server)
+
+
+def test_a_head_of_a_megabyte_is_431(server: Server, refused: list[str]) -> None:
+    request = GOOD.replace("Host: test", "Host: test\r\nX: " + "x" * 1_000_000).encode()
+    assert ask(server, request).startswith(b"HTTP/1.1 431 ")
+    assert len(refused) == 1
+    is_served(server)
+
+
+def test_a_head_without_an_end_is_431(server: Server) -> None:
+    assert ask(server, b"x" * 1_000_000).startswith(b"HTTP/1.1 431 ")
+
+
+def test_a_client_that_says_nothing_is_408(server: Server, refused: list[str]) -> None:
+    assert ask(server, b"").startswith(b"HTTP/1.1 408 ")
+    assert len(refused) == 1
+
+
+def test_a_client_that_dawdles_is_408_at_the_one_deadline(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as sock:
+        stop = threading.Event()
+
+        def dawdle() -> None:
+            for byte in GOOD.encode()[:-1]:
+                if stop.wait(0.02):
+                    return
+                sock.sendall(bytes([byte]))
+
+        thread = threading.Thread(target=dawdle)
+        thread.start()
+        answer = read_all(sock)
+        stop.set()
+        thread.join()
+        assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_client_that_is_gone_before_it_asked_leaves_no_line(
+    server: Server, refused: list[str]
+) -> None:
+    socket.create_connection(("127.0.0.1", server.port)).close()
+    with socket.create_connection(("127.0.0.1", server.port)) as sock:
+        sock.sendall(b"GET / HT")
+    is_served(server)
+    assert len(refused) <= 1
+
+
+def test_the_head_may_come_byte_by_byte(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in GOOD.encode():
+            sock.sendall(bytes([byte]))
+        head, _ = read_head(sock)
+        assert head.startswith(b"HTTP/1.1 101 ")
+
+
+def test_frames_in_one_packet_with_the_request_are_not_lost(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as sock:
+        early = b"\x81\x85\x00\x00\x00\x00early"
+        sock.sendall(GOOD.encode() + early)
+        head, rest = read_head(sock)
+        assert head.startswith(b"HTTP/1.1 101 ")
+        with Peer(sock, ConnectionType.CLIENT, rest) as peer:
+            assert peer.expect(TextMessage).data == "early"
+
+
+def test_the_handler_sees_the_request() -> None:
+    seen: queue.Queue[WebSocket] = queue.Queue()
+    with serve(seen.put) as server:
+        with connect(
+            f"ws://localhost:{server.port}/a%20room/b?nick=x&y=z",
+            headers=[("X-One", "1"), ("x-one", "2"), ("Authorization", "Bearer t")],
+        ) as websocket:
+            request = seen.get(timeout=PATIENCE).request
+            assert websocket.request.path == request.path
+        assert request.path == "/a%20room/b"
+        assert request.query == "nick=x&y=z"
+        assert request.target == "/a%20room/b?nick=x&y=z"
+        assert request.headers["host"] == f"localhost:{server.port}"
+        assert request.headers["x-one"] == "1, 2"
+        assert request.headers["authorization"] == "Bearer t"
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [([], None), (["b.v1"], "b.v1"), (["b.v1", "b.v2"], "b.v2"), (["other"], None)],
+)
+def test_the_server_chooses_the_subprotocol_it_prefers(
+    server: Server, offered: list[str], chosen: str | None
+) -> None:
+    with connect(f"ws://127.0.0.1:{server.port}/", subprotocols=offered) as websocket:
+        assert websocket.subprotocol == chosen
+
+
+def test_compression_is_not_negotiated(server: Server) -> None:
+    with Peer.client(
+        server.port, headers="Sec-WebSocket-Extensions: permessage-deflate\r\n"
+    ) as peer:
+        peer.send(TextMessage(data="plain"))
+        assert peer.expect(TextMessage).data == "plain"
+
+
+@pytest.mark.parametrize("params", ["client_max_window_bits=abc", "=;,\xe4", ";" * 500])
+def test_strange_extensions_do_no_harm(server: Server, params: str) -> None:
+    header = f"Sec-WebSocket-Extensions: permessage-deflate; {params}\r\n"
+    request = GOOD.replace("Host: test\r\n", "Host: test\r\n" + header).encode("latin-1")
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as sock:
+        sock.sendall(request)
+        head, _ = read_head(sock)
+        assert head.split(b" ")[1] in (b"101", b"400")
+    is_served(server)
+
+
+# The client's half.
+
+
+Answer = Callable[[bytes], bytes]
+
+
+@contextmanager
+def answering(answer: Answer) -> Iterator[str]:
+    """A server that answers one request as it is told, and closes; its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(PATIENCE)
+
+        def serve_one() -> None:
+            sock, _ = listening.accept()
+            with sock:
+                head, _ = read_head(sock)
+                sock.sendall(answer(head))
+
+        thread = threading.Thread(target=serve_one)
+        thread.start()
+        yield f"ws://127.0.0.1:{listening.getsockname()[1]}/"
+        thread.join()
+
+
+def test_a_refusal_shows_status_and_body() -> None:
+    with (
+        answering(lambda _: b"HTTP/1.1 403 Forbidden\r\nContent-Length: 8\r\n\r\nGo away!") as url,
+        pytest.raises(HandshakeRefused, match="403: Go away!") as caught,
+    ):
+        connect(url)
+    assert (caught.value.status, caught.value.body) == (403, "Go away!")
+
+
+def test_a_refusal_without_a_length_ends_with_the_connection() -> None:
+    answer = b"HTTP/1.1 502 Bad Gateway\r\n\r\n" + b"<html>" * 10_000
+    with answering(lambda _: answer) as url, pytest.raises(HandshakeRefused) as caught:
+        connect(url)
+    assert caught.value.status == 502
+    assert len(caught.value.body) == 1024
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda _: b"",
+        lambda _: b"SSH-2.0-OpenSSH_9.2\r\n",
+        lambda _: b"HTTP/1.1 101 \xff\xfe\r\n\r\n",
+        lambda head: upgrade_answer(head).replace(b"Accept: ", b"Accept: x"),
+        lambda head: upgrade_answer(head).replace(b"Upgrade: websocket", b"Upgrade: h2c"),
+        lambda head: upgrade_answer(head, "Sec-WebSocket-Protocol: unasked\r\n"),
+        lambda head: upgrade_answer(head, "Sec-WebSocket-Extensions: permessage-deflate\r\n"),
+        lambda head: upgrade_answer(head, "X: " + "x" * 100_000 + "\r\n"),
+    ],
+)
+def test_an_answer_that_is_no_handshake_is_an_error(answer: Answer) -> None:
+    with answering(answer) as url, pytest.raises(HandshakeFailed):
+        connect(url)
+
+
+def test_a_server_that_does_not_answer_is_given_up_at_the_deadline() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        pytest.raises(TimeoutError),
+    ):
+        connect(f"ws://127.0.0.1:{listening.getsockname()[1]}/", open_timeout=0.1)
+
+
+def test_frames_in_one_packet_with_the_answer_are_not_lost() -> None:
+    early = b"\x81\x05early\x88\x02\x03\xe8"
+    with (
+        answering(lambda head: upgrade_answer(head) + early) as url,
+        connect(url) as websocket,
+    ):
+        assert list(websocket) == ["early"]
+        assert websocket.close_code == 1000
+
+
+def test_nobody_listens_is_one_clear_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+    with pytest.raises(CannotConnect, match=rf"^cannot connect to 127.0.0.1:{port}: .*refused"):
+        connect(f"ws://127.0.0.1:{port}/")
+
+
+def test_a_name_that_does_not_exist_is_one_clear_error() -> None:
+    with pytest.raises(CannotConnect, match="name cannot be looked up"):
+        connect("ws://no-such-host.invalid:1/")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "", "localhost", "http://x/", "wss://x/", "ws:///x", "ws://", "ws://x:99999/", "ws://x:y/",
+        "ws://x:0/", "ws://u:p@x/", "ws://x/#f", "ws://x/ y", "ws://x/\n", "ws://[::1/",
+        f"ws://{'x' * 64}.y/", "ws://a..b/",
+    ],
+)  # fmt: skip
+def test_what_is_no_url_is_refused(url: str) -> None:
+    with pytest.raises(InvalidURL):
+        connect(url)
+
+
+def test_urls_are_taken_apart() -> None:
+    target = parse_url("ws://Example.org/caf\xe9/%20?q=\xfc")
+    assert (target.host, target.port) == ("example.org", 80)
+    assert target.resource == "/caf%C3%A9/%20?q=%C3%BC"
+    assert target.host_header == "example.org"
+    target = parse_url("ws://[::1]:2000")
+    assert (target.host, target.port, target.resource) == ("::1", 2000, "/")
+    assert target.host_header == "[::1]:2000"
+    assert parse_url("ws://[::1]").host_header == "[::1]"
+
+
+def test_the_server_says_goodbye_before_it_hangs_up(server: Server) -> None:
+    with Peer.client(server.port) as peer:
+        peer.send_bytes(b"\x81\x05plain")
+        assert peer.expect(CloseConnection).code == 1002
+        assert peer.expect_end() == b""

@@ -1,0 +1,273 @@
+"""The server: a thread a connection, and a stop that is a stop."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from wsproto.events import CloseConnection, TextMessage
+
+from syncchat.errors import AddressInUse, CannotListen, ConnectionClosed
+from syncchat.net import WebSocket, connect, serve
+from tests.peer import PATIENCE, Peer, upgrade_request, wait_for
+
+
+def echo(websocket: WebSocket) -> None:
+    for message in websocket:
+        websocket.send(message)
+
+
+def void(_: object) -> None:
+    """A handler returns nothing."""
+
+
+def test_the_port_is_the_real_one_and_is_free_afterwards() -> None:
+    server = serve(echo, "127.0.0.1", 0)
+    port = server.port
+    assert port > 0
+    assert server.addresses == [("127.0.0.1", port)]
+    with server:
+        assert "0 connections" in repr(server)
+        with connect(f"ws://127.0.0.1:{port}/") as websocket:
+            websocket.send("x")
+            assert websocket.recv(PATIENCE) == "x"
+            assert server.connections == 1
+    with serve(echo, "127.0.0.1", port) as again:
+        assert again.port == port
+
+
+def test_a_server_that_was_never_started_can_be_stopped() -> None:
+    server = serve(echo)
+    server.stop()
+    server.stop()
+    with pytest.raises(RuntimeError):
+        server.start()
+    server.serve_forever()
+
+
+def test_a_port_in_use_is_an_error_of_its_own() -> None:
+    with serve(echo) as server, pytest.raises(AddressInUse, match=f"127.0.0.1:{server.port}"):
+        serve(echo, "127.0.0.1", server.port)
+
+
+def test_a_host_that_is_not_here_is_an_error() -> None:
+    with pytest.raises(CannotListen, match="no-such-host.invalid:1: "):
+        serve(echo, "no-such-host.invalid", 1)
+    with pytest.raises(CannotListen, match=r"192\.0\.2\.1:1: "):
+        serve(echo, "192.0.2.1", 1)
+
+
+@pytest.mark.parametrize("host", ["::1", "localhost", "", None, "0.0.0.0", "127.0.0.2"])
+def test_every_address_of_the_host_is_listened_at(host: str | None) -> None:
+    with serve(echo, host, 0) as server:
+        assert len({port for _, port in server.addresses}) == 1
+        for address, port in server.addresses:
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            place = f"[{address}]" if family == socket.AF_INET6 else address
+            place = {"[::]": "[::1]", "0.0.0.0": "127.0.0.1"}.get(place, place)
+            with connect(f"ws://{place}:{port}/") as websocket:
+                websocket.send("x")
+                assert websocket.recv(PATIENCE) == "x"
+
+
+def test_n_clients_cost_n_and_two_threads() -> None:
+    before = threading.active_count()
+    with serve(echo) as server, ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(Peer.client(server.port))
+        assert threading.active_count() - before == 20 + 2
+        names = sorted(thread.name for thread in threading.enumerate())
+        assert sum(name.startswith("syncchat 127.0.0.1:") for name in names) == 20
+        assert f"syncchat-acceptor:{server.port}" in names
+        assert f"syncchat-flusher:{server.port}" in names
+
+
+def test_serve_forever_serves_until_another_thread_stops_it() -> None:
+    server = serve(echo)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    with connect(f"ws://127.0.0.1:{server.port}/") as websocket:
+        websocket.send("x")
+        assert websocket.recv(PATIENCE) == "x"
+        server.stop(timeout=0.3)
+        with pytest.raises(ConnectionClosed):
+            websocket.recv(PATIENCE)
+        assert websocket.close_code == 1001
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
+def test_serve_forever_of_a_started_server_waits_for_its_end() -> None:
+    with serve(echo) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        thread.join(0.05)
+        assert thread.is_alive()
+        server.stop()
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+
+def test_a_stop_tells_everybody_1001_and_joins_every_thread() -> None:
+    before = set(threading.enumerate())
+    with ExitStack() as stack:
+        server = serve(echo).start()
+        peers = [stack.enter_context(Peer.client(server.port)) for _ in range(10)]
+        codes: list[int] = []
+
+        def answer(peer: Peer) -> None:
+            close = peer.expect(CloseConnection)
+            peer.send(close.response())
+            peer.expect_end()
+            peer.close()
+            codes.append(close.code)
+
+        threads = [threading.Thread(target=answer, args=(peer,)) for peer in peers]
+        for thread in threads:
+            thread.start()
+        server.stop()
+        for thread in threads:
+            thread.join(PATIENCE)
+        assert codes == [1001] * 10
+        assert set(threading.enumerate()) <= before
+
+
+def test_clients_that_never_answer_do_not_hold_the_stop() -> None:
+    with ExitStack() as stack:
+        server = serve(echo).start()
+        for _ in range(5):
+            stack.enter_context(Peer.client(server.port))
+        dawdling = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+        dawdling.sendall(upgrade_request()[:20])
+        wait_for(lambda: server.connections == 6)
+        begun = time.monotonic()
+        server.stop(timeout=0.2)
+        assert time.monotonic() - begun < 2
+        assert server.connections == 0
+
+
+def test_a_client_that_reads_nothing_does_not_hold_the_stop() -> None:
+    with ExitStack() as stack:
+        server = serve(lambda websocket: websocket.send(bytes(50_000_000))).start()
+        stack.enter_context(Peer.client(server.port))
+        wait_for(lambda: server.connections == 1)
+        server.stop(timeout=0.2)
+        assert server.connections == 0
+
+
+def test_a_handler_can_stop_its_server() -> None:
+    def handler(websocket: WebSocket) -> None:
+        websocket.recv()
+        server.stop(timeout=1)
+
+    with ExitStack() as stack:
+        server = serve(handler).start()
+        other = stack.enter_context(connect(f"ws://127.0.0.1:{server.port}/"))
+        with connect(f"ws://127.0.0.1:{server.port}/") as websocket:
+            websocket.send("stop")
+            for ended in (websocket, other):
+                with pytest.raises(ConnectionClosed):
+                    ended.recv(PATIENCE)
+                assert ended.close_code == 1001
+        server.stop()
+
+
+def test_a_handler_that_does_not_return_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    release = threading.Event()
+    with ExitStack() as stack:
+        server = serve(lambda _: void(release.wait(PATIENCE))).start()
+        peer = stack.enter_context(Peer.client(server.port))
+        with caplog.at_level(logging.WARNING):
+            server.stop(timeout=0.1)
+        port = peer.sock.getsockname()[1]
+        assert f"'syncchat 127.0.0.1:{port}' has not returned" in caplog.text
+        release.set()
+
+
+def test_a_handler_that_fails_is_logged_and_closes_with_1011(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def handler(websocket: WebSocket) -> None:
+        raise LookupError("the handler's own")
+
+    with serve(handler) as server:
+        with Peer.client(server.port) as peer:
+            assert peer.expect(CloseConnection).code == 1011
+        with connect(f"ws://127.0.0.1:{server.port}/") as websocket:
+            with pytest.raises(ConnectionClosed):
+                websocket.recv(PATIENCE)
+    assert len(caplog.records) == 2
+    assert "the handler's own" in caplog.text
+
+
+def test_a_handler_that_returns_closes_with_1000() -> None:
+    with serve(lambda websocket: websocket.send("bye")) as server:
+        with connect(f"ws://127.0.0.1:{server.port}/") as websocket:
+            assert list(websocket) == ["bye"]
+            assert websocket.close_code == 1000
+
+
+def test_a_handler_need_not_catch_the_end_of_its_client(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with serve(lambda websocket: void(websocket.recv())) as server:
+        Peer.client(server.port).reset()
+        wait_for(lambda: server.connections == 0)
+    assert not caplog.records
+
+
+def test_out_of_descriptors_the_server_pauses_and_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with serve(echo) as server, ExitStack() as stack:
+        waiting = stack.enter_context(socket.socket())
+        highest = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, limits[1]))
+        fillers = []
+        try:
+            with contextlib.suppress(OSError):
+                while True:
+                    fillers.append(os.open(os.devnull, os.O_RDONLY))
+            waiting.connect(("127.0.0.1", server.port))
+            wait_for(lambda: "cannot accept" in caplog.text)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            for filler in fillers:
+                os.close(filler)
+        with connect(f"ws://127.0.0.1:{server.port}/") as websocket:
+            websocket.send("x")
+            assert websocket.recv(PATIENCE) == "x"
+        # It does not spin meanwhile: ten times a second at most.
+        assert caplog.text.count("cannot accept") < 50
+
+
+def test_many_connects_and_disconnects_leave_nothing() -> None:
+    with serve(echo) as server:
+        for number in range(300):
+            peer = Peer.client(server.port)
+            if number % 3 == 0:
+                peer.reset()
+            elif number % 3 == 1:
+                peer.close()
+            else:
+                peer.send(TextMessage(data="x"), CloseConnection(code=1000))
+                assert peer.expect(TextMessage).data == "x"
+                assert peer.expect(CloseConnection).code == 1000
+                peer.close()
+        wait_for(lambda: server.connections == 0)
+
+
+def test_servers_come_and_go_in_one_process() -> None:
+    for _ in range(20):
+        with serve(echo) as server, connect(f"ws://127.0.0.1:{server.port}/") as websocket:
+            websocket.send("x")
+            assert websocket.recv(PATIENCE) == "x"
