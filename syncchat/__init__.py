@@ -1,0 +1,33 @@
+"""A chat room, and a WebSocket broadcast hub for programs with threads and no event loop.
+
+:class:`ChatServer` and :class:`Client` are the chat; :mod:`syncchat.net` is the
+hub beneath it; :mod:`syncchat.errors` is what either can raise.
+"""
+
+from ._version import __version__
+from .client import Client
+from .errors import (
+    AddressInUse,
+    CannotConnect,
+    CannotListen,
+    ConnectionClosed,
+    HandshakeFailed,
+    HandshakeRefused,
+    InvalidURL,
+    SyncchatError,
+)
+from .server import ChatServer
+
+__all__ = [
+    "AddressInUse",
+    "CannotConnect",
+    "CannotListen",
+    "ChatServer",
+    "Client",
+    "ConnectionClosed",
+    "HandshakeFailed",
+    "HandshakeRefused",
+    "InvalidURL",
+    "SyncchatError",
+    "__version__",
+]

@@ -1,0 +1,1 @@
+"""What a conversation is: rooms, the plain dialect, safe text."""

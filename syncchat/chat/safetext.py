@@ -1,0 +1,38 @@
+"""Text from strangers: what may reach a terminal, a log, or another's screen."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["clean", "escape", "indent"]
+
+#: What can drive a terminal, reorder what is read, or hide: C0 but newline and
+#: tab, DEL, C1, bidirectional controls, line and paragraph separators, tag
+#: characters. ZWJ and ZWNJ stay, which emoji and whole scripts need.
+_HARMFUL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\U000e0000-\U000e007f]"
+)
+
+_INDENT = "    "
+
+
+def clean(text: str) -> str:
+    r"""``text`` without characters that could do harm; newline and tab stay.
+
+    ``\r\n`` becomes ``\n``, since a carriage return is among the harmful.
+    """
+    # Nothing of the harmful is printable: nearly every text is done with here,
+    # and several times faster.
+    return text if text.isprintable() else _HARMFUL.sub("", text)
+
+
+def indent(text: str) -> str:
+    """``text`` with its continuation lines set in, so that none can pose as a line of its own."""
+    return text.replace("\n", "\n" + _INDENT) if "\n" in text else text
+
+
+def escape(text: str) -> str:
+    """``text`` for one line of a log: what cannot be printed is escaped as ``repr`` does."""
+    if text.isprintable() and "\\" not in text:
+        return text
+    return "".join(char if char in "'\"" else repr(char)[1:-1] for char in text)

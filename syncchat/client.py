@@ -1,0 +1,117 @@
+"""The chat client, for programs: connect, say, iterate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Self
+
+from .closecodes import ABNORMAL, NORMAL
+from .errors import ConnectionClosed
+from .net import WebSocket, connect
+from .net.connector import parse_url
+from .net.deadline import Deadline
+
+__all__ = ["Client"]
+
+#: Bytes of a line from the server: it shows a text of the usual limit with its
+#: sender before it, and servers of other makes send more.
+_MAX_LINE = 1024 * 1024
+
+
+class Client:
+    """One person's, or program's, place in a chat room::
+
+        with Client("ws://127.0.0.1:2000/ops") as client:
+            client.say("hello")
+            for line in client:
+                print(line)
+
+    Talks to any WebSocket server that sends texts. ``timeout`` is the seconds
+    that connecting may take. Raises :class:`~syncchat.errors.InvalidURL`.
+    Every method may be called from any thread.
+    """
+
+    def __init__(self, url: str, *, timeout: float = 10.0) -> None:
+        parse_url(url)
+        #: Where the chat is.
+        self.url = url
+        self._timeout = timeout
+        self._websocket: WebSocket | None = None
+
+    def connect(self) -> Self:
+        """Connect; returns the client. Raises what :func:`syncchat.net.connect` does."""
+        if self._websocket is not None and self._websocket.close_code is None:
+            raise RuntimeError("the client is connected already")
+        self._websocket = connect(self.url, open_timeout=self._timeout, max_message=_MAX_LINE)
+        return self
+
+    def say(self, text: str) -> None:
+        """Say ``text`` to the room, whatever it begins with; never blocks.
+
+        Raises :class:`~syncchat.errors.ConnectionClosed`, and
+        :class:`UnicodeEncodeError` for a lone surrogate.
+        """
+        # A slash at the beginning would make it a command.
+        self.send_line("/" + text if text.startswith("/") else text)
+
+    def send_line(self, line: str) -> None:
+        """Send ``line`` as a person would type it: ``/help`` is a command. As :meth:`say`."""
+        self._open().send(line)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Block until the network has taken what was said. Raises :class:`TimeoutError`."""
+        self._open().flush(timeout)
+
+    def receive(self, timeout: float | None = None) -> str:
+        """The next line from the server, as it is: clean it before a terminal sees it.
+
+        Raises :class:`TimeoutError` after ``timeout`` seconds, and
+        :class:`~syncchat.errors.ConnectionClosed` after the last line.
+        """
+        deadline = Deadline.after(timeout)
+        while True:
+            message = self._open().recv(deadline.remaining())
+            if isinstance(message, str):
+                return message
+
+    def __iter__(self) -> Iterator[str]:
+        """Every line until the connection is closed.
+
+        Raises :class:`~syncchat.errors.ConnectionClosed` at the end where it
+        was not closed in order (code 1000, 1001 or none).
+        """
+        return (message for message in self._open() if isinstance(message, str))
+
+    def leave(self) -> None:
+        """Say that no more will be said, without waiting for the answer.
+
+        What the server had still to send can be received; when the connection
+        has ended, the server has had all that was said.
+        """
+        self._open().begin_close(NORMAL, "", Deadline.after(None))
+
+    @property
+    def close_code(self) -> int | None:
+        """How the connection ended, None while it is open: :attr:`WebSocket.close_code`."""
+        return None if self._websocket is None else self._websocket.close_code
+
+    @property
+    def close_reason(self) -> str | None:
+        """The text that came with the close code, None while the connection is open."""
+        return None if self._websocket is None else self._websocket.close_reason
+
+    def close(self) -> None:
+        """Leave with a proper close, and give the socket back. Nothing if it is closed."""
+        if self._websocket is not None:
+            self._websocket.close()
+
+    def __enter__(self) -> Self:
+        return self if self._websocket is not None else self.connect()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _open(self) -> WebSocket:
+        if self._websocket is None:
+            raise ConnectionClosed(ABNORMAL, "not connected yet")
+        return self._websocket
