@@ -1,0 +1,126 @@
+"""A server's standard output, treated as what it is: one more consumer that may be slow.
+
+A terminal that somebody stopped with Ctrl+S, or a pipe whose reader sleeps,
+must not hold up the threads that serve clients. So a line is written without
+blocking or queued, and the rest is a flusher's work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import threading
+
+from .net.deadline import Deadline
+from .net.flusher import Flusher
+
+__all__ = ["Console"]
+
+#: Bytes that may wait for a console that takes nothing; lines beyond are counted, not kept.
+_MAX_QUEUED = 1024 * 1024
+
+
+class Console:
+    """Writes lines to a file descriptor, each whole, never blocking on a terminal or a pipe.
+
+    ``print`` may be called from any thread; ``close`` by the owner, once.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._flusher = Flusher("syncchat-console")
+        self._own = _reopen(descriptor)
+        self._descriptor = descriptor if self._own is None else self._own
+        #: Guards the fields below and the order of writes. Before the flusher's lock.
+        self._lock = threading.Lock()
+        self._queue = bytearray()
+        self._lost = 0
+        self._watched = False
+        #: Nobody reads any more.
+        self._broken = False
+        self._emptied = threading.Condition(self._lock)
+
+    def print(self, line: str) -> None:
+        """Write ``line`` and a newline."""
+        data = f"{line}\n".encode("utf-8", "backslashreplace")
+        with self._lock:
+            if len(self._queue) + len(data) > _MAX_QUEUED:
+                self._lost += 1
+                return
+            self._queue += data
+            if self._watched:
+                return
+            self._watched = not self._write_locked()
+            if not self._watched:
+                return
+        self._flusher.watch(self)
+
+    def close(self, timeout: float = 1.0) -> None:
+        """Give what is queued ``timeout`` seconds to get out, then let go."""
+        deadline = Deadline.after(timeout)
+        with self._lock:
+            self._emptied.wait_for(lambda: not self._watched, deadline.remaining())
+        self._flusher.stop()
+        if self._own is not None:
+            os.close(self._own)
+
+    # The flusher's side.
+
+    def fileno(self) -> int:
+        """The descriptor that is written to."""
+        return self._descriptor
+
+    def flush(self) -> bool:
+        """Write what is taken. True: nothing is left."""
+        with self._lock:
+            return self._write_locked()
+
+    def release(self) -> bool:
+        """No longer watched. False: lines have come meanwhile."""
+        with self._lock:
+            if self._queue:
+                return False
+            self._watched = False
+            self._emptied.notify_all()
+            return True
+
+    def abandon(self) -> None:
+        """The flusher is gone: nothing more is written."""
+        with self._lock:
+            self._queue.clear()
+            self._broken = True
+
+    def _write_locked(self) -> bool:
+        while self._queue:
+            if self._broken:
+                self._queue.clear()
+                break
+            try:
+                written = os.write(self._descriptor, self._queue)
+            except BlockingIOError:
+                return False
+            except OSError:
+                # The terminal is closed, the pipe's reader has gone, the disk
+                # is full. The chat goes on without a console.
+                self._broken = True
+                continue
+            del self._queue[:written]
+            if self._lost and not self._queue:
+                self._queue += b"(%d lines were not shown)\n" % self._lost
+                self._lost = 0
+        return True
+
+
+def _reopen(descriptor: int) -> int | None:
+    """A non-blocking descriptor for the same terminal or pipe; None where there is none.
+
+    Setting ``O_NONBLOCK`` on the descriptor itself would set it for every
+    process that shares the terminal, the shell among them. A regular file
+    takes every write, and everything else blocks as it always did.
+    """
+    with contextlib.suppress(OSError):
+        mode = os.fstat(descriptor).st_mode
+        if hasattr(os, "O_NONBLOCK") and (stat.S_ISFIFO(mode) or os.isatty(descriptor)):
+            flags = os.O_WRONLY | os.O_NONBLOCK | getattr(os, "O_NOCTTY", 0)
+            return os.open(f"/dev/fd/{descriptor}", flags)
+    return None

@@ -1,0 +1,21 @@
+"""The terminal client: a prompt where there is a terminal, a filter in a pipe where not."""
+
+from __future__ import annotations
+
+import sys
+
+from ..client import Client
+from .pipe import run_pipe
+from .screen import run_screen
+
+__all__ = ["run_client"]
+
+
+def run_client(client: Client, prefix: str) -> int:
+    """Let ``client``, which is connected, talk with the terminal. Returns the exit code.
+
+    ``prefix`` goes before each line from the server. On the main thread only.
+    """
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        return run_screen(client, prefix)
+    return run_pipe(client, prefix)

@@ -1,0 +1,194 @@
+"""The real scripts in real processes, with pipes or at a real pseudo-terminal."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Self, cast
+
+import pexpect
+import pyte
+
+from tests.peer import PATIENCE
+
+ROOT = Path(__file__).resolve().parents[1]
+SERVER = [sys.executable, str(ROOT / "scripts" / "server.py")]
+CLIENT = [sys.executable, str(ROOT / "scripts" / "client.py")]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """The environment without settings of ours, but for ``changes``."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SYNCCHAT_")}
+    return clean | {"TERM": "xterm", "LANG": "C.UTF-8"} | changes
+
+
+class Script:
+    """A process whose output is read line by line as it comes."""
+
+    def __init__(self, command: list[str], **changes: str) -> None:
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(**changes),
+            text=True,
+            encoding="utf-8",
+            bufsize=1,
+        )
+        #: Guards the lists.
+        self._arrived = threading.Condition()
+        self.lines: list[str] = []
+        self.errors: list[str] = []
+        self._readers = [
+            threading.Thread(target=self._read, args=(self.process.stdout, self.lines)),
+            threading.Thread(target=self._read, args=(self.process.stderr, self.errors)),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self, pipe: object, lines: list[str]) -> None:
+        for line in pipe:  # type: ignore[attr-defined]
+            with self._arrived:
+                lines.append(line.removesuffix("\n"))
+                self._arrived.notify_all()
+
+    def wait_for_line(self, pattern: str, *, errors: bool = False, times: int = 1) -> str:
+        """The ``times``-th line that matches ``pattern`` whole, now or later."""
+        lines = self.errors if errors else self.lines
+
+        def found() -> str | None:
+            matching = [line for line in lines if re.fullmatch(pattern, line)]
+            return matching[times - 1] if len(matching) >= times else None
+
+        with self._arrived:
+            line = self._arrived.wait_for(found, PATIENCE)
+            assert line is not None, (pattern, self.lines, self.errors)
+            return line
+
+    def type(self, text: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(text)
+        self.process.stdin.flush()
+
+    def end_input(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def exit_code(self) -> int:
+        """Wait for the end, and for the last line."""
+        code = self.process.wait(PATIENCE)
+        for reader in self._readers:
+            reader.join(PATIENCE)
+        return code
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.exit_code()
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if pipe is not None and not pipe.closed:
+                try:
+                    pipe.close()
+                except BrokenPipeError:
+                    continue
+
+
+class ServerScript(Script):
+    """``scripts/server.py``, listening at a port of the system's choice."""
+
+    def __init__(self, *flags: str, **changes: str) -> None:
+        super().__init__([*SERVER, "--port", "0", *flags], **changes)
+        try:
+            line = self.wait_for_line(r"listening on port \d+")
+        except BaseException:
+            self.__exit__()
+            raise
+        self.port = int(line.rsplit(" ", 1)[1])
+        self.url = f"ws://127.0.0.1:{self.port}/"
+
+
+class Terminal:
+    """``scripts/client.py`` at a pseudo-terminal, whose screen can be read."""
+
+    def __init__(self, *arguments: str, columns: int = 80, rows: int = 24) -> None:
+        self._screen = pyte.HistoryScreen(columns, rows, history=1000)
+        self._stream = pyte.ByteStream(self._screen)
+        self._child = pexpect.spawn(
+            CLIENT[0],
+            [*CLIENT[1:], *arguments],
+            dimensions=(rows, columns),
+            env=environment(),
+            timeout=PATIENCE,
+        )
+        self._child.delaybeforesend = None
+        #: Every byte that the process has written.
+        self.written = b""
+
+    def _update(self) -> None:
+        try:
+            data = cast("bytes", self._child.read_nonblocking(65536, timeout=0.02))
+        except (pexpect.TIMEOUT, pexpect.EOF):
+            return
+        self.written += data
+        self._stream.feed(data)
+        if b"\x1b[6n" in data:
+            # The terminal's part: where the cursor is.
+            row, column = self._screen.cursor.y + 1, self._screen.cursor.x + 1
+            self._child.send(f"\x1b[{row};{column}R")
+
+    def lines(self) -> list[str]:
+        """What stands on the screen, without the empty lines at its end."""
+        self._update()
+        lines = [line.rstrip() for line in self._screen.display]
+        while lines and not lines[-1]:
+            lines.pop()
+        return lines
+
+    def wait_for_line(self, pattern: str) -> str:
+        """A line on the screen that matches ``pattern`` whole, now or later."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            for line in self.lines():
+                if re.fullmatch(pattern, line):
+                    return line
+            assert time.monotonic() < deadline, (pattern, self.lines())
+
+    def type(self, text: str) -> None:
+        self._child.send(text)
+
+    def resize(self, columns: int, rows: int) -> None:
+        self._screen.resize(rows, columns)
+        self._child.setwinsize(rows, columns)
+
+    def signal(self, number: signal.Signals) -> None:
+        self._child.kill(number)
+
+    def exit_code(self) -> int:
+        """Wait for the end; the exit code."""
+        deadline = time.monotonic() + PATIENCE
+        while self._child.isalive():
+            self._update()
+            assert time.monotonic() < deadline, self.lines()
+        self._update()
+        code = self._child.exitstatus
+        assert isinstance(code, int), f"ended by signal {self._child.signalstatus}"
+        return code
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._child.close(force=True)

@@ -1,0 +1,307 @@
+"""Every row of the exercise, against the real scripts and real sockets.
+
+A broadcast chat with a server and a client on port 2000, as five people built,
+changed and described it. What they described stays as it is.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import threading
+import time
+
+import pytest
+from websockets.sync.client import connect as other_librarys_connect
+from websockets.sync.server import ServerConnection
+from websockets.sync.server import serve as other_librarys_serve
+from wsproto.events import BytesMessage, TextMessage
+
+from tests.peer import PATIENCE, Peer, wait_for
+from tests.processes import CLIENT, SERVER, Script, ServerScript, Terminal
+
+GREETING = "Welcome to chat! Type a message"
+
+
+def port_of(peer: Peer) -> int:
+    return int(peer.sock.getsockname()[1])
+
+
+def texts(peer: Peer, count: int) -> list[str]:
+    return [peer.expect(TextMessage).data for _ in range(count)]
+
+
+def greeted(server: ServerScript) -> Peer:
+    """A client that has had its greeting, so that it is in the room."""
+    peer = Peer.client(server.port)
+    assert texts(peer, 1) == [GREETING]
+    # What it says comes back, so it is in.
+    peer.send(TextMessage(data="here"))
+    assert texts(peer, 1) == [f"127.0.0.1:{port_of(peer)}: here"]
+    return peer
+
+
+def test_e01_server_says_at_which_port_it_listens() -> None:
+    with ServerScript() as server:
+        assert server.lines == [f"listening on port {server.port}"]
+        socket.create_connection(("127.0.0.1", server.port)).close()
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+    with Script([*SERVER, "--port", str(port)]) as fixed:
+        assert fixed.wait_for_line("listening on port .*") == f"listening on port {port}"
+
+
+def test_e02_server_shows_each_new_connection() -> None:
+    with ServerScript() as server, Peer.client(server.port) as one, Peer.client(server.port) as two:
+        for peer in (one, two):
+            server.wait_for_line(f"New connection from 127.0.0.1:{port_of(peer)}")
+        assert port_of(one) != port_of(two)
+
+
+def test_e03_server_shows_each_message_with_control_characters_escaped() -> None:
+    with ServerScript() as server, Peer.client(server.port) as peer:
+        who = f"Received from 127.0.0.1:{port_of(peer)}: "
+        for text in ("hello", "grüß dich 👋", "two\nlines", "\x1b]0;title\x07", "\x9b31m\u202e"):
+            peer.send(TextMessage(data=text))
+        server.wait_for_line(re.escape(who + "hello"))
+        server.wait_for_line(re.escape(who + "grüß dich 👋"))
+        server.wait_for_line(re.escape(who + r"two\nlines"))
+        server.wait_for_line(re.escape(who + r"\x1b]0;title\x07"))
+        server.wait_for_line(re.escape(who + r"\x9b31m\u202e"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "first"),
+    [([], GREETING), (["--greeting", "Grüezi"], "Grüezi"), (["--greeting", ""], None)],
+)
+def test_e04_new_client_is_greeted(flags: list[str], first: str | None) -> None:
+    with ServerScript(*flags) as server, Peer.client(server.port) as peer:
+        peer.send(TextMessage(data="x"))
+        expected = [] if first is None else [first]
+        expected.append(f"127.0.0.1:{port_of(peer)}: x")
+        assert texts(peer, len(expected)) == expected
+
+
+def test_e05_client_says_that_it_is_connected() -> None:
+    with ServerScript() as server, Terminal(server.url) as client:
+        client.wait_for_line("Connected to the chat!")
+        client.wait_for_line(re.escape(GREETING))
+
+
+def test_e06_sender_receives_own_message() -> None:
+    with ServerScript() as server, greeted(server) as sender, greeted(server) as other:
+        said = f"127.0.0.1:{port_of(other)}: here"
+        assert texts(sender, 1) == [said]
+        sender.send(TextMessage(data="hello"))
+        for peer in (sender, other):
+            assert texts(peer, 1) == [f"127.0.0.1:{port_of(sender)}: hello"]
+
+
+def test_e07_sender_does_not_receive_own_message_without_echo() -> None:
+    with (
+        ServerScript("--no-echo") as server,
+        Peer.client(server.port) as sender,
+        Peer.client(server.port) as other,
+    ):
+        assert texts(sender, 1) == texts(other, 1) == [GREETING]
+        other.send(TextMessage(data="I am in"))
+        assert texts(sender, 1) == [f"127.0.0.1:{port_of(other)}: I am in"]
+        sender.send(TextMessage(data="hello"))
+        assert texts(other, 1) == [f"127.0.0.1:{port_of(sender)}: hello"]
+        other.send(TextMessage(data="answer"))
+        # The very next thing that the sender hears.
+        assert texts(sender, 1) == [f"127.0.0.1:{port_of(other)}: answer"]
+
+
+def test_e08_message_shows_the_senders_address() -> None:
+    with ServerScript() as server, greeted(server) as peer:
+        peer.send(TextMessage(data="hello"))
+        assert texts(peer, 1) == [f"127.0.0.1:{port_of(peer)}: hello"]
+
+
+def test_e09_message_shows_as_the_bare_text() -> None:
+    with (
+        ServerScript("--format", "{text}", "--greeting", "") as server,
+        Peer.client(server.port) as peer,
+    ):
+        peer.send(TextMessage(data="hello"), TextMessage(data="{sender} {text} {0}"))
+        assert texts(peer, 2) == ["hello", "{sender} {text} {0}"]
+
+
+def test_e10_client_prints_its_prefix() -> None:
+    with ServerScript() as server:
+        with Terminal(server.url, "--prefix", "From server: ") as client:
+            client.wait_for_line(re.escape(f"From server: {GREETING}"))
+        with Script([*CLIENT, server.url, "--prefix", "From server: "]) as piped:
+            piped.wait_for_line(re.escape(f"From server: {GREETING}"))
+
+
+def test_e11_only_who_is_connected_receives_a_message() -> None:
+    with ServerScript() as server, greeted(server) as early:
+        early.send(TextMessage(data="before"))
+        assert texts(early, 1) == [f"127.0.0.1:{port_of(early)}: before"]
+        with greeted(server) as late:
+            # Its greeting and its own words were the first that it heard.
+            early.send(TextMessage(data="after"))
+            assert texts(late, 1) == [f"127.0.0.1:{port_of(early)}: after"]
+
+
+def test_e12_enter_sends_at_once_and_others_see_it_at_once() -> None:
+    with (
+        ServerScript() as server,
+        greeted(server) as other,
+        Terminal(server.url) as client,
+    ):
+        client.wait_for_line(">.*")
+        client.type("not yet sent")
+        client.wait_for_line("> not yet sent")
+        other.send(TextMessage(data="meanwhile"))
+        # Had Enter been needed for what was typed, this would not be the next.
+        assert texts(other, 1) == [f"127.0.0.1:{port_of(other)}: meanwhile"]
+        client.type("\r")
+        assert texts(other, 1)[0].endswith(": not yet sent")
+        # Nobody did anything since, and yet it is shown.
+        client.wait_for_line(r"127\.0\.0\.1:\d+: not yet sent")
+
+
+@pytest.mark.parametrize("way", ["Ctrl+C", "Ctrl+D", "/quit", "a close", "FIN", "RST", "SIGKILL"])
+def test_e13_server_shows_who_left_and_the_others_go_on(way: str) -> None:
+    with ServerScript() as server, greeted(server) as one, greeted(server) as two:
+        texts(one, 1)
+        if way in ("a close", "FIN", "RST"):
+            peer = Peer.client(server.port)
+            who = f"127.0.0.1:{port_of(peer)}"
+            server.wait_for_line(f"New connection from {who}")
+            if way == "a close":
+                peer.send_bytes(b"\x88\x82\x00\x00\x00\x00\x03\xe8")
+            if way == "RST":
+                peer.reset()
+            peer.close()
+        else:
+            with Terminal(server.url) as client:
+                line = server.wait_for_line(r"New connection from .*", times=3)
+                who = line.removeprefix("New connection from ")
+                client.wait_for_line(">.*")
+                if way == "SIGKILL":
+                    client.signal(signal.SIGKILL)
+                else:
+                    client.type({"Ctrl+C": "\x03", "Ctrl+D": "\x04", "/quit": "/quit\r"}[way])
+                    assert client.exit_code() == 0
+        server.wait_for_line(f"Client {who} disconnected")
+        one.send(TextMessage(data="still here"))
+        assert texts(two, 1) == texts(one, 1) == [f"127.0.0.1:{port_of(one)}: still here"]
+        assert sum("disconnected" in line for line in server.lines) == 1
+
+
+@pytest.mark.parametrize("way", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_e14_each_client_says_that_the_server_is_gone(way: signal.Signals) -> None:
+    with (
+        ServerScript() as server,
+        Terminal(server.url) as client,
+        Script([*CLIENT, server.url]) as piped,
+    ):
+        client.wait_for_line(">.*")
+        piped.wait_for_line(re.escape(GREETING))
+        server.signal(way)
+        assert server.exit_code() == (0 if way != signal.SIGKILL else -signal.SIGKILL)
+        client.wait_for_line("The server is gone: .*")
+        assert client.exit_code() == 1
+        piped.wait_for_line("The server is gone: .*", errors=True)
+        assert piped.exit_code() == 1
+
+
+def test_e15_the_port_is_chosen_by_flag_url_or_environment() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = str(sock.getsockname()[1])
+    with Script([*SERVER], SYNCCHAT_PORT=port) as server:
+        server.wait_for_line(f"listening on port {port}")
+        with Script(CLIENT, SYNCCHAT_PORT=port) as by_environment:
+            by_environment.wait_for_line(re.escape(GREETING))
+        with Script([*CLIENT, f"ws://127.0.0.1:{port}"]) as by_url:
+            by_url.wait_for_line(re.escape(GREETING))
+    with Script([*SERVER, "--port", port], SYNCCHAT_PORT="1") as by_flag:
+        by_flag.wait_for_line(f"listening on port {port}")
+
+
+def test_e16_client_at_the_wrong_port_fails_with_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+    with Script([*CLIENT, f"ws://127.0.0.1:{port}"]) as client:
+        assert client.exit_code() == 1
+        assert client.lines == []
+        assert len(client.errors) == 1
+        assert re.fullmatch(
+            rf"cannot connect to 127\.0\.0\.1:{port}: connection refused", client.errors[0]
+        )
+
+
+def test_e17_another_librarys_client_is_served() -> None:
+    with ServerScript() as server, greeted(server) as peer:
+        with other_librarys_connect(server.url) as other:
+            assert other.recv(PATIENCE) == GREETING
+            who = "{}:{}".format(*other.local_address)
+            other.send("hello")
+            assert other.recv(PATIENCE) == f"{who}: hello"
+        assert texts(peer, 1) == [f"{who}: hello"]
+        server.wait_for_line(f"Client {who} disconnected")
+
+
+def test_e17_our_client_talks_to_another_librarys_server() -> None:
+    heard: list[str | bytes] = []
+
+    def handler(connection: ServerConnection) -> None:
+        connection.send("Hello from elsewhere")
+        for message in connection:
+            heard.append(message)
+            connection.send(f"you said {message!s}")
+
+    with other_librarys_serve(handler, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            port = server.socket.getsockname()[1]
+            with Terminal(f"ws://127.0.0.1:{port}/") as client:
+                client.wait_for_line("Hello from elsewhere")
+                client.type("hi\r")
+                client.wait_for_line("you said hi")
+                client.type("\x04")
+                assert client.exit_code() == 0
+        finally:
+            server.shutdown()
+            thread.join(PATIENCE)
+    assert heard == ["hi"]
+
+
+def test_the_original_ignores_binary_sends_empty_text_on_and_joins_fragments() -> None:
+    with ServerScript() as server, greeted(server) as peer:
+        who = f"127.0.0.1:{port_of(peer)}"
+        peer.send(BytesMessage(data=b"\x00"), TextMessage(data=""))
+        peer.send(TextMessage(data="in ", message_finished=False), TextMessage(data="pieces"))
+        assert texts(peer, 2) == [f"{who}: ", f"{who}: in pieces"]
+
+
+def test_several_clients_talk_and_leave_in_any_order() -> None:
+    with ServerScript() as server:
+        clients = [Script([*CLIENT, server.url]) for _ in range(3)]
+        try:
+            for client in clients:
+                client.wait_for_line(re.escape(GREETING))
+            # A greeting comes before the room: wait until all are in.
+            wait_for(lambda: all(said(clients, index) for index in range(3)))
+            clients[1].end_input()
+            assert clients[1].exit_code() == 0
+            clients[0].type("two of us\n")
+            clients[2].wait_for_line(r"127\.0\.0\.1:\d+: two of us")
+            assert not any("two of us" in line for line in clients[1].lines)
+        finally:
+            for client in clients:
+                client.__exit__()
+
+
+def said(clients: list[Script], index: int) -> bool:
+    """Whether all hear what one of them says now."""
+    word = f"word of {index} {time.monotonic_ns()}"
+    clients[index].type(f"{word}\n")
+    clients[index].wait_for_line(rf"127\.0\.0\.1:\d+: {word}")
+    return all(any(line.endswith(word) for line in client.lines) for client in clients)

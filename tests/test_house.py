@@ -1,0 +1,83 @@
+"""The house: imports point down, and nobody brings an event loop."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "syncchat"
+
+#: From the roof to the ground. What stands on one line may not import each other.
+FLOORS = [
+    ["syncchat.__main__"],
+    ["syncchat"],
+    ["syncchat.cli"],
+    ["syncchat.terminal"],
+    ["syncchat.terminal.pipe", "syncchat.terminal.screen"],
+    ["syncchat.terminal.farewell"],
+    ["syncchat.client", "syncchat.server"],
+    ["syncchat.console"],
+    ["syncchat.chat"],
+    ["syncchat.chat.rooms", "syncchat.chat.plain"],
+    ["syncchat.chat.safetext"],
+    ["syncchat.net"],
+    ["syncchat.net.connector", "syncchat.net.server"],
+    ["syncchat.net.listener"],
+    ["syncchat.net.group"],
+    ["syncchat.net.combining"],
+    ["syncchat.net.websocket"],
+    ["syncchat.net.messages", "syncchat.net.handshake"],
+    ["syncchat.net.stream"],
+    ["syncchat.net.flusher", "syncchat.net.binding"],
+    ["syncchat.net.deadline", "syncchat.net.address"],
+    ["syncchat.errors"],
+    ["syncchat.closecodes", "syncchat._version"],
+]
+FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names}
+
+
+def modules() -> list[tuple[str, Path]]:
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        found.append((".".join(parts).removesuffix(".__init__"), path))
+    return found
+
+
+def imports(name: str, path: Path) -> Iterator[str]:
+    """The modules of ours, and the others by their first name, that a module imports."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, base]).removesuffix(".")
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                yield inner if inner in FLOOR else base
+
+
+def test_every_module_has_a_floor_and_every_floor_its_module() -> None:
+    assert {name for name, _ in modules()} == FLOOR.keys()
+
+
+@pytest.mark.parametrize(("name", "path"), modules(), ids=str)
+def test_imports_point_down(name: str, path: Path) -> None:
+    ours = [other for other in imports(name, path) if other.split(".")[0] == "syncchat"]
+    upward = [other for other in ours if FLOOR[other] <= FLOOR[name]]
+    assert not upward
+
+
+@pytest.mark.parametrize(("name", "path"), modules(), ids=str)
+def test_there_is_no_event_loop(name: str, path: Path) -> None:
+    assert not {other.split(".")[0] for other in imports(name, path)} & {"asyncio", "trio", "anyio"}
+    kinds = (ast.AsyncFunctionDef, ast.AsyncWith, ast.AsyncFor, ast.Await)
+    assert not [
+        node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, kinds)
+    ]
