@@ -20,6 +20,7 @@ import itertools
 import platform
 import resource
 import select
+import selectors
 import signal
 import socket
 import statistics
@@ -168,6 +169,29 @@ def server_frame_header(size: int) -> int:
     return 2 if size < 126 else 4 if size < 65536 else 10
 
 
+def roll_call(clients: list[socket.socket]) -> None:
+    """Return when every client is in the room, and nothing is under way.
+
+    The handshake's end is no sign of the former: what is sent meanwhile would
+    be missing at the end.
+    """
+    deadline = time.monotonic() + PATIENCE
+    with selectors.DefaultSelector() as selector:
+        for sock in clients:
+            selector.register(sock, selectors.EVENT_READ)
+        while selector.get_map() and time.monotonic() < deadline:
+            clients[0].send(client_frame(b"who is here?"))
+            for key, _ in selector.select(0.05):
+                selector.unregister(key.fileobj)
+    clients[0].send(client_frame(b"all are here"))
+    for sock in clients:
+        sock.settimeout(PATIENCE)
+        heard = b""
+        while not heard.endswith(b"all are here"):
+            heard = heard[-12:] + sock.recv(65536)
+        sock.setblocking(False)
+
+
 @dataclass
 class Load:
     """The clients, and what they have seen."""
@@ -275,6 +299,7 @@ def measure(name: str, workload: Workload) -> Result:
         memory = process.memory_info().rss
         load = Load([open_client(port) for _ in range(workload.connections)], workload)
         try:
+            roll_call(load.clients)
             threads = process.num_threads()
             memory = process.memory_info().rss - memory
             warm = time.monotonic() + WARM_UP

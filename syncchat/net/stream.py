@@ -29,6 +29,9 @@ class Written(Enum):
     OVERFLOW = auto()
 
 
+# An enumeration's members are looked up slowly, and these once a write.
+_ACCEPTED, _REFUSED, _OVERFLOW = Written.ACCEPTED, Written.REFUSED, Written.OVERFLOW
+
 #: The flag that makes one send non-blocking on a blocking socket. Where the
 #: platform lacks it (Windows) the socket is non-blocking and reads wait first.
 _DONTWAIT: int = getattr(socket, "MSG_DONTWAIT", 0)
@@ -137,7 +140,7 @@ class Stream:
         """
         with self._lock:
             if self._sealed:
-                return Written.REFUSED
+                return _REFUSED
             if self._queue is None:
                 try:
                     sent = self._sock.send(data, _DONTWAIT)
@@ -145,20 +148,20 @@ class Stream:
                     sent = 0
                 except OSError as exc:
                     self._break_locked(exc)
-                    return Written.REFUSED
+                    return _REFUSED
                 if sent == len(data):
-                    return Written.ACCEPTED
+                    return _ACCEPTED
                 self._enqueue_locked(memoryview(data)[sent:])
                 watch = not self._watched
                 self._watched = True
             elif self._queued + len(data) <= self._max_backlog:
                 self._enqueue_locked(data)
-                return Written.ACCEPTED
+                return _ACCEPTED
             else:
-                return Written.OVERFLOW
+                return _OVERFLOW
         if watch:
             self._have_it_flushed()
-        return Written.ACCEPTED
+        return _ACCEPTED
 
     def seal(self, last: bytes, *, discard: bool = False) -> bool:
         """Write ``last``, then take no more. False: it took no more already.

@@ -25,6 +25,9 @@ from .stream import Stream, Written
 
 __all__ = ["WebSocket"]
 
+# An enumeration's members are looked up slowly, and these once a write.
+_ACCEPTED, _REFUSED, _OVERFLOW = Written.ACCEPTED, Written.REFUSED, Written.OVERFLOW
+_OPEN, _LOCAL_CLOSING = ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING
 _CLIENT, _SERVER = ConnectionType.CLIENT, ConnectionType.SERVER
 
 #: Bytes that a peer may still send behind the closing handshake.
@@ -146,18 +149,24 @@ class WebSocket:
         :class:`ConnectionClosed` once every message has been handed out and no
         more will come.
         """
-        with self._reading(timeout):
+        self._take_turn(timeout)
+        try:
             return self._messages.popleft()
+        finally:
+            self._recv_lock.release()
 
     def recv_many(self, timeout: float | None = None) -> list[Message]:
         """The next messages, one at least: all that have arrived.
 
         As :meth:`recv`, with less work a message where many come at once.
         """
-        with self._reading(timeout):
+        self._take_turn(timeout)
+        try:
             messages = list(self._messages)
             self._messages.clear()
             return messages
+        finally:
+            self._recv_lock.release()
 
     def __iter__(self) -> Iterator[Message]:
         """Every message until the connection is closed.
@@ -196,9 +205,9 @@ class WebSocket:
         # Past _lock on purpose: a fan-out must not wait for whoever is parsing.
         # A Close seals the stream, so that no frame can follow it.
         written = self._stream.write(frames)
-        if written is Written.OVERFLOW:
+        if written is _OVERFLOW:
             self._too_slow()
-        return written is Written.ACCEPTED
+        return written is _ACCEPTED
 
     def flush(self, timeout: float | None = None) -> None:
         """Block until the network has taken all that was sent.
@@ -230,16 +239,16 @@ class WebSocket:
     def _send_event(self, event: Event) -> None:
         with self._lock:
             if self._close_sent or self._ended:
-                written = Written.REFUSED
+                written = _REFUSED
             else:
                 encoder = self._connection
-                if encoder.state is not ConnectionState.OPEN:
+                if encoder.state is not _OPEN:
                     # The peer's Close is parsed, but not answered yet, and
                     # wsproto lets no message pass any more; the RFC does.
                     encoder = Connection(_CLIENT if self.is_client else _SERVER)
                 written = self._stream.write(encoder.send(event))
-        if written is not Written.ACCEPTED:
-            if written is Written.OVERFLOW:
+        if written is not _ACCEPTED:
+            if written is _OVERFLOW:
                 self._too_slow()
             raise self._closed()
 
@@ -300,9 +309,8 @@ class WebSocket:
 
     # The reading side. The caller holds _recv_lock.
 
-    @contextlib.contextmanager
-    def _reading(self, timeout: float | None) -> Iterator[None]:
-        """Hold _recv_lock, with a message there."""
+    def _take_turn(self, timeout: float | None) -> None:
+        """Return with _recv_lock held and a message there; raise without."""
         deadline = None
         if timeout is None:
             self._recv_lock.acquire()
@@ -315,9 +323,9 @@ class WebSocket:
                 if self._ended:
                     raise self._closed()
                 self._advance(deadline)
-            yield
-        finally:
+        except BaseException:
             self._recv_lock.release()
+            raise
 
     def _advance(self, deadline: Deadline | None) -> None:
         """Take the next step of the conversation. Raises :class:`TimeoutError`."""
@@ -359,7 +367,7 @@ class WebSocket:
             if self._close_sent:
                 return
             written = self._stream.write(self._connection.send(event.response()))
-        if written is Written.OVERFLOW:
+        if written is _OVERFLOW:
             self._too_slow()
 
     def _on_pong(self, event: Pong) -> None:
@@ -381,10 +389,7 @@ class WebSocket:
         with self._lock:
             # Where the state says that nobody has closed, or only we, this is
             # no Close of the peer's but wsproto's word that it parses no more.
-            violation = self._connection.state in (
-                ConnectionState.OPEN,
-                ConnectionState.LOCAL_CLOSING,
-            )
+            violation = self._connection.state in (_OPEN, _LOCAL_CLOSING)
             if not violation and not self._close_sent:
                 self._close_sent = True
                 self._stream.seal(self._connection.send(event.response()))
