@@ -342,6 +342,11 @@ def median(results: list[Result]) -> Result:
     return Result(**{n: statistics.median(getattr(r, n) for r in results) for n in names})
 
 
+def ratio(figure: float, ours: float) -> str:
+    """The ratio to ours; a run can be too short for the clock of the processor time."""
+    return f"{figure / ours:.2f}" if ours else "-"
+
+
 def report(workload: Workload, results: dict[str, list[Result]]) -> str:
     """The table: a row a server, and the ratios of each to ours."""
     medians = {name: median(rounds) for name, rounds in results.items() if rounds}
@@ -350,7 +355,7 @@ def report(workload: Workload, results: dict[str, list[Result]]) -> str:
     for name, result in medians.items():
         row = [name, *(form.format(getattr(result, key)) for key, (_, form) in COLUMNS.items())]
         if ours is not None:
-            row += [f"{result.deliveries / ours.deliveries:.2f}", f"{result.cpu / ours.cpu:.2f}"]
+            row += [ratio(result.deliveries, ours.deliveries), ratio(result.cpu, ours.cpu)]
         rows.append(row)
     widths = [max(map(len, column)) for column in zip(*rows, strict=False)]
     lines = [

@@ -169,6 +169,9 @@ class Terminal:
     def type(self, text: str) -> None:
         self._child.send(text)
 
+    def type_bytes(self, data: bytes) -> None:
+        os.write(self._child.fileno(), data)
+
     def resize(self, columns: int, rows: int) -> None:
         self._screen.resize(rows, columns)
         self._child.setwinsize(rows, columns)

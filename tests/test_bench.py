@@ -39,11 +39,11 @@ def test_it_measures_every_server(flags: list[str]) -> None:
         names.pop()
     for name in names:
         row = next(row for row in rows if row.startswith(name))
-        figures = [float(cell.replace(",", "")) for cell in row.split()[1:]]
-        assert len(figures) == 9
-        assert figures[0] > 0
+        cells = row.split()[1:]
+        assert len(cells) == 9
+        assert float(cells[0].replace(",", "")) > 0
     ours = next(row for row in rows if row.startswith("syncchat"))
-    assert re.search(r" 1\.00 +1\.00$", ours)
+    assert re.search(r" 1\.00 +(1\.00|-)$", ours)
     assert ours.split()[5] == str(int(flags[1]) + 2)
 
 

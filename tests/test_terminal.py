@@ -148,6 +148,21 @@ def test_a_pasted_text_of_several_lines_is_one_message() -> None:
     assert heard == ["one\ntwo"]
 
 
+def test_keys_that_are_no_utf8_do_no_harm() -> None:
+    heard: list[object] = []
+
+    def handler(websocket: WebSocket) -> None:
+        heard.extend(websocket)
+
+    with serve(handler) as server, Terminal(f"ws://127.0.0.1:{server.port}") as client:
+        client.wait_for_line(">.*")
+        client.type_bytes(b"a\xff\xfeb\r")
+        client.wait_for_line("> a.*b")
+        client.type("\x04")
+        assert client.exit_code() == 0
+    assert heard == ["a??b"]
+
+
 def test_leaving_is_a_proper_close() -> None:
     codes: list[int | None] = []
 

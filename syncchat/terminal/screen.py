@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 
 from prompt_toolkit import PromptSession
-from prompt_toolkit.application import Application
+from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.patch_stdout import StdoutProxy
 
 from ..chat.safetext import clean, indent
@@ -23,77 +24,96 @@ _PROMPT = "> "
 _GATHER = 0.03
 
 
-class _ServerGone(Exception):
-    """Ends the prompt."""
-
-
 def run_screen(client: Client, prefix: str) -> int:
     """Talk until somebody leaves. Returns the exit code."""
     print(CONNECTED, flush=True)
-    session: PromptSession[str] = PromptSession()
     # Prints above the line that is being typed, which is never torn.
     with StdoutProxy(sleep_between_writes=_GATHER) as screen:
-        worker = _Printer(client, prefix, screen, session.app)
+        prompt = _Prompt(client, screen)
+        worker = _Printer(client, prefix, screen, prompt)
         worker.start()
         try:
-            _read(client, session, worker)
+            prompt.run()
         except (EOFError, KeyboardInterrupt):
             pass  # Ctrl+D, Ctrl+C: leave.
-        except (_ServerGone, ConnectionClosed):
-            pass  # The worker knows why.
         finally:
-            left = worker.outcome is None
+            left = prompt.gone is None
             client.close()
             worker.join()
-    if left or worker.outcome is None:
+    if left or prompt.gone is None:
         return 0
-    line, code = farewell(worker.outcome)
+    line, code = farewell(prompt.gone)
     print(line, file=sys.stderr)
     return code
 
 
-def _read(client: Client, session: PromptSession[str], worker: _Printer) -> None:
-    """Send each line that is entered, until the end."""
-    while True:
-        line = session.prompt(_PROMPT, pre_run=worker.end_prompt_if_over)
+class _Prompt:
+    """The line that is typed. One prompt for the whole conversation.
+
+    A prompt for each line would leave the terminal to the shell's own line
+    editing for the moment between two, in which keys are lost.
+    """
+
+    def __init__(self, client: Client, screen: StdoutProxy) -> None:
+        self._client = client
+        self._screen = screen
+        self._session: PromptSession[None] = PromptSession(_PROMPT)
+        self._session.default_buffer.accept_handler = self._enter
+        #: How the connection ended, once it has.
+        self.gone: ConnectionClosed | None = None
+
+    def run(self) -> None:
+        """Return when the user leaves or the server is gone; on the main thread.
+
+        Raises EOFError for Ctrl+D and KeyboardInterrupt for Ctrl+C.
+        """
+        self._session.prompt(pre_run=self._end_if_gone)
+
+    def end(self, gone: ConnectionClosed) -> None:
+        """Have :meth:`run` return. From any thread."""
+        self.gone = gone
+        # The prompt is about to start, or runs, or is over. About to start: it
+        # looks at ``gone`` before it waits. Otherwise it has a loop, or had.
+        loop = self._session.app.loop
+        if loop is not None:
+            loop.call_soon_threadsafe(self._end_if_gone)
+
+    def _enter(self, buffer: Buffer) -> bool:
+        """Enter was pressed. False: the line is done with."""
+        # What the terminal sent as no UTF-8 came as lone surrogates.
+        line = buffer.text.encode("utf-8", "replace").decode()
         if line.strip() == "/quit":
-            return
-        if line:
-            client.send_line(line)
+            self._session.app.exit()
+        elif line:
+            self._screen.write(_PROMPT + indent(clean(line)) + "\n")
+            # A server that is gone is the worker's to tell.
+            with contextlib.suppress(ConnectionClosed):
+                self._client.send_line(line)
+        return False
+
+    def _end_if_gone(self) -> None:
+        """On the main thread, in the prompt."""
+        future = self._session.app.future
+        if self.gone is not None and future is not None and not future.done():
+            self._session.app.exit()
 
 
 class _Printer(threading.Thread):
     """The worker: prints what comes from the server; ends the prompt when nothing more can."""
 
-    def __init__(
-        self, client: Client, prefix: str, screen: StdoutProxy, app: Application[str]
-    ) -> None:
+    def __init__(self, client: Client, prefix: str, screen: StdoutProxy, prompt: _Prompt) -> None:
         super().__init__(name="syncchat-printer", daemon=True)
         self._client = client
         self._prefix = prefix
         self._screen = screen
-        self._app = app
-        #: How the connection ended. Written once, by this thread.
-        self.outcome: ConnectionClosed | None = None
+        self._prompt = prompt
 
     def run(self) -> None:
         """Print until the connection is over, which the owner's ``close`` brings about."""
-        while self.outcome is None:
+        while True:
             try:
                 line = self._client.receive()
             except ConnectionClosed as exc:
-                self.outcome = exc
-            else:
-                self._screen.write(self._prefix + indent(clean(line)) + "\n")
-        # The prompt is about to start, runs, or is over. About to start:
-        # end_prompt_if_over comes after this assignment and sees it. Else the
-        # loop is there, or it is over.
-        loop = self._app.loop
-        if loop is not None:
-            loop.call_soon_threadsafe(self.end_prompt_if_over)
-
-    def end_prompt_if_over(self) -> None:
-        """In the prompt's own loop: end it when the connection has ended."""
-        future = self._app.future
-        if self.outcome is not None and future is not None and not future.done():
-            self._app.exit(exception=_ServerGone())
+                self._prompt.end(exc)
+                return
+            self._screen.write(self._prefix + indent(clean(line)) + "\n")
