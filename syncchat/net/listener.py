@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import selectors
 import socket
@@ -19,7 +18,6 @@ logger = logging.getLogger("syncchat.net")
 
 #: Seconds without accepting after the system ran out of something.
 _BACK_OFF = 0.1
-_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Listener:
@@ -83,12 +81,13 @@ class Listener:
                 sock, sockaddr = listening.accept()
             except BlockingIOError:
                 return True
-            except OSError as exc:
-                if exc.errno in _EXHAUSTED:
-                    logger.warning("cannot accept: %s", exc.strerror)
-                    return False
+            except ConnectionAbortedError:
                 # The client was gone before it was accepted.
                 continue
+            except OSError as exc:
+                # Mostly descriptors or memory. Whatever it is, the loop goes on.
+                logger.warning("cannot accept: %s", exc.strerror)
+                return False
             address = address_of(sockaddr)
             try:
                 self._on_client(sock, address)
