@@ -31,7 +31,7 @@ FLOORS = [
     ["syncchat.net.websocket"],
     ["syncchat.net.messages", "syncchat.net.handshake"],
     ["syncchat.net.stream"],
-    ["syncchat.net.flusher", "syncchat.net.binding"],
+    ["syncchat.net.flusher", "syncchat.net.binding", "syncchat.net.backlog", "syncchat.net.tls"],
     ["syncchat.net.deadline", "syncchat.net.address"],
     ["syncchat.errors"],
     ["syncchat.closecodes", "syncchat._version"],

@@ -85,7 +85,11 @@ class Flusher:
         self._waker: socket.socket | None = None
 
     def start(self) -> None:
-        """Start the thread, unless it runs or has been stopped."""
+        """Start the thread, unless it runs or has been stopped.
+
+        Raises :class:`OSError` or :class:`RuntimeError` where the system has
+        no descriptors or threads left. So does the first request.
+        """
         with self._lock:
             self._start_locked()
 
@@ -131,13 +135,19 @@ class Flusher:
         if self._stopped:
             return False
         if self._thread is None:
-            receiver, self._waker = socket.socketpair()
-            receiver.setblocking(False)
-            self._waker.setblocking(False)
-            self._thread = threading.Thread(
-                target=self._run, args=(receiver, self._waker), name=self._name, daemon=True
-            )
-            self._thread.start()
+            # All that can fail, fails here and not on the thread.
+            with contextlib.ExitStack() as undo:
+                receiver, waker = map(undo.enter_context, socket.socketpair())
+                receiver.setblocking(False)
+                waker.setblocking(False)
+                selector = undo.enter_context(selectors.DefaultSelector())
+                selector.register(receiver, selectors.EVENT_READ)
+                thread = threading.Thread(
+                    target=self._run, args=(selector, receiver, waker), name=self._name, daemon=True
+                )
+                thread.start()
+                undo.pop_all()
+            self._waker, self._thread = waker, thread
         return True
 
     def _wake_locked(self) -> None:
@@ -146,9 +156,10 @@ class Flusher:
             with contextlib.suppress(BlockingIOError):
                 self._waker.send(b"\0")
 
-    def _run(self, receiver: socket.socket, waker: socket.socket) -> None:
-        with receiver, waker, selectors.DefaultSelector() as selector:
-            selector.register(receiver, selectors.EVENT_READ)
+    def _run(
+        self, selector: selectors.BaseSelector, receiver: socket.socket, waker: socket.socket
+    ) -> None:
+        with receiver, waker, selector:
             while True:
                 with self._lock:
                     if self._stopped:

@@ -33,12 +33,19 @@ class Listener:
         self, host: str | None, port: int, on_client: Callable[[socket.socket, Address], None]
     ) -> None:
         self._on_client = on_client
-        self._sockets = listen(host, port)
+        # All of it here, where running out of descriptors is the caller's to hear.
+        with contextlib.ExitStack() as undo:
+            self._sockets = [undo.enter_context(sock) for sock in listen(host, port)]
+            self._receiver, self._waker = map(undo.enter_context, socket.socketpair())
+            self._receiver.setblocking(False)
+            self._waker.setblocking(False)
+            self._selector = undo.enter_context(selectors.DefaultSelector())
+            for sock in [*self._sockets, self._receiver]:
+                self._selector.register(sock, selectors.EVENT_READ)
+            #: Gives back all of the above.
+            self._resources = undo.pop_all()
         #: Host and port of each socket, in the order of binding.
         self.addresses: list[Address] = [address_of(sock.getsockname()) for sock in self._sockets]
-        self._receiver, self._waker = socket.socketpair()
-        self._receiver.setblocking(False)
-        self._waker.setblocking(False)
         #: Written by interrupt() without a lock, see there.
         self._interrupted = False
         #: The loop is over, and no further client will be handed on.
@@ -47,15 +54,11 @@ class Listener:
     def run(self) -> None:
         """Accept until :meth:`interrupt`, on the calling thread."""
         try:
-            with selectors.DefaultSelector() as selector:
-                selector.register(self._receiver, selectors.EVENT_READ)
+            while not self._interrupted:
+                ready = {key.fileobj for key, _ in self._selector.select()}
                 for sock in self._sockets:
-                    selector.register(sock, selectors.EVENT_READ)
-                while not self._interrupted:
-                    ready = {key.fileobj for key, _ in selector.select()}
-                    for sock in self._sockets:
-                        if sock in ready and not self._accept(sock):
-                            self._back_off(selector)
+                    if sock in ready and not self._accept(sock):
+                        self._back_off()
         finally:
             self.over.set()
 
@@ -71,8 +74,7 @@ class Listener:
 
     def close(self) -> None:
         """Give the sockets back. Only after :meth:`run`, or instead of it."""
-        for sock in [*self._sockets, self._receiver, self._waker]:
-            sock.close()
+        self._resources.close()
 
     def _accept(self, listening: socket.socket) -> bool:
         """Hand on each client that waits. False: the system is out of something."""
@@ -99,11 +101,11 @@ class Listener:
                 return False
         return True
 
-    def _back_off(self, selector: selectors.BaseSelector) -> None:
+    def _back_off(self) -> None:
         """Wait for nothing but an interruption, until the system had time to recover."""
         # With the selector that there is: another might be a descriptor too many.
         for sock in self._sockets:
-            selector.unregister(sock)
-        selector.select(_BACK_OFF)
+            self._selector.unregister(sock)
+        self._selector.select(_BACK_OFF)
         for sock in self._sockets:
-            selector.register(sock, selectors.EVENT_READ)
+            self._selector.register(sock, selectors.EVENT_READ)

@@ -1,19 +1,21 @@
-"""One connected TCP socket as bytes: reads may block, writes never do."""
+"""One connected socket as bytes, TCP or TLS: reads may block, writes never do."""
 
 from __future__ import annotations
 
 import contextlib
 import selectors
 import socket
+import ssl
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
 
 from .address import Address, address_of, format_address
+from .backlog import Backlog
 from .deadline import Deadline
 from .flusher import Flusher
+from .tls import TLS
 
 __all__ = ["Stream", "Written"]
 
@@ -41,9 +43,6 @@ _DONTWAIT: int = getattr(socket, "MSG_DONTWAIT", 0)
 _SMALL_READ = 4096
 _LARGE_READ = 65536
 
-#: Bytes that one flush joins into one send.
-_FLUSH_SIZE = 262144
-
 # A selector that costs no descriptor, to wait for one socket with a time limit.
 _OneSelector: type[selectors.BaseSelector] = getattr(
     selectors, "PollSelector", selectors.SelectSelector
@@ -58,28 +57,32 @@ class Stream:
     blocks but ``wait_flushed``.
 
     ``max_backlog`` is how many bytes may be queued; ``stall_timeout`` how many
-    seconds the queue may stand still, None for ever: past that the flusher's thread calls
+    seconds the backlog may stand still, None for ever: past that the flusher's thread calls
     ``on_stall``, outside every lock.
     """
 
     __slots__ = (
+        "_backlog",
         "_broken",
         "_closed",
         "_drained",
+        "_early",
         "_flusher",
         "_lock",
         "_max_backlog",
         "_moved_at",
-        "_queue",
-        "_queued",
         "_read_size",
         "_sealed",
         "_sock",
         "_stall_timeout",
         "_timed",
+        "_tls",
         "_watched",
         "address",
+        "bytes_in",
+        "bytes_out",
         "error",
+        "heard_at",
         "on_stall",
     )
 
@@ -106,9 +109,12 @@ class Stream:
         #: that a descriptor is never closed under a write. The flusher's lock
         #: may be taken under no stream's lock: word is left after it.
         self._lock = threading.Lock()
-        self._queue: deque[bytes | memoryview] | None = None
-        self._queued = 0
+        self._backlog: Backlog | None = None
+        #: When the backlog began or last moved, on the monotonic clock.
         self._moved_at = 0.0
+        self._tls: TLS | None = None
+        #: Bytes that the kernel has taken.
+        self.bytes_out = 0
         self._sealed = False
         self._broken = False
         self._closed = False
@@ -117,13 +123,20 @@ class Stream:
         #: A timer for ``_check_stall`` is set; there is one at most.
         self._timed = False
         self._drained: threading.Condition | None = None
+        # The owner's alone, that is, the reading thread's.
         self._read_size = _SMALL_READ
+        #: What came behind the TLS handshake.
+        self._early = b""
+        #: Bytes read, and when the last of them came, on the monotonic clock.
+        self.bytes_in = 0
+        self.heard_at = time.monotonic()
         sock.settimeout(None if _DONTWAIT else 0.0)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "sealed" if self._sealed else "open"
-        return f"<Stream {format_address(self.address)} {state}, {self._queued} bytes queued>"
+        queued = self._backlog.size if self._backlog else 0
+        return f"<Stream {format_address(self.address)} {state}, {queued} bytes queued>"
 
     def fileno(self) -> int:
         """The socket's descriptor, -1 once it is closed."""
@@ -136,64 +149,41 @@ class Stream:
 
         Straight to the kernel where nothing is queued. ``data`` that the
         kernel did not take whole is queued whatever its size; what would put
-        a queue that stands already over the limit overflows.
+        a backlog that there is already over the limit overflows.
         """
         with self._lock:
             if self._sealed:
                 return _REFUSED
-            if self._queue is None:
-                try:
-                    sent = self._sock.send(data, _DONTWAIT)
-                except (BlockingIOError, InterruptedError):
-                    sent = 0
-                except OSError as exc:
-                    self._break_locked(exc)
-                    return _REFUSED
-                if sent == len(data):
-                    return _ACCEPTED
-                self._enqueue_locked(memoryview(data)[sent:])
-                watch = not self._watched
-                self._watched = True
-            elif self._queued + len(data) <= self._max_backlog:
-                self._enqueue_locked(data)
+            backlog = self._backlog
+            if backlog is not None:
+                if backlog.size + len(data) > self._max_backlog:
+                    return _OVERFLOW
+                backlog.append(data)
                 return _ACCEPTED
-            else:
-                return _OVERFLOW
+            watch = self._begin_locked(data)
+            written = _REFUSED if self._broken else _ACCEPTED
         if watch:
             self._have_it_flushed()
-        return _ACCEPTED
+        return written
 
     def seal(self, last: bytes, *, discard: bool = False) -> bool:
         """Write ``last``, then take no more. False: it took no more already.
 
         With ``discard``, what is queued goes, but for the write that the
         kernel has begun: a frame is never cut. ``last`` is queued however full
-        the queue is.
+        the backlog is.
         """
+        watch = False
         with self._lock:
             if self._sealed:
                 return False
             self._sealed = True
-            watch = False
-            if self._queue is None:
-                try:
-                    sent = self._sock.send(last, _DONTWAIT)
-                except (BlockingIOError, InterruptedError):
-                    sent = 0
-                except OSError as exc:
-                    self._break_locked(exc)
-                    return True
-                if sent < len(last):
-                    self._enqueue_locked(memoryview(last)[sent:])
-                    watch = not self._watched
-                    self._watched = True
+            if self._backlog is None:
+                watch = self._begin_locked(last)
             else:
                 if discard:
-                    begun = self._queue[0]
-                    self._queue.clear()
-                    self._queued = 0
-                    self._enqueue_locked(begun)
-                self._enqueue_locked(last)
+                    self._backlog.drop_waiting()
+                self._backlog.append(last)
         if watch:
             self._have_it_flushed()
         return True
@@ -204,16 +194,22 @@ class Stream:
         Returns True for a stream that broke, since nothing is queued any more.
         """
         with self._lock:
-            if self._queue is None:
-                return True
-            if self._drained is None:
-                self._drained = threading.Condition(self._lock)
-            return self._drained.wait_for(lambda: self._queue is None, deadline.remaining())
+            return self._wait_locked(lambda: self._backlog is None, deadline)
+
+    def wait_broken(self, deadline: Deadline) -> bool:
+        """Block until the stream is broken or closed. False: the deadline came first.
+
+        A pause that an abort cuts short.
+        """
+        with self._lock:
+            return self._wait_locked(lambda: self._broken, deadline)
 
     def shutdown_write(self) -> None:
         """Send FIN behind what was written. Call it with nothing queued."""
         with self._lock:
             self._sealed = True
+            if self._tls is not None and self._backlog is None and not self._broken:
+                self._send_locked(self._tls.close_notify())
             # The peer may have reset the connection: then it is over anyway.
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_WR)
@@ -229,11 +225,65 @@ class Stream:
 
     # Reading and closing, for the owner.
 
+    def start_tls(
+        self,
+        context: ssl.SSLContext,
+        deadline: Deadline,
+        *,
+        server_side: bool,
+        server_hostname: str | None = None,
+    ) -> None:
+        """Do the TLS handshake; from here on everything is encrypted.
+
+        Before anything was written. Raises :class:`ssl.SSLError`, an
+        :class:`ssl.SSLCertVerificationError` among them, :class:`TimeoutError`,
+        and :class:`ConnectionError` where the peer went away.
+        """
+        tls = TLS(context, server_side=server_side, server_hostname=server_hostname)
+        received = b""
+        while True:
+            try:
+                done = tls.handshake(received)
+            finally:
+                # An alert for the peer, too, where it failed.
+                self.write(tls.outgoing())
+            if done:
+                break
+            received = self.read(deadline)
+            if not received:
+                raise ConnectionError("the connection was closed during the TLS handshake")
+        self._early, _ = tls.decrypt(b"")
+        with self._lock:
+            self._tls = tls
+
     def read(self, deadline: Deadline | None = None) -> bytes:
         """The next bytes; ``b""`` at the end of the stream, a broken one included.
 
         Raises :class:`TimeoutError` at the deadline.
         """
+        while True:
+            if self._early:
+                data, self._early = self._early, b""
+                return data
+            data = self._receive(deadline)
+            if not data or self._tls is None:
+                return data
+            data, over = self._decrypt(self._tls, data)
+            if data or over:
+                return data
+
+    def has_input(self) -> bool:
+        """Whether bytes have come that nobody has read yet. From any thread."""
+        with self._lock:
+            if self._broken or self._closed:
+                return False
+            try:
+                return bool(self._sock.recv(1, socket.MSG_PEEK | _DONTWAIT))
+            except OSError:
+                return False
+
+    def _receive(self, deadline: Deadline | None) -> bytes:
+        """Bytes as they are on the wire."""
         if deadline is not None or not _DONTWAIT:
             self._wait_readable(deadline)
         if self._broken:
@@ -244,16 +294,32 @@ class Stream:
             data = self._sock.recv(size)
         except BlockingIOError:
             # Only without MSG_DONTWAIT, where readiness can be withdrawn.
-            return self.read(deadline)
+            return self._receive(deadline)
         except OSError as exc:
             with self._lock:
                 self._break_locked(exc)
             return b""
+        self.heard_at = time.monotonic()
+        self.bytes_in += len(data)
         if len(data) == size:
             self._read_size = _LARGE_READ
         elif size != _SMALL_READ:
             self._read_size = _SMALL_READ
         return data
+
+    def _decrypt(self, tls: TLS, received: bytes) -> tuple[bytes, bool]:
+        """What ``received`` says, and whether it is the end."""
+        with self._lock:
+            try:
+                data, over = tls.decrypt(received)
+            except ssl.SSLError as exc:
+                self._break_locked(exc)
+                return b"", True
+            # TLS may want to answer: new keys, for one.
+            watch = self._begin_raw_locked(tls.outgoing())
+        if watch:
+            self._have_it_flushed()
+        return data, over
 
     def drain_input(self, deadline: Deadline, limit: int) -> None:
         """Send FIN, then read and drop until the peer's FIN, the deadline or ``limit`` bytes.
@@ -289,29 +355,26 @@ class Stream:
     def flush(self) -> bool:
         """Write what the kernel takes. True: nothing is left. Called by the flusher."""
         with self._lock:
-            while self._queue is not None:
-                chunk = self._next_chunk_locked(self._queue)
-                try:
-                    sent = self._sock.send(chunk, _DONTWAIT)
-                except (BlockingIOError, InterruptedError):
-                    sent = 0
-                except OSError as exc:
-                    self._break_locked(exc)
+            while self._backlog is not None:
+                raw = self._backlog.take_begun()
+                if raw is None:
+                    raw = self._encode_locked(self._backlog.take_waiting())
+                sent = self._send_locked(raw)
+                if self._broken:
                     break
                 if sent:
                     self._moved_at = time.monotonic()
-                    self._queued -= sent
-                if sent < len(chunk):
-                    self._queue.appendleft(memoryview(chunk)[sent:])
+                if sent < len(raw):
+                    self._backlog.put_back(memoryview(raw)[sent:])
                     return False
-                if not self._queue:
-                    self._forget_queue_locked()
+                if not self._backlog:
+                    self._forget_backlog_locked()
             return True
 
     def release(self) -> bool:
         """The flusher watches no longer. False: it must go on."""
         with self._lock:
-            if self._queue is not None:
+            if self._backlog is not None:
                 return False
             self._watched = False
             if self._closed:
@@ -328,31 +391,66 @@ class Stream:
 
     # Under the lock, or after it.
 
-    def _enqueue_locked(self, data: bytes | memoryview) -> None:
-        if self._queue is None:
-            self._queue = deque()
-            self._moved_at = time.monotonic()
-        self._queue.append(data)
-        self._queued += len(data)
+    def _encode_locked(self, data: bytes) -> bytes:
+        """``data`` as it goes over the wire."""
+        if self._tls is None:
+            return data
+        try:
+            return self._tls.encrypt(data)
+        except ssl.SSLError as exc:
+            self._break_locked(exc)
+            return b""
 
-    @staticmethod
-    def _next_chunk_locked(queue: deque[bytes | memoryview]) -> bytes | memoryview:
-        """Take the queue's head, joined with its followers while they are small."""
-        chunk = queue.popleft()
-        if not queue or len(chunk) + len(queue[0]) > _FLUSH_SIZE:
-            return chunk
-        pieces = [chunk]
-        size = len(chunk)
-        while queue and size + len(queue[0]) <= _FLUSH_SIZE:
-            pieces.append(queue.popleft())
-            size += len(pieces[-1])
-        return b"".join(pieces)
+    def _send_locked(self, raw: bytes | memoryview) -> int:
+        """How many bytes the kernel takes now."""
+        try:
+            sent = self._sock.send(raw, _DONTWAIT)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError as exc:
+            self._break_locked(exc)
+            return 0
+        self.bytes_out += sent
+        return sent
 
-    def _forget_queue_locked(self) -> None:
-        self._queue = None
-        self._queued = 0
+    def _begin_locked(self, data: bytes) -> bool:
+        """Send ``data`` with nothing queued before it. True: the flusher is to go on."""
+        raw = data if self._tls is None else self._encode_locked(data)
+        sent = self._send_locked(raw)
+        return sent < len(raw) and self._keep_locked(memoryview(raw)[sent:])
+
+    def _begin_raw_locked(self, raw: bytes) -> bool:
+        """Send what TLS itself says, before whatever waits to be encrypted."""
+        if not raw or self._sealed:
+            return False
+        if self._backlog is not None:
+            self._backlog.append_begun(raw)
+            return False
+        sent = self._send_locked(raw)
+        return sent < len(raw) and self._keep_locked(memoryview(raw)[sent:])
+
+    def _keep_locked(self, rest: memoryview) -> bool:
+        """Begin a backlog. True: the flusher is to be told."""
+        if self._broken:
+            return False
+        self._backlog = Backlog()
+        self._backlog.append_begun(rest)
+        self._moved_at = time.monotonic()
+        watch = not self._watched
+        self._watched = True
+        return watch
+
+    def _forget_backlog_locked(self) -> None:
+        self._backlog = None
         if self._drained is not None:
             self._drained.notify_all()
+
+    def _wait_locked(self, condition: Callable[[], bool], deadline: Deadline) -> bool:
+        if condition():
+            return True
+        if self._drained is None:
+            self._drained = threading.Condition(self._lock)
+        return self._drained.wait_for(condition, deadline.remaining())
 
     def _break_locked(self, error: OSError | None) -> None:
         """Nothing more goes out, and whoever waits for this stream is woken."""
@@ -360,14 +458,19 @@ class Stream:
             self.error = error
         self._sealed = True
         self._broken = True
-        self._forget_queue_locked()
+        self._forget_backlog_locked()
         if not self._closed:
             # ENOTCONN where the peer was faster.
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
 
     def _have_it_flushed(self) -> None:
-        if not self._flusher.watch(self):
+        try:
+            watched = self._flusher.watch(self)
+        except (OSError, RuntimeError):
+            # A flusher that cannot start is as good as one that has ended.
+            watched = False
+        if not watched:
             self.abandon()
             return
         if self._stall_timeout is None:
@@ -381,7 +484,7 @@ class Stream:
     def _check_stall(self) -> None:
         """On the flusher: has the queue moved within the limit?"""
         with self._lock:
-            if self._queue is None:
+            if self._backlog is None:
                 self._timed = False
                 return
             limit = self._moved_at + (self._stall_timeout or 0.0)
