@@ -154,7 +154,7 @@ class ChatServer:
     def slow_consumers(self) -> int:
         """How many clients have been closed for being too slow, since the start."""
         server = self._server
-        return 0 if server is None else server.slow_consumers
+        return 0 if server is None else server.stats().slow_consumers
 
     def say(self, text: str, room: str = LOBBY) -> None:
         """Say ``text`` to everybody in ``room``, in the server's name. Never blocks on a client.
@@ -195,13 +195,17 @@ class ChatServer:
                     lines.append(self._format.line(sender, meant.text))
                 elif meant is Command.QUIT:
                     group.send_many(lines, exclude)
+                    group.settle()
                     return
                 else:
                     # In its place: behind what the client said before.
                     group.send_many(lines, exclude)
                     lines.clear()
-                    websocket.send(_answer(meant))
+                    group.send_to(websocket, _answer(meant))
             group.send_many(lines, exclude)
+            if websocket.closing:
+                # It hears its own last words before it hears that it may go.
+                group.settle()
 
     # The log.
 

@@ -154,3 +154,29 @@ def test_a_failure_reaches_the_holder_and_strands_nobodys_items() -> None:
         combiner.submit([1], 1)
     combiner.submit([3], 1)
     assert applied == [2, 3]
+
+
+def test_settling_waits_for_what_another_thread_has_in_hand() -> None:
+    applied: list[int] = []
+    entered, go_on = threading.Event(), threading.Event()
+
+    def apply(batch: list[int]) -> None:
+        combiner.settle()  # The holder itself does not wait.
+        entered.set()
+        go_on.wait(PATIENCE)
+        applied.extend(batch)
+
+    combiner = Combiner(apply, max_weight=100)
+    combiner.settle()
+    holder = threading.Thread(target=combiner.submit, args=([1], 1))
+    holder.start()
+    assert entered.wait(PATIENCE)
+    combiner.submit([2], 1)
+    settling = threading.Thread(target=combiner.settle)
+    settling.start()
+    settling.join(0.05)
+    assert settling.is_alive()
+    go_on.set()
+    settling.join(PATIENCE)
+    assert applied == [1, 2]
+    holder.join(PATIENCE)

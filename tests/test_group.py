@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from typing import Any
 
 import pytest
 from wsproto.events import BytesMessage, CloseConnection, TextMessage
@@ -36,7 +37,7 @@ class Hub:
 
 
 @contextmanager
-def hub(**settings: float) -> Iterator[Hub]:
+def hub(**settings: Any) -> Iterator[Hub]:
     made: queue.Queue[WebSocket] = queue.Queue()
     release = threading.Event()
 
@@ -44,7 +45,7 @@ def hub(**settings: float) -> Iterator[Hub]:
         made.put(websocket)
         release.wait()
 
-    with serve(handler, **settings) as server:  # type: ignore[arg-type]
+    with serve(handler, **settings) as server:
         try:
             yield Hub(server, made)
         finally:
@@ -111,6 +112,43 @@ def test_who_is_excluded_gets_the_rest() -> None:
             "for second",
             "for both",
         ]
+
+
+def test_a_message_to_one_comes_in_its_place_among_those_to_all() -> None:
+    group = Group()
+    with hub() as it, ExitStack() as stack:
+        (first, first_peer), (second, second_peer) = it.join(stack), it.join(stack)
+        group.add(first)
+        group.add(second)
+        busy = threading.Event()
+
+        def publish() -> None:
+            while not busy.is_set():
+                group.send("noise")
+
+        noise = threading.Thread(target=publish)
+        noise.start()
+        for number in range(100):
+            group.send(f"all {number}")
+            group.send_to(first, f"one {number}")
+        group.settle()
+        busy.set()
+        noise.join(PATIENCE)
+        group.send("end")
+        group.send_to(first, "end of one")
+        heard = []
+        while (text := first_peer.expect(TextMessage).data) != "end of one":
+            heard.append(text)
+        expected = [f"{what} {n}" for n in range(100) for what in ("all", "one")]
+        assert [text for text in heard if text not in ("noise", "end")] == expected
+        others = []
+        while (text := second_peer.expect(TextMessage).data) != "end":
+            others.append(text)
+        assert [text for text in others if text != "noise"] == [f"all {n}" for n in range(100)]
+        outsider, outsider_peer = it.join(stack)
+        group.send_to(outsider, "nobody there")
+        outsider.send("only this")
+        assert outsider_peer.expect(TextMessage).data == "only this"
 
 
 def test_exclusions_hold_message_by_message_within_a_batch() -> None:
@@ -211,8 +249,7 @@ def test_a_member_that_reads_nothing_is_closed_and_the_others_miss_nothing() -> 
     group = Group()
     slow_ones: list[WebSocket] = []
     with ExitStack() as stack:
-        it = stack.enter_context(hub(max_backlog=200_000))
-        it.server._on_slow = slow_ones.append
+        it = stack.enter_context(hub(max_backlog=200_000, on_slow=slow_ones.append))
         stalled, stalled_peer = it.join(stack)
         stalled_peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         others = [it.join(stack) for _ in range(3)]
@@ -244,7 +281,7 @@ def test_a_member_that_reads_nothing_is_closed_and_the_others_miss_nothing() -> 
         assert seen == [messages] * 3
         assert stalled not in group
         assert slow_ones == [stalled]
-        assert it.server.slow_consumers == 1
+        assert it.server.stats().slow_consumers == 1
         while not isinstance(event := stalled_peer.next(), CloseConnection):
             assert isinstance(event, BytesMessage)
         assert event.code == 1013

@@ -305,7 +305,7 @@ def test_a_name_that_does_not_exist_is_one_clear_error() -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "", "localhost", "http://x/", "wss://x/", "ws:///x", "ws://", "ws://x:99999/", "ws://x:y/",
+        "", "localhost", "http://x/", "wsx://x/", "ws:///x", "ws://", "ws://x:99999/", "ws://x:y/",
         "ws://x:0/", "ws://u:p@x/", "ws://x/#f", "ws://x/ y", "ws://x/\n", "ws://[::1/",
         f"ws://{'x' * 64}.y/", "ws://a..b/",
     ],

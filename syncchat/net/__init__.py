@@ -22,19 +22,25 @@ from .address import Address, format_address
 from .connector import connect
 from .deadline import Deadline
 from .group import Group
-from .handshake import Request
+from .handshake import Refusal, Request
+from .limits import Limits
 from .messages import Message
-from .server import Handler, Server, serve
+from .server import Server, serve
+from .stats import Stats
 from .websocket import WebSocket
+from .worker import Handler
 
 __all__ = [
     "Address",
     "Deadline",
     "Group",
     "Handler",
+    "Limits",
     "Message",
+    "Refusal",
     "Request",
     "Server",
+    "Stats",
     "WebSocket",
     "connect",
     "format_address",

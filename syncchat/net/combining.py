@@ -41,12 +41,15 @@ class Combiner(Generic[Item]):
         self._lock = threading.Lock()
         self._queue: list[Item] = []
         self._weight = 0
+        #: How many items have been handed in, and how many of them applied.
+        self._submitted = 0
+        self._applied = 0
         #: The thread that holds the baton, and when it took it.
         self._holder: int | None = None
         self._since = 0.0
         #: A thread waits to take over the baton.
         self._relief = False
-        #: The queue was taken, or the baton was put down.
+        #: The queue was taken, a batch applied, or the baton put down.
         self._moved = threading.Condition(self._lock)
 
     def submit(self, items: Iterable[Item], weight: int) -> None:
@@ -61,7 +64,9 @@ class Combiner(Generic[Item]):
             # The holder must not wait for itself.
             while self._weight > self._max_weight and self._holder not in (None, me):
                 self._moved.wait()
+            before = len(self._queue)
             self._queue.extend(items)
+            self._submitted += len(self._queue) - before
             self._weight += weight
             if self._holder is not None:
                 if self._holder == me or self._relief or time.monotonic() < self._since + _SHIFT:
@@ -74,11 +79,24 @@ class Combiner(Generic[Item]):
             self._since = time.monotonic()
         self._work()
 
+    def settle(self) -> None:
+        """Block until all that was handed in so far is applied. From any thread.
+
+        Returns at once on the thread that is in ``apply``.
+        """
+        me = threading.get_ident()
+        with self._lock:
+            goal = self._submitted
+            while self._applied < goal and self._holder not in (None, me):
+                self._moved.wait()
+
     def _work(self) -> None:
         """Apply batches until the queue is empty or another takes over."""
         failure: BaseException | None = None
+        batch: list[Item] = []
         while True:
             with self._lock:
+                self._applied += len(batch)
                 batch = self._queue
                 if not batch or self._relief:
                     # In the same breath as the look at the queue: an item that
@@ -87,9 +105,8 @@ class Combiner(Generic[Item]):
                     self._moved.notify_all()
                     break
                 self._queue = []
-                if self._weight > self._max_weight:
-                    self._moved.notify_all()
                 self._weight = 0
+                self._moved.notify_all()
             try:
                 self._apply(batch)
             except BaseException as exc:  # noqa: BLE001 - raised below

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Unpack
 from urllib.parse import SplitResult, quote, urlsplit
 
 from ..errors import CannotConnect, InvalidURL
@@ -14,13 +16,16 @@ from .address import format_address
 from .deadline import Deadline
 from .flusher import Flusher
 from .handshake import request_upgrade
+from .heartbeat import start_heartbeat
+from .limits import ConnectionSettings, Limits
 from .stream import Stream
+from .tls import tls_reason
 from .websocket import WebSocket
 
 __all__ = ["Target", "connect", "parse_url"]
 
-#: The port of ``ws:`` (RFC 6455, section 3).
-_DEFAULT_PORT = 80
+#: The ports of the schemes (RFC 6455, section 3).
+_PORTS = {"ws": 80, "wss": 443}
 
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f]")
 
@@ -33,11 +38,13 @@ class Target:
     port: int
     #: Path and query, percent-encoded.
     resource: str
+    #: Whether it is ``wss:``.
+    secure: bool
 
     @property
     def host_header(self) -> str:
         """The ``Host`` header: without the port where it is the scheme's own."""
-        if self.port != _DEFAULT_PORT:
+        if self.port != _PORTS["wss" if self.secure else "ws"]:
             return format_address((self.host, self.port))
         return f"[{self.host}]" if ":" in self.host else self.host
 
@@ -64,12 +71,12 @@ def parse_url(url: str) -> Target:
     resource = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
     if parts.query:
         resource += "?" + quote(parts.query, safe="/%:@!$&'()*+,;=~-._?")
-    return Target(host, port or _DEFAULT_PORT, resource)
+    return Target(host, port or _PORTS[parts.scheme], resource, parts.scheme == "wss")
 
 
 def _check_parts(url: str, parts: SplitResult) -> None:
-    if parts.scheme != "ws":
-        raise InvalidURL(f"{url!r} does not begin with ws://")
+    if parts.scheme not in _PORTS:
+        raise InvalidURL(f"{url!r} begins neither with ws:// nor with wss://")
     if parts.username is not None or parts.password is not None:
         raise InvalidURL(f"{url!r} holds a user name, which a WebSocket URL cannot")
     if parts.fragment:
@@ -79,32 +86,48 @@ def _check_parts(url: str, parts: SplitResult) -> None:
 def connect(
     url: str,
     *,
+    ssl_context: ssl.SSLContext | None = None,
     subprotocols: Sequence[str] = (),
     headers: Sequence[tuple[str, str]] = (),
-    max_message: int = 64 * 1024,
-    max_backlog: int = 1024 * 1024,
-    stall_timeout: float | None = None,
-    open_timeout: float = 10.0,
-    close_timeout: float = 10.0,
+    **limits: Unpack[ConnectionSettings],
 ) -> WebSocket:
-    """Connect to the WebSocket server at ``url``, ``ws://host[:port][/path][?query]``.
+    """Connect to the WebSocket server at ``url``, ``ws://host[:port][/path][?query]`` or ``wss:``.
 
-    ``open_timeout`` is for all of it, from the name's look-up to the end of
-    the handshake; the other settings are as in :func:`serve`. ``headers`` are
-    sent besides those of the handshake. Close what is returned, by ``close()``
-    or ``with``, from any thread.
+    - ``ssl_context``: for ``wss:``; by default the system's certificates count.
+    - ``subprotocols``: those that the server may choose from.
+    - ``headers``: sent besides those of the handshake.
+    - ``limits``: ``max_message`` and the others of :class:`Limits`;
+      ``open_timeout`` is for all of it, from the name's look-up to the end of
+      the handshake, and a server may stand still as long as it likes.
+
+    Close what is returned, by ``close()`` or ``with``, from any thread.
 
     Raises :class:`InvalidURL`, :class:`CannotConnect`, :class:`TimeoutError`,
     :class:`HandshakeRefused` and :class:`HandshakeFailed`.
     """
     target = parse_url(url)
-    deadline = Deadline.after(open_timeout)
-    flusher = Flusher(f"syncchat-flusher {format_address((target.host, target.port))}")
+    held_to = Limits(**({"stall_timeout": None} | limits))
+    deadline = Deadline.after(held_to.open_timeout)
+    place = format_address((target.host, target.port))
+    flusher = Flusher(f"syncchat-flusher {place}")
     with contextlib.ExitStack() as undo:
         sock = _connect_tcp(target, deadline)
         undo.callback(sock.close)
         undo.callback(flusher.stop)
-        stream = Stream(sock, flusher, max_backlog=max_backlog, stall_timeout=stall_timeout)
+        stream = Stream(
+            sock,
+            flusher,
+            max_backlog=held_to.max_backlog,
+            stall_timeout=held_to.stall_timeout,
+        )
+        if target.secure:
+            context = ssl_context or ssl.create_default_context()
+            try:
+                stream.start_tls(context, deadline, server_side=False, server_hostname=target.host)
+            except TimeoutError:
+                raise TimeoutError("the server did not answer the TLS handshake in time") from None
+            except (ssl.SSLError, ConnectionError) as exc:
+                raise CannotConnect(f"cannot connect to {place}: {tls_reason(exc)}") from exc
         opening = request_upgrade(
             stream,
             deadline,
@@ -113,14 +136,8 @@ def connect(
             headers=headers,
             subprotocols=subprotocols,
         )
-        websocket = WebSocket(
-            stream,
-            opening,
-            flusher,
-            is_client=True,
-            max_message=max_message,
-            close_timeout=close_timeout,
-        )
+        websocket = WebSocket(stream, opening, flusher, is_client=True, limits=held_to)
+        start_heartbeat(flusher, lambda: [websocket], held_to.ping_interval, held_to.ping_timeout)
         undo.pop_all()
     return websocket
 

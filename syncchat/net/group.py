@@ -38,6 +38,16 @@ class _Outgoing:
     event: Event
     size: int
     exclude: frozenset[WebSocket]
+    #: The one member that it is for, if it is not for all.
+    only: WebSocket | None
+
+    def is_for(self, websocket: WebSocket, since: int) -> bool:
+        """Whether a member that hears messages from number ``since`` on hears this."""
+        return (
+            since <= self.number
+            and websocket not in self.exclude
+            and self.only in (None, websocket)
+        )
 
 
 class Group:
@@ -113,7 +123,27 @@ class Group:
 
         As :meth:`send`, with one write a member for all of them.
         """
-        excluded = frozenset(exclude)
+        self._submit(messages, frozenset(exclude), None)
+
+    def send_to(self, websocket: WebSocket, message: Message) -> None:
+        """Send ``message`` to one member, in its place among what all hear.
+
+        ``websocket.send`` could overtake what another thread has in hand.
+        Nothing for who is no member. Raises as :meth:`send` does.
+        """
+        self._submit((message,), frozenset(), websocket)
+
+    def settle(self) -> None:
+        """Block until all that was sent so far is on its way to the members.
+
+        A ``send`` may return while another thread has the message in hand.
+        Who closes a member and wants it to hear what was sent before, settles first.
+        """
+        self._combiner.settle()
+
+    def _submit(
+        self, messages: Iterable[Message], exclude: frozenset[WebSocket], only: WebSocket | None
+    ) -> None:
         events = [event_of(message) for message in messages]
         if not events:
             return
@@ -121,7 +151,7 @@ class Group:
             number = self._next_number
             self._next_number += len(events)
         outgoing = [
-            _Outgoing(number + position, event, size, excluded)
+            _Outgoing(number + position, event, size, exclude, only)
             for position, (event, size) in enumerate(events)
         ]
         self._combiner.submit(outgoing, sum(size for _, size in events))
@@ -147,19 +177,22 @@ class Group:
     ) -> None:
         """One write a member; who takes no more is added to ``closed``."""
         frames = [bytes(self._encoder.send(outgoing.event)) for outgoing in portion]
-        joined = b"".join(frames)
-        excluded = frozenset[WebSocket]().union(*{outgoing.exclude for outgoing in portion})
+        for_all = [f for f, outgoing in zip(frames, portion, strict=True) if outgoing.only is None]
+        joined = b"".join(for_all)
+        special = {outgoing.only for outgoing in portion}.union(
+            *{outgoing.exclude for outgoing in portion}
+        )
         oldest = min(outgoing.number for outgoing in portion)
         for websocket, since in members:
-            if since <= oldest and websocket not in excluded:
-                data = joined
-            else:
-                data = b"".join(
+            data, count = joined, len(for_all)
+            if since > oldest or websocket in special:
+                own = [
                     frame
                     for frame, outgoing in zip(frames, portion, strict=True)
-                    if since <= outgoing.number and websocket not in outgoing.exclude
-                )
-            if data and not websocket.write_frames(data):
+                    if outgoing.is_for(websocket, since)
+                ]
+                data, count = b"".join(own), len(own)
+            if count and not websocket.write_frames(data, count):
                 closed.add(websocket)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -98,12 +98,18 @@ class Refusal(Exception):
 # The server's half.
 
 
-def accept(stream: Stream, deadline: Deadline, subprotocols: Sequence[str]) -> Opening | None:
+def accept(
+    stream: Stream,
+    deadline: Deadline,
+    subprotocols: Sequence[str],
+    check: Callable[[Request], None],
+) -> Opening | None:
     """Read the client's request and answer 101.
 
-    ``subprotocols`` are the server's, the preferred one first. Returns None
-    for a client that went away before it had asked for anything. Raises
-    :class:`Refusal`, which the caller answers by :func:`refuse`.
+    ``subprotocols`` are the server's, the preferred one first; ``check`` has
+    the last word. Returns None for a client that went away before it had asked
+    for anything. Raises :class:`Refusal`, which the caller answers by
+    :func:`refuse`.
     """
     received = _read_head(stream, deadline)
     if received is None:
@@ -112,13 +118,15 @@ def accept(stream: Stream, deadline: Deadline, subprotocols: Sequence[str]) -> O
     handshake = H11Handshake(ConnectionType.SERVER)
     upgrade = _parse_request(handshake, head)
     _check_request(upgrade)
+    request = _request_of(upgrade)
+    check(request)
     chosen = next((name for name in subprotocols if name in upgrade.subprotocols), None)
     stream.write(handshake.send(AcceptConnection(subprotocol=chosen)))
     connection = handshake.connection
     assert connection is not None  # noqa: S101 - wsproto makes it in send()
     # wsproto drops what came in the same packet behind the request.
     connection.receive_data(rest)
-    return Opening(connection, _request_of(upgrade), chosen)
+    return Opening(connection, request, chosen)
 
 
 def refuse(stream: Stream, refusal: Refusal) -> None:

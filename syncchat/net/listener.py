@@ -12,7 +12,10 @@ from collections.abc import Callable
 from .address import Address, address_of, format_address
 from .binding import listen
 
-__all__ = ["Listener"]
+__all__ = ["Listener", "OnClient"]
+
+#: What takes a client over: its socket and its address.
+OnClient = Callable[[socket.socket, Address], None]
 
 logger = logging.getLogger("syncchat.net")
 
@@ -24,15 +27,10 @@ class Listener:
     """Sockets that listen, and the loop that accepts from them.
 
     Listens from the beginning; raises as :func:`~syncchat.net.binding.listen`
-    does. ``on_client`` gets each connected socket, on the loop's thread, and
-    owns it unless it raises: :class:`OSError` for a client that is gone
-    already, :class:`RuntimeError` where there can be no thread for it.
+    does.
     """
 
-    def __init__(
-        self, host: str | None, port: int, on_client: Callable[[socket.socket, Address], None]
-    ) -> None:
-        self._on_client = on_client
+    def __init__(self, host: str | None, port: int) -> None:
         # All of it here, where running out of descriptors is the caller's to hear.
         with contextlib.ExitStack() as undo:
             self._sockets = [undo.enter_context(sock) for sock in listen(host, port)]
@@ -51,13 +49,18 @@ class Listener:
         #: The loop is over, and no further client will be handed on.
         self.over = threading.Event()
 
-    def run(self) -> None:
-        """Accept until :meth:`interrupt`, on the calling thread."""
+    def run(self, on_client: OnClient) -> None:
+        """Accept until :meth:`interrupt`, on the calling thread.
+
+        ``on_client`` gets each connected socket with its peer's address, and
+        owns it unless it raises: :class:`OSError` for a client that is gone
+        already, :class:`RuntimeError` where there can be no thread for it.
+        """
         try:
             while not self._interrupted:
                 ready = {key.fileobj for key, _ in self._selector.select()}
                 for sock in self._sockets:
-                    if sock in ready and not self._accept(sock):
+                    if sock in ready and not self._accept(sock, on_client):
                         self._back_off()
         finally:
             self.over.set()
@@ -76,7 +79,7 @@ class Listener:
         """Give the sockets back. Only after :meth:`run`, or instead of it."""
         self._resources.close()
 
-    def _accept(self, listening: socket.socket) -> bool:
+    def _accept(self, listening: socket.socket, on_client: OnClient) -> bool:
         """Hand on each client that waits. False: the system is out of something."""
         while not self._interrupted:
             try:
@@ -92,7 +95,7 @@ class Listener:
                 return False
             address = address_of(sockaddr)
             try:
-                self._on_client(sock, address)
+                on_client(sock, address)
             except OSError:
                 sock.close()
             except RuntimeError as exc:

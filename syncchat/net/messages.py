@@ -42,22 +42,25 @@ class Assembler:
     not for each frame. For one thread at a time.
     """
 
-    __slots__ = ("_max_message", "_pieces", "_size")
+    __slots__ = ("_fragments", "_max_fragments", "_max_message", "_pieces", "_size")
 
-    def __init__(self, max_message: int) -> None:
+    def __init__(self, max_message: int, max_fragments: int) -> None:
         self._max_message = max_message
+        self._max_fragments = max_fragments
         self._pieces: list[Any] | None = None
         self._size = 0
+        self._fragments = 0
 
     def add(self, event: TextMessage | BytesMessage) -> Message | None:
         """The message that ``event`` completes, if it does.
 
-        Raises :class:`MessageTooBig` as soon as the limit is passed.
+        Raises :class:`MessageTooBig` as soon as a limit is passed; nothing can
+        be added after that.
         """
         data = event.data
         self._size += size_of(data)
-        if self._size > self._max_message:
-            self._pieces, self._size = None, 0
+        self._fragments += event.frame_finished
+        if self._size > self._max_message or self._fragments > self._max_fragments:
             raise MessageTooBig
         if not event.message_finished:
             if self._pieces is None:
@@ -66,7 +69,7 @@ class Assembler:
                 # Empty pieces would grow the list without counting.
                 self._pieces.append(data)
             return None
-        pieces, self._pieces, self._size = self._pieces, None, 0
+        pieces, self._pieces, self._size, self._fragments = self._pieces, None, 0, 0
         if isinstance(data, str):
             return "".join([*pieces, data]) if pieces else data
         return b"".join([*pieces, data]) if pieces else bytes(data)

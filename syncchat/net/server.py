@@ -4,73 +4,36 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Self
+from http import HTTPStatus
+from typing import Self, Unpack
 
-from ..closecodes import GOING_AWAY, INTERNAL_ERROR, NORMAL
-from ..errors import ConnectionClosed
 from .address import Address, format_address
+from .admission import Admission, Authorize
 from .deadline import Deadline
 from .flusher import Flusher
-from .handshake import Refusal, accept, refuse
+from .handshake import Refusal
+from .heartbeat import start_heartbeat
+from .limits import Limits, ServerSettings
 from .listener import Listener
+from .stats import Stats, Tally
 from .stream import Stream
 from .websocket import WebSocket
+from .worker import Handler, Service, Worker
 
-__all__ = ["Handler", "Server", "serve"]
+__all__ = ["Server", "serve"]
 
 logger = logging.getLogger("syncchat.net")
-
-#: What serves one connection, on a thread of its own, from the open handshake
-#: to its return. :class:`ConnectionClosed` may leave it.
-Handler = Callable[[WebSocket], None]
-
-#: Bytes of stack of a connection's thread. Only what is touched is resident;
-#: below the 2 MiB of a huge page, which would be resident at the first touch.
-_STACK_SIZE = 1024 * 1024
-#: Guards the interpreter's stack size, which is one for all threads to come.
-_stack_lock = threading.Lock()
 
 #: Seconds that threads get to end after they have been cut off.
 _GRACE = 1.0
 
-
-@dataclass(frozen=True, slots=True)
-class _Limits:
-    """What every connection of a server is held to."""
-
-    max_message: int
-    max_backlog: int
-    stall_timeout: float
-    open_timeout: float
-    close_timeout: float
-
-
-class _Worker:
-    """A connection's thread, and what can be done to it from outside."""
-
-    __slots__ = ("stream", "thread", "websocket")
-
-    def __init__(self, stream: Stream, run: Callable[[_Worker], None]) -> None:
-        self.stream = stream
-        #: Set once the handshake is done.
-        self.websocket: WebSocket | None = None
-        self.thread = threading.Thread(
-            target=run,
-            args=(self,),
-            name=f"syncchat {format_address(stream.address)}",
-            daemon=True,
-        )
-
-    def begin_close(self, deadline: Deadline) -> None:
-        """Tell the client that the server goes; one in the handshake is cut off."""
-        if self.websocket is None:
-            self.stream.abort()
-        else:
-            self.websocket.begin_close(GOING_AWAY, "the server is stopping", deadline)
+#: Clients above the cap that are told so with all ceremony, on threads of
+#: their own; further ones get what a single write can say.
+_CEREMONIES = 64
 
 
 def serve(
@@ -78,14 +41,13 @@ def serve(
     host: str | None = "127.0.0.1",
     port: int = 0,
     *,
+    ssl_context: ssl.SSLContext | None = None,
     subprotocols: Sequence[str] = (),
-    max_message: int = 64 * 1024,
-    max_backlog: int = 1024 * 1024,
-    stall_timeout: float = 10.0,
-    open_timeout: float = 10.0,
-    close_timeout: float = 10.0,
+    origins: Sequence[str] = (),
+    authorize: Authorize | None = None,
     on_refused: Callable[[Address, str], None] | None = None,
     on_slow: Callable[[WebSocket], None] | None = None,
+    **limits: Unpack[ServerSettings],
 ) -> Server:
     """A server that listens at ``host`` and ``port`` and runs ``handler`` for each client.
 
@@ -94,20 +56,35 @@ def serve(
     choose. It listens when this returns; clients are served from
     :meth:`Server.start`, :meth:`Server.serve_forever` or ``with`` on.
 
+    - ``ssl_context``: a server's context; with it the server speaks ``wss:``.
     - ``subprotocols``: those that are spoken here, the preferred first.
-    - ``max_message``: bytes of a message from a client (close code 1009 above).
-    - ``max_backlog``: bytes that may wait for one client, and ``stall_timeout``,
-      the seconds that they may wait without a move (1013, or cut off).
-    - ``open_timeout``, ``close_timeout``: seconds for the handshakes.
+    - ``origins``: the pages, besides the server's own host's, that browsers may
+      connect from: ``https://example.org``.
+    - ``authorize``: called with each :class:`Request` that is in order; raises
+      :class:`Refusal` to turn the client away. On that connection's thread.
     - ``on_refused``: called with the address and the reason of each client that
       got no WebSocket; on that connection's thread.
     - ``on_slow``: called once for each client that is closed as a slow
       consumer, on the thread that noticed; it must not block.
+    - ``limits``: ``max_message``, ``max_backlog``, ``max_connections`` and the
+      others of :class:`Limits`.
 
     Raises :class:`AddressInUse` or :class:`CannotListen`, both :class:`OSError`.
     """
-    limits = _Limits(max_message, max_backlog, stall_timeout, open_timeout, close_timeout)
-    return Server(handler, host, port, tuple(subprotocols), limits, on_refused, on_slow)
+    held_to = Limits(**limits)
+    listener = Listener(host, port)
+    admission = Admission(host, listener.addresses, origins, authorize)
+    service = Service(
+        handler,
+        held_to,
+        tuple(subprotocols),
+        admission,
+        ssl_context,
+        Tally(),
+        on_refused,
+        on_slow,
+    )
+    return Server(listener, service)
 
 
 class Server:
@@ -116,34 +93,22 @@ class Server:
     Every method may be called from any thread, a handler's included.
     """
 
-    def __init__(
-        self,
-        handler: Handler,
-        host: str | None,
-        port: int,
-        subprotocols: tuple[str, ...],
-        limits: _Limits,
-        on_refused: Callable[[Address, str], None] | None,
-        on_slow: Callable[[WebSocket], None] | None,
-    ) -> None:
-        self._handler = handler
-        self._subprotocols = subprotocols
-        self._limits = limits
-        self._on_refused = on_refused
-        self._on_slow = on_slow
-        self._listener = Listener(host, port, self._start_worker)
+    def __init__(self, listener: Listener, service: Service) -> None:
+        self._listener = listener
+        self._service = service
         #: Host and port of each socket that is listened at.
-        self.addresses: list[Address] = self._listener.addresses
+        self.addresses: list[Address] = listener.addresses
         self._flusher = Flusher(f"syncchat-flusher:{self.port}")
-        #: Guards the fields below. Taken under no other lock of ours.
+        #: Guards the fields below. Of all locks, only the tally's is taken under it.
         self._lock = threading.Lock()
-        self._workers: set[_Worker] = set()
+        self._workers: set[Worker] = set()
+        #: How many of them there are from each host, those that are refused left out.
+        self._per_host: Counter[str] = Counter()
         #: Threads that are about to end, to be joined by the next who passes.
         self._ending: deque[threading.Thread] = deque()
         self._acceptor: threading.Thread | None = None
         #: The acceptor is a thread of the server's own, for stop() to join.
         self._in_background = False
-        self._slow_consumers = 0
         #: stop() was called.
         self._stopping = False
         #: stop() is over.
@@ -164,11 +129,11 @@ class Server:
         with self._lock:
             return len(self._workers)
 
-    @property
-    def slow_consumers(self) -> int:
-        """How many clients have been closed because they were too slow."""
+    def stats(self) -> Stats:
+        """What the server has done so far, in numbers."""
         with self._lock:
-            return self._slow_consumers
+            # Under the lock, so that no connection is counted twice or not at all.
+            return self._service.tally.stats(worker.traffic for worker in self._workers)
 
     # Running.
 
@@ -178,7 +143,10 @@ class Server:
         Raises :class:`RuntimeError` for a server that was started or stopped.
         """
         thread = threading.Thread(
-            target=self._listener.run, name=f"syncchat-acceptor:{self.port}", daemon=True
+            target=self._listener.run,
+            args=(self._take_in,),
+            name=f"syncchat-acceptor:{self.port}",
+            daemon=True,
         )
         self._claim(thread)
         self._in_background = True
@@ -199,7 +167,7 @@ class Server:
                 self._stopped.wait()
             else:
                 self._claim(threading.current_thread())
-                self._listener.run()
+                self._listener.run(self._take_in)
         finally:
             self.stop()
 
@@ -265,7 +233,7 @@ class Server:
         for worker in self._other_workers():
             logger.warning("the handler of %r has not returned", worker.thread.name)
 
-    def _other_workers(self) -> list[_Worker]:
+    def _other_workers(self) -> list[Worker]:
         with self._lock:
             me = threading.current_thread()
             return [worker for worker in self._workers if worker.thread is not me]
@@ -288,82 +256,70 @@ class Server:
                 raise RuntimeError("a server is started once")
             self._acceptor = acceptor
         self._flusher.start()
+        limits = self._service.limits
+        start_heartbeat(self._flusher, self._websockets, limits.ping_interval, limits.ping_timeout)
 
-    def _start_worker(self, sock: socket.socket, address: Address) -> None:
-        """Serve one more client. On the acceptor."""
+    def _take_in(self, sock: socket.socket, address: Address) -> None:
+        """Serve one more client, or tell it that there are too many. On the acceptor."""
         self._reap()
+        limits = self._service.limits
         stream = Stream(
             sock,
             self._flusher,
             address=address,
-            max_backlog=self._limits.max_backlog,
-            stall_timeout=self._limits.stall_timeout,
+            max_backlog=limits.max_backlog,
+            stall_timeout=limits.stall_timeout,
         )
-        worker = _Worker(stream, self._run)
         with self._lock:
-            self._workers.add(worker)
+            refusal = self._refusal_locked(address[0])
+            ceremonious = refusal is None or self._refused_locked() < _CEREMONIES
+            worker = Worker(stream, self._flusher, self._service, self._note_end, refusal)
+            if ceremonious:
+                self._workers.add(worker)
+                self._per_host[address[0]] += refusal is None
+        if not ceremonious:
+            self._service.tally.note_refused("503")
+            stream.close()
+            return
         try:
-            with _stack_lock:
-                usual = threading.stack_size(_STACK_SIZE)
-                try:
-                    worker.thread.start()
-                finally:
-                    threading.stack_size(usual)
+            worker.start()
         except RuntimeError:
-            with self._lock:
-                self._workers.discard(worker)
+            self._forget(worker)
             raise
 
-    # On a connection's own thread.
+    def _refusal_locked(self, host: str) -> Refusal | None:
+        """What to answer to a client from ``host``, if there are too many."""
+        limits = self._service.limits
+        served = len(self._workers) - self._refused_locked()
+        if limits.max_connections is not None and served >= limits.max_connections:
+            return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "There are too many clients.")
+        per_address = limits.max_connections_per_address
+        if per_address is not None and self._per_host[host] >= per_address:
+            return Refusal(
+                HTTPStatus.SERVICE_UNAVAILABLE, "There are too many clients from your address."
+            )
+        return None
 
-    def _run(self, worker: _Worker) -> None:
-        try:
-            websocket = self._open(worker.stream)
-            if websocket is not None:
-                worker.websocket = websocket
-                self._handle(websocket)
-        except Exception:
-            logger.exception("%s failed", worker.thread.name)
-        finally:
-            worker.stream.close()
-            with self._lock:
-                self._workers.discard(worker)
-                self._ending.append(worker.thread)
+    def _refused_locked(self) -> int:
+        return len(self._workers) - self._per_host.total()
 
-    def _open(self, stream: Stream) -> WebSocket | None:
-        deadline = Deadline.after(self._limits.open_timeout)
-        try:
-            opening = accept(stream, deadline, self._subprotocols)
-        except Refusal as refusal:
-            if self._on_refused is not None:
-                self._on_refused(stream.address, str(refusal))
-            refuse(stream, refusal)
-            return None
-        if opening is None:
-            return None
-        return WebSocket(
-            stream,
-            opening,
-            self._flusher,
-            is_client=False,
-            max_message=self._limits.max_message,
-            close_timeout=self._limits.close_timeout,
-            on_slow=self._count_slow,
-        )
-
-    def _handle(self, websocket: WebSocket) -> None:
-        code = NORMAL
-        try:
-            self._handler(websocket)
-        except ConnectionClosed:
-            pass  # The usual way to hear that the client is gone.
-        except Exception:
-            code = INTERNAL_ERROR
-            logger.exception("the handler of %r failed", threading.current_thread().name)
-        websocket.close(code)
-
-    def _count_slow(self, websocket: WebSocket) -> None:
+    def _note_end(self, worker: Worker) -> None:
+        """A worker's last call, on its thread."""
+        self._forget(worker)
         with self._lock:
-            self._slow_consumers += 1
-        if self._on_slow is not None:
-            self._on_slow(websocket)
+            self._ending.append(worker.thread)
+
+    def _forget(self, worker: Worker) -> None:
+        host = worker.stream.address[0]
+        with self._lock:
+            self._workers.discard(worker)
+            self._service.tally.note_ended(worker.traffic)
+            if worker.refusal is None:
+                self._per_host[host] -= 1
+                if not self._per_host[host]:
+                    del self._per_host[host]
+
+    def _websockets(self) -> list[WebSocket]:
+        """Every connection whose handshake is done."""
+        with self._lock:
+            return [worker.websocket for worker in self._workers if worker.websocket is not None]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import ssl
 
-__all__ = ["TLS"]
+__all__ = ["TLS", "tls_reason"]
 
 _READ_SIZE = 65536
 
@@ -74,3 +74,12 @@ class TLS:
     def outgoing(self) -> bytes:
         """What TLS itself has to say."""
         return self._outgoing.read()
+
+
+def tls_reason(exc: OSError) -> str:
+    """Why a handshake failed, in words and without OpenSSL's file and line."""
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f"the certificate is not good: {exc.verify_message}"
+    if isinstance(exc, ssl.SSLError) and exc.reason:
+        return exc.reason.lower().replace("_", " ")
+    return str(exc)

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from math import inf
 from typing import Any, Self
 
 from wsproto.connection import Connection, ConnectionState, ConnectionType
@@ -18,8 +19,10 @@ from ..closecodes import ABNORMAL, NORMAL, ORDERLY, TOO_BIG, TRY_AGAIN_LATER, ch
 from ..errors import ConnectionClosed
 from .address import Address, format_address
 from .deadline import Deadline
+from .flood import TokenBucket
 from .flusher import Flusher
 from .handshake import Opening, Request
+from .limits import Limits
 from .messages import Assembler, Message, MessageTooBig, event_of
 from .stream import Stream, Written
 
@@ -32,6 +35,10 @@ _CLIENT, _SERVER = ConnectionType.CLIENT, ConnectionType.SERVER
 
 #: Bytes that a peer may still send behind the closing handshake.
 _LINGER_BYTES = 16 * 1024 * 1024
+
+
+#: The heartbeat's ping, the same bytes for every client.
+_PING = bytes(Connection(_SERVER).send(Ping()))
 
 
 class WebSocket:
@@ -47,23 +54,27 @@ class WebSocket:
 
     __slots__ = (
         "_assembler",
+        "_bucket",
         "_close_code",
         "_close_reason",
         "_close_sent",
-        "_close_timeout",
         "_connection",
         "_deferred",
         "_ended",
         "_flusher",
+        "_limits",
         "_lock",
-        "_max_message",
         "_messages",
         "_on_slow",
+        "_paused_until",
+        "_pinged_at",
         "_pings",
         "_recv_lock",
         "_slow",
         "_stream",
         "is_client",
+        "messages_in",
+        "messages_out",
         "request",
         "subprotocol",
     )
@@ -75,8 +86,7 @@ class WebSocket:
         flusher: Flusher,
         *,
         is_client: bool,
-        max_message: int,
-        close_timeout: float,
+        limits: Limits,
         on_slow: Callable[[WebSocket], None] | None = None,
     ) -> None:
         #: Whether this is the client's end, whose frames are masked.
@@ -87,15 +97,20 @@ class WebSocket:
         self.subprotocol: str | None = opening.subprotocol
         self._stream = stream
         self._flusher = flusher
-        self._max_message = max_message
-        self._close_timeout = close_timeout
+        self._limits = limits
         self._on_slow = on_slow
         #: Held by the one thread that reads; guards ``_messages`` and
         #: ``_assembler``. Before ``_lock`` in the lock order, which is before the
         #: stream's.
         self._recv_lock = threading.Lock()
         self._messages: deque[Message] = deque()
-        self._assembler = Assembler(max_message)
+        self._assembler = Assembler(limits.max_message, limits.max_fragments)
+        self._bucket = TokenBucket(limits.rate, limits.burst) if limits.rate else None
+        #: The moment before which no further frame is looked at.
+        self._paused_until = 0.0
+        #: Messages that have come whole, and that were taken on their way out.
+        self.messages_in = 0
+        self.messages_out = 0
         #: Guards wsproto's state and the fields below, and keeps what wsproto
         #: encodes in the order in which it is queued.
         self._lock = threading.Lock()
@@ -107,6 +122,8 @@ class WebSocket:
         #: No message will come any more.
         self._ended = False
         self._slow = False
+        #: When the peer was last heard before the last ping of the heartbeat.
+        self._pinged_at = 0.0
         self._close_code: int | None = None
         self._close_reason = ""
         self._pings: dict[bytes, tuple[Future[float], float]] | None = None
@@ -123,6 +140,11 @@ class WebSocket:
     def remote_address(self) -> Address:
         """The peer's host and port."""
         return self._stream.address
+
+    @property
+    def closing(self) -> bool:
+        """Whether the peer's Close has come, and is answered by the next ``recv``."""
+        return self._deferred is not None
 
     @property
     def close_code(self) -> int | None:
@@ -195,19 +217,23 @@ class WebSocket:
         """
         event, _ = event_of(message)
         self._send_event(event)
+        self.messages_out += 1
 
-    def write_frames(self, frames: bytes) -> bool:
+    def write_frames(self, frames: bytes, messages: int) -> bool:
         """Send frames that are encoded already; never blocks. For :class:`Group`.
 
-        ``frames`` are whole, unmasked frames, so this is for the server's end.
-        False: the connection takes no more.
+        ``frames`` are whole, unmasked frames, so this is for the server's end;
+        ``messages`` says how many there are. False: the connection takes no more.
         """
         # Past _lock on purpose: a fan-out must not wait for whoever is parsing.
         # A Close seals the stream, so that no frame can follow it.
         written = self._stream.write(frames)
+        if written is _ACCEPTED:
+            self.messages_out += messages
+            return True
         if written is _OVERFLOW:
             self._too_slow()
-        return written is _ACCEPTED
+        return False
 
     def flush(self, timeout: float | None = None) -> None:
         """Block until the network has taken all that was sent.
@@ -264,7 +290,7 @@ class WebSocket:
         6455, section 7.4) or a reason of more than 123 bytes.
         """
         check_close(code, reason)
-        deadline = Deadline.after(self._close_timeout if timeout is None else timeout)
+        deadline = Deadline.after(self._limits.close_timeout if timeout is None else timeout)
         self._send_close(code, reason)
         if not self._recv_lock.acquire(timeout=deadline.for_lock()):
             # Another thread reads, and waits for a Close that does not come.
@@ -301,6 +327,24 @@ class WebSocket:
         """Cut the connection off, without a closing handshake. Never blocks."""
         self._stream.abort()
 
+    def beat(self, interval: float, timeout: float) -> None:
+        """A beat of the heartbeat: ping a silent peer, give up one that stays silent.
+
+        On the flusher; never blocks.
+        """
+        heard_at = self._stream.heard_at
+        silence = time.monotonic() - heard_at
+        if self._ended or silence < interval:
+            return
+        if self._pinged_at != heard_at:
+            self._pinged_at = heard_at
+            with contextlib.suppress(ConnectionClosed):
+                self._send_event(Ping()) if self.is_client else self.write_frames(_PING, 0)
+        elif silence >= interval + timeout and not self._stream.has_input():
+            # Unread input is a sign of life, too: nobody is receiving here.
+            self._note_end("no sign of life")
+            self._stream.abort()
+
     def __enter__(self) -> Self:
         return self
 
@@ -332,12 +376,23 @@ class WebSocket:
         if self._deferred is not None:
             self._on_close(self._deferred)
             return
+        if self._paused_until:
+            self._pause(deadline)
+            self._process_events()
+            return
         data = self._stream.read(deadline)
         if data:
             self._connection.receive_data(data)
             self._process_events()
         else:
             self._end(ABNORMAL, str(self._stream.error or ""))
+
+    def _pause(self, deadline: Deadline | None) -> None:
+        """Let a flooder wait for its turn. Raises :class:`TimeoutError`."""
+        end = Deadline(min(self._paused_until, deadline.at if deadline else inf))
+        if not self._stream.wait_broken(end) and end.at < self._paused_until:
+            raise TimeoutError("no message may be read in time")
+        self._paused_until = 0.0
 
     def _process_events(self) -> None:
         events = self._connection.events()
@@ -352,14 +407,25 @@ class WebSocket:
                 self._deferred = event
                 return
             _HANDLERS[type(event)](self, event)
+            if self._bucket is not None and getattr(event, "frame_finished", True):
+                moment = self._bucket.charge()
+                if moment > time.monotonic():
+                    self._paused_until = moment
+                    return
 
     def _on_message(self, event: TextMessage | BytesMessage) -> None:
         try:
             message = self._assembler.add(event)
         except MessageTooBig:
-            self._fail(TOO_BIG, f"a message may take {self._max_message} bytes")
+            limits = self._limits
+            self._fail(
+                TOO_BIG,
+                f"a message takes at most {limits.max_message} bytes"
+                f" in {limits.max_fragments} fragments",
+            )
         else:
             if message is not None:
+                self.messages_in += 1
                 self._messages.append(message)
 
     def _on_ping(self, event: Ping) -> None:
@@ -428,6 +494,12 @@ class WebSocket:
             if pong.set_running_or_notify_cancel():
                 pong.set_exception(self._closed())
 
+    def _note_end(self, reason: str) -> None:
+        """Say why before the stream is aborted, which is all that the reader sees."""
+        with self._lock:
+            if self._close_code is None:
+                self._close_code, self._close_reason = ABNORMAL, reason
+
     def _closed(self) -> ConnectionClosed:
         code = self._close_code
         return ConnectionClosed(ABNORMAL if code is None else code, self._close_reason)
@@ -435,7 +507,7 @@ class WebSocket:
     def _too_slow(self) -> None:
         """The backlog is full: 1013 behind the frame that is on its way, and time to take it."""
         if self._note_slow("too slow: the backlog is full"):
-            deadline = Deadline.after(self._close_timeout)
+            deadline = Deadline.after(self._limits.close_timeout)
             self.begin_close(TRY_AGAIN_LATER, self._close_reason, deadline, discard=True)
 
     def _stalled(self) -> None:

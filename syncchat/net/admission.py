@@ -1,0 +1,90 @@
+"""Who may come in, as far as the request tells."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterable, Sequence
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from .address import Address
+from .handshake import Refusal, Request
+
+__all__ = ["Admission", "Authorize"]
+
+#: A server's own say: raises :class:`Refusal` to turn a client away.
+Authorize = Callable[[Request], None]
+
+
+class Admission:
+    """The checks of an opening handshake. From any thread.
+
+    Browsers let any page open a WebSocket to any host, and tell where the page
+    is from in ``Origin`` (RFC 6455, section 10.2). It must be the server's own
+    host, or one of ``origins``. Other programs send none.
+
+    A server that is bound to loopback is called by its own names only: another
+    name in ``Host`` is a page's that has had its name resolved anew, to this
+    machine (DNS rebinding), and then ``Origin`` proves nothing.
+    """
+
+    def __init__(
+        self,
+        host: str | None,
+        addresses: Iterable[Address],
+        origins: Sequence[str],
+        authorize: Authorize | None,
+    ) -> None:
+        self._own_name = (host or "").lower()
+        self._loopback_only = all(_is_loopback(address) for address, _ in addresses)
+        self._origins = frozenset(origin.lower().rstrip("/") for origin in origins)
+        self._authorize = authorize
+
+    def check(self, request: Request) -> None:
+        """Raise :class:`Refusal` for who may not come in."""
+        if self._loopback_only and not self._is_own_name(_host_of(request.host)):
+            raise Refusal(HTTPStatus.FORBIDDEN, "This server does not go by that name.")
+        origin = request.headers.get("origin")
+        if origin is not None and not self._is_welcome(origin.lower(), request.host.lower()):
+            raise Refusal(HTTPStatus.FORBIDDEN, "Pages from that origin are not served.")
+        if self._authorize is not None:
+            self._authorize(request)
+
+    def _is_welcome(self, origin: str, host: str) -> bool:
+        if origin.rstrip("/") in self._origins:
+            return True
+        try:
+            parts = urlsplit(origin)
+        except ValueError:
+            return False
+        default = {"http": ":80", "https": ":443"}.get(parts.scheme)
+        if default is None:
+            return False
+        return parts.netloc.removesuffix(default) == host.removesuffix(default)
+
+    def _is_own_name(self, name: str) -> bool:
+        if name in (self._own_name, "localhost") or name.endswith(".localhost"):
+            return True
+        if "." not in name.rstrip(".") and ":" not in name:
+            # A name without a dot is nobody's to register.
+            return True
+        try:
+            # Nor does an address need a resolver.
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+
+def _host_of(header: str) -> str:
+    """The host of a ``Host`` header, without its port and brackets."""
+    if header.startswith("["):
+        return header[1:].partition("]")[0].lower()
+    return header.partition(":")[0].lower()
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    except ValueError:
+        return False

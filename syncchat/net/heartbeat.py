@@ -1,0 +1,39 @@
+"""The heartbeat: who has been silent is pinged, who stays silent is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from .deadline import Deadline
+from .flusher import Flusher
+from .websocket import WebSocket
+
+__all__ = ["start_heartbeat"]
+
+#: Looks at the clock per interval, and the seconds between two at most.
+_LOOKS = 8
+_PAUSE = 1.0
+
+
+def start_heartbeat(
+    flusher: Flusher,
+    websockets: Callable[[], Iterable[WebSocket]],
+    interval: float | None,
+    timeout: float,
+) -> None:
+    """Look after what ``websockets()`` returns, on the flusher's thread, until it ends.
+
+    After ``interval`` seconds of silence a connection is pinged, after
+    ``timeout`` more it is aborted; without an interval nothing is done. One
+    sweep over all costs less than a timer for each.
+    """
+    if not interval:
+        return
+    pause = min(min(interval, timeout) / _LOOKS, _PAUSE)
+
+    def beat() -> None:
+        for websocket in websockets():
+            websocket.beat(interval, timeout)
+        flusher.call_at(Deadline.after(pause), beat)
+
+    flusher.call_at(Deadline.after(pause), beat)

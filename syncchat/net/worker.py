@@ -1,0 +1,180 @@
+"""A connection's own thread, from the accepted socket to the last byte."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from ..closecodes import GOING_AWAY, INTERNAL_ERROR, NORMAL
+from ..errors import ConnectionClosed
+from .address import Address, format_address
+from .admission import Admission
+from .deadline import Deadline
+from .flusher import Flusher
+from .handshake import Refusal, Request, accept, refuse
+from .limits import Limits
+from .stats import Tally, Traffic
+from .stream import Stream
+from .tls import tls_reason
+from .websocket import WebSocket
+
+__all__ = ["Handler", "Service", "Worker"]
+
+logger = logging.getLogger("syncchat.net")
+
+#: What serves one connection, on a thread of its own, from the open handshake
+#: to its return. :class:`ConnectionClosed` may leave it.
+Handler = Callable[[WebSocket], None]
+
+#: Bytes of stack of a connection's thread. Only what is touched is resident;
+#: below the 2 MiB of a huge page, which would be resident at the first touch.
+_STACK_SIZE = 1024 * 1024
+#: Guards the interpreter's stack size, which is one for all threads to come.
+_stack_lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What a server does for each of its clients."""
+
+    handler: Handler
+    limits: Limits
+    subprotocols: Sequence[str]
+    admission: Admission
+    ssl_context: ssl.SSLContext | None
+    tally: Tally
+    on_refused: Callable[[Address, str], None] | None
+    on_slow: Callable[[WebSocket], None] | None
+
+
+class Worker:
+    """A connection's thread, and what can be done to it from outside.
+
+    ``on_end`` is the thread's last call. With ``refusal``, that is the answer,
+    whatever the client asks.
+    """
+
+    __slots__ = ("_flusher", "_on_end", "_service", "refusal", "stream", "thread", "websocket")
+
+    def __init__(
+        self,
+        stream: Stream,
+        flusher: Flusher,
+        service: Service,
+        on_end: Callable[[Worker], None],
+        refusal: Refusal | None,
+    ) -> None:
+        self._flusher = flusher
+        self._service = service
+        self._on_end = on_end
+        self.refusal = refusal
+        self.stream = stream
+        #: Set once the handshake is done.
+        self.websocket: WebSocket | None = None
+        self.thread = threading.Thread(
+            target=self._run, name=f"syncchat {format_address(stream.address)}", daemon=True
+        )
+
+    def start(self) -> None:
+        """Start the thread. Raises :class:`RuntimeError` where there can be no more."""
+        with _stack_lock:
+            usual = threading.stack_size(_STACK_SIZE)
+            try:
+                self.thread.start()
+            finally:
+                threading.stack_size(usual)
+
+    def begin_close(self, deadline: Deadline) -> None:
+        """Tell the client that the server goes; one in the handshake is cut off."""
+        if self.websocket is None:
+            self.stream.abort()
+        else:
+            self.websocket.begin_close(GOING_AWAY, "the server is stopping", deadline)
+
+    @property
+    def traffic(self) -> Traffic:
+        """What went over the connection so far."""
+        websocket, stream = self.websocket, self.stream
+        if websocket is None:
+            return Traffic(0, 0, stream.bytes_in, stream.bytes_out)
+        return Traffic(
+            websocket.messages_in, websocket.messages_out, stream.bytes_in, stream.bytes_out
+        )
+
+    # On the thread.
+
+    def _run(self) -> None:
+        try:
+            try:
+                self._open()
+            except Refusal as refusal:
+                self._note_refused(str(refusal.status.value), str(refusal))
+                refuse(self.stream, refusal)
+            if self.websocket is not None:
+                self._handle(self.websocket)
+        except Exception:
+            logger.exception("%s failed", self.thread.name)
+        finally:
+            self.stream.close()
+            self._on_end(self)
+
+    def _open(self) -> None:
+        """TLS and the opening handshake, with one deadline for both."""
+        service = self._service
+        deadline = Deadline.after(service.limits.open_timeout)
+        if service.ssl_context is not None:
+            try:
+                self.stream.start_tls(service.ssl_context, deadline, server_side=True)
+            except (ssl.SSLError, TimeoutError, ConnectionError) as exc:
+                # There is no answer that this client would understand.
+                self._note_refused("TLS", f"TLS: {tls_reason(exc)}")
+                return
+        if self.refusal is not None:
+            raise self.refusal
+        opening = accept(self.stream, deadline, service.subprotocols, self._check)
+        if opening is None:
+            service.tally.note_refused("gone")
+            return
+        service.tally.note_opened()
+        self.websocket = WebSocket(
+            self.stream,
+            opening,
+            self._flusher,
+            is_client=False,
+            limits=service.limits,
+            on_slow=self._note_slow,
+        )
+
+    def _check(self, request: Request) -> None:
+        try:
+            self._service.admission.check(request)
+        except Refusal:
+            raise
+        except Exception as exc:
+            logger.exception("authorize() failed for %s", self.thread.name)
+            raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed.") from exc
+
+    def _handle(self, websocket: WebSocket) -> None:
+        code = NORMAL
+        try:
+            self._service.handler(websocket)
+        except ConnectionClosed:
+            pass  # The usual way to hear that the client is gone.
+        except Exception:
+            code = INTERNAL_ERROR
+            logger.exception("the handler of %r failed", self.thread.name)
+        websocket.close(code)
+
+    def _note_refused(self, reason: str, text: str) -> None:
+        self._service.tally.note_refused(reason)
+        if self._service.on_refused is not None:
+            self._service.on_refused(self.stream.address, text)
+
+    def _note_slow(self, websocket: WebSocket) -> None:
+        self._service.tally.note_slow()
+        if self._service.on_slow is not None:
+            self._service.on_slow(websocket)
