@@ -43,7 +43,7 @@ except ModuleNotFoundError as exc:
 
 #: The servers by name: what to run with the port behind it.
 SERVERS: dict[str, list[str]] = {
-    "syncchat": [str(SCRIPTS / "server.py"), "--quiet", "--greeting=", "--port"],
+    "syncchat": [str(SCRIPTS / "server.py"), "--quiet", "--greeting=", "--rate=0", "--port"],
     "websockets-asyncio": [str(SCRIPTS / "peers" / "websockets_asyncio.py")],
     "websockets-threads": [str(SCRIPTS / "peers" / "websockets_threads.py")],
 }

@@ -6,8 +6,8 @@ Exit codes: 0 done, 1 it failed, 2 used wrongly (argparse's own).
 from __future__ import annotations
 
 import argparse
-import os
 import signal
+import ssl
 import sys
 from collections.abc import Sequence
 from types import FrameType
@@ -18,12 +18,14 @@ from .chat.safetext import escape
 from .client import Client
 from .console import Console
 from .errors import CannotConnect, CannotListen, HandshakeFailed, InvalidURL
+from .flags import add_flag, add_switch, environment, port, positive, read_secret, seconds
+from .net import Limits
+from .net.connector import parse_url
+from .net.tls import tls_reason
 from .server import DEFAULT_FORMAT, DEFAULT_GREETING, DEFAULT_PORT, ChatServer
 from .terminal import run_client
 
 __all__ = ["client_main", "main", "server_main"]
-
-_MAX_PORT = 65535
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,7 +49,16 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
 
     On the main thread only, since it sets the handlers of both signals.
     """
-    options = _server_parser(prog).parse_args(argv)
+    parser = _server_parser(prog)
+    options = parser.parse_args(argv)
+    token = read_secret(parser, options.token, options.token_file)
+    if options.tls_key and not options.tls_cert:
+        parser.error("--tls-key needs --tls-cert")
+    try:
+        ssl_context = _server_context(options.tls_cert, options.tls_key)
+    except OSError as exc:
+        print(f"cannot use the certificate {options.tls_cert}: {_reason(exc)}", file=sys.stderr)
+        return 1
     sys.stdout.flush()
     console = Console(sys.stdout.fileno())
     server = ChatServer(
@@ -57,18 +68,29 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
         echo=options.echo,
         format=options.format,
         log=None if options.quiet else console.print,
+        token=token,
+        ssl_context=ssl_context,
+        origins=[*options.origin, *(environment("ORIGIN", "") or "").split()],
+        max_message=options.max_message,
+        max_fragments=options.max_fragments,
+        max_connections=options.max_connections,
+        max_connections_per_address=options.max_connections_per_address,
+        open_timeout=options.open_timeout,
+        ping_interval=options.ping_interval,
+        ping_timeout=options.ping_timeout,
+        rate=options.rate,
+        burst=options.burst,
     )
 
-    def stop(_signum: int, _frame: FrameType | None) -> None:
+    def stop(signum: int, _frame: FrameType | None) -> None:
+        # Whoever asks twice does not want to wait.
+        signal.signal(signum, signal.SIG_DFL)
         server.request_stop()
 
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, stop)
     try:
-        if options.quiet:
-            server.serve_forever()
-        else:
-            server.serve_forever()
+        server.serve_forever()
     except CannotListen as exc:
         print(exc, file=sys.stderr)
         return 1
@@ -82,122 +104,131 @@ def _server_parser(prog: str | None) -> argparse.ArgumentParser:
         prog=prog,
         description="A chat server. Join it with scripts/client.py or any WebSocket client;"
         " each path of the URL is a room of its own.",
-        epilog="Each flag can be set by an environment variable: SYNCCHAT_HOST, SYNCCHAT_PORT,"
-        " SYNCCHAT_GREETING, SYNCCHAT_ECHO, SYNCCHAT_FORMAT, SYNCCHAT_QUIET.",
+        epilog="Each flag can be set by an environment variable: --max-message by"
+        " SYNCCHAT_MAX_MESSAGE, and so on.",
     )
-    parser.add_argument(
-        "--host",
-        default=_environment("HOST", "127.0.0.1"),
-        help="address or name to listen at; 0.0.0.0 for the whole network (%(default)s)",
+    add_flag(
+        parser,
+        "host",
+        "127.0.0.1",
+        "address or name to listen at; 0.0.0.0 for the whole network (%(default)s)",
     )
-    parser.add_argument(
-        "--port",
-        type=_port,
-        default=_environment("PORT", str(DEFAULT_PORT)),
-        help="port to listen at; 0 for any that is free (%(default)s)",
+    add_flag(
+        parser,
+        "port",
+        str(DEFAULT_PORT),
+        "port to listen at; 0 for any that is free (%(default)s)",
+        port,
     )
-    parser.add_argument(
-        "--greeting",
+    add_flag(
+        parser,
+        "greeting",
+        DEFAULT_GREETING,
+        "what a new client is told first; empty for nothing (%(default)r)",
         metavar="TEXT",
-        default=_environment("GREETING", DEFAULT_GREETING),
-        help="what a new client is told first; empty for nothing (%(default)r)",
     )
-    parser.add_argument(
-        "--echo",
-        action=argparse.BooleanOptionalAction,
-        default=_switch(parser, "ECHO", default=True),
-        help="send a message to its sender too (the default)",
+    add_switch(
+        parser,
+        "echo",
+        "send a message to its sender too (the default)",
+        argparse.BooleanOptionalAction,
+        default=True,
     )
-    parser.add_argument(
-        "--format",
-        type=_format,
-        default=_environment("FORMAT", DEFAULT_FORMAT),
-        help="how a message is shown; {sender} and {text} stand for the two (%(default)r)",
+    add_flag(
+        parser,
+        "format",
+        DEFAULT_FORMAT,
+        "how a message is shown; {sender} and {text} stand for the two (%(default)r)",
+        _format,
     )
-    parser.add_argument(
-        "--quiet",
-        action="store_true",
-        default=_switch(parser, "QUIET", default=False),
-        help="print no log",
-    )
+    add_switch(parser, "quiet", "print no log", "store_true", default=False)
     parser.add_argument("--version", action="version", version=f"syncchat {__version__}")
-    return parser
 
-
-# The client.
-
-
-def client_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
-    """``scripts/client.py [URL]``: talk at the terminal or in a pipe. Returns the exit code."""
-    options = _client_parser(prog).parse_args(argv)
-    client: Client = options.url
-    try:
-        client.connect()
-    except TimeoutError as exc:
-        print(f"cannot connect to {client.url}: {exc}", file=sys.stderr)
-        return 1
-    except CannotConnect as exc:
-        print(exc, file=sys.stderr)
-        return 1
-    except HandshakeFailed as exc:
-        print(escape(f"{client.url} is no chat that can be joined: {exc}"), file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 1
-    return run_client(client, options.prefix)
-
-
-def _client_parser(prog: str | None) -> argparse.ArgumentParser:
-    port = _environment("PORT", str(DEFAULT_PORT))
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description="Join a chat. Ctrl+C, Ctrl+D or /quit leaves. In a pipe, each line of the"
-        " input is sent, and each message is printed as a line.",
-        epilog="Each setting can come from an environment variable: SYNCCHAT_URL, or"
-        " SYNCCHAT_PORT for the default URL, and SYNCCHAT_PREFIX.",
-    )
-    parser.add_argument(
-        "url",
+    door = parser.add_argument_group("who may come in")
+    add_flag(door, "token", None, "a secret that clients must know")
+    add_flag(door, "token-file", None, "the file that it stands in", metavar="FILE")
+    door.add_argument(
+        "--origin",
+        action="append",
+        default=[],
         metavar="URL",
-        nargs="?",
-        type=_client,
-        default=_environment("URL", f"ws://127.0.0.1:{port}/"),
-        help="where the chat is; the path is the room (%(default)s)",
+        help="a page that browsers may join from, besides the server's own host;"
+        " give it several times for several",
     )
-    parser.add_argument(
-        "--prefix",
-        metavar="TEXT",
-        default=_environment("PREFIX", ""),
-        help="what to print before each message",
+    add_flag(door, "tls-cert", None, "certificate, for wss://", metavar="FILE")
+    add_flag(door, "tls-key", None, "its key, unless in the same file", metavar="FILE")
+
+    limits = parser.add_argument_group("limits")
+    add_flag(limits, "max-connections", None, "clients at a time (any number)", positive, "N")
+    add_flag(
+        limits,
+        "max-connections-per-address",
+        None,
+        "clients at a time from one address (any number)",
+        positive,
+        "N",
     )
-    parser.add_argument("--version", action="version", version=f"syncchat {__version__}")
+    add_flag(
+        limits,
+        "max-message",
+        str(Limits().max_message),
+        "of a message (%(default)s)",
+        positive,
+        "BYTES",
+    )
+    add_flag(
+        limits,
+        "max-fragments",
+        str(Limits().max_fragments),
+        "that a message may come in (%(default)s)",
+        positive,
+        "N",
+    )
+    add_flag(
+        limits,
+        "rate",
+        "10",
+        "messages a second that are read from one client; 0 for any number (%(default)s)",
+        seconds,
+        "N",
+    )
+    add_flag(
+        limits,
+        "burst",
+        "20",
+        "messages that it may send at once before that (%(default)s)",
+        positive,
+        "N",
+    )
+    add_flag(
+        limits, "open-timeout", "10", "for TLS and the handshake (%(default)s)", seconds, "SECONDS"
+    )
+    add_flag(
+        limits,
+        "ping-interval",
+        "20",
+        "of silence, then a client is pinged; 0 for never (%(default)s)",
+        seconds,
+        "SECONDS",
+    )
+    add_flag(
+        limits,
+        "ping-timeout",
+        "20",
+        "of further silence, then it is gone (%(default)s)",
+        seconds,
+        "SECONDS",
+    )
     return parser
 
 
-# What the flags mean, and the environment that stands for them.
-
-
-def _environment(name: str, default: str) -> str:
-    """The setting as the environment has it; argparse converts it as it does a flag."""
-    return os.environ.get(f"SYNCCHAT_{name}", default)
-
-
-def _switch(parser: argparse.ArgumentParser, name: str, *, default: bool) -> bool:
-    """A switch as the environment has it; a usage error where it is neither on nor off."""
-    word = _environment(name, "").strip().lower()
-    if word in ("1", "yes", "true", "on"):
-        return True
-    if word in ("0", "no", "false", "off"):
-        return False
-    if word:
-        parser.error(f"SYNCCHAT_{name}: {word!r} is neither yes nor no")
-    return default
-
-
-def _port(text: str) -> int:
-    if text.isascii() and text.isdigit() and int(text) <= _MAX_PORT:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no port: it is a number from 0 to {_MAX_PORT}")
+def _server_context(cert: str | None, key: str | None) -> ssl.SSLContext | None:
+    """The server's side of TLS. Raises OSError, of which ``ssl.SSLError`` is one."""
+    if cert is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(cert, key)
+    return context
 
 
 def _format(text: str) -> str:
@@ -208,8 +239,80 @@ def _format(text: str) -> str:
     return text
 
 
-def _client(url: str) -> Client:
+# The client.
+
+
+def client_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
+    """``scripts/client.py [URL]``: talk at the terminal or in a pipe. Returns the exit code."""
+    parser = _client_parser(prog)
+    options = parser.parse_args(argv)
+    token = read_secret(parser, options.token, options.token_file)
     try:
-        return Client(url)
+        context = ssl.create_default_context(cafile=options.ca_file) if options.ca_file else None
+    except OSError as exc:
+        print(f"cannot use the certificates in {options.ca_file}: {_reason(exc)}", file=sys.stderr)
+        return 1
+    client = Client(options.url, token=token, ssl_context=context)
+    # Without its query, in which there may be a token.
+    shown = escape(options.url.partition("?")[0])
+    try:
+        client.connect()
+    except TimeoutError as exc:
+        print(f"cannot connect to {shown}: {exc}", file=sys.stderr)
+        return 1
+    except CannotConnect as exc:
+        print(exc, file=sys.stderr)
+        return 1
+    except HandshakeFailed as exc:
+        print(f"cannot join the chat at {shown}: {escape(str(exc))}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 1
+    return run_client(client, options.prefix)
+
+
+def _client_parser(prog: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Join a chat. Ctrl+C, Ctrl+D or /quit leaves. In a pipe, each line of the"
+        " input is sent, and each message is printed as a line.",
+        epilog="Each setting can come from an environment variable: --prefix from"
+        " SYNCCHAT_PREFIX, and so on; the URL from SYNCCHAT_URL, or only its port from"
+        " SYNCCHAT_PORT.",
+    )
+    default_port = environment("PORT", str(DEFAULT_PORT))
+    parser.add_argument(
+        "url",
+        metavar="URL",
+        nargs="?",
+        type=_url,
+        default=environment("URL", f"ws://127.0.0.1:{default_port}/"),
+        help="where the chat is; the path is the room (%(default)s)",
+    )
+    add_flag(parser, "prefix", "", "what to print before each message", metavar="TEXT")
+    add_flag(parser, "token", None, "the secret that the server asks for")
+    add_flag(parser, "token-file", None, "the file that it stands in", metavar="FILE")
+    add_flag(
+        parser,
+        "ca-file",
+        None,
+        "certificates to trust instead of the system's, for wss://",
+        metavar="FILE",
+    )
+    parser.add_argument("--version", action="version", version=f"syncchat {__version__}")
+    return parser
+
+
+def _url(text: str) -> str:
+    try:
+        parse_url(text)
     except InvalidURL as exc:
         raise argparse.ArgumentTypeError(str(exc)) from exc
+    return text
+
+
+def _reason(exc: OSError) -> str:
+    """The system's words, or OpenSSL's, without their numbers."""
+    if isinstance(exc, ssl.SSLError):
+        return tls_reason(exc)
+    return (exc.strerror or str(exc)).lower()

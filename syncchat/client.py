@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from typing import Self
 
+from .chat.token import bearer
 from .closecodes import ABNORMAL, NORMAL
 from .errors import ConnectionClosed
 from .net import WebSocket, connect
@@ -27,22 +29,39 @@ class Client:
                 print(line)
 
     Talks to any WebSocket server that sends texts. ``timeout`` is the seconds
-    that connecting may take. Raises :class:`~syncchat.errors.InvalidURL`.
+    that connecting may take, ``token`` the secret that the server asks for,
+    ``ssl_context`` what ``wss:`` trusts, by default the system's certificates.
+    Raises :class:`~syncchat.errors.InvalidURL`.
     Every method may be called from any thread.
     """
 
-    def __init__(self, url: str, *, timeout: float = 10.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = 10.0,
+        token: str | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
         parse_url(url)
         #: Where the chat is.
         self.url = url
         self._timeout = timeout
+        self._headers = [] if token is None else [bearer(token)]
+        self._ssl_context = ssl_context
         self._websocket: WebSocket | None = None
 
     def connect(self) -> Self:
         """Connect; returns the client. Raises what :func:`syncchat.net.connect` does."""
         if self._websocket is not None and self._websocket.close_code is None:
             raise RuntimeError("the client is connected already")
-        self._websocket = connect(self.url, open_timeout=self._timeout, max_message=_MAX_LINE)
+        self._websocket = connect(
+            self.url,
+            ssl_context=self._ssl_context,
+            headers=self._headers,
+            open_timeout=self._timeout,
+            max_message=_MAX_LINE,
+        )
         return self
 
     def say(self, text: str) -> None:

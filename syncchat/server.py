@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
-from collections.abc import Callable
-from typing import Self
+from collections.abc import Callable, Sequence
+from typing import Self, Unpack
 
 from .chat.plain import HELP_TEXT, Command, LineFormat, Say, parse, reply
 from .chat.rooms import LOBBY, Rooms, room_of
 from .chat.safetext import clean, escape
-from .net import Address, Group, Server, WebSocket, format_address, serve
+from .chat.token import TokenCheck
+from .net import Address, Group, Limits, Server, Stats, WebSocket, format_address, serve
+from .net.limits import ServerSettings
 
 __all__ = ["DEFAULT_FORMAT", "DEFAULT_GREETING", "DEFAULT_PORT", "ChatServer"]
 
@@ -36,8 +39,10 @@ class ChatServer:
     - ``format``: how a message is shown, with ``{sender}`` and ``{text}``.
     - ``log``: called with each line of the event log, without its newline, on
       the thread where the event happened; it must not block. None: no log.
-    - ``max_message``, ``max_backlog``, ``stall_timeout``: the limits of
-      :func:`syncchat.net.serve`.
+    - ``token``: a secret that clients must know, as :class:`TokenCheck` has it.
+    - ``ssl_context``, ``origins``: as in :func:`syncchat.net.serve`.
+    - ``limits``: those of :class:`syncchat.net.Limits`. Here ``rate`` is 10 and
+      ``burst`` 20 unless set.
 
     Raises :class:`ValueError` for a bad ``format``. It can be started and
     stopped any number of times; every method may be called from any thread.
@@ -52,9 +57,10 @@ class ChatServer:
         echo: bool = True,
         format: str = DEFAULT_FORMAT,  # noqa: A002 - the flag's name
         log: Callable[[str], None] | None = None,
-        max_message: int = 64 * 1024,
-        max_backlog: int = 1024 * 1024,
-        stall_timeout: float = 10.0,
+        token: str | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        origins: Sequence[str] = (),
+        **limits: Unpack[ServerSettings],
     ) -> None:
         self._host = host
         self._asked_port = port
@@ -62,9 +68,11 @@ class ChatServer:
         self._echo = echo
         self._format = LineFormat(format)
         self._log = log
-        self._max_message = max_message
-        self._max_backlog = max_backlog
-        self._stall_timeout = stall_timeout
+        self._authorize = None if token is None else TokenCheck(token)
+        self._ssl_context = ssl_context
+        self._origins = origins
+        self._limits: ServerSettings = {"rate": 10.0, "burst": 20, **limits}
+        Limits(**self._limits)
         self._rooms = Rooms()
         #: Guards ``_server``: start and stop, one at a time. First in the lock order.
         self._lock = threading.Lock()
@@ -111,7 +119,7 @@ class ChatServer:
         if server is not None:
             server.request_stop()
 
-    def stop(self, timeout: float = 5.0) -> None:
+    def stop(self, timeout: float = 2.0) -> None:
         """Say goodbye to everybody (close code 1001), end every thread, free the port.
 
         As :meth:`syncchat.net.Server.stop`. Nothing for a server that does not run.
@@ -138,11 +146,12 @@ class ChatServer:
                 self._converse,
                 self._host,
                 self._asked_port,
-                max_message=self._max_message,
-                max_backlog=self._max_backlog,
-                stall_timeout=self._stall_timeout,
+                ssl_context=self._ssl_context,
+                origins=self._origins,
+                authorize=self._authorize,
                 on_refused=self._log_refused,
                 on_slow=self._log_slow,
+                **self._limits,
             )
         if self._log is not None:
             self._log(f"listening on port {server.port}")
@@ -150,11 +159,15 @@ class ChatServer:
 
     # What embedding programs do with it.
 
-    @property
-    def slow_consumers(self) -> int:
-        """How many clients have been closed for being too slow, since the start."""
+    def stats(self) -> Stats:
+        """What the server has done since its start, in numbers.
+
+        Raises :class:`RuntimeError` for a server that does not run.
+        """
         server = self._server
-        return 0 if server is None else server.stats().slow_consumers
+        if server is None:
+            raise RuntimeError("the chat server does not run")
+        return server.stats()
 
     def say(self, text: str, room: str = LOBBY) -> None:
         """Say ``text`` to everybody in ``room``, in the server's name. Never blocks on a client.

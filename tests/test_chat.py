@@ -143,11 +143,11 @@ def test_a_client_that_breaks_the_rules_costs_one_line_and_nobody_else() -> None
 
 def test_a_slow_client_is_logged_and_counted() -> None:
     lines: list[str] = []
-    chat = ChatServer(port=0, log=lines.append, max_backlog=50_000)
+    chat = ChatServer(port=0, log=lines.append, max_backlog=50_000, rate=0)
     with chat, Peer.client(chat.port) as stalled, ExitStack() as stack:
         who = f"127.0.0.1:{stalled.sock.getsockname()[1]}"
         talker = entered(stack, chat)
-        while chat.slow_consumers == 0:
+        while chat.stats().slow_consumers == 0:
             talker.say("x" * 60_000)
             talker.receive(PATIENCE)
         wait_for(lambda: any(line.startswith(f"Client {who} is too slow") for line in lines))
@@ -288,7 +288,7 @@ def test_a_client_can_come_back_by_itself() -> None:
 
 
 def test_leaving_waits_for_nothing_and_loses_nothing() -> None:
-    with ChatServer(port=0, greeting="") as chat, Client(url_of(chat)) as client:
+    with ChatServer(port=0, greeting="", rate=0) as chat, Client(url_of(chat)) as client:
         for number in range(100):
             client.say(str(number))
         client.leave()

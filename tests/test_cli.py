@@ -202,7 +202,7 @@ def test_n_clients_cost_the_process_n_and_two_threads() -> None:
 
 
 def test_an_output_that_nobody_reads_holds_up_nobody() -> None:
-    command = [*SERVER, "--port", "0", "--greeting", ""]
+    command = [*SERVER, "--port", "0", "--greeting", "", "--rate", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment()) as process:
         assert process.stdout is not None
         port = int(process.stdout.readline().rsplit(b" ", 1)[1])
@@ -247,7 +247,7 @@ def test_an_output_that_is_closed_does_not_end_the_server() -> None:
 
 def test_a_pipe_sends_every_line_waits_for_the_server_and_exits_0() -> None:
     lines: list[str] = []
-    with ChatServer(port=0, log=lines.append) as chat:
+    with ChatServer(port=0, log=lines.append, rate=0) as chat:
         url = f"ws://127.0.0.1:{chat.port}/"
         text = "".join(f"line {number}\n" for number in range(500)) + "the last, without its end"
         result = run([*CLIENT, url], text)
@@ -372,9 +372,7 @@ def test_a_server_that_does_not_know_the_protocol_is_one_line() -> None:
                 sock.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\n\r\n\x1b[2Jgo!\n\n")
             assert client.exit_code() == 1
             assert client.lines == []
-            assert client.errors == [
-                rf"{url} is no chat that can be joined: HTTP status 403: \x1b[2Jgo!"
-            ]
+            assert client.errors == [rf"cannot join the chat at {url}: HTTP status 403: \x1b[2Jgo!"]
 
 
 def test_the_prefix_comes_from_the_environment_too() -> None:

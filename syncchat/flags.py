@@ -1,0 +1,94 @@
+"""Flags, and the environment variables that stand for them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["add_flag", "add_switch", "environment", "port", "positive", "read_secret", "seconds"]
+
+_MAX_PORT = 65535
+
+
+def environment(name: str, default: str | None) -> str | None:
+    """The setting ``SYNCCHAT_NAME``; argparse converts and checks it as it does a flag."""
+    return os.environ.get(f"SYNCCHAT_{name}", default)
+
+
+def add_flag(
+    parser: argparse._ActionsContainer,
+    flag: str,
+    default: str | None,
+    help_text: str,
+    convert: Callable[[str], Any] = str,
+    metavar: str | None = None,
+) -> None:
+    """Add ``--flag``, whose default ``SYNCCHAT_FLAG`` can change."""
+    parser.add_argument(
+        f"--{flag}",
+        type=convert,
+        metavar=metavar,
+        default=environment(flag.upper().replace("-", "_"), default),
+        help=help_text,
+    )
+
+
+def add_switch(
+    parser: argparse.ArgumentParser,
+    flag: str,
+    help_text: str,
+    action: str | type[argparse.Action],
+    *,
+    default: bool,
+) -> None:
+    """Add a switch; a usage error where the environment says neither yes nor no."""
+    name = flag.upper().replace("-", "_")
+    word = (environment(name, "") or "").strip().lower()
+    if word in ("1", "yes", "true", "on"):
+        default = True
+    elif word in ("0", "no", "false", "off"):
+        default = False
+    elif word:
+        parser.error(f"SYNCCHAT_{name}: {word!r} is neither yes nor no")
+    parser.add_argument(f"--{flag}", action=action, default=default, help=help_text)
+
+
+def port(text: str) -> int:
+    """A port, 0 included."""
+    if text.isascii() and text.isdigit() and int(text) <= _MAX_PORT:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no port: it is a number from 0 to {_MAX_PORT}")
+
+
+def positive(text: str) -> int:
+    """A whole number, 1 or more."""
+    if text.isascii() and text.isdigit() and int(text) > 0:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+
+
+def seconds(text: str) -> float:
+    """A number of seconds, or of anything else that is not negative; 0 included."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if 0 <= value < float("inf"):
+        return value
+    raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on")
+
+
+def read_secret(parser: argparse.ArgumentParser, text: str | None, file: str | None) -> str | None:
+    """The token, given as such or in a file; a usage error where it cannot be one."""
+    if text is None and file is not None:
+        try:
+            text = Path(file).read_text("utf-8").strip()
+        except (OSError, UnicodeError) as exc:
+            reason = exc.strerror if isinstance(exc, OSError) else "it is no text"
+            parser.error(f"cannot read the token from {file}: {reason}")
+    if text is not None and (not text or not text.isascii() or not text.isprintable()):
+        parser.error("the token must be of printable ASCII characters, one at least")
+    return text
