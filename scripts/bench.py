@@ -399,6 +399,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         options.senders = options.connections - options.stalled
     if not SEQUENCE_DIGITS <= options.size <= 65000:
         parser.error(f"--size is from {SEQUENCE_DIGITS} to 65000")
+    if (options.megabytes or options.seconds) <= 0:
+        parser.error("--seconds and --megabytes are more than 0")
     if min(options.connections, options.in_flight, options.rounds, options.senders) < 1:
         parser.error("--connections, --in-flight and --rounds are at least 1")
     if options.senders > options.connections - options.stalled:

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from typing import Self
 
 from .chat.token import bearer
-from .closecodes import ABNORMAL, NORMAL
-from .errors import ConnectionClosed
+from .closecodes import NORMAL
 from .net import WebSocket, connect
 from .net.connector import parse_url
 from .net.deadline import Deadline
@@ -67,9 +66,12 @@ class Client:
     def say(self, text: str) -> None:
         """Say ``text`` to the room, whatever it begins with; never blocks.
 
-        Raises :class:`~syncchat.errors.ConnectionClosed`, and
-        :class:`UnicodeEncodeError` for a lone surrogate.
+        Raises :class:`~syncchat.errors.ConnectionClosed`,
+        :class:`RuntimeError` before :meth:`connect`, :class:`TypeError` for
+        what is no text, :class:`UnicodeEncodeError` for a lone surrogate.
         """
+        if not isinstance(text, str):
+            raise TypeError(f"a text is str, not {type(text).__name__}")
         # A slash at the beginning would make it a command.
         self.send_line("/" + text if text.startswith("/") else text)
 
@@ -132,5 +134,5 @@ class Client:
 
     def _open(self) -> WebSocket:
         if self._websocket is None:
-            raise ConnectionClosed(ABNORMAL, "not connected yet")
+            raise RuntimeError("the client is not connected: call connect(), or use with")
         return self._websocket

@@ -4,18 +4,37 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["add_flag", "add_switch", "environment", "port", "positive", "read_secret", "seconds"]
+__all__ = [
+    "add_flag",
+    "add_switch",
+    "environment",
+    "host",
+    "port",
+    "positive",
+    "read_secret",
+    "seconds",
+]
 
 _MAX_PORT = 65535
 
+#: What a header can hold in one piece.
+_TOKEN = re.compile(r"[\x21-\x7e]+")
+
+_MAY_BE_EMPTY = frozenset({"GREETING", "PREFIX"})
+
 
 def environment(name: str, default: str | None) -> str | None:
-    """The setting ``SYNCCHAT_NAME``; argparse converts and checks it as it does a flag."""
-    return os.environ.get(f"SYNCCHAT_{name}", default)
+    """The setting ``SYNCCHAT_NAME``; argparse converts and checks it as it does a flag.
+
+    An empty variable is as good as none, but for texts that may be empty.
+    """
+    value = os.environ.get(f"SYNCCHAT_{name}")
+    return default if value is None or (not value and name not in _MAY_BE_EMPTY) else value
 
 
 def add_flag(
@@ -56,6 +75,13 @@ def add_switch(
     parser.add_argument(f"--{flag}", action=action, default=default, help=help_text)
 
 
+def host(text: str) -> str:
+    """A host. Not the empty one, which would be the whole network."""
+    if text:
+        return text
+    raise argparse.ArgumentTypeError("it is empty; 0.0.0.0 is the whole network")
+
+
 def port(text: str) -> int:
     """A port, 0 included."""
     if text.isascii() and text.isdigit() and int(text) <= _MAX_PORT:
@@ -89,6 +115,6 @@ def read_secret(parser: argparse.ArgumentParser, text: str | None, file: str | N
         except (OSError, UnicodeError) as exc:
             reason = exc.strerror if isinstance(exc, OSError) else "it is no text"
             parser.error(f"cannot read the token from {file}: {reason}")
-    if text is not None and (not text or not text.isascii() or not text.isprintable()):
-        parser.error("the token must be of printable ASCII characters, one at least")
+    if text is not None and not _TOKEN.fullmatch(text):
+        parser.error("the token must be of printable ASCII characters without blanks")
     return text

@@ -34,11 +34,13 @@ class ChatServer:
             chat.say("Hello, everybody")
 
     - ``host``, ``port``: where to listen, as in :func:`syncchat.net.serve`.
-    - ``greeting``: a new client's first message; empty for none.
+    - ``greeting``: a new client's first message; empty for none. Who has heard
+      it is in the room and misses nothing from then on.
     - ``echo``: whether a message reaches its sender too.
     - ``format``: how a message is shown, with ``{sender}`` and ``{text}``.
     - ``log``: called with each line of the event log, without its newline, on
-      the thread where the event happened; it must not block. None: no log.
+      the thread where the event happened, so that calls may overlap; it must
+      not block. None: no log.
     - ``token``: a secret that clients must know, as :class:`TokenCheck` has it.
     - ``ssl_context``, ``origins``: as in :func:`syncchat.net.serve`.
     - ``limits``: those of :class:`syncchat.net.Limits`. Here ``rate`` is 10 and
@@ -172,8 +174,11 @@ class ChatServer:
     def say(self, text: str, room: str = LOBBY) -> None:
         """Say ``text`` to everybody in ``room``, in the server's name. Never blocks on a client.
 
-        Raises :class:`UnicodeEncodeError` for a lone surrogate.
+        Raises :class:`TypeError` for what is no text, and
+        :class:`UnicodeEncodeError` for a lone surrogate.
         """
+        if not isinstance(text, str):
+            raise TypeError(f"a text is str, not {type(text).__name__}")
         group = self._rooms.get(room)
         if group is not None:
             group.send(self._format.line(_OWN_NAME, clean(text)))
@@ -185,9 +190,8 @@ class ChatServer:
         if self._log is not None:
             self._log(f"New connection from {sender}")
         try:
-            if self._greeting:
-                websocket.send(self._greeting)
-            with self._rooms.entered(room_of(websocket.request.path), websocket) as group:
+            room = room_of(websocket.request.path)
+            with self._rooms.entered(room, websocket, self._greeting or None) as group:
                 self._listen_to(websocket, sender, group)
         finally:
             if self._log is not None:

@@ -78,6 +78,8 @@ def test_the_server_can_say_something_to_a_room() -> None:
         chat.say("to the lobby")
         chat.say("to ops\x1b[2J", room="ops")
         chat.say("to nobody", room="empty")
+        with pytest.raises(TypeError):
+            chat.say(None)  # type: ignore[arg-type]
         assert lobby.receive(PATIENCE) == "server: to the lobby"
         assert ops.receive(PATIENCE) == "server: to ops[2J"
 
@@ -153,6 +155,15 @@ def test_a_slow_client_is_logged_and_counted() -> None:
         wait_for(lambda: any(line.startswith(f"Client {who} is too slow") for line in lines))
         talker.say("still here")
         assert talker.receive(PATIENCE).endswith(": still here")
+
+
+def test_who_has_been_greeted_is_in() -> None:
+    with ChatServer(port=0, rate=0) as chat:
+        for number in range(200):
+            with Client(url_of(chat)) as client:
+                assert client.receive(PATIENCE) == GREETING
+                chat.say(str(number))
+                assert client.receive(PATIENCE) == f"server: {number}"
 
 
 # The plain dialect.
@@ -232,7 +243,20 @@ def test_escape_is_as_repr_does_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "template", ["{", "{name}", "{0}", "{}", "{text.x}", "{text!z}", "{text:d}"]
+    "template",
+    [
+        "{",
+        "{name}",
+        "{0}",
+        "{}",
+        "{text.x}",
+        "{text!z}",
+        "{text:d}",
+        "",
+        "{sender}",
+        "{text[0]}",
+        "{text.__class__}",
+    ],
 )
 def test_a_bad_format_is_refused(template: str) -> None:
     with pytest.raises(ValueError, match="format"):
@@ -307,8 +331,10 @@ def test_a_client_receives_longer_lines_than_it_may_send() -> None:
 
 def test_a_client_that_is_not_connected_says_so() -> None:
     client = Client("ws://127.0.0.1:1/")
-    with pytest.raises(ConnectionClosed, match="not connected"):
+    with pytest.raises(RuntimeError, match="not connected"):
         client.say("x")
+    with pytest.raises(TypeError):
+        client.say(b"x")  # type: ignore[arg-type]
     assert client.close_code is None
     assert client.close_reason is None
     client.close()

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -62,11 +63,11 @@ def test_version_and_help(command: list[str]) -> None:
         ([*SERVER, "--port", "-1"], {}, "port"),
         ([*SERVER, "--port", "http"], {}, "'http' is no port"),
         ([*SERVER, "--nonsense"], {}, "--nonsense"),
-        ([*SERVER, "--format", "{name}"], {}, "{sender} and {text}"),
+        ([*SERVER, "--format", "{name}"], {}, "must hold {text}"),
         (SERVER, {"SYNCCHAT_PORT": "x"}, "'x' is no port"),
         (SERVER, {"SYNCCHAT_ECHO": "maybe"}, "SYNCCHAT_ECHO"),
         (SERVER, {"SYNCCHAT_QUIET": "maybe"}, "SYNCCHAT_QUIET"),
-        (SERVER, {"SYNCCHAT_FORMAT": "{"}, "{sender} and {text}"),
+        (SERVER, {"SYNCCHAT_FORMAT": "{"}, "must hold {text}"),
         ([*CLIENT, "http://localhost/"], {}, "ws://"),
         ([*CLIENT, "ws://localhost:99999/"], {}, "Port out of range"),
         (CLIENT, {"SYNCCHAT_URL": "nowhere"}, "ws://"),
@@ -333,6 +334,45 @@ def test_a_pipe_whose_reader_has_enough_ends_quietly() -> None:
             assert client.stderr.read() == "Connected to the chat!\n"
 
 
+def test_a_pipe_says_lines_that_begin_with_a_slash() -> None:
+    lines: list[str] = []
+    with ChatServer(port=0, greeting="") as chat:
+        result = run([*CLIENT, f"ws://127.0.0.1:{chat.port}/"], "one\n/quit\n//x\nlast\n")
+        assert result.returncode == 0
+        lines = [line.partition(": ")[2] for line in result.stdout.splitlines()]
+        assert lines == ["one", "/quit", "//x", "last"]
+
+
+def test_an_output_that_cannot_be_written_is_one_line_and_exit_code_1() -> None:
+    with ServerScript() as server, Path("/dev/full").open("w", encoding="utf-8") as full:
+        with subprocess.Popen(
+            [*CLIENT, server.url],
+            stdin=subprocess.PIPE,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            text=True,
+        ) as client:
+            assert client.wait(PATIENCE) == 1
+            assert client.stderr is not None
+            assert client.stderr.read().splitlines()[1:] == [
+                "cannot write the output: No space left on device"
+            ]
+
+
+def test_standard_streams_that_are_closed_are_no_traceback() -> None:
+    with ServerScript() as server:
+        for closed in ("<&-", ">&-"):
+            result = run(["sh", "-c", f"exec {' '.join([*CLIENT, server.url])} {closed}"])
+            assert result.returncode == 1
+            assert result.stderr == "standard input and output must be open\n"
+    with Script(["sh", "-c", f"exec {' '.join(SERVER)} --port 0 >&-"]) as silent:
+        wait_for(lambda: psutil.Process(silent.process.pid).net_connections("tcp"))
+        silent.signal(signal.SIGTERM)
+        assert silent.exit_code() == 0
+        assert silent.errors == []
+
+
 def test_ctrl_c_leaves_a_pipe_with_a_proper_close() -> None:
     codes: list[int | None] = []
 
@@ -356,7 +396,7 @@ def test_a_server_that_goes_in_the_middle_is_said_and_is_exit_code_1() -> None:
         Script([*CLIENT, f"ws://127.0.0.1:{server.port}"]) as client,
     ):
         client.wait_for_line(
-            re.escape("The server has closed the connection: connection closed: 4000: enough[2J"),
+            re.escape("The server has closed the connection, 4000: enough[2J"),
             errors=True,
         )
         assert client.exit_code() == 1

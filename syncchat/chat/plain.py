@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from string import Formatter
 
 from .safetext import clean, indent
 
@@ -52,22 +53,29 @@ def reply(text: str) -> str:
     return _REPLY + indent(text)
 
 
+def _bad_format(template: str) -> ValueError:
+    return ValueError(
+        f"{template!r} is no format: it must hold {{text}} and may hold {{sender}},"
+        " and a brace is written twice"
+    )
+
+
 class LineFormat:
     """How a message is shown as one line: ``{sender}: {text}``, or as the operator likes it.
 
     Raises :class:`ValueError`, whose text says what is wrong, for a template
-    with other fields than ``{sender}`` and ``{text}``.
+    without ``{text}``, or with other fields than that and ``{sender}``.
     """
 
     def __init__(self, template: str) -> None:
         try:
-            shown = template.format(sender="s", text="t")
-            named = template.format(sender="S", text="t") != shown
-        except (LookupError, ValueError, AttributeError, TypeError) as exc:
-            raise ValueError(
-                f"{template!r} is no format: it may hold {{sender}} and {{text}},"
-                " and a brace is written twice"
-            ) from exc
+            names = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+            template.format(sender="", text="")
+        except (LookupError, ValueError, AttributeError) as exc:
+            raise _bad_format(template) from exc
+        if "text" not in names or not names <= {"text", "sender"}:
+            raise _bad_format(template)
+        named = "sender" in names
         self._format = template.format
         #: Without a sender in the line there is nobody whom a continuation
         #: line could fake, and the text stays as it is.

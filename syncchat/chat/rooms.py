@@ -36,12 +36,13 @@ class Rooms:
             return self._groups.get(name)
 
     @contextmanager
-    def entered(self, name: str, websocket: WebSocket) -> Iterator[Group]:
-        """Be in the room while the ``with`` block lasts."""
-        with self._lock:
-            group = self._groups.setdefault(name, Group())
-            group.add(websocket)
+    def entered(self, name: str, websocket: WebSocket, greeting: str | None) -> Iterator[Group]:
+        """Be in the room while the ``with`` block lasts; the greeting is what is heard first."""
+        group = Group()
         try:
+            with self._lock:
+                group = self._groups.setdefault(name, group)
+                group.add(websocket, greeting)
             yield group
         finally:
             with self._lock:

@@ -18,6 +18,8 @@ __all__ = ["listen"]
 #: Connections that the kernel may hold for us until they are accepted.
 _ACCEPT_QUEUE = 4096
 
+_MAX_PORT = 65535
+
 #: How often port 0 is drawn anew, when the port that the first address got is
 #: taken at the second.
 _DRAWS = 16
@@ -35,7 +37,13 @@ def listen(host: str | None, port: int) -> list[socket.socket]:
     None and ``""`` are every address of the machine. Raises
     :class:`AddressInUse` and :class:`CannotListen`, both ``OSError``.
     """
+    if host is not None and host.startswith("[") and host.endswith("]"):
+        # As it stands in a URL.
+        host = host[1:-1]
     place = format_address((host or "*", port))
+    if not 0 <= port <= _MAX_PORT:
+        # getaddrinfo would take the rest of a division.
+        raise CannotListen(f"cannot listen at {place}: a port is a number from 0 to {_MAX_PORT}")
     try:
         found = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -61,7 +61,7 @@ class Group:
     """
 
     def __init__(self) -> None:
-        #: Guards the three fields below. Last in the lock order.
+        #: Guards the three fields below. Before a member's locks in the lock order.
         self._lock = threading.Lock()
         #: Each member with the number of the first message that is for it.
         self._members: dict[WebSocket, int] = {}
@@ -88,19 +88,28 @@ class Group:
         with self._lock:
             return websocket in self._members
 
-    def add(self, websocket: WebSocket) -> None:
+    def add(self, websocket: WebSocket, greeting: Message | None = None) -> None:
         """Let ``websocket`` hear what is sent from now on; a member stays as it is.
 
+        ``greeting`` is the first thing that a new member hears: once it has
+        come, the client knows that it is in, and misses nothing from then on.
+
         Raises :class:`ValueError` for a client's end: its frames are masked
-        one by one and cannot be shared (RFC 6455, section 5.3).
+        one by one and cannot be shared (RFC 6455, section 5.3). A greeting may
+        raise what :meth:`WebSocket.send` does; then it is no member.
         """
         if websocket.is_client:
             raise ValueError("a group is for a server's connections, this is a client's")
         with self._lock:
-            if websocket not in self._members:
-                # What is queued by now was sent before it came.
-                self._members[websocket] = self._next_number
-                self._snapshot = None
+            if websocket in self._members:
+                return
+            if greeting is not None:
+                # Under the lock: a fan-out that sees the new member begins
+                # after it, so that nothing overtakes the greeting.
+                websocket.send(greeting)
+            # What is queued by now was sent before it came.
+            self._members[websocket] = self._next_number
+            self._snapshot = None
 
     def discard(self, websocket: WebSocket) -> None:
         """Let ``websocket`` hear no more; nothing if it is no member."""

@@ -35,6 +35,7 @@ _LINGER_BYTES = 4 * 1024 * 1024
 _LINGER_SECONDS = 2.0
 
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
+_FIRST_BYTE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]")
 _REQUEST_LINE = re.compile(rb"\A([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/(\d\.\d)\r?\n")
 
 #: Characters of a refusal's body that the client keeps.
@@ -163,6 +164,9 @@ def _read_head(stream: Stream, deadline: Deadline) -> tuple[bytes, bytes] | None
         # The empty line may be split between two reads.
         searched = max(0, len(buffer) - 3)
         buffer += data
+        if not _FIRST_BYTE.match(buffer):
+            # TLS, mostly: why wait for an empty line that never comes?
+            raise Refusal(HTTPStatus.BAD_REQUEST, "This is no HTTP request.")
         end = _END_OF_HEAD.search(buffer, searched)
         if end is not None and end.end() <= MAX_HEAD:
             return bytes(buffer[: end.end()]), bytes(buffer[end.end() :])

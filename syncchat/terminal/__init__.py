@@ -1,8 +1,10 @@
-"""The terminal client: a prompt where there is a terminal, a filter in a pipe where not."""
+"""The terminal client: a prompt where there is a terminal that can show one, else a filter."""
 
 from __future__ import annotations
 
 import sys
+
+from prompt_toolkit.utils import is_dumb_terminal
 
 from ..client import Client
 from .pipe import run_pipe
@@ -16,6 +18,6 @@ def run_client(client: Client, prefix: str) -> int:
 
     ``prefix`` goes before each line from the server. On the main thread only.
     """
-    if sys.stdin.isatty() and sys.stdout.isatty():
+    if sys.stdin.isatty() and sys.stdout.isatty() and not is_dumb_terminal():
         return run_screen(client, prefix)
     return run_pipe(client, prefix)

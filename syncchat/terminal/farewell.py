@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..chat.safetext import clean
-from ..closecodes import ABNORMAL, GOING_AWAY, NO_CODE, NORMAL
+from ..closecodes import ABNORMAL, GOING_AWAY, NO_CODE, NORMAL, meaning
 from ..errors import ConnectionClosed
 
 __all__ = ["CONNECTED", "farewell"]
@@ -22,4 +22,6 @@ def farewell(closed: ConnectionClosed) -> tuple[str, int]:
         return "The server is gone: it has stopped.", 1
     if closed.code == ABNORMAL:
         return "The server is gone: the connection was lost.", 1
-    return clean(f"The server has closed the connection: {closed}").replace("\n", " "), 1
+    reason = f": {closed.reason}" if closed.reason else ""
+    line = f"The server has closed the connection, {meaning(closed.code)}{reason}"
+    return clean(line).replace("\n", " "), 1

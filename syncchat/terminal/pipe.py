@@ -37,7 +37,8 @@ def run_pipe(client: Client, prefix: str) -> int:
     left = False
     try:
         for line in _lines(sys.stdin.fileno(), worker.over):
-            client.send_line(line)
+            # As a text, whatever it begins with: logs are full of paths.
+            client.say(line)
             # As fast as the server takes it, rather than into a backlog.
             client.flush()
         left = worker.outcome is None
@@ -50,6 +51,9 @@ def run_pipe(client: Client, prefix: str) -> int:
     finally:
         client.close()
         worker.join()
+    if worker.failure is not None:
+        print(f"cannot write the output: {worker.failure.strerror}", file=sys.stderr)
+        return 1
     if worker.outcome is None or (left and worker.outcome.code == NORMAL):
         return 0
     line, code = farewell(worker.outcome)
@@ -66,6 +70,8 @@ class _Printer(threading.Thread):
         self._prefix = prefix
         #: How the server ended the conversation, if it was the server.
         self.outcome: ConnectionClosed | None = None
+        #: Why the output takes no more.
+        self.failure: OSError | None = None
         #: Turns readable when there is nothing more to print.
         self.over, self._signal = socket.socketpair()
 
@@ -82,8 +88,11 @@ class _Printer(threading.Thread):
                 text = self._prefix + indent(clean(line)) + "\n"
                 try:
                     _write_all(sys.stdout.fileno(), text.encode(encoding, "replace"))
-                except OSError:
+                except BrokenPipeError:
                     # As `| head` ends: it had enough, and so have we.
+                    return
+                except OSError as exc:
+                    self.failure = exc
                     return
 
 

@@ -57,7 +57,7 @@ class _Prompt:
     def __init__(self, client: Client, screen: StdoutProxy) -> None:
         self._client = client
         self._screen = screen
-        self._session: PromptSession[None] = PromptSession(_PROMPT)
+        self._session: PromptSession[None] = PromptSession(_PROMPT, enable_suspend=True)
         self._session.default_buffer.accept_handler = self._enter
         #: How the connection ended, once it has.
         self.gone: ConnectionClosed | None = None
@@ -81,7 +81,7 @@ class _Prompt:
     def _enter(self, buffer: Buffer) -> bool:
         """Enter was pressed. False: the line is done with."""
         # What the terminal sent as no UTF-8 came as lone surrogates.
-        line = buffer.text.encode("utf-8", "replace").decode()
+        line = buffer.text.encode("utf-8", "replace").decode().rstrip("\r\n")
         if line.strip() == "/quit":
             self._session.app.exit()
         elif line:

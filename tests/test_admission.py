@@ -1,0 +1,190 @@
+"""Who may come in: tokens, origins, host names, and a server's own say."""
+
+from __future__ import annotations
+
+import logging
+import re
+from http import HTTPStatus
+from pathlib import Path
+
+import pytest
+from wsproto.events import TextMessage
+
+from syncchat import ChatServer, Client, HandshakeRefused
+from syncchat.net import Refusal, Request, WebSocket, connect, serve
+from syncchat.net.admission import Admission
+from tests.peer import Peer
+from tests.processes import CLIENT, SERVER, Script
+
+
+def echo(websocket: WebSocket) -> None:
+    for message in websocket:
+        websocket.send(message)
+
+
+def request(host: str = "localhost:2000", origin: str | None = None) -> Request:
+    headers = () if origin is None else ((b"origin", origin.encode("latin-1")),)
+    return Request("/", headers, host)
+
+
+def is_let_in(admission: Admission, asked: Request) -> bool:
+    try:
+        admission.check(asked)
+    except Refusal:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "welcome"),
+    [
+        (None, "chat.example", True),
+        ("http://chat.example", "chat.example", True),
+        ("http://chat.example:80", "chat.example", True),
+        ("https://chat.example", "chat.example:443", True),
+        ("http://CHAT.example:2000", "chat.EXAMPLE:2000", True),
+        ("http://[::1]:2000", "[::1]:2000", True),
+        ("http://chat.example:2001", "chat.example:2000", False),
+        ("http://evil.example", "chat.example", False),
+        ("http://chat.example.evil.example", "chat.example", False),
+        ("null", "chat.example", False),
+        ("", "chat.example", False),
+        ("file://chat.example", "chat.example", False),
+        ("http://[", "chat.example", False),
+        ("\xe4", "chat.example", False),
+        ("https://named.example", "chat.example", True),
+        ("HTTPS://Named.Example/", "chat.example", True),
+        ("http://named.example", "chat.example", False),
+    ],
+)
+def test_a_page_must_be_the_servers_own_or_named(
+    origin: str | None, host: str, welcome: bool
+) -> None:
+    admission = Admission("0.0.0.0", [("0.0.0.0", 2000)], ["https://named.example"], None)
+    assert is_let_in(admission, request(host, origin)) == welcome
+
+
+@pytest.mark.parametrize(
+    ("host", "welcome"),
+    [
+        ("127.0.0.1:2000", True), ("localhost", True), ("LOCALHOST:2000", True),
+        ("[::1]:2000", True), ("my.localhost:1", True), ("chat.test", True), ("box:2000", True),
+        ("192.168.1.5:2000", True),
+        ("evil.example", False), ("evil.example:2000", False), ("127.0.0.1.evil.example", False),
+        ("localhost.evil.example", False),
+    ],
+)  # fmt: skip
+def test_a_server_on_loopback_goes_by_its_own_names_only(host: str, welcome: bool) -> None:
+    addresses = [("127.0.0.1", 2000), ("::1", 2000)]
+    assert is_let_in(Admission("chat.test", addresses, [], None), request(host)) == welcome
+    everywhere = Admission("chat.test", [*addresses, ("0.0.0.0", 2000)], [], None)
+    assert is_let_in(everywhere, request(host))
+
+
+def test_a_page_is_refused_at_the_door_with_403() -> None:
+    with serve(echo) as server:
+        url = f"ws://127.0.0.1:{server.port}/"
+        with pytest.raises(HandshakeRefused) as caught:
+            connect(url, headers=[("Origin", "https://evil.example")])
+        assert caught.value.status == 403
+        connect(url, headers=[("Origin", f"http://127.0.0.1:{server.port}")]).close()
+        assert server.stats().refused == {"403": 1}
+
+
+def test_authorize_has_the_last_word(caplog: pytest.LogCaptureFixture) -> None:
+    def authorize(asked: Request) -> None:
+        if asked.path == "/teapot":
+            raise Refusal(HTTPStatus.IM_A_TEAPOT, "No coffee here.")
+        if asked.path == "/broken":
+            raise LookupError("authorize's own")
+
+    with serve(echo, authorize=authorize) as server:
+        url = f"ws://127.0.0.1:{server.port}"
+        connect(url + "/fine").close()
+        with pytest.raises(HandshakeRefused, match="418: No coffee here"):
+            connect(url + "/teapot")
+        with caplog.at_level(logging.ERROR), pytest.raises(HandshakeRefused) as caught:
+            connect(url + "/broken")
+        assert caught.value.status == 500
+        assert "authorize's own" in caplog.text
+
+
+# The chat's token.
+
+
+@pytest.mark.parametrize(
+    ("query", "header"),
+    [("", "Authorization: Bearer s3cret\r\n"), ("?token=s3cret", ""),
+     ("?nick=x&token=s3cret", "Authorization: Basic xyz\r\n"),
+     ("", "authorization: bearer  s3cret\r\n")],
+)  # fmt: skip
+def test_who_knows_the_token_comes_in(query: str, header: str) -> None:
+    with (
+        ChatServer(port=0, token="s3cret") as chat,
+        Peer.client(chat.port, "/" + query, header) as peer,
+    ):
+        assert peer.expect(TextMessage).data.startswith("Welcome")
+
+
+@pytest.mark.parametrize(
+    ("query", "token"),
+    [("", None), ("", "wrong"), ("?token=", None), ("?token=s3cre", None),
+     ("?token=s3cret%20", None), ("?token=%FF%00", "s3cret s3cret")],
+)  # fmt: skip
+def test_who_does_not_know_it_gets_401_and_it_stands_in_no_line(
+    query: str, token: str | None
+) -> None:
+    lines: list[str] = []
+    with ChatServer(port=0, token="s3cret", log=lines.append) as chat:
+        with pytest.raises(HandshakeRefused) as caught:
+            Client(f"ws://127.0.0.1:{chat.port}/{query}", token=token).connect()
+        assert caught.value.status == 401
+        Client(f"ws://127.0.0.1:{chat.port}/?token=s3cret").connect().close()
+        assert chat.stats().refused == {"401": 1}
+    assert len([line for line in lines if line.startswith("Refused")]) == 1
+    assert "s3cre" not in " ".join(lines)
+
+
+def test_the_token_by_flag_file_and_environment(tmp_path: Path) -> None:
+    secret = tmp_path / "token"
+    secret.write_text("s3cret\n", "utf-8")
+    for flags, changes in (
+        (["--token", "s3cret"], {}),
+        (["--token-file", str(secret)], {}),
+        ([], {"SYNCCHAT_TOKEN": "s3cret"}),
+        ([], {"SYNCCHAT_TOKEN_FILE": str(secret)}),
+    ):
+        with Script([*SERVER, "--port", "0", *flags], **changes) as server:
+            port = server.wait_for_line(r"listening on port \d+").rsplit(" ", 1)[1]
+            url = f"ws://127.0.0.1:{port}/"
+            with Script([*CLIENT, url, *flags], **changes) as client:
+                client.wait_for_line("Welcome.*")
+            with Script([*CLIENT, url + "?token=wrong"]) as stranger:
+                assert stranger.exit_code() == 1
+                assert stranger.errors == [
+                    f"cannot join the chat at {url}: HTTP status 401: A token is needed."
+                ]
+            assert not any("s3cret" in line or "wrong" in line for line in server.lines)
+
+
+def test_a_page_named_by_flag_or_environment_comes_in() -> None:
+    with Script(
+        [*SERVER, "--port", "0", "--origin", "https://a.example", "--origin", "https://b.example"],
+        SYNCCHAT_ORIGIN="https://c.example https://d.example",
+    ) as server:
+        port = int(server.wait_for_line(r"listening on port \d+").rsplit(" ", 1)[1])
+        for name in "abcd":
+            with Peer.client(port, headers=f"Origin: https://{name}.example\r\n") as peer:
+                assert peer.expect(TextMessage).data.startswith("Welcome")
+        with pytest.raises(HandshakeRefused):
+            connect(f"ws://127.0.0.1:{port}/", headers=[("Origin", "https://e.example")])
+
+
+@pytest.mark.parametrize("token", [" ", "\xe4", "a\nb"])
+def test_a_token_that_no_header_can_hold_is_a_usage_error(token: str) -> None:
+    with Script([*SERVER, "--port", "0"], SYNCCHAT_TOKEN=token) as server:
+        assert server.exit_code() == 2
+        assert re.search("printable ASCII", server.errors[-1])
+    with Script([*CLIENT, "--token-file", "/nowhere/token"]) as client:
+        assert client.exit_code() == 2
+        assert "No such file" in client.errors[-1]

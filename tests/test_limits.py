@@ -1,0 +1,252 @@
+"""What a server holds its clients to: caps, the heartbeat, flood control; and its numbers."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+import typing
+from contextlib import ExitStack
+
+import pytest
+from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
+
+from syncchat import ChatServer, Client
+from syncchat.errors import ConnectionClosed, HandshakeRefused
+from syncchat.net import Limits, WebSocket, connect, serve
+from syncchat.net.flood import TokenBucket
+from syncchat.net.limits import ConnectionSettings, ServerSettings
+from tests.peer import PATIENCE, Peer, client_side, read_all, upgrade_request, wait_for
+
+
+def echo(websocket: WebSocket) -> None:
+    for message in websocket:
+        websocket.send(message)
+
+
+def test_every_limit_can_be_set_by_its_name() -> None:
+    hints = typing.get_type_hints(Limits)
+    assert typing.get_type_hints(ServerSettings) == hints
+    assert set(hints) - set(typing.get_type_hints(ConnectionSettings)) == {
+        "max_connections",
+        "max_connections_per_address",
+    }
+    with pytest.raises(TypeError):
+        ChatServer(nonsense=1)  # type: ignore[call-arg]
+
+
+# Caps.
+
+
+def test_a_client_above_the_cap_gets_503_and_the_next_one_a_place() -> None:
+    with serve(echo, max_connections=3) as server, ExitStack() as stack:
+        peers = [stack.enter_context(Peer.client(server.port)) for _ in range(3)]
+        for _ in range(5):
+            with pytest.raises(HandshakeRefused) as caught:
+                connect(f"ws://127.0.0.1:{server.port}/")
+            assert caught.value.status == 503
+        peers[0].close()
+        wait_for(lambda: server.connections == 2)
+        with connect(f"ws://127.0.0.1:{server.port}/") as websocket:
+            websocket.send("x")
+            assert websocket.recv(PATIENCE) == "x"
+        assert server.stats().refused == {"503": 5}
+
+
+def test_a_crowd_above_the_cap_gets_no_threads_and_no_memory() -> None:
+    with serve(echo, max_connections=1) as server, ExitStack() as stack:
+        stack.enter_context(Peer.client(server.port))
+        crowd = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            for _ in range(300)
+        ]
+        wait_for(lambda: sum(server.stats().refused.values()) == 300)
+        assert threading.active_count() < 100
+        crowd.clear()
+
+
+def test_one_address_cannot_take_every_place() -> None:
+    with (
+        serve(echo, "0.0.0.0", 0, max_connections=10, max_connections_per_address=2) as server,
+        ExitStack() as stack,
+    ):
+        for host in ("127.0.0.1", "127.0.0.2"):
+            for _ in range(2):
+                # The kernel gives a client of 127.0.0.2 that address, too.
+                sock = socket.create_connection(
+                    (host, server.port), timeout=PATIENCE, source_address=(host, 0)
+                )
+                stack.enter_context(sock)
+                sock.sendall(upgrade_request())
+                assert sock.recv(100).startswith(b"HTTP/1.1 101 ")
+            with socket.create_connection(
+                (host, server.port), timeout=PATIENCE, source_address=(host, 0)
+            ) as sock:
+                sock.sendall(upgrade_request())
+                assert read_all(sock).startswith(b"HTTP/1.1 503 ")
+
+
+def test_a_message_in_too_many_fragments_is_1009() -> None:
+    with serve(echo, max_fragments=3) as server, Peer.client(server.port) as peer:
+        peer.send(*[TextMessage(data="", message_finished=False)] * 2, TextMessage(data="fine"))
+        assert peer.expect(TextMessage).data == "fine"
+        peer.send(*[TextMessage(data="", message_finished=False)] * 4)
+        assert peer.expect(CloseConnection).code == 1009
+
+
+# The heartbeat.
+
+
+def test_a_silent_client_is_pinged_and_one_that_answers_stays() -> None:
+    with (
+        serve(echo, ping_interval=0.1, ping_timeout=0.3) as server,
+        Peer.client(server.port) as peer,
+    ):
+        for _ in range(4):
+            peer.send(peer.expect(Ping).response())
+        assert server.connections == 1
+
+
+def test_a_client_that_gives_no_sign_of_life_is_gone_as_1006() -> None:
+    codes: list[int | None] = []
+
+    def handler(websocket: WebSocket) -> None:
+        with pytest.raises(ConnectionClosed, match="no sign of life"):
+            websocket.recv()
+        codes.append(websocket.close_code)
+
+    with (
+        serve(handler, ping_interval=0.1, ping_timeout=0.2) as server,
+        Peer.client(server.port) as peer,
+    ):
+        peer.expect(Ping)
+        assert peer.expect_end() == b""
+        wait_for(lambda: server.connections == 0)
+    assert codes == [1006]
+
+
+def test_a_client_that_talks_is_not_pinged() -> None:
+    with (
+        serve(echo, ping_interval=0.5, ping_timeout=5) as server,
+        Peer.client(server.port) as peer,
+    ):
+        for number in range(20):
+            peer.send(TextMessage(data=str(number)))
+            assert peer.expect(TextMessage).data == str(number)
+            time.sleep(0.05)  # That it talks all the time is what the test is about.
+
+
+def test_a_client_whose_handler_does_not_receive_is_not_taken_for_dead() -> None:
+    release = threading.Event()
+
+    def handler(websocket: WebSocket) -> None:
+        release.wait(PATIENCE)
+        echo(websocket)
+
+    with (
+        serve(handler, ping_interval=0.1, ping_timeout=0.1) as server,
+        Peer.client(server.port) as peer,
+    ):
+        peer.send(peer.expect(Ping).response(), TextMessage(data="unread"))
+        release.wait(0.6)
+        release.set()
+        while isinstance(event := peer.next(), Ping):
+            pass
+        assert isinstance(event, TextMessage)
+
+
+def test_a_client_pings_a_silent_server_and_gives_it_up() -> None:
+    with client_side(ping_interval=0.1, ping_timeout=0.2) as (websocket, peer):
+        peer.expect(Ping)
+        with pytest.raises(ConnectionClosed, match="no sign of life"):
+            websocket.recv(PATIENCE)
+        assert websocket.close_code == 1006
+
+
+def test_without_an_interval_nobody_is_pinged() -> None:
+    with client_side(ping_interval=None) as (websocket, peer):
+        websocket.send("the only thing")
+        assert peer.expect(TextMessage).data == "the only thing"
+        assert not [t for t in threading.enumerate() if t.name.startswith("syncchat-flusher")]
+
+
+# Flood control.
+
+
+def test_a_bucket_gives_its_burst_at_once_and_then_its_rate() -> None:
+    bucket = TokenBucket(rate=10, burst=5)
+    begun = time.monotonic()
+    moments = [bucket.charge() - begun for _ in range(25)]
+    assert all(moment < 0.1 for moment in moments[:4])
+    assert moments[24] == pytest.approx(2.1, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        TextMessage(data="x"),
+        TextMessage(data=""),
+        BytesMessage(data=b""),
+        Ping(payload=b"x"),
+        Pong(),
+    ],
+    ids=["text", "blank", "binary", "ping", "pong"],
+)
+def test_a_flooder_is_read_at_the_rate_whatever_it_sends(event: TextMessage) -> None:
+    with serve(echo, rate=20, burst=10) as server, Peer.client(server.port) as peer:
+        begun = time.monotonic()
+        peer.send(*[event] * 30, TextMessage(data="the last"))
+        while not (isinstance(got := peer.next(), TextMessage) and got.data == "the last"):
+            pass
+        # 10 at once, 21 at 20 a second.
+        assert 0.9 < time.monotonic() - begun < 3
+
+
+def test_a_flooder_holds_up_nobody_else_and_not_the_stop() -> None:
+    with ChatServer(port=0, greeting="") as chat, Peer.client(chat.port) as flooder:
+        flooder.send(*[TextMessage(data=f"flood {n}") for n in range(500)])
+        with Client(f"ws://127.0.0.1:{chat.port}/") as honest:
+            honest.say("hello")
+            while not honest.receive(PATIENCE).endswith(": hello"):
+                pass
+            begun = time.monotonic()
+            chat.stop(timeout=0.5)
+            assert time.monotonic() - begun < 2
+
+
+def test_an_honest_pace_is_not_slowed() -> None:
+    with ChatServer(port=0, greeting="") as chat, Client(f"ws://127.0.0.1:{chat.port}/") as client:
+        for number in range(20):
+            client.say(str(number))
+        begun = time.monotonic()
+        for number in range(20):
+            assert client.receive(PATIENCE).endswith(f": {number}")
+        assert time.monotonic() - begun < 0.9
+
+
+# The numbers.
+
+
+def test_stats_count_what_went_over_the_wire() -> None:
+    with serve(echo) as server:
+        with Peer.client(server.port) as peer:
+            peer.send(TextMessage(data="abc"), BytesMessage(data=b"de"))
+            peer.expect(TextMessage)
+            peer.expect(BytesMessage)
+            live = server.stats()
+            assert (live.connections, live.connections_total) == (1, 1)
+            assert live.messages_in == 2
+        wait_for(lambda: server.connections == 0)
+        with Peer.client(server.port):
+            wait_for(lambda: server.stats().connections_total == 2)
+        wait_for(lambda: server.connections == 0)
+        with socket.create_connection(("127.0.0.1", server.port)) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            read_all(sock)
+        wait_for(lambda: server.connections == 0)
+        done = server.stats()
+        assert (done.connections, done.connections_total) == (0, 2)
+        assert (done.messages_in, done.messages_out, done.slow_consumers) == (2, 2, 0)
+        assert done.refused == {"426": 1}
+        assert done.bytes_in > 2 * len(upgrade_request())
+        assert done.bytes_out > live.bytes_out

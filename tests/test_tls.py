@@ -1,0 +1,276 @@
+"""TLS: the same conversation, encrypted; and certificates that are not good."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+from websockets.sync.client import connect as other_librarys_connect
+
+from syncchat import ChatServer, Client
+from syncchat.errors import CannotConnect, ConnectionClosed
+from syncchat.net import Group, Server, WebSocket, connect, serve
+from tests.peer import PATIENCE, read_all, upgrade_request, wait_for
+from tests.processes import CLIENT, SERVER, Script
+
+
+@pytest.fixture(scope="module")
+def ca() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def server_context(ca: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    ca.issue_cert("127.0.0.1", "localhost").configure_cert(context)
+    return context
+
+
+@pytest.fixture(scope="module")
+def client_context(ca: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    ca.configure_trust(context)
+    return context
+
+
+@pytest.fixture(scope="module")
+def files(ca: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("certificates")
+    cert = ca.issue_cert("127.0.0.1", "localhost")
+    ca.cert_pem.write_to_path(folder / "ca.pem")
+    cert.private_key_pem.write_to_path(folder / "key.pem")
+    cert.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+    cert.private_key_and_cert_chain_pem.write_to_path(folder / "both.pem")
+    return folder
+
+
+def echo(websocket: WebSocket) -> None:
+    for message in websocket:
+        websocket.send(message)
+
+
+@pytest.fixture
+def server(server_context: ssl.SSLContext) -> Iterator[Server]:
+    with serve(
+        echo,
+        ssl_context=server_context,
+        open_timeout=1.0,
+        max_message=64 << 20,
+        max_backlog=64 << 20,
+    ) as server:
+        yield server
+
+
+def url_of(server: Server) -> str:
+    return f"wss://127.0.0.1:{server.port}/"
+
+
+def test_messages_of_every_size_go_both_ways(
+    server: Server, client_context: ssl.SSLContext
+) -> None:
+    with connect(url_of(server), ssl_context=client_context, max_message=64 << 20) as websocket:
+        for size in (0, 1, 125, 126, 16384, 16385, 65536, 5_000_000):
+            data = os.urandom(size)
+            websocket.send(data)
+            assert websocket.recv(PATIENCE) == data
+        websocket.send("grüß dich")
+        assert websocket.recv(PATIENCE) == "grüß dich"
+    assert websocket.close_code == 1000
+
+
+def test_another_librarys_client_is_served(server: Server, client_context: ssl.SSLContext) -> None:
+    with other_librarys_connect(url_of(server), ssl=client_context) as websocket:
+        websocket.send("hello")
+        assert websocket.recv(PATIENCE) == "hello"
+
+
+def test_a_flood_both_ways_from_several_threads_loses_nothing(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    count, threads = 300, 3
+    heard: list[bytes] = []
+    done = threading.Event()
+
+    def flood(websocket: WebSocket, name: int) -> None:
+        for number in range(count):
+            websocket.send(b"%d %d " % (name, number) + b"x" * (number * 37 % 5000))
+            if number % 20 == 0:
+                websocket.flush(PATIENCE)
+
+    def both(websocket: WebSocket) -> list[bytes]:
+        senders = [threading.Thread(target=flood, args=(websocket, n)) for n in range(threads)]
+        for sender in senders:
+            sender.start()
+        messages = [websocket.recv(PATIENCE) for _ in range(count * threads)]
+        for sender in senders:
+            sender.join(PATIENCE)
+        return [bytes(message) for message in messages if isinstance(message, bytes)]
+
+    def handler(websocket: WebSocket) -> None:
+        heard.extend(both(websocket))
+        done.set()
+        with_the_end = list(websocket)
+        assert with_the_end == []
+
+    with serve(handler, ssl_context=server_context, max_backlog=64 << 20) as it:
+        url = f"wss://127.0.0.1:{it.port}/"
+        with connect(url, ssl_context=client_context, max_backlog=64 << 20) as websocket:
+            got = both(websocket)
+            assert done.wait(PATIENCE)
+    for messages in (heard, got):
+        order: dict[bytes, list[int]] = {b"%d" % n: [] for n in range(threads)}
+        for message in messages:
+            name, number, filling = message.split(b" ")
+            assert filling == b"x" * (int(number) * 37 % 5000)
+            order[name].append(int(number))
+        assert all(numbers == list(range(count)) for numbers in order.values())
+
+
+def test_a_group_fans_out_and_drops_who_reads_nothing(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    group = Group()
+
+    def handler(websocket: WebSocket) -> None:
+        group.add(websocket)
+        list(websocket)
+
+    with serve(handler, ssl_context=server_context, max_backlog=200_000) as it:
+        url = f"wss://127.0.0.1:{it.port}/"
+        with (
+            connect(url, ssl_context=client_context) as stalled,
+            connect(url, ssl_context=client_context) as reading,
+        ):
+            wait_for(lambda: len(group) == 2)
+            sent = 0
+            while it.stats().slow_consumers == 0:
+                group.send(bytes(30_000))
+                assert reading.recv(PATIENCE) == bytes(30_000)
+                sent += 1
+            assert len(group) <= 2
+            received = 0
+            with pytest.raises(ConnectionClosed) as caught:
+                while stalled.recv(PATIENCE) == bytes(30_000):
+                    received += 1
+            # Records are never cut: what came is whole, and says why no more does.
+            assert caught.value.code == 1013
+            assert 0 < received < sent
+
+
+def test_a_client_that_speaks_no_tls_costs_nobody_anything(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    refused: list[str] = []
+    with serve(
+        echo,
+        ssl_context=server_context,
+        open_timeout=0.5,
+        on_refused=lambda _, reason: refused.append(reason),
+    ) as it:
+        for garbage in (upgrade_request(), b"\x16\x03\x01\xff\xff" + bytes(100), b"\x00" * 2000):
+            with socket.create_connection(("127.0.0.1", it.port), timeout=PATIENCE) as sock:
+                sock.sendall(garbage)
+                try:
+                    read_all(sock)
+                except ConnectionResetError:
+                    continue
+        with socket.create_connection(("127.0.0.1", it.port), timeout=PATIENCE) as silent:
+            assert read_all(silent) == b""
+        assert len(refused) == 4
+        assert all(reason.startswith("TLS: ") for reason in refused)
+        assert it.stats().refused == {"TLS": 4}
+        with connect(f"wss://127.0.0.1:{it.port}/", ssl_context=client_context) as websocket:
+            websocket.send("x")
+            assert websocket.recv(PATIENCE) == "x"
+
+
+def test_a_certificate_that_is_not_good_is_one_clear_error(
+    server: Server, client_context: ssl.SSLContext
+) -> None:
+    with pytest.raises(CannotConnect, match="certificate is not good: .*issuer"):
+        connect(url_of(server))
+    other_name = url_of(server).replace("127.0.0.1", "127.0.0.2")
+    with serve(echo, "127.0.0.2", 0, ssl_context=server._service.ssl_context) as elsewhere:
+        with pytest.raises(CannotConnect, match="certificate is not good: .*127.0.0.2"):
+            connect(
+                other_name.replace(str(server.port), str(elsewhere.port)),
+                ssl_context=client_context,
+            )
+
+
+def test_a_server_that_speaks_no_tls_is_one_clear_error(client_context: ssl.SSLContext) -> None:
+    with serve(echo) as plain:
+        with pytest.raises(CannotConnect, match=f"127.0.0.1:{plain.port}: "):
+            connect(f"wss://127.0.0.1:{plain.port}/", ssl_context=client_context)
+    with socket.create_server(("127.0.0.1", 0)) as listening, pytest.raises(TimeoutError):
+        connect(
+            f"wss://127.0.0.1:{listening.getsockname()[1]}/",
+            ssl_context=client_context,
+            open_timeout=0.2,
+        )
+
+
+def test_the_end_is_told_over_tls_too(server: Server, client_context: ssl.SSLContext) -> None:
+    with connect(url_of(server), ssl_context=client_context) as websocket:
+        websocket.send("x")
+        assert websocket.recv(PATIENCE) == "x"
+        server.stop()
+        with pytest.raises(ConnectionClosed):
+            websocket.recv(PATIENCE)
+        assert websocket.close_code == 1001
+
+
+def test_the_chat_by_its_classes(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    with (
+        ChatServer(port=0, ssl_context=server_context) as chat,
+        Client(f"wss://localhost:{chat.port}/", ssl_context=client_context) as client,
+    ):
+        assert client.receive(PATIENCE) == "Welcome to chat! Type a message"
+        client.say("hi")
+        assert client.receive(PATIENCE).endswith(": hi")
+
+
+@pytest.mark.parametrize("flags", [["--tls-cert", "cert.pem", "--tls-key", "key.pem"],
+                                   ["--tls-cert", "both.pem"]])  # fmt: skip
+def test_the_chat_by_its_commands(files: Path, flags: list[str]) -> None:
+    flags = [str(files / flag) if flag.endswith(".pem") else flag for flag in flags]
+    with Script([*SERVER, "--port", "0", *flags]) as server:
+        port = server.wait_for_line(r"listening on port \d+").rsplit(" ", 1)[1]
+        url = f"wss://127.0.0.1:{port}/"
+        with Script([*CLIENT, url, "--ca-file", str(files / "ca.pem")]) as client:
+            client.type("hello\n")
+            client.wait_for_line(r"127\.0\.0\.1:\d+: hello")
+            client.end_input()
+            assert client.exit_code() == 0
+        with Script([*CLIENT, url]) as distrustful:
+            assert distrustful.exit_code() == 1
+            assert len(distrustful.errors) == 1
+            assert re.match(
+                rf"cannot connect to 127\.0\.0\.1:{port}: the certificate is not good: ",
+                distrustful.errors[0],
+            )
+
+
+@pytest.mark.parametrize(
+    ("command", "complaint"),
+    [
+        ([*SERVER, "--tls-cert", "nowhere.pem"], "no such file"),
+        ([*SERVER, "--tls-cert", __file__], "cannot use the certificate"),
+        ([*CLIENT, "--ca-file", "nowhere.pem"], "no such file"),
+        ([*CLIENT, "--ca-file", __file__], "cannot use the certificates"),
+    ],
+)
+def test_a_file_that_is_no_certificate_is_one_line(command: list[str], complaint: str) -> None:
+    with Script(command) as script:
+        assert script.exit_code() == 1
+        assert len(script.errors) == 1
+        assert complaint in script.errors[0]
