@@ -121,7 +121,7 @@ class ChatServer:
         if server is not None:
             server.request_stop()
 
-    def stop(self, timeout: float = 2.0) -> None:
+    def stop(self, timeout: float = 1.5) -> None:
         """Say goodbye to everybody (close code 1001), end every thread, free the port.
 
         As :meth:`syncchat.net.Server.stop`. Nothing for a server that does not run.

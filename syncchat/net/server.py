@@ -175,7 +175,7 @@ class Server:
         """Have ``serve_forever`` stop the server. From any thread, and from signal handlers."""
         self._listener.interrupt()
 
-    def stop(self, timeout: float = 2.0) -> None:
+    def stop(self, timeout: float = 1.5) -> None:
         """Tell every client (close code 1001), end every thread, close every socket.
 
         Clients have ``timeout`` seconds to answer, then they are cut off. A

@@ -1,0 +1,96 @@
+"""A stop is a stop: everybody is told, in bounded time, however busy the server is."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import socket
+import threading
+import time
+from contextlib import ExitStack
+
+import pytest
+from wsproto.events import CloseConnection, TextMessage
+
+from tests.peer import PATIENCE, Peer, read_all, read_head, upgrade_request, wait_for
+from tests.processes import SERVER, Script, ServerScript
+
+CLIENTS = 2000
+
+#: Close frame with 1001 and our reason.
+GOODBYE = b"\x88\x18\x03\xe9the server is stopping"
+
+
+@pytest.fixture
+def many_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < CLIENTS + 500:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, CLIENTS + 500), hard))
+
+
+def test_with_2000_clients_and_messages_flowing_ctrl_c_ends_it_in_3_seconds(
+    many_files: None,
+) -> None:
+    with (
+        Script([*SERVER, "--port", "0", "--greeting", "", "--rate", "0"]) as server,
+        ExitStack() as stack,
+    ):
+        port = int(server.wait_for_line(r"listening on port \d+").rsplit(" ", 1)[1])
+        clients = []
+        for _ in range(CLIENTS):
+            sock = stack.enter_context(
+                socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+            )
+            sock.sendall(upgrade_request())
+            read_head(sock)
+            clients.append(sock)
+        talker = Peer.client(port)
+        stack.enter_context(talker)
+        heard: list[str] = []
+
+        def talk() -> None:
+            event: object = TextMessage(data="")
+            while isinstance(event, TextMessage):
+                talker.send(TextMessage(data="on and on"))
+                event = talker.next()
+                heard.append(repr(event))
+
+        talking = threading.Thread(target=talk)
+        talking.start()
+        wait_for(lambda: len(heard) > 20)
+        begun = time.monotonic()
+        server.signal(signal.SIGINT)
+        # Every other client answers, the rest never does.
+        told = []
+        for number, sock in enumerate(clients):
+            if number % 2:
+                data = b""
+                while not data.endswith(GOODBYE):
+                    received = sock.recv(65536)
+                    assert received, (number, data[-40:])
+                    data = data[-40:] + received
+                sock.sendall(b"\x88\x82\x00\x00\x00\x00\x03\xe9")
+                told.append(number)
+        assert server.exit_code() == 0
+        assert time.monotonic() - begun < 3
+        for number, sock in enumerate(clients):
+            if not number % 2:
+                assert read_all(sock).endswith(GOODBYE), number
+                told.append(number)
+        talking.join(PATIENCE)
+        assert "1001" in heard[-1]
+        assert len(told) == CLIENTS
+        assert server.errors == []
+
+
+def test_a_second_ctrl_c_ends_it_at_once() -> None:
+    with ServerScript() as server, Peer.client(server.port) as peer:
+        assert peer.expect(TextMessage)
+        server.signal(signal.SIGINT)
+        # It waits for our answer to this.
+        assert peer.expect(CloseConnection).code == 1001
+        begun = time.monotonic()
+        server.signal(signal.SIGINT)
+        assert server.exit_code() == -signal.SIGINT
+        assert time.monotonic() - begun < 1
+        assert server.errors == []
