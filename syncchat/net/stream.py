@@ -160,11 +160,23 @@ class Stream:
                     return _OVERFLOW
                 backlog.append(data)
                 return _ACCEPTED
-            watch = self._begin_locked(data)
-            written = _REFUSED if self._broken else _ACCEPTED
+            raw = data if self._tls is None else self._encode_locked(data)
+            # _send_locked() once more, without the call: this is what a fan-out
+            # does for each member and each batch.
+            try:
+                sent = self._sock.send(raw, _DONTWAIT)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError as exc:
+                self._break_locked(exc)
+                return _REFUSED
+            self.bytes_out += sent
+            if sent == len(raw):
+                return _ACCEPTED
+            watch = self._keep_locked(memoryview(raw)[sent:])
         if watch:
             self._have_it_flushed()
-        return written
+        return _ACCEPTED
 
     def seal(self, last: bytes, *, discard: bool = False) -> bool:
         """Write ``last``, then take no more. False: it took no more already.
