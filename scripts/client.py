@@ -8,6 +8,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 try:
     from syncchat.cli import client_main
+except KeyboardInterrupt:
+    sys.exit(130)
 except ModuleNotFoundError as exc:
     sys.exit(f"The module {exc.name!r} is missing: install syncchat first, with 'pip install .'")
 

@@ -127,7 +127,8 @@ def _server_parser(prog: str | None) -> argparse.ArgumentParser:
         "greeting",
         DEFAULT_GREETING,
         "what a new client is told first; empty for nothing (%(default)r)",
-        metavar="TEXT",
+        _text,
+        "TEXT",
     )
     add_switch(
         parser,
@@ -233,7 +234,16 @@ def _server_context(cert: str | None, key: str | None) -> ssl.SSLContext | None:
     return context
 
 
+def _text(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not in UTF-8") from None
+    return text
+
+
 def _format(text: str) -> str:
+    _text(text)
     try:
         LineFormat(text)
     except ValueError as exc:
@@ -262,10 +272,16 @@ def client_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
     if failure is not None:
         print(failure, file=sys.stderr)
         return 1
-    # The server can do without what this imports, and start twice as fast.
-    from .terminal import run_client  # noqa: PLC0415
+    try:
+        # The server can do without what this imports, and start twice as fast.
+        from .terminal import run_client  # noqa: PLC0415
 
-    return run_client(client, options.prefix)
+        return run_client(client, options.prefix)
+    except KeyboardInterrupt:
+        # Between two steps, where nobody else waits for it: leave all the same.
+        return 0
+    finally:
+        client.close(0)
 
 
 def _failure_to_connect(client: Client) -> str | None:

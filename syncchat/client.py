@@ -54,6 +54,7 @@ class Client:
         """Connect; returns the client. Raises what :func:`syncchat.net.connect` does."""
         if self._websocket is not None and self._websocket.close_code is None:
             raise RuntimeError("the client is connected already")
+        self.close()
         self._websocket = connect(
             self.url,
             ssl_context=self._ssl_context,
@@ -121,10 +122,13 @@ class Client:
         """The text that came with the close code, None while the connection is open."""
         return None if self._websocket is None else self._websocket.close_reason
 
-    def close(self) -> None:
-        """Leave with a proper close, and give the socket back. Nothing if it is closed."""
+    def close(self, timeout: float | None = None) -> None:
+        """Leave with a proper close, and give the socket back. Nothing if it is closed.
+
+        Waits for the server's answer for ``timeout`` seconds, by default 10.
+        """
         if self._websocket is not None:
-            self._websocket.close()
+            self._websocket.close(timeout=timeout)
 
     def __enter__(self) -> Self:
         return self if self._websocket is not None else self.connect()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import stat
 import threading
 
@@ -31,6 +32,7 @@ class Console:
         self._flusher = Flusher("syncchat-console")
         self._own = _reopen(descriptor)
         self._descriptor = descriptor if self._own is None else self._own
+        self._socket = _socket_of(descriptor)
         #: Guards the fields below and the order of writes. Before the flusher's lock.
         self._lock = threading.Lock()
         self._queue = bytearray()
@@ -63,6 +65,8 @@ class Console:
         self._flusher.stop()
         if self._own is not None:
             os.close(self._own)
+        if self._socket is not None:
+            self._socket.close()
 
     # The flusher's side.
 
@@ -90,13 +94,18 @@ class Console:
             self._queue.clear()
             self._broken = True
 
+    def _write(self, data: bytearray) -> int:
+        if self._socket is not None:
+            return self._socket.send(data, socket.MSG_DONTWAIT)
+        return os.write(self._descriptor, data)
+
     def _write_locked(self) -> bool:
         while self._queue:
             if self._broken:
                 self._queue.clear()
                 break
             try:
-                written = os.write(self._descriptor, self._queue)
+                written = self._write(self._queue)
             except BlockingIOError:
                 return False
             except OSError:
@@ -109,6 +118,13 @@ class Console:
                 self._queue += b"(%d lines were not shown)\n" % self._lost
                 self._lost = 0
         return True
+
+
+def _socket_of(descriptor: int) -> socket.socket | None:
+    """The socket that a service manager gave us as output, if it is one."""
+    if not hasattr(socket, "MSG_DONTWAIT") or not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+        return None
+    return socket.socket(fileno=os.dup(descriptor))
 
 
 def _reopen(descriptor: int) -> int | None:

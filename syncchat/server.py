@@ -46,8 +46,9 @@ class ChatServer:
     - ``limits``: those of :class:`syncchat.net.Limits`. Here ``rate`` is 10 and
       ``burst`` 20 unless set.
 
-    Raises :class:`ValueError` for a bad ``format``. It can be started and
-    stopped any number of times; every method may be called from any thread.
+    Raises :class:`ValueError` for a bad ``format``, or text with a lone surrogate.
+    It can be started and stopped any number of times; every method may be
+    called from any thread.
     """
 
     def __init__(
@@ -64,6 +65,9 @@ class ChatServer:
         origins: Sequence[str] = (),
         **limits: Unpack[ServerSettings],
     ) -> None:
+        # A lone surrogate would fail at every client instead of here.
+        greeting.encode()
+        format.encode()
         self._host = host
         self._asked_port = port
         self._greeting = greeting

@@ -329,6 +329,13 @@ def test_a_client_receives_longer_lines_than_it_may_send() -> None:
             client.receive(PATIENCE)
 
 
+def test_texts_with_a_lone_surrogate_are_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="surrogates"):
+        ChatServer(greeting="\udc80")
+    with pytest.raises(ValueError, match="surrogates"):
+        ChatServer(format="\udc80{text}")
+
+
 def test_a_client_that_is_not_connected_says_so() -> None:
     client = Client("ws://127.0.0.1:1/")
     with pytest.raises(RuntimeError, match="not connected"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 
 import pytest
@@ -11,18 +12,20 @@ from tests.peer import PATIENCE, wait_for
 
 
 def test_a_lone_thread_applies_its_own_items_at_once() -> None:
-    applied: list[list[int]] = []
-    combiner = Combiner(applied.append, max_weight=10)
+    applied: list[tuple[list[int], int]] = []
+    combiner: Combiner[int] = Combiner(lambda *batch: applied.append(batch), max_weight=10)
+    assert combiner.position == 0
     combiner.submit([1, 2], 2)
     combiner.submit([3], 1)
-    assert applied == [[1, 2], [3]]
+    assert applied == [([1, 2], 0), ([3], 2)]
+    assert combiner.position == 3
 
 
 def test_items_of_many_threads_are_applied_once_each_in_order_by_one_thread_at_a_time() -> None:
     applied: list[tuple[int, int]] = []
     inside = threading.Lock()
 
-    def apply(batch: list[tuple[int, int]]) -> None:
+    def apply(batch: list[tuple[int, int]], first: int) -> None:
         assert inside.acquire(blocking=False), "two threads at a time"
         applied.extend(batch)
         inside.release()
@@ -49,7 +52,7 @@ def test_what_comes_while_a_batch_is_applied_becomes_the_next_batch() -> None:
     applied: list[list[int]] = []
     entered, go_on = threading.Event(), threading.Event()
 
-    def apply(batch: list[int]) -> None:
+    def apply(batch: list[int], first: int) -> None:
         applied.append(batch)
         entered.set()
         go_on.wait(PATIENCE)
@@ -69,7 +72,7 @@ def test_a_full_queue_makes_publishers_wait_until_it_is_taken() -> None:
     applied: list[int] = []
     entered, go_on = threading.Event(), threading.Event()
 
-    def apply(batch: list[int]) -> None:
+    def apply(batch: list[int], first: int) -> None:
         entered.set()
         go_on.wait(PATIENCE)
         applied.extend(batch)
@@ -95,7 +98,7 @@ def test_a_holder_that_has_done_its_share_is_relieved_by_the_next() -> None:
     stop = threading.Event()
     helper_is_in = threading.Event()
 
-    def apply(batch: list[int]) -> None:
+    def apply(batch: list[int], first: int) -> None:
         names.append(threading.current_thread().name)
         entered.set()
         if threading.current_thread().name == "first" and not stop.is_set():
@@ -126,7 +129,7 @@ def test_a_failure_reaches_the_holder_and_strands_nobodys_items() -> None:
     applied: list[int] = []
     entered, go_on = threading.Event(), threading.Event()
 
-    def apply(batch: list[int]) -> None:
+    def apply(batch: list[int], first: int) -> None:
         if 1 in batch:
             entered.set()
             go_on.wait(PATIENCE)
@@ -160,7 +163,7 @@ def test_settling_waits_for_what_another_thread_has_in_hand() -> None:
     applied: list[int] = []
     entered, go_on = threading.Event(), threading.Event()
 
-    def apply(batch: list[int]) -> None:
+    def apply(batch: list[int], first: int) -> None:
         combiner.settle()  # The holder itself does not wait.
         entered.set()
         go_on.wait(PATIENCE)
@@ -180,3 +183,70 @@ def test_settling_waits_for_what_another_thread_has_in_hand() -> None:
     settling.join(PATIENCE)
     assert applied == [1, 2]
     holder.join(PATIENCE)
+
+
+def test_settling_waits_while_one_holder_relieves_another() -> None:
+    applied = 0
+
+    def apply(batch: list[int], first: int) -> None:
+        nonlocal applied
+        applied += len(batch)
+
+    combiner: Combiner[int] = Combiner(apply, max_weight=1 << 30)
+    done = threading.Event()
+    early: list[tuple[int, int]] = []
+
+    def busy() -> None:
+        while not done.is_set():
+            combiner.submit([0], 1)
+
+    def settle() -> None:
+        for _ in range(3000):
+            goal = combiner.position
+            combiner.settle()
+            if applied < goal:
+                early.append((applied, goal))
+        done.set()
+
+    threads = [threading.Thread(target=busy) for _ in range(3)]
+    threads.append(threading.Thread(target=settle))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE * 3)
+    assert not early
+
+
+def test_an_interrupt_on_the_main_thread_stops_nobody_else() -> None:
+    applied: list[int] = []
+    combiner: Combiner[int] = Combiner(lambda batch, _: applied.extend(batch), max_weight=100)
+    me = threading.get_ident()
+    stop = threading.Event()
+
+    def interrupt() -> None:
+        while not stop.wait(0.01):
+            signal.pthread_kill(me, signal.SIGINT)
+
+    interrupting = threading.Thread(target=interrupt)
+    caught = 0
+    interrupting.start()
+    try:
+        while caught < 50:
+            try:
+                while True:
+                    combiner.submit([1], 1)
+            except KeyboardInterrupt:
+                caught += 1
+    finally:
+        for _ in range(2):
+            try:
+                stop.set()
+                interrupting.join(PATIENCE)
+            except KeyboardInterrupt:
+                continue
+    other = threading.Thread(target=combiner.submit, args=([7], 1))
+    other.start()
+    other.join(PATIENCE)
+    assert not other.is_alive()
+    combiner.settle()
+    assert applied[-1] == 7

@@ -287,6 +287,46 @@ def test_a_member_that_reads_nothing_is_closed_and_the_others_miss_nothing() -> 
         assert event.code == 1013
 
 
+def test_a_greeting_that_does_not_fit_frees_the_group_and_tells_who_is_slow() -> None:
+    group = Group()
+    # What a program does naturally: throw the slow one out.
+    with hub(max_backlog=50_000, on_slow=group.discard) as it, ExitStack() as stack:
+        slow, _ = it.join(stack)
+        other, other_peer = it.join(stack)
+        group.add(other, "welcome")
+        assert other_peer.expect(TextMessage).data == "welcome"
+        with pytest.raises(ConnectionClosed):
+            while True:
+                slow.send(bytes(50_000))
+        stalled, _ = it.join(stack)
+        while stalled._stream._backlog is None:
+            stalled.send(bytes(40_000))
+        with pytest.raises(ConnectionClosed):
+            group.add(stalled, "x" * 50_000)
+        assert list(group) == [other]
+        group.send("still going")
+        assert other_peer.expect(TextMessage).data == "still going"
+
+
+def test_what_on_slow_raises_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    def on_slow(websocket: WebSocket) -> None:
+        raise LookupError("on_slow's own")
+
+    group = Group()
+    with hub(max_backlog=50_000, on_slow=on_slow) as it, ExitStack() as stack:
+        stalled, stalled_peer = it.join(stack)
+        reading, reading_peer = it.join(stack)
+        group.add(stalled)
+        group.add(reading)
+        while it.server.stats().slow_consumers == 0:
+            group.send(bytes(20_000))
+            assert reading_peer.expect(BytesMessage)
+        while not isinstance(event := stalled_peer.next(), CloseConnection):
+            pass
+        assert event.code == 1013
+    assert "on_slow's own" in caplog.text
+
+
 def test_whoever_joins_hears_all_that_is_sent_after_and_nothing_from_before() -> None:
     group = Group()
     with hub() as it, ExitStack() as stack:

@@ -13,7 +13,7 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessag
 
 from syncchat import ChatServer, Client
 from syncchat.errors import ConnectionClosed, HandshakeRefused
-from syncchat.net import Limits, WebSocket, connect, serve
+from syncchat.net import Deadline, Limits, WebSocket, connect, serve
 from syncchat.net.flood import TokenBucket
 from syncchat.net.limits import ConnectionSettings, ServerSettings
 from tests.peer import PATIENCE, Peer, client_side, read_all, upgrade_request, wait_for
@@ -51,6 +51,9 @@ def test_a_client_above_the_cap_gets_503_and_the_next_one_a_place() -> None:
             websocket.send("x")
             assert websocket.recv(PATIENCE) == "x"
         assert server.stats().refused == {"503": 5}
+        peers[1].close()
+        peers[2].close()
+    assert not server._per_host
 
 
 def test_a_crowd_above_the_cap_gets_no_threads_and_no_memory() -> None:
@@ -120,7 +123,8 @@ def test_a_client_that_gives_no_sign_of_life_is_gone_as_1006() -> None:
         Peer.client(server.port) as peer,
     ):
         peer.expect(Ping)
-        assert peer.expect_end() == b""
+        # Nothing but further pings.
+        assert peer.expect_end().replace(b"\x89\x00", b"") == b""
         wait_for(lambda: server.connections == 0)
     assert codes == [1006]
 
@@ -212,6 +216,32 @@ def test_a_flooder_holds_up_nobody_else_and_not_the_stop() -> None:
             begun = time.monotonic()
             chat.stop(timeout=0.5)
             assert time.monotonic() - begun < 2
+
+
+def test_a_sender_that_waits_for_its_turn_is_not_given_up() -> None:
+    heard: list[str] = []
+
+    def handler(websocket: WebSocket) -> None:
+        heard.extend(str(message) for message in websocket)
+
+    with serve(handler, rate=50, burst=10, ping_interval=0.2, ping_timeout=0.2) as server:
+        url = f"ws://127.0.0.1:{server.port}/"
+        with connect(url, ping_interval=0.2, ping_timeout=0.2) as websocket:
+            for number in range(100):
+                websocket.send(str(number))
+            # Far longer than the heartbeat's patience; pongs wait behind it all.
+            websocket.begin_close(1000, "", Deadline.after(None))
+            assert list(websocket) == []
+        assert websocket.close_code == 1000
+    assert heard == [str(number) for number in range(100)]
+
+
+def test_a_heartbeat_without_patience_does_not_spin() -> None:
+    with serve(echo, ping_interval=0.001, ping_timeout=0) as server:
+        begun = time.process_time()
+        threading.Event().wait(0.5)
+        assert time.process_time() - begun < 0.2
+        assert server.connections == 0
 
 
 def test_an_honest_pace_is_not_slowed() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import socket
 import threading
 import time
@@ -160,6 +161,67 @@ def test_a_client_that_reads_nothing_does_not_hold_the_stop() -> None:
         wait_for(lambda: server.connections == 1)
         server.stop(timeout=0.2)
         assert server.connections == 0
+
+
+@pytest.mark.parametrize("way", ["stop", "request_stop"])
+@pytest.mark.parametrize("background", [True, False])
+def test_signals_that_come_twice_stop_it_all_the_same(way: str, background: bool) -> None:
+    server = serve(echo)
+    previous = signal.signal(signal.SIGUSR1, lambda *_: getattr(server, way)())
+    me = threading.get_ident()
+    stop = threading.Event()
+
+    def send_signals() -> None:
+        while not stop.wait(0.02):
+            signal.pthread_kill(me, signal.SIGUSR1)
+
+    sending = threading.Thread(target=send_signals)
+    try:
+        with Peer.client(server.start().port) if background else ExitStack():
+            sending.start()
+            server.serve_forever()
+    finally:
+        stop.set()
+        sending.join(PATIENCE)
+        signal.signal(signal.SIGUSR1, previous)
+    server.stop()
+    assert server.connections == 0
+
+
+def test_a_stop_that_was_interrupted_is_finished_by_the_next() -> None:
+    release = threading.Event()
+    server = serve(lambda _: void(release.wait(PATIENCE))).start()
+    me = threading.get_ident()
+    with Peer.client(server.port):
+        wait_for(lambda: server.connections == 1)
+        interrupting = threading.Timer(0.2, lambda: signal.pthread_kill(me, signal.SIGINT))
+        interrupting.start()
+        with pytest.raises(KeyboardInterrupt):
+            server.stop(timeout=5)
+        interrupting.join()
+        release.set()
+        server.stop()
+    assert server.connections == 0
+
+
+def test_a_start_that_fails_can_be_stopped() -> None:
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    server = serve(echo)
+    fillers = []
+    highest = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, limits[1]))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                fillers.append(os.open(os.devnull, os.O_RDONLY))
+        with pytest.raises(OSError, match="Too many open files"):
+            server.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for filler in fillers:
+            os.close(filler)
+    server.stop()
 
 
 def test_a_handler_can_stop_its_server() -> None:

@@ -473,6 +473,59 @@ def test_a_peer_that_takes_a_little_now_and_then_is_not_stalled(pair: Maker) -> 
     websocket.send("x")
 
 
+# Time limits against a peer that always has something to say.
+
+
+def test_time_limits_hold_under_a_flood(pair: Maker) -> None:
+    websocket, peer = pair()
+    over = threading.Event()
+
+    def flood() -> None:
+        pongs = from_peer(peer, b"", 0x8A) * 1000
+        try:
+            while not over.is_set():
+                peer.send_bytes(pongs)
+        except OSError:
+            return  # It was cut off, as it should be.
+
+    flooding = InThread(flood)
+    try:
+        begun = time.monotonic()
+        with pytest.raises(TimeoutError):
+            websocket.recv(timeout=0.2)
+        websocket.close(timeout=0.2)
+        assert time.monotonic() - begun < PATIENCE / 2
+    finally:
+        over.set()
+    flooding.result()
+    assert websocket.close_code == 1006
+
+
+def test_who_waits_for_a_pong_may_close_then_and_there(pair: Maker) -> None:
+    websocket, peer = pair()
+    pong = websocket.ping()
+    pong.add_done_callback(lambda _: websocket.close(4005, timeout=0.5))
+    receiving = InThread(websocket.recv)
+    peer.send(peer.expect(Ping).response())
+    close = peer.expect(CloseConnection)
+    assert close.code == 4005
+    peer.send(close.response())
+    peer.expect_end()
+    peer.close()
+    with pytest.raises(ConnectionClosed):
+        receiving.result()
+
+
+def test_limits_beyond_what_poll_knows_are_as_good_as_none(pair: Maker) -> None:
+    websocket, peer = pair(stall_timeout=1e9, ping_interval=1e9, ping_timeout=1e9)
+    receiving = InThread(lambda: websocket.recv(timeout=1e9))
+    websocket.send(bytes(20_000_000))
+    while not peer.expect(BytesMessage).message_finished:
+        pass
+    peer.send(TextMessage(data="after all"))
+    assert receiving.result() == "after all"
+
+
 def test_repr_tells_the_side_the_peer_and_the_state(pair: Maker) -> None:
     websocket, peer = pair()
     side = "server" if peer.protocol.client else "client"

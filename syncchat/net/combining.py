@@ -27,14 +27,15 @@ _SHIFT = 0.05
 class Combiner(Generic[Item]):
     """A queue of items, and the baton that lets one thread at a time work it off.
 
-    ``apply(batch)`` gets every item once, in the order of ``submit``, on the
-    thread of some submitter; never two batches at a time. It must not block:
+    ``apply(batch, first)`` gets every item once, in the order of ``submit``, on
+    the thread of some submitter; never two batches at a time. ``first`` is the
+    position of the batch's first item among all items. It must not block:
     others wait for it. While more than ``max_weight`` waits in the queue (in
     the unit of ``submit``'s ``weight``), ``submit`` blocks, which to a network
     client is TCP backpressure.
     """
 
-    def __init__(self, apply: Callable[[list[Item]], None], *, max_weight: int) -> None:
+    def __init__(self, apply: Callable[[list[Item], int], None], *, max_weight: int) -> None:
         self._apply = apply
         self._max_weight = max_weight
         #: Guards everything below. No other lock is taken under it.
@@ -60,6 +61,19 @@ class Combiner(Generic[Item]):
         comes out of the ``submit`` whose thread holds the baton.
         """
         me = threading.get_ident()
+        # Only this thread makes itself the holder, so this needs no lock.
+        nested = self._holder == me
+        try:
+            if self._hand_in(items, weight, me):
+                self._work()
+        finally:
+            # Whatever comes out of the blue, as KeyboardInterrupt does on the
+            # main thread: a baton that nobody puts down stops everybody.
+            if self._holder == me and not nested:
+                self._put_down(me)
+
+    def _hand_in(self, items: Iterable[Item], weight: int, me: int) -> bool:
+        """Queue the items. True: the baton is this thread's now."""
         with self._lock:
             # The holder must not wait for itself.
             while self._weight > self._max_weight and self._holder not in (None, me):
@@ -70,14 +84,28 @@ class Combiner(Generic[Item]):
             self._weight += weight
             if self._holder is not None:
                 if self._holder == me or self._relief or time.monotonic() < self._since + _SHIFT:
-                    return
+                    return False
                 # The holder has done its share: it leaves after this batch.
                 self._relief = True
-                self._moved.wait_for(lambda: self._holder is None)
-                self._relief = False
+                try:
+                    self._moved.wait_for(lambda: self._holder is None)
+                finally:
+                    self._relief = False
             self._holder = me
             self._since = time.monotonic()
-        self._work()
+            return True
+
+    def _put_down(self, me: int) -> None:
+        with self._lock:
+            if self._holder == me:
+                self._holder = None
+                self._moved.notify_all()
+
+    @property
+    def position(self) -> int:
+        """The position that the next item to be handed in will have."""
+        with self._lock:
+            return self._submitted
 
     def settle(self) -> None:
         """Block until all that was handed in so far is applied. From any thread.
@@ -87,7 +115,12 @@ class Combiner(Generic[Item]):
         me = threading.get_ident()
         with self._lock:
             goal = self._submitted
-            while self._applied < goal and self._holder not in (None, me):
+            # Between two holders, while one relieves the other, nobody is it.
+            while (
+                self._applied < goal
+                and self._holder != me
+                and (self._holder is not None or self._relief)
+            ):
                 self._moved.wait()
 
     def _work(self) -> None:
@@ -97,6 +130,7 @@ class Combiner(Generic[Item]):
         while True:
             with self._lock:
                 self._applied += len(batch)
+                first = self._applied
                 batch = self._queue
                 if not batch or self._relief:
                     # In the same breath as the look at the queue: an item that
@@ -108,7 +142,7 @@ class Combiner(Generic[Item]):
                 self._weight = 0
                 self._moved.notify_all()
             try:
-                self._apply(batch)
+                self._apply(batch, first)
             except BaseException as exc:  # noqa: BLE001 - raised below
                 # The others' items are in the queue; they are not left behind.
                 failure = exc

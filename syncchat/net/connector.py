@@ -12,7 +12,7 @@ from typing import Unpack
 from urllib.parse import SplitResult, quote, urlsplit
 
 from ..errors import CannotConnect, InvalidURL
-from .address import format_address
+from .address import Address, address_of, format_address
 from .deadline import Deadline
 from .flusher import Flusher
 from .handshake import request_upgrade
@@ -111,12 +111,13 @@ def connect(
     place = format_address((target.host, target.port))
     flusher = Flusher(f"syncchat-flusher {place}")
     with contextlib.ExitStack() as undo:
-        sock = _connect_tcp(target, deadline)
+        sock, address = _connect_tcp(target, deadline)
         undo.callback(sock.close)
         undo.callback(flusher.stop)
         stream = Stream(
             sock,
             flusher,
+            address=address,
             max_backlog=held_to.max_backlog,
             stall_timeout=held_to.stall_timeout,
         )
@@ -142,8 +143,8 @@ def connect(
     return websocket
 
 
-def _connect_tcp(target: Target, deadline: Deadline) -> socket.socket:
-    """A socket connected to the first of the host's addresses that answers."""
+def _connect_tcp(target: Target, deadline: Deadline) -> tuple[socket.socket, Address]:
+    """A socket connected to the first of the host's addresses that answers, and that address."""
     place = format_address((target.host, target.port))
     try:
         found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
@@ -165,5 +166,5 @@ def _connect_tcp(target: Target, deadline: Deadline) -> socket.socket:
             sock.close()
             raise
         else:
-            return sock
+            return sock, address_of(sockaddr)
     raise CannotConnect(f"cannot connect to {place}: {failure}")

@@ -26,6 +26,9 @@ __all__ = ["Flushable", "Flusher", "Timer"]
 
 logger = logging.getLogger("syncchat.net")
 
+#: Seconds of one wait.
+_LONG_WAIT = 86400.0
+
 
 class Flushable(Protocol):
     """What the flusher can look after: :class:`Stream`, or a server's console."""
@@ -153,7 +156,7 @@ class Flusher:
     def _wake_locked(self) -> None:
         if self._waker is not None:
             # A full pipe means that a wake-up is on its way already.
-            with contextlib.suppress(BlockingIOError):
+            with contextlib.suppress(OSError):
                 self._waker.send(b"\0")
 
     def _run(
@@ -193,7 +196,8 @@ class Flusher:
         now = time.monotonic()
         while self._timers and self._timers[0][0] <= now:
             due.append(heapq.heappop(self._timers)[2])
-        return due, (self._timers[0][0] - now if self._timers else None)
+        # poll() and epoll() know no longer waits than some weeks.
+        return due, (min(self._timers[0][0] - now, _LONG_WAIT) if self._timers else None)
 
     def _flush(self, selector: selectors.BaseSelector, flushable: Flushable) -> None:
         done = True

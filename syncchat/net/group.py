@@ -17,12 +17,16 @@ from wsproto.events import Event
 
 from .combining import Combiner
 from .messages import Message, event_of
+from .stream import Written
 from .websocket import WebSocket
 
 __all__ = ["Group"]
 
 #: Bytes of messages that may wait for a fan-out before publishers do.
 _MAX_QUEUED = 1024 * 1024
+
+#: Bytes that a message takes in the queue besides its own.
+_OVERHEAD = 200
 
 #: Bytes that one write to a member may take. Small against the backlog that a
 #: member may have, so that a large batch alone makes nobody a slow consumer.
@@ -34,20 +38,15 @@ _MAX_WRITE = 256 * 1024
 class _Outgoing:
     """A message in the queue."""
 
-    number: int
     event: Event
     size: int
     exclude: frozenset[WebSocket]
     #: The one member that it is for, if it is not for all.
     only: WebSocket | None
 
-    def is_for(self, websocket: WebSocket, since: int) -> bool:
-        """Whether a member that hears messages from number ``since`` on hears this."""
-        return (
-            since <= self.number
-            and websocket not in self.exclude
-            and self.only in (None, websocket)
-        )
+    def is_for(self, websocket: WebSocket) -> bool:
+        """Whether this member is to hear it."""
+        return websocket not in self.exclude and self.only in (None, websocket)
 
 
 class Group:
@@ -61,13 +60,13 @@ class Group:
     """
 
     def __init__(self) -> None:
-        #: Guards the three fields below. Before a member's locks in the lock order.
+        #: Guards the two fields below. Before the combiner's lock and a
+        #: member's in the lock order.
         self._lock = threading.Lock()
-        #: Each member with the number of the first message that is for it.
+        #: Each member with the position of the first message that is for it.
         self._members: dict[WebSocket, int] = {}
         #: The same as a tuple, to go through outside the lock; None: to be made anew.
         self._snapshot: tuple[tuple[WebSocket, int], ...] | None = ()
-        self._next_number = 0
         self._combiner: Combiner[_Outgoing] = Combiner(self._fan_out, max_weight=_MAX_QUEUED)
         #: Encodes for all. Its state is the baton holder's alone.
         self._encoder = Connection(ConnectionType.SERVER)
@@ -100,16 +99,21 @@ class Group:
         """
         if websocket.is_client:
             raise ValueError("a group is for a server's connections, this is a client's")
+        written = Written.ACCEPTED
         with self._lock:
             if websocket in self._members:
                 return
             if greeting is not None:
                 # Under the lock: a fan-out that sees the new member begins
                 # after it, so that nothing overtakes the greeting.
-                websocket.send(greeting)
-            # What is queued by now was sent before it came.
-            self._members[websocket] = self._next_number
-            self._snapshot = None
+                written = websocket.offer(greeting)
+            if written is Written.ACCEPTED:
+                # What is queued by now was sent before it came. What is queued
+                # from now on cannot be fanned out before this lock is free, and
+                # then to the new member, too.
+                self._members[websocket] = self._combiner.position
+                self._snapshot = None
+        websocket.act_on(written)
 
     def discard(self, websocket: WebSocket) -> None:
         """Let ``websocket`` hear no more; nothing if it is no member."""
@@ -156,31 +160,27 @@ class Group:
         events = [event_of(message) for message in messages]
         if not events:
             return
-        with self._lock:
-            number = self._next_number
-            self._next_number += len(events)
-        outgoing = [
-            _Outgoing(number + position, event, size, exclude, only)
-            for position, (event, size) in enumerate(events)
-        ]
-        self._combiner.submit(outgoing, sum(size for _, size in events))
+        outgoing = [_Outgoing(event, size, exclude, only) for event, size in events]
+        self._combiner.submit(outgoing, sum(size + _OVERHEAD for _, size in events))
 
     # With the baton: one thread at a time.
 
-    def _fan_out(self, batch: list[_Outgoing]) -> None:
+    def _fan_out(self, batch: list[_Outgoing], first: int) -> None:
         with self._lock:
             if self._snapshot is None:
                 self._snapshot = tuple(self._members.items())
             members = self._snapshot
         closed: set[WebSocket] = set()
         for portion in _portions(batch):
-            self._write(portion, members, closed)
+            self._write(portion, first, members, closed)
+            first += len(portion)
         for websocket in closed:
             self.discard(websocket)
 
     def _write(
         self,
         portion: list[_Outgoing],
+        first: int,
         members: tuple[tuple[WebSocket, int], ...],
         closed: set[WebSocket],
     ) -> None:
@@ -191,14 +191,13 @@ class Group:
         special = {outgoing.only for outgoing in portion}.union(
             *{outgoing.exclude for outgoing in portion}
         )
-        oldest = min(outgoing.number for outgoing in portion)
         for websocket, since in members:
             data, count = joined, len(for_all)
-            if since > oldest or websocket in special:
+            if since > first or websocket in special:
                 own = [
-                    frame
-                    for frame, outgoing in zip(frames, portion, strict=True)
-                    if outgoing.is_for(websocket, since)
+                    frames[at]
+                    for at in range(max(0, since - first), len(frames))
+                    if portion[at].is_for(websocket)
                 ]
                 data, count = b"".join(own), len(own)
             if count and not websocket.write_frames(data, count):

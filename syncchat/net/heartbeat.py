@@ -10,9 +10,10 @@ from .websocket import WebSocket
 
 __all__ = ["start_heartbeat"]
 
-#: Looks at the clock per interval, and the seconds between two at most.
+#: Looks at the clock per interval, and the seconds between two of them.
 _LOOKS = 8
-_PAUSE = 1.0
+_SHORTEST = 0.01
+_LONGEST = 1.0
 
 
 def start_heartbeat(
@@ -29,11 +30,12 @@ def start_heartbeat(
     """
     if not interval:
         return
-    pause = min(min(interval, timeout) / _LOOKS, _PAUSE)
+    pause = min(max(min(interval, timeout) / _LOOKS, _SHORTEST), _LONGEST)
 
     def beat() -> None:
+        # First of all, so that whatever happens the heart goes on.
+        flusher.call_at(Deadline.after(pause), beat)
         for websocket in websockets():
             websocket.beat(interval, timeout)
-        flusher.call_at(Deadline.after(pause), beat)
 
     flusher.call_at(Deadline.after(pause), beat)

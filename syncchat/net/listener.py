@@ -78,6 +78,7 @@ class Listener:
     def close(self) -> None:
         """Give the sockets back. Only after :meth:`run`, or instead of it."""
         self._resources.close()
+        self.over.set()
 
     def _accept(self, listening: socket.socket, on_client: OnClient) -> bool:
         """Hand on each client that waits. False: the system is out of something."""

@@ -31,8 +31,8 @@ logger = logging.getLogger("syncchat.net")
 #: Seconds that threads get to end after they have been cut off.
 _GRACE = 1.0
 
-#: Clients above the cap that are told so with all ceremony, on threads of
-#: their own; further ones get what a single write can say.
+#: Clients above the cap that are told so, on threads of their own; on further
+#: ones the server hangs up.
 _CEREMONIES = 64
 
 
@@ -111,7 +111,9 @@ class Server:
         self._in_background = False
         #: stop() was called.
         self._stopping = False
-        #: stop() is over.
+        #: The thread that is in stop().
+        self._stopper: threading.Thread | None = None
+        #: Nobody is in stop().
         self._stopped = threading.Event()
 
     def __repr__(self) -> str:
@@ -140,7 +142,9 @@ class Server:
     def start(self) -> Self:
         """Serve in the background, on an acceptor thread. Returns the server.
 
-        Raises :class:`RuntimeError` for a server that was started or stopped.
+        Raises :class:`RuntimeError` for a server that was started or stopped,
+        and :class:`OSError` or ``RuntimeError`` where the system has no
+        descriptors or threads left.
         """
         thread = threading.Thread(
             target=self._listener.run,
@@ -149,8 +153,12 @@ class Server:
             daemon=True,
         )
         self._claim(thread)
+        try:
+            thread.start()
+        except RuntimeError:
+            self._listener.over.set()
+            raise
         self._in_background = True
-        thread.start()
         return self
 
     def serve_forever(self) -> None:
@@ -164,7 +172,7 @@ class Server:
             started = self._acceptor is not None or self._stopping
         try:
             if started:
-                self._stopped.wait()
+                self._listener.over.wait()
             else:
                 self._claim(threading.current_thread())
                 self._listener.run(self._take_in)
@@ -180,26 +188,37 @@ class Server:
 
         Clients have ``timeout`` seconds to answer, then they are cut off. A
         handler that does not return even then is named in the log and left
-        alone. A later call waits for the first. Called from a handler, it does
+        alone. A call while another stops the server waits for that; one after
+        a stop that was interrupted finishes it. Called from a handler, it does
         not wait for that handler.
         """
         me = threading.current_thread()
-        if self._acceptor is me and not self._listener.over.is_set():
-            # A signal handler, on top of the accept loop and of whatever lock
-            # that holds. serve_forever() comes back here after the loop.
+        if self._stopper is me or (self._acceptor is me and not self._listener.over.is_set()):
+            # A signal handler, on top of this very method or of the accept
+            # loop, and of whatever lock they hold. They see to it themselves.
             self._listener.interrupt()
             return
         with self._lock:
-            first = not self._stopping
             self._stopping = True
-            acceptor = self._acceptor
+            first = self._stopper is None
+            if first:
+                self._stopper = me
+                self._stopped.clear()
             serving = any(worker.thread is me for worker in self._workers)
         if not first:
             if not serving:
                 self._stopped.wait()
             return
-        deadline = Deadline.after(timeout)
-        if acceptor is not None and acceptor is not me:
+        try:
+            self._stop(Deadline.after(timeout))
+        finally:
+            self._stopper = None
+            self._stopped.set()
+
+    def _stop(self, deadline: Deadline) -> None:
+        """All that a stop takes. It may be done again."""
+        acceptor = self._acceptor
+        if acceptor is not None and acceptor is not threading.current_thread():
             self._listener.interrupt()
             self._listener.over.wait()
         self._listener.close()
@@ -207,7 +226,6 @@ class Server:
         self._flusher.stop()
         if acceptor is not None and self._in_background:
             acceptor.join()
-        self._stopped.set()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -255,7 +273,12 @@ class Server:
             if self._acceptor is not None or self._stopping:
                 raise RuntimeError("a server is started once")
             self._acceptor = acceptor
-        self._flusher.start()
+        try:
+            self._flusher.start()
+        except BaseException:
+            # There will be no accept loop for a stop to wait for.
+            self._listener.over.set()
+            raise
         limits = self._service.limits
         start_heartbeat(self._flusher, self._websockets, limits.ping_interval, limits.ping_timeout)
 
@@ -276,7 +299,8 @@ class Server:
             worker = Worker(stream, self._flusher, self._service, self._note_end, refusal)
             if ceremonious:
                 self._workers.add(worker)
-                self._per_host[address[0]] += refusal is None
+                if refusal is None:
+                    self._per_host[address[0]] += 1
         if not ceremonious:
             self._service.tally.note_refused("503")
             stream.close()

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from enum import Enum, auto
 
-from .address import Address, address_of, format_address
+from .address import Address, format_address
 from .backlog import Backlog
 from .deadline import Deadline
 from .flusher import Flusher
@@ -42,6 +42,9 @@ _DONTWAIT: int = getattr(socket, "MSG_DONTWAIT", 0)
 #: waits in recv() holds a buffer of that size; more as soon as a read was full.
 _SMALL_READ = 4096
 _LARGE_READ = 65536
+
+#: Seconds of one wait for a socket.
+_LONG_WAIT = 86400.0
 
 # A selector that costs no descriptor, to wait for one socket with a time limit.
 _OneSelector: type[selectors.BaseSelector] = getattr(
@@ -91,7 +94,7 @@ class Stream:
         sock: socket.socket,
         flusher: Flusher,
         *,
-        address: Address | None = None,
+        address: Address,
         max_backlog: int,
         stall_timeout: float | None,
     ) -> None:
@@ -100,7 +103,7 @@ class Stream:
         self._max_backlog = max_backlog
         self._stall_timeout = stall_timeout
         #: The peer's host and port.
-        self.address = address_of(sock.getpeername()) if address is None else address
+        self.address = address
         #: Why the connection broke, where the operating system said so.
         self.error: OSError | None = None
         #: What a stall calls instead of ``abort``.
@@ -131,7 +134,9 @@ class Stream:
         self.bytes_in = 0
         self.heard_at = time.monotonic()
         sock.settimeout(None if _DONTWAIT else 0.0)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # A peer that is gone already is noticed by the first read.
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "sealed" if self._sealed else "open"
@@ -144,7 +149,7 @@ class Stream:
 
     # Writing, from any thread.
 
-    def write(self, data: bytes) -> Written:
+    def write(self, data: bytes) -> Written:  # noqa: PLR0911 - the hot path, told in full
         """Send ``data`` or queue it; never blocks.
 
         Straight to the kernel where nothing is queued. ``data`` that the
@@ -160,7 +165,11 @@ class Stream:
                     return _OVERFLOW
                 backlog.append(data)
                 return _ACCEPTED
-            raw = data if self._tls is None else self._encode_locked(data)
+            raw = data
+            if self._tls is not None:
+                raw = self._encode_locked(data)
+                if self._broken:
+                    return _REFUSED
             # _send_locked() once more, without the call: this is what a fan-out
             # does for each member and each batch.
             try:
@@ -283,6 +292,9 @@ class Stream:
             data, over = self._decrypt(self._tls, data)
             if data or over:
                 return data
+            if deadline is not None and deadline.expired:
+                # Records without content can come for ever.
+                raise TimeoutError("no data arrived in time")
 
     def has_input(self) -> bool:
         """Whether bytes have come that nobody has read yet. From any thread."""
@@ -342,7 +354,7 @@ class Stream:
         self.wait_flushed(deadline)
         self.shutdown_write()
         with contextlib.suppress(TimeoutError):
-            while limit > 0:
+            while limit > 0 and not deadline.expired:
                 data = self.read(deadline)
                 if not data:
                     return
@@ -436,7 +448,11 @@ class Stream:
         if not raw or self._sealed:
             return False
         if self._backlog is not None:
-            self._backlog.append_begun(raw)
+            if self._backlog.size + len(raw) > self._max_backlog:
+                # Who asks for new keys without end and reads none.
+                self._break_locked(None)
+            else:
+                self._backlog.append_begun(raw)
             return False
         sent = self._send_locked(raw)
         return sent < len(raw) and self._keep_locked(memoryview(raw)[sent:])
@@ -512,5 +528,10 @@ class Stream:
             return
         with _OneSelector() as selector:
             selector.register(self._sock, selectors.EVENT_READ)
-            if not selector.select(None if deadline is None else deadline.remaining()):
-                raise TimeoutError("no data arrived in time")
+            while True:
+                remaining = None if deadline is None else deadline.remaining()
+                # poll() knows no longer waits than some weeks.
+                if selector.select(None if remaining is None else min(remaining, _LONG_WAIT)):
+                    return
+                if deadline is not None and deadline.expired:
+                    raise TimeoutError("no data arrived in time")

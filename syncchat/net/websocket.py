@@ -70,6 +70,7 @@ class WebSocket:
         "_pinged_at",
         "_pings",
         "_recv_lock",
+        "_resumed_at",
         "_slow",
         "_stream",
         "is_client",
@@ -101,13 +102,16 @@ class WebSocket:
         self._on_slow = on_slow
         #: Held by the one thread that reads; guards ``_messages`` and
         #: ``_assembler``. Before ``_lock`` in the lock order, which is before the
-        #: stream's.
-        self._recv_lock = threading.Lock()
+        #: stream's. Reentrant: whoever waits for a pong is told by the reader,
+        #: and may close then and there.
+        self._recv_lock = threading.RLock()
         self._messages: deque[Message] = deque()
         self._assembler = Assembler(limits.max_message, limits.max_fragments)
         self._bucket = TokenBucket(limits.rate, limits.burst) if limits.rate else None
         #: The moment before which no further frame is looked at.
         self._paused_until = 0.0
+        #: When the last such pause was over.
+        self._resumed_at = 0.0
         #: Messages that have come whole, and that were taken on their way out.
         self.messages_in = 0
         self.messages_out = 0
@@ -122,7 +126,7 @@ class WebSocket:
         #: No message will come any more.
         self._ended = False
         self._slow = False
-        #: When the peer was last heard before the last ping of the heartbeat.
+        #: When the heartbeat pinged last, on the monotonic clock.
         self._pinged_at = 0.0
         self._close_code: int | None = None
         self._close_reason = ""
@@ -215,9 +219,25 @@ class WebSocket:
         message cannot go out any more, :class:`UnicodeEncodeError` for a lone
         surrogate, :class:`TypeError` for what is neither text nor bytes.
         """
+        self.act_on(self.offer(message))
+
+    def offer(self, message: Message) -> Written:
+        """Send ``message``, and leave what follows from a refusal to :meth:`act_on`.
+
+        For a caller that holds a lock under which nobody may be called back.
+        """
         event, _ = event_of(message)
-        self._send_event(event)
-        self.messages_out += 1
+        written = self._offer_event(event)
+        if written is _ACCEPTED:
+            self.messages_out += 1
+        return written
+
+    def act_on(self, written: Written) -> None:
+        """Close a slow consumer, and raise :class:`ConnectionClosed` for what was not accepted."""
+        if written is not _ACCEPTED:
+            if written is _OVERFLOW:
+                self._too_slow()
+            raise self._closed()
 
     def write_frames(self, frames: bytes, messages: int) -> bool:
         """Send frames that are encoded already; never blocks. For :class:`Group`.
@@ -259,24 +279,19 @@ class WebSocket:
             while not payload or payload in self._pings:
                 payload = os.urandom(4)
             self._pings[payload] = (pong, time.monotonic())
-        self._send_event(Ping(payload=payload))
+        self.act_on(self._offer_event(Ping(payload=payload)))
         return pong
 
-    def _send_event(self, event: Event) -> None:
+    def _offer_event(self, event: Event) -> Written:
         with self._lock:
             if self._close_sent or self._ended:
-                written = _REFUSED
-            else:
-                encoder = self._connection
-                if encoder.state is not _OPEN:
-                    # The peer's Close is parsed, but not answered yet, and
-                    # wsproto lets no message pass any more; the RFC does.
-                    encoder = Connection(_CLIENT if self.is_client else _SERVER)
-                written = self._stream.write(encoder.send(event))
-        if written is not _ACCEPTED:
-            if written is _OVERFLOW:
-                self._too_slow()
-            raise self._closed()
+                return _REFUSED
+            encoder = self._connection
+            if encoder.state is not _OPEN:
+                # The peer's Close is parsed, but not answered yet, and
+                # wsproto lets no message pass any more; the RFC does.
+                encoder = Connection(_CLIENT if self.is_client else _SERVER)
+            return self._stream.write(encoder.send(event))
 
     # Closing.
 
@@ -298,7 +313,7 @@ class WebSocket:
             self._recv_lock.acquire()
         try:
             with contextlib.suppress(TimeoutError):
-                while not self._ended:
+                while not self._ended and not deadline.expired:
                     self._messages.clear()
                     self._advance(deadline)
             self._stream.drain_input(deadline, _LINGER_BYTES)
@@ -336,14 +351,21 @@ class WebSocket:
         silence = time.monotonic() - heard_at
         if self._ended or silence < interval:
             return
-        if self._pinged_at != heard_at:
-            self._pinged_at = heard_at
-            with contextlib.suppress(ConnectionClosed):
-                self._send_event(Ping()) if self.is_client else self.write_frames(_PING, 0)
-        elif silence >= interval + timeout and not self._stream.has_input():
-            # Unread input is a sign of life, too: nobody is receiving here.
+        # What a flooder sent long ago and is read only now counts as well.
+        alive_at = max(heard_at, self._resumed_at)
+        overdue = time.monotonic() - alive_at >= interval + timeout and self._pinged_at > alive_at
+        # Unread input is a sign of life, too: nobody is receiving here.
+        if overdue and not self._stream.has_input():
             self._note_end("no sign of life")
             self._stream.abort()
+        elif time.monotonic() - self._pinged_at >= interval:
+            # Again and again: where this end reads a flooder slowly, its own
+            # pings are what keeps the flooder from giving up.
+            self._pinged_at = time.monotonic()
+            if not self.is_client:
+                self.write_frames(_PING, 0)
+            elif self._offer_event(Ping()) is _OVERFLOW:
+                self._too_slow()
 
     def __enter__(self) -> Self:
         return self
@@ -367,9 +389,15 @@ class WebSocket:
                 if self._ended:
                     raise self._closed()
                 self._advance(deadline)
+                if deadline is not None and deadline.expired and not self._has_news():
+                    # A peer that always has something to say, but no message.
+                    raise TimeoutError("no message arrived in time")
         except BaseException:
             self._recv_lock.release()
             raise
+
+    def _has_news(self) -> bool:
+        return self._ended or bool(self._messages)
 
     def _advance(self, deadline: Deadline | None) -> None:
         """Take the next step of the conversation. Raises :class:`TimeoutError`."""
@@ -393,6 +421,7 @@ class WebSocket:
         if not self._stream.wait_broken(end) and end.at < self._paused_until:
             raise TimeoutError("no message may be read in time")
         self._paused_until = 0.0
+        self._resumed_at = time.monotonic()
 
     def _process_events(self) -> None:
         events = self._connection.events()
@@ -509,11 +538,14 @@ class WebSocket:
         if self._note_slow("too slow: the backlog is full"):
             deadline = Deadline.after(self._limits.close_timeout)
             self.begin_close(TRY_AGAIN_LATER, self._close_reason, deadline, discard=True)
+            self._say_slow()
 
     def _stalled(self) -> None:
         """The backlog stands still: not even a Close would get out. On the flusher."""
-        self._note_slow("too slow: the backlog did not move")
+        slow = self._note_slow("too slow: the backlog did not move")
         self._stream.abort()
+        if slow:
+            self._say_slow()
 
     def _note_slow(self, reason: str) -> bool:
         with self._lock:
@@ -522,9 +554,11 @@ class WebSocket:
             self._slow = True
             if self._close_code is None:
                 self._close_code, self._close_reason = TRY_AGAIN_LATER, reason
+            return True
+
+    def _say_slow(self) -> None:
         if self._on_slow is not None:
             self._on_slow(self)
-        return True
 
 
 _HANDLERS: dict[type[Event], Callable[[WebSocket, Any], None]] = {

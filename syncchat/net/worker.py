@@ -31,8 +31,9 @@ logger = logging.getLogger("syncchat.net")
 Handler = Callable[[WebSocket], None]
 
 #: Bytes of stack of a connection's thread. Only what is touched is resident;
-#: below the 2 MiB of a huge page, which would be resident at the first touch.
-_STACK_SIZE = 1024 * 1024
+#: below the 2 MiB of a huge page, which would be resident at the first touch,
+#: and enough for the interpreter's recursion limit through calls from C.
+_STACK_SIZE = 2 * 1024 * 1024 - 64 * 1024
 #: Guards the interpreter's stack size, which is one for all threads to come.
 _stack_lock = threading.Lock()
 
@@ -172,9 +173,17 @@ class Worker:
     def _note_refused(self, reason: str, text: str) -> None:
         self._service.tally.note_refused(reason)
         if self._service.on_refused is not None:
-            self._service.on_refused(self.stream.address, text)
+            try:
+                self._service.on_refused(self.stream.address, text)
+            except Exception:
+                logger.exception("on_refused() failed for %s", self.thread.name)
 
     def _note_slow(self, websocket: WebSocket) -> None:
         self._service.tally.note_slow()
         if self._service.on_slow is not None:
-            self._service.on_slow(websocket)
+            try:
+                self._service.on_slow(websocket)
+            except Exception:
+                # On the thread of a fan-out or of the flusher, whose work is
+                # everybody's.
+                logger.exception("on_slow() failed for %s", self.thread.name)

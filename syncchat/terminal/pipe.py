@@ -33,9 +33,9 @@ def run_pipe(client: Client, prefix: str) -> int:
     """
     print(CONNECTED, file=sys.stderr, flush=True)
     worker = _Printer(client, prefix)
-    worker.start()
     left = False
     try:
+        worker.start()
         for line in _lines(sys.stdin.fileno(), worker.over):
             # As a text, whatever it begins with: logs are full of paths.
             client.say(line)
@@ -50,7 +50,8 @@ def run_pipe(client: Client, prefix: str) -> int:
         left = isinstance(exc, KeyboardInterrupt)
     finally:
         client.close()
-        worker.join()
+        if worker.ident is not None:
+            worker.join()
     if worker.failure is not None:
         print(f"cannot write the output: {worker.failure.strerror}", file=sys.stderr)
         return 1
@@ -84,6 +85,9 @@ class _Printer(threading.Thread):
                     line = self._client.receive()
                 except ConnectionClosed as exc:
                     self.outcome = exc
+                    # In bounded time, and then nobody waits for a server
+                    # that takes no more.
+                    self._client.close()
                     return
                 text = self._prefix + indent(clean(line)) + "\n"
                 try:

@@ -23,6 +23,9 @@ _PROMPT = "> "
 #: them; the first line after a pause is shown at once.
 _GATHER = 0.03
 
+#: Seconds that a server gets to answer a goodbye.
+_FAREWELL = 3.0
+
 
 def run_screen(client: Client, prefix: str) -> int:
     """Talk until somebody leaves. Returns the exit code."""
@@ -31,15 +34,19 @@ def run_screen(client: Client, prefix: str) -> int:
     with StdoutProxy(sleep_between_writes=_GATHER) as screen:
         prompt = _Prompt(client, screen)
         worker = _Printer(client, prefix, screen, prompt)
-        worker.start()
         try:
+            worker.start()
             prompt.run()
         except (EOFError, KeyboardInterrupt):
             pass  # Ctrl+D, Ctrl+C: leave.
         finally:
             left = prompt.gone is None
-            client.close()
-            worker.join()
+            # Whoever cannot wait for the answer presses Ctrl+C once more.
+            with contextlib.suppress(KeyboardInterrupt):
+                client.close(_FAREWELL)
+            client.close(0)
+            if worker.ident is not None:
+                worker.join()
     if left or prompt.gone is None:
         return 0
     line, code = farewell(prompt.gone)
