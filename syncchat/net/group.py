@@ -17,7 +17,7 @@ from wsproto.events import Event
 
 from .combining import Combiner
 from .messages import Message, event_of
-from .stream import Written
+from .outlet import Written
 from .websocket import WebSocket
 
 __all__ = ["Group"]
