@@ -239,7 +239,8 @@ def test_escape_is_as_repr_does_it() -> None:
     ):
         assert escape(text) == repr(text)[1:-1]
     assert escape("""it's "quoted" \n""") == """it's "quoted" \\n"""
-    assert indent("a\nb") == "a\n    b"
+    assert indent("a\nb\n\nc\n  d") == "a\n    b\n    \n    c\n      d"
+    assert indent(indent("a\nb\n")) == indent("a\nb\n")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ _HARMFUL = re.compile(
 )
 
 _INDENT = "    "
+_CONTINUATION = re.compile(rf"\n(?!{_INDENT})")
 
 
 def clean(text: str) -> str:
@@ -27,8 +28,11 @@ def clean(text: str) -> str:
 
 
 def indent(text: str) -> str:
-    """``text`` with its continuation lines set in, so that none can pose as a line of its own."""
-    return text.replace("\n", "\n" + _INDENT) if "\n" in text else text
+    """``text`` with its continuation lines set in, so that none can pose as a line of its own.
+
+    A line that is set in already stays: the server does this, and the client once more.
+    """
+    return _CONTINUATION.sub("\n" + _INDENT, text) if "\n" in text else text
 
 
 def escape(text: str) -> str:
