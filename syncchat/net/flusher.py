@@ -22,7 +22,7 @@ from typing import Protocol
 
 from .deadline import Deadline
 
-__all__ = ["Flushable", "Flusher", "Timer"]
+__all__ = ["Flushable", "Flusher"]
 
 logger = logging.getLogger("syncchat.net")
 
@@ -46,27 +46,6 @@ class Flushable(Protocol):
         """No longer watched, and never again: the flusher ends. Drop what is queued."""
 
 
-class Timer:
-    """A callback that the flusher's thread runs at a given moment, once."""
-
-    __slots__ = ("_callback", "when")
-
-    def __init__(self, when: float, callback: Callable[[], None]) -> None:
-        #: The moment, in seconds on the monotonic clock.
-        self.when = when
-        self._callback: Callable[[], None] | None = callback
-
-    def cancel(self) -> None:
-        """Do not run the callback, unless it runs already. From any thread."""
-        self._callback = None
-
-    def run(self) -> None:
-        """Run the callback. Only the flusher's thread calls this."""
-        callback, self._callback = self._callback, None
-        if callback is not None:
-            callback()
-
-
 class Flusher:
     """The thread that finishes what others began, and its requests.
 
@@ -83,7 +62,8 @@ class Flusher:
         self._thread: threading.Thread | None = None
         self._stopped = False
         self._requests: deque[Flushable] = deque()
-        self._timers: list[tuple[float, int, Timer]] = []
+        #: A heap: the moment, a ticket that settles a draw, what to call.
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._ticket = itertools.count()
         self._waker: socket.socket | None = None
 
@@ -108,18 +88,17 @@ class Flusher:
             self._wake_locked()
             return True
 
-    def call_at(self, deadline: Deadline, callback: Callable[[], None]) -> Timer:
+    def call_at(self, deadline: Deadline, callback: Callable[[], None]) -> None:
         """Run ``callback`` at ``deadline`` on the flusher's thread.
 
         The callback must not block. A stopped flusher runs nothing.
         """
-        timer = Timer(deadline.at, callback)
         with self._lock:
             if self._start_locked():
-                heapq.heappush(self._timers, (timer.when, next(self._ticket), timer))
-                if self._timers[0][2] is timer:
+                timer = (deadline.at, next(self._ticket), callback)
+                heapq.heappush(self._timers, timer)
+                if self._timers[0] is timer:
                     self._wake_locked()
-        return timer
 
     def stop(self) -> None:
         """End the thread and join it, except where it is the caller.
@@ -176,8 +155,8 @@ class Flusher:
                     due, timeout = self._due_locked()
                 for flushable in requests:
                     selector.register(flushable, selectors.EVENT_WRITE, flushable)
-                for timer in due:
-                    self._guarded(timer.run)
+                for callback in due:
+                    self._guarded(callback)
                 for key, _ in selector.select(0 if due else timeout):
                     if key.data is None:
                         with contextlib.suppress(BlockingIOError):
@@ -190,9 +169,9 @@ class Flusher:
         for flushable in itertools.chain(watched, requests):
             flushable.abandon()
 
-    def _due_locked(self) -> tuple[list[Timer], float | None]:
-        """The timers whose moment has come, and the seconds until the next one's."""
-        due: list[Timer] = []
+    def _due_locked(self) -> tuple[list[Callable[[], None]], float | None]:
+        """What is to be called now, and the seconds until the next moment."""
+        due: list[Callable[[], None]] = []
         now = time.monotonic()
         while self._timers and self._timers[0][0] <= now:
             due.append(heapq.heappop(self._timers)[2])
