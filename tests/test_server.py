@@ -201,7 +201,8 @@ def test_a_stop_that_was_interrupted_is_finished_by_the_next() -> None:
         interrupting.join()
         release.set()
         server.stop()
-    assert server.connections == 0
+    # CPython 3.11 takes a thread for ended whose join was interrupted.
+    wait_for(lambda: server.connections == 0)
 
 
 def test_a_start_that_fails_can_be_stopped() -> None:

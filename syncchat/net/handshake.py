@@ -24,7 +24,7 @@ from ..errors import HandshakeFailed, HandshakeRefused
 from .deadline import Deadline
 from .stream import Stream
 
-__all__ = ["Opening", "Refusal", "Request", "accept", "refuse", "request_upgrade"]
+__all__ = ["Opening", "Refusal", "Request", "accept", "dismiss", "refuse", "request_upgrade"]
 
 #: Bytes of a request's or response's head, both sides; h11's own limit too.
 MAX_HEAD = 16384
@@ -132,6 +132,22 @@ def accept(
 
 def refuse(stream: Stream, refusal: Refusal) -> None:
     """Answer by ``refusal`` as plain HTTP, and see the answer off. Does not close."""
+    stream.seal(_answer(refusal))
+    stream.drain_input(Deadline.after(_LINGER_SECONDS), _LINGER_BYTES)
+
+
+def dismiss(stream: Stream, refusal: Refusal) -> None:
+    """Answer by ``refusal`` with one write, and close. Never blocks.
+
+    The answer may be lost to a client whose request is still unread.
+    """
+    stream.seal(_answer(refusal))
+    stream.shutdown_write()
+    stream.close()
+
+
+def _answer(refusal: Refusal) -> bytes:
+    """``refusal`` as an HTTP response."""
     body = f"{refusal.text}\n".encode()
     response = h11.Response(
         status_code=refusal.status,
@@ -145,8 +161,7 @@ def refuse(stream: Stream, refusal: Refusal) -> None:
     )
     http = h11.Connection(h11.SERVER)
     pieces = [http.send(response), http.send(h11.Data(data=body)), http.send(h11.EndOfMessage())]
-    stream.seal(b"".join(piece for piece in pieces if piece))
-    stream.drain_input(Deadline.after(_LINGER_SECONDS), _LINGER_BYTES)
+    return b"".join(piece for piece in pieces if piece)
 
 
 def _read_head(stream: Stream, deadline: Deadline) -> tuple[bytes, bytes] | None:

@@ -15,7 +15,7 @@ from .address import Address, format_address
 from .admission import Admission, Authorize
 from .deadline import Deadline
 from .flusher import Flusher
-from .handshake import Refusal
+from .handshake import Refusal, dismiss
 from .heartbeat import start_heartbeat
 from .limits import Limits, ServerSettings
 from .listener import Listener
@@ -31,8 +31,8 @@ logger = logging.getLogger("syncchat.net")
 #: Seconds that threads get to end after they have been cut off.
 _GRACE = 1.0
 
-#: Clients above the cap that are told so, on threads of their own; on further
-#: ones the server hangs up.
+#: Clients above the cap that are told so with all ceremony, on threads of
+#: their own; further ones get what a single write can say.
 _CEREMONIES = 64
 
 
@@ -301,9 +301,12 @@ class Server:
                 self._workers.add(worker)
                 if refusal is None:
                     self._per_host[address[0]] += 1
-        if not ceremonious:
+        if refusal is not None and not ceremonious:
             self._service.tally.note_refused("503")
-            stream.close()
+            if self._service.ssl_context is None:
+                dismiss(stream, refusal)
+            else:
+                stream.close()
             return
         try:
             worker.start()
