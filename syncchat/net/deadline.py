@@ -8,6 +8,9 @@ from math import inf
 
 __all__ = ["Deadline"]
 
+#: Seconds.
+_LONGEST_POLL = 86400.0
+
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
@@ -36,6 +39,14 @@ class Deadline:
     def expired(self) -> bool:
         """Whether the moment has passed."""
         return time.monotonic() >= self.at
+
+    def for_poll(self) -> float | None:
+        """``remaining()`` for one wait of a selector, which knows none longer than some weeks.
+
+        Hence the wait may end before the deadline has come.
+        """
+        remaining = self.remaining()
+        return None if remaining is None else min(remaining, _LONGEST_POLL)
 
     def for_lock(self) -> float:
         """``remaining()`` as :meth:`threading.Lock.acquire` wants it: -1 is no limit."""

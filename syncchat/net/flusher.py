@@ -26,9 +26,6 @@ __all__ = ["Flushable", "Flusher"]
 
 logger = logging.getLogger("syncchat.net")
 
-#: Seconds of one wait.
-_LONG_WAIT = 86400.0
-
 
 class Flushable(Protocol):
     """What the flusher can look after: :class:`Stream`, or a server's console."""
@@ -175,8 +172,7 @@ class Flusher:
         now = time.monotonic()
         while self._timers and self._timers[0][0] <= now:
             due.append(heapq.heappop(self._timers)[2])
-        # poll() and epoll() know no longer waits than some weeks.
-        return due, (min(self._timers[0][0] - now, _LONG_WAIT) if self._timers else None)
+        return due, (Deadline(self._timers[0][0]).for_poll() if self._timers else None)
 
     def _flush(self, selector: selectors.BaseSelector, flushable: Flushable) -> None:
         done = True

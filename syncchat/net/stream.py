@@ -21,9 +21,6 @@ __all__ = ["Stream"]
 _SMALL_READ = 4096
 _LARGE_READ = 65536
 
-#: Seconds of one wait for a socket.
-_LONG_WAIT = 86400.0
-
 # A selector that costs no descriptor, to wait for one socket with a time limit.
 _OneSelector: type[selectors.BaseSelector] = getattr(
     selectors, "PollSelector", selectors.SelectSelector
@@ -183,9 +180,7 @@ class Stream(Outlet):
         with _OneSelector() as selector:
             selector.register(self._sock, selectors.EVENT_READ)
             while True:
-                remaining = None if deadline is None else deadline.remaining()
-                # poll() knows no longer waits than some weeks.
-                if selector.select(None if remaining is None else min(remaining, _LONG_WAIT)):
+                if selector.select(None if deadline is None else deadline.for_poll()):
                     return
                 if deadline is not None and deadline.expired:
                     raise TimeoutError("no data arrived in time")
