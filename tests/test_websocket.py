@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -524,6 +525,13 @@ def test_limits_beyond_what_poll_knows_are_as_good_as_none(pair: Maker) -> None:
         pass
     peer.send(TextMessage(data="after all"))
     assert receiving.result() == "after all"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no MSG_DONTWAIT")
+def test_a_reader_blocks_in_recv_itself_and_polls_for_nothing(pair: Maker) -> None:
+    websocket, _ = pair()
+    stream = websocket._stream
+    assert stream._sock.gettimeout() is None
 
 
 def test_repr_tells_the_side_the_peer_and_the_state(pair: Maker) -> None:

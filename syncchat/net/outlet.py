@@ -35,7 +35,7 @@ _ACCEPTED, _REFUSED, _OVERFLOW = Written.ACCEPTED, Written.REFUSED, Written.OVER
 
 #: The flag that makes one send non-blocking on a blocking socket. Where the
 #: platform lacks it (Windows) the socket is non-blocking and reads wait first.
-DONTWAIT: int = getattr(socket, "MSGDONTWAIT", 0)
+DONTWAIT: int = getattr(socket, "MSG_DONTWAIT", 0)
 
 
 class Outlet:

@@ -145,7 +145,7 @@ class Stream(Outlet):
         try:
             data = self._sock.recv(size)
         except BlockingIOError:
-            # Only without MSGDONTWAIT, where readiness can be withdrawn.
+            # Only without MSG_DONTWAIT, where readiness can be withdrawn.
             return self._receive(deadline)
         except OSError as exc:
             with self._lock:
