@@ -22,6 +22,7 @@ from .flags import add_flag, add_switch, environment, host, port, positive, read
 from .net import Limits
 from .net.connector import parse_url
 from .net.tls import tls_reason
+from .process import tune
 from .server import DEFAULT_FORMAT, DEFAULT_GREETING, DEFAULT_PORT, ChatServer
 
 __all__ = ["client_main", "main", "server_main"]
@@ -88,6 +89,7 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
 
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, stop)
+    tune()
     try:
         server.serve_forever()
     except CannotListen as exc:

@@ -39,6 +39,8 @@ class Admission:
         self._loopback_only = all(_is_loopback(address) for address, _ in addresses)
         self._origins = frozenset(origin.lower().rstrip("/") for origin in origins)
         self._authorize = authorize
+        #: Whether the program has a say, which may take its time.
+        self.asks = authorize is not None
 
     def check(self, request: Request) -> None:
         """Raise :class:`Refusal` for who may not come in."""

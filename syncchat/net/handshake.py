@@ -24,7 +24,16 @@ from ..errors import HandshakeFailed, HandshakeRefused
 from .deadline import Deadline
 from .stream import Stream
 
-__all__ = ["Opening", "Refusal", "Request", "accept", "dismiss", "refuse", "request_upgrade"]
+__all__ = [
+    "Opening",
+    "Refusal",
+    "Request",
+    "accept",
+    "dismiss",
+    "is_whole",
+    "refuse",
+    "request_upgrade",
+]
 
 #: Bytes of a request's or response's head, both sides; h11's own limit too.
 MAX_HEAD = 16384
@@ -77,8 +86,12 @@ class Request:
 class Opening:
     """An opening handshake that came to its good end."""
 
-    #: wsproto's side of the open connection; it has been fed what came behind the handshake.
+    #: wsproto's side of the open connection.
     connection: Connection
+    #: What came behind the handshake.
+    rest: bytes
+    #: What the server answers, which is still to be sent.
+    answer: bytes
     request: Request
     #: The subprotocol that the two sides agreed upon, if any.
     subprotocol: str | None
@@ -99,13 +112,18 @@ class Refusal(Exception):
 # The server's half.
 
 
+def is_whole(received: bytes) -> bool:
+    """Whether this is a request's whole head, with whatever follows it."""
+    return _END_OF_HEAD.search(received) is not None
+
+
 def accept(
     stream: Stream,
     deadline: Deadline,
     subprotocols: Sequence[str],
     check: Callable[[Request], None],
 ) -> Opening | None:
-    """Read the client's request and answer 101.
+    """Read the client's request, and make the answer, 101.
 
     ``subprotocols`` are the server's, the preferred one first; ``check`` has
     the last word. Returns None for a client that went away before it had asked
@@ -122,12 +140,11 @@ def accept(
     request = _request_of(upgrade)
     check(request)
     chosen = next((name for name in subprotocols if name in upgrade.subprotocols), None)
-    stream.write(handshake.send(AcceptConnection(subprotocol=chosen)))
+    answer = handshake.send(AcceptConnection(subprotocol=chosen))
     connection = handshake.connection
     assert connection is not None  # noqa: S101 - wsproto makes it in send()
-    # wsproto drops what came in the same packet behind the request.
-    connection.receive_data(rest)
-    return Opening(connection, request, chosen)
+    # wsproto would drop what came in the same packet behind the request.
+    return Opening(connection, rest, answer, request, chosen)
 
 
 def refuse(stream: Stream, refusal: Refusal) -> None:
@@ -291,6 +308,7 @@ def request_upgrade(
     stream.write(handshake.send(upgrade))
     refused: RejectConnection | None = None
     body = bytearray()
+    received = b""
     while True:
         try:
             data = stream.read(deadline)
@@ -298,15 +316,19 @@ def request_upgrade(
             raise TimeoutError("the server did not answer the handshake in time") from None
         if not data and refused is None:
             raise HandshakeFailed("the server closed the connection during the handshake")
+        received += data
+        _check_size(received)
         try:
             handshake.receive_data(data)
         except (RemoteProtocolError, UnicodeError) as exc:
             raise HandshakeFailed(f"the server's answer is no WebSocket handshake: {exc}") from exc
         for event in handshake.events():
             if isinstance(event, AcceptConnection):
-                connection = handshake.connection
-                assert connection is not None  # noqa: S101 - wsproto has it with the event
-                return Opening(connection, _request_of(upgrade), event.subprotocol)
+                # A new connection: the handshake's has been fed what came
+                # behind the head, which is the splitter's to cut.
+                connection = Connection(ConnectionType.CLIENT)
+                rest = _END_OF_HEAD.split(received, 1)[1]
+                return Opening(connection, rest, b"", _request_of(upgrade), event.subprotocol)
             if isinstance(event, RejectConnection):
                 refused = event
             elif isinstance(event, RejectData):
@@ -316,3 +338,10 @@ def request_upgrade(
         ):
             text = body.decode("utf-8", "replace")[:_MAX_BODY]
             raise HandshakeRefused(refused.status_code, text)
+
+
+def _check_size(received: bytes) -> None:
+    """Raise :class:`HandshakeFailed` for an answer whose head does not end."""
+    end = _END_OF_HEAD.search(received)
+    if (end.end() if end else len(received)) > MAX_HEAD:
+        raise HandshakeFailed(f"the head of the server's answer is longer than {MAX_HEAD} bytes")

@@ -102,7 +102,9 @@ class Server:
         #: Guards the fields below. Of all locks, only the tally's is taken under it.
         self._lock = threading.Lock()
         self._workers: set[Worker] = set()
-        #: How many of them there are from each host, those that are refused left out.
+        #: How many of them there are, and how many from each host, those that
+        #: are refused left out.
+        self._served = 0
         self._per_host: Counter[str] = Counter()
         #: Threads that are about to end, to be joined by the next who passes.
         self._ending: deque[threading.Thread] = deque()
@@ -300,6 +302,7 @@ class Server:
             if ceremonious:
                 self._workers.add(worker)
                 if refusal is None:
+                    self._served += 1
                     self._per_host[address[0]] += 1
         if refusal is not None and not ceremonious:
             self._service.tally.note_refused("503")
@@ -308,6 +311,7 @@ class Server:
             else:
                 stream.close()
             return
+        worker.prepare()
         try:
             worker.start()
         except RuntimeError:
@@ -317,8 +321,7 @@ class Server:
     def _refusal_locked(self, host: str) -> Refusal | None:
         """What to answer to a client from ``host``, if there are too many."""
         limits = self._service.limits
-        served = len(self._workers) - self._refused_locked()
-        if limits.max_connections is not None and served >= limits.max_connections:
+        if limits.max_connections is not None and self._served >= limits.max_connections:
             return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "There are too many clients.")
         per_address = limits.max_connections_per_address
         if per_address is not None and self._per_host[host] >= per_address:
@@ -328,7 +331,7 @@ class Server:
         return None
 
     def _refused_locked(self) -> int:
-        return len(self._workers) - self._per_host.total()
+        return len(self._workers) - self._served
 
     def _note_end(self, worker: Worker) -> None:
         """A worker's last call, on its thread."""
@@ -342,6 +345,7 @@ class Server:
             self._workers.discard(worker)
             self._service.tally.note_ended(worker.traffic)
             if worker.refusal is None:
+                self._served -= 1
                 self._per_host[host] -= 1
                 if not self._per_host[host]:
                     del self._per_host[host]

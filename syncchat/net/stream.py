@@ -16,10 +16,13 @@ from .tls import TLS
 
 __all__ = ["Stream"]
 
-#: Bytes that one read asks for: little while little comes, since a thread that
-#: waits in recv() holds a buffer of that size; more as soon as a read was full.
-_SMALL_READ = 4096
-_LARGE_READ = 65536
+#: Bytes that a read asks for. A thread that waits in recv() holds a buffer of
+#: that size, so it waits with a small one; while reads are full it asks for much
+#: at a time, but does not wait.
+_SMALL_READ = 1024
+_LARGE_READ = 262144
+#: The same for a look at what there is: most requests are shorter.
+_FETCH = 4096
 
 # A selector that costs no descriptor, to wait for one socket with a time limit.
 _OneSelector: type[selectors.BaseSelector] = getattr(
@@ -34,7 +37,7 @@ class Stream(Outlet):
     ``has_input``.
     """
 
-    __slots__ = ("_early", "_read_size", "bytes_in", "heard_at")
+    __slots__ = ("_early", "_more_waits", "bytes_in", "heard_at")
 
     def __init__(
         self,
@@ -52,8 +55,9 @@ class Stream(Outlet):
             max_backlog=max_backlog,
             stall_timeout=stall_timeout,
         )
-        self._read_size = _SMALL_READ
-        #: What came behind the TLS handshake.
+        #: The last read was full.
+        self._more_waits = False
+        #: What came behind the TLS handshake, or was read before it was wanted.
         self._early = b""
         #: Bytes read, and when the last of them came, on the monotonic clock.
         self.bytes_in = 0
@@ -109,6 +113,19 @@ class Stream(Outlet):
                 # Records without content can come for ever.
                 raise TimeoutError("no data arrived in time")
 
+    def fetch(self) -> bytes:
+        """What has come by now, as it is on the wire; never waits."""
+        # The end, or an error, is for the next read to meet.
+        with contextlib.suppress(OSError):
+            data = self._sock.recv(_FETCH, DONTWAIT)
+            self.bytes_in += len(data)
+            return data
+        return b""
+
+    def unread(self, data: bytes) -> None:
+        """Have the next ``read`` return ``data`` once more."""
+        self._early = data
+
     def has_input(self) -> bool:
         """Whether bytes have come that nobody has read yet. From any thread."""
         with self._lock:
@@ -136,27 +153,29 @@ class Stream(Outlet):
 
     def _receive(self, deadline: Deadline | None) -> bytes:
         """Bytes as they are on the wire."""
-        if deadline is not None or not DONTWAIT:
-            self._wait_readable(deadline)
-        if self._broken:
-            # What the kernel still holds is of no interest after an abort.
-            return b""
-        size = self._read_size
-        try:
-            data = self._sock.recv(size)
-        except BlockingIOError:
-            # Only without MSG_DONTWAIT, where readiness can be withdrawn.
-            return self._receive(deadline)
-        except OSError as exc:
-            with self._lock:
-                self._break_locked(exc)
-            return b""
+        while True:
+            if self._broken:
+                # What the kernel still holds is of no interest after an abort.
+                return b""
+            try:
+                if self._more_waits:
+                    data = self._sock.recv(_LARGE_READ, DONTWAIT)
+                elif deadline is None:
+                    data = self._sock.recv(_SMALL_READ)
+                else:
+                    data = self._sock.recv(_SMALL_READ, DONTWAIT)
+                break
+            except BlockingIOError:
+                self._more_waits = False
+                if deadline is not None or not DONTWAIT:
+                    self._wait_readable(deadline)
+            except OSError as exc:
+                with self._lock:
+                    self._break_locked(exc)
+                return b""
         self.heard_at = time.monotonic()
         self.bytes_in += len(data)
-        if len(data) == size:
-            self._read_size = _LARGE_READ
-        elif size != _SMALL_READ:
-            self._read_size = _SMALL_READ
+        self._more_waits = len(data) >= _SMALL_READ
         return data
 
     def _decrypt(self, tls: TLS, received: bytes) -> tuple[bytes, bool]:

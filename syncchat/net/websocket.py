@@ -22,6 +22,7 @@ from .handshake import Opening, Request
 from .limits import Limits
 from .messages import Assembler, Message, MessageTooBig
 from .sender import Sender
+from .splitter import Splitter
 from .stream import Stream
 
 __all__ = ["WebSocket"]
@@ -47,10 +48,12 @@ class WebSocket(Sender):
         "_assembler",
         "_bucket",
         "_deferred",
+        "_events",
         "_messages",
         "_paused_until",
         "_recv_lock",
         "_resumed_at",
+        "_splitter",
         "messages_in",
         "request",
         "subprotocol",
@@ -85,6 +88,9 @@ class WebSocket(Sender):
         #: told by the reader, and may close then and there.
         self._recv_lock = threading.RLock()
         self._messages: deque[Message] = deque()
+        self._splitter = Splitter(is_client=is_client, max_message=limits.max_message)
+        #: What wsproto makes of the pieces that it got; None: it wants more.
+        self._events: Iterator[Event] | None = None
         self._assembler = Assembler(limits.max_message, limits.max_fragments)
         self._bucket = TokenBucket(limits.rate, limits.burst) if limits.rate else None
         #: The moment before which no further frame is looked at.
@@ -95,7 +101,8 @@ class WebSocket(Sender):
         #: messages ahead of it have been handed out.
         self._deferred: CloseConnection | None = None
         # Frames may have come in one packet with the handshake.
-        self._process_events()
+        self._splitter.feed(opening.rest)
+        self._process()
 
     @property
     def closing(self) -> bool:
@@ -238,12 +245,12 @@ class WebSocket(Sender):
             return
         if self._paused_until:
             self._pause(deadline)
-            self._process_events()
+            self._process()
             return
         data = self._stream.read(deadline)
         if data:
-            self._connection.receive_data(data)
-            self._process_events()
+            self._splitter.feed(data)
+            self._process()
         else:
             self._end(ABNORMAL, str(self._stream.error or ""))
 
@@ -255,24 +262,47 @@ class WebSocket(Sender):
         self._paused_until = 0.0
         self._resumed_at = time.monotonic()
 
-    def _process_events(self) -> None:
-        events = self._connection.events()
+    def _process(self) -> None:
+        """Work through what has come, until it is done or a flooder has to wait."""
         while not self._ended:
+            if self._events is None:
+                message = self._splitter.next_message()
+                if message is not None:
+                    self.messages_in += 1
+                    self._messages.append(message)
+                    if self._bucket is not None and self._must_wait(self._bucket):
+                        return
+                    continue
+                piece = self._splitter.next_piece()
+                if not piece:
+                    return
+                self._connection.receive_data(piece)
+                self._events = self._connection.events()
             # Each step for itself, so that a sender waits for one frame's
             # parsing at most: a step may change the state that send() checks.
             with self._lock:
-                event = next(events, None)
+                event = next(self._events, None)
             if event is None:
-                return
+                self._events = None
+                continue
             if isinstance(event, CloseConnection) and self._messages:
                 self._deferred = event
                 return
             _HANDLERS[type(event)](self, event)
-            if self._bucket is not None and getattr(event, "frame_finished", True):
-                moment = self._bucket.charge()
-                if moment > time.monotonic():
-                    self._paused_until = moment
-                    return
+            if (
+                self._bucket is not None
+                and getattr(event, "frame_finished", True)
+                and self._must_wait(self._bucket)
+            ):
+                return
+
+    def _must_wait(self, bucket: TokenBucket) -> bool:
+        """Charge a flooder for a frame. True: the next one is for later."""
+        moment = bucket.charge()
+        if moment <= time.monotonic():
+            return False
+        self._paused_until = moment
+        return True
 
     def _on_message(self, event: TextMessage | BytesMessage) -> None:
         try:

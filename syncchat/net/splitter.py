@@ -1,0 +1,146 @@
+"""Incoming bytes, cut at the frames' borders (RFC 6455, section 5.2).
+
+Nearly all that a client sends is whole messages of one frame each. Those are
+decoded here, at a tenth of the time; every other byte goes to wsproto as it
+came: control frames, fragments, frames of which only a part is there, and
+whatever breaks a rule, so that what is wrong with it is wsproto's to say.
+"""
+
+from __future__ import annotations
+
+from wsproto.frame_protocol import XorMaskerSimple
+
+from .messages import Message
+
+__all__ = ["Splitter"]
+
+_TEXT, _BINARY = 0x81, 0x82  # each with FIN
+_FIN, _CONTROL = 0x80, 0x08
+_MASKED = 0x80
+
+#: Bytes of the longest header.
+_MAX_HEADER = 14
+
+#: Bytes up to which one large number is faster than four tables.
+_SMALL = 1024
+
+
+class Splitter:
+    """What one end has received and not looked at yet. For one thread at a time.
+
+    ``max_message`` is how many bytes a message may have that is decoded here.
+    """
+
+    __slots__ = (
+        "_at",
+        "_buffer",
+        "_header",
+        "_in_message",
+        "_mask_bit",
+        "_max_message",
+        "_remaining",
+    )
+
+    def __init__(self, *, is_client: bool, max_message: int) -> None:
+        #: A client's frames are masked, a server's are not (section 5.3).
+        self._mask_bit = 0 if is_client else _MASKED
+        self._max_message = max_message
+        self._buffer = b""
+        #: How much of the buffer has been handed out.
+        self._at = 0
+        #: The beginning of a header that wsproto has already.
+        self._header = b""
+        #: Bytes to come of the frame that wsproto has begun.
+        self._remaining = 0
+        #: wsproto waits for further fragments.
+        self._in_message = False
+
+    def feed(self, data: bytes) -> None:
+        """Take over what was read."""
+        if self._at == len(self._buffer):
+            self._buffer = data
+        else:
+            self._buffer = self._buffer[self._at :] + data
+        self._at = 0
+
+    def next_message(self) -> Message | None:
+        """The message that comes next, if it is there whole in one frame without a fault."""
+        if self._remaining or self._in_message or self._header:
+            return None
+        found = self._find_payload()
+        if found is None:
+            return None
+        start, end = found
+        buffer = self._buffer
+        payload = buffer[start:end]
+        if self._mask_bit:
+            payload = _unmask(payload, buffer[start - 4 : start])
+        message: Message = payload
+        if buffer[self._at] == _TEXT:
+            try:
+                message = payload.decode()
+            except UnicodeDecodeError:
+                return None
+        self._at = end
+        return message
+
+    def _find_payload(self) -> tuple[int, int] | None:
+        """Where the payload of such a message begins and ends in the buffer."""
+        buffer, at = self._buffer, self._at
+        if len(buffer) < at + 2 or buffer[at] not in (_TEXT, _BINARY):
+            return None
+        # Beyond 127 where the bit is not as it must be.
+        size = buffer[at + 1] ^ self._mask_bit
+        start = at + 2
+        if size > 125:
+            if size > 127:
+                return None
+            shortest, start = (126, at + 4) if size == 126 else (65536, at + 10)
+            size = int.from_bytes(buffer[at + 2 : start])
+            if size < shortest:
+                return None
+        if self._mask_bit:
+            start += 4
+        end = start + size
+        return (start, end) if end <= len(buffer) and size <= self._max_message else None
+
+    def next_piece(self) -> bytes:
+        """What has come of the frame that comes next; nothing where nothing has."""
+        piece = self._buffer[self._at :] if self._at else self._buffer
+        if not self._remaining:
+            header = self._header + piece[: _MAX_HEADER - len(self._header)]
+            length = _frame_length(header)
+            if length is None:
+                self._header = header
+                self._at = len(self._buffer)
+                return piece
+            self._remaining = length - len(self._header)
+            self._header = b""
+            if not header[0] & _CONTROL:
+                self._in_message = not header[0] & _FIN
+        piece = piece[: self._remaining]
+        self._remaining -= len(piece)
+        self._at += len(piece)
+        return piece
+
+
+def _frame_length(header: bytes) -> int | None:
+    """Bytes of the frame that begins so; None: too little of it has come to tell."""
+    if len(header) < 2:
+        return None
+    size = header[1] & ~_MASKED
+    end = 2 if size < 126 else 4 if size == 126 else 10
+    if len(header) < end:
+        return None
+    if end > 2:
+        size = int.from_bytes(header[2:end])
+    return end + (4 if header[1] & _MASKED else 0) + size
+
+
+def _unmask(payload: bytes, key: bytes) -> bytes:
+    """``payload`` without its mask (RFC 6455, section 5.3)."""
+    size = len(payload)
+    if size > _SMALL:
+        return bytes(XorMaskerSimple(key).process(bytearray(payload)))
+    mask = (key * (size // 4 + 1))[:size]
+    return (int.from_bytes(payload) ^ int.from_bytes(mask)).to_bytes(size)
