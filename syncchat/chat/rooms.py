@@ -38,14 +38,20 @@ class Rooms:
     @contextmanager
     def entered(self, name: str, websocket: WebSocket, greeting: str | None) -> Iterator[Group]:
         """Be in the room while the ``with`` block lasts; the greeting is what is heard first."""
-        group = Group()
-        try:
-            with self._lock:
-                group = self._groups.setdefault(name, group)
+        with self._lock:
+            group = self._groups.get(name) or self._groups.setdefault(name, Group())
+            try:
                 group.add(websocket, greeting)
+            except BaseException:
+                self._leave_locked(name, group, websocket)
+                raise
+        try:
             yield group
         finally:
             with self._lock:
-                group.discard(websocket)
-                if not group and self._groups.get(name) is group:
-                    del self._groups[name]
+                self._leave_locked(name, group, websocket)
+
+    def _leave_locked(self, name: str, group: Group, websocket: WebSocket) -> None:
+        group.discard(websocket)
+        if not group and self._groups.get(name) is group:
+            del self._groups[name]

@@ -13,6 +13,9 @@ _HARMFUL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\U000e0000-\U000e007f]"
 )
 
+#: Those of them that are ASCII.
+_HARMFUL_ASCII = bytes([*range(9), *range(11, 32), 127])
+
 _INDENT = "    "
 _CONTINUATION = re.compile(rf"\n(?!{_INDENT})")
 
@@ -22,8 +25,12 @@ def clean(text: str) -> str:
 
     ``\r\n`` becomes ``\n``, since a carriage return is among the harmful.
     """
-    # Nothing of the harmful is printable: nearly every text is done with here,
-    # and several times faster.
+    # Both shortcuts are several times as fast as the expression, which few
+    # texts need: nothing of the harmful is printable.
+    if text.isascii():
+        raw = text.encode()
+        kept = raw.translate(None, _HARMFUL_ASCII)
+        return text if len(kept) == len(raw) else kept.decode()
     return text if text.isprintable() else _HARMFUL.sub("", text)
 
 

@@ -12,11 +12,10 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from wsproto.connection import Connection, ConnectionType
-from wsproto.events import Event
+from wsproto.frame_protocol import FrameProtocol
 
 from .combining import Combiner
-from .messages import Message, event_of
+from .messages import Message, checked
 from .outlet import Written
 from .websocket import WebSocket
 
@@ -33,20 +32,22 @@ _OVERHEAD = 200
 _MAX_WRITE = 256 * 1024
 
 
-# Not frozen, which costs more than all the rest of a small message's way in.
 @dataclass(slots=True)
-class _Outgoing:
-    """A message in the queue."""
+class _Addressed:
+    """A message in the queue that is not for everybody."""
 
-    event: Event
-    size: int
+    message: Message
     exclude: frozenset[WebSocket]
-    #: The one member that it is for, if it is not for all.
+    #: The one member that it is for, if it is not for all others.
     only: WebSocket | None
 
     def is_for(self, websocket: WebSocket) -> bool:
         """Whether this member is to hear it."""
         return websocket not in self.exclude and self.only in (None, websocket)
+
+
+#: What waits in the queue. A message for everybody stands for itself.
+_Outgoing = str | bytes | _Addressed
 
 
 class Group:
@@ -60,16 +61,18 @@ class Group:
     """
 
     def __init__(self) -> None:
-        #: Guards the two fields below. Before the combiner's lock and a
+        #: Guards the three fields below. Before the combiner's lock and a
         #: member's in the lock order.
         self._lock = threading.Lock()
         #: Each member with the position of the first message that is for it.
         self._members: dict[WebSocket, int] = {}
         #: The same as a tuple, to go through outside the lock; None: to be made anew.
         self._snapshot: tuple[tuple[WebSocket, int], ...] | None = ()
+        #: The highest of the positions.
+        self._newest = 0
         self._combiner: Combiner[_Outgoing] = Combiner(self._fan_out, max_weight=_MAX_QUEUED)
         #: Encodes for all. Its state is the baton holder's alone.
-        self._encoder = Connection(ConnectionType.SERVER)
+        self._encoder = FrameProtocol(client=False, extensions=[])
 
     def __repr__(self) -> str:
         return f"<Group of {len(self)}>"
@@ -111,7 +114,7 @@ class Group:
                 # What is queued by now was sent before it came. What is queued
                 # from now on cannot be fanned out before this lock is free, and
                 # then to the new member, too.
-                self._members[websocket] = self._combiner.position
+                self._members[websocket] = self._newest = self._combiner.position
                 self._snapshot = None
         websocket.act_on(written)
 
@@ -157,11 +160,14 @@ class Group:
     def _submit(
         self, messages: Iterable[Message], exclude: frozenset[WebSocket], only: WebSocket | None
     ) -> None:
-        events = [event_of(message) for message in messages]
-        if not events:
-            return
-        outgoing = [_Outgoing(event, size, exclude, only) for event, size in events]
-        self._combiner.submit(outgoing, sum(size + _OVERHEAD for _, size in events))
+        outgoing: list[_Outgoing] = []
+        weight = 0
+        for each in messages:
+            message, size = checked(each)
+            outgoing.append(_Addressed(message, exclude, only) if exclude or only else message)
+            weight += size + _OVERHEAD
+        if outgoing:
+            self._combiner.submit(outgoing, weight)
 
     # With the baton: one thread at a time.
 
@@ -169,49 +175,64 @@ class Group:
         with self._lock:
             if self._snapshot is None:
                 self._snapshot = tuple(self._members.items())
-            members = self._snapshot
+            members, newest = self._snapshot, self._newest
+        for_all = not any(isinstance(outgoing, _Addressed) for outgoing in batch)
+        encode = self._encoder.send_data
+        frames = [
+            encode(outgoing.message if isinstance(outgoing, _Addressed) else outgoing)
+            for outgoing in batch
+        ]
         closed: set[WebSocket] = set()
-        for portion in _portions(batch):
-            self._write(portion, first, members, closed)
-            first += len(portion)
+        for begin, end in _portions(frames):
+            if for_all and newest <= first:
+                data, count = b"".join(frames[begin:end]), end - begin
+                for websocket, _ in members:
+                    if not websocket.write_frames(data, count):
+                        closed.add(websocket)
+            else:
+                _write_each(batch[begin:end], frames[begin:end], first + begin, members, closed)
         for websocket in closed:
             self.discard(websocket)
 
-    def _write(
-        self,
-        portion: list[_Outgoing],
-        first: int,
-        members: tuple[tuple[WebSocket, int], ...],
-        closed: set[WebSocket],
-    ) -> None:
-        """One write a member; who takes no more is added to ``closed``."""
-        frames = [bytes(self._encoder.send(outgoing.event)) for outgoing in portion]
-        for_all = [f for f, outgoing in zip(frames, portion, strict=True) if outgoing.only is None]
-        joined = b"".join(for_all)
-        special = {outgoing.only for outgoing in portion}.union(
-            *{outgoing.exclude for outgoing in portion}
-        )
-        for websocket, since in members:
-            data, count = joined, len(for_all)
-            if since > first or websocket in special:
-                own = [
-                    frames[at]
-                    for at in range(max(0, since - first), len(frames))
-                    if portion[at].is_for(websocket)
-                ]
-                data, count = b"".join(own), len(own)
-            if count and not websocket.write_frames(data, count):
-                closed.add(websocket)
+
+def _write_each(
+    batch: list[_Outgoing],
+    frames: list[bytearray],
+    first: int,
+    members: tuple[tuple[WebSocket, int], ...],
+    closed: set[WebSocket],
+) -> None:
+    """One write a member, of what is for it; who takes no more is added to ``closed``."""
+    addressed = [outgoing for outgoing in batch if isinstance(outgoing, _Addressed)]
+    special = {outgoing.only for outgoing in addressed}.union(
+        *(outgoing.exclude for outgoing in addressed)
+    )
+    usual = [
+        frame
+        for frame, outgoing in zip(frames, batch, strict=True)
+        if not isinstance(outgoing, _Addressed) or outgoing.only is None
+    ]
+    joined = b"".join(usual)
+    for websocket, since in members:
+        data, count = joined, len(usual)
+        if since > first or websocket in special:
+            own = [
+                frames[at]
+                for at, outgoing in enumerate(batch)
+                if first + at >= since
+                and (not isinstance(outgoing, _Addressed) or outgoing.is_for(websocket))
+            ]
+            data, count = b"".join(own), len(own)
+        if count and not websocket.write_frames(data, count):
+            closed.add(websocket)
 
 
-def _portions(batch: list[_Outgoing]) -> Iterator[list[_Outgoing]]:
-    """The batch in runs that one write may take."""
-    portion: list[_Outgoing] = []
-    size = 0
-    for outgoing in batch:
-        if portion and size + outgoing.size > _MAX_WRITE:
-            yield portion
-            portion, size = [], 0
-        portion.append(outgoing)
-        size += outgoing.size
-    yield portion
+def _portions(frames: list[bytearray]) -> Iterator[tuple[int, int]]:
+    """From where to where a single write goes, for all of ``frames``."""
+    begin = size = 0
+    for at, frame in enumerate(frames):
+        if size and size + len(frame) > _MAX_WRITE:
+            yield begin, at
+            begin, size = at, 0
+        size += len(frame)
+    yield begin, len(frames)

@@ -6,7 +6,7 @@ from typing import Any
 
 from wsproto.events import BytesMessage, Event, TextMessage
 
-__all__ = ["Assembler", "Message", "MessageTooBig", "event_of", "size_of"]
+__all__ = ["Assembler", "Message", "MessageTooBig", "checked", "event_of"]
 
 #: A text message is a ``str``, a binary one is ``bytes``.
 Message = str | bytes
@@ -21,18 +21,24 @@ def size_of(data: str | bytes | bytearray) -> int:
     return len(data) if not isinstance(data, str) or data.isascii() else len(data.encode())
 
 
-def event_of(message: Message) -> tuple[Event, int]:
-    """The message as wsproto takes it, and its size in bytes.
+def checked(message: Message) -> tuple[Message, int]:
+    """The message as it can be sent, and its size in bytes.
 
     Raises :class:`UnicodeEncodeError` for a lone surrogate, here and not when
     it is encoded behind others, and :class:`TypeError` for what is no message.
     """
     if isinstance(message, str):
-        return TextMessage(data=message), size_of(message)
+        return message, size_of(message)
     if isinstance(message, bytes | bytearray | memoryview):
         data = bytes(message)
-        return BytesMessage(data=data), len(data)
+        return data, len(data)
     raise TypeError(f"a message is str or bytes, not {type(message).__name__}")
+
+
+def event_of(message: Message) -> Event:
+    """The message as wsproto's connection takes it. Raises as :func:`checked` does."""
+    message, _ = checked(message)
+    return TextMessage(data=message) if isinstance(message, str) else BytesMessage(data=message)
 
 
 class Assembler:

@@ -133,8 +133,7 @@ class Sender:
 
         For a caller that holds a lock under which nobody may be called back.
         """
-        event, _ = event_of(message)
-        written = self._offer_event(event)
+        written = self._offer_event(event_of(message))
         if written is _ACCEPTED:
             self.messages_out += 1
         return written
