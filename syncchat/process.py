@@ -19,6 +19,7 @@ __all__ = ["SWITCH_INTERVAL", "tune"]
 #: let go of the interpreter at every read and write anyway.
 SWITCH_INTERVAL = 0.05
 
+
 def tune() -> None:
     """Set up this process to serve many clients. From the main thread, before others start."""
     sys.setswitchinterval(SWITCH_INTERVAL)

@@ -18,7 +18,7 @@ from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import AcceptConnection, RejectConnection, RejectData
 from wsproto.events import Request as UpgradeRequest
 from wsproto.handshake import H11Handshake
-from wsproto.utilities import RemoteProtocolError
+from wsproto.utilities import RemoteProtocolError, generate_accept_token
 
 from ..errors import HandshakeFailed, HandshakeRefused
 from .deadline import Deadline
@@ -34,6 +34,8 @@ __all__ = [
     "refuse",
     "request_upgrade",
 ]
+
+_CLIENT, _SERVER = ConnectionType.CLIENT, ConnectionType.SERVER
 
 #: Bytes of a request's or response's head, both sides; h11's own limit too.
 MAX_HEAD = 16384
@@ -134,17 +136,26 @@ def accept(
     if received is None:
         return None
     head, rest = received
-    handshake = H11Handshake(ConnectionType.SERVER)
-    upgrade = _parse_request(handshake, head)
-    _check_request(upgrade)
+    upgrade = _parse_request(head)
+    key = _check_request(upgrade)
     request = _request_of(upgrade)
     check(request)
     chosen = next((name for name in subprotocols if name in upgrade.subprotocols), None)
-    answer = handshake.send(AcceptConnection(subprotocol=chosen))
-    connection = handshake.connection
-    assert connection is not None  # noqa: S101 - wsproto makes it in send()
     # wsproto would drop what came in the same packet behind the request.
-    return Opening(connection, rest, answer, request, chosen)
+    return Opening(Connection(_SERVER), rest, _acceptance(key, chosen), request, chosen)
+
+
+def _acceptance(key: bytes, subprotocol: str | None) -> bytes:
+    """The answer to a good request (RFC 6455, section 4.2.2).
+
+    wsproto makes the same of it by way of h11, in eight times the time, which
+    is a tenth of all that a connection costs.
+    """
+    chosen = f"Sec-WebSocket-Protocol: {subprotocol}\r\n" if subprotocol is not None else ""
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: %b\r\n%b\r\n"
+    ) % (generate_accept_token(key), chosen.encode("ascii"))
 
 
 def refuse(stream: Stream, refusal: Refusal) -> None:
@@ -209,7 +220,7 @@ def _read_head(stream: Stream, deadline: Deadline) -> tuple[bytes, bytes] | None
             )
 
 
-def _parse_request(handshake: H11Handshake, head: bytes) -> UpgradeRequest:
+def _parse_request(head: bytes) -> UpgradeRequest:
     """The request as wsproto reads it; :class:`Refusal` where it does not."""
     line = _REQUEST_LINE.match(head)
     if line is None:
@@ -220,6 +231,7 @@ def _parse_request(handshake: H11Handshake, head: bytes) -> UpgradeRequest:
         )
     if line[3] != b"1.1":
         raise Refusal(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "Only HTTP/1.1 is understood here.")
+    handshake = H11Handshake(_SERVER)
     try:
         handshake.receive_data(head)
         for event in handshake.events():
@@ -251,8 +263,8 @@ def _refusal_of(exc: RemoteProtocolError, head: bytes) -> Refusal:
     return Refusal(HTTPStatus.BAD_REQUEST, f"No WebSocket handshake: {exc}.")
 
 
-def _check_request(upgrade: UpgradeRequest) -> None:
-    """What wsproto leaves unchecked."""
+def _check_request(upgrade: UpgradeRequest) -> bytes:
+    """What wsproto leaves unchecked. Returns the client's key."""
     keys = []
     for name, value in upgrade.extra_headers:
         if name == b"sec-websocket-key":
@@ -268,6 +280,7 @@ def _check_request(upgrade: UpgradeRequest) -> None:
         raise Refusal(HTTPStatus.BAD_REQUEST, "Sec-WebSocket-Key is not 16 bytes in base64.")
     if not upgrade.target.startswith("/"):
         raise Refusal(HTTPStatus.BAD_REQUEST, "The request's target is not a path.")
+    return keys[0]
 
 
 def _request_of(upgrade: UpgradeRequest) -> Request:
@@ -304,7 +317,7 @@ def request_upgrade(
         subprotocols=list(subprotocols),
         extra_headers=[(name.encode("ascii"), value.encode("latin-1")) for name, value in headers],
     )
-    handshake = H11Handshake(ConnectionType.CLIENT)
+    handshake = H11Handshake(_CLIENT)
     stream.write(handshake.send(upgrade))
     refused: RejectConnection | None = None
     body = bytearray()
@@ -326,7 +339,7 @@ def request_upgrade(
             if isinstance(event, AcceptConnection):
                 # A new connection: the handshake's has been fed what came
                 # behind the head, which is the splitter's to cut.
-                connection = Connection(ConnectionType.CLIENT)
+                connection = Connection(_CLIENT)
                 rest = _END_OF_HEAD.split(received, 1)[1]
                 return Opening(connection, rest, b"", _request_of(upgrade), event.subprotocol)
             if isinstance(event, RejectConnection):
