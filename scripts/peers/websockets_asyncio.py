@@ -1,33 +1,40 @@
 """A chat on websockets' asyncio server, with its own broadcast()."""
 
 import asyncio
-import signal
+import ssl
 import sys
+from collections import defaultdict
 
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 from websockets.exceptions import ConnectionClosed
 
-connections: set[ServerConnection] = set()
+rooms: defaultdict[str, set[ServerConnection]] = defaultdict(set)
 
 
 async def handler(websocket: ServerConnection) -> None:
+    assert websocket.request is not None
+    room = rooms[websocket.request.path]
     host, port = websocket.remote_address[:2]
-    connections.add(websocket)
+    room.add(websocket)
     try:
         async for message in websocket:
-            broadcast(connections, f"{host}:{port}: {message!s}")
+            broadcast(room, f"{host}:{port}: {message!s}")
     except ConnectionClosed:
         pass  # The load hangs up without a closing handshake.
     finally:
-        connections.discard(websocket)
+        room.discard(websocket)
 
 
-async def main(port: int) -> None:
-    async with serve(handler, "127.0.0.1", port, compression=None, ping_interval=None) as server:
+async def main(certificate: str | None) -> None:
+    context = None
+    if certificate:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate)
+    async with serve(
+        handler, "127.0.0.1", 0, ssl=context, compression=None, ping_interval=None
+    ) as server:
         print(f"listening on port {server.sockets[0].getsockname()[1]}", flush=True)
-        stop = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set_result, None)
-        await stop
+        await server.serve_forever()
 
 
-asyncio.run(main(int(sys.argv[1])))
+asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else None))

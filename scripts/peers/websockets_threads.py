@@ -1,26 +1,28 @@
 """A chat on websockets' threaded server, which sends to each client in turn."""
 
-import signal
+import ssl
 import sys
 import threading
-from types import FrameType
+from collections import defaultdict
 
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
 lock = threading.Lock()
-connections: set[ServerConnection] = set()
+rooms: defaultdict[str, set[ServerConnection]] = defaultdict(set)
 
 
 def handler(websocket: ServerConnection) -> None:
+    assert websocket.request is not None
+    room = rooms[websocket.request.path]
     host, port = websocket.remote_address[:2]
     with lock:
-        connections.add(websocket)
+        room.add(websocket)
     try:
         for message in websocket:
             text = f"{host}:{port}: {message!s}"
             with lock:
-                members = list(connections)
+                members = list(room)
             for member in members:
                 try:
                     member.send(text)
@@ -30,14 +32,13 @@ def handler(websocket: ServerConnection) -> None:
         pass  # The load hangs up without a closing handshake.
     finally:
         with lock:
-            connections.discard(websocket)
+            room.discard(websocket)
 
 
-with serve(handler, "127.0.0.1", int(sys.argv[1]), compression=None, ping_interval=None) as server:
-
-    def stop(_signum: int, _frame: FrameType | None) -> None:
-        threading.Thread(target=server.shutdown, name="stop").start()
-
-    signal.signal(signal.SIGTERM, stop)
+context = None
+if len(sys.argv) > 1:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(sys.argv[1])
+with serve(handler, "127.0.0.1", 0, ssl=context, compression=None, ping_interval=None) as server:
     print(f"listening on port {server.socket.getsockname()[1]}", flush=True)
     server.serve_forever()

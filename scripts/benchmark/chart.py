@@ -1,0 +1,44 @@
+"""What a run gave, as a picture: a bar chart of the ratios."""
+
+from __future__ import annotations
+
+import pygal
+from pygal.style import Style
+
+from .rounds import Outcome
+from .servers import FLOOR, OURS
+
+__all__ = ["as_svg"]
+
+_STYLE = Style(
+    background="white",
+    plot_background="white",
+    font_family="sans-serif",
+    colors=("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555"),
+)
+
+
+def as_svg(outcome: Outcome) -> str:
+    """How many times better ours is, a group of bars a workload, a bar a peer."""
+    chart = pygal.HorizontalBar(
+        style=_STYLE,
+        js=(),
+        logarithmic=True,
+        title=f"{OURS} is so many times better ({outcome.date})",
+        legend_at_bottom=True,
+        truncate_legend=-1,
+        print_values=True,
+        # From 1 to the right where ours is better, to the left where not.
+        zero=1,
+        height=180 + 150 * len(outcome.cases),
+        width=900,
+    )
+    # The first at the top.
+    cases = outcome.cases[::-1]
+    chart.x_labels = [measured.case.name for measured in cases]
+    for name in outcome.versions:
+        if name not in (OURS, FLOOR):
+            ratios = [m.ratio(OURS, name, m.headline) for m in cases]
+            chart.add(name, [ratio and round(ratio.median, 2) for ratio in ratios])
+    rendered: str = chart.render(is_unicode=True)
+    return rendered

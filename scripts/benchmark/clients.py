@@ -1,0 +1,172 @@
+"""The load's clients: raw sockets behind an opening handshake, and frames made by hand.
+
+Made to cost little, so that the server is what is measured; of the protocol
+they know what they need.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Sequence
+
+__all__ = ["PATIENCE", "client_frame", "hang_up", "header_size", "open_clients", "roll_call"]
+
+#: Seconds without any progress after which a server is given up.
+PATIENCE = 10.0
+
+#: Handshakes on their way at a time: below every server's queue of connections.
+_AT_ONCE = 64
+
+#: Bytes that the kernel holds for a client that never reads.
+_STALLED_BUFFER = 4096
+
+#: Seconds without a word after which whoever has not heard is asked again.
+_QUIET = 0.2
+
+#: The roll call's question, and the word that ends it.
+_QUESTION, _END = b"who is here?", b"all are here"
+
+
+def open_clients(
+    port: int, paths: Sequence[str], *, trust: ssl.SSLContext | None = None, stalled: int = 0
+) -> list[socket.socket]:
+    """A client for each path, in that order, with the opening handshake done.
+
+    With ``trust``, over TLS. The last ``stalled`` of them are going to read
+    nothing. Raises :class:`RuntimeError` where the server refuses one.
+    """
+    clients: list[socket.socket] = []
+    answers: dict[int, tuple[socket.socket, bytes]] = {}
+    with select.epoll() as poll:
+        try:
+            while answers or len(clients) < len(paths):
+                while len(answers) < _AT_ONCE and len(clients) < len(paths):
+                    sock = _connect(port, trust, reads=len(clients) < len(paths) - stalled)
+                    clients.append(sock)
+                    sock.send(_request(paths[len(clients) - 1]))
+                    answers[sock.fileno()] = sock, b""
+                    poll.register(sock, select.EPOLLIN)
+                ready = poll.poll(PATIENCE)
+                if not ready:
+                    raise RuntimeError("the server did not answer a handshake")
+                for number, _ in ready:
+                    sock, answer = answers[number]
+                    answer += _receive(sock)
+                    answers[number] = sock, answer
+                    if answer.endswith(b"\r\n\r\n"):
+                        if not answer.startswith(b"HTTP/1.1 101 "):
+                            raise RuntimeError(f"the server refused a client: {answer!r}")
+                        poll.unregister(sock)
+                        del answers[number]
+        except BaseException:
+            hang_up(clients)
+            raise
+    return clients
+
+
+def hang_up(clients: Sequence[socket.socket]) -> None:
+    """Close them all by RST, so that no port is held up for a minute."""
+    for sock in clients:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+
+
+def roll_call(rooms: Sequence[Sequence[socket.socket]]) -> None:
+    """Return when every client is in its room, and nothing is under way.
+
+    The handshake's end is no sign of the former: what is sent meanwhile would
+    be missing at the end. Raises :class:`RuntimeError` where one hears nothing.
+    """
+    missing = {sock.fileno(): sock for room in rooms for sock in room}
+    members = {room[0]: {sock.fileno() for sock in room} for room in rooms}
+    with select.epoll() as poll:
+        for number in missing:
+            poll.register(number, select.EPOLLIN)
+        while missing:
+            for first, numbers in members.items():
+                if not numbers.isdisjoint(missing):
+                    first.send(client_frame(_QUESTION))
+            if not _hear(poll, missing):
+                raise RuntimeError("a client is not in its room")
+    for room in rooms:
+        room[0].send(client_frame(_END))
+    for sock in (sock for room in rooms for sock in room):
+        _read_to_the_end(sock)
+
+
+def _hear(poll: select.epoll, missing: dict[int, socket.socket]) -> bool:
+    """Strike out who hears something, until all is quiet. False: nobody for a long time."""
+    heard = False
+    deadline = time.monotonic() + PATIENCE
+    while missing and time.monotonic() < deadline:
+        ready = poll.poll(_QUIET)
+        if not ready and heard:
+            break
+        for number, _ in ready:
+            if _receive(missing[number]):
+                poll.unregister(number)
+                del missing[number]
+                heard = True
+    return heard
+
+
+def _read_to_the_end(sock: socket.socket) -> None:
+    """Read on until the roll call's last word."""
+    sock.settimeout(PATIENCE)
+    heard = b""
+    while not heard.endswith(_END):
+        received = sock.recv(65536)
+        if not received:
+            raise RuntimeError("the server closed a client's connection")
+        heard = heard[-len(_END) :] + received
+    sock.setblocking(False)
+
+
+def client_frame(payload: bytes) -> bytes:
+    """A masked text frame; the mask is zero, so that the payload stands in it as it is."""
+    size = len(payload)
+    if size < 126:
+        return bytes([0x81, 0x80 | size, 0, 0, 0, 0]) + payload
+    if size < 65536:
+        return b"\x81\xfe" + size.to_bytes(2, "big") + bytes(4) + payload
+    return b"\x81\xff" + size.to_bytes(8, "big") + bytes(4) + payload
+
+
+def header_size(size: int) -> int:
+    """Bytes of the header of a server's frame with ``size`` bytes of payload."""
+    return 2 if size < 126 else 4 if size < 65536 else 10
+
+
+def _connect(port: int, trust: ssl.SSLContext | None, *, reads: bool) -> socket.socket:
+    sock = socket.socket()
+    sock.settimeout(PATIENCE)
+    if not reads:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _STALLED_BUFFER)
+    sock.connect(("127.0.0.1", port))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if trust:
+        sock = trust.wrap_socket(sock, server_hostname="127.0.0.1")
+    sock.setblocking(False)
+    return sock
+
+
+def _request(path: str) -> bytes:
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    ).encode()
+
+
+def _receive(sock: socket.socket) -> bytes:
+    """What is there; nothing where it is not whole yet."""
+    try:
+        received = sock.recv(65536)
+    except (BlockingIOError, ssl.SSLWantReadError):
+        return b""
+    if not received:
+        raise RuntimeError("the server closed a client's connection")
+    return received

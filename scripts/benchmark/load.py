@@ -1,0 +1,210 @@
+"""The load: messages sent at a rate, or so many in flight, and the count of what comes.
+
+All frames of a run have one size, so that deliveries are counted by their
+bytes; a few clients are read frame by frame, for the latency. A message is in
+flight until everybody in its room has it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import select
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from .clients import PATIENCE, client_frame, header_size
+
+__all__ = ["SEQUENCE_DIGITS", "Load"]
+
+#: A text begins with its number, in so many digits.
+SEQUENCE_DIGITS = 10
+
+#: Clients whose frames are read one by one.
+_OBSERVERS = 4
+#: The same where so few messages come that more can be looked at.
+_PACED_OBSERVERS = 20
+
+
+class _Room:
+    """The clients of a room that read, and how far they are."""
+
+    def __init__(self, clients: Sequence[socket.socket], senders: int) -> None:
+        self.audience = len(clients)
+        self.senders = itertools.cycle(clients[:senders])
+        self.sent = 0
+        self.received = 0
+
+
+class Load:
+    """Clients in their rooms, and what they have seen.
+
+    In each of ``rooms``, ``senders`` of the clients send in turn. There,
+    ``in_flight`` messages are kept on their way, or ``rate`` a second are sent.
+    """
+
+    def __init__(
+        self,
+        rooms: Sequence[Sequence[socket.socket]],
+        *,
+        senders: int,
+        in_flight: int,
+        rate: float | None,
+        size: int,
+    ) -> None:
+        clients = [sock for room in rooms for sock in room]
+        names = [":".join(map(str, sock.getsockname())) for sock in clients]
+        if len({len(name) for name in names}) != 1:
+            raise RuntimeError("the clients' ports differ in length: run it again")
+        #: Bytes that have come.
+        self.received = 0
+        #: Seconds from sending to seeing, at the observers.
+        self.latencies: list[float] = []
+        self._rooms = [_Room(room, senders) for room in rooms]
+        self._in_flight = in_flight
+        self._rate = rate
+        self._started_at = 0.0
+        shown = len(names[0]) + 2 + size
+        self._frame = header_size(shown) + shown
+        self._sequence_at = header_size(shown) + len(names[0]) + 2
+        self._padding = b"x" * (size - SEQUENCE_DIGITS)
+        #: The next message's number, and when each was sent.
+        self._number = 0
+        self._sent_at: dict[int, float] = {}
+        self._where = {
+            sock.fileno(): (sock, room)
+            for members, room in zip(rooms, self._rooms, strict=True)
+            for sock in members
+        }
+        observers = _OBSERVERS if rate is None else _PACED_OBSERVERS
+        step = max(1, len(clients) // observers)
+        self._rests = {sock.fileno(): b"" for sock in clients[::step]}
+        self._buffer = bytearray(1 << 20)
+        self._poll = select.epoll()
+        for sock in clients:
+            self._poll.register(sock, select.EPOLLIN)
+
+    @property
+    def deliveries(self) -> float:
+        """How many messages have reached a client, each client counted."""
+        return self.received / self._frame
+
+    def close(self) -> None:
+        self._poll.close()
+
+    def run_for(self, seconds: float) -> float:
+        """Send for so long. Returns how long it was."""
+        begin = time.monotonic()
+        self._run_until(lambda: time.monotonic() >= begin + seconds)
+        return time.monotonic() - begin
+
+    def run_through(self, megabytes: float) -> float:
+        """Send until so much more has come. Returns how long it took."""
+        begin = time.monotonic()
+        goal = self.received + megabytes * 1e6
+        self._run_until(lambda: self.received >= goal)
+        return time.monotonic() - begin
+
+    def send_one(self) -> None:
+        """Send one message in the first room, whatever is in flight."""
+        self._send(self._rooms[0], 1)
+
+    def settle(self) -> None:
+        """Have everything arrive that is under way. Raises :class:`RuntimeError` for a loss."""
+        expected = sum(room.sent * room.audience for room in self._rooms) * self._frame
+        self._run_until(lambda: self.received >= expected, sending=False)
+        if self.received != expected:
+            raise RuntimeError(f"{self.received} bytes arrived instead of {expected}")
+
+    def _run_until(self, over: Callable[[], bool], *, sending: bool = True) -> None:
+        last = time.monotonic()
+        if self._rate is not None:
+            self._started_at = last - self._rooms[0].sent / self._rate
+        moved: Iterable[_Room] = self._rooms
+        while not over():
+            if sending:
+                self._refill(moved if self._rate is None else self._rooms)
+            before = self.received
+            moved = self._receive_all(self._pause() if sending else 1.0)
+            now = time.monotonic()
+            if self.received != before:
+                last = now
+            elif now - last > PATIENCE:
+                raise RuntimeError("the server delivers no more")
+
+    def _pause(self) -> float:
+        """Seconds until a message is due for which nothing has to come first."""
+        if self._rate is None:
+            return 1.0
+        due = self._started_at + self._rooms[0].sent / self._rate
+        return max(0.0, due - time.monotonic())
+
+    def _refill(self, rooms: Iterable[_Room]) -> None:
+        """Send what is due in these rooms."""
+        for room in rooms:
+            if self._rate is None:
+                arrived = room.received // (self._frame * room.audience)
+                count = self._in_flight - (room.sent - arrived)
+            else:
+                passed = time.monotonic() - self._started_at
+                count = int(passed * self._rate) + 1 - room.sent
+            if count > 0:
+                self._send(room, count)
+
+    def _send(self, room: _Room, count: int) -> None:
+        outgoing: dict[socket.socket, list[bytes]] = {}
+        now = time.perf_counter()
+        for _ in range(count):
+            payload = b"%0*d" % (SEQUENCE_DIGITS, self._number) + self._padding
+            outgoing.setdefault(next(room.senders), []).append(client_frame(payload))
+            self._sent_at[self._number] = now
+            self._number += 1
+        room.sent += count
+        for sock, frames in outgoing.items():
+            data = b"".join(frames)
+            while data:
+                try:
+                    data = data[sock.send(data) :]
+                except (BlockingIOError, ssl.SSLWantWriteError):
+                    # A server that lets its senders wait: see what it has for us.
+                    self._receive_all(1.0)
+
+    def _receive_all(self, timeout: float) -> set[_Room]:
+        """Read what has come, for ``timeout`` seconds at most; the rooms where something has."""
+        moved = set()
+        for number, _ in self._poll.poll(timeout):
+            sock, room = self._where[number]
+            self._receive(number, sock, room)
+            # What is decrypted already makes no descriptor readable.
+            while isinstance(sock, ssl.SSLSocket) and sock.pending():
+                self._receive(number, sock, room)
+            moved.add(room)
+        return moved
+
+    def _receive(self, number: int, sock: socket.socket, room: _Room) -> None:
+        rest = self._rests.get(number)
+        try:
+            if rest is None:
+                count = sock.recv_into(self._buffer)
+            else:
+                data = sock.recv(1 << 20)
+                count = len(data)
+                self._observe(number, rest + data)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return
+        if not count:
+            raise RuntimeError("the server closed a client's connection")
+        self.received += count
+        room.received += count
+
+    def _observe(self, number: int, data: bytes) -> None:
+        now = time.perf_counter()
+        start = 0
+        while start + self._frame <= len(data):
+            at = start + self._sequence_at
+            sent_at = self._sent_at.get(int(data[at : at + SEQUENCE_DIGITS]))
+            if sent_at is not None:
+                self.latencies.append(now - sent_at)
+            start += self._frame
+        self._rests[number] = data[start:]

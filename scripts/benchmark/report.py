@@ -1,0 +1,127 @@
+"""What a run gave, in words: for the terminal, for programs, and for the README."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+from .rounds import Measured, Outcome, Spread
+from .servers import FLOOR, OURS
+from .workloads import FIGURES
+
+__all__ = ["as_json", "as_markdown", "as_text"]
+
+#: Between these lines stands the table of a README.
+_BEGIN, _END = "<!-- benchmark -->", "<!-- /benchmark -->"
+
+
+def as_text(outcome: Outcome) -> str:
+    """Every case with a row a server; ``x`` is how many times better ours is."""
+    parts = ["\n".join(_head(outcome))]
+    parts += ["\n".join(_case_rows(measured)) for measured in outcome.cases]
+    legend = f"x: {OURS} is so many times better, the median of each round's ratio (and its spread)"
+    return "\n\n".join([*parts, legend])
+
+
+def as_json(outcome: Outcome) -> str:
+    """Every figure of every round, and the ratios."""
+    data = asdict(outcome)
+    for entry, measured in zip(data["cases"], outcome.cases, strict=True):
+        entry["name"] = measured.case.name
+        entry["headline"] = measured.headline
+        entry["times_better"] = {
+            name: ratio and asdict(ratio)
+            for name in measured.rounds
+            for ratio in [measured.ratio(OURS, name, measured.headline)]
+        }
+    return json.dumps(data, indent=1) + "\n"
+
+
+def as_markdown(outcome: Outcome, command: str, place: str) -> str:
+    """The table with the command above it; ``place`` is replaced in part if it is a README."""
+    table = "\n".join(_markdown_lines(outcome, command))
+    path = Path(place)
+    if place != "-" and path.exists():
+        text = path.read_text("utf-8")
+        if _BEGIN in text and _END in text:
+            between = re.compile(f"(?<={_BEGIN}\n).*?(?={_END})", re.DOTALL)
+            return between.sub(lambda _: table + "\n", text)
+    return table + "\n"
+
+
+def _head(outcome: Outcome) -> list[str]:
+    lines = [
+        f"{outcome.date}, {outcome.machine}",
+        "; ".join(f"{name}: {shown}" for name, shown in outcome.versions.items()),
+        f"medians of {outcome.rounds} rounds in turn",
+    ]
+    lines += [f"{name} is skipped: {reason}" for name, reason in outcome.missing.items()]
+    return lines
+
+
+def _case_rows(measured: Measured) -> list[str]:
+    shown = [key for key in FIGURES if any(key in r[0] for r in measured.rounds.values())]
+    rows = [["", *(FIGURES[key].title for key in shown), "spread %", "x"]]
+    for name in measured.rounds:
+        headline = measured.spread(name, measured.headline)
+        ratio = measured.ratio(OURS, name, measured.headline)
+        rows.append(
+            [
+                name,
+                *(FIGURES[key].form.format(measured.spread(name, key).median) for key in shown),
+                f"{_width(headline):.0f}",
+                f"{ratio.median:.2f} ({ratio.low:.2f}-{ratio.high:.2f})" if ratio else "-",
+            ]
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [f"{measured.case.name}: {measured.case.describe()}"]
+    for first, *rest in rows:
+        cells = [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *cells]))
+    lines += [f"{name} is skipped: {reason}" for name, reason in measured.skipped.items()]
+    lines += [f"{name} failed: {reason}" for name, reason in measured.failures.items()]
+    return lines
+
+
+def _width(spread: Spread) -> float:
+    """How far the rounds lie apart, in per cent of their median."""
+    return (spread.high - spread.low) / spread.median * 100 if spread.median else 0.0
+
+
+def _markdown_lines(outcome: Outcome, command: str) -> list[str]:
+    peers = [name for name in outcome.versions if name not in (OURS, FLOOR)]
+    floor = [FLOOR] if FLOOR in outcome.versions else []
+    titles = ["", "figure", OURS, *peers, *floor]
+    lines = ["```sh", command, "```", "", f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    lines += [
+        f"| {' | '.join(_markdown_row(measured, [*peers, *floor]))} |" for measured in outcome.cases
+    ]
+    lines += [
+        "",
+        f"Each peer's column: {OURS} is so many times better, the median of the rounds' ratios"
+        f" and their spread. {outcome.rounds} rounds in turn; {outcome.date}, {outcome.machine}; "
+        + "; ".join(outcome.versions.values())
+        + ".",
+    ]
+    for name, reason in outcome.missing.items():
+        lines.append(f"Skipped: {name}, {reason}.")
+    lines += ["", "<details><summary>Every figure</summary>", "", "```", as_text(outcome), "```"]
+    return [*lines, "", "</details>"]
+
+
+def _markdown_row(measured: Measured, others: list[str]) -> list[str]:
+    figure = FIGURES[measured.headline]
+    row = [measured.case.name, figure.title]
+    if OURS in measured.rounds:
+        row.append(f"**{figure.form.format(measured.spread(OURS, measured.headline).median)}**")
+    else:
+        row.append("failed")
+    for name in others:
+        ratio = measured.ratio(OURS, name, measured.headline)
+        if ratio:
+            row.append(f"{ratio.median:.2g} ({ratio.low:.2g}-{ratio.high:.2g})")
+        else:
+            row.append("failed" if name in measured.failures else "-")
+    return row

@@ -1,0 +1,218 @@
+"""The servers that are compared, and how one of them is started."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import ClassVar
+
+import psutil
+import trustme
+
+from .clients import PATIENCE
+
+__all__ = ["FLOOR", "OURS", "SERVERS", "Certificate", "Peer", "Server", "Site", "Skipped"]
+
+SCRIPTS = Path(__file__).resolve().parent.parent
+
+
+class Skipped(Exception):
+    """Why a server takes no part."""
+
+
+@dataclass
+class Certificate:
+    """What a server over TLS shows, and its clients trust."""
+
+    path: str
+    trust: ssl.SSLContext
+
+    @classmethod
+    def make(cls, folder: Path) -> Certificate:
+        authority = trustme.CA()
+        path = folder / "certificate.pem"
+        authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(path)
+        trust = ssl.create_default_context()
+        authority.configure_trust(trust)
+        return cls(str(path), trust)
+
+
+@dataclass
+class Site:
+    """What the servers need around them: a certificate, and a folder for Node's packages."""
+
+    certificate: Certificate
+    folder: Path
+
+    @classmethod
+    def make(cls, folder: Path) -> Site:
+        return cls(Certificate.make(folder), folder)
+
+
+class Server:
+    """A server in a process of its own, as the report calls it."""
+
+    #: Whether it has rooms by path, and whether it speaks TLS.
+    rooms: ClassVar[bool] = True
+    tls: ClassVar[bool] = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def version(self, site: Site) -> str:
+        """What is compared, as in ``websockets 16.0``. Raises :class:`Skipped`."""
+        raise NotImplementedError
+
+    def command(self, site: Site, certificate: Certificate | None) -> list[str]:
+        raise NotImplementedError
+
+    def port(self, process: subprocess.Popen[str]) -> int:
+        """The port, from the line that it prints."""
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            raise RuntimeError("the server did not start")
+        return int(line.rsplit(" ", 1)[1])
+
+    @contextmanager
+    def running(
+        self, site: Site, certificate: Certificate | None
+    ) -> Iterator[tuple[psutil.Process, int]]:
+        """The server's process, and its port."""
+        with subprocess.Popen(
+            self.command(site, certificate),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            cwd=site.folder,
+        ) as process:
+            try:
+                port = self.port(process)
+                yield psutil.Process(process.pid), port
+            finally:
+                process.send_signal(signal.SIGTERM)
+                try:
+                    process.wait(PATIENCE)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+
+
+class Ours(Server):
+    def version(self, site: Site) -> str:  # noqa: ARG002 - the peers' way
+        shown = subprocess.run(
+            [sys.executable, str(SCRIPTS / "server.py"), "--version"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return f"{shown.stdout.strip()}, wsproto {version('wsproto')}"
+
+    def command(self, site: Site, certificate: Certificate | None) -> list[str]:  # noqa: ARG002
+        flags = ["--quiet", "--greeting=", "--rate=0", "--port=0"]
+        if certificate:
+            flags += ["--tls-cert", certificate.path]
+        return [sys.executable, str(SCRIPTS / "server.py"), *flags]
+
+    def port(self, process: subprocess.Popen[str]) -> int:
+        """The port at which it listens, since it prints nothing."""
+        deadline = time.monotonic() + PATIENCE
+        running = psutil.Process(process.pid)
+        while time.monotonic() < deadline and process.poll() is None:
+            for connection in running.net_connections("tcp"):
+                if connection.status == psutil.CONN_LISTEN:
+                    return int(connection.laddr.port)
+            time.sleep(0.01)
+        raise RuntimeError("the server did not start")
+
+
+class Peer(Server):
+    """A chat on another library, with the script and the distribution that it needs."""
+
+    def __init__(self, name: str, script: str, distribution: str) -> None:
+        super().__init__(name)
+        self.script = str(SCRIPTS / "peers" / script)
+        self.distribution = distribution
+
+    def version(self, site: Site) -> str:  # noqa: ARG002 - Node's needs it
+        try:
+            return f"{self.distribution} {version(self.distribution)}"
+        except PackageNotFoundError:
+            raise Skipped(f"{self.distribution} is not installed") from None
+
+    def command(self, site: Site, certificate: Certificate | None) -> list[str]:  # noqa: ARG002
+        return [sys.executable, self.script, *([certificate.path] if certificate else [])]
+
+
+class WebsocketServer(Peer):
+    # It forgets the path, and its TLS needs a function that Python 3.12 has no more.
+    rooms = False
+    tls = False
+
+
+class Floor(Peer):
+    tls = False
+
+    def version(self, site: Site) -> str:  # noqa: ARG002
+        return "socket.send in a loop"
+
+
+class Node(Peer):
+    """Node's ws, fetched for the run where ``node`` and ``npm`` are found."""
+
+    def version(self, site: Site) -> str:
+        for tool in ("node", "npm"):
+            if shutil.which(tool) is None:
+                raise Skipped(f"{tool} is not found")
+        modules = site.folder / "node_modules"
+        if not modules.is_dir():
+            fetched = self._ask(
+                "npm", "install", "--no-audit", "--no-fund", "ws@8", cwd=site.folder
+            )
+            if fetched.returncode or not modules.is_dir():
+                raise Skipped("npm could not fetch ws")
+            # Node looks for packages beside the script.
+            shutil.copy(self.script, site.folder)
+        of_ws = self._ask("node", "-p", "require('ws/package.json').version", cwd=site.folder)
+        of_node = self._ask("node", "--version", cwd=site.folder)
+        return f"ws {of_ws.stdout.strip()}, Node {of_node.stdout.strip().removeprefix('v')}"
+
+    def command(self, site: Site, certificate: Certificate | None) -> list[str]:
+        script = str(site.folder / Path(self.script).name)
+        return ["node", script, *([certificate.path] if certificate else [])]
+
+    @staticmethod
+    def _ask(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+        try:
+            return subprocess.run(
+                command, cwd=cwd, capture_output=True, text=True, check=False, timeout=120
+            )
+        except subprocess.TimeoutExpired:
+            raise Skipped(f"{command[0]} did not answer") from None
+
+
+OURS = "syncchat"
+FLOOR = "bare-loop"
+
+SERVERS: dict[str, Server] = {
+    server.name: server
+    for server in (
+        Ours(OURS),
+        Peer("websockets-asyncio", "websockets_asyncio.py", "websockets"),
+        Peer("picows", "picows_asyncio.py", "picows"),
+        Peer("websockets-threads", "websockets_threads.py", "websockets"),
+        Peer("websockets-threads-broadcast", "websockets_threads_broadcast.py", "websockets"),
+        Peer("simple-websocket", "simple_websocket_threads.py", "simple-websocket"),
+        WebsocketServer("websocket-server", "websocket_server_threads.py", "websocket-server"),
+        Node("node-ws", "node_ws.js", "ws"),
+        Floor(FLOOR, "bare_loop.py", ""),
+    )
+}

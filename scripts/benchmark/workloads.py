@@ -1,0 +1,267 @@
+"""The workloads by name: what is asked of a server, and what is measured of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import psutil
+
+from .clients import hang_up, open_clients, roll_call
+from .load import Load
+from .servers import Server, Site, Skipped
+
+__all__ = ["FIGURES", "WORKLOADS", "Case", "Figure", "Figures", "measure", "why_not"]
+
+#: Seconds before a measurement begins.
+_WARM_UP = 0.5
+
+#: What one run gave, by the names of ``FIGURES``.
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """How a figure is called and written, and which way is better."""
+
+    title: str
+    form: str
+    more_is_better: bool = False
+
+
+FIGURES: dict[str, Figure] = {
+    "deliveries": Figure("deliveries/s", "{:,.0f}", more_is_better=True),
+    "connects": Figure("connects/s", "{:,.0f}", more_is_better=True),
+    "cpu": Figure("CPU us/delivery", "{:.2f}"),
+    "cpu_connect": Figure("CPU us/connect", "{:.0f}"),
+    "p50": Figure("p50 ms", "{:.2f}"),
+    "p99": Figure("p99 ms", "{:.2f}"),
+    "p999": Figure("p99.9 ms", "{:.2f}"),
+    "p99_alone": Figure("p99 ms without", "{:.2f}"),
+    "p99_ratio": Figure("p99 / without", "{:.2f}"),
+    "memory": Figure("KB/connection", "{:.1f}"),
+    "threads": Figure("threads", "{:,.0f}"),
+    "broadcast": Figure("broadcast ms", "{:.0f}"),
+    "load": Figure("load CPU %", "{:.0f}"),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What one run asks of a server."""
+
+    workload: str
+    connections: int = 100
+    senders: int = 1
+    in_flight: int = 8
+    rate: float | None = None
+    size: int = 64
+    stalled: int = 0
+    rooms: int = 1
+    tls: bool = False
+    seconds: float = 2.0
+    megabytes: float | None = None
+
+    @property
+    def name(self) -> str:
+        """As the report calls it: ``fanout 1,000``."""
+        several = len(WORKLOADS[self.workload].cases) > 1
+        return f"{self.workload} {self.connections:,}" if several else self.workload
+
+    @property
+    def readers(self) -> int:
+        """How many clients of a room read."""
+        return (self.connections - self.stalled) // self.rooms
+
+    def describe(self) -> str:
+        parts = [f"{self.connections:,} clients" if self.connections > 1 else "1 client"]
+        if self.rooms > 1:
+            parts.append(f"{self.rooms:,} rooms")
+        if self.stalled:
+            parts.append(f"{self.stalled} of them never reading, against none")
+        if self.workload in ("storm", "idle"):
+            return ", ".join(parts)
+        parts.append(f"{self.senders:,} sending")
+        parts.append(
+            f"{self.in_flight} in flight" if self.rate is None else f"{self.rate:g} messages/s"
+        )
+        parts.append(f"{self.size:,} bytes")
+        if self.tls:
+            parts.append("TLS")
+        extent = f"{self.megabytes:g} MB" if self.megabytes else f"{self.seconds:g} s"
+        return ", ".join([*parts, extent])
+
+    def paths(self) -> list[str]:
+        """Where each client connects to; those who read before those who do not."""
+        return [f"/room{number % self.rooms}" for number in range(self.connections)]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is measured, in which cases, and the figure that servers are compared by."""
+
+    measure: Callable[[Server, Case, Site], Figures]
+    headline: str
+    cases: tuple[Case, ...]
+
+
+def why_not(server: Server, case: Case) -> str | None:
+    """Why ``server`` takes no part in ``case``, if so."""
+    if case.rooms > 1 and not server.rooms:
+        return "it has no rooms"
+    if case.tls and not server.tls:
+        return "it speaks no TLS here"
+    return None
+
+
+def measure(server: Server, case: Case, site: Site) -> Figures:
+    """One run of ``server``. Raises :class:`RuntimeError` and :class:`OSError` for a failure."""
+    reason = why_not(server, case)
+    if reason is not None:
+        raise Skipped(reason)
+    return WORKLOADS[case.workload].measure(server, case, site)
+
+
+@contextmanager
+def _loaded(server: Server, case: Case, site: Site) -> Iterator[tuple[psutil.Process, Load]]:
+    """The running server with its clients, all in their rooms and warmed up."""
+    certificate = site.certificate if case.tls else None
+    with server.running(site, certificate) as (process, port):
+        trust = certificate.trust if certificate else None
+        clients = open_clients(port, case.paths(), trust=trust, stalled=case.stalled)
+        try:
+            reading = clients[: case.connections - case.stalled]
+            rooms = [reading[number :: case.rooms] for number in range(case.rooms)]
+            roll_call(rooms)
+            load = Load(
+                rooms,
+                senders=case.senders,
+                in_flight=case.in_flight,
+                rate=case.rate,
+                size=case.size,
+            )
+            try:
+                load.run_for(_WARM_UP)
+                load.latencies.clear()
+                yield process, load
+            finally:
+                load.close()
+        finally:
+            hang_up(clients)
+
+
+def _traffic(server: Server, case: Case, site: Site) -> Figures:
+    """Messages to everybody: how many, how soon, and what they cost."""
+    with _loaded(server, case, site) as (process, load):
+        delivered = load.deliveries
+        cpu, own = _cpu(process), time.process_time()
+        if case.megabytes is None:
+            took = load.run_for(case.seconds)
+        else:
+            took = load.run_through(case.megabytes)
+        cpu, own = _cpu(process) - cpu, time.process_time() - own
+        delivered = load.deliveries - delivered
+        load.settle()
+        latencies = sorted(load.latencies) or [0.0]
+    return {
+        "deliveries": delivered / took,
+        "cpu": cpu / delivered * 1e6,
+        "p50": _quantile(latencies, 0.5),
+        "p99": _quantile(latencies, 0.99),
+        "p999": _quantile(latencies, 0.999),
+        "load": own / took * 100,
+    }
+
+
+def _stalled(server: Server, case: Case, site: Site) -> Figures:
+    """The same with clients that never read, and without."""
+    alone = _traffic(server, replace(case, stalled=0), site)
+    figures = _traffic(server, case, site)
+    figures["p99_alone"] = alone["p99"]
+    figures["p99_ratio"] = figures["p99"] / alone["p99"]
+    return figures
+
+
+def _storm(server: Server, case: Case, site: Site) -> Figures:
+    """All clients come at once."""
+    with server.running(site, None) as (process, port):
+        cpu, own = _cpu(process), time.process_time()
+        begin = time.monotonic()
+        clients = open_clients(port, case.paths())
+        took = time.monotonic() - begin
+        cpu, own = _cpu(process) - cpu, time.process_time() - own
+        hang_up(clients)
+    return {
+        "connects": case.connections / took,
+        "cpu_connect": cpu / case.connections * 1e6,
+        "load": own / took * 100,
+    }
+
+
+def _idle(server: Server, case: Case, site: Site) -> Figures:
+    """Clients that are there: what they take, and that all of them are reached."""
+    with server.running(site, None) as (process, port):
+        memory = process.memory_info().rss
+        begin = time.monotonic()
+        clients = open_clients(port, case.paths())
+        took = time.monotonic() - begin
+        try:
+            threads = process.num_threads()
+            memory = process.memory_info().rss - memory
+            roll_call([clients])
+            begin = time.monotonic()
+            load = Load([clients], senders=1, in_flight=1, rate=None, size=case.size)
+            try:
+                load.send_one()
+                load.settle()
+            finally:
+                load.close()
+            broadcast = time.monotonic() - begin
+        finally:
+            hang_up(clients)
+    return {
+        "memory": memory / case.connections / 1024,
+        "threads": threads,
+        "connects": case.connections / took,
+        "broadcast": broadcast * 1e3,
+    }
+
+
+def _cpu(process: psutil.Process) -> float:
+    """Seconds of processor time so far."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def _quantile(ordered: list[float], part: float) -> float:
+    """In milliseconds."""
+    return ordered[min(len(ordered) - 1, int(len(ordered) * part))] * 1e3
+
+
+def _sized(case: Case, *counts: int) -> tuple[Case, ...]:
+    return tuple(replace(case, connections=count) for count in counts)
+
+
+WORKLOADS: dict[str, Workload] = {
+    "fanout": Workload(_traffic, "deliveries", _sized(Case("fanout"), 100, 1000)),
+    "lone": Workload(_traffic, "cpu", (Case("lone", in_flight=1),)),
+    "crowd": Workload(
+        _traffic,
+        "deliveries",
+        tuple(Case("crowd", connections=n, senders=n, in_flight=50) for n in (100, 1000)),
+    ),
+    "paced": Workload(_traffic, "p99", (Case("paced", rate=200.0),)),
+    "echo": Workload(_traffic, "deliveries", (Case("echo", connections=1, in_flight=1),)),
+    "stalled": Workload(_stalled, "p99_ratio", (Case("stalled", stalled=1),)),
+    "storm": Workload(_storm, "connects", (Case("storm", connections=3000),)),
+    "idle": Workload(_idle, "memory", _sized(Case("idle"), 100, 1000, 10000)),
+    "rooms": Workload(
+        _traffic,
+        "deliveries",
+        (Case("rooms", connections=4000, rooms=1000),),
+    ),
+    "large": Workload(_traffic, "deliveries", (Case("large", senders=100, size=65536),)),
+    "tls": Workload(_traffic, "deliveries", (Case("tls", tls=True),)),
+}

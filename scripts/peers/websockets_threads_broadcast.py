@@ -1,0 +1,40 @@
+"""A chat on websockets' threaded server, with its own broadcast()."""
+
+import ssl
+import sys
+import threading
+from collections import defaultdict
+
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.connection import broadcast
+from websockets.sync.server import ServerConnection, serve
+
+lock = threading.Lock()
+rooms: defaultdict[str, set[ServerConnection]] = defaultdict(set)
+
+
+def handler(websocket: ServerConnection) -> None:
+    assert websocket.request is not None
+    room = rooms[websocket.request.path]
+    host, port = websocket.remote_address[:2]
+    with lock:
+        room.add(websocket)
+    try:
+        for message in websocket:
+            with lock:
+                members = list(room)
+            broadcast(members, f"{host}:{port}: {message!s}")
+    except ConnectionClosed:
+        pass  # The load hangs up without a closing handshake.
+    finally:
+        with lock:
+            room.discard(websocket)
+
+
+context = None
+if len(sys.argv) > 1:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(sys.argv[1])
+with serve(handler, "127.0.0.1", 0, ssl=context, compression=None, ping_interval=None) as server:
+    print(f"listening on port {server.socket.getsockname()[1]}", flush=True)
+    server.serve_forever()
