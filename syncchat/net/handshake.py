@@ -329,7 +329,7 @@ def request_upgrade(
             raise TimeoutError("the server did not answer the handshake in time") from None
         if not data and refused is None:
             raise HandshakeFailed("the server closed the connection during the handshake")
-        received += data
+        received += b"" if refused else data
         _check_size(received)
         try:
             handshake.receive_data(data)

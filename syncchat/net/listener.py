@@ -99,7 +99,7 @@ class Listener:
                 on_client(sock, address)
             except OSError:
                 sock.close()
-            except RuntimeError as exc:
+            except (RuntimeError, MemoryError) as exc:
                 sock.close()
                 logger.warning("cannot serve %s: %s", format_address(address), exc)
                 return False

@@ -34,7 +34,7 @@ class Written(Enum):
 _ACCEPTED, _REFUSED, _OVERFLOW = Written.ACCEPTED, Written.REFUSED, Written.OVERFLOW
 
 #: The flag that makes one send non-blocking on a blocking socket. Where the
-#: platform lacks it (Windows) the socket is non-blocking and reads wait first.
+#: platform lacks it (Windows) the socket is non-blocking, and who reads waits.
 DONTWAIT: int = getattr(socket, "MSG_DONTWAIT", 0)
 
 

@@ -311,10 +311,13 @@ class Server:
             else:
                 stream.close()
             return
-        worker.prepare()
         try:
+            worker.prepare()
             worker.start()
-        except RuntimeError:
+        except BaseException:
+            # Whatever it is, and KeyboardInterrupt can be here on the main
+            # thread: no stop must wait for a thread that never began.
+            stream.close()
             self._forget(worker)
             raise
 

@@ -106,19 +106,24 @@ class Splitter:
 
     def next_piece(self) -> bytes:
         """What has come of the frame that comes next; nothing where nothing has."""
-        piece = self._buffer[self._at :] if self._at else self._buffer
+        buffer, at = self._buffer, self._at
+        if at == len(buffer):
+            # Whoever is silent from here on holds no buffer.
+            self._buffer, self._at = b"", 0
+            return b""
         if not self._remaining:
-            header = self._header + piece[: _MAX_HEADER - len(self._header)]
+            header = self._header + buffer[at : at + _MAX_HEADER - len(self._header)]
             length = _frame_length(header)
             if length is None:
+                # All that there is: it goes now, and the end of it later.
                 self._header = header
-                self._at = len(self._buffer)
-                return piece
+                self._at = len(buffer)
+                return buffer[at:]
             self._remaining = length - len(self._header)
             self._header = b""
             if not header[0] & _CONTROL:
                 self._in_message = not header[0] & _FIN
-        piece = piece[: self._remaining]
+        piece = buffer[at : at + self._remaining]
         self._remaining -= len(piece)
         self._at += len(piece)
         return piece

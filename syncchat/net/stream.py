@@ -20,9 +20,7 @@ __all__ = ["Stream"]
 #: that size, so it waits with a small one; while reads are full it asks for much
 #: at a time, but does not wait.
 _SMALL_READ = 1024
-_LARGE_READ = 262144
-#: The same for a look at what there is: most requests are shorter.
-_FETCH = 4096
+_LARGE_READ = 131072
 
 # A selector that costs no descriptor, to wait for one socket with a time limit.
 _OneSelector: type[selectors.BaseSelector] = getattr(
@@ -117,7 +115,7 @@ class Stream(Outlet):
         """What has come by now, as it is on the wire; never waits."""
         # The end, or an error, is for the next read to meet.
         with contextlib.suppress(OSError):
-            data = self._sock.recv(_FETCH, DONTWAIT)
+            data = self._sock.recv(_SMALL_READ, DONTWAIT)
             self.bytes_in += len(data)
             return data
         return b""

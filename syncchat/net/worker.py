@@ -62,7 +62,7 @@ class Worker:
     __slots__ = (
         "_flusher",
         "_on_end",
-        "_opening",
+        "_prepared",
         "_service",
         "refusal",
         "stream",
@@ -83,7 +83,7 @@ class Worker:
         self._on_end = on_end
         self.refusal = refusal
         #: What prepare() has made ready.
-        self._opening: Opening | None = None
+        self._prepared: Opening | Refusal | None = None
         self.stream = stream
         #: Set once the handshake is done.
         self.websocket: WebSocket | None = None
@@ -103,12 +103,12 @@ class Worker:
             return
         received = self.stream.fetch()
         self.stream.unread(received)
-        if not is_whole(received):
-            return
-        try:
-            self._opening = self._accept(Deadline.after(0))
-        except Exception:  # noqa: BLE001 - the thread meets it again, and tells whom it concerns
-            self.stream.unread(received)
+        if is_whole(received):
+            try:
+                self._prepared = self._accept(Deadline.after(0))
+            except Refusal as refusal:
+                # To say so takes time, which is the thread's.
+                self._prepared = refusal
 
     def start(self) -> None:
         """Start the thread. Raises :class:`RuntimeError` where there can be no more."""
@@ -166,8 +166,10 @@ class Worker:
                 return
         if self.refusal is not None:
             raise self.refusal
-        opening = self._opening or self._accept(deadline)
-        self._opening = None
+        opening = self._prepared or self._accept(deadline)
+        self._prepared = None
+        if isinstance(opening, Refusal):
+            raise opening
         if opening is None:
             service.tally.note_refused("gone")
             return
