@@ -1,8 +1,8 @@
 """The load: messages sent at a rate, or so many in flight, and the count of what comes.
 
 All frames of a run have one size, so that deliveries are counted by their
-bytes; a few clients are read frame by frame, for the latency. A message is in
-flight until everybody in its room has it.
+bytes; a few clients are read frame by frame, for the latency. A message counts
+as in flight until its room has had as many deliveries as it has members.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from .clients import PATIENCE, client_frame, header_size
 
@@ -77,6 +77,10 @@ class Load:
             for members, room in zip(rooms, self._rooms, strict=True)
             for sock in members
         }
+        #: Bytes that each client has had, and the rooms that were heard of
+        #: since the last refill.
+        self._had = dict.fromkeys(self._where, 0)
+        self._moved = set(self._rooms)
         observers = _OBSERVERS if rate is None else _PACED_OBSERVERS
         step = max(1, len(clients) // observers)
         self._rests = {sock.fileno(): b"" for sock in clients[::step]}
@@ -114,20 +118,22 @@ class Load:
         """Have everything arrive that is under way. Raises :class:`RuntimeError` for a loss."""
         expected = sum(room.sent * room.audience for room in self._rooms) * self._frame
         self._run_until(lambda: self.received >= expected, sending=False)
-        if self.received != expected:
-            raise RuntimeError(f"{self.received} bytes arrived instead of {expected}")
+        for number, (_, room) in self._where.items():
+            if self._had[number] != room.sent * self._frame:
+                raise RuntimeError(
+                    f"a client got {self._had[number]} bytes instead of {room.sent * self._frame}"
+                )
 
     def _run_until(self, over: Callable[[], bool], *, sending: bool = True) -> None:
-        last = time.monotonic()
+        last = time.perf_counter()
         if self._rate is not None:
             self._started_at = last - self._rooms[0].sent / self._rate
-        moved: Iterable[_Room] = self._rooms
         while not over():
             if sending:
-                self._refill(moved if self._rate is None else self._rooms)
+                self._refill()
             before = self.received
-            moved = self._receive_all(self._pause() if sending else 1.0)
-            now = time.monotonic()
+            self._receive_all(self._pause() if sending else 1.0)
+            now = time.perf_counter()
             if self.received != before:
                 last = now
             elif now - last > PATIENCE:
@@ -138,27 +144,30 @@ class Load:
         if self._rate is None:
             return 1.0
         due = self._started_at + self._rooms[0].sent / self._rate
-        return max(0.0, due - time.monotonic())
+        return max(0.0, due - time.perf_counter())
 
-    def _refill(self, rooms: Iterable[_Room]) -> None:
-        """Send what is due in these rooms."""
-        for room in rooms:
-            if self._rate is None:
-                arrived = room.received // (self._frame * room.audience)
-                count = self._in_flight - (room.sent - arrived)
-            else:
-                passed = time.monotonic() - self._started_at
-                count = int(passed * self._rate) + 1 - room.sent
-            if count > 0:
-                self._send(room, count)
+    def _refill(self) -> None:
+        """Send what is due."""
+        if self._rate is not None:
+            passed = time.perf_counter() - self._started_at
+            for room in self._rooms:
+                self._send(room, int(passed * self._rate) + 1 - room.sent)
+            return
+        # What is read while a send waits is looked at again.
+        moved, self._moved = self._moved, set()
+        for room in moved:
+            arrived = room.received // (self._frame * room.audience)
+            self._send(room, self._in_flight - (room.sent - arrived))
 
     def _send(self, room: _Room, count: int) -> None:
         outgoing: dict[socket.socket, list[bytes]] = {}
         now = time.perf_counter()
-        for _ in range(count):
+        for ahead in range(count):
             payload = b"%0*d" % (SEQUENCE_DIGITS, self._number) + self._padding
             outgoing.setdefault(next(room.senders), []).append(client_frame(payload))
-            self._sent_at[self._number] = now
+            # When it was due, so that a server cannot hide its own delay.
+            due = self._started_at + (room.sent + ahead) / self._rate if self._rate else now
+            self._sent_at[self._number] = due
             self._number += 1
         room.sent += count
         for sock, frames in outgoing.items():
@@ -170,17 +179,15 @@ class Load:
                     # A server that lets its senders wait: see what it has for us.
                     self._receive_all(1.0)
 
-    def _receive_all(self, timeout: float) -> set[_Room]:
-        """Read what has come, for ``timeout`` seconds at most; the rooms where something has."""
-        moved = set()
+    def _receive_all(self, timeout: float) -> None:
+        """Read what has come, waiting ``timeout`` seconds at most."""
         for number, _ in self._poll.poll(timeout):
             sock, room = self._where[number]
             self._receive(number, sock, room)
             # What is decrypted already makes no descriptor readable.
             while isinstance(sock, ssl.SSLSocket) and sock.pending():
                 self._receive(number, sock, room)
-            moved.add(room)
-        return moved
+            self._moved.add(room)
 
     def _receive(self, number: int, sock: socket.socket, room: _Room) -> None:
         rest = self._rests.get(number)
@@ -197,14 +204,16 @@ class Load:
             raise RuntimeError("the server closed a client's connection")
         self.received += count
         room.received += count
+        self._had[number] += count
 
     def _observe(self, number: int, data: bytes) -> None:
         now = time.perf_counter()
         start = 0
         while start + self._frame <= len(data):
             at = start + self._sequence_at
-            sent_at = self._sent_at.get(int(data[at : at + SEQUENCE_DIGITS]))
-            if sent_at is not None:
-                self.latencies.append(now - sent_at)
+            shown = data[at : at + SEQUENCE_DIGITS]
+            if not shown.isdigit():
+                raise RuntimeError(f"what came is not what was sent: {shown!r}")
+            self.latencies.append(now - self._sent_at[int(shown)])
             start += self._frame
         self._rests[number] = data[start:]

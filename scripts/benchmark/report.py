@@ -85,6 +85,11 @@ def _case_rows(measured: Measured) -> list[str]:
     return lines
 
 
+def _short(ratio: float) -> str:
+    """Two digits, or as many as a large one has."""
+    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2g}"
+
+
 def _width(spread: Spread) -> float:
     """How far the rounds lie apart, in per cent of their median."""
     return (spread.high - spread.low) / spread.median * 100 if spread.median else 0.0
@@ -121,7 +126,7 @@ def _markdown_row(measured: Measured, others: list[str]) -> list[str]:
     for name in others:
         ratio = measured.ratio(OURS, name, measured.headline)
         if ratio:
-            row.append(f"{ratio.median:.2g} ({ratio.low:.2g}-{ratio.high:.2g})")
+            row.append(f"{_short(ratio.median)} ({_short(ratio.low)}-{_short(ratio.high)})")
         else:
             row.append("failed" if name in measured.failures else "-")
     return row

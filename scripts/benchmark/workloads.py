@@ -211,14 +211,14 @@ def _idle(server: Server, case: Case, site: Site) -> Figures:
             threads = process.num_threads()
             memory = process.memory_info().rss - memory
             roll_call([clients])
-            begin = time.monotonic()
             load = Load([clients], senders=1, in_flight=1, rate=None, size=case.size)
             try:
+                begin = time.monotonic()
                 load.send_one()
                 load.settle()
+                broadcast = time.monotonic() - begin
             finally:
                 load.close()
-            broadcast = time.monotonic() - begin
         finally:
             hang_up(clients)
     return {

@@ -10,6 +10,9 @@ from typing import Any
 from simple_websocket import ConnectionClosed, Server
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+# As our command does.
+sys.setswitchinterval(0.05)
+
 lock = threading.Lock()
 rooms: defaultdict[str, set[Server]] = defaultdict(set)
 
@@ -38,6 +41,9 @@ def application(environ: dict[str, Any], _start_response: Callable[..., Any]) ->
 
 
 class QuietHandler(WSGIRequestHandler):
+    # Send at once: by itself, Nagle's algorithm is left on.
+    disable_nagle_algorithm = True
+
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         pass
 

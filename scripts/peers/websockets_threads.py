@@ -8,6 +8,9 @@ from collections import defaultdict
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
+# As our command does.
+sys.setswitchinterval(0.05)
+
 lock = threading.Lock()
 rooms: defaultdict[str, set[ServerConnection]] = defaultdict(set)
 

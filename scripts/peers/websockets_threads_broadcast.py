@@ -9,6 +9,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.connection import broadcast
 from websockets.sync.server import ServerConnection, serve
 
+# As our command does.
+sys.setswitchinterval(0.05)
+
 lock = threading.Lock()
 rooms: defaultdict[str, set[ServerConnection]] = defaultdict(set)
 
