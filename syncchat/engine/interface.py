@@ -1,0 +1,195 @@
+"""What a room asks of an engine, whichever it is.
+
+Each room has a log. Its messages are numbered by ``offset``: 1, 2, 3, ... with
+no hole. The log has an ``epoch``, random per life of the log. Who comes back
+says the last pair it saw, and gets exactly what it missed or is told that
+there is a gap (the semantics of Centrifugo's recovery).
+"""
+
+from __future__ import annotations
+
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import SyncchatError
+
+__all__ = [
+    "Deliver",
+    "Draft",
+    "Engine",
+    "EngineFailed",
+    "EngineUnusable",
+    "Entry",
+    "Keep",
+    "Kind",
+    "Live",
+    "Page",
+    "Position",
+    "new_epoch",
+]
+
+#: ``message`` is something said, ``action`` something done (``/me``).
+Kind = Literal["message", "action"]
+
+
+class EngineFailed(SyncchatError, OSError):
+    """The engine could not do it now: a full disk, mostly. Nothing was kept of the batch."""
+
+
+class EngineUnusable(SyncchatError, OSError):
+    """What the engine was to be opened from is not what it can work with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A message on its way into a room's log.
+
+    ``nonce`` is its sender's random name for it: sent again with that, it is
+    kept once.
+    """
+
+    nick: str
+    text: str
+    kind: Kind = "message"
+    nonce: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A message in a room's log. ``time`` is in seconds since 1970, by the engine's clock."""
+
+    offset: int
+    time: float
+    nick: str
+    text: str
+    kind: Kind = "message"
+    nonce: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in a log: the last message seen, 0 for none."""
+
+    epoch: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A run of a log, the oldest first.
+
+    ``complete``: nothing is missing of what was asked for. It is not where
+    messages have been dropped by now, or the log is another one.
+    """
+
+    entries: tuple[Entry, ...]
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """How much of each room is kept: so many messages, and none older than so many seconds.
+
+    None is no limit.
+    """
+
+    messages: int | None = None
+    seconds: float | None = None
+
+
+#: What takes a room's new entries, in the order of their offsets and each once.
+Deliver = Callable[[str, Sequence[Entry]], None]
+
+#: What takes a room's live events, which carry no offset and are not kept.
+Live = Callable[[str, str], None]
+
+
+class Engine(ABC):
+    """The rooms' logs, and who sits in them. Every method may be called from any thread.
+
+    What is new in a room comes back through the two callbacks of ``attach``:
+    from a local engine on the thread that appends, before ``append`` returns;
+    from a shared one on its follower's. To a room that is the same.
+
+    Raises :class:`EngineFailed` for what does not work now and may work later.
+    """
+
+    @abstractmethod
+    def attach(self, deliver: Deliver, live: Live) -> None:
+        """Say what takes new entries and live events. Once, before anything else."""
+
+    # The log.
+
+    @abstractmethod
+    def append(self, room: str, drafts: Sequence[Draft]) -> list[Entry]:
+        """Number the drafts and keep them, all or none; durable when it returns.
+
+        A draft whose nonce the room knows is not kept again: its old entry
+        stands in its place, and is not delivered. On one thread at a time for
+        each room.
+        """
+
+    @abstractmethod
+    def position(self, room: str) -> Position:
+        """The end of the room's log, which begins its life with this if there is none."""
+
+    @abstractmethod
+    def read_after(self, room: str, position: Position, limit: int) -> Page:
+        """What came after ``position``, the first ``limit`` of it.
+
+        Complete only if the epoch is the log's, nothing behind ``position``
+        has been dropped, and ``limit`` left nothing out.
+        """
+
+    @abstractmethod
+    def read_before(self, room: str, offset: int | None, limit: int) -> Page:
+        """The last ``limit`` messages before ``offset``, or of all.
+
+        Complete if there is none before them: nobody need ask again.
+        """
+
+    @abstractmethod
+    def search(self, room: str, words: str, limit: int) -> list[Entry]:
+        """The last ``limit`` messages that contain each word of ``words``, the newest first.
+
+        Words are compared without regard to case, from their beginning on:
+        ``break`` finds ``Breakfast``.
+        """
+
+    @abstractmethod
+    def keeps(self, room: str) -> bool:
+        """Whether there is anything in the room's log that is to outlive its last member."""
+
+    @abstractmethod
+    def forget(self, room: str) -> None:
+        """The room is empty: let go of what need not be kept for it."""
+
+    # What is not kept.
+
+    @abstractmethod
+    def publish(self, room: str, event: str) -> None:
+        """Have a live event taken wherever the room has members."""
+
+    @abstractmethod
+    def claim(self, room: str, nick: str) -> bool:
+        """Take a name in the room. False: somebody has it, however it is written."""
+
+    @abstractmethod
+    def release(self, room: str, nick: str) -> None:
+        """Give a claimed name back."""
+
+    @abstractmethod
+    def names(self, room: str) -> list[str]:
+        """Every name that is taken in the room, in the order of the alphabet."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give everything back. Nothing may be called after it but this."""
+
+
+def new_epoch() -> str:
+    """A random name for a log's life."""
+    return secrets.token_hex(8)

@@ -1,0 +1,61 @@
+"""What engines of a single server have in common: names, live events, delivery on the spot."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC
+from collections.abc import Sequence
+
+from .interface import Deliver, Engine, Entry, Live
+
+__all__ = ["LocalEngine", "new_ones"]
+
+
+class LocalEngine(Engine, ABC):
+    """An engine whose rooms have all their members on this server."""
+
+    def __init__(self) -> None:
+        self._deliver: Deliver = lambda _room, _entries: None
+        self._live: Live = lambda _room, _event: None
+        #: Guards ``_names``. No other lock is taken under it.
+        self._names_lock = threading.Lock()
+        #: Each room's names, by how they are compared.
+        self._names: dict[str, dict[str, str]] = {}
+
+    def attach(self, deliver: Deliver, live: Live) -> None:
+        self._deliver = deliver
+        self._live = live
+
+    def publish(self, room: str, event: str) -> None:
+        self._live(room, event)
+
+    def claim(self, room: str, nick: str) -> bool:
+        with self._names_lock:
+            names = self._names.setdefault(room, {})
+            key = nick.casefold()
+            if key in names:
+                return False
+            names[key] = nick
+            return True
+
+    def release(self, room: str, nick: str) -> None:
+        with self._names_lock:
+            names = self._names.get(room, {})
+            names.pop(nick.casefold(), None)
+            if not names:
+                self._names.pop(room, None)
+
+    def names(self, room: str) -> list[str]:
+        with self._names_lock:
+            names = self._names.get(room, {})
+            return [names[key] for key in sorted(names)]
+
+
+def new_ones(entries: Sequence[Entry], last: int) -> list[Entry]:
+    """Of what an append gives, the entries behind ``last``, each once."""
+    fresh = []
+    for entry in entries:
+        if entry.offset > last:
+            fresh.append(entry)
+            last = entry.offset
+    return fresh

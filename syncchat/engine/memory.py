@@ -1,0 +1,137 @@
+"""The engine that keeps messages in memory, so many per room, until the process ends."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from .interface import Draft, Entry, Keep, Page, Position, new_epoch
+from .local import LocalEngine, new_ones
+
+__all__ = ["MemoryEngine"]
+
+#: Messages per room where nothing else is asked for.
+_DEFAULT_MESSAGES = 1000
+
+#: Nonces per room that are remembered, of messages kept and dropped.
+_NONCES = 10_000
+
+
+class _Log:
+    """A room's messages, a run without a hole, and the nonces of more."""
+
+    def __init__(self) -> None:
+        self.epoch = new_epoch()
+        self.last = 0
+        self.entries: deque[Entry] = deque()
+        #: In the order of their coming, as a dict has it.
+        self.nonces: dict[str, Entry] = {}
+
+    def drop(self, keep: Keep, now: float) -> None:
+        """Let go of what is too much or too old."""
+        most = _DEFAULT_MESSAGES if keep.messages is None else keep.messages
+        entries = self.entries
+        while entries and (
+            len(entries) > most
+            or (keep.seconds is not None and entries[0].time < now - keep.seconds)
+        ):
+            entries.popleft()
+        while len(self.nonces) > _NONCES:
+            del self.nonces[next(iter(self.nonces))]
+
+
+class MemoryEngine(LocalEngine):
+    """Logs in memory. ``keep.messages`` is 1,000 a room unless set."""
+
+    def __init__(self, keep: Keep) -> None:
+        super().__init__()
+        self._keep = keep
+        #: Guards ``_logs`` and all that is in it. No other lock is taken under it.
+        self._lock = threading.Lock()
+        self._logs: dict[str, _Log] = {}
+
+    def append(self, room: str, drafts: Sequence[Draft]) -> list[Entry]:
+        now = time.time()
+        with self._lock:
+            log = self._log_locked(room)
+            before = log.last
+            entries = [_add(log, draft, now) for draft in drafts]
+            log.drop(self._keep, now)
+        self._deliver(room, new_ones(entries, before))
+        return entries
+
+    def position(self, room: str) -> Position:
+        with self._lock:
+            log = self._log_locked(room)
+            return Position(log.epoch, log.last)
+
+    def read_after(self, room: str, position: Position, limit: int) -> Page:
+        with self._lock:
+            log = self._log_locked(room)
+            log.drop(self._keep, time.time())
+            if position.epoch != log.epoch or position.offset > log.last:
+                return Page((), complete=False)
+            missed = [entry for entry in log.entries if entry.offset > position.offset]
+            complete = len(missed) == log.last - position.offset and len(missed) <= limit
+        return Page(tuple(missed[:limit]), complete)
+
+    def read_before(self, room: str, offset: int | None, limit: int) -> Page:
+        with self._lock:
+            log = self._log_locked(room)
+            log.drop(self._keep, time.time())
+            found = [entry for entry in log.entries if offset is None or entry.offset < offset]
+        kept = found[len(found) - limit :] if len(found) > limit else found
+        return Page(tuple(kept), complete=len(kept) == len(found))
+
+    def search(self, room: str, words: str, limit: int) -> list[Entry]:
+        wanted = [re.compile(rf"\b{re.escape(word)}") for word in words.casefold().split()]
+        if not wanted:
+            return []
+        with self._lock:
+            log = self._log_locked(room)
+            log.drop(self._keep, time.time())
+            entries = list(log.entries)
+        found = []
+        for entry in reversed(entries):
+            text = entry.text.casefold()
+            if all(word.search(text) for word in wanted):
+                found.append(entry)
+                if len(found) == limit:
+                    break
+        return found
+
+    def keeps(self, room: str) -> bool:
+        with self._lock:
+            log = self._logs.get(room)
+            return log is not None and log.last > 0 and self._keep.messages != 0
+
+    def forget(self, room: str) -> None:
+        with self._lock:
+            log = self._logs.get(room)
+            if log is not None and (log.last == 0 or self._keep.messages == 0):
+                del self._logs[room]
+
+    def close(self) -> None:
+        with self._lock:
+            self._logs.clear()
+
+    def _log_locked(self, room: str) -> _Log:
+        log = self._logs.get(room)
+        if log is None:
+            log = self._logs[room] = _Log()
+        return log
+
+
+def _add(log: _Log, draft: Draft, now: float) -> Entry:
+    """Number the draft, unless its nonce is known."""
+    if draft.nonce is not None and (known := log.nonces.get(draft.nonce)) is not None:
+        return known
+    log.last += 1
+    entry = Entry(log.last, now, draft.nick, draft.text, draft.kind, draft.nonce)
+    log.entries.append(entry)
+    if draft.nonce is not None:
+        log.nonces[draft.nonce] = entry
+    return entry

@@ -1,0 +1,59 @@
+"""The schema of the SQLite engine's file, as the steps that lead to it."""
+
+from __future__ import annotations
+
+__all__ = ["APPLICATION_ID", "MIGRATIONS", "VERSION"]
+
+#: What ``PRAGMA application_id`` says of our files: "sync".
+APPLICATION_ID = 0x73796E63
+
+_ROOMS = """
+CREATE TABLE rooms (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    epoch TEXT NOT NULL,
+    last INTEGER NOT NULL
+)
+"""
+_MESSAGES = """
+CREATE TABLE messages (
+    id INTEGER PRIMARY KEY,
+    room INTEGER NOT NULL REFERENCES rooms (id),
+    offset INTEGER NOT NULL,
+    time REAL NOT NULL,
+    nick TEXT NOT NULL,
+    text TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    nonce TEXT,
+    UNIQUE (room, offset)
+)
+"""
+_NONCES = "CREATE UNIQUE INDEX nonces ON messages (room, nonce) WHERE nonce IS NOT NULL"
+_TIMES = "CREATE INDEX times ON messages (room, time)"
+_TEXTS = """
+CREATE VIRTUAL TABLE texts USING fts5 (
+    text,
+    content = 'messages',
+    content_rowid = 'id',
+    tokenize = 'unicode61 remove_diacritics 0'
+)
+"""
+_TEXT_KEPT = """
+CREATE TRIGGER text_kept AFTER INSERT ON messages BEGIN
+    INSERT INTO texts (rowid, text) VALUES (new.id, new.text);
+END
+"""
+_TEXT_DROPPED = """
+CREATE TRIGGER text_dropped AFTER DELETE ON messages BEGIN
+    INSERT INTO texts (texts, rowid, text) VALUES ('delete', old.id, old.text);
+END
+"""
+
+#: Each step's statements, from an empty file on. A step that was released stays
+#: as it is: what changes is a step more.
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (_ROOMS, _MESSAGES, _NONCES, _TIMES, _TEXTS, _TEXT_KEPT, _TEXT_DROPPED),
+)
+
+#: The present version, as ``PRAGMA user_version`` says it.
+VERSION = len(MIGRATIONS)

@@ -1,0 +1,342 @@
+"""Every engine, held to the same promises."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from syncchat.engine import (
+    Draft,
+    Engine,
+    EngineFailed,
+    EngineUnusable,
+    Keep,
+    Position,
+    SqliteEngine,
+    open_engine,
+)
+from tests.peer import PATIENCE
+
+Opener = Callable[..., Engine]
+
+
+@pytest.fixture(params=["memory:", "sqlite:"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
+    """Opens an engine; a durable one opens what was there before."""
+    engines: list[Engine] = []
+
+    def open_one(keep: Keep | None = None) -> Engine:
+        name = request.param + (str(tmp_path / "chat.db") if request.param == "sqlite:" else "")
+        engines.append(open_engine(name, keep or Keep()))
+        return engines[-1]
+
+    yield open_one
+    for engine in engines:
+        engine.close()
+
+
+def texts(count: int, first: int = 1) -> list[Draft]:
+    return [Draft("ann", f"message {number}") for number in range(first, first + count)]
+
+
+def test_offsets_are_1_2_3_in_each_room(opened: Opener) -> None:
+    engine = opened()
+    assert [entry.offset for entry in engine.append("a", texts(3))] == [1, 2, 3]
+    assert [entry.offset for entry in engine.append("b", texts(2))] == [1, 2]
+    assert [entry.offset for entry in engine.append("a", texts(2))] == [4, 5]
+    assert engine.position("a").offset == 5
+    assert engine.position("nobody was here").offset == 0
+
+
+def test_an_entry_is_what_was_said_when_and_by_whom(opened: Opener) -> None:
+    engine = opened()
+    before = time.time()
+    (entry,) = engine.append("a", [Draft("Änn", "waves\n\U0001f44b", "action", "n-1")])
+    assert before <= entry.time <= time.time()
+    assert (entry.nick, entry.text, entry.kind, entry.nonce) == (
+        "Änn",
+        "waves\n\U0001f44b",
+        "action",
+        "n-1",
+    )
+    assert engine.read_before("a", None, 10).entries == (entry,)
+
+
+def test_rooms_have_epochs_of_their_own(opened: Opener) -> None:
+    engine = opened()
+    epochs = {engine.position(room).epoch for room in ("a", "b", "c")}
+    assert len(epochs) == 3
+    assert engine.position("a").epoch in epochs
+
+
+def test_a_known_nonce_gives_its_old_entry(opened: Opener) -> None:
+    engine = opened()
+    first = engine.append("a", [Draft("ann", "once", nonce="x"), Draft("ann", "other")])
+    again = engine.append("a", [Draft("ann", "once", nonce="x"), Draft("ann", "new", nonce="y")])
+    assert again[0] == first[0]
+    assert again[1].offset == 3
+    twice = engine.append("a", [Draft("ann", "t", nonce="z"), Draft("ann", "t", nonce="z")])
+    assert [entry.offset for entry in twice] == [4, 4]
+    assert engine.position("a").offset == 4
+    # Another room's are its own.
+    assert engine.append("b", [Draft("ann", "once", nonce="x")])[0].offset == 1
+
+
+def test_who_comes_back_gets_exactly_what_it_missed(opened: Opener) -> None:
+    engine = opened()
+    engine.append("a", texts(10))
+    epoch = engine.position("a").epoch
+    for offset in range(11):
+        page = engine.read_after("a", Position(epoch, offset), 100)
+        assert page.complete
+        assert [entry.offset for entry in page.entries] == list(range(offset + 1, 11))
+
+
+@pytest.mark.parametrize(
+    ("offset", "limit", "other_epoch"), [(0, 9, False), (11, 100, False), (3, 100, True)]
+)
+def test_what_is_not_whole_is_not_called_complete(
+    opened: Opener, offset: int, limit: int, other_epoch: bool
+) -> None:
+    engine = opened()
+    engine.append("a", texts(10))
+    epoch = "another life" if other_epoch else engine.position("a").epoch
+    page = engine.read_after("a", Position(epoch, offset), limit)
+    assert not page.complete
+    assert len(page.entries) <= limit
+
+
+def test_history_is_read_backwards_page_by_page(opened: Opener) -> None:
+    engine = opened()
+    engine.append("a", texts(10))
+    page = engine.read_before("a", None, 4)
+    assert ([entry.offset for entry in page.entries], page.complete) == ([7, 8, 9, 10], False)
+    page = engine.read_before("a", 7, 4)
+    assert ([entry.offset for entry in page.entries], page.complete) == ([3, 4, 5, 6], False)
+    page = engine.read_before("a", 3, 4)
+    assert ([entry.offset for entry in page.entries], page.complete) == ([1, 2], True)
+    assert engine.read_before("a", 1, 4).entries == ()
+    assert engine.read_before("empty", None, 4) == engine.read_before("a", 1, 4)
+
+
+def test_only_so_many_messages_are_kept_and_a_gap_is_told(opened: Opener) -> None:
+    engine = opened(Keep(messages=5))
+    engine.append("a", texts(3))
+    engine.append("a", texts(9, first=4))
+    epoch = engine.position("a").epoch
+    assert [e.offset for e in engine.read_before("a", None, 100).entries] == [8, 9, 10, 11, 12]
+    assert engine.read_after("a", Position(epoch, 7), 100).complete
+    page = engine.read_after("a", Position(epoch, 6), 100)
+    assert not page.complete
+    assert [entry.offset for entry in page.entries] == [8, 9, 10, 11, 12]
+
+
+def test_messages_are_kept_for_so_long(opened: Opener) -> None:
+    engine = opened(Keep(seconds=0.2))
+    engine.append("a", texts(3))
+    assert len(engine.read_before("a", None, 100).entries) == 3
+    deadline = time.monotonic() + PATIENCE
+    while engine.read_before("a", None, 100).entries:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert not engine.read_after("a", Position(engine.position("a").epoch, 0), 100).complete
+    assert engine.search("a", "message", 10) == []
+    assert engine.append("a", texts(1))[0].offset == 4
+
+
+def test_a_room_for_which_nothing_is_kept_begins_a_new_life(opened: Opener) -> None:
+    engine = opened(Keep(messages=0))
+    epoch = engine.position("a").epoch
+    assert not engine.keeps("a")
+    engine.append("a", texts(3))
+    assert engine.read_before("a", None, 10).entries == ()
+    assert not engine.keeps("a")
+    engine.forget("a")
+    assert not engine.read_after("a", Position(epoch, 2), 10).complete
+
+
+def test_a_room_with_messages_outlives_its_members(opened: Opener) -> None:
+    engine = opened()
+    engine.append("a", texts(3))
+    position = engine.position("a")
+    assert engine.keeps("a")
+    engine.forget("a")
+    assert engine.position("a") == position
+    assert len(engine.read_before("a", None, 10).entries) == 3
+
+
+def test_search_finds_messages_with_every_word_the_newest_first(opened: Opener) -> None:
+    engine = opened()
+    said = ["Breakfast at ten", "no break", "the BREAK of dawn at ten", "Äpfel", "daybreak"]
+    engine.append("a", [Draft("ann", text) for text in said])
+    engine.append("b", [Draft("ann", "break")])
+
+    def found(words: str, limit: int = 10) -> list[str]:
+        return [entry.text for entry in engine.search("a", words, limit)]
+
+    assert found("break") == [said[2], said[1], said[0]]
+    assert found("break ten") == [said[2], said[0]]
+    assert found("break", limit=1) == [said[2]]
+    assert found("äpf") == [said[3]]
+    assert found("nothing") == []
+    for odd in ("", "  ", '"', "*", "text:break OR", "a AND", "NEAR(", "\\", "'; DROP TABLE"):
+        found(odd)
+
+
+def test_new_entries_are_delivered_once_and_live_events_pass_through(opened: Opener) -> None:
+    engine = opened()
+    delivered: list[tuple[str, list[int]]] = []
+    live: list[tuple[str, str]] = []
+    engine.attach(
+        lambda room, entries: delivered.append((room, [entry.offset for entry in entries])),
+        lambda room, event: live.append((room, event)),
+    )
+    engine.append("a", [Draft("ann", "x", nonce="1"), Draft("ann", "x", nonce="1")])
+    engine.append("a", [Draft("ann", "x", nonce="1"), Draft("ann", "y")])
+    engine.publish("b", "somebody joined")
+    assert delivered == [("a", [1]), ("a", [2])]
+    assert live == [("b", "somebody joined")]
+
+
+def test_a_name_is_taken_once_however_it_is_written(opened: Opener) -> None:
+    engine = opened()
+    assert engine.claim("a", "Straße")
+    assert not engine.claim("a", "STRASSE")
+    assert engine.claim("b", "strasse")
+    assert engine.claim("a", "ann")
+    assert engine.names("a") == ["ann", "Straße"]
+    engine.release("a", "STRASSE")
+    assert engine.names("a") == ["ann"]
+    assert engine.claim("a", "strasse")
+    assert engine.names("nobody") == []
+
+
+def test_threads_that_append_at_once_leave_no_hole(opened: Opener) -> None:
+    engine = opened()
+    got: list[int] = []
+    lock = threading.Lock()
+
+    def work(number: int) -> None:
+        chance = random.Random(number)
+        for turn in range(20):
+            drafts = [
+                Draft(f"nick{number}", "x", nonce=f"{number}-{turn}-{at}")
+                for at in range(chance.randint(1, 5))
+            ]
+            entries = engine.append("a", drafts)
+            assert [e.offset for e in entries] == list(
+                range(entries[0].offset, entries[0].offset + len(drafts))
+            )
+            with lock:
+                got.extend(entry.offset for entry in entries)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(got) == list(range(1, len(got) + 1))
+    assert engine.position("a").offset == len(got)
+
+
+# SQLite's own.
+
+
+def test_what_was_appended_is_there_after_a_kill(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    program = (
+        "import sys; from syncchat.engine import *\n"
+        f"engine = SqliteEngine({str(path)!r}, Keep())\n"
+        "print(engine.position('a').epoch, flush=True)\n"
+        "number = 0\n"
+        "while True:\n"
+        "    number += 1\n"
+        "    (entry,) = engine.append('a', [Draft('ann', str(number), nonce=str(number))])\n"
+        "    print(entry.offset, flush=True)\n"
+    )
+    epochs, last = set(), 0
+    for _ in range(3):
+        with subprocess.Popen(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            epochs.add(process.stdout.readline())
+            while True:
+                offset = int(process.stdout.readline())
+                if offset >= last + 20:
+                    break
+            process.kill()
+            rest = process.stdout.read().split("\n")[:-1]
+            last = int(rest[-1]) if rest else offset
+        engine = SqliteEngine(str(path), Keep())
+        entries = engine.read_before("a", None, 10_000).entries
+        engine.close()
+        assert [entry.offset for entry in entries] == list(range(1, len(entries) + 1))
+        assert len(entries) >= last
+    assert len(epochs) == 1
+
+
+@pytest.mark.parametrize("damage", ["header", "middle", "text", "other"])
+def test_a_file_that_is_not_ours_or_not_whole_is_left_as_it_is(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "chat.db"
+    if damage == "other":
+        with sqlite3.connect(path) as database:
+            database.execute("CREATE TABLE theirs (x)")
+        database.close()
+    elif damage == "text":
+        path.write_bytes(b"dear diary, " * 1000)
+    else:
+        engine = SqliteEngine(str(path), Keep())
+        engine.append("a", [Draft("ann", "x" * 1000) for _ in range(200)])
+        engine.close()
+        data = bytearray(path.read_bytes())
+        at = 0 if damage == "header" else 4096 * 8
+        data[at : at + 3000] = b"\xff" * 3000
+        path.write_bytes(data)
+    before = path.read_bytes()
+    with pytest.raises(EngineUnusable, match="cannot use") as caught:
+        SqliteEngine(str(path), Keep())
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == before
+
+
+def test_a_file_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    SqliteEngine(str(path), Keep()).close()
+    database = sqlite3.connect(path)
+    database.execute("PRAGMA user_version = 99")
+    database.close()
+    with pytest.raises(EngineUnusable, match="a later version"):
+        SqliteEngine(str(path), Keep())
+
+
+def test_a_full_disk_is_an_error_that_passes(tmp_path: Path) -> None:
+    engine = SqliteEngine(str(tmp_path / "chat.db"), Keep())
+    engine.append("a", texts(3))
+    (pages,) = engine._writer.execute("PRAGMA page_count").fetchone()
+    engine._writer.execute(f"PRAGMA max_page_count = {pages}")
+    big = [Draft("ann", "x" * 5000) for _ in range(20)]
+    with pytest.raises(EngineFailed, match="full"):
+        engine.append("a", big)
+    assert engine.position("a").offset == 3
+    assert len(engine.read_before("a", None, 10).entries) == 3
+    engine._writer.execute("PRAGMA max_page_count = 1000000")
+    assert engine.append("a", big)[0].offset == 4
+    engine.close()
+
+
+@pytest.mark.parametrize("name", ["", "memory", "memory:x", "sqlite:", "sqlite", "redis://x", "x"])
+def test_a_name_of_no_engine_is_a_value_error(name: str) -> None:
+    if name == "memory":
+        open_engine(name, Keep()).close()
+        return
+    with pytest.raises(ValueError, match="is no engine"):
+        open_engine(name, Keep())
