@@ -527,6 +527,28 @@ def test_limits_beyond_what_poll_knows_are_as_good_as_none(pair: Maker) -> None:
     assert receiving.result() == "after all"
 
 
+@pytest.mark.parametrize("pieces", [1, 200], ids=["too long", "too many fragments"])
+def test_a_message_beyond_the_limits_is_refused_behind_the_answers_to_those_before(
+    pair: Maker, pieces: int
+) -> None:
+    websocket, peer = pair(max_message=100, max_fragments=99)
+    good = b"".join(peer.protocol.send(TextMessage(data=str(n))) for n in range(3))
+    text = "x" * 101 if pieces == 1 else ""
+    bad = b"".join(
+        peer.protocol.send(TextMessage(data=text, message_finished=n == pieces))
+        for n in range(1, pieces + 1)
+    )
+    peer.send_bytes(good + bad)
+    for number in range(3):
+        assert websocket.recv(PATIENCE) == str(number)
+        websocket.send(f"heard {number}")
+    with pytest.raises(ConnectionClosed) as caught:
+        websocket.recv(PATIENCE)
+    assert caught.value.code == 1009
+    assert [peer.expect(TextMessage).data for _ in range(3)] == ["heard 0", "heard 1", "heard 2"]
+    assert peer.expect(CloseConnection).code == 1009
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no MSG_DONTWAIT")
 def test_a_reader_blocks_in_recv_itself_and_polls_for_nothing(pair: Maker) -> None:
     websocket, _ = pair()

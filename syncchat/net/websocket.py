@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from math import inf
 from typing import Any, Self
 
@@ -97,16 +98,16 @@ class WebSocket(Sender):
         self._paused_until = 0.0
         #: When the last such pause was over.
         self._resumed_at = 0.0
-        #: The peer's Close, or what wsproto makes of a violation, until the
-        #: messages ahead of it have been handed out.
-        self._deferred: CloseConnection | None = None
+        #: The end of the conversation, by the peer's Close or its violation of
+        #: a rule, until the messages ahead of it have been handed out.
+        self._deferred: Callable[[], None] | None = None
         # Frames may have come in one packet with the handshake.
         self._splitter.feed(opening.rest)
         self._process()
 
     @property
     def closing(self) -> bool:
-        """Whether the peer's Close has come, and is answered by the next ``recv``."""
+        """Whether the end has come, and is answered by the next ``recv``: a Close, mostly."""
         return self._deferred is not None
 
     # Receiving.
@@ -241,7 +242,8 @@ class WebSocket(Sender):
     def _advance(self, deadline: Deadline | None) -> None:
         """Take the next step of the conversation. Raises :class:`TimeoutError`."""
         if self._deferred is not None:
-            self._on_close(self._deferred)
+            end, self._deferred = self._deferred, None
+            end()
             return
         if self._paused_until:
             self._pause(deadline)
@@ -285,10 +287,9 @@ class WebSocket(Sender):
             if event is None:
                 self._events = None
                 continue
-            if isinstance(event, CloseConnection) and self._messages:
-                self._deferred = event
-                return
             _HANDLERS[type(event)](self, event)
+            if self._deferred is not None:
+                return
             if (
                 self._bucket is not None
                 and getattr(event, "frame_finished", True)
@@ -309,17 +310,27 @@ class WebSocket(Sender):
             message = self._assembler.add(event)
         except MessageTooBig:
             limits = self._limits
-            self._fail(
-                TOO_BIG,
+            reason = (
                 f"a message takes at most {limits.max_message} bytes"
-                f" in {limits.max_fragments} fragments",
+                f" in {limits.max_fragments} fragments"
             )
+            self._conclude(partial(self._fail, TOO_BIG, reason))
         else:
             if message is not None:
                 self.messages_in += 1
                 self._messages.append(message)
 
     def _on_close(self, event: CloseConnection) -> None:
+        self._conclude(partial(self._answer_close, event))
+
+    def _conclude(self, end: Callable[[], None]) -> None:
+        """End the conversation behind the messages that are still to be handed out."""
+        if self._messages:
+            self._deferred = end
+        else:
+            end()
+
+    def _answer_close(self, event: CloseConnection) -> None:
         with self._lock:
             # Where the state says that nobody has closed, or only we, this is
             # no Close of the peer's but wsproto's word that it parses no more.
