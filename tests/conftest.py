@@ -6,10 +6,14 @@ import gc
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
+
+from syncchat.net import WebSocket
+from tests.peer import Maker, Peer, client_side, server_side
 
 #: Seconds until what a test has ended must be gone.
 SETTLE = 5.0
@@ -68,3 +72,11 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         call.excinfo = pytest.ExceptionInfo.from_exception(
             AssertionError(f"skipped in CI: {reason}")
         )
+
+
+@pytest.fixture(params=[server_side, client_side], ids=["server", "client"])
+def pair(request: pytest.FixtureRequest) -> Iterator[Maker]:
+    """Makes a WebSocket of one side and a raw peer of the other."""
+    make: Callable[..., AbstractContextManager[tuple[WebSocket, Peer]]] = request.param
+    with ExitStack() as stack:
+        yield lambda **settings: stack.enter_context(make(**settings))

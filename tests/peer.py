@@ -23,6 +23,9 @@ PATIENCE = 10.0
 
 E = TypeVar("E", bound=Event)
 
+#: Makes a WebSocket, and a raw peer at its other end.
+Maker = Callable[..., "tuple[WebSocket, Peer]"]
+
 
 def wait_for(condition: Callable[[], object], what: str = "") -> None:
     """Return as soon as ``condition()`` is true; fail after PATIENCE seconds."""
@@ -190,3 +193,34 @@ def client_side(**settings: Any) -> Iterator[tuple[WebSocket, Peer]]:
             finally:
                 websocket.abort()
                 websocket.close()
+
+
+def from_peer(peer: Peer, payload: bytes, first_byte: int = 0x81) -> bytes:
+    """A frame of the peer's making, with a length below 126."""
+    if peer.protocol.client:
+        return bytes([first_byte, 0x80 | len(payload), 0, 0, 0, 0]) + payload
+    return bytes([first_byte, len(payload)]) + payload
+
+
+class InThread(threading.Thread):
+    """Runs a call that blocks, and keeps what came of it."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        super().__init__()
+        self._call = call
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._result = self._call()
+        except BaseException as exc:
+            self._error = exc
+
+    def result(self) -> Any:
+        self.join(PATIENCE)
+        assert not self.is_alive(), "still blocked"
+        if self._error is not None:
+            raise self._error
+        return self._result
