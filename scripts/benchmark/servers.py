@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class Site:
         return cls(Certificate.make(folder), folder)
 
 
-class Server:
+class Server(ABC):
     """A server in a process of its own, as the report calls it."""
 
     #: Whether it has rooms by path, and whether it speaks TLS.
@@ -69,12 +70,13 @@ class Server:
     def __init__(self, name: str) -> None:
         self.name = name
 
+    @abstractmethod
     def version(self, site: Site) -> str:
         """What is compared, as in ``websockets 16.0``. Raises :class:`Skipped`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def command(self, site: Site, certificate: Certificate | None) -> list[str]:
-        raise NotImplementedError
+        """What to run."""
 
     def port(self, process: subprocess.Popen[str]) -> int:
         """The port, from the line that it prints."""
