@@ -201,6 +201,7 @@ def test_new_entries_are_delivered_once_and_live_events_pass_through(opened: Ope
     )
     engine.append("a", [Draft("ann", "x", nonce="1"), Draft("ann", "x", nonce="1")])
     engine.append("a", [Draft("ann", "x", nonce="1"), Draft("ann", "y")])
+    engine.append("a", [Draft("ann", "x", nonce="1")])
     engine.publish("b", "somebody joined")
     assert delivered == [("a", [1]), ("a", [2])]
     assert live == [("b", "somebody joined")]

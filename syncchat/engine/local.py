@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from .interface import Deliver, Engine, Entry, Live
 
-__all__ = ["LocalEngine", "new_ones"]
+__all__ = ["LocalEngine"]
 
 
 class LocalEngine(Engine, ABC):
@@ -28,6 +28,16 @@ class LocalEngine(Engine, ABC):
 
     def publish(self, room: str, event: str) -> None:
         self._live(room, event)
+
+    def _deliver_new(self, room: str, entries: Sequence[Entry], last: int) -> None:
+        """Deliver what of an append's entries lies behind ``last``, each once."""
+        fresh = []
+        for entry in entries:
+            if entry.offset > last:
+                fresh.append(entry)
+                last = entry.offset
+        if fresh:
+            self._deliver(room, fresh)
 
     def claim(self, room: str, nick: str) -> bool:
         with self._names_lock:
@@ -49,13 +59,3 @@ class LocalEngine(Engine, ABC):
         with self._names_lock:
             names = self._names.get(room, {})
             return [names[key] for key in sorted(names)]
-
-
-def new_ones(entries: Sequence[Entry], last: int) -> list[Entry]:
-    """Of what an append gives, the entries behind ``last``, each once."""
-    fresh = []
-    for entry in entries:
-        if entry.offset > last:
-            fresh.append(entry)
-            last = entry.offset
-    return fresh

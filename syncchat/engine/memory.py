@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from .interface import Draft, Entry, Keep, Page, Position, new_epoch
-from .local import LocalEngine, new_ones
+from .local import LocalEngine
 
 __all__ = ["MemoryEngine"]
 
@@ -60,7 +60,7 @@ class MemoryEngine(LocalEngine):
             before = log.last
             entries = [_add(log, draft, now) for draft in drafts]
             log.drop(self._keep, now)
-        self._deliver(room, new_ones(entries, before))
+        self._deliver_new(room, entries, before)
         return entries
 
     def position(self, room: str) -> Position:

@@ -24,7 +24,7 @@ from .interface import (
     Position,
     new_epoch,
 )
-from .local import LocalEngine, new_ones
+from .local import LocalEngine
 from .schema import APPLICATION_ID, MIGRATIONS, VERSION
 
 __all__ = ["SqliteEngine"]
@@ -94,7 +94,7 @@ class SqliteEngine(LocalEngine):
             self._drop_locked(row, last, now)
             database.execute("COMMIT")
             self._rooms[room] = row, epoch, last
-        self._deliver(room, new_ones(entries, before))
+        self._deliver_new(room, entries, before)
         return entries
 
     def position(self, room: str) -> Position:
