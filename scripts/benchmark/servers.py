@@ -11,7 +11,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -113,7 +113,9 @@ class Server(ABC):
 def _schedule(pid: int) -> None:
     """Let every server have the policy that ours asks for; its later threads inherit it."""
     if sys.platform == "linux":
-        os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))
+        # Where it may not be, it is not for ours either.
+        with suppress(OSError):
+            os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))
 
 
 class Ours(Server):

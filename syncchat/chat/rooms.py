@@ -39,19 +39,16 @@ class Rooms:
     def entered(self, name: str, websocket: WebSocket, greeting: str | None) -> Iterator[Group]:
         """Be in the room while the ``with`` block lasts; the greeting is what is heard first."""
         with self._lock:
-            group = self._groups.get(name) or self._groups.setdefault(name, Group())
-            try:
-                group.add(websocket, greeting)
-            except BaseException:
-                self._leave_locked(name, group, websocket)
-                raise
+            group = self._groups.get(name)
+            if group is None:
+                group = Group()
+            # Before the room is there for others: this may fail.
+            group.add(websocket, greeting)
+            self._groups[name] = group
         try:
             yield group
         finally:
             with self._lock:
-                self._leave_locked(name, group, websocket)
-
-    def _leave_locked(self, name: str, group: Group, websocket: WebSocket) -> None:
-        group.discard(websocket)
-        if not group and self._groups.get(name) is group:
-            del self._groups[name]
+                group.discard(websocket)
+                if not group and self._groups.get(name) is group:
+                    del self._groups[name]

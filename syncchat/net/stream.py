@@ -112,17 +112,12 @@ class Stream(Outlet):
                 raise TimeoutError("no data arrived in time")
 
     def fetch(self) -> bytes:
-        """What has come by now, as it is on the wire; never waits."""
-        # The end, or an error, is for the next read to meet.
+        """What has come by now, which the next ``read`` returns; never waits. Before TLS."""
+        # The end, or an error, is for that read to meet.
         with contextlib.suppress(OSError):
-            data = self._sock.recv(_SMALL_READ, DONTWAIT)
-            self.bytes_in += len(data)
-            return data
-        return b""
-
-    def unread(self, data: bytes) -> None:
-        """Have the next ``read`` return ``data`` once more."""
-        self._early = data
+            self._early = self._sock.recv(_SMALL_READ, DONTWAIT)
+            self.bytes_in += len(self._early)
+        return self._early
 
     def has_input(self) -> bool:
         """Whether bytes have come that nobody has read yet. From any thread."""

@@ -101,9 +101,7 @@ class Worker:
         service = self._service
         if service.ssl_context is not None or service.admission.asks or self.refusal is not None:
             return
-        received = self.stream.fetch()
-        self.stream.unread(received)
-        if is_whole(received):
+        if is_whole(self.stream.fetch()):
             try:
                 self._prepared = self._accept(Deadline.after(0))
             except Refusal as refusal:
