@@ -81,7 +81,7 @@ def test_a_known_nonce_gives_its_old_entry(opened: Opener) -> None:
     engine = opened()
     first = engine.append("a", [Draft("ann", "once", nonce="x"), Draft("ann", "other")])
     again = engine.append("a", [Draft("ann", "once", nonce="x"), Draft("ann", "new", nonce="y")])
-    assert again[0] == first[0]
+    assert again[0].offset == first[0].offset
     assert again[1].offset == 3
     twice = engine.append("a", [Draft("ann", "t", nonce="z"), Draft("ann", "t", nonce="z")])
     assert [entry.offset for entry in twice] == [4, 4]
@@ -160,7 +160,34 @@ def test_a_room_for_which_nothing_is_kept_begins_a_new_life(opened: Opener) -> N
     assert engine.read_before("a", None, 10).entries == ()
     assert not engine.keeps("a")
     engine.forget("a")
-    assert not engine.read_after("a", Position(epoch, 2), 10).complete
+    assert engine.position("a").epoch != epoch
+    assert engine.position("a").offset == 0
+    # Its nonces are forgotten with it.
+    engine.append("a", [Draft("ann", "once", nonce="x")])
+    engine.forget("a")
+    assert engine.append("a", [Draft("ann", "once", nonce="x")])[0].offset == 1
+    assert engine.position("a").offset == 1
+
+
+def test_a_nonce_is_known_for_longer_than_its_message_is_kept(opened: Opener) -> None:
+    engine = opened(Keep(messages=2))
+    engine.append("a", [Draft("ann", "once", nonce="x"), *texts(5)])
+    assert [entry.offset for entry in engine.read_before("a", None, 10).entries] == [5, 6]
+    assert engine.append("a", [Draft("ann", "once", nonce="x")])[0].offset == 1
+    assert engine.position("a").offset == 6
+
+
+def test_rooms_are_listed_while_something_is_kept_for_them(opened: Opener) -> None:
+    engine = opened(Keep(seconds=0.2))
+    engine.position("silent")
+    assert engine.rooms() == []
+    engine.append("b", texts(1))
+    engine.append("a", texts(1))
+    assert engine.rooms() == ["a", "b"]
+    deadline = time.monotonic() + PATIENCE
+    while engine.rooms():
+        assert time.monotonic() < deadline
+    assert not engine.keeps("a")
 
 
 def test_a_room_with_messages_outlives_its_members(opened: Opener) -> None:
@@ -218,6 +245,17 @@ def test_a_name_is_taken_once_however_it_is_written(opened: Opener) -> None:
     assert engine.names("a") == ["ann"]
     assert engine.claim("a", "strasse")
     assert engine.names("nobody") == []
+
+
+def test_a_name_is_changed_in_one_step(opened: Opener) -> None:
+    engine = opened()
+    assert engine.claim("a", "ann")
+    assert engine.claim("a", "bob")
+    assert not engine.claim("a", "Bob", "ann")
+    assert engine.names("a") == ["ann", "bob"]
+    assert engine.claim("a", "Ann", "ann")
+    assert engine.claim("a", "eve", "Ann")
+    assert engine.names("a") == ["bob", "eve"]
 
 
 def test_threads_that_append_at_once_leave_no_hole(opened: Opener) -> None:

@@ -14,9 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 from ..errors import SyncchatError
 
 __all__ = [
+    "NONCES",
     "Deliver",
     "Draft",
     "Engine",
@@ -31,6 +34,9 @@ __all__ = [
     "new_epoch",
 ]
 
+#: Messages of a room, the last, whose nonces it knows at least.
+NONCES = 10_000
+
 #: ``message`` is something said, ``action`` something done (``/me``).
 Kind = Literal["message", "action"]
 
@@ -43,8 +49,7 @@ class EngineUnusable(SyncchatError, OSError):
     """What the engine was to be opened from is not what it can work with."""
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(msgspec.Struct, frozen=True):
     """A message on its way into a room's log.
 
     ``nonce`` is its sender's random name for it: sent again with that, it is
@@ -57,8 +62,7 @@ class Draft:
     nonce: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """A message in a room's log. ``time`` is in seconds since 1970, by the engine's clock."""
 
     offset: int
@@ -127,9 +131,10 @@ class Engine(ABC):
     def append(self, room: str, drafts: Sequence[Draft]) -> list[Entry]:
         """Number the drafts and keep them, all or none; durable when it returns.
 
-        A draft whose nonce the room knows is not kept again: its old entry
-        stands in its place, and is not delivered. On one thread at a time for
-        each room.
+        A draft whose nonce the room knows is not kept again: its old offset
+        stands in its place, and it is not delivered. A room knows the nonces
+        of its last :data:`NONCES` messages, whether those are kept or not. On
+        one thread at a time for each room.
         """
 
     @abstractmethod
@@ -167,6 +172,10 @@ class Engine(ABC):
     def forget(self, room: str) -> None:
         """The room is empty: let go of what need not be kept for it."""
 
+    @abstractmethod
+    def rooms(self) -> list[str]:
+        """Every room that :meth:`keeps` is true of, in the order of the alphabet."""
+
     # What is not kept.
 
     @abstractmethod
@@ -174,8 +183,12 @@ class Engine(ABC):
         """Have a live event taken wherever the room has members."""
 
     @abstractmethod
-    def claim(self, room: str, nick: str) -> bool:
-        """Take a name in the room. False: somebody has it, however it is written."""
+    def claim(self, room: str, nick: str, instead_of: str | None = None) -> bool:
+        """Take a name in the room. False: somebody has it, however it is written.
+
+        In the same step a name that was claimed before, ``instead_of``, is
+        given back, which may be the same in other letters.
+        """
 
     @abstractmethod
     def release(self, room: str, nick: str) -> None:

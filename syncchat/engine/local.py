@@ -39,12 +39,15 @@ class LocalEngine(Engine, ABC):
         if fresh:
             self._deliver(room, fresh)
 
-    def claim(self, room: str, nick: str) -> bool:
+    def claim(self, room: str, nick: str, instead_of: str | None = None) -> bool:
         with self._names_lock:
             names = self._names.setdefault(room, {})
             key = nick.casefold()
-            if key in names:
+            old = None if instead_of is None else instead_of.casefold()
+            if key in names and key != old:
                 return False
+            if old is not None:
+                names.pop(old, None)
             names[key] = nick
             return True
 

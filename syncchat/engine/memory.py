@@ -8,16 +8,13 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from .interface import Draft, Entry, Keep, Page, Position, new_epoch
+from .interface import NONCES, Draft, Entry, Keep, Page, Position, new_epoch
 from .local import LocalEngine
 
 __all__ = ["MemoryEngine"]
 
 #: Messages per room where nothing else is asked for.
 _DEFAULT_MESSAGES = 1000
-
-#: Nonces per room that are remembered, of messages kept and dropped.
-_NONCES = 10_000
 
 
 class _Log:
@@ -39,7 +36,7 @@ class _Log:
             or (keep.seconds is not None and entries[0].time < now - keep.seconds)
         ):
             entries.popleft()
-        while len(self.nonces) > _NONCES:
+        while len(self.nonces) > NONCES:
             del self.nonces[next(iter(self.nonces))]
 
 
@@ -105,18 +102,27 @@ class MemoryEngine(LocalEngine):
 
     def keeps(self, room: str) -> bool:
         with self._lock:
-            log = self._logs.get(room)
-            return log is not None and log.last > 0 and self._keep.messages != 0
+            return self._keeps_locked(room)
 
     def forget(self, room: str) -> None:
         with self._lock:
-            log = self._logs.get(room)
-            if log is not None and (log.last == 0 or self._keep.messages == 0):
-                del self._logs[room]
+            if not self._keeps_locked(room):
+                self._logs.pop(room, None)
+
+    def rooms(self) -> list[str]:
+        with self._lock:
+            return sorted(room for room in self._logs if self._keeps_locked(room))
 
     def close(self) -> None:
         with self._lock:
             self._logs.clear()
+
+    def _keeps_locked(self, room: str) -> bool:
+        log = self._logs.get(room)
+        if log is None:
+            return False
+        log.drop(self._keep, time.time())
+        return bool(log.entries)
 
     def _log_locked(self, room: str) -> _Log:
         log = self._logs.get(room)

@@ -28,8 +28,17 @@ CREATE TABLE messages (
     UNIQUE (room, offset)
 )
 """
-_NONCES = "CREATE UNIQUE INDEX nonces ON messages (room, nonce) WHERE nonce IS NOT NULL"
-_TIMES = "CREATE INDEX times ON messages (room, time)"
+#: Apart from the messages, since a nonce is known for longer than its message is kept.
+_NONCES = """
+CREATE TABLE nonces (
+    room INTEGER NOT NULL REFERENCES rooms (id),
+    nonce TEXT NOT NULL,
+    offset INTEGER NOT NULL,
+    PRIMARY KEY (room, nonce)
+) WITHOUT ROWID
+"""
+_NONCES_BY_OFFSET = "CREATE INDEX nonces_by_offset ON nonces (room, offset)"
+_TIMES = "CREATE INDEX times ON messages (time)"
 _TEXTS = """
 CREATE VIRTUAL TABLE texts USING fts5 (
     text,
@@ -52,7 +61,7 @@ END
 #: Each step's statements, from an empty file on. A step that was released stays
 #: as it is: what changes is a step more.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (_ROOMS, _MESSAGES, _NONCES, _TIMES, _TEXTS, _TEXT_KEPT, _TEXT_DROPPED),
+    (_ROOMS, _MESSAGES, _NONCES, _NONCES_BY_OFFSET, _TIMES, _TEXTS, _TEXT_KEPT, _TEXT_DROPPED),
 )
 
 #: The present version, as ``PRAGMA user_version`` says it.

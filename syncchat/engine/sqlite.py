@@ -12,9 +12,11 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from .interface import (
+    NONCES,
     Draft,
     EngineFailed,
     EngineUnusable,
@@ -73,23 +75,25 @@ class SqliteEngine(LocalEngine):
             last = before
             entries = []
             for draft in drafts:
-                known = None
+                offset = last + 1
                 if draft.nonce is not None:
                     known = database.execute(
-                        f"SELECT {_COLUMNS} FROM messages WHERE room = ? AND nonce = ?",  # noqa: S608
-                        (row, draft.nonce),
+                        "INSERT INTO nonces (room, nonce, offset) VALUES (?, ?, ?)"
+                        " ON CONFLICT (room, nonce) DO UPDATE SET offset = offset"
+                        " RETURNING offset",
+                        (row, draft.nonce, offset),
                     ).fetchone()
-                if known is not None:
-                    entries.append(Entry(*known))
+                    offset = known[0]
+                entry = Entry(offset, now, draft.nick, draft.text, draft.kind, draft.nonce)
+                entries.append(entry)
+                if offset <= last:
                     continue
-                last += 1
-                entry = Entry(last, now, draft.nick, draft.text, draft.kind, draft.nonce)
+                last = offset
                 database.execute(
                     "INSERT INTO messages (room, offset, time, nick, text, kind, nonce)"
                     " VALUES (?, ?, ?, ?, ?, ?, ?)",
                     (row, last, now, entry.nick, entry.text, entry.kind, entry.nonce),
                 )
-                entries.append(entry)
             database.execute("UPDATE rooms SET last = ? WHERE id = ?", (last, row))
             self._drop_locked(row, last, now)
             database.execute("COMMIT")
@@ -138,12 +142,27 @@ class SqliteEngine(LocalEngine):
         )
 
     def keeps(self, room: str) -> bool:
-        return self.position(room).offset > 0 and self._keep.messages != 0
+        return bool(self._select(room, "1 LIMIT 1"))
 
     def forget(self, room: str) -> None:
         with self._lock:
-            # Only what is in memory: the file has it.
             self._rooms.pop(room, None)
+            with self._transaction() as database:
+                for table in ("nonces WHERE room", "rooms WHERE id"):
+                    database.execute(
+                        f"DELETE FROM {table} = (SELECT id FROM rooms WHERE name = ? AND NOT EXISTS"  # noqa: S608
+                        " (SELECT 1 FROM messages WHERE messages.room = rooms.id))",
+                        (room,),
+                    )
+                database.execute("COMMIT")
+
+    def rooms(self) -> list[str]:
+        rows = self._read(
+            "SELECT name FROM rooms WHERE EXISTS (SELECT 1 FROM messages"
+            " WHERE messages.room = rooms.id AND time >= ?) ORDER BY name",
+            self._oldest(),
+        )
+        return [name for (name,) in rows]
 
     def close(self) -> None:
         with self._lock, self._read_lock:
@@ -180,28 +199,38 @@ class SqliteEngine(LocalEngine):
 
     def _drop_locked(self, row: int, last: int, now: float) -> None:
         """Let go of what is too much or too old."""
+        self._writer.execute(
+            "DELETE FROM nonces WHERE room = ? AND offset <= ?", (row, last - NONCES)
+        )
         if self._keep.messages is not None:
             self._writer.execute(
                 "DELETE FROM messages WHERE room = ? AND offset <= ?",
                 (row, last - self._keep.messages),
             )
         if self._keep.seconds is not None:
-            self._writer.execute(
-                "DELETE FROM messages WHERE room = ? AND time < ?", (row, now - self._keep.seconds)
-            )
+            # Of every room: of some of them nobody may speak again.
+            self._writer.execute("DELETE FROM messages WHERE time < ?", (now - self._keep.seconds,))
 
     def _select(self, room: str, where: str, *values: object) -> list[Entry]:
-        oldest = -1.0 if self._keep.seconds is None else time.time() - self._keep.seconds
+        rows = self._read(
+            f"SELECT {_COLUMNS} FROM messages WHERE"  # noqa: S608 - our own words only
+            f" room = (SELECT id FROM rooms WHERE name = ?) AND time >= ? AND {where}",
+            room,
+            self._oldest(),
+            *values,
+        )
+        return [Entry(*row) for row in rows]
+
+    def _oldest(self) -> float:
+        """The time before which nothing is kept."""
+        return -1.0 if self._keep.seconds is None else time.time() - self._keep.seconds
+
+    def _read(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         try:
             with self._read_lock:
-                rows = self._reader.execute(
-                    f"SELECT {_COLUMNS} FROM messages WHERE"  # noqa: S608 - our own words only
-                    f" room = (SELECT id FROM rooms WHERE name = ?) AND time >= ? AND {where}",
-                    (room, oldest, *values),
-                ).fetchall()
+                return self._reader.execute(query, values).fetchall()
         except sqlite3.Error as exc:
             raise EngineFailed(f"{self._path}: {exc}") from exc
-        return [Entry(*row) for row in rows]
 
 
 def _connect(path: str, mode: str = "rwc") -> sqlite3.Connection:
