@@ -31,7 +31,7 @@ FLOORS = [
     ["syncchat.net.connector", "syncchat.net.server"],
     ["syncchat.net.worker", "syncchat.net.listener"],
     ["syncchat.net.group", "syncchat.net.admission", "syncchat.net.heartbeat"],
-    ["syncchat.net.combining"],
+    ["syncchat.net.combining", "syncchat.net.fanout"],
     ["syncchat.net.websocket"],
     ["syncchat.net.sender", "syncchat.net.splitter"],
     ["syncchat.net.messages", "syncchat.net.handshake", "syncchat.net.flood"],

@@ -45,26 +45,29 @@ class Combiner(Generic[Item]):
         #: How many items have been handed in, and how many of them applied.
         self._submitted = 0
         self._applied = 0
-        #: The thread that holds the baton, and when it took it.
+        #: The thread that holds the baton, and until when it may keep it.
         self._holder: int | None = None
-        self._since = 0.0
+        self._until = 0.0
         #: A thread waits to take over the baton.
         self._relief = False
         #: The queue was taken, a batch applied, or the baton put down.
         self._moved = threading.Condition(self._lock)
 
-    def submit(self, items: Iterable[Item], weight: int) -> None:
+    def submit(self, items: Iterable[Item], weight: int, shift: float = _SHIFT) -> None:
         """Have ``items`` applied, in this order and with no other's in between.
 
         On return they are applied, or another thread has them in hand. From
         any thread, one that is in ``apply`` included. What ``apply`` raises
-        comes out of the ``submit`` whose thread holds the baton.
+        comes out of the ``submit`` whose thread holds the baton. Where this
+        thread takes the baton, it keeps it for ``shift`` seconds before the
+        next that comes may have it; 0 is for a thread that has more to do than
+        others' work.
         """
         me = threading.get_ident()
         # Only this thread makes itself the holder, so this needs no lock.
         nested = self._holder == me
         try:
-            if self._hand_in(items, weight, me):
+            if self._hand_in(items, weight, me, shift):
                 self._work()
         finally:
             # Whatever comes out of the blue, as KeyboardInterrupt does on the
@@ -72,7 +75,7 @@ class Combiner(Generic[Item]):
             if self._holder == me and not nested:
                 self._put_down(me)
 
-    def _hand_in(self, items: Iterable[Item], weight: int, me: int) -> bool:
+    def _hand_in(self, items: Iterable[Item], weight: int, me: int, shift: float) -> bool:
         """Queue the items. True: the baton is this thread's now."""
         with self._lock:
             # The holder must not wait for itself.
@@ -83,7 +86,7 @@ class Combiner(Generic[Item]):
             self._submitted += len(self._queue) - before
             self._weight += weight
             if self._holder is not None:
-                if self._holder == me or self._relief or time.monotonic() < self._since + _SHIFT:
+                if self._holder == me or self._relief or time.monotonic() < self._until:
                     return False
                 # The holder has done its share: it leaves after this batch.
                 self._relief = True
@@ -92,7 +95,7 @@ class Combiner(Generic[Item]):
                 finally:
                     self._relief = False
             self._holder = me
-            self._since = time.monotonic()
+            self._until = time.monotonic() + shift
             return True
 
     def _put_down(self, me: int) -> None:

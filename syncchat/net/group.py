@@ -12,9 +12,8 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from wsproto.frame_protocol import FrameProtocol
-
 from .combining import Combiner
+from .fanout import Fanout
 from .messages import Message, checked
 from .outlet import Written
 from .websocket import WebSocket
@@ -26,10 +25,6 @@ _MAX_QUEUED = 1024 * 1024
 
 #: Bytes that a message takes in the queue besides its own.
 _OVERHEAD = 200
-
-#: Bytes that one write to a member may take. Small against the backlog that a
-#: member may have, so that a large batch alone makes nobody a slow consumer.
-_MAX_WRITE = 256 * 1024
 
 
 @dataclass(slots=True)
@@ -66,13 +61,13 @@ class Group:
         self._lock = threading.Lock()
         #: Each member with the position of the first message that is for it.
         self._members: dict[WebSocket, int] = {}
-        #: The same as a tuple, to go through outside the lock; None: to be made anew.
-        self._snapshot: tuple[tuple[WebSocket, int], ...] | None = ()
+        #: Who they are, to go through outside the lock; None: to be made anew.
+        self._snapshot: tuple[WebSocket, ...] | None = ()
         #: The highest of the positions.
         self._newest = 0
         self._combiner: Combiner[_Outgoing] = Combiner(self._fan_out, max_weight=_MAX_QUEUED)
-        #: Encodes for all. Its state is the baton holder's alone.
-        self._encoder = FrameProtocol(client=False, extensions=[])
+        #: The baton holder's alone.
+        self._fanout = Fanout()
 
     def __repr__(self) -> str:
         return f"<Group of {len(self)}>"
@@ -172,67 +167,35 @@ class Group:
     # With the baton: one thread at a time.
 
     def _fan_out(self, batch: list[_Outgoing], first: int) -> None:
+        addressed = [outgoing for outgoing in batch if isinstance(outgoing, _Addressed)]
         with self._lock:
             if self._snapshot is None:
-                self._snapshot = tuple(self._members.items())
-            members, newest = self._snapshot, self._newest
-        for_all = not any(isinstance(outgoing, _Addressed) for outgoing in batch)
-        encode = self._encoder.send_data
-        frames = [
-            encode(outgoing.message if isinstance(outgoing, _Addressed) else outgoing)
-            for outgoing in batch
-        ]
-        closed: set[WebSocket] = set()
-        for begin, end in _portions(frames):
-            if for_all and newest <= first:
-                data, count = b"".join(frames[begin:end]), end - begin
-                for websocket, _ in members:
-                    if not websocket.write_frames(data, count):
-                        closed.add(websocket)
-            else:
-                _write_each(batch[begin:end], frames[begin:end], first + begin, members, closed)
-        for websocket in closed:
-            self.discard(websocket)
-
-
-def _write_each(
-    batch: list[_Outgoing],
-    frames: list[bytearray],
-    first: int,
-    members: tuple[tuple[WebSocket, int], ...],
-    closed: set[WebSocket],
-) -> None:
-    """One write a member, of what is for it; who takes no more is added to ``closed``."""
-    addressed = [outgoing for outgoing in batch if isinstance(outgoing, _Addressed)]
-    special = {outgoing.only for outgoing in addressed}.union(
-        *(outgoing.exclude for outgoing in addressed)
-    )
-    usual = [
-        frame
-        for frame, outgoing in zip(frames, batch, strict=True)
-        if not isinstance(outgoing, _Addressed) or outgoing.only is None
-    ]
-    joined = b"".join(usual)
-    for websocket, since in members:
-        data, count = joined, len(usual)
-        if since > first or websocket in special:
-            own = [
-                frames[at]
-                for at, outgoing in enumerate(batch)
-                if first + at >= since
-                and (not isinstance(outgoing, _Addressed) or outgoing.is_for(websocket))
+                self._snapshot = tuple(self._members)
+            members = self._snapshot
+            # Who is not to hear all of it, and from which message on it may.
+            partly: dict[WebSocket, int] = {}
+            if self._newest > first:
+                partly = {one: since for one, since in self._members.items() if since > first}
+            for outgoing in addressed:
+                for one in (*outgoing.exclude, outgoing.only):
+                    if one is not None and one in self._members:
+                        partly[one] = self._members[one]
+        frames = self._fanout.encode(
+            outgoing.message if isinstance(outgoing, _Addressed) else outgoing for outgoing in batch
+        )
+        special = {
+            one: [
+                frame
+                for at, (outgoing, frame) in enumerate(zip(batch, frames, strict=True), first)
+                if at >= since and (not isinstance(outgoing, _Addressed) or outgoing.is_for(one))
             ]
-            data, count = b"".join(own), len(own)
-        if count and not websocket.write_frames(data, count):
-            closed.add(websocket)
-
-
-def _portions(frames: list[bytearray]) -> Iterator[tuple[int, int]]:
-    """From where to where a single write goes, for all of ``frames``."""
-    begin = size = 0
-    for at, frame in enumerate(frames):
-        if size and size + len(frame) > _MAX_WRITE:
-            yield begin, at
-            begin, size = at, 0
-        size += len(frame)
-    yield begin, len(frames)
+            for one, since in partly.items()
+        }
+        if addressed:
+            frames = [
+                frame
+                for outgoing, frame in zip(batch, frames, strict=True)
+                if not isinstance(outgoing, _Addressed) or outgoing.only is None
+            ]
+        for websocket in self._fanout.write(members, frames, special):
+            self.discard(websocket)

@@ -139,6 +139,10 @@ class Server:
             # Under the lock, so that no connection is counted twice or not at all.
             return self._service.tally.stats(worker.traffic for worker in self._workers)
 
+    def call_at(self, deadline: Deadline, callback: Callable[[], None]) -> None:
+        """Run ``callback`` at ``deadline``, on the flusher; it must not block. Not after a stop."""
+        self._flusher.call_at(deadline, callback)
+
     # Running.
 
     def start(self) -> Self:
