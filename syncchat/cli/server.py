@@ -1,7 +1,4 @@
-"""The two commands: flags, environment variables, exit codes.
-
-Exit codes: 0 done, 1 it failed, 2 used wrongly (argparse's own).
-"""
+"""The server's command."""
 
 from __future__ import annotations
 
@@ -12,36 +9,26 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
-from ._version import __version__
-from .chat.plain import LineFormat
-from .chat.safetext import escape
-from .client import Client
-from .console import Console
-from .errors import CannotConnect, CannotListen, HandshakeFailed, InvalidURL
-from .flags import add_flag, add_switch, environment, host, port, positive, read_secret, seconds
-from .net import Limits
-from .net.connector import parse_url
-from .net.tls import tls_reason
-from .process import tune
-from .server import DEFAULT_FORMAT, DEFAULT_GREETING, DEFAULT_PORT, ChatServer
+from .._version import __version__
+from ..chat.plain import LineFormat
+from ..console import Console
+from ..errors import CannotListen
+from ..net import Limits
+from ..process import tune
+from ..server import DEFAULT_FORMAT, DEFAULT_GREETING, DEFAULT_PORT, ChatServer
+from .flags import (
+    add_flag,
+    add_switch,
+    environment,
+    host,
+    port,
+    positive,
+    read_secret,
+    reason,
+    seconds,
+)
 
-__all__ = ["client_main", "main", "server_main"]
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """``python -m syncchat server|client [flags]``. Returns the exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(
-        prog="python -m syncchat", description="A chat room: its server, and a client for it."
-    )
-    parser.add_argument("--version", action="version", version=f"syncchat {__version__}")
-    parser.add_argument("command", choices=["server", "client"], help="which of the two to run")
-    chosen = parser.parse_args(arguments[:1])
-    run = server_main if chosen.command == "server" else client_main
-    return run(arguments[1:], prog=f"python -m syncchat {chosen.command}")
-
-
-# The server.
+__all__ = ["server_main"]
 
 
 def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
@@ -57,7 +44,7 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
     try:
         ssl_context = _server_context(options.tls_cert, options.tls_key)
     except OSError as exc:
-        print(f"cannot use the certificate {options.tls_cert}: {_reason(exc)}", file=sys.stderr)
+        print(f"cannot use the certificate {options.tls_cert}: {reason(exc)}", file=sys.stderr)
         return 1
     # Closed by who started us: then there is no log.
     console = None if options.quiet or sys.stdout is None else Console(sys.stdout.fileno())
@@ -251,100 +238,3 @@ def _format(text: str) -> str:
     except ValueError as exc:
         raise argparse.ArgumentTypeError(str(exc)) from exc
     return text
-
-
-# The client.
-
-
-def client_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
-    """``scripts/client.py [URL]``: talk at the terminal or in a pipe. Returns the exit code."""
-    parser = _client_parser(prog)
-    options = parser.parse_args(argv)
-    if sys.stdin is None or sys.stdout is None:
-        print("standard input and output must be open", file=sys.stderr)
-        return 1
-    token = read_secret(parser, options.token, options.token_file)
-    try:
-        context = ssl.create_default_context(cafile=options.ca_file) if options.ca_file else None
-    except OSError as exc:
-        print(f"cannot use the certificates in {options.ca_file}: {_reason(exc)}", file=sys.stderr)
-        return 1
-    client = Client(options.url, token=token, ssl_context=context)
-    failure = _failure_to_connect(client)
-    if failure is not None:
-        print(failure, file=sys.stderr)
-        return 1
-    try:
-        # The server can do without what this imports, and start twice as fast.
-        from .terminal import run_client  # noqa: PLC0415
-
-        return run_client(client, options.prefix)
-    except KeyboardInterrupt:
-        # Between two steps, where nobody else waits for it: leave all the same.
-        return 0
-    finally:
-        client.close(0)
-
-
-def _failure_to_connect(client: Client) -> str | None:
-    """Connect; what to tell the user where that failed."""
-    # Without its query, in which there may be a token.
-    shown = escape(client.url.partition("?")[0])
-    try:
-        client.connect()
-    except TimeoutError as exc:
-        return f"cannot connect to {shown}: {exc}"
-    except CannotConnect as exc:
-        return str(exc)
-    except HandshakeFailed as exc:
-        return f"cannot join the chat at {shown}: {escape(str(exc))}"
-    except KeyboardInterrupt:
-        return f"gave up connecting to {shown}"
-    return None
-
-
-def _client_parser(prog: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description="Join a chat. Ctrl+C, Ctrl+D or /quit leaves. In a pipe, each line of the"
-        " input is sent, and each message is printed as a line.",
-        epilog="Each setting can come from an environment variable: --prefix from"
-        " SYNCCHAT_PREFIX, and so on; the URL from SYNCCHAT_URL, or only its port from"
-        " SYNCCHAT_PORT.",
-    )
-    default_port = environment("PORT", str(DEFAULT_PORT))
-    parser.add_argument(
-        "url",
-        metavar="URL",
-        nargs="?",
-        type=_url,
-        default=environment("URL", f"ws://127.0.0.1:{default_port}/"),
-        help="where the chat is; the path is the room (%(default)s)",
-    )
-    add_flag(parser, "prefix", "", "what to print before each message", metavar="TEXT")
-    add_flag(parser, "token", None, "the secret that the server asks for")
-    add_flag(parser, "token-file", None, "the file that it stands in", metavar="FILE")
-    add_flag(
-        parser,
-        "ca-file",
-        None,
-        "certificates to trust instead of the system's, for wss://",
-        metavar="FILE",
-    )
-    parser.add_argument("--version", action="version", version=f"syncchat {__version__}")
-    return parser
-
-
-def _url(text: str) -> str:
-    try:
-        parse_url(text)
-    except InvalidURL as exc:
-        raise argparse.ArgumentTypeError(str(exc)) from exc
-    return text
-
-
-def _reason(exc: OSError) -> str:
-    """The system's words, or OpenSSL's, without their numbers."""
-    if isinstance(exc, ssl.SSLError):
-        return tls_reason(exc)
-    return (exc.strerror or str(exc)).lower()

@@ -1,13 +1,16 @@
-"""Flags, and the environment variables that stand for them."""
+"""Flags, the environment variables that stand for them, and what both commands say alike."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import re
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from ..net.tls import tls_reason
 
 __all__ = [
     "add_flag",
@@ -17,6 +20,7 @@ __all__ = [
     "port",
     "positive",
     "read_secret",
+    "reason",
     "seconds",
 ]
 
@@ -118,3 +122,10 @@ def read_secret(parser: argparse.ArgumentParser, text: str | None, file: str | N
     if text is not None and not _TOKEN.fullmatch(text):
         parser.error("the token must be of printable ASCII characters without blanks")
     return text
+
+
+def reason(exc: OSError) -> str:
+    """The system's words, or OpenSSL's, without their numbers."""
+    if isinstance(exc, ssl.SSLError):
+        return tls_reason(exc)
+    return (exc.strerror or str(exc)).lower()
