@@ -5,7 +5,8 @@ hub beneath it; :mod:`syncchat.errors` is what either can raise.
 """
 
 from ._version import __version__
-from .client import Client
+from .client import Client, Disconnected, Gap, Line
+from .engine import Keep
 from .errors import (
     AddressInUse,
     CannotConnect,
@@ -14,6 +15,8 @@ from .errors import (
     HandshakeFailed,
     HandshakeRefused,
     InvalidURL,
+    NotConnected,
+    RoomsFull,
     SyncchatError,
 )
 from .server import ChatServer
@@ -25,9 +28,15 @@ __all__ = [
     "ChatServer",
     "Client",
     "ConnectionClosed",
+    "Disconnected",
+    "Gap",
     "HandshakeFailed",
     "HandshakeRefused",
     "InvalidURL",
+    "Keep",
+    "Line",
+    "NotConnected",
+    "RoomsFull",
     "SyncchatError",
     "__version__",
 ]

@@ -9,6 +9,7 @@ __all__ = [
     "NORMAL",
     "NO_CODE",
     "ORDERLY",
+    "POLICY_VIOLATION",
     "TOO_BIG",
     "TRY_AGAIN_LATER",
     "check_close",
@@ -21,6 +22,7 @@ GOING_AWAY = 1001
 NO_CODE = 1005
 #: The connection ended without a Close. Never on the wire.
 ABNORMAL = 1006
+POLICY_VIOLATION = 1008
 TOO_BIG = 1009
 INTERNAL_ERROR = 1011
 TRY_AGAIN_LATER = 1013
@@ -36,7 +38,7 @@ _MEANINGS = {
     NO_CODE: "no close code",
     ABNORMAL: "connection lost",
     1007: "invalid data",
-    1008: "policy violation",
+    POLICY_VIOLATION: "policy violation",
     TOO_BIG: "message too big",
     1010: "extension missing",
     INTERNAL_ERROR: "internal error",

@@ -17,6 +17,8 @@ __all__ = [
     "HandshakeFailed",
     "HandshakeRefused",
     "InvalidURL",
+    "NotConnected",
+    "RoomsFull",
     "SyncchatError",
 ]
 
@@ -35,6 +37,10 @@ class CannotListen(SyncchatError, OSError):
 
 class AddressInUse(CannotListen):
     """Another program listens there already."""
+
+
+class RoomsFull(SyncchatError):
+    """There are as many rooms as there may be."""
 
 
 class CannotConnect(SyncchatError, ConnectionError):
@@ -57,6 +63,10 @@ class HandshakeRefused(HandshakeFailed):
         super().__init__(f"HTTP status {status}" + (f": {first_line}" if first_line else ""))
         self.status = status
         self.body = body
+
+
+class NotConnected(SyncchatError, ConnectionError):
+    """There is no connection now, and there may be one later."""
 
 
 class ConnectionClosed(SyncchatError, ConnectionError):

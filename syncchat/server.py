@@ -7,21 +7,30 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Self, Unpack
 
-from .chat.plain import HELP_TEXT, Command, LineFormat, Say, parse, reply
-from .chat.rooms import LOBBY, Rooms, room_of
-from .chat.safetext import clean, escape
+from ._version import __version__
+from .chat import events
+from .chat.dialects import JsonDialect, PlainDialect
+from .chat.lines import LineFormat
+from .chat.member import Member
+from .chat.nicks import MAX_NICK
+from .chat.room import Post, RoomSettings
+from .chat.rooms import LOBBY, Rooms, check_room
+from .chat.safetext import clean
+from .chat.session import Session
 from .chat.token import TokenCheck
-from .net import Address, Group, Limits, Server, Stats, WebSocket, format_address, serve
+from .engine import Keep, check_engine, open_engine
+from .eventlog import Connected, Disconnected, Event, Listening, Received, Refused, Slow, as_json
+from .net import Address, Limits, Server, Stats, WebSocket, format_address, serve
 from .net.limits import ServerSettings
 
-__all__ = ["DEFAULT_FORMAT", "DEFAULT_GREETING", "DEFAULT_PORT", "ChatServer"]
+__all__ = ["DEFAULT_FORMAT", "DEFAULT_GREETING", "DEFAULT_PORT", "DEFAULT_ROOMS", "ChatServer"]
 
 DEFAULT_PORT = 2000
 DEFAULT_GREETING = "Welcome to chat! Type a message"
 DEFAULT_FORMAT = "{sender}: {text}"
 
-#: Who says what :meth:`ChatServer.say` says.
-_OWN_NAME = "server"
+#: Rooms at a time, those included in which nobody is and something is kept.
+DEFAULT_ROOMS = 10_000
 
 
 class ChatServer:
@@ -38,15 +47,19 @@ class ChatServer:
       it is in the room and misses nothing from then on.
     - ``echo``: whether a message reaches its sender too.
     - ``format``: how a message is shown, with ``{sender}`` and ``{text}``.
+    - ``notices``: whether a room is told who comes, goes, or is called otherwise.
+    - ``engine``: where messages are kept: ``memory:``, or ``sqlite:PATH``.
+    - ``keep``: how much of each room; for ``memory:`` 1,000 messages unless set.
+    - ``max_rooms``: rooms at a time, those included for which only messages are kept.
     - ``log``: called with each line of the event log, without its newline, on
       the thread where the event happened, so that calls may overlap; it must
-      not block. None: no log.
+      not block. None: no log. ``log_json``: as JSON, for machines.
     - ``token``: a secret that clients must know, as :class:`TokenCheck` has it.
     - ``ssl_context``, ``origins``: as in :func:`syncchat.net.serve`.
     - ``limits``: those of :class:`syncchat.net.Limits`. Here ``rate`` is 10 and
       ``burst`` 20 unless set.
 
-    Raises :class:`ValueError` for a bad ``format``, or text with a lone surrogate.
+    Raises :class:`ValueError` for a bad ``format`` or ``engine``, or text with a lone surrogate.
     It can be started and stopped any number of times; every method may be
     called from any thread.
     """
@@ -59,7 +72,12 @@ class ChatServer:
         greeting: str = DEFAULT_GREETING,
         echo: bool = True,
         format: str = DEFAULT_FORMAT,  # noqa: A002 - the flag's name
+        notices: bool = True,
+        engine: str = "memory:",
+        keep: Keep | None = None,
+        max_rooms: int = DEFAULT_ROOMS,
         log: Callable[[str], None] | None = None,
+        log_json: bool = False,
         token: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
         origins: Sequence[str] = (),
@@ -70,19 +88,27 @@ class ChatServer:
         format.encode()
         self._host = host
         self._asked_port = port
+        self._form = LineFormat(format)
+        self._plain, self._json = PlainDialect(self._form), JsonDialect()
         self._greeting = greeting
         self._echo = echo
-        self._format = LineFormat(format)
+        self._notices = notices
+        check_engine(engine)
+        self._engine_name = engine
+        self._keep = keep or Keep()
+        self._max_rooms = max_rooms
         self._log = log
+        self._line_of = as_json if log_json else str
         self._authorize = None if token is None else TokenCheck(token)
         self._ssl_context = ssl_context
         self._origins = origins
         self._limits: ServerSettings = {"rate": 10.0, "burst": 20, **limits}
         Limits(**self._limits)
-        self._rooms = Rooms()
-        #: Guards ``_server``: start and stop, one at a time. First in the lock order.
+        #: Guards the two fields below: start and stop, one at a time. First in the lock order.
         self._lock = threading.Lock()
         self._server: Server | None = None
+        #: There while the server runs.
+        self._rooms: Rooms | None = None
         #: Written without the lock, see request_stop().
         self._stop_requested = False
 
@@ -98,8 +124,9 @@ class ChatServer:
         """Listen, and serve in the background. Returns the server.
 
         Raises :class:`~syncchat.errors.AddressInUse` or
-        :class:`~syncchat.errors.CannotListen`, and :class:`RuntimeError` for a
-        server that runs.
+        :class:`~syncchat.errors.CannotListen`,
+        :class:`~syncchat.engine.EngineUnusable`, and :class:`RuntimeError` for
+        a server that runs.
         """
         self._listen().start()
         return self
@@ -137,6 +164,9 @@ class ChatServer:
                 if self._server is server:
                     self._server = None
                     self._stop_requested = False
+                    rooms, self._rooms = self._rooms, None
+                    if rooms is not None:
+                        rooms.engine.close()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -148,20 +178,45 @@ class ChatServer:
         with self._lock:
             if self._server is not None:
                 raise RuntimeError("the chat server runs already")
-            server = self._server = serve(
+            server = serve(
                 self._converse,
                 self._host,
                 self._asked_port,
                 ssl_context=self._ssl_context,
+                subprotocols=[events.SUBPROTOCOL],
                 origins=self._origins,
                 authorize=self._authorize,
                 on_refused=self._log_refused,
                 on_slow=self._log_slow,
                 **self._limits,
             )
-        if self._log is not None:
-            self._log(f"listening on port {server.port}")
+            try:
+                self._rooms = self._open_rooms(server)
+            except BaseException:
+                server.stop()
+                raise
+            self._server = server
+        self._note(Listening(server.port))
         return server
+
+    def _open_rooms(self, server: Server) -> Rooms:
+        limits = Limits(**self._limits)
+        settings = RoomSettings(
+            dialects=(self._plain, self._json),
+            greeting=self._greeting,
+            format=self._form.template,
+            echo=self._echo,
+            notices=self._notices,
+            version=f"syncchat {__version__}",
+            limits=events.Limits(limits.max_message, MAX_NICK, limits.rate, limits.burst),
+            call_at=server.call_at,
+        )
+        engine = open_engine(self._engine_name, self._keep)
+        try:
+            return Rooms(engine, settings, self._max_rooms)
+        except BaseException:
+            engine.close()
+            raise
 
     # What embedding programs do with it.
 
@@ -178,70 +233,45 @@ class ChatServer:
     def say(self, text: str, room: str = LOBBY) -> None:
         """Say ``text`` to everybody in ``room``, in the server's name. Never blocks on a client.
 
-        Raises :class:`TypeError` for what is no text, and
-        :class:`UnicodeEncodeError` for a lone surrogate.
+        It is kept as every message is. Raises :class:`TypeError` for what is no
+        text, :class:`UnicodeEncodeError` for a lone surrogate,
+        :class:`ValueError` for what can be no room, and
+        :class:`~syncchat.errors.RoomsFull`. Nothing for a server that does not run.
         """
         if not isinstance(text, str):
             raise TypeError(f"a text is str, not {type(text).__name__}")
-        group = self._rooms.get(room)
-        if group is not None:
-            group.send(self._format.line(_OWN_NAME, clean(text)))
+        text.encode()
+        rooms = self._rooms
+        if rooms is not None:
+            with rooms.used(check_room(room)) as there:
+                there.post([Post(None, clean(text))])
 
     # A client's conversation, on its own thread.
 
     def _converse(self, websocket: WebSocket) -> None:
-        sender = format_address(websocket.remote_address)
-        if self._log is not None:
-            self._log(f"New connection from {sender}")
+        client = format_address(websocket.remote_address)
+        self._note(Connected(client))
         try:
-            room = room_of(websocket.request.path)
-            with self._rooms.entered(room, websocket, self._greeting or None) as group:
-                self._listen_to(websocket, sender, group)
+            rooms = self._rooms
+            if rooms is not None:
+                dialect = self._json if websocket.subprotocol else self._plain
+                Session(websocket, dialect, rooms, self._heard).run()
         finally:
-            if self._log is not None:
-                self._log(f"Client {sender} disconnected")
-
-    def _listen_to(self, websocket: WebSocket, sender: str, group: Group) -> None:
-        exclude = () if self._echo else (websocket,)
-        while True:
-            lines: list[str] = []
-            # All that came at once goes out at once. Binary messages are ignored.
-            for message in websocket.recv_many():
-                if not isinstance(message, str):
-                    continue
-                if self._log is not None:
-                    self._log(f"Received from {sender}: {escape(message)}")
-                meant = parse(message)
-                if isinstance(meant, Say):
-                    lines.append(self._format.line(sender, meant.text))
-                elif meant is Command.QUIT:
-                    group.send_many(lines, exclude)
-                    group.settle()
-                    return
-                else:
-                    # In its place: behind what the client said before.
-                    group.send_many(lines, exclude)
-                    lines.clear()
-                    group.send_to(websocket, _answer(meant))
-            group.send_many(lines, exclude)
-            if websocket.closing:
-                # It hears its own last words before it hears that it may go.
-                group.settle()
+            self._note(Disconnected(client))
 
     # The log.
 
-    def _log_refused(self, address: Address, reason: str) -> None:
+    def _note(self, event: Event) -> None:
         if self._log is not None:
-            self._log(f"Refused {format_address(address)}: {escape(reason)}")
+            self._log(self._line_of(event))
+
+    def _heard(self, member: Member, room: str, text: str) -> None:
+        if self._log is not None:
+            self._note(Received(member.address, member.nick, room, text))
+
+    def _log_refused(self, address: Address, reason: str) -> None:
+        self._note(Refused(format_address(address), reason))
 
     def _log_slow(self, websocket: WebSocket) -> None:
-        if self._log is not None:
-            who = format_address(websocket.remote_address)
-            self._log(f"Client {who} is {websocket.close_reason}")
-
-
-def _answer(meant: Command | str) -> str:
-    """What the system says to a command, or to the name of one that there is not."""
-    if meant is Command.HELP:
-        return reply(HELP_TEXT)
-    return reply(f"There is no command /{meant}. {HELP_TEXT}")
+        who = format_address(websocket.remote_address)
+        self._note(Slow(who, websocket.close_reason or ""))

@@ -162,6 +162,7 @@ def test_every_server_setting_has_its_environment_variable() -> None:
         SYNCCHAT_GREETING="Hej",
         SYNCCHAT_ECHO="no",
         SYNCCHAT_FORMAT="<{text}>",
+        SYNCCHAT_NOTICES="no",
     ) as server:
         port = int(server.wait_for_line(r"listening on port \d+").rsplit(" ", 1)[1])
         with (

@@ -19,9 +19,17 @@ from websockets.sync.server import serve as other_librarys_serve
 from wsproto.events import BytesMessage, TextMessage
 
 from tests.peer import PATIENCE, Peer, wait_for
-from tests.processes import CLIENT, SERVER, Script, ServerScript, Terminal
+from tests.processes import CLIENT, SERVER, Script, Terminal
+from tests.processes import ServerScript as AnyServerScript
 
 GREETING = "Welcome to chat! Type a message"
+
+
+class ServerScript(AnyServerScript):
+    """The server as the exercise has it, which tells nobody who comes and goes."""
+
+    def __init__(self, *flags: str) -> None:
+        super().__init__("--no-notices", *flags)
 
 
 def port_of(peer: Peer) -> int:
@@ -199,16 +207,24 @@ def test_e14_each_client_says_that_the_server_is_gone(way: signal.Signals) -> No
     with (
         ServerScript() as server,
         Terminal(server.url) as client,
+        Terminal(server.url, "--no-reconnect") as leaving,
         Script([*CLIENT, server.url]) as piped,
     ):
         client.wait_for_line(">.*")
+        leaving.wait_for_line(">.*")
         piped.wait_for_line(re.escape(GREETING))
         server.signal(way)
         assert server.exit_code() == (0 if way != signal.SIGKILL else -signal.SIGKILL)
         client.wait_for_line("The server is gone: .*")
-        assert client.exit_code() == 1
+        leaving.wait_for_line("The server is gone: .*")
+        assert leaving.exit_code() == 1
         piped.wait_for_line("The server is gone: .*", errors=True)
         assert piped.exit_code() == 1
+        with Script([*SERVER, "--port", str(server.port), "--no-notices"]) as again:
+            again.wait_for_line(f"listening on port {server.port}")
+            client.wait_for_line(re.escape("Connected to the chat! Again."))
+            client.type("hello again\r")
+            client.wait_for_line(r"127\.0\.0\.1:\d+: hello again")
 
 
 def test_e15_the_port_is_chosen_by_flag_url_or_environment() -> None:

@@ -17,6 +17,7 @@ from syncchat.net import Deadline, Limits, WebSocket, connect, serve
 from syncchat.net.flood import TokenBucket
 from syncchat.net.limits import ConnectionSettings, ServerSettings
 from tests.peer import PATIENCE, Peer, client_side, read_all, upgrade_request, wait_for
+from tests.people import line
 
 
 def echo(websocket: WebSocket) -> None:
@@ -213,7 +214,7 @@ def test_a_flooder_holds_up_nobody_else_and_not_the_stop() -> None:
         flooder.send(*[TextMessage(data=f"flood {n}") for n in range(500)])
         with Client(f"ws://127.0.0.1:{chat.port}/") as honest:
             honest.say("hello")
-            while not honest.receive(PATIENCE).endswith(": hello"):
+            while not line(honest).endswith(": hello"):
                 pass
             begun = time.monotonic()
             chat.stop(timeout=0.5)
@@ -252,7 +253,7 @@ def test_an_honest_pace_is_not_slowed() -> None:
             client.say(str(number))
         begun = time.monotonic()
         for number in range(20):
-            assert client.receive(PATIENCE).endswith(f": {number}")
+            assert line(client).endswith(f": {number}")
         assert time.monotonic() - begun < 0.9
 
 

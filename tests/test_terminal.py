@@ -108,7 +108,10 @@ def test_nothing_a_stranger_sends_drives_the_terminal() -> None:
         release.wait(PATIENCE)
         websocket.close(4000, "reason \x1b[31m")
 
-    with serve(handler) as server, Terminal(f"ws://127.0.0.1:{server.port}") as client:
+    with (
+        serve(handler) as server,
+        Terminal(f"ws://127.0.0.1:{server.port}", "--no-reconnect") as client,
+    ):
         client.wait_for_line("after all")
         client.wait_for_line(">.*")
         release.set()

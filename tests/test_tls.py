@@ -18,6 +18,7 @@ from syncchat import ChatServer, Client
 from syncchat.errors import CannotConnect, ConnectionClosed
 from syncchat.net import Group, Server, WebSocket, connect, serve
 from tests.peer import PATIENCE, read_all, upgrade_request, wait_for
+from tests.people import line
 from tests.processes import CLIENT, SERVER, Script
 
 
@@ -234,9 +235,9 @@ def test_the_chat_by_its_classes(
         ChatServer(port=0, ssl_context=server_context) as chat,
         Client(f"wss://localhost:{chat.port}/", ssl_context=client_context) as client,
     ):
-        assert client.receive(PATIENCE) == "Welcome to chat! Type a message"
+        assert line(client) == "Welcome to chat! Type a message"
         client.say("hi")
-        assert client.receive(PATIENCE).endswith(": hi")
+        assert line(client).endswith(": hi")
 
 
 @pytest.mark.parametrize("flags", [["--tls-cert", "cert.pem", "--tls-key", "key.pem"],

@@ -129,7 +129,8 @@ class Ours(Server):
         return f"{shown.stdout.strip()}, wsproto {version('wsproto')}"
 
     def command(self, site: Site, certificate: Certificate | None) -> list[str]:  # noqa: ARG002
-        flags = ["--quiet", "--greeting=", "--rate=0", "--ping-interval=0", "--port=0"]
+        flags = ["--quiet", "--greeting=", "--rate=0", "--ping-interval=0"]
+        flags += ["--no-notices", "--port=0"]
         if certificate:
             flags += ["--tls-cert", certificate.path]
         return [sys.executable, str(SCRIPTS / "server.py"), *flags]

@@ -1,54 +1,150 @@
-"""The rooms of a server: which there are, and who is in them."""
+"""The rooms of a server: which there are, and what they are called."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import unquote
 
-from ..net import Group, WebSocket
+from ..engine import Engine, EngineFailed, Entry
+from ..errors import RoomsFull
+from .events import RoomCount
+from .member import Member
+from .past import Past
+from .room import Room, RoomSettings
 from .safetext import clean
 
-__all__ = ["LOBBY", "Rooms", "room_of"]
+__all__ = ["LOBBY", "MAX_ROOM", "BadRoom", "Rooms", "check_room", "room_of"]
 
 #: The room at the path ``/``.
 LOBBY = "lobby"
 
+#: Characters of a room's name.
+MAX_ROOM = 64
+
+
+class BadRoom(Exception):
+    """A text that cannot be a room's name; the message says why."""
+
 
 def room_of(path: str) -> str:
     """The room that a URL's path names: ``/`` is ``lobby``, ``/ops`` is ``ops``."""
-    return clean(unquote(path)).strip("/") or LOBBY
+    return " ".join(clean(unquote(path)).strip("/").split()) or LOBBY
+
+
+def check_room(name: str) -> str:
+    """The room's name in order. Raises :class:`BadRoom`."""
+    name = " ".join(clean(name).strip("/").split())
+    if not name:
+        raise BadRoom("A room's name has at least one character.")
+    if len(name) > MAX_ROOM:
+        raise BadRoom(f"A room's name has at most {MAX_ROOM} characters.")
+    return name
 
 
 class Rooms:
-    """A group for each room with somebody in it. From any thread."""
+    """Every room with somebody in it, or for which the engine keeps something. From any thread.
 
-    def __init__(self) -> None:
-        #: Guards ``_groups``, and that a group in it has a member. Before a
-        #: group's lock in the lock order.
+    There are ``most`` of them; :class:`RoomsFull` is raised for one more.
+    """
+
+    def __init__(self, engine: Engine, settings: RoomSettings, most: int) -> None:
+        self.engine = engine
+        self._settings = settings
+        self._most = most
+        #: Guards the fields below, and that a room in ``_rooms`` is used. Before
+        #: the engine's locks in the lock order.
         self._lock = threading.Lock()
-        self._groups: dict[str, Group] = {}
+        self._rooms: dict[str, Room] = {}
+        #: How many use each of them: its members, and who is on the way in.
+        self._users: dict[str, int] = {}
+        #: The others for which something is kept, as far as is known here.
+        self._kept = set(engine.rooms())
+        engine.attach(self._deliver, self._take_live)
 
-    def get(self, name: str) -> Group | None:
-        """The room's group; None where nobody is."""
-        with self._lock:
-            return self._groups.get(name)
+    def enter(self, name: str, member: Member, nick: str | None, past: Past) -> Room:
+        """Let ``member`` into the room, as :meth:`Room.enter`. Raises :class:`RoomsFull`, too."""
+        room = self._acquire(name)
+        try:
+            room.enter(member, nick, past)
+        except BaseException:
+            self._release(room)
+            raise
+        return room
+
+    def leave(self, room: Room, member: Member, reason: str | None = None) -> None:
+        """Let ``member`` out of the room that it is in."""
+        try:
+            room.leave(member, reason)
+        finally:
+            self._release(room)
 
     @contextmanager
-    def entered(self, name: str, websocket: WebSocket, greeting: str | None) -> Iterator[Group]:
-        """Be in the room while the ``with`` block lasts; the greeting is what is heard first."""
-        with self._lock:
-            group = self._groups.get(name)
-            if group is None:
-                group = Group()
-            # Before the room is there for others: this may fail.
-            group.add(websocket, greeting)
-            self._groups[name] = group
+    def used(self, name: str) -> Iterator[Room]:
+        """The room, there at least while the ``with`` block lasts. Raises :class:`RoomsFull`."""
+        room = self._acquire(name)
         try:
-            yield group
+            yield room
         finally:
-            with self._lock:
-                group.discard(websocket)
-                if not group and self._groups.get(name) is group:
-                    del self._groups[name]
+            self._release(room)
+
+    def counts(self) -> tuple[RoomCount, ...]:
+        """Every room and how many are in it, in the order of the alphabet.
+
+        Raises :class:`~syncchat.engine.EngineFailed`.
+        """
+        kept = self.engine.rooms()
+        with self._lock:
+            rooms = dict(self._rooms)
+        return tuple(
+            RoomCount(name, len(rooms[name]) if name in rooms else 0)
+            for name in sorted({*kept, *rooms})
+        )
+
+    def _acquire(self, name: str) -> Room:
+        with self._lock:
+            room = self._rooms.get(name)
+            if room is None:
+                if name not in self._kept and self._count_locked() >= self._most:
+                    # Something may not be kept any more.
+                    self._kept = set(self.engine.rooms()) - self._rooms.keys()
+                    if self._count_locked() >= self._most:
+                        raise RoomsFull(f"There are {self._most} rooms, and can be no more.")
+                room = self._rooms[name] = Room(name, self.engine, self._settings)
+                self._kept.discard(name)
+            self._users[name] = self._users.get(name, 0) + 1
+            return room
+
+    def _count_locked(self) -> int:
+        return len(self._rooms) + len(self._kept)
+
+    def _release(self, room: Room) -> None:
+        name = room.name
+        with self._lock:
+            self._users[name] -= 1
+            if self._users[name]:
+                return
+            del self._users[name], self._rooms[name]
+            try:
+                # Under the lock: who enters now begins the room's new life, if
+                # it is to have one.
+                self.engine.forget(name)
+                kept = self.engine.keeps(name)
+            except EngineFailed:
+                # It says so itself; what is there, stays.
+                kept = True
+            if kept:
+                self._kept.add(name)
+
+    # The engine's callbacks.
+
+    def _deliver(self, name: str, entries: Sequence[Entry]) -> None:
+        room = self._rooms.get(name)
+        if room is not None:
+            room.deliver(entries)
+
+    def _take_live(self, name: str, event: str) -> None:
+        room = self._rooms.get(name)
+        if room is not None:
+            room.take_live(event)

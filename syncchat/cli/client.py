@@ -13,7 +13,7 @@ from ..client import Client
 from ..errors import CannotConnect, HandshakeFailed, InvalidURL
 from ..net.connector import parse_url
 from ..server import DEFAULT_PORT
-from .flags import add_flag, environment, read_secret, reason
+from .flags import add_flag, add_switch, count, environment, nick, read_secret, reason
 
 __all__ = ["client_main"]
 
@@ -31,15 +31,22 @@ def client_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
     except OSError as exc:
         print(f"cannot use the certificates in {options.ca_file}: {reason(exc)}", file=sys.stderr)
         return 1
-    client = Client(options.url, token=token, ssl_context=context)
+    # The server can do without what this imports, and start twice as fast.
+    from ..terminal import is_interactive, run_client  # noqa: PLC0415
+
+    client = Client(
+        options.url,
+        nick=options.nick,
+        history=options.history,
+        reconnect=options.reconnect and is_interactive(),
+        token=token,
+        ssl_context=context,
+    )
     failure = _failure_to_connect(client)
     if failure is not None:
         print(failure, file=sys.stderr)
         return 1
     try:
-        # The server can do without what this imports, and start twice as fast.
-        from ..terminal import run_client  # noqa: PLC0415
-
         return run_client(client, options.prefix)
     except KeyboardInterrupt:
         # Between two steps, where nobody else waits for it: leave all the same.
@@ -82,6 +89,15 @@ def _client_parser(prog: str | None) -> argparse.ArgumentParser:
         type=_url,
         default=environment("URL", f"ws://127.0.0.1:{default_port}/"),
         help="where the chat is; the path is the room (%(default)s)",
+    )
+    add_flag(parser, "nick", None, "what to be called (your address)", nick, "NAME")
+    add_flag(parser, "history", "0", "how many of the last messages to show first (0)", count, "N")
+    add_switch(
+        parser,
+        "reconnect",
+        "come back after a break, where there is a prompt (the default)",
+        argparse.BooleanOptionalAction,
+        default=True,
     )
     add_flag(parser, "prefix", "", "what to print before each message", metavar="TEXT")
     add_flag(parser, "token", None, "the secret that the server asks for")

@@ -10,13 +10,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..chat.nicks import BadNick, check_nick
+from ..engine import Keep, check_engine
 from ..net.tls import tls_reason
 
 __all__ = [
     "add_flag",
     "add_switch",
+    "count",
+    "engine",
     "environment",
     "host",
+    "keep",
+    "nick",
     "port",
     "positive",
     "read_secret",
@@ -25,9 +31,13 @@ __all__ = [
 ]
 
 _MAX_PORT = 65535
+_DIGITS = 9
 
 #: What a header can hold in one piece.
 _TOKEN = re.compile(r"[\x21-\x7e]+")
+
+_KEEP = re.compile(r"([0-9]{1,9})([smhdw]?)")
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 _MAY_BE_EMPTY = frozenset({"GREETING", "PREFIX"})
 
@@ -79,6 +89,26 @@ def add_switch(
     parser.add_argument(f"--{flag}", action=action, default=default, help=help_text)
 
 
+def engine(text: str) -> str:
+    """The name of an engine."""
+    try:
+        check_engine(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from exc
+    return text
+
+
+def keep(text: str) -> Keep:
+    """So many messages, ``1000``, or those of so long a time, ``30d``."""
+    found = _KEEP.fullmatch(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a number of messages, like 1000, nor a time, like 90s, 12h or 30d"
+        )
+    number, unit = int(found[1]), found[2]
+    return Keep(seconds=number * _UNITS[unit]) if unit else Keep(messages=number)
+
+
 def host(text: str) -> str:
     """A host. Not the empty one, which would be the whole network."""
     if text:
@@ -86,11 +116,26 @@ def host(text: str) -> str:
     raise argparse.ArgumentTypeError("it is empty; 0.0.0.0 is the whole network")
 
 
+def nick(text: str) -> str:
+    """What somebody may be called."""
+    try:
+        return check_nick(text)
+    except BadNick as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from exc
+
+
 def port(text: str) -> int:
     """A port, 0 included."""
     if text.isascii() and text.isdigit() and int(text) <= _MAX_PORT:
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is no port: it is a number from 0 to {_MAX_PORT}")
+
+
+def count(text: str) -> int:
+    """A whole number, 0 included."""
+    if text.isascii() and text.isdigit() and len(text) <= _DIGITS:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
 
 
 def positive(text: str) -> int:

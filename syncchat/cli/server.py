@@ -10,17 +10,20 @@ from collections.abc import Sequence
 from types import FrameType
 
 from .._version import __version__
-from ..chat.plain import LineFormat
+from ..chat.lines import LineFormat
 from ..console import Console
+from ..engine import EngineUnusable
 from ..errors import CannotListen
 from ..net import Limits
 from ..process import tune
-from ..server import DEFAULT_FORMAT, DEFAULT_GREETING, DEFAULT_PORT, ChatServer
+from ..server import DEFAULT_FORMAT, DEFAULT_GREETING, DEFAULT_PORT, DEFAULT_ROOMS, ChatServer
 from .flags import (
     add_flag,
     add_switch,
+    engine,
     environment,
     host,
+    keep,
     port,
     positive,
     read_secret,
@@ -54,7 +57,12 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
         greeting=options.greeting,
         echo=options.echo,
         format=options.format,
+        notices=options.notices,
+        engine=options.engine,
+        keep=options.keep,
+        max_rooms=options.max_rooms,
         log=None if console is None else console.print,
+        log_json=options.log_json,
         token=token,
         ssl_context=ssl_context,
         origins=[*options.origin, *(environment("ORIGIN", "") or "").split()],
@@ -79,7 +87,7 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
     tune()
     try:
         server.serve_forever()
-    except CannotListen as exc:
+    except (CannotListen, EngineUnusable) as exc:
         print(exc, file=sys.stderr)
         return 1
     finally:
@@ -133,8 +141,36 @@ def _server_parser(prog: str | None) -> argparse.ArgumentParser:
         "how a message is shown; {sender} and {text} stand for the two (%(default)r)",
         _format,
     )
+    add_switch(
+        parser,
+        "notices",
+        "tell a room who comes, goes, or is called otherwise (the default)",
+        argparse.BooleanOptionalAction,
+        default=True,
+    )
     add_switch(parser, "quiet", "print no log", "store_true", default=False)
+    add_switch(
+        parser, "log-json", "print the log as JSON, for machines", "store_true", default=False
+    )
     parser.add_argument("--version", action="version", version=f"syncchat {__version__}")
+
+    history = parser.add_argument_group("what is kept")
+    add_flag(
+        history,
+        "engine",
+        "memory:",
+        "where messages are kept: memory: until the server ends, or sqlite:PATH (%(default)s)",
+        engine,
+    )
+    add_flag(
+        history,
+        "keep",
+        None,
+        "messages of each room, like 1000, or for how long, like 12h or 30d"
+        " (memory: 1000; sqlite: all)",
+        keep,
+        "N|TIME",
+    )
 
     door = parser.add_argument_group("who may come in")
     add_flag(door, "token", None, "a secret that clients must know")
@@ -157,6 +193,14 @@ def _server_parser(prog: str | None) -> argparse.ArgumentParser:
         "max-connections-per-address",
         None,
         "clients at a time from one address (any number)",
+        positive,
+        "N",
+    )
+    add_flag(
+        limits,
+        "max-rooms",
+        str(DEFAULT_ROOMS),
+        "at a time, those included for which only messages are kept (%(default)s)",
         positive,
         "N",
     )

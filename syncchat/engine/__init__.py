@@ -30,8 +30,17 @@ __all__ = [
     "Page",
     "Position",
     "SqliteEngine",
+    "check_engine",
     "open_engine",
 ]
+
+
+def check_engine(name: str) -> None:
+    """Raise :class:`ValueError` for what names no engine."""
+    scheme, colon, rest = name.partition(":")
+    if (scheme == "memory" and colon and not rest) or (scheme == "sqlite" and rest):
+        return
+    raise ValueError(f"{name!r} is no engine: it is memory: or sqlite:PATH")
 
 
 def open_engine(name: str, keep: Keep) -> Engine:
@@ -40,9 +49,6 @@ def open_engine(name: str, keep: Keep) -> Engine:
     Raises :class:`ValueError` for any other name, and :class:`EngineUnusable`
     where what it names cannot be used.
     """
-    scheme, colon, rest = name.partition(":")
-    if scheme == "memory" and not rest:
-        return MemoryEngine(keep)
-    if scheme == "sqlite" and colon and rest:
-        return SqliteEngine(rest, keep)
-    raise ValueError(f"{name!r} is no engine: it is memory: or sqlite:PATH")
+    check_engine(name)
+    scheme, _, rest = name.partition(":")
+    return MemoryEngine(keep) if scheme == "memory" else SqliteEngine(rest, keep)

@@ -177,7 +177,7 @@ class SqliteEngine(LocalEngine):
             database.execute("BEGIN IMMEDIATE")
             yield database
         except sqlite3.Error as exc:
-            raise EngineFailed(f"{self._path}: {exc}") from exc
+            raise EngineFailed(str(exc)) from exc
         finally:
             if database.in_transaction:
                 # A disk that is full may have rolled back already.
@@ -230,7 +230,7 @@ class SqliteEngine(LocalEngine):
             with self._read_lock:
                 return self._reader.execute(query, values).fetchall()
         except sqlite3.Error as exc:
-            raise EngineFailed(f"{self._path}: {exc}") from exc
+            raise EngineFailed(str(exc)) from exc
 
 
 def _connect(path: str, mode: str = "rwc") -> sqlite3.Connection:

@@ -10,7 +10,12 @@ from ..client import Client
 from .pipe import run_pipe
 from .screen import run_screen
 
-__all__ = ["run_client"]
+__all__ = ["is_interactive", "run_client"]
+
+
+def is_interactive() -> bool:
+    """Whether there is a terminal that can show a prompt."""
+    return sys.stdin.isatty() and sys.stdout.isatty() and not is_dumb_terminal()
 
 
 def run_client(client: Client, prefix: str) -> int:
@@ -18,6 +23,4 @@ def run_client(client: Client, prefix: str) -> int:
 
     ``prefix`` goes before each line from the server. On the main thread only.
     """
-    if sys.stdin.isatty() and sys.stdout.isatty() and not is_dumb_terminal():
-        return run_screen(client, prefix)
-    return run_pipe(client, prefix)
+    return run_screen(client, prefix) if is_interactive() else run_pipe(client, prefix)

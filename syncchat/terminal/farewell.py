@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..chat.safetext import clean
-from ..closecodes import ABNORMAL, GOING_AWAY, NO_CODE, NORMAL, meaning
+from ..client import ending
+from ..closecodes import NO_CODE, NORMAL
 from ..errors import ConnectionClosed
 
 __all__ = ["CONNECTED", "farewell"]
@@ -16,12 +16,4 @@ def farewell(closed: ConnectionClosed) -> tuple[str, int]:
 
     The line is safe for a terminal, whatever reason the server gave.
     """
-    if closed.code in (NORMAL, NO_CODE):
-        return "The server has closed the connection.", 0
-    if closed.code == GOING_AWAY:
-        return "The server is gone: it has stopped.", 1
-    if closed.code == ABNORMAL:
-        return "The server is gone: the connection was lost.", 1
-    reason = f": {closed.reason}" if closed.reason else ""
-    line = f"The server has closed the connection, {meaning(closed.code)}{reason}"
-    return clean(line).replace("\n", " "), 1
+    return ending(closed.code, closed.reason), 0 if closed.code in (NORMAL, NO_CODE) else 1

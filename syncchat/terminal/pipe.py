@@ -11,8 +11,9 @@ import sys
 import threading
 from collections.abc import Iterator
 
+from ..chat.events import Error
 from ..chat.safetext import clean, indent
-from ..client import Client
+from ..client import Client, Gap
 from ..closecodes import NORMAL
 from ..errors import ConnectionClosed
 from .farewell import CONNECTED, farewell
@@ -38,12 +39,12 @@ def run_pipe(client: Client, prefix: str) -> int:
         worker.start()
         for line in _lines(sys.stdin.fileno(), worker.over):
             # As a text, whatever it begins with: logs are full of paths.
+            # As fast as the server takes it.
             client.say(line)
-            # As fast as the server takes it, rather than into a backlog.
-            client.flush()
         left = worker.outcome is None
         if left:
-            # The server's answer to our Close says that it has had all of it.
+            # The server's acknowledgements, and its answer to our Close, say
+            # that it has had all of it.
             client.leave()
             worker.join()
     except (ConnectionClosed, KeyboardInterrupt) as exc:
@@ -54,6 +55,8 @@ def run_pipe(client: Client, prefix: str) -> int:
             worker.join()
     if worker.failure is not None:
         print(f"cannot write the output: {worker.failure.strerror}", file=sys.stderr)
+        return 1
+    if worker.refused:
         return 1
     if worker.outcome is None or (left and worker.outcome.code == NORMAL):
         return 0
@@ -71,6 +74,8 @@ class _Printer(threading.Thread):
         self._prefix = prefix
         #: How the server ended the conversation, if it was the server.
         self.outcome: ConnectionClosed | None = None
+        #: The server did not take something.
+        self.refused = False
         #: Why the output takes no more.
         self.failure: OSError | None = None
         #: Turns readable when there is nothing more to print.
@@ -82,14 +87,19 @@ class _Printer(threading.Thread):
         with self._signal:
             while True:
                 try:
-                    line = self._client.receive()
+                    event = self._client.receive()
                 except ConnectionClosed as exc:
                     self.outcome = exc
                     # In bounded time, and then nobody waits for a server
                     # that takes no more.
                     self._client.close()
                     return
-                text = self._prefix + indent(clean(line)) + "\n"
+                lines = [indent(clean(line)) for line in self._client.lines(event)]
+                if isinstance(event, Error | Gap):
+                    self.refused = self.refused or isinstance(event, Error)
+                    print(*lines, sep="\n", file=sys.stderr, flush=True)
+                    continue
+                text = "".join(f"{self._prefix}{line}\n" for line in lines)
                 try:
                     _write_all(sys.stdout.fileno(), text.encode(encoding, "replace"))
                 except BrokenPipeError:

@@ -10,14 +10,18 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.patch_stdout import StdoutProxy
 
+from ..chat.events import Welcome
+from ..chat.lines import reply
 from ..chat.safetext import clean, indent
-from ..client import Client
-from ..errors import ConnectionClosed
+from ..client import Client, Disconnected, Line, ending
+from ..errors import ConnectionClosed, NotConnected
 from .farewell import CONNECTED, farewell
 
 __all__ = ["run_screen"]
 
 _PROMPT = "> "
+
+_COMING_BACK = "Coming back as soon as it is there; Ctrl+D leaves."
 
 #: Seconds for which lines are gathered before the prompt is drawn anew below
 #: them; the first line after a pause is shown at once.
@@ -93,9 +97,12 @@ class _Prompt:
             self._session.app.exit()
         elif line:
             self._screen.write(_PROMPT + indent(clean(line)) + "\n")
-            # A server that is gone is the worker's to tell.
-            with contextlib.suppress(ConnectionClosed):
-                self._client.send_line(line)
+            try:
+                self._client.send_line(line, timeout=0)
+            except (ValueError, NotConnected, TimeoutError) as exc:
+                self._screen.write(reply(clean(str(exc))) + "\n")
+            except ConnectionClosed:
+                pass  # The worker's to tell.
         return False
 
     def _end_if_gone(self) -> None:
@@ -117,10 +124,20 @@ class _Printer(threading.Thread):
 
     def run(self) -> None:
         """Print until the connection is over, which the owner's ``close`` brings about."""
+        lost = False
         while True:
             try:
-                line = self._client.receive()
+                event = self._client.receive()
             except ConnectionClosed as exc:
                 self._prompt.end(exc)
                 return
-            self._screen.write(self._prefix + indent(clean(line)) + "\n")
+            if isinstance(event, Disconnected):
+                lost = True
+                how = ending(event.code, event.reason)
+                self._screen.write(f"{how}\n{reply(_COMING_BACK)}\n")
+            elif lost and isinstance(event, Welcome | Line):
+                lost = False
+                self._screen.write(f"{CONNECTED} Again.\n")
+            else:
+                for line in self._client.lines(event):
+                    self._screen.write(self._prefix + indent(clean(line)) + "\n")

@@ -1,0 +1,131 @@
+"""What a line means that a person types: something to say, or a command.
+
+The commands are ssh-chat's where it has them. They come to the same requests
+as the JSON dialect's events; the few that it does not have are declared here.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .events import (
+    Action,
+    BadEvent,
+    FromClient,
+    HistoryRequest,
+    Join,
+    NamesRequest,
+    Nick,
+    Private,
+    RoomsRequest,
+    Say,
+    Search,
+    WhoisRequest,
+)
+
+__all__ = ["HELP_TEXT", "Asked", "Help", "Quit", "Reply", "parse"]
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    """Which commands are there?"""
+
+
+@dataclass(frozen=True, slots=True)
+class Quit:
+    """Leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Say something to whoever said something in private last."""
+
+    text: str
+
+
+#: What a line can mean.
+Asked = FromClient | Help | Quit | Reply
+
+#: Messages that an answer holds unless asked otherwise, and at most.
+_USUAL, _MOST = 20, 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    #: What is written behind the name.
+    arguments: str
+    help: str
+    #: What is asked for, from the text behind the name; raises ValueError.
+    make: Callable[[str], Asked]
+
+
+def _required(text: str) -> str:
+    if not text:
+        raise ValueError
+    return text
+
+
+def _private(text: str) -> Private:
+    to, _, words = text.partition(" ")
+    return Private(_required(to), _required(words.strip()))
+
+
+def _history(text: str) -> HistoryRequest:
+    if not text:
+        return HistoryRequest(limit=_USUAL)
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _MOST:
+        raise ValueError
+    return HistoryRequest(limit=int(text))
+
+
+_COMMANDS: dict[str, _Command] = {
+    "help": _Command("", "this list", lambda _: Help()),
+    "nick": _Command("NAME", "take another name", lambda text: Nick(_required(text))),
+    "me": _Command("TEXT", "do something", lambda text: Action(_required(text))),
+    "msg": _Command("NAME TEXT", "say something to one person", _private),
+    "reply": _Command("TEXT", "answer the last of these", lambda text: Reply(_required(text))),
+    "names": _Command("", "who is here", lambda _: NamesRequest()),
+    "whois": _Command("NAME", "who that is", lambda text: WhoisRequest(_required(text))),
+    "rooms": _Command("", "which rooms there are", lambda _: RoomsRequest()),
+    "join": _Command("ROOM", "go to another room", lambda text: Join(_required(text))),
+    "history": _Command("[N]", "what was said last", _history),
+    "search": _Command(
+        "WORDS", "what was said of it", lambda text: Search(_required(text), limit=_USUAL)
+    ),
+    "quit": _Command("", "leave", lambda _: Quit()),
+}
+
+HELP_TEXT = "\n".join(
+    [
+        "Commands:",
+        *(
+            f"{f'/{name} {command.arguments}':<20} {command.help}"
+            for name, command in _COMMANDS.items()
+        ),
+        f"{'//TEXT':<20} say a text that begins with a slash",
+    ]
+)
+
+
+def parse(line: str) -> Asked:
+    """What ``line`` means; a line that begins with ``/`` is a command, ``//`` says a slash.
+
+    Raises :class:`BadEvent`, whose text is for who typed it.
+    """
+    if not line.startswith("/"):
+        return Say(line)
+    if line.startswith("//"):
+        return Say(line[1:])
+    word, _, rest = line[1:].partition(" ")
+    name = word.strip().lower()
+    command = _COMMANDS.get(name)
+    if command is None:
+        # The nearest, however far it is: it leads on.
+        near = difflib.get_close_matches(name[:40], _COMMANDS, n=1, cutoff=0.0)[0]
+        raise BadEvent(f"There is no command /{word}. Did you mean /{near}? /help lists them.")
+    try:
+        return command.make(rest.strip())
+    except ValueError:
+        raise BadEvent(f"Write it as /{name} {command.arguments}", name) from None

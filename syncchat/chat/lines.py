@@ -1,0 +1,151 @@
+"""What the server has to tell, as lines for people: the plain dialect's, and a terminal's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from string import Formatter
+from typing import Any
+
+from .events import (
+    Ack,
+    Error,
+    FromServer,
+    History,
+    Joined,
+    Left,
+    Message,
+    Names,
+    PrivateMessage,
+    Renamed,
+    Rooms,
+    Welcome,
+    Whois,
+)
+from .safetext import indent
+
+__all__ = ["LineFormat", "lines_of", "reply"]
+
+#: Where something is missing of what somebody missed.
+_GAP = "Some messages are missing here: they are no longer kept."
+
+#: Names that are spelled out where many come or go.
+_SPELLED_OUT = 10
+
+
+class LineFormat:
+    """How a message is shown as one line: ``{sender}: {text}``, or as the operator likes it.
+
+    Raises :class:`ValueError`, whose text says what is wrong, for a template
+    without ``{text}``, or with other fields than that and ``{sender}``.
+    """
+
+    def __init__(self, template: str) -> None:
+        try:
+            names = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+            template.format(sender="", text="")
+        except (LookupError, ValueError, AttributeError) as exc:
+            raise _bad_format(template) from exc
+        if "text" not in names or not names <= {"text", "sender"}:
+            raise _bad_format(template)
+        named = "sender" in names
+        #: As it was given.
+        self.template = template
+        self._format = template.format
+        #: Without a sender in the line there is nobody whom a continuation
+        #: line could fake, and the text stays as it is.
+        self._named = named
+
+    def line(self, sender: str, text: str) -> str:
+        """The line for ``text``, which has been cleaned."""
+        return self._format(sender=sender, text=indent(text) if self._named else text)
+
+    def message(self, message: Message) -> str:
+        """The line for something said or done."""
+        if message.kind == "action":
+            return f"** {message.nick} {indent(message.text)}"
+        return self.line(message.nick, message.text)
+
+
+def _bad_format(template: str) -> ValueError:
+    return ValueError(
+        f"{template!r} is no format: it must hold {{text}} and may hold {{sender}},"
+        " and a brace is written twice"
+    )
+
+
+def reply(text: str) -> str:
+    """``text`` as the system says it to one client."""
+    return "-> " + indent(text)
+
+
+def lines_of(event: FromServer, form: LineFormat, own_nick: str) -> list[str]:
+    """The event as lines, none where it is not for people; ``own_nick`` is the reader's."""
+    if isinstance(event, Message):
+        return [form.message(event)]
+    if isinstance(event, History):
+        return _past(event, form)
+    if isinstance(event, PrivateMessage):
+        return [_private(event, own_nick)]
+    line = _LINES[type(event)](event)
+    return [line] if line else []
+
+
+def _private(event: PrivateMessage, own_nick: str) -> str:
+    if event.nick == own_nick:
+        return reply(f"[Sent PM to {event.to}] {event.text}")
+    return f"[PM from {event.nick}] {indent(event.text)}"
+
+
+def _past(event: History, form: LineFormat) -> list[str]:
+    if event.command is None:
+        # As if one had been there.
+        past = [form.message(message) for message in event.messages]
+        return past if event.complete else [reply(_GAP), *past]
+    if not event.messages:
+        return [reply("Nothing was found.")]
+    return [reply(f"[{_when(message.time)}] {form.message(message)}") for message in event.messages]
+
+
+def _came(event: Joined) -> str:
+    return f" * {_names(event.nick, event.others)} joined. (Connected: {event.connected})"
+
+
+def _went(event: Left) -> str:
+    return f" * {_names(event.nick, event.others)} left. (Connected: {event.connected})"
+
+
+def _rooms(event: Rooms) -> str:
+    rooms = ", ".join(f"{each.room} ({each.connected})" for each in event.rooms)
+    return reply(f"{len(event.rooms)} rooms: {rooms}")
+
+
+def _who(event: Whois) -> str:
+    spoke = "has not spoken yet" if event.spoke is None else f"spoke last {_when(event.spoke)}"
+    return reply(f"{event.nick} is here since {_when(event.since)}, {spoke}.")
+
+
+def _names(first: str, others: tuple[str, ...]) -> str:
+    names = [first, *others]
+    if len(names) > _SPELLED_OUT:
+        return f"{', '.join(names[:_SPELLED_OUT])} and {len(names) - _SPELLED_OUT} others"
+    return " and ".join([", ".join(names[:-1]), names[-1]] if others else names)
+
+
+def _when(moment: float) -> str:
+    """In this machine's time zone."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
+
+
+#: The line for each event that takes one; empty for what is not for people.
+_LINES: dict[type, Callable[[Any], str]] = {
+    Welcome: lambda event: event.greeting,
+    Joined: _came,
+    Left: _went,
+    Renamed: lambda event: f" * {event.old} is now known as {event.nick}.",
+    Names: lambda event: reply(f"{len(event.names)} connected: {', '.join(event.names)}"),
+    Error: lambda event: reply(event.text),
+    Rooms: _rooms,
+    Whois: _who,
+    Ack: lambda _event: "",
+}

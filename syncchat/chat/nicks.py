@@ -1,0 +1,62 @@
+"""Names that people give themselves: what may be one, and what may not."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from .safetext import clean
+
+__all__ = ["MAX_NICK", "SERVER_NICK", "BadNick", "check_nick", "is_address"]
+
+#: Characters of a nick.
+MAX_NICK = 32
+
+#: Who says what the server itself says.
+SERVER_NICK = "server"
+
+#: Names that would pass for the system's.
+_RESERVED = frozenset({SERVER_NICK, "system", "syncchat", "admin", "all", "everybody", "nobody"})
+
+#: What begins a line of the system's, or a command.
+_SYSTEM_STARTS = tuple("*-/>@#[(")
+
+#: Categories of characters that show nothing, by which two names could look alike.
+_UNSEEN = frozenset({"Cc", "Cf", "Cn", "Co", "Cs"})
+#: And letters that do the same.
+_BLANK_LETTERS = "\u115f\u1160\u3164\uffa0\u2800"
+
+
+class BadNick(Exception):
+    """A text that cannot be a nick; the message says why, to its owner."""
+
+
+def is_address(nick: str) -> bool:
+    """Whether who is called so has no nick, but goes by an address."""
+    # Which alone has a colon.
+    return ":" in nick
+
+
+def check_nick(text: str) -> str:
+    """The nick that ``text`` asks for, cleaned and normalized. Raises :class:`BadNick`.
+
+    In normal form KC, as the Nickname profile has it (RFC 8266, section 2.3), so
+    that names which look alike in other widths are one.
+    """
+    nick = unicodedata.normalize("NFKC", clean(text).strip())
+    if not nick:
+        raise BadNick("A nick has at least one character.")
+    if len(nick) > MAX_NICK:
+        raise BadNick(f"A nick has at most {MAX_NICK} characters.")
+    if nick.casefold() in _RESERVED:
+        raise BadNick(f"The nick {nick} is reserved.")
+    if nick.startswith(_SYSTEM_STARTS):
+        raise BadNick(f"A nick does not begin with {nick[0]}")
+    for char in nick:
+        # A colon ends the sender in "nick: text", and is in every address.
+        if char in ":," or char.isspace() or unicodedata.category(char) in _UNSEEN:
+            raise BadNick("A nick is one word, without colons and commas.")
+        if char in _BLANK_LETTERS:
+            raise BadNick("A nick is something that can be seen.")
+    if not any(unicodedata.category(char)[0] in "LNS" for char in nick):
+        raise BadNick("A nick is something that can be seen.")
+    return nick

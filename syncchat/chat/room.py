@@ -1,0 +1,374 @@
+"""A room: who is in it, and the one order of all that happens there.
+
+Whatever happens goes through the room's queue: what is said, who comes, who
+goes, who is called otherwise. Whoever finds the baton free does everybody's
+work: all that was said goes to the engine as one batch, and what the engine
+makes of it to the members, with one write each. So entering is exact, however
+busy the room: the past up to N, and live from N + 1.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain, count, groupby
+
+from ..engine import Draft, Engine, EngineFailed, Entry, Kind
+from ..net import Deadline
+from ..net.combining import Combiner
+from .audience import Audience
+from .dialects import Dialect
+from .events import (
+    Ack,
+    Error,
+    FromServer,
+    Joined,
+    Limits,
+    PrivateMessage,
+    Renamed,
+    Welcome,
+    decode_from_server,
+    encode,
+    message_of,
+)
+from .member import Member
+from .nicks import SERVER_NICK
+from .notices import Notices
+from .past import Past, next_piece, recent
+
+__all__ = ["Post", "Room", "RoomSettings"]
+
+#: Bytes of what is said that may wait before who says it does.
+_MAX_QUEUED = 1024 * 1024
+#: Bytes that an item takes in the queue besides its text.
+_OVERHEAD = 400
+
+#: Seconds that a client may take for a piece of the past.
+_PATIENCE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class RoomSettings:
+    """What all rooms of a server have in common."""
+
+    dialects: Sequence[Dialect]
+    #: The operator's words to who enters, and way to show a message.
+    greeting: str
+    format: str
+    #: Whether who says something hears it, too.
+    echo: bool
+    #: Whether the room is told who comes, goes, and is called otherwise.
+    notices: bool
+    version: str
+    limits: Limits
+    #: Runs something at a moment, on a thread that must not be held up.
+    call_at: Callable[[Deadline, Callable[[], None]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """Something that is said, on its way to the engine. ``member`` None is the server itself."""
+
+    member: Member | None
+    text: str
+    kind: Kind = "message"
+    nonce: str | None = None
+
+
+#: Anything else that happens: done in its place.
+_Step = Callable[[], None]
+
+
+@dataclass(slots=True)
+class _Entering:
+    """Somebody at the door, and how it went."""
+
+    member: Member
+    nick: str | None
+    past: Past
+    #: Its name is claimed, and it has been welcomed.
+    named: bool = False
+    welcomed: bool = False
+    #: What it is to be told before it can be in.
+    ahead: Sequence[FromServer] = ()
+    entered: bool = False
+    failure: EngineFailed | None = None
+
+
+class Room:
+    """Made by :class:`Rooms`. Every method may be called from any thread."""
+
+    def __init__(self, name: str, engine: Engine, settings: RoomSettings) -> None:
+        self.name = name
+        self._engine = engine
+        self._settings = settings
+        self._combiner: Combiner[Post | _Step] = Combiner(self._apply, max_weight=_MAX_QUEUED)
+        # What follows belongs to the baton's holder, who alone changes it.
+        self._audiences = {dialect: Audience(dialect) for dialect in settings.dialects}
+        self._by_nick: dict[str, Member] = {}
+        self._notices = Notices()
+        #: A timer for the notices is set.
+        self._timed = False
+
+    # What members do.
+
+    def enter(self, member: Member, nick: str | None, past: Past) -> None:
+        """Let ``member`` in: welcomed, given its past, and told of all that comes after.
+
+        It is called ``nick``, or by its address where that is taken. A long
+        past goes ahead at the pace at which its client takes it. Raises
+        :class:`EngineFailed`; and :class:`ConnectionClosed` or
+        :class:`TimeoutError` for a client that takes none of it.
+        """
+        entering = _Entering(member, nick, past)
+        try:
+            while True:
+                self._do(lambda: self._enter(entering))
+                self._combiner.settle()
+                if entering.failure is not None:
+                    raise entering.failure
+                if entering.entered:
+                    return
+                # A long past, without the baton.
+                for event in entering.ahead:
+                    for text in member.dialect.write(event, member.nick):
+                        member.websocket.send(text)
+                member.websocket.flush(_PATIENCE)
+        finally:
+            if entering.named and not entering.entered:
+                self._engine.release(self.name, member.nick)
+
+    def leave(self, member: Member, reason: str | None) -> None:
+        """Let ``member`` out. It has heard what was said before, and hears nothing after."""
+        self._do(lambda: self._leave(member, reason))
+        self._combiner.settle()
+
+    def post(self, posts: Sequence[Post]) -> None:
+        """Put what is said into the log, in this order and with no other's in between."""
+        self._combiner.submit(posts, sum(len(post.text) + _OVERHEAD for post in posts))
+
+    def rename(self, member: Member, nick: str) -> None:
+        """Call ``member`` otherwise; an error to it where the nick is taken."""
+        self._do(lambda: self._rename(member, nick))
+
+    def whisper(self, member: Member, to: str, text: str) -> None:
+        """Say something to one person alone; an error to ``member`` where there is none."""
+        self._do(lambda: self._whisper(member, to, text))
+
+    def tell(self, member: Member, *told: FromServer) -> None:
+        """Tell one member something, in its place among what all hear."""
+        self._do(lambda: self._audiences[member.dialect].tell_one(member, told))
+
+    def send(self, member: Member, text: str) -> None:
+        """Send one member a text of its dialect, in its place among what all hear."""
+        self._do(lambda: self._audiences[member.dialect].send_one(member, [text]))
+
+    def settle(self) -> None:
+        """Block until all that was done so far has its effect."""
+        self._combiner.settle()
+
+    def __len__(self) -> int:
+        """How many are in it."""
+        return len(self._by_nick)
+
+    def find(self, nick: str) -> Member | None:
+        """Who has that name here."""
+        return self._by_nick.get(nick.casefold())
+
+    # What the engine says: with the baton, since the engines of one server
+    # call back from ``append`` and ``publish``.
+
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        """Let everybody have new entries of the log."""
+        if self._notices and any(entry.nick in self._notices for entry in entries):
+            # Nobody is heard before one is told that he came.
+            self._tell_notices()
+        messages = [message_of(entry) for entry in entries]
+        if self._settings.echo:
+            for audience in self._audiences.values():
+                audience.tell(messages)
+            return
+        found = (self.find(nick) for nick in {message.nick for message in messages})
+        senders = [member for member in found if member is not None]
+        for audience in self._audiences.values():
+            audience.tell_others(messages, senders)
+
+    def take_live(self, text: str) -> None:
+        """Let whom it concerns have a live event."""
+        event = decode_from_server(text)
+        if not isinstance(event, PrivateMessage):
+            # Who came alone knows that it did.
+            alone = isinstance(event, Joined) and not event.others
+            newcomer = self.find(event.nick) if isinstance(event, Joined) and alone else None
+            for audience in self._audiences.values():
+                audience.tell([event], newcomer)
+            return
+        hearer, sender = self.find(event.to), self.find(event.nick)
+        if hearer is not None:
+            hearer.whispered = event.nick
+            self._tell_one(hearer, event)
+        if sender is not None and sender is not hearer:
+            self._tell_one(sender, event)
+
+    # With the baton.
+
+    def _do(self, step: _Step, shift: float | None = None) -> None:
+        if shift is None:
+            self._combiner.submit([step], _OVERHEAD)
+        else:
+            self._combiner.submit([step], _OVERHEAD, shift)
+
+    def _apply(self, batch: list[Post | _Step], _first: int) -> None:
+        for said, run in groupby(batch, key=lambda item: isinstance(item, Post)):
+            if said:
+                self._append([item for item in run if isinstance(item, Post)])
+            else:
+                for step in run:
+                    if not isinstance(step, Post):
+                        step()
+
+    def _append(self, posts: Sequence[Post]) -> None:
+        """One batch to the engine for all that was said."""
+        now = time.time()
+        drafts = []
+        for post in posts:
+            nick = SERVER_NICK
+            if post.member is not None:
+                nick = post.member.nick
+                post.member.spoke = now
+            drafts.append(Draft(nick, post.text, post.kind, post.nonce))
+        try:
+            before = self._engine.position(self.name).offset
+            entries = self._engine.append(self.name, drafts)
+        except EngineFailed as exc:
+            for post in posts:
+                self._refuse(post, exc)
+            return
+        for post, entry in zip(posts, entries, strict=True):
+            if entry.offset <= before and post.member is not None and entry.nonce is not None:
+                # Said before, under the same nonce: it is kept, once.
+                self._tell_one(post.member, Ack(entry.nonce, entry.offset))
+
+    def _refuse(self, post: Post, exc: EngineFailed) -> None:
+        """Tell a sender that what it said is not kept, and was told to nobody."""
+        if post.member is not None:
+            command = "say" if post.kind == "message" else "action"
+            text = f"Your message was not kept, say it again later: {exc}."
+            self._tell_one(post.member, Error("unavailable", text, command, post.nonce))
+
+    def _enter(self, entering: _Entering) -> None:
+        member, past, engine = entering.member, entering.past, self._engine
+        told: list[FromServer] = []
+        try:
+            if not entering.named:
+                self._name(entering)
+            if not entering.welcomed:
+                told += self._welcome(entering)
+                entering.welcomed = True
+            if past.after is not None:
+                piece = next_piece(engine, self.name, past.after)
+                told.append(piece.history)
+                if piece.more:
+                    entering.past, entering.ahead = Past(piece.end), told
+                    return
+            elif past.last:
+                told.append(recent(engine, self.name, past.last))
+        except EngineFailed as exc:
+            entering.failure = exc
+            return
+        audience = self._audiences[member.dialect]
+        audience.tell_one(member, told)
+        audience.add(member)
+        self._by_nick[member.nick.casefold()] = member
+        member.since, member.spoke, member.whispered = time.time(), None, None
+        entering.entered = True
+        self._note(member.nick, here=True)
+
+    def _name(self, entering: _Entering) -> None:
+        """Claim a name for who enters: its nick, its address, or its address with a number."""
+        member, claim = entering.member, self._engine.claim
+        candidates = (f"{member.address}#{number}" for number in count(2))
+        for name in chain([entering.nick or member.address, member.address], candidates):
+            # Its address is free, unless a connection from the same port was
+            # cut off and its thread has not noticed yet.
+            if claim(self.name, name):
+                member.nick = name
+                entering.named = True
+                return
+
+    def _welcome(self, entering: _Entering) -> list[FromServer]:
+        member, settings = entering.member, self._settings
+        end = self._engine.position(self.name)
+        welcome = Welcome(
+            self.name,
+            member.nick,
+            end.epoch,
+            end.offset,
+            self._engine.names(self.name),
+            settings.version,
+            settings.limits,
+            settings.format,
+            "" if member.greeted else settings.greeting,
+        )
+        member.greeted = True
+        if entering.nick in (None, member.nick):
+            return [welcome]
+        text = f"The nick {entering.nick} is taken here; you are {member.nick}."
+        return [welcome, Error("nick", text, "nick")]
+
+    def _leave(self, member: Member, reason: str | None) -> None:
+        self._audiences[member.dialect].discard(member.websocket)
+        self._by_nick.pop(member.nick.casefold(), None)
+        self._engine.release(self.name, member.nick)
+        self._note(member.nick, here=False, reason=reason)
+
+    def _rename(self, member: Member, nick: str) -> None:
+        if nick == member.nick:
+            return
+        if not self._engine.claim(self.name, nick, member.nick):
+            self._tell_one(member, Error("nick", f"The nick {nick} is taken here.", "nick"))
+            return
+        self._tell_notices()
+        old, member.nick = member.nick, nick
+        self._by_nick.pop(old.casefold(), None)
+        self._by_nick[nick.casefold()] = member
+        if self._settings.notices:
+            self._engine.publish(self.name, encode(Renamed(old, nick)))
+        else:
+            self._tell_one(member, Renamed(old, nick))
+
+    def _whisper(self, member: Member, to: str, text: str) -> None:
+        hearer = self.find(to)
+        if hearer is None:
+            self._tell_one(member, Error("absent", f"There is no {to} here.", "private"))
+        else:
+            event = PrivateMessage(member.nick, hearer.nick, text, time.time())
+            self._engine.publish(self.name, encode(event))
+
+    # Notices.
+
+    def _note(self, nick: str, *, here: bool, reason: str | None = None) -> None:
+        if not self._settings.notices:
+            return
+        self._notices.add(nick, here=here, reason=reason)
+        due = self._notices.due_at
+        if time.monotonic() >= due:
+            self._tell_notices()
+        elif not self._timed:
+            self._timed = True
+            # On the flusher, which hands the baton on to the next that comes.
+            self._settings.call_at(Deadline(due), lambda: self._do(self._on_timer, 0.0))
+
+    def _on_timer(self) -> None:
+        self._timed = False
+        self._tell_notices()
+
+    def _tell_notices(self) -> None:
+        if self._notices:
+            connected = len(self._engine.names(self.name))
+            for event in self._notices.take(connected):
+                self._engine.publish(self.name, encode(event))
+
+    def _tell_one(self, member: Member, event: FromServer) -> None:
+        self._audiences[member.dialect].tell_one(member, [event])

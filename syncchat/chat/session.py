@@ -1,0 +1,313 @@
+"""A client's conversation with the server, on the client's own thread."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs
+
+from ..closecodes import ABNORMAL, ORDERLY, POLICY_VIOLATION, TRY_AGAIN_LATER, meaning
+from ..engine import EngineFailed, Position
+from ..errors import RoomsFull
+from ..net import Request, WebSocket
+from .commands import HELP_TEXT, Asked, Help, Quit, Reply
+from .dialects import Dialect
+from .events import (
+    PLACE,
+    Action,
+    BadEvent,
+    Error,
+    FromServer,
+    HistoryRequest,
+    Join,
+    Names,
+    NamesRequest,
+    Nick,
+    Private,
+    RoomsRequest,
+    Say,
+    Search,
+    Whois,
+    WhoisRequest,
+)
+from .events import Rooms as RoomList
+from .lines import reply
+from .member import Member
+from .nicks import BadNick, check_nick
+from .past import Past, found, last_of
+from .room import Post, Room
+from .rooms import BadRoom, Rooms, check_room, room_of
+from .safetext import clean
+
+__all__ = ["Session"]
+
+#: Messages of history that can be asked for on entering.
+_MOST_HISTORY = 1000
+
+#: Of a number in the URL: more would be no number that there is.
+_DIGITS = 15
+_PLACE = re.compile(PLACE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wishes:
+    """What the URL asks for besides the room."""
+
+    nick: str | None
+    past: Past
+    complaints: tuple[Error, ...]
+
+
+class Session:
+    """Made for one connection.
+
+    ``heard`` is called with each message for a room: who says it, the room's
+    name, and the text as it came.
+    """
+
+    def __init__(
+        self,
+        websocket: WebSocket,
+        dialect: Dialect,
+        rooms: Rooms,
+        heard: Callable[[Member, str, str], None],
+    ) -> None:
+        self._websocket = websocket
+        self._dialect = dialect
+        self._rooms = rooms
+        self._heard = heard
+        self._member = Member(websocket, dialect)
+        self._posts: list[Post] = []
+        #: The room that it is in, or was in last.
+        self._room: Room
+        self._inside = False
+
+    def run(self) -> None:
+        """Talk until the client leaves. Raises :class:`ConnectionClosed`, mostly."""
+        wishes = _wishes_of(self._websocket.request)
+        try:
+            self._enter(room_of(self._websocket.request.path), wishes.nick, wishes.past)
+            for complaint in wishes.complaints:
+                self._complain(complaint)
+            self._listen()
+        except _TurnedAway as turned:
+            for message in self._dialect.write(turned.error, ""):
+                self._websocket.send(message)
+            self._websocket.close(turned.code, turned.error.text[:100])
+        finally:
+            self._leave(self._reason())
+
+    # Coming and going.
+
+    def _enter(self, name: str, nick: str | None, past: Past) -> None:
+        """Enter a room, from outside. Raises :class:`_TurnedAway`."""
+        try:
+            self._room = self._rooms.enter(check_room(name), self._member, nick, past)
+            self._inside = True
+        except BadRoom as exc:
+            raise _TurnedAway(POLICY_VIOLATION, Error("room", str(exc))) from exc
+        except RoomsFull as exc:
+            raise _TurnedAway(TRY_AGAIN_LATER, Error("room", str(exc))) from exc
+        except EngineFailed as exc:
+            raise _TurnedAway(TRY_AGAIN_LATER, _unavailable(exc, None)) from exc
+
+    def _leave(self, reason: str | None) -> None:
+        if self._inside:
+            self._inside = False
+            self._rooms.leave(self._room, self._member, reason)
+
+    def _reason(self) -> str | None:
+        """Why the client left, where that is not its own wish."""
+        code = self._websocket.close_code
+        if code is None or code in ORDERLY:
+            return None
+        return "connection lost" if code == ABNORMAL else meaning(code)
+
+    # Listening.
+
+    def _listen(self) -> None:
+        while True:
+            # All that came at once goes out at once.
+            for message in self._websocket.recv_many():
+                asked = self._read(message)
+                if isinstance(asked, Quit):
+                    self._flush()
+                    self._room.settle()
+                    return
+                self._act_on(asked)
+            self._flush()
+            if self._websocket.closing:
+                # It hears its own last words before it hears that it may go.
+                self._room.settle()
+
+    def _read(self, message: str | bytes) -> Asked | None:
+        try:
+            return self._dialect.read(message)
+        except BadEvent as exc:
+            self._complain(Error("malformed", str(exc), exc.command))
+            return None
+
+    def _act_on(self, asked: Asked | None) -> None:
+        if asked is not None:
+            if not isinstance(asked, Say | Action):
+                # In its place: behind what the client said before.
+                self._flush()
+            _ACTIONS[type(asked)](self, asked)
+
+    def _flush(self) -> None:
+        if self._posts:
+            posts, self._posts = self._posts, []
+            self._room.post(posts)
+
+    def _tell(self, event: FromServer) -> None:
+        self._room.tell(self._member, event)
+
+    def _complain(self, error: Error) -> None:
+        self._flush()
+        self._tell(error)
+
+    # What a client can ask for.
+
+    def _say(self, asked: Say) -> None:
+        self._heard(self._member, self._room.name, asked.text)
+        self._posts.append(Post(self._member, clean(asked.text), "message", asked.nonce))
+
+    def _act(self, asked: Action) -> None:
+        self._heard(self._member, self._room.name, f"/me {asked.text}")
+        self._posts.append(Post(self._member, clean(asked.text), "action", asked.nonce))
+
+    def _whisper(self, asked: Private) -> None:
+        self._room.whisper(self._member, clean(asked.to), clean(asked.text))
+
+    def _reply(self, asked: Reply) -> None:
+        to = self._member.whispered
+        if to is None:
+            self._complain(Error("absent", "Nobody has said anything to you alone.", "reply"))
+        else:
+            self._room.whisper(self._member, to, clean(asked.text))
+
+    def _rename(self, asked: Nick) -> None:
+        try:
+            self._room.rename(self._member, check_nick(asked.nick))
+        except BadNick as exc:
+            self._complain(Error("nick", str(exc), "nick"))
+
+    def _join(self, asked: Join) -> None:
+        here, rooms = self._room, self._rooms
+        try:
+            name = check_room(asked.room)
+            if name == here.name:
+                raise BadRoom(f"You are in {name}.")
+            # What can fail, fails before the old room is left.
+            with rooms.used(name):
+                rooms.engine.position(name)
+                # Which name it has, is settled in the room's order.
+                here.settle()
+                nick = self._member.chosen
+                after = None if asked.after is None else _position(asked.after)
+                self._leave(None)
+                self._enter(name, nick, Past(after))
+        except (BadRoom, RoomsFull) as exc:
+            self._complain(Error("room", str(exc), "join"))
+        except EngineFailed as exc:
+            self._complain(_unavailable(exc, "join"))
+        else:
+            for text in self._dialect.moved(name):
+                self._room.send(self._member, text)
+
+    def _names(self, _asked: NamesRequest) -> None:
+        self._tell(Names(self._rooms.engine.names(self._room.name)))
+
+    def _whois(self, asked: WhoisRequest) -> None:
+        member = self._room.find(clean(asked.nick))
+        if member is None:
+            self._complain(Error("absent", f"There is no {clean(asked.nick)} here.", "whois"))
+        else:
+            self._tell(Whois(member.nick, member.since, member.spoke))
+
+    def _list_rooms(self, _asked: RoomsRequest) -> None:
+        try:
+            self._tell(RoomList(self._rooms.counts()))
+        except EngineFailed as exc:
+            self._complain(_unavailable(exc, "rooms"))
+
+    def _history(self, asked: HistoryRequest) -> None:
+        # With what the client itself said before.
+        self._room.settle()
+        try:
+            engine, name = self._rooms.engine, self._room.name
+            self._tell(last_of(engine, name, asked.before, asked.limit))
+        except EngineFailed as exc:
+            self._complain(_unavailable(exc, "history"))
+
+    def _search(self, asked: Search) -> None:
+        self._room.settle()
+        try:
+            engine, name = self._rooms.engine, self._room.name
+            self._tell(found(engine, name, asked.words, asked.limit))
+        except EngineFailed as exc:
+            self._complain(_unavailable(exc, "search"))
+
+    def _help(self, _asked: Help) -> None:
+        self._room.send(self._member, reply(HELP_TEXT))
+
+
+_ACTIONS: dict[type, Callable[[Session, Any], None]] = {
+    Say: Session._say,  # noqa: SLF001
+    Action: Session._act,  # noqa: SLF001
+    Private: Session._whisper,  # noqa: SLF001
+    Reply: Session._reply,  # noqa: SLF001
+    Nick: Session._rename,  # noqa: SLF001
+    Join: Session._join,  # noqa: SLF001
+    NamesRequest: Session._names,  # noqa: SLF001
+    WhoisRequest: Session._whois,  # noqa: SLF001
+    RoomsRequest: Session._list_rooms,  # noqa: SLF001
+    HistoryRequest: Session._history,  # noqa: SLF001
+    Search: Session._search,  # noqa: SLF001
+    Help: Session._help,  # noqa: SLF001
+}
+
+
+class _TurnedAway(Exception):
+    """The client cannot be in any room; it is told so and closed."""
+
+    def __init__(self, code: int, error: Error) -> None:
+        super().__init__(error.text)
+        self.code = code
+        self.error = error
+
+
+def _unavailable(exc: EngineFailed, command: str | None) -> Error:
+    return Error("unavailable", f"What is kept cannot be read now: {exc}.", command)
+
+
+def _position(place: str) -> Position:
+    epoch, _, offset = place.partition(":")
+    return Position(epoch, int(offset))
+
+
+def _wishes_of(request: Request) -> _Wishes:
+    """What the query asks for. What is wrong in it is left out, and told."""
+    query = parse_qs(request.query, keep_blank_values=True)
+    complaints = []
+    nick, last, after = None, 0, None
+    if "nick" in query:
+        try:
+            nick = check_nick(query["nick"][-1])
+        except BadNick as exc:
+            complaints.append(Error("nick", str(exc), "nick"))
+    if "history" in query:
+        asked = query["history"][-1]
+        if asked.isascii() and asked.isdigit() and len(asked) <= _DIGITS:
+            last = min(int(asked), _MOST_HISTORY)
+        else:
+            complaints.append(Error("malformed", "The URL's history= is no number."))
+    if "after" in query:
+        asked = query["after"][-1]
+        if _PLACE.fullmatch(asked):
+            after = _position(asked)
+        else:
+            complaints.append(Error("malformed", "The URL's after= is not EPOCH:OFFSET."))
+    return _Wishes(nick, Past(after, last), tuple(complaints))

@@ -1,0 +1,330 @@
+"""The client: one person's, or program's, place in a chat room."""
+
+from __future__ import annotations
+
+import secrets
+import ssl
+from collections.abc import Iterator
+from typing import Self
+from urllib.parse import parse_qs, urlsplit
+
+from ..chat import events
+from ..chat.commands import HELP_TEXT, Help, Quit, Reply, parse
+from ..chat.lines import LineFormat, lines_of
+from ..chat.nicks import BadNick, check_nick
+from ..chat.token import bearer
+from ..closecodes import ORDERLY
+from ..errors import ConnectionClosed, NotConnected
+from ..net import Deadline, WebSocket, connect
+from ..net.connector import parse_url
+from .comeback import url_for
+from .happenings import Disconnected, Event, Gap, Line, ending
+from .link import Link
+from .outbox import Item
+
+__all__ = ["Client"]
+
+#: Bytes of a message from the server: a piece of history takes some, and
+#: servers of other makes send what they like.
+_MAX_MESSAGE = 4 * 1024 * 1024
+
+
+class Client:
+    r"""One person's, or program's, place in a chat room::
+
+        with Client("ws://127.0.0.1:2000/ops", nick="robot") as client:
+            client.say("hello")
+            for event in client:
+                print(*client.lines(event), sep="\n")
+
+    What is said is sent until the server has acknowledged it, and every message
+    of the room is received once and in order, over breaks of the connection
+    and restarts of the server, from which the client comes back by itself. A
+    server that does not speak ``syncchat.v1`` is talked to in plain lines, of
+    which none can be acknowledged.
+
+    - ``nick``: what to be called; by default what the URL says, or one's address.
+    - ``history``: how many of the last messages to begin with.
+    - ``reconnect``: False for a client that does not come back.
+    - ``timeout``: seconds that connecting may take.
+    - ``token``: the secret that the server asks for.
+    - ``ssl_context``: what ``wss:`` trusts, by default the system's certificates.
+
+    Raises :class:`~syncchat.errors.InvalidURL`, and :class:`ValueError` for
+    what cannot be a nick. Every method may be called from any thread. A thread
+    of its own, from :meth:`connect` to :meth:`close`, reads what comes. Events
+    wait for :meth:`receive`: as long as nobody has ever asked for one, only the
+    last 10,000; from then on the server waits, too.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        nick: str | None = None,
+        history: int = 0,
+        reconnect: bool = True,
+        timeout: float = 10.0,
+        token: str | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        parse_url(url)
+        #: Where the chat is.
+        self.url = url
+        self._history = history
+        self._timeout = timeout
+        self._headers = [] if token is None else [bearer(token)]
+        self._ssl_context = ssl_context
+        try:
+            wanted = None if nick is None else check_nick(nick)
+        except BadNick as exc:
+            raise ValueError(str(exc)) from exc
+        self._link = Link(
+            self._dial,
+            wanted,
+            reconnect=reconnect,
+            history=history > 0 or "history" in parse_qs(urlsplit(url).query),
+        )
+        #: Who said something to us alone last. Written by who receives.
+        self._whispered: str | None = None
+
+    # The connection.
+
+    def connect(self) -> Self:
+        """Connect, for the first time or after the end; returns the client.
+
+        Raises what :func:`syncchat.net.connect` does: a first time, it does not
+        wait for a server to come up.
+        """
+        self._link.open(f"syncchat-client {self.url.partition('?')[0]}")
+        return self
+
+    def leave(self, timeout: float | None = None) -> None:
+        """Say goodbye once all that was said is acknowledged, without waiting for the answer.
+
+        What the server had still to send can be received. Raises as :meth:`flush` does.
+        """
+        self.flush(timeout)
+        self._link.begin_close()
+
+    def close(self, timeout: float | None = None) -> None:
+        """Leave with a proper close, and give everything back. Nothing if it is closed.
+
+        Waits for the server's answer for ``timeout`` seconds, by default 10.
+        What is not acknowledged by then may be lost: :meth:`flush` first. What
+        has come can still be received.
+        """
+        self._link.close(timeout)
+
+    def __enter__(self) -> Self:
+        return self if self._link.opened else self.connect()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    @property
+    def connected(self) -> bool:
+        """Whether one is in a room at this moment, as far as is known."""
+        return self._link.ready
+
+    @property
+    def room(self) -> str | None:
+        """The room that one is in, or was last; None where the server does not say."""
+        welcome = self._link.welcome
+        return None if welcome is None else welcome.room
+
+    @property
+    def nick(self) -> str | None:
+        """What one is called; None where the server does not say."""
+        return self._link.nick or None
+
+    @property
+    def unacknowledged(self) -> int:
+        """How many messages wait for the server's acknowledgement."""
+        return self._link.unacknowledged
+
+    @property
+    def close_code(self) -> int | None:
+        """How it ended, None while it is not over: :attr:`WebSocket.close_code`."""
+        end = self._link.end
+        return None if end is None else end.code
+
+    @property
+    def close_reason(self) -> str | None:
+        """The text that came with the close code, None while it is not over."""
+        end = self._link.end
+        return None if end is None else end.reason
+
+    # Saying.
+
+    def say(self, text: str, timeout: float | None = None) -> None:
+        """Say ``text`` to the room, whatever it begins with.
+
+        Waits where a lot waits to be acknowledged already, for ``timeout``
+        seconds, and then raises :class:`TimeoutError`. Raises
+        :class:`~syncchat.errors.ConnectionClosed` where it is over,
+        :class:`RuntimeError` before :meth:`connect`, :class:`ValueError` for a
+        text that is longer than the server takes, :class:`TypeError` for what
+        is no text, :class:`UnicodeEncodeError` for a lone surrogate.
+        """
+        self._say(events.Say, text, timeout)
+
+    def act(self, text: str, timeout: float | None = None) -> None:
+        """Do something, as ``/me`` does. As :meth:`say`."""
+        self._say(events.Action, text, timeout)
+
+    def join(self, room: str, timeout: float | None = None) -> None:
+        """Go to another room, behind what was said before. As :meth:`say`.
+
+        The answer is a ``Welcome``, or an ``Error``.
+        """
+        if self._plain:
+            self._send_plain(f"/join {room}", timeout)
+            return
+        item = Item(events.encode(events.Join(room)), None)
+        self._link.post(item, Deadline.after(timeout))
+
+    def ask(self, request: events.FromClient) -> None:
+        """Send any other event: ``Private``, ``Nick``, ``Search``; not again after a break.
+
+        The answer is an event. Raises what :meth:`say` does, and
+        :class:`~syncchat.errors.NotConnected` where it cannot be sent now.
+        """
+        if self._plain:
+            raise NotConnected("the server knows plain lines only: send_line() what it is to have")
+        text = events.encode(request)
+        self._check_size(text)
+        self._link.ask(text)
+
+    def send_line(self, line: str, timeout: float | None = None) -> None:
+        """Send ``line`` as a person would type it: ``/names`` is a command.
+
+        Raises :class:`ValueError` for a command that there is not, or wrong,
+        and as :meth:`say` and :meth:`ask` do.
+        """
+        if self._plain:
+            self._send_plain(line, timeout)
+            return
+        try:
+            asked = parse(line)
+        except events.BadEvent as exc:
+            raise ValueError(str(exc)) from exc
+        if isinstance(asked, events.Say | events.Action):
+            self._say(type(asked), asked.text, timeout)
+        elif isinstance(asked, events.Join):
+            self.join(asked.room, timeout)
+        elif isinstance(asked, Help):
+            self._link.hand([Line(HELP_TEXT)])
+        elif isinstance(asked, Quit):
+            self.leave(timeout)
+        elif isinstance(asked, Reply):
+            if self._whispered is None:
+                raise ValueError("Nobody has said anything to you alone.")
+            self.ask(events.Private(self._whispered, asked.text))
+        else:
+            self.ask(asked)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Block until the server has acknowledged all that was said.
+
+        Where that is not to be had, until the network has taken it. Raises
+        :class:`TimeoutError`, and :class:`~syncchat.errors.ConnectionClosed`
+        where it is over before.
+        """
+        if self._plain:
+            self._link.websocket.flush(timeout)
+        else:
+            self._link.flush(Deadline.after(timeout))
+
+    # Hearing.
+
+    def receive(self, timeout: float | None = None) -> Event:
+        """The next event.
+
+        Texts in it are as the server sent them: clean them before a terminal
+        sees them. Raises :class:`TimeoutError` after ``timeout`` seconds, and
+        :class:`~syncchat.errors.ConnectionClosed` after the last event.
+        """
+        # Raises where there never was a connection.
+        self._link.websocket  # noqa: B018
+        event = self._link.receive(Deadline.after(timeout))
+        if isinstance(event, events.PrivateMessage) and event.nick != self._link.nick:
+            self._whispered = event.nick
+        return event
+
+    def __iter__(self) -> Iterator[Event]:
+        """Every event until it is over.
+
+        Raises :class:`~syncchat.errors.ConnectionClosed` at the end where it
+        was not closed in order (code 1000, 1001 or none).
+        """
+        while True:
+            try:
+                event = self.receive()
+            except ConnectionClosed as exc:
+                if exc.code in ORDERLY:
+                    return
+                raise
+            yield event
+
+    def lines(self, event: Event) -> list[str]:
+        """``event`` as lines for people, messages as the server's operator wants them shown."""
+        if isinstance(event, Line):
+            return [event.text]
+        if isinstance(event, Gap):
+            return ["-> Some messages are missing here: the server has them no more."]
+        if isinstance(event, Disconnected):
+            return [ending(event.code, event.reason)]
+        welcome = self._link.welcome
+        try:
+            form = LineFormat("{sender}: {text}" if welcome is None else welcome.format)
+        except ValueError:
+            # A stranger's server; its format is not worth a conversation.
+            form = LineFormat("{sender}: {text}")
+        return lines_of(event, form, self._link.nick)
+
+    # Underneath.
+
+    @property
+    def _plain(self) -> bool:
+        """The server does not speak our dialect."""
+        return self._link.websocket.subprotocol is None
+
+    def _dial(self, nick: str | None, room: str | None, after: str | None) -> WebSocket:
+        return connect(
+            url_for(self.url, room=room, nick=nick, after=after, history=self._history),
+            ssl_context=self._ssl_context,
+            headers=self._headers,
+            subprotocols=[events.SUBPROTOCOL],
+            open_timeout=self._timeout,
+            max_message=_MAX_MESSAGE,
+        )
+
+    def _say(
+        self, kind: type[events.Say | events.Action], text: str, timeout: float | None
+    ) -> None:
+        if not isinstance(text, str):
+            raise TypeError(f"a text is str, not {type(text).__name__}")
+        text.encode()
+        if not self._plain:
+            nonce = secrets.token_urlsafe(9)
+            encoded = events.encode(kind(text, nonce))
+            self._check_size(encoded)
+            self._link.post(Item(encoded, nonce), Deadline.after(timeout))
+        elif kind is events.Action:
+            self._send_plain(f"/me {text}", timeout)
+        else:
+            # A slash at the beginning would make it a command.
+            self._send_plain("/" + text if text.startswith("/") else text, timeout)
+
+    def _send_plain(self, line: str, timeout: float | None) -> None:
+        websocket = self._link.websocket
+        websocket.send(line)
+        # As fast as the server takes it, rather than into a backlog.
+        websocket.flush(timeout)
+
+    def _check_size(self, encoded: str) -> None:
+        """Refuse what the server would close the connection for."""
+        welcome = self._link.welcome
+        if welcome is not None and len(encoded.encode()) > welcome.limits.message:
+            raise ValueError(f"it is longer than the {welcome.limits.message} bytes of a message")

@@ -1,0 +1,99 @@
+"""Whether, when and where a client comes back after a break."""
+
+from __future__ import annotations
+
+import random
+import socket
+import threading
+from collections.abc import Iterator
+from http import HTTPStatus
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+from ..closecodes import NO_CODE, NORMAL, POLICY_VIOLATION, TOO_BIG
+from ..errors import ConnectionClosed, HandshakeRefused
+from ..net import Address, Deadline
+
+__all__ = ["delays", "is_final", "url_for", "wait"]
+
+#: Seconds to the first attempt, and between two at most.
+_FIRST, _LONGEST = 0.5, 30.0
+
+#: Seconds between two looks at the network while it is waited for.
+_LOOK = 0.5
+
+#: The conversation is over, or what this client says is wrong and would be again.
+_FINAL_CODES = frozenset({NORMAL, 1002, 1003, NO_CODE, 1007, POLICY_VIOLATION, TOO_BIG, 1010})
+
+#: Refusals that may pass; any other would be the same again.
+_PASSING = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
+
+
+def is_final(exc: Exception) -> bool:
+    """Whether this end of a connection, or of an attempt, is the end for good."""
+    if isinstance(exc, ConnectionClosed):
+        # Of the codes that belong to nobody, the upper half of each thousand
+        # is for good, as Centrifugo has it.
+        return exc.code in _FINAL_CODES or (exc.code >= 3000 and exc.code % 1000 >= 500)
+    if isinstance(exc, HandshakeRefused):
+        return exc.status < HTTPStatus.INTERNAL_SERVER_ERROR and exc.status not in _PASSING
+    return False
+
+
+def delays() -> Iterator[float]:
+    """The seconds before each attempt: longer and longer, and by chance.
+
+    So that the clients of a server that was restarted do not come all at once,
+    from the first attempt on ("Exponential Backoff And Jitter", AWS, 2015).
+    """
+    longest = 2 * _FIRST
+    while True:
+        yield random.uniform(_FIRST, longest)  # noqa: S311 - no secret
+        longest = min(_LONGEST, 2 * longest)
+
+
+def wait(seconds: float, server: Address | None, stop: threading.Event) -> bool:
+    """Wait, or less if the network has returned. False: the client is told to stop."""
+    deadline = Deadline.after(seconds)
+    before = _route(server)
+    while not deadline.expired:
+        if stop.wait(min(_LOOK, deadline.remaining() or 0.0)):
+            return False
+        now = _route(server)
+        if now is not None and now != before:
+            return True
+        before = now
+    return not stop.is_set()
+
+
+def _route(server: Address | None) -> str | None:
+    """The address of this machine from which the server would be reached; None: from none.
+
+    Connecting a datagram socket only asks the system for its route: nothing is sent.
+    """
+    if server is None:
+        return None
+    family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(server)
+            return str(probe.getsockname()[0])
+    except OSError:
+        return None
+
+
+def url_for(
+    url: str, *, room: str | None, nick: str | None, after: str | None, history: int
+) -> str:
+    """``url`` with what is asked for; ``room`` None is the one that it names."""
+    parts = urlsplit(url)
+    asked = {"nick": nick, "after": after, "history": str(history) if history else None}
+    if after is not None:
+        asked["history"] = None
+    query = [
+        (name, value)
+        for name, value in parse_qsl(parts.query, keep_blank_values=True)
+        if asked.get(name) is None and not (name == "history" and after is not None)
+    ]
+    query += [(name, value) for name, value in asked.items() if value is not None]
+    path = parts.path if room is None else "/" + quote(room, safe="")
+    return urlunsplit((parts.scheme, parts.netloc, path, urlencode(query), ""))

@@ -1,0 +1,56 @@
+"""What a client is told besides what the server says: about the connection, and what is lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..chat.events import FromServer
+from ..chat.safetext import clean
+from ..closecodes import ABNORMAL, GOING_AWAY, NO_CODE, NORMAL, meaning
+
+__all__ = ["Disconnected", "Event", "Gap", "Line", "ending"]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A text from a server that does not speak ``syncchat.v1``."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Messages are missing here: those behind ``after``, as far as the server has no more of them.
+
+    ``epoch`` tells whether it is still the same log. Then those are missing
+    whose offsets lie between ``after`` and that of the next message.
+    """
+
+    after: int
+    epoch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The connection is lost, with this close code, and the client is about to come back."""
+
+    code: int
+    reason: str
+
+
+#: What :meth:`Client.receive` returns.
+Event = FromServer | Line | Gap | Disconnected
+
+
+def ending(code: int, reason: str) -> str:
+    """How a connection ended, in a line that is safe for a terminal."""
+    if code in (NORMAL, NO_CODE):
+        return "The server has closed the connection."
+    if code == GOING_AWAY:
+        return "The server is gone: it has stopped."
+    if code == ABNORMAL:
+        return "The server is gone: the connection was lost."
+    because = f": {reason}" if reason else ""
+    return clean(f"The server has closed the connection, {meaning(code)}{because}").replace(
+        "\n", " "
+    )

@@ -1,0 +1,336 @@
+"""The client's connection, which is renewed when it breaks, and what must outlive it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+from ..chat import events
+from ..chat.nicks import is_address
+from ..closecodes import ABNORMAL, NORMAL
+from ..errors import CannotConnect, ConnectionClosed, HandshakeFailed, NotConnected
+from ..net import Deadline, WebSocket
+from .comeback import delays, is_final, wait
+from .happenings import Disconnected, Event, Line
+from .outbox import Item, Outbox
+from .tracker import Tracker
+
+__all__ = ["Dial", "Link"]
+
+#: Events that wait for whoever receives.
+_MAX_EVENTS = 10_000
+
+#: Seconds between two attempts to be called as before a break, whose end the
+#: server may not have noticed yet.
+_NICK_AGAIN = 1.0
+
+#: Makes a connection, from the nick that is wanted, and the room and place to come back to.
+Dial = Callable[[str | None, str | None, str | None], WebSocket]
+
+
+class Link:
+    """Reads on a thread of its own, from :meth:`open` to :meth:`close`.
+
+    Every method may be called from any thread.
+    """
+
+    def __init__(self, dial: Dial, nick: str | None, *, reconnect: bool, history: bool) -> None:
+        self._dial = dial
+        self._reconnect = reconnect
+        self._history = history
+        #: Guards everything below. Before a WebSocket's locks in the lock order.
+        self._lock = threading.Lock()
+        #: An event has come or was taken, something is acknowledged, or it is over.
+        self._changed = threading.Condition(self._lock)
+        self._events: deque[Event] = deque()
+        #: Somebody has asked for events; nobody is going to any more.
+        self._wanting = False
+        self._closed = False
+        self._tracker = Tracker()
+        self._outbox = Outbox()
+        self._websocket: WebSocket | None = None
+        #: What is said may go out: the server speaks our dialect, and we are in.
+        self._ready = False
+        #: What to be called after a break, and how often that was asked for in vain.
+        self._nick = nick
+        self._nick_asked = 0
+        #: How it ended, once it is over.
+        self._end: ConnectionClosed | None = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    # The connection.
+
+    def open(self, name: str) -> None:
+        """Connect, and begin to read, on a thread of that name. Raises what dialling does."""
+        if self._thread is not None and self._end is None:
+            raise RuntimeError("the client is connected already")
+        self.close(None)
+        self._stop.clear()
+        websocket = self._connect()
+        with self._lock:
+            self._end = None
+            self._closed = False
+            self._websocket = websocket
+        self._thread = threading.Thread(target=self._run, args=(websocket,), name=name, daemon=True)
+        self._thread.start()
+
+    def begin_close(self) -> None:
+        """Say goodbye, without waiting for the answer; what is still to come can be received."""
+        self._stop.set()
+        self.websocket.begin_close(NORMAL, "", Deadline.after(None))
+
+    def close(self, timeout: float | None) -> None:
+        """Close the connection properly and join the thread. Nothing where that was done."""
+        self._stop.set()
+        with self._lock:
+            websocket = self._websocket
+            self._closed = True
+            self._changed.notify_all()
+        if websocket is not None:
+            websocket.close(timeout=timeout)
+        if self._thread is not None:
+            self._thread.join()
+
+    @property
+    def opened(self) -> bool:
+        """Whether there was ever a connection."""
+        return self._websocket is not None
+
+    @property
+    def websocket(self) -> WebSocket:
+        """The connection, or the last. Raises :class:`RuntimeError` before the first."""
+        if self._websocket is None:
+            raise RuntimeError("the client is not connected: call connect(), or use with")
+        return self._websocket
+
+    @property
+    def end(self) -> ConnectionClosed | None:
+        """How it ended, None while it is not over."""
+        return self._end
+
+    @property
+    def ready(self) -> bool:
+        """Whether one is in a room at this moment, as far as is known."""
+        return self._ready
+
+    @property
+    def welcome(self) -> events.Welcome | None:
+        """The server's last; None where it sent none."""
+        return self._tracker.welcome
+
+    @property
+    def nick(self) -> str:
+        """What one is called, as the server said last; empty where it did not."""
+        return self._tracker.nick
+
+    # Saying.
+
+    def post(self, item: Item, deadline: Deadline) -> None:
+        """Send ``item`` until it is acknowledged. Raises :class:`TimeoutError`, or the end."""
+        with self._lock:
+            self._changed.wait_for(
+                lambda: not self._outbox.full or self._end is not None, deadline.remaining()
+            )
+            if self._end is not None:
+                raise self._end
+            if self._outbox.full:
+                raise TimeoutError("too much waits to be acknowledged by the server")
+            self._outbox.add(item)
+            self._pump_locked()
+
+    def ask(self, text: str) -> None:
+        """Send ``text`` once. Raises :class:`NotConnected` where that cannot be now."""
+        with self._lock:
+            if self._end is not None:
+                raise self._end
+            if self._ready:
+                try:
+                    self.websocket.send(text)
+                except ConnectionClosed:
+                    # The reader is about to see it, too.
+                    self._ready = False
+            if not self._ready:
+                raise NotConnected("there is no connection at the moment")
+
+    @property
+    def unacknowledged(self) -> int:
+        """How many items wait for the server's acknowledgement."""
+        with self._lock:
+            return len(self._outbox)
+
+    def flush(self, deadline: Deadline) -> None:
+        """Block until everything is acknowledged. Raises :class:`TimeoutError`, or the end."""
+        with self._lock:
+            self._changed.wait_for(
+                lambda: not self._outbox or self._end is not None, deadline.remaining()
+            )
+            if self._outbox:
+                raise self._end or TimeoutError("the server has not acknowledged all in time")
+
+    def _pump_locked(self) -> None:
+        """Send what may be sent. Under the lock, which keeps the order; never blocks."""
+        while self._ready:
+            item = self._outbox.next()
+            if item is None:
+                return
+            try:
+                self.websocket.send(item.text)
+            except ConnectionClosed:
+                # The reader is about to see it, too; it is sent again later.
+                self._ready = False
+
+    # Hearing.
+
+    def receive(self, deadline: Deadline) -> Event:
+        """The next event. Raises :class:`TimeoutError`, or the end."""
+        with self._lock:
+            self._wanting = True
+            self._changed.wait_for(
+                lambda: self._events or self._end is not None, deadline.remaining()
+            )
+            if not self._events:
+                raise self._end or TimeoutError("no event came in time")
+            event = self._events.popleft()
+            if len(self._events) == _MAX_EVENTS - 1:
+                self._changed.notify_all()
+            return event
+
+    def hand(self, new: Sequence[Event]) -> None:
+        """Have events received; waits for a place in the queue if somebody takes them out."""
+        with self._lock:
+            for event in new:
+                self._changed.wait_for(
+                    lambda: len(self._events) < _MAX_EVENTS or self._closed or not self._wanting
+                )
+                if len(self._events) >= _MAX_EVENTS:
+                    if self._closed:
+                        return
+                    # Nobody has ever asked.
+                    self._events.popleft()
+                self._events.append(event)
+                self._changed.notify_all()
+
+    # The reader's thread.
+
+    def _run(self, first: WebSocket) -> None:
+        websocket: WebSocket | None = first
+        ends = delays()
+        while websocket is not None:
+            exc, welcomed = self._listen(websocket)
+            websocket.close(timeout=0)
+            if self._stop.is_set() or not self._reconnect or is_final(exc):
+                self._finish(exc)
+                return
+            self.hand([Disconnected(exc.code, exc.reason)])
+            if welcomed:
+                ends = delays()
+            websocket = self._come_back(websocket, ends)
+
+    def _connect(self) -> WebSocket:
+        tracker = self._tracker
+        websocket = self._dial(self._nick, tracker.room, tracker.place)
+        tracker.expect(resume=tracker.place is not None, history=self._history)
+        return websocket
+
+    def _listen(self, websocket: WebSocket) -> tuple[ConnectionClosed, bool]:
+        """Hand out what comes; how this connection ended, and whether one was let in."""
+        welcomed = False
+        nick_due: float | None = None
+        try:
+            while True:
+                try:
+                    timeout = None if nick_due is None else nick_due - time.monotonic()
+                    messages = websocket.recv_many(timeout and max(timeout, 0.0))
+                except TimeoutError:
+                    nick_due = None
+                    self._ask_for_nick(websocket)
+                    continue
+                self.hand(self._take(messages, plain=websocket.subprotocol is None))
+                welcomed = welcomed or self._ready or websocket.subprotocol is None
+                if not self._ready or self._nick in (None, self._tracker.nick):
+                    nick_due = None
+                elif nick_due is None:
+                    nick_due = time.monotonic() + _NICK_AGAIN
+        except ConnectionClosed as exc:
+            with self._lock:
+                self._ready = False
+                self._outbox.rewind()
+            return exc, welcomed
+
+    def _ask_for_nick(self, websocket: WebSocket) -> None:
+        self._nick_asked += 1
+        websocket.send(events.encode(events.Nick(self._nick or "")))
+
+    def _take(self, messages: Sequence[str | bytes], *, plain: bool) -> list[Event]:
+        """What the user is to be told of what has come."""
+        told: list[Event] = []
+        with self._lock:
+            for message in messages:
+                if not isinstance(message, str):
+                    continue
+                if plain:
+                    told.append(Line(message))
+                    continue
+                try:
+                    event = events.decode_from_server(message)
+                except events.BadEvent:
+                    # Of a later version, it may tell what this one does not know.
+                    continue
+                if not self._note_locked(event):
+                    told += self._tracker.feed(event)
+            self._pump_locked()
+            self._changed.notify_all()
+        return told
+
+    def _note_locked(self, event: events.FromServer) -> bool:
+        """Take notice of what concerns the connection. True: and of nothing else."""
+        if isinstance(event, events.Message | events.Ack | events.Error) and event.nonce:
+            self._outbox.settle(event.nonce)
+        elif isinstance(event, events.History):
+            for message in event.messages:
+                if message.nonce:
+                    self._outbox.settle(message.nonce)
+        elif isinstance(event, events.Welcome):
+            self._outbox.settle(None)
+            returned = self._tracker.room == event.room
+            if not returned or self._nick is None:
+                self._nick = None if is_address(event.nick) else event.nick
+            self._ready = True
+        elif isinstance(event, events.Renamed) and event.old == self._tracker.nick:
+            self._nick = event.nick
+        elif isinstance(event, events.Error) and event.command == "join":
+            self._outbox.settle(None)
+        elif isinstance(event, events.Error) and event.command == "nick" and self._nick_asked:
+            # Nobody but this client has asked.
+            self._nick_asked -= 1
+            return True
+        return False
+
+    def _come_back(self, lost: WebSocket, pauses: Iterator[float]) -> WebSocket | None:
+        """A new connection; None: it is over."""
+        for seconds in pauses:
+            if not wait(seconds, lost.remote_address, self._stop):
+                break
+            try:
+                websocket = self._connect()
+            except (CannotConnect, HandshakeFailed, TimeoutError) as exc:
+                if is_final(exc):
+                    self._finish(ConnectionClosed(ABNORMAL, str(exc)))
+                    return None
+                continue
+            with self._lock:
+                if not self._stop.is_set():
+                    self._websocket = websocket
+                    return websocket
+            websocket.close()
+            break
+        self._finish(ConnectionClosed(ABNORMAL, "closed before it had come back"))
+        return None
+
+    def _finish(self, exc: ConnectionClosed) -> None:
+        with self._lock:
+            self._end = exc
+            self._changed.notify_all()

@@ -1,0 +1,89 @@
+"""Where a client is in its room's log, so that it gets each message once and in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..chat.events import Ack, FromServer, History, Message, Renamed, Welcome
+from .happenings import Gap
+
+__all__ = ["Tracker"]
+
+
+class Tracker:
+    """Takes what the server says, over however many connections. For one thread at a time."""
+
+    def __init__(self) -> None:
+        #: As of the last welcome, and what has happened since.
+        self.welcome: Welcome | None = None
+        self.nick = ""
+        self._epoch = ""
+        #: The last offset that was handed out; None: nothing of this log.
+        self._last: int | None = None
+        #: History is asked for and has not come.
+        self._awaiting = False
+
+    @property
+    def room(self) -> str | None:
+        """The room that the client is in, or was last."""
+        return None if self.welcome is None else self.welcome.room
+
+    @property
+    def place(self) -> str | None:
+        """``EPOCH:OFFSET`` of the last message, to come back by; None: there is no such place."""
+        return None if self._last is None else f"{self._epoch}:{self._last}"
+
+    def expect(self, *, resume: bool, history: bool) -> None:
+        """A connection begins, on which the last place, or so many messages, were asked for."""
+        if not resume:
+            self._last = None
+        self._awaiting = resume or history
+
+    def feed(self, event: FromServer) -> Iterator[FromServer | Gap]:
+        """What the user is to be told of it."""
+        if isinstance(event, Message):
+            yield from self._message(event)
+            return
+        if isinstance(event, History) and event.command is None:
+            yield from self._past(event)
+            return
+        if isinstance(event, Welcome):
+            self._enter(event)
+        elif isinstance(event, Renamed) and event.old == self.nick:
+            self.nick = event.nick
+        elif isinstance(event, Ack) and self._last is not None and event.offset == self._last + 1:
+            # One's own, where the server does not send it back.
+            self._last = event.offset
+        yield event
+
+    def _enter(self, welcome: Welcome) -> None:
+        moved = self.welcome is not None and self.welcome.room != welcome.room
+        self.welcome, self.nick = welcome, welcome.nick
+        if moved and not self._awaiting:
+            self._last = None
+        if self._last is None and not self._awaiting:
+            # Nothing of the past was asked for: the log begins here.
+            self._epoch, self._last = welcome.epoch, welcome.offset
+
+    def _past(self, history: History) -> Iterator[FromServer | Gap]:
+        welcome = self.welcome
+        if welcome is None:
+            return
+        self._awaiting = False
+        begin = history.messages[0].offset - 1 if history.messages else welcome.offset
+        if self._last is None:
+            self._epoch, self._last = welcome.epoch, begin
+        elif not history.complete:
+            yield Gap(self._last, welcome.epoch)
+            self._epoch, self._last = welcome.epoch, begin
+        for message in history.messages:
+            yield from self._message(message)
+
+    def _message(self, message: Message) -> Iterator[FromServer | Gap]:
+        if self._last is not None:
+            if message.offset <= self._last:
+                return
+            if message.offset > self._last + 1:
+                yield Gap(self._last, self._epoch)
+        self._last = message.offset
+        yield message

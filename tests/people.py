@@ -1,0 +1,109 @@
+"""People in a chat: of our own client the lines that are shown, and clients of either dialect.
+
+The latter are another library's, so that both sides are not wrong alike.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, Self
+
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+from websockets.typing import Subprotocol
+
+from syncchat import ChatServer, Client
+from syncchat.net import Deadline
+from tests.peer import PATIENCE
+
+__all__ = ["Json", "Plain", "line", "lines", "url_of"]
+
+
+def url_of(chat: ChatServer, path: str = "/") -> str:
+    return f"ws://127.0.0.1:{chat.port}{path}"
+
+
+def line(client: Client) -> str:
+    """The next line that is shown."""
+    deadline = Deadline.after(PATIENCE)
+    while True:
+        shown = client.lines(client.receive(deadline.remaining()))
+        if shown:
+            (only,) = shown
+            return only
+
+
+def lines(client: Client) -> Iterator[str]:
+    """Every line until the end."""
+    return (shown for event in client for shown in client.lines(event))
+
+
+class Plain:
+    """A client that knows of no dialect."""
+
+    subprotocols: tuple[str, ...] = ()
+
+    def __init__(self, url: str) -> None:
+        chosen = [Subprotocol(name) for name in self.subprotocols]
+        self.websocket = connect(
+            url, subprotocols=chosen or None, legacy=True, compression=None, max_size=None
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.websocket.close()
+
+    @property
+    def address(self) -> str:
+        host, port = self.websocket.local_address[:2]
+        return f"{host}:{port}"
+
+    def send(self, *texts: str) -> None:
+        for text in texts:
+            self.websocket.send(text)
+
+    def hear(self) -> str:
+        """The next text."""
+        text = self.websocket.recv(PATIENCE)
+        assert isinstance(text, str)
+        return text
+
+    def hear_until(self, text: str) -> list[str]:
+        """The texts up to ``text``, that included."""
+        heard = [self.hear()]
+        while heard[-1] != text:
+            heard.append(self.hear())
+        return heard
+
+    def hear_end(self) -> int:
+        """The close code, behind whatever is still to come."""
+        try:
+            while True:
+                self.websocket.recv(PATIENCE)
+        except ConnectionClosed as exc:
+            return 1006 if exc.rcvd is None else exc.rcvd.code
+
+
+class Json(Plain):
+    """A client of ``syncchat.v1``."""
+
+    subprotocols = ("syncchat.v1",)
+
+    def ask(self, **event: Any) -> None:
+        self.send(json.dumps(event))
+
+    def event(self, *kinds: str) -> dict[str, Any]:
+        """The next event, which is one of ``kinds`` if any are named."""
+        event: dict[str, Any] = json.loads(self.hear())
+        assert not kinds or event["type"] in kinds, event
+        return event
+
+    def find(self, kind: str, **values: Any) -> dict[str, Any]:
+        """The next event of that kind with these values, whatever comes before."""
+        while True:
+            event = self.event()
+            if event["type"] == kind and values.items() <= event.items():
+                return event
