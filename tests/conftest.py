@@ -21,6 +21,16 @@ SETTLE = 5.0
 FDS = Path("/proc/self/fd")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=20, help="how often the kill test kills")
+
+
+@pytest.fixture
+def kills(request: pytest.FixtureRequest) -> int:
+    """How often the kill test kills the server."""
+    return int(request.config.getoption("--kills"))
+
+
 def descriptors() -> dict[str, str]:
     """The open descriptors and what they are; empty where the system does not tell."""
     found = {}

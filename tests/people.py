@@ -101,9 +101,9 @@ class Json(Plain):
         assert not kinds or event["type"] in kinds, event
         return event
 
-    def find(self, kind: str, **values: Any) -> dict[str, Any]:
+    def find(self, wanted: str, /, **values: Any) -> dict[str, Any]:
         """The next event of that kind with these values, whatever comes before."""
         while True:
             event = self.event()
-            if event["type"] == kind and values.items() <= event.items():
+            if event["type"] == wanted and values.items() <= event.items():
                 return event

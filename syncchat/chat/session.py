@@ -246,7 +246,7 @@ class Session:
         self._room.settle()
         try:
             engine, name = self._rooms.engine, self._room.name
-            self._tell(found(engine, name, asked.words, asked.limit))
+            self._tell(found(engine, name, clean(asked.words), asked.limit))
         except EngineFailed as exc:
             self._complain(_unavailable(exc, "search"))
 

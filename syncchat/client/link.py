@@ -96,8 +96,8 @@ class Link:
 
     @property
     def opened(self) -> bool:
-        """Whether there was ever a connection."""
-        return self._websocket is not None
+        """Whether it is open, be it on its way back, and nobody has closed it."""
+        return self._thread is not None and not self._closed
 
     @property
     def websocket(self) -> WebSocket:

@@ -37,8 +37,8 @@ __all__ = [
 
 def check_engine(name: str) -> None:
     """Raise :class:`ValueError` for what names no engine."""
-    scheme, colon, rest = name.partition(":")
-    if (scheme == "memory" and colon and not rest) or (scheme == "sqlite" and rest):
+    scheme, _, rest = name.partition(":")
+    if (scheme == "memory" and not rest) or (scheme == "sqlite" and rest):
         return
     raise ValueError(f"{name!r} is no engine: it is memory: or sqlite:PATH")
 

@@ -7,6 +7,7 @@ to the disk (``synchronous=FULL``) before ``append`` returns.
 from __future__ import annotations
 
 import contextlib
+import logging
 import sqlite3
 import threading
 import time
@@ -30,6 +31,8 @@ from .local import LocalEngine
 from .schema import APPLICATION_ID, MIGRATIONS, VERSION
 
 __all__ = ["SqliteEngine"]
+
+logger = logging.getLogger("syncchat.engine")
 
 #: Seconds that one process waits for another's transaction.
 _BUSY_SECONDS = 5.0
@@ -65,6 +68,8 @@ class SqliteEngine(LocalEngine):
                 undo.pop_all()
         except sqlite3.Error as exc:
             raise EngineUnusable(f"cannot use {path}: {exc}") from exc
+        #: The last transaction failed, and the operator has been told.
+        self._failing = False
         #: Each room's row, epoch and last offset, as far as they have been asked for.
         self._rooms: dict[str, tuple[int, str, int]] = {}
 
@@ -177,7 +182,14 @@ class SqliteEngine(LocalEngine):
             database.execute("BEGIN IMMEDIATE")
             yield database
         except sqlite3.Error as exc:
+            if not self._failing:
+                self._failing = True
+                logger.error("cannot write to %s: %s", self._path, exc)  # noqa: TRY400 - for people
             raise EngineFailed(str(exc)) from exc
+        else:
+            if self._failing:
+                self._failing = False
+                logger.warning("writing to %s works again", self._path)
         finally:
             if database.in_transaction:
                 # A disk that is full may have rolled back already.
@@ -250,7 +262,13 @@ def _connect(path: str, mode: str = "rwc") -> sqlite3.Connection:
 
 def _inspect(path: str) -> None:
     """Raise :class:`EngineUnusable` for a file that is not ours or not whole; changes nothing."""
-    if not Path(path).exists():
+    place = Path(path)
+    # SQLite's own words for these would lead astray.
+    if place.is_dir():
+        raise EngineUnusable(f"cannot use {path}: it is a folder")
+    if not place.parent.is_dir():
+        raise EngineUnusable(f"cannot use {path}: there is no folder {place.parent}")
+    if not place.exists():
         return
     try:
         with contextlib.closing(_connect(path, "ro")) as database:

@@ -1,0 +1,162 @@
+"""The server with an engine: what it keeps over restarts, and what it does when the disk fails."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.people import Json, Plain
+from tests.processes import SERVER, ServerScript, environment
+
+
+def run_server(*flags: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    """A server that ends by itself."""
+    return subprocess.run(
+        [*SERVER, "--port", "0", *flags],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+        env=environment(**changes),
+    )
+
+
+def test_sqlite_keeps_messages_over_a_restart(tmp_path: Path) -> None:
+    flags = ["--engine", f"sqlite:{tmp_path / 'a %23?b.db'}", "--greeting", "", "--no-notices"]
+    with ServerScript(*flags) as server, Json(server.url) as client:
+        epoch = client.event("welcome")["epoch"]
+        client.ask(type="say", text="kept")
+        client.event("message")
+    with ServerScript(*flags) as server:
+        with Json(f"{server.url}?after={epoch}:0") as client:
+            assert client.event("welcome")["epoch"] == epoch
+            history = client.event("history")
+            assert history["complete"]
+            assert [message["text"] for message in history["messages"]] == ["kept"]
+        with Plain(f"{server.url}?history=1") as plain:
+            assert plain.hear().endswith(": kept")
+
+
+def test_the_engine_is_chosen_by_flag_or_environment(tmp_path: Path) -> None:
+    database = tmp_path / "chat.db"
+    with ServerScript(SYNCCHAT_ENGINE=f"sqlite:{database}", SYNCCHAT_KEEP="5") as server:
+        with Json(server.url) as client:
+            client.event("welcome")
+            for number in range(8):
+                client.ask(type="say", text=str(number))
+                client.event("message")
+            client.ask(type="history", limit=100)
+            history = client.event("history")
+            assert [m["text"] for m in history["messages"]] == ["3", "4", "5", "6", "7"]
+    assert database.exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        (["--engine", "oracle:"], "'oracle:' is no engine: it is memory: or sqlite:PATH"),
+        (["--engine", "sqlite:"], "is no engine"),
+        (["--keep", "much"], "'much' is neither a number of messages, like 1000, nor a time"),
+        (["--keep", "-1"], "is neither"),
+        (["--keep", "5y"], "is neither"),
+        (["--max-rooms", "0"], "is no whole number from 1 on"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_a_usage_error(flags: list[str], why: str) -> None:
+    result = run_server(*flags)
+    assert result.returncode == 2
+    assert why in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_file_that_cannot_be_used_is_one_line_and_left_as_it_is(tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.db"
+    with ServerScript("--engine", f"sqlite:{damaged}") as server, Json(server.url) as client:
+        client.event("welcome")
+        for _ in range(5):
+            client.ask(type="say", text="x" * 3000)
+            client.event("message")
+        # In order: what is only in the write-ahead log would mend the file.
+        server.signal(signal.SIGTERM)
+        assert server.exit_code() == 0
+    data = bytearray(damaged.read_bytes())
+    data[4096:12288] = bytes(8192)
+    damaged.write_bytes(data)
+    strange = tmp_path / "strange.db"
+    strange.write_text("This is a letter to a friend. " * 300)
+    other = tmp_path / "other.db"
+    with sqlite3.connect(other) as database:
+        database.execute("CREATE TABLE mine (x)")
+    database.close()
+    for path, why in [
+        (damaged, "damaged|malformed"),
+        (strange, "not a database"),
+        (other, "another program's database"),
+        (tmp_path, "it is a folder"),
+        (tmp_path / "nowhere" / "chat.db", "there is no folder"),
+    ]:
+        before = path.read_bytes() if path.is_file() else None
+        result = run_server("--engine", f"sqlite:{path}")
+        assert result.returncode == 1
+        assert len(result.stderr.splitlines()) == 1
+        assert str(path) in result.stderr
+        assert any(word in result.stderr for word in why.split("|")), result.stderr
+        # Nor did it say that it listens.
+        assert result.stdout == ""
+        if before is not None:
+            assert path.read_bytes() == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a full disk is made with prlimit")
+def test_a_full_disk_refuses_messages_and_the_chat_lives_on(tmp_path: Path) -> None:
+    flags = ["--engine", f"sqlite:{tmp_path / 'chat.db'}", "--rate", "0", "--no-notices"]
+    with (
+        ServerScript(*flags) as server,
+        Json(f"{server.url}?nick=ann") as ann,
+        Plain(f"{server.url}?nick=bob") as bob,
+    ):
+        pid = server.process.pid
+        bob.hear()
+        ann.event("welcome")
+        ann.ask(type="say", text="before", nonce="n0")
+        assert ann.event("message")["offset"] == 1
+        assert bob.hear() == "ann: before"
+        _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        # No file of the server's may grow beyond what these already have.
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, hard))
+        for number in range(3):
+            ann.ask(type="say", text="x" * 50_000, nonce=f"n{number}-full")
+            error = ann.event("error")
+            assert error["code"] == "unavailable"
+            assert error["nonce"] == f"n{number}-full"
+            assert error["command"] == "say"
+            assert str(tmp_path) not in error["text"]
+        bob.send("mine, too")
+        assert bob.hear().startswith("-> Your message was not kept")
+        # What needs no disk goes on.
+        ann.ask(type="private", to="bob", text="the disk is full")
+        assert bob.hear() == "[PM from ann] the disk is full"
+        bob.send("/names", "/history 5")
+        assert bob.hear() == "-> 2 connected: ann, bob"
+        assert bob.hear().endswith("ann: before")
+        with Plain(f"{server.url}?nick=carl") as carl:
+            carl.hear()
+            carl.send("/names")
+            assert carl.hear() == "-> 3 connected: ann, bob, carl"
+        ann.event("private")
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
+        ann.ask(type="say", text="again", nonce="n0-full")
+        message = ann.event("message")
+        # Nothing of the refused ones was kept, and there is no hole.
+        assert (message["offset"], message["text"]) == (2, "again")
+        assert bob.hear() == "ann: again"
+        # The operator was told, once each way.
+        server.wait_for_line("cannot write to .*", errors=True)
+        server.wait_for_line("writing to .* works again", errors=True)
+        assert len(server.errors) == 2, server.errors

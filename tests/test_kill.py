@@ -1,0 +1,217 @@
+"""Nothing is lost and nothing comes twice, whatever is killed or cut.
+
+``pytest tests/test_kill.py --kills 500`` for a longer run.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from syncchat import Client, ConnectionClosed, Disconnected, Gap
+from syncchat.chat.events import Message
+from tests.peer import PATIENCE
+from tests.processes import SERVER, Script
+
+CLIENTS = 8
+
+
+class Proxy:
+    """Hands bytes on between clients and the server, and can cut every connection by RST."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listening.getsockname()[1])
+        #: Guards the list.
+        self._lock = threading.Lock()
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._threads = [threading.Thread(target=self._accept, name="proxy")]
+        self._threads[0].start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._threads[0].join()
+        self.cut(1.0, random.Random(0))
+        for thread in self._threads:
+            thread.join()
+
+    def cut(self, part: float, chance: random.Random) -> None:
+        """Cut so large a part of the connections, in the middle of whatever they carry."""
+        with self._lock:
+            pairs = [pair for pair in self._pairs if chance.random() <= part]
+        for pair in pairs:
+            for sock in pair:
+                try:
+                    sock.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    continue
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listening.accept()
+            except OSError:
+                return
+            try:
+                far = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:
+                near.close()
+                continue
+            with self._lock:
+                self._pairs.append((near, far))
+            thread = threading.Thread(target=self._carry, args=(near, far), name="proxied")
+            self._threads.append(thread)
+            thread.start()
+
+    def _carry(self, near: socket.socket, far: socket.socket) -> None:
+        back = threading.Thread(target=self._hand_on, args=(far, near), name="proxied back")
+        back.start()
+        self._hand_on(near, far)
+        back.join()
+        with self._lock:
+            self._pairs.remove((near, far))
+        near.close()
+        far.close()
+
+    @staticmethod
+    def _hand_on(source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+        except OSError:
+            pass
+        for sock in (source, sink):
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue
+
+
+class Talker:
+    """A client that says numbered messages all the time, and notes all that it hears."""
+
+    def __init__(self, name: str, url: str) -> None:
+        self.name = name
+        self.client = Client(url, nick=name).connect()
+        self.said = 0
+        self.heard: list[Message] = []
+        self.gaps: list[Gap] = []
+        self.breaks = 0
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._talk, name=f"{name} talks"),
+            threading.Thread(target=self._listen, name=f"{name} listens"),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _talk(self) -> None:
+        while not self._stop.wait(random.random() * 0.01):
+            self.client.say(f"{self.name} {self.said}")
+            self.said += 1
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                event = self.client.receive()
+            except ConnectionClosed:
+                return
+            if isinstance(event, Message):
+                self.heard.append(event)
+            elif isinstance(event, Gap):
+                self.gaps.append(event)
+            elif isinstance(event, Disconnected):
+                self.breaks += 1
+
+    def be_silent(self) -> None:
+        self._stop.set()
+        self._threads[0].join()
+
+    def close(self) -> None:
+        self.be_silent()
+        self.client.close()
+        self._threads[1].join()
+
+
+def started(database: Path, port: int) -> Script:
+    server = Script([*SERVER, "--port", str(port), "--engine", f"sqlite:{database}", "--rate", "0"])
+    server.wait_for_line("listening on port .*")
+    return server
+
+
+@pytest.mark.timeout(0)
+def test_every_acknowledged_message_survives_once_and_in_one_order(
+    tmp_path: Path, kills: int
+) -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+    server = started(tmp_path / "chat.db", port)
+    talkers: list[Talker] = []
+    try:
+        with Proxy(port) as proxy:
+            url = f"ws://127.0.0.1:{proxy.port}/room"
+            talkers += [Talker(f"talker{number}", url) for number in range(CLIENTS)]
+            for _ in range(kills):
+                end = time.monotonic() + chance.uniform(0.2, 1.2)
+                while time.monotonic() < end:
+                    time.sleep(chance.uniform(0.0, 0.2))
+                    proxy.cut(0.05, chance)
+                server.signal(signal.SIGKILL)
+                server.__exit__()
+                time.sleep(chance.uniform(0.0, 0.3))
+                server = started(tmp_path / "chat.db", port)
+            check(talkers, kills)
+            for talker in talkers:
+                talker.close()
+    finally:
+        for talker in talkers:
+            talker.close()
+        server.__exit__()
+
+
+def check(talkers: list[Talker], kills: int) -> None:
+    for talker in talkers:
+        talker.be_silent()
+    for talker in talkers:
+        # Everything that was said is acknowledged.
+        talker.client.flush(6 * PATIENCE)
+    total = sum(talker.said for talker in talkers)
+    deadline = time.monotonic() + 6 * PATIENCE
+    first = max(talker.heard[0].offset for talker in talkers)
+    while any(talker.heard[-1].offset < total for talker in talkers):
+        assert time.monotonic() < deadline, [talker.heard[-1].offset for talker in talkers]
+        time.sleep(0.01)
+    assert total > 50 * kills
+    assert sum(talker.breaks for talker in talkers) > CLIENTS * kills / 2
+    for talker in talkers:
+        assert not talker.gaps
+        # From where it came in, each offset once, in its order.
+        offsets = [message.offset for message in talker.heard]
+        assert offsets == list(range(offsets[0], total + 1))
+        # What all of them heard is the same.
+        same = [(m.offset, m.text, m.time, m.nonce) for m in talker.heard if m.offset >= first]
+        assert same == [
+            (m.offset, m.text, m.time, m.nonce) for m in talkers[0].heard if m.offset >= first
+        ]
+    # And the log holds what each has said, once and in its order.
+    whole = min(talkers, key=lambda talker: talker.heard[0].offset).heard
+    for talker in talkers:
+        mine = [m.text for m in whole if m.text.startswith(f"{talker.name} ")]
+        numbers = range(talker.said - len(mine), talker.said)
+        assert mine == [f"{talker.name} {number}" for number in numbers]
+    assert whole[0].offset == 1

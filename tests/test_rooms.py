@@ -1,0 +1,444 @@
+"""Rooms and the people in them: names, notices, commands, and how many there may be."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from wsproto.events import TextMessage
+
+from syncchat import ChatServer, Keep, RoomsFull
+from syncchat.chat.nicks import BadNick, check_nick
+from syncchat.chat.rooms import MAX_ROOM, BadRoom, check_room
+from tests.peer import PATIENCE, Peer, wait_for
+from tests.people import Json, Plain, url_of
+
+
+def settled(chat: ChatServer, count: int) -> None:
+    """Return once so many clients are connected."""
+    wait_for(lambda: chat.stats().connections == count)
+
+
+# Names.
+
+
+def test_a_nick_comes_from_the_url_or_a_command_and_is_an_address_before() -> None:
+    with (
+        ChatServer(port=0, greeting="", notices=False) as chat,
+        Plain(url_of(chat, "/?nick=ann")) as ann,
+        Plain(url_of(chat)) as other,
+    ):
+        other.send("before")
+        assert ann.hear() == f"{other.address}: before"
+        other.send("/nick Ärger", "after")
+        assert ann.hear() == "Ärger: after"
+        ann.send("hi")
+        assert ann.hear() == "ann: hi"
+
+
+def test_a_nick_is_unique_in_its_room_however_it_is_written() -> None:
+    with (
+        ChatServer(port=0, greeting="", notices=False) as chat,
+        Plain(url_of(chat, "/?nick=Stra%C3%9Fe")) as first,
+        Plain(url_of(chat, "/?nick=STRASSE")) as second,
+        Plain(url_of(chat, "/elsewhere?nick=strasse")) as third,
+    ):
+        assert second.hear() == f"-> The nick STRASSE is taken here; you are {second.address}."
+        second.send("/nick strasse", "/nick x", "/nick X", "I am")
+        assert second.hear() == "-> The nick strasse is taken here."
+        assert second.hear() == f" * {second.address} is now known as x."
+        assert second.hear() == " * x is now known as X."
+        assert first.hear() == second.hear() == "X: I am"
+        third.send("me too")
+        assert third.hear() == "strasse: me too"
+        # Who goes gives it back.
+        first.send("/quit")
+        assert first.hear_end() == 1000
+        second.send("/nick STRASSE")
+        assert second.hear() == " * X is now known as STRASSE."
+
+
+@pytest.mark.parametrize(
+    ("nick", "why"),
+    [
+        ("server", "reserved"),
+        ("SYSTEM", "reserved"),
+        ("ｓｙｓｔｅｍ", "reserved"),
+        ("x" * 33, "at most 32"),
+        ("a b", "one word"),
+        ("a:b", "one word"),
+        ("127.0.0.1:80", "one word"),
+        ("a,b", "one word"),
+        ("a\nb", "one word"),
+        ("a\tb", "one word"),
+        ("a\u00a0b", "one word"),
+        ("a\u200db", "one word"),
+        ("a\ufeff", "one word"),
+        ("*ann", "begin"),
+        ("->", "begin"),
+        ("/quit", "begin"),
+        ("\u3164", "seen"),
+        ("a\u3164", "seen"),
+        ("\u0301", "seen"),
+        ("\x1b\u202e", "at least one"),
+        ("", "at least one"),
+    ],
+)
+def test_a_nick_that_could_deceive_is_refused_with_a_reason(nick: str, why: str) -> None:
+    with pytest.raises(BadNick, match=why):
+        check_nick(nick)
+    with (
+        ChatServer(port=0, greeting="", notices=False) as chat,
+        Json(url_of(chat)) as client,
+    ):
+        client.event("welcome")
+        client.ask(type="nick", nick=nick)
+        error = client.event("error")
+        assert error["code"] == "nick"
+        assert why in error["text"]
+        client.ask(type="say", text="still")
+        assert client.event("message")["nick"] == client.address
+
+
+@pytest.mark.parametrize("nick", ["ann", "x" * 32, "日本", "Ünï", "a.b-c_d", "r2d2", "🦀"])
+def test_a_nick_may_be_any_word(nick: str) -> None:
+    assert check_nick(f" \x07{nick}\u200f") == nick
+
+
+# Who comes and goes.
+
+
+def test_a_room_is_told_who_comes_goes_and_is_called_otherwise() -> None:
+    with (
+        ChatServer(port=0, greeting="") as chat,
+        Plain(url_of(chat, "/?nick=ann")) as ann,
+        Json(url_of(chat, "/elsewhere")) as elsewhere,
+    ):
+        elsewhere.event("welcome")
+        with Json(url_of(chat, "/?nick=bob")) as bob:
+            assert ann.hear() == " * bob joined. (Connected: 2)"
+            assert bob.event("welcome")["members"] == ["ann", "bob"]
+            with Plain(url_of(chat)) as carl:
+                assert ann.hear() == f" * {carl.address} joined. (Connected: 3)"
+                assert bob.event() == {"type": "joined", "nick": carl.address, "connected": 3}
+                carl.send("/nick carl")
+                assert ann.hear() == carl.hear() == f" * {carl.address} is now known as carl."
+                assert bob.event("renamed")["nick"] == "carl"
+                carl.websocket.socket.shutdown(2)
+                assert ann.hear() == " * carl left. (Connected: 2)"
+                assert bob.event() == {
+                    "type": "left", "nick": "carl", "connected": 2, "reason": "connection lost",
+                }  # fmt: skip
+            ann.send("/join elsewhere")
+            assert bob.event() == {"type": "left", "nick": "ann", "connected": 1}
+            assert elsewhere.event() == {"type": "joined", "nick": "ann", "connected": 2}
+        assert ann.hear() == "-> You are in elsewhere now."
+
+
+def test_without_notices_nobody_is_told() -> None:
+    with (
+        ChatServer(port=0, greeting="", notices=False) as chat,
+        Json(url_of(chat)) as one,
+        Json(url_of(chat)) as two,
+    ):
+        one.event("welcome")
+        two.event("welcome")
+        two.ask(type="nick", nick="bob")
+        assert two.event("renamed")["nick"] == "bob"
+        with Json(url_of(chat)) as third:
+            third.event("welcome")
+        settled(chat, 2)
+        two.ask(type="say", text="x")
+        assert one.event("message")["nick"] == "bob"
+
+
+def test_a_crowd_that_comes_in_is_told_of_in_a_few_notices() -> None:
+    members, joins = 1000, 100
+    with ChatServer(port=0, greeting="", rate=0) as chat, ExitStack() as stack:
+        first = stack.enter_context(Json(url_of(chat, "/?nick=first")))
+        first.event("welcome")
+        for _ in range(members - 1):
+            stack.enter_context(Peer.client(chat.port))
+        settled(chat, members)
+        # All that was told of them.
+        first.find("joined", connected=members)
+        before = chat.stats().messages_out
+        begin = time.monotonic()
+        for number in range(joins):
+            at = begin + number / joins
+            while time.monotonic() < at:
+                time.sleep(0.001)
+            stack.enter_context(Peer.client(chat.port, path=f"/?nick=late{number}"))
+        told: list[str] = []
+        notices = 0
+        while len(told) < joins:
+            event = first.event("joined")
+            notices += 1
+            told += [event["nick"], *event.get("others", [])]
+        took = time.monotonic() - begin
+        # Each once, in their order, and nobody is left out.
+        assert told == [f"late{number}" for number in range(joins)]
+        assert event["connected"] == members + joins
+        assert notices <= 11 + 5 * took
+        assert chat.stats().messages_out - before <= (notices + 1) * (members + joins)
+
+
+def test_a_speaker_is_introduced_before_he_speaks() -> None:
+    with (
+        ChatServer(port=0, greeting="", rate=0) as chat,
+        Plain(url_of(chat, "/?nick=ann")) as ann,
+        ExitStack() as stack,
+    ):
+        for number in range(40):
+            guest = stack.enter_context(Peer.client(chat.port, path=f"/?nick=guest{number}"))
+            guest.send(TextMessage(data="hello"))
+        introduced = ""
+        for _ in range(40):
+            while " * " in (heard := ann.hear()):
+                introduced += heard + " "
+            name = heard.removesuffix(": hello")
+            assert re.search(rf"\b{name}\b", introduced)
+
+
+# Rooms.
+
+
+def test_join_goes_from_room_to_room_and_takes_the_nick_along() -> None:
+    with (
+        ChatServer(port=0, greeting="Hello", notices=False) as chat,
+        Plain(url_of(chat, "/?nick=ann")) as ann,
+        Json(url_of(chat, "/ops?nick=bob")) as bob,
+    ):
+        assert ann.hear() == "Hello"
+        epoch = bob.event("welcome")["epoch"]
+        bob.ask(type="say", text="you missed this")
+        bob.event("message")
+        ann.send("in the lobby", "/join ops", "in ops")
+        assert ann.hear() == "ann: in the lobby"
+        assert ann.hear() == "-> You are in ops now."
+        assert ann.hear() == "ann: in ops"
+        assert bob.event("message")["text"] == "in ops"
+        bob.ask(type="join", room="lobby")
+        welcome = bob.event("welcome")
+        assert (welcome["room"], welcome["nick"], welcome["offset"]) == ("lobby", "bob", 1)
+        bob.ask(type="join", room="ops", after=f"{epoch}:1")
+        assert bob.event("welcome")["offset"] == 2
+        history = bob.event("history")
+        assert [m["text"] for m in history["messages"]] == ["in ops"]
+        assert history["complete"]
+        bob.ask(type="join", room="ops")
+        assert bob.event("error").items() >= {"code": "room", "command": "join"}.items()
+        ann.send("/join " + "x" * (MAX_ROOM + 1), "/join \x1b", "/join", "/rooms")
+        assert ann.hear() == f"-> A room's name has at most {MAX_ROOM} characters."
+        # A command without its argument says how it is written.
+        assert ann.hear() == ann.hear() == "-> Write it as /join ROOM"
+        assert ann.hear() == "-> 2 rooms: lobby (0), ops (2)"
+
+
+def test_who_finds_the_nick_taken_in_the_next_room_is_told_so() -> None:
+    with (
+        ChatServer(port=0, greeting="", notices=False) as chat,
+        Plain(url_of(chat, "/?nick=ann")) as ann,
+        Plain(url_of(chat, "/ops?nick=ann")) as other,
+    ):
+        ann.send("/join ops")
+        assert ann.hear() == f"-> The nick ann is taken here; you are {ann.address}."
+        assert ann.hear() == "-> You are in ops now."
+        ann.send("hi")
+        assert other.hear() == f"{ann.address}: hi"
+
+
+def test_there_are_so_many_rooms_and_no_more() -> None:
+    with (
+        ChatServer(port=0, greeting="", notices=False, max_rooms=2) as chat,
+        Plain(url_of(chat)) as one,
+        Plain(url_of(chat, "/ops")) as two,
+    ):
+        with Plain(url_of(chat, "/third")) as plain:
+            assert plain.hear() == "-> There are 2 rooms, and can be no more."
+            assert plain.hear_end() == 1013
+        with Json(url_of(chat, "/third")) as client:
+            assert client.event("error")["code"] == "room"
+            assert client.hear_end() == 1013
+        one.send("/join third", "still in the lobby")
+        assert one.hear() == "-> There are 2 rooms, and can be no more."
+        assert one.hear() == f"{one.address}: still in the lobby"
+        with pytest.raises(RoomsFull):
+            chat.say("x", room="third")
+        # A room that is left and for which nothing is kept makes room.
+        two.send("/quit")
+        two.hear_end()
+        settled(chat, 1)
+        with Plain(url_of(chat, "/third")) as plain:
+            plain.send("kept")
+            plain.hear()
+        settled(chat, 1)
+        # One with messages stays.
+        with Plain(url_of(chat, "/fourth")) as plain:
+            assert plain.hear_end() == 1013
+        one.send("/rooms")
+        assert one.hear() == "-> 2 rooms: lobby (1), third (0)"
+
+
+def test_rooms_for_which_nothing_is_kept_any_more_vanish() -> None:
+    with ChatServer(port=0, greeting="", max_rooms=3, keep=Keep(seconds=0.3), rate=0) as chat:
+        for name in ("a", "b", "c"):
+            with Plain(url_of(chat, f"/{name}")) as plain:
+                plain.send("x")
+                plain.hear()
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                chat.say("let in", room="d")
+                break
+            except RoomsFull:
+                assert time.monotonic() < deadline
+
+
+def test_a_path_that_can_be_no_room_is_closed_with_a_reason() -> None:
+    with (
+        ChatServer(port=0) as chat,
+        Plain(url_of(chat, "/" + "x" * (MAX_ROOM + 1))) as plain,
+    ):
+        assert plain.hear() == f"-> A room's name has at most {MAX_ROOM} characters."
+        assert plain.hear_end() == 1008
+    with pytest.raises(BadRoom):
+        check_room("\x1b/ ")
+
+
+# Commands.
+
+
+def test_every_command_of_the_plain_dialect_answers() -> None:
+    with (
+        ChatServer(port=0, greeting="", notices=False) as chat,
+        Plain(url_of(chat, "/?nick=ann")) as ann,
+        Plain(url_of(chat, "/?nick=bob")) as bob,
+    ):
+        bob.send("about breakfast")
+        assert ann.hear() == "bob: about breakfast"
+        when = r"\[\d{4}-\d\d-\d\d \d\d:\d\d\]"
+        for line, answer in [
+            ("/help", r"-> Commands:\n(?s:.*)/quit(?s:.*)"),
+            ("/names", "-> 2 connected: ann, bob"),
+            ("/rooms", r"-> 1 rooms: lobby \(2\)"),
+            ("/whois BOB", "-> bob is here since .*, spoke last .*"),
+            ("/whois ann", "-> ann is here since .*, has not spoken yet."),
+            ("/whois carl", "-> There is no carl here."),
+            ("/history", rf"-> {when} bob: about breakfast"),
+            ("/history 5", rf"-> {when} bob: about breakfast"),
+            ("/search BREAK", rf"-> {when} bob: about breakfast"),
+            ("/search dinner", "-> Nothing was found."),
+            ("/me eats", r"\*\* ann eats"),
+            ("/history x", r"-> Write it as /history \[N\]"),
+            ("/history 0", r"-> Write it as /history \[N\]"),
+            ("/history 1001", r"-> Write it as /history \[N\]"),
+            ("/msg bob", "-> Write it as /msg NAME TEXT"),
+            ("/nick", "-> Write it as /nick NAME"),
+            ("/HELP", "-> Commands:(?s:.*)"),
+            ("/serach x", r"-> There is no command /serach\. Did you mean /search\? .*"),
+            ("/" + "x" * 5000, "-> There is no command /x.*"),
+        ]:
+            ann.send(line)
+            assert re.fullmatch(answer, ann.hear()), line
+        bob.send("/history 1")
+        # Its own line, what ann did, and nothing of her commands.
+        assert bob.hear() == "bob: about breakfast"
+        assert bob.hear() == "** ann eats"
+        assert re.fullmatch(rf"-> {when} \*\* ann eats", bob.hear())
+
+
+def test_history_is_shown_to_a_plain_client_that_asks_for_it() -> None:
+    with (
+        ChatServer(port=0, greeting="Hello", notices=False) as chat,
+        Plain(url_of(chat, "/?nick=ann")) as ann,
+    ):
+        ann.hear()
+        ann.send("one", "/me two", "three")
+        ann.hear_until("ann: three")
+        with Plain(url_of(chat, "/?history=2")) as late:
+            assert [late.hear() for _ in range(3)] == ["Hello", "** ann two", "ann: three"]
+            ann.send("four")
+            assert late.hear() == "ann: four"
+
+
+# The log.
+
+
+def test_the_log_can_be_json_for_machines(tmp_path: Path) -> None:
+    lines: list[str] = []
+    with (
+        ChatServer(port=0, log=lines.append, log_json=True) as chat,
+        Json(url_of(chat, "/ops?nick=ann")) as ann,
+    ):
+        ann.event("welcome")
+        ann.ask(type="say", text="a\nb")
+        ann.event("message")
+        ann.ask(type="private", to="ann", text="between us")
+        ann.event("private")
+        who = ann.address
+        ann.websocket.close()
+        settled(chat, 0)
+        events = [json.loads(line) for line in lines]
+        assert all(abs(event.pop("time") - time.time()) < 60 for event in events)
+        assert events == [
+            {"event": "listening", "port": chat.port},
+            {"event": "connected", "client": who},
+            {"event": "received", "client": who, "nick": "ann", "room": "ops", "text": "a\nb"},
+            {"event": "disconnected", "client": who},
+        ]
+
+
+def test_messages_of_json_clients_are_logged_as_those_of_any_other() -> None:
+    lines: list[str] = []
+    with ChatServer(port=0, log=lines.append) as chat, Json(url_of(chat)) as client:
+        client.event("welcome")
+        client.ask(type="say", text="hello\x1b[31m")
+        client.ask(type="action", text="waves")
+        client.find("message", kind="action")
+        assert lines[2:] == [
+            f"Received from {client.address}: hello\\x1b[31m",
+            f"Received from {client.address}: /me waves",
+        ]
+
+
+# What the embedding program says.
+
+
+def test_what_the_server_says_is_kept_and_numbered_as_any_message() -> None:
+    with ChatServer(port=0, greeting="") as chat:
+        chat.say("nobody hears this", room="ops")
+        with Json(url_of(chat, "/ops?history=5")) as client:
+            assert client.event("welcome")["offset"] == 1
+            (message,) = client.event("history")["messages"]
+            assert (message["nick"], message["text"]) == ("server", "nobody hears this")
+            threads = [
+                threading.Thread(target=chat.say, args=(str(number), "ops")) for number in range(8)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            offsets = [client.event("message")["offset"] for _ in threads]
+            assert offsets == list(range(2, 10))
+
+
+def test_a_peer_that_is_gone_before_it_was_let_in_leaves_nothing() -> None:
+    with ChatServer(port=0) as chat:
+        for _ in range(200):
+            peer = Peer.client(chat.port, path="/ghost?nick=ghost")
+            peer.reset()
+            peer.close()
+        settled(chat, 0)
+        rooms = chat._rooms
+        assert rooms is not None
+        assert not rooms._rooms
+        assert rooms.engine.names("ghost") == []
+        with Peer.client(chat.port, path="/ghost?nick=ghost") as peer:
+            peer.expect(TextMessage)
+            assert rooms.engine.names("ghost") == ["ghost"]
