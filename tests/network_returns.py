@@ -37,7 +37,7 @@ def main() -> int:
     configure(SET_FLAGS, b"lo", struct.pack("H", UP))
     set_network(up=True)
     # Every pause is as long as it can be.
-    random.uniform = lambda a, b: 30.0
+    random.uniform = lambda a, b: max(a, b, 30.0)
     with ChatServer(ADDRESS, port=0) as chat, Client(f"ws://{ADDRESS}:{chat.port}/") as client:
         while not isinstance(client.receive(10), Welcome):
             pass

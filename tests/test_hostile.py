@@ -32,7 +32,8 @@ LORISES = 1000
 #: Megabytes that the process may have grown by: pools of the allocator, no leak.
 GROWTH = 12
 
-FLAGS = ["--port", "0", "--rate", "0", "--greeting", "", "--quiet", "--open-timeout", "2"]
+FLAGS = ["--port", "0", "--rate", "0", "--greeting", "", "--no-notices", "--quiet"]
+FLAGS += ["--open-timeout", "2"]
 
 #: Many examples, each a connection: no shrinking by hours, no time limit for one.
 MANY = settings(
