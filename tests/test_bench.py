@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -11,7 +12,15 @@ from typing import Any
 
 import pytest
 
+from syncchat.chat.events import Message, decode_from_server, encode
 from tests.processes import ROOT, environment
+
+sys.path.append(str(ROOT / "scripts"))
+
+from benchmark import dialects, load
+from benchmark.dialects import RelayedEvents
+from benchmark.frames import UnequalFrames
+from benchmark.servers import SERVERS, Site
 
 BENCH = [sys.executable, str(ROOT / "scripts" / "bench.py")]
 PEERS = [
@@ -35,6 +44,7 @@ WORKLOADS = [
     "rooms",
     "large",
     "tls",
+    "chat",
 ]
 
 
@@ -85,6 +95,127 @@ def test_every_workload_gives_its_figures(workload: str) -> None:
         assert case["rounds"]["websockets-asyncio"][0]["threads"] == 1
     if workload == "paced":
         assert case["rounds"]["syncchat"][0]["deliveries"] == pytest.approx(200 * 4, rel=0.2)
+
+
+def test_the_chat_is_measured_on_both_engines_and_without_those_who_relay_lines() -> None:
+    names = ["syncchat", "syncchat-sqlite", "websockets-asyncio", "picows", "simple-websocket"]
+    flags = [flag for name in names for flag in ("--server", name)]
+    flags += ["--connections", "5", "--seconds", "0.2", "--rounds", "1"]
+    outcome = run_json("--workload", "fanout", "--workload", "chat", *flags)
+    fanout, chat = outcome["cases"]
+    assert fanout["failures"] == chat["failures"] == {}
+    assert fanout["skipped"] == {"syncchat-sqlite": "it takes part in chat only"}
+    assert chat["skipped"] == {"simple-websocket": "it only relays lines"}
+    assert chat["headline"] == "deliveries"
+    assert list(chat["rounds"]) == names[:4]
+    for name, (figures,) in chat["rounds"].items():
+        assert figures["deliveries"] > 100, name
+        assert 0 < figures["p50"] <= figures["p99"] <= figures["p999"]
+
+
+def test_the_file_of_a_run_is_fresh_and_goes_with_it(tmp_path: Path) -> None:
+    site = Site.make(tmp_path)
+    for _ in range(2):
+        with SERVERS["syncchat-sqlite"].running(site, None):
+            (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
+            assert (folder / "chat.db").stat().st_size > 0
+        assert not folder.exists()
+
+
+def test_the_peers_are_given_the_bytes_that_ours_delivers() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        text = RelayedEvents().write(sock, b"0123456789").decode()
+        event = decode_from_server(text)
+        assert isinstance(event, Message)
+        assert event.nick == f"127.0.0.1:{sock.getsockname()[1]}"
+        assert event.nonce is not None
+    assert encode(event) == text
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3, 50, 1000, 1_000_000])
+def test_frames_are_told_apart_however_they_come(piece: int) -> None:
+    sizes = [1, 125, 126, 0, 65535, 65536, 7]
+    stream = b"".join(map(server_frame, map(bytes, sizes)))
+    frames = UnequalFrames()
+    found, rest, before = 0, b"", 0
+    for at in range(0, len(stream), piece):
+        data = rest + stream[at : at + piece]
+        ends = frames.ends(data, before - len(rest))
+        found += len(ends)
+        rest, before = data[ends[-1] if ends else 0 :], at + piece
+    assert found == len(sizes)
+    assert rest == b""
+    assert frames.extent(len(sizes)) == len(stream)
+    assert frames.whole(len(stream)) == len(sizes)
+    assert frames.whole(len(stream) - 1) == len(sizes) - 1
+    assert frames.extent(1) == 3
+    assert frames.deliveries(3 * len(stream)) == 3 * len(sizes)
+
+
+def server_frame(payload: bytes) -> bytes:
+    size = len(payload)
+    if size < 126:
+        return bytes([0x81, size]) + payload
+    if size < 65536:
+        return b"\x81\x7e" + size.to_bytes(2, "big") + payload
+    return b"\x81\x7f" + size.to_bytes(8, "big") + payload
+
+
+@pytest.mark.parametrize("dialect", ["Lines", "RelayedEvents"])
+@pytest.mark.parametrize(
+    ("missing", "twice", "failure"),
+    [
+        ([], [], None),
+        # Of nine clients every other one is read frame by frame.
+        ([1], [], "the server delivers no more"),
+        ([0], [], "the server delivers no more"),
+        (range(9), [], "the server delivers no more"),
+        ([1], [3], "a client got"),
+        ([0], [2], "a client got"),
+        ([1], [2], "a client got"),
+        ([2], [1], "a client got"),
+        ([], range(9), "a client got"),
+    ],
+)
+def test_no_loss_stays_unseen(
+    monkeypatch: pytest.MonkeyPatch,
+    dialect: str,
+    missing: list[int],
+    twice: list[int],
+    failure: str | None,
+) -> None:
+    monkeypatch.setattr(load, "PATIENCE", 0.2)
+    # So many that their numbers, and with them the frames of events, get longer.
+    count = 12
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        clients = [socket.create_connection(listening.getsockname()) for _ in range(9)]
+        served = [listening.accept()[0] for _ in clients]
+    speech = getattr(dialects, dialect)()
+    loading = load.Load([clients], speech, senders=1, in_flight=1, rate=None, size=20)
+    try:
+        for _ in range(count):
+            loading.send_one()
+        # What a server makes of it.
+        other = getattr(dialects, dialect)()
+        payloads = [other.write(clients[0], b"%010d" % n + b"x" * 10) for n in range(count)]
+        if dialect == "Lines":
+            name = dialects.name_of(clients[0]).encode()
+            payloads = [name + b": " + payload for payload in payloads]
+        frames = [server_frame(payload) for payload in payloads]
+        for number, sock in enumerate(served):
+            upto = count - (number in missing)
+            sock.sendall(b"".join(frames[:upto]) + frames[-1] * (number in twice))
+        if failure is None:
+            loading.settle()
+            assert loading.deliveries == 9 * count
+            assert len(loading.latencies) == 5 * count
+        else:
+            with pytest.raises(RuntimeError, match=failure):
+                loading.settle()
+    finally:
+        loading.close()
+        for sock in [*clients, *served]:
+            sock.close()
 
 
 def test_a_server_that_waits_for_one_who_does_not_read_is_said_to_fail() -> None:

@@ -14,7 +14,7 @@ _STYLE = Style(
     background="white",
     plot_background="white",
     font_family="sans-serif",
-    colors=("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555"),
+    colors=("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442", "#555555"),
 )
 
 

@@ -13,7 +13,10 @@ import struct
 import time
 from collections.abc import Sequence
 
-__all__ = ["PATIENCE", "client_frame", "hang_up", "header_size", "open_clients", "roll_call"]
+from .dialects import Dialect
+from .frames import client_frame
+
+__all__ = ["PATIENCE", "hang_up", "open_clients", "roll_call"]
 
 #: Seconds without any progress after which a server is given up.
 PATIENCE = 10.0
@@ -32,12 +35,18 @@ _QUESTION, _END = b"who is here?", b"all are here"
 
 
 def open_clients(
-    port: int, paths: Sequence[str], *, trust: ssl.SSLContext | None = None, stalled: int = 0
+    port: int,
+    paths: Sequence[str],
+    dialect: Dialect,
+    *,
+    trust: ssl.SSLContext | None = None,
+    stalled: int = 0,
 ) -> list[socket.socket]:
     """A client for each path, in that order, with the opening handshake done.
 
-    With ``trust``, over TLS. The last ``stalled`` of them are going to read
-    nothing. Raises :class:`RuntimeError` where the server refuses one.
+    And welcomed, where the dialect has that. With ``trust``, over TLS. The
+    last ``stalled`` of them are going to read nothing. Raises
+    :class:`RuntimeError` where the server refuses one.
     """
     clients: list[socket.socket] = []
     answers: dict[int, tuple[socket.socket, bytes]] = {}
@@ -47,7 +56,7 @@ def open_clients(
                 while len(answers) < _AT_ONCE and len(clients) < len(paths):
                     sock = _connect(port, trust, reads=len(clients) < len(paths) - stalled)
                     clients.append(sock)
-                    sock.send(_request(paths[len(clients) - 1]))
+                    sock.send(_request(paths[len(clients) - 1], dialect.subprotocol))
                     answers[sock.fileno()] = sock, b""
                     poll.register(sock, select.EPOLLIN)
                 ready = poll.poll(PATIENCE)
@@ -57,9 +66,10 @@ def open_clients(
                     sock, answer = answers[number]
                     answer += _receive(sock)
                     answers[number] = sock, answer
-                    if answer.endswith(b"\r\n\r\n"):
-                        if not answer.startswith(b"HTTP/1.1 101 "):
-                            raise RuntimeError(f"the server refused a client: {answer!r}")
+                    head, end, rest = answer.partition(b"\r\n\r\n")
+                    if end and not head.startswith(b"HTTP/1.1 101 "):
+                        raise RuntimeError(f"the server refused a client: {answer!r}")
+                    if end and dialect.welcomed(rest):
                         poll.unregister(sock)
                         del answers[number]
         except BaseException:
@@ -75,7 +85,7 @@ def hang_up(clients: Sequence[socket.socket]) -> None:
         sock.close()
 
 
-def roll_call(rooms: Sequence[Sequence[socket.socket]]) -> None:
+def roll_call(rooms: Sequence[Sequence[socket.socket]], dialect: Dialect) -> None:
     """Return when every client is in its room, and nothing is under way.
 
     The handshake's end is no sign of the former: what is sent meanwhile would
@@ -89,13 +99,13 @@ def roll_call(rooms: Sequence[Sequence[socket.socket]]) -> None:
         while missing:
             for first, numbers in members.items():
                 if not numbers.isdisjoint(missing):
-                    first.send(client_frame(_QUESTION))
+                    first.send(client_frame(dialect.write(first, _QUESTION)))
             if not _hear(poll, missing):
                 raise RuntimeError("a client is not in its room")
     for room in rooms:
-        room[0].send(client_frame(_END))
+        room[0].send(client_frame(dialect.write(room[0], _END)))
     for sock in (sock for room in rooms for sock in room):
-        _read_to_the_end(sock)
+        _read_to_the_end(sock, dialect.tail)
 
 
 def _hear(poll: select.epoll, missing: dict[int, socket.socket]) -> bool:
@@ -114,31 +124,16 @@ def _hear(poll: select.epoll, missing: dict[int, socket.socket]) -> bool:
     return heard
 
 
-def _read_to_the_end(sock: socket.socket) -> None:
-    """Read on until the roll call's last word."""
+def _read_to_the_end(sock: socket.socket, tail: int) -> None:
+    """Read on until the roll call's last word, and the ``tail`` bytes behind it."""
     sock.settimeout(PATIENCE)
     heard = b""
-    while not heard.endswith(_END):
+    while not heard.endswith(_END, 0, max(0, len(heard) - tail)):
         received = sock.recv(65536)
         if not received:
             raise RuntimeError("the server closed a client's connection")
-        heard = heard[-len(_END) :] + received
+        heard = heard[-len(_END) - tail :] + received
     sock.setblocking(False)
-
-
-def client_frame(payload: bytes) -> bytes:
-    """A masked text frame; the mask is zero, so that the payload stands in it as it is."""
-    size = len(payload)
-    if size < 126:
-        return bytes([0x81, 0x80 | size, 0, 0, 0, 0]) + payload
-    if size < 65536:
-        return b"\x81\xfe" + size.to_bytes(2, "big") + bytes(4) + payload
-    return b"\x81\xff" + size.to_bytes(8, "big") + bytes(4) + payload
-
-
-def header_size(size: int) -> int:
-    """Bytes of the header of a server's frame with ``size`` bytes of payload."""
-    return 2 if size < 126 else 4 if size < 65536 else 10
 
 
 def _connect(port: int, trust: ssl.SSLContext | None, *, reads: bool) -> socket.socket:
@@ -154,10 +149,11 @@ def _connect(port: int, trust: ssl.SSLContext | None, *, reads: bool) -> socket.
     return sock
 
 
-def _request(path: str) -> bytes:
+def _request(path: str, subprotocol: str | None) -> bytes:
+    asked = f"Sec-WebSocket-Protocol: {subprotocol}\r\n" if subprotocol else ""
     return (
         f"GET {path} HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        f"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n{asked}\r\n"
     ).encode()
 
 

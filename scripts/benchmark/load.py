@@ -1,8 +1,9 @@
 """The load: messages sent at a rate, or so many in flight, and the count of what comes.
 
-All frames of a run have one size, so that deliveries are counted by their
-bytes; a few clients are read frame by frame, for the latency. A message counts
-as in flight until its room has had as many deliveries as it has members.
+Deliveries are counted by their bytes: the frames of a run have one size, or
+else the sizes that are seen at the few clients that are read frame by frame,
+for the latency. A message counts as in flight until its room has had as many
+deliveries as it has members.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 
-from .clients import PATIENCE, client_frame, header_size
+from .clients import PATIENCE
+from .dialects import Dialect
+from .frames import client_frame
 
 __all__ = ["SEQUENCE_DIGITS", "Load"]
 
@@ -40,13 +43,14 @@ class _Room:
 class Load:
     """Clients in their rooms, and what they have seen.
 
-    In each of ``rooms``, ``senders`` of the clients send in turn. There,
+    In each of ``rooms``, ``senders`` of the clients send in turn, in ``dialect``. There,
     ``in_flight`` messages are kept on their way, or ``rate`` a second are sent.
     """
 
     def __init__(
         self,
         rooms: Sequence[Sequence[socket.socket]],
+        dialect: Dialect,
         *,
         senders: int,
         in_flight: int,
@@ -54,9 +58,6 @@ class Load:
         size: int,
     ) -> None:
         clients = [sock for room in rooms for sock in room]
-        names = [":".join(map(str, sock.getsockname())) for sock in clients]
-        if len({len(name) for name in names}) != 1:
-            raise RuntimeError("the clients' ports differ in length: run it again")
         #: Bytes that have come.
         self.received = 0
         #: Seconds from sending to seeing, at the observers.
@@ -65,9 +66,10 @@ class Load:
         self._in_flight = in_flight
         self._rate = rate
         self._started_at = 0.0
-        shown = len(names[0]) + 2 + size
-        self._frame = header_size(shown) + shown
-        self._sequence_at = header_size(shown) + len(names[0]) + 2
+        self._dialect = dialect
+        self._frames = dialect.frames(clients, size)
+        #: Where a text begins, seen from its frame's end.
+        self._text_at = size + dialect.tail
         self._padding = b"x" * (size - SEQUENCE_DIGITS)
         #: The next message's number, and when each was sent.
         self._number = 0
@@ -92,7 +94,7 @@ class Load:
     @property
     def deliveries(self) -> float:
         """How many messages have reached a client, each client counted."""
-        return self.received / self._frame
+        return self._frames.deliveries(self.received)
 
     def close(self) -> None:
         self._poll.close()
@@ -116,13 +118,17 @@ class Load:
 
     def settle(self) -> None:
         """Have everything arrive that is under way. Raises :class:`RuntimeError` for a loss."""
-        expected = sum(room.sent * room.audience for room in self._rooms) * self._frame
-        self._run_until(lambda: self.received >= expected, sending=False)
+        self._run_until(
+            lambda: all(self._arrived(room) >= room.sent for room in self._rooms), sending=False
+        )
         for number, (_, room) in self._where.items():
-            if self._had[number] != room.sent * self._frame:
-                raise RuntimeError(
-                    f"a client got {self._had[number]} bytes instead of {room.sent * self._frame}"
-                )
+            expected = self._frames.extent(room.sent)
+            if self._had[number] != expected:
+                raise RuntimeError(f"a client got {self._had[number]} bytes instead of {expected}")
+
+    def _arrived(self, room: _Room) -> int:
+        """How many messages have had as many deliveries as the room has members."""
+        return self._frames.whole(room.received // room.audience)
 
     def _run_until(self, over: Callable[[], bool], *, sending: bool = True) -> None:
         last = time.perf_counter()
@@ -156,15 +162,16 @@ class Load:
         # What is read while a send waits is looked at again.
         moved, self._moved = self._moved, set()
         for room in moved:
-            arrived = room.received // (self._frame * room.audience)
-            self._send(room, self._in_flight - (room.sent - arrived))
+            self._send(room, self._in_flight - (room.sent - self._arrived(room)))
 
     def _send(self, room: _Room, count: int) -> None:
         outgoing: dict[socket.socket, list[bytes]] = {}
         now = time.perf_counter()
         for ahead in range(count):
-            payload = b"%0*d" % (SEQUENCE_DIGITS, self._number) + self._padding
-            outgoing.setdefault(next(room.senders), []).append(client_frame(payload))
+            text = b"%0*d" % (SEQUENCE_DIGITS, self._number) + self._padding
+            sender = next(room.senders)
+            payload = self._dialect.write(sender, text)
+            outgoing.setdefault(sender, []).append(client_frame(payload))
             # When it was due, so that a server cannot hide its own delay.
             due = self._started_at + (room.sent + ahead) / self._rate if self._rate else now
             self._sent_at[self._number] = due
@@ -209,11 +216,11 @@ class Load:
     def _observe(self, number: int, data: bytes) -> None:
         now = time.perf_counter()
         start = 0
-        while start + self._frame <= len(data):
-            at = start + self._sequence_at
+        for end in self._frames.ends(data, self._had[number] - len(self._rests[number])):
+            at = end - self._text_at
             shown = data[at : at + SEQUENCE_DIGITS]
             if not shown.isdigit():
-                raise RuntimeError(f"what came is not what was sent: {shown!r}")
+                raise RuntimeError(f"what came is not what was sent: {data[start:end][:200]!r}")
             self.latencies.append(now - self._sent_at[int(shown)])
-            start += self._frame
+            start = end
         self._rests[number] = data[start:]

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import ClassVar
@@ -21,8 +23,19 @@ import psutil
 import trustme
 
 from .clients import PATIENCE
+from .dialects import Dialect, Events, Lines, RelayedEvents
 
-__all__ = ["FLOOR", "OURS", "SERVERS", "Certificate", "Peer", "Server", "Site", "Skipped"]
+__all__ = [
+    "FLOOR",
+    "OURS",
+    "SERVERS",
+    "Certificate",
+    "Ours",
+    "Peer",
+    "Server",
+    "Site",
+    "Skipped",
+]
 
 SCRIPTS = Path(__file__).resolve().parent.parent
 
@@ -66,6 +79,9 @@ class Server(ABC):
     #: Whether it has rooms by path, and whether it speaks TLS.
     rooms: ClassVar[bool] = True
     tls: ClassVar[bool] = True
+    #: How it is spoken to in a chat of lines, and in one of events; None: it is not.
+    lines: ClassVar[type[Dialect] | None] = Lines
+    events: ClassVar[type[Dialect] | None] = None
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -119,6 +135,8 @@ def _schedule(pid: int) -> None:
 
 
 class Ours(Server):
+    events = Events
+
     def version(self, site: Site) -> str:  # noqa: ARG002 - the peers' way
         shown = subprocess.run(
             [sys.executable, str(SCRIPTS / "server.py"), "--version"],
@@ -147,6 +165,33 @@ class Ours(Server):
         raise RuntimeError("the server did not start")
 
 
+class OursOnDisk(Ours):
+    """With the engine that forgets nothing, in a file of its own for each run."""
+
+    # What is said is kept whatever the dialect: one workload shows what that takes.
+    lines = None
+
+    def version(self, site: Site) -> str:
+        return f"{super().version(site)}, SQLite {sqlite3.sqlite_version}"
+
+    def command(self, site: Site, certificate: Certificate | None) -> list[str]:
+        return [
+            *super().command(site, certificate),
+            "--engine",
+            f"sqlite:{site.folder / 'chat.db'}",
+        ]
+
+    @contextmanager
+    def running(
+        self, site: Site, certificate: Certificate | None
+    ) -> Iterator[tuple[psutil.Process, int]]:
+        with (
+            tempfile.TemporaryDirectory(dir=site.folder) as folder,
+            super().running(replace(site, folder=Path(folder)), certificate) as running,
+        ):
+            yield running
+
+
 class Peer(Server):
     """A chat on another library, with the script and the distribution that it needs."""
 
@@ -165,6 +210,10 @@ class Peer(Server):
         return [sys.executable, self.script, *([certificate.path] if certificate else [])]
 
 
+class Relay(Peer):
+    events = RelayedEvents
+
+
 class WebsocketServer(Peer):
     # It forgets the path, and its TLS needs a function that Python 3.12 has no more.
     rooms = False
@@ -178,7 +227,7 @@ class Floor(Peer):
         return "socket.send in a loop"
 
 
-class Node(Peer):
+class Node(Relay):
     """Node's ws, fetched for the run where ``node`` and ``npm`` are found."""
 
     def version(self, site: Site) -> str:
@@ -219,8 +268,9 @@ SERVERS: dict[str, Server] = {
     server.name: server
     for server in (
         Ours(OURS),
-        Peer("websockets-asyncio", "websockets_asyncio.py", "websockets"),
-        Peer("picows", "picows_asyncio.py", "picows"),
+        OursOnDisk("syncchat-sqlite"),
+        Relay("websockets-asyncio", "websockets_asyncio.py", "websockets"),
+        Relay("picows", "picows_asyncio.py", "picows"),
         Peer("websockets-threads", "websockets_threads.py", "websockets"),
         Peer("websockets-threads-broadcast", "websockets_threads_broadcast.py", "websockets"),
         Peer("simple-websocket", "simple_websocket_threads.py", "simple-websocket"),

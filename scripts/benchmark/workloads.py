@@ -10,10 +10,14 @@ from dataclasses import dataclass, replace
 import psutil
 
 from .clients import hang_up, open_clients, roll_call
+from .dialects import Dialect, Lines
 from .load import Load
 from .servers import Server, Site, Skipped
 
 __all__ = ["FIGURES", "WORKLOADS", "Case", "Figure", "Figures", "measure", "why_not"]
+
+#: The room in which the peers pass on what they get as it is.
+RELAY = "/relay"
 
 #: Seconds before a measurement begins.
 _WARM_UP = 0.5
@@ -61,6 +65,7 @@ class Case:
     stalled: int = 0
     rooms: int = 1
     tls: bool = False
+    events: bool = False
     seconds: float = 2.0
     megabytes: float | None = None
 
@@ -90,12 +95,20 @@ class Case:
         parts.append(f"{self.size:,} bytes")
         if self.tls:
             parts.append("TLS")
+        if self.events:
+            parts.append("JSON events")
         extent = f"{self.megabytes:g} MB" if self.megabytes else f"{self.seconds:g} s"
         return ", ".join([*parts, extent])
 
     def paths(self) -> list[str]:
         """Where each client connects to; those who read before those who do not."""
+        if self.events:
+            return [RELAY] * self.connections
         return [f"/room{number % self.rooms}" for number in range(self.connections)]
+
+    def dialect(self, server: Server) -> type[Dialect] | None:
+        """How ``server`` is spoken to; None: it cannot be."""
+        return server.events if self.events else server.lines
 
 
 @dataclass(frozen=True)
@@ -113,6 +126,8 @@ def why_not(server: Server, case: Case) -> str | None:
         return "it has no rooms"
     if case.tls and not server.tls:
         return "it speaks no TLS here"
+    if case.dialect(server) is None:
+        return "it only relays lines" if case.events else "it takes part in chat only"
     return None
 
 
@@ -127,16 +142,20 @@ def measure(server: Server, case: Case, site: Site) -> Figures:
 @contextmanager
 def _loaded(server: Server, case: Case, site: Site) -> Iterator[tuple[psutil.Process, Load]]:
     """The running server with its clients, all in their rooms and warmed up."""
+    spoken = case.dialect(server)
+    assert spoken is not None
+    dialect = spoken()
     certificate = site.certificate if case.tls else None
     with server.running(site, certificate) as (process, port):
         trust = certificate.trust if certificate else None
-        clients = open_clients(port, case.paths(), trust=trust, stalled=case.stalled)
+        clients = open_clients(port, case.paths(), dialect, trust=trust, stalled=case.stalled)
         try:
             reading = clients[: case.connections - case.stalled]
             rooms = [reading[number :: case.rooms] for number in range(case.rooms)]
-            roll_call(rooms)
+            roll_call(rooms, dialect)
             load = Load(
                 rooms,
+                dialect,
                 senders=case.senders,
                 in_flight=case.in_flight,
                 rate=case.rate,
@@ -189,7 +208,7 @@ def _storm(server: Server, case: Case, site: Site) -> Figures:
     with server.running(site, None) as (process, port):
         cpu, own = _cpu(process), time.process_time()
         begin = time.monotonic()
-        clients = open_clients(port, case.paths())
+        clients = open_clients(port, case.paths(), Lines())
         took = time.monotonic() - begin
         cpu, own = _cpu(process) - cpu, time.process_time() - own
         hang_up(clients)
@@ -205,13 +224,13 @@ def _idle(server: Server, case: Case, site: Site) -> Figures:
     with server.running(site, None) as (process, port):
         memory = process.memory_info().rss
         begin = time.monotonic()
-        clients = open_clients(port, case.paths())
+        clients = open_clients(port, case.paths(), Lines())
         took = time.monotonic() - begin
         try:
             threads = process.num_threads()
             memory = process.memory_info().rss - memory
-            roll_call([clients])
-            load = Load([clients], senders=1, in_flight=1, rate=None, size=case.size)
+            roll_call([clients], Lines())
+            load = Load([clients], Lines(), senders=1, in_flight=1, rate=None, size=case.size)
             try:
                 begin = time.monotonic()
                 load.send_one()
@@ -264,4 +283,5 @@ WORKLOADS: dict[str, Workload] = {
     ),
     "large": Workload(_traffic, "deliveries", (Case("large", senders=100, size=65536),)),
     "tls": Workload(_traffic, "deliveries", (Case("tls", tls=True),)),
+    "chat": Workload(_traffic, "deliveries", (Case("chat", events=True),)),
 }

@@ -17,9 +17,10 @@ chat.on("connection", (socket, request) => {
   const room = rooms.get(request.url) ?? new Set();
   rooms.set(request.url, room);
   room.add(socket);
-  const sender = `${request.socket.remoteAddress}:${request.socket.remotePort}`;
+  const sender = `${request.socket.remoteAddress}:${request.socket.remotePort}: `;
+  const prefix = request.url === "/relay" ? "" : sender;
   socket.on("message", (data) => {
-    const text = `${sender}: ${data}`;
+    const text = `${prefix}${data}`;
     for (const member of room) {
       if (member.readyState === WebSocket.OPEN) member.send(text);
     }

@@ -18,18 +18,19 @@ rooms: defaultdict[bytes, set[WSTransport]] = defaultdict(set)
 
 
 class Member(WSListener):
-    def __init__(self, room: set[WSTransport]) -> None:
-        self.room = room
-        self.sender = ""
+    def __init__(self, path: bytes) -> None:
+        self.room = rooms[path]
+        self.relays = path == b"/relay"
+        self.prefix = ""
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         host, port = transport.underlying_transport.get_extra_info("peername")[:2]
-        self.sender = f"{host}:{port}"
+        self.prefix = "" if self.relays else f"{host}:{port}: "
         self.room.add(transport)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if frame.msg_type == WSMsgType.TEXT:
-            text = f"{self.sender}: {frame.get_payload_as_utf8_text()}".encode()
+            text = f"{self.prefix}{frame.get_payload_as_utf8_text()}".encode()
             for member in self.room:
                 member.send(WSMsgType.TEXT, text)
         elif frame.msg_type == WSMsgType.CLOSE:
@@ -41,7 +42,7 @@ class Member(WSListener):
 
 
 def member_for(request: WSUpgradeRequest) -> Member:
-    return Member(rooms[bytes(request.path)])
+    return Member(bytes(request.path))
 
 
 async def main(certificate: str | None) -> None:

@@ -15,10 +15,11 @@ async def handler(websocket: ServerConnection) -> None:
     assert websocket.request is not None
     room = rooms[websocket.request.path]
     host, port = websocket.remote_address[:2]
+    prefix = "" if websocket.request.path == "/relay" else f"{host}:{port}: "
     room.add(websocket)
     try:
         async for message in websocket:
-            broadcast(room, f"{host}:{port}: {message!s}")
+            broadcast(room, f"{prefix}{message!s}")
     except ConnectionClosed:
         pass  # The load hangs up without a closing handshake.
     finally:
