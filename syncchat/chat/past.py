@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..engine import Engine, Entry, Position
+from ..engine import Engine, Position
 from .events import History, message_of
 
 __all__ = ["Past", "Piece", "found", "last_of", "next_piece", "recent"]
 
-#: Messages of a piece, and bytes of their texts; a backlog takes several.
+#: Messages of a piece; a backlog takes several.
 _MESSAGES = 1000
-_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +33,10 @@ class Piece:
 
 
 def next_piece(engine: Engine, room: str, after: Position) -> Piece:
-    """What follows ``after``, as much of it as one piece takes.
+    """What follows ``after``, as much of it as one page takes.
 
-    Where the log is another one by now, it is the last piece's worth of that.
-    Raises :class:`~syncchat.engine.EngineFailed`.
+    Where the log is another one by now, it is the last of that. Raises
+    :class:`~syncchat.engine.EngineFailed`.
     """
     end = engine.position(room)
     complete = after.epoch == end.epoch and after.offset <= end.offset
@@ -47,7 +45,6 @@ def next_piece(engine: Engine, room: str, after: Position) -> Piece:
     entries = engine.read_after(room, after, _MESSAGES).entries
     if entries:
         complete = complete and entries[0].offset == after.offset + 1
-        entries = entries[: _fitting(entries)]
         reached = entries[-1].offset
     else:
         # What there was has been dropped.
@@ -57,25 +54,22 @@ def next_piece(engine: Engine, room: str, after: Position) -> Piece:
     return Piece(history, Position(end.epoch, reached), reached < end.offset)
 
 
+def recent(engine: Engine, room: str, limit: int) -> History:
+    """The last ``limit`` messages for who enters; fewer where they are long.
+
+    Raises :class:`~syncchat.engine.EngineFailed`.
+    """
+    page = engine.read_before(room, None, limit)
+    return History(tuple(map(message_of, page.entries)), complete=True)
+
+
 def last_of(engine: Engine, room: str, before: int | None, limit: int) -> History:
     """The answer to who asks for ``limit`` messages before an offset; fewer where they are long.
 
     Raises :class:`~syncchat.engine.EngineFailed`.
     """
     page = engine.read_before(room, before, limit)
-    messages = tuple(map(message_of, _last_fitting(page.entries)))
-    complete = page.complete and len(messages) == len(page.entries)
-    return History(messages, complete, "history")
-
-
-def recent(engine: Engine, room: str, limit: int) -> History:
-    """The last ``limit`` messages for who enters; fewer where they are long.
-
-    Raises :class:`~syncchat.engine.EngineFailed`.
-    """
-    entries = engine.read_before(room, None, limit).entries
-    messages = tuple(map(message_of, _last_fitting(entries)))
-    return History(messages, len(messages) == len(entries))
+    return History(tuple(map(message_of, page.entries)), page.complete, "history")
 
 
 def found(engine: Engine, room: str, words: str, limit: int) -> History:
@@ -83,20 +77,5 @@ def found(engine: Engine, room: str, words: str, limit: int) -> History:
 
     Raises :class:`~syncchat.engine.EngineFailed`.
     """
-    entries = engine.search(room, words, limit)[::-1]
-    messages = tuple(map(message_of, _last_fitting(entries)))
-    return History(messages, len(messages) < limit, "search")
-
-
-def _last_fitting(entries: Sequence[Entry]) -> Sequence[Entry]:
-    return entries[len(entries) - _fitting(entries[::-1]) :]
-
-
-def _fitting(entries: Sequence[Entry]) -> int:
-    """How many of the entries, from the first on, one message takes; one at least."""
-    size = 0
-    for count, entry in enumerate(entries):
-        size += len(entry.text.encode())
-        if size > _BYTES and count:
-            return count
-    return len(entries)
+    entries = engine.search(room, words, limit)
+    return History(tuple(map(message_of, reversed(entries))), len(entries) < limit, "search")

@@ -1,6 +1,7 @@
 """Where messages are numbered and kept: one interface, an engine for each need."""
 
 from .interface import (
+    PAGE_BYTES,
     Deliver,
     Draft,
     Engine,
@@ -17,6 +18,7 @@ from .memory import MemoryEngine
 from .sqlite import SqliteEngine
 
 __all__ = [
+    "PAGE_BYTES",
     "Deliver",
     "Draft",
     "Engine",

@@ -8,9 +8,10 @@ there is a gap (the semantics of Centrifugo's recovery).
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +21,7 @@ from ..errors import SyncchatError
 
 __all__ = [
     "NONCES",
+    "PAGE_BYTES",
     "Deliver",
     "Draft",
     "Engine",
@@ -31,8 +33,13 @@ __all__ = [
     "Live",
     "Page",
     "Position",
+    "fingerprint",
+    "fitting",
     "new_epoch",
 ]
+
+#: Bytes of the texts on a page, which is cut short where there would be more.
+PAGE_BYTES = 256 * 1024
 
 #: Messages of a room, the last, whose nonces it knows at least.
 NONCES = 10_000
@@ -52,8 +59,8 @@ class EngineUnusable(SyncchatError, OSError):
 class Draft(msgspec.Struct, frozen=True):
     """A message on its way into a room's log.
 
-    ``nonce`` is its sender's random name for it: sent again with that, it is
-    kept once.
+    ``nonce`` is its sender's random name for it: the same text sent again with
+    that is kept once.
     """
 
     nick: str
@@ -131,8 +138,8 @@ class Engine(ABC):
     def append(self, room: str, drafts: Sequence[Draft]) -> list[Entry]:
         """Number the drafts and keep them, all or none; durable when it returns.
 
-        A draft whose nonce the room knows is not kept again: its old offset
-        stands in its place, and it is not delivered. A room knows the nonces
+        A draft whose nonce and text the room knows is not kept again: its old
+        offset stands in its place, and it is not delivered. A room knows the nonces
         of its last :data:`NONCES` messages, whether those are kept or not. On
         one thread at a time for each room.
         """
@@ -143,22 +150,24 @@ class Engine(ABC):
 
     @abstractmethod
     def read_after(self, room: str, position: Position, limit: int) -> Page:
-        """What came after ``position``, the first ``limit`` of it.
+        """What came after ``position``, the first ``limit`` of it, or a page.
 
         Complete only if the epoch is the log's, nothing behind ``position``
-        has been dropped, and ``limit`` left nothing out.
+        has been dropped, and nothing was left out at the end.
         """
 
     @abstractmethod
     def read_before(self, room: str, offset: int | None, limit: int) -> Page:
-        """The last ``limit`` messages before ``offset``, or of all.
+        """The last ``limit`` messages before ``offset``, or of all; or a page.
 
         Complete if there is none before them: nobody need ask again.
         """
 
     @abstractmethod
     def search(self, room: str, words: str, limit: int) -> list[Entry]:
-        """The last ``limit`` messages that contain each word of ``words``, the newest first.
+        """The last ``limit`` messages that contain each word of ``words``, or a page of them.
+
+        The newest first. Nobody waits for it but who asks.
 
         Words are compared without regard to case, from their beginning on:
         ``break`` finds ``Breakfast``.
@@ -206,3 +215,26 @@ class Engine(ABC):
 def new_epoch() -> str:
     """A random name for a log's life."""
     return secrets.token_hex(8)
+
+
+def fingerprint(draft: Draft) -> str | None:
+    """What a draft is known again by; None: it has no nonce.
+
+    With its text: senders may happen to count ``1, 2, 3`` alike.
+    """
+    if draft.nonce is None:
+        return None
+    text = f"{draft.kind} {draft.text}".encode()
+    return f"{draft.nonce} {hashlib.blake2b(text, digest_size=8).hexdigest()}"
+
+
+def fitting(entries: Iterable[Entry], limit: int) -> tuple[list[Entry], bool]:
+    """The first entries, ``limit`` or a page of them, one at least; whether that is all."""
+    taken: list[Entry] = []
+    size = 0
+    for entry in entries:
+        size += len(entry.text.encode())
+        if len(taken) == limit or (taken and size > PAGE_BYTES):
+            return taken, False
+        taken.append(entry)
+    return taken, True

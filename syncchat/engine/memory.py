@@ -8,13 +8,26 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from .interface import NONCES, Draft, Entry, Keep, Page, Position, new_epoch
+from .interface import (
+    NONCES,
+    Draft,
+    Entry,
+    Keep,
+    Page,
+    Position,
+    fingerprint,
+    fitting,
+    new_epoch,
+)
 from .local import LocalEngine
 
 __all__ = ["MemoryEngine"]
 
 #: Messages per room where nothing else is asked for.
 _DEFAULT_MESSAGES = 1000
+
+#: Bytes of texts per room, in characters.
+_MAX_SIZE = 8 * 1024 * 1024
 
 
 class _Log:
@@ -24,8 +37,23 @@ class _Log:
         self.epoch = new_epoch()
         self.last = 0
         self.entries: deque[Entry] = deque()
-        #: In the order of their coming, as a dict has it.
-        self.nonces: dict[str, Entry] = {}
+        self._size = 0
+        #: The offsets of known messages, by fingerprint, in the order of their coming.
+        self._nonces: dict[str, int] = {}
+
+    def add(self, draft: Draft, now: float) -> Entry:
+        """Number the draft, unless it is known."""
+        key = fingerprint(draft)
+        known = None if key is None else self._nonces.get(key)
+        offset = self.last + 1 if known is None else known
+        entry = Entry(offset, now, draft.nick, draft.text, draft.kind, draft.nonce)
+        if known is None:
+            self.last = offset
+            self.entries.append(entry)
+            self._size += len(entry.text)
+            if key is not None:
+                self._nonces[key] = offset
+        return entry
 
     def drop(self, keep: Keep, now: float) -> None:
         """Let go of what is too much or too old."""
@@ -33,15 +61,16 @@ class _Log:
         entries = self.entries
         while entries and (
             len(entries) > most
+            or self._size > _MAX_SIZE
             or (keep.seconds is not None and entries[0].time < now - keep.seconds)
         ):
-            entries.popleft()
-        while len(self.nonces) > NONCES:
-            del self.nonces[next(iter(self.nonces))]
+            self._size -= len(entries.popleft().text)
+        while len(self._nonces) > NONCES:
+            del self._nonces[next(iter(self._nonces))]
 
 
 class MemoryEngine(LocalEngine):
-    """Logs in memory. ``keep.messages`` is 1,000 a room unless set."""
+    """Logs in memory. ``keep.messages`` is 1,000 a room unless set; in any case 8 MiB of texts."""
 
     def __init__(self, keep: Keep) -> None:
         super().__init__()
@@ -55,7 +84,7 @@ class MemoryEngine(LocalEngine):
         with self._lock:
             log = self._log_locked(room)
             before = log.last
-            entries = [_add(log, draft, now) for draft in drafts]
+            entries = [log.add(draft, now) for draft in drafts]
             log.drop(self._keep, now)
         self._deliver_new(room, entries, before)
         return entries
@@ -72,33 +101,32 @@ class MemoryEngine(LocalEngine):
             if position.epoch != log.epoch or position.offset > log.last:
                 return Page((), complete=False)
             missed = [entry for entry in log.entries if entry.offset > position.offset]
-            complete = len(missed) == log.last - position.offset and len(missed) <= limit
-        return Page(tuple(missed[:limit]), complete)
+            complete = len(missed) == log.last - position.offset
+        taken, whole = fitting(missed, limit)
+        return Page(tuple(taken), complete and whole)
 
     def read_before(self, room: str, offset: int | None, limit: int) -> Page:
         with self._lock:
             log = self._log_locked(room)
             log.drop(self._keep, time.time())
             found = [entry for entry in log.entries if offset is None or entry.offset < offset]
-        kept = found[len(found) - limit :] if len(found) > limit else found
-        return Page(tuple(kept), complete=len(kept) == len(found))
+        taken, whole = fitting(reversed(found), limit)
+        return Page(tuple(reversed(taken)), whole)
 
     def search(self, room: str, words: str, limit: int) -> list[Entry]:
-        wanted = [re.compile(rf"\b{re.escape(word)}") for word in words.casefold().split()]
+        wanted = [re.compile(rf"\b{re.escape(word)}") for word in {*words.casefold().split()}]
         if not wanted:
             return []
         with self._lock:
             log = self._log_locked(room)
             log.drop(self._keep, time.time())
             entries = list(log.entries)
-        found = []
-        for entry in reversed(entries):
-            text = entry.text.casefold()
-            if all(word.search(text) for word in wanted):
-                found.append(entry)
-                if len(found) == limit:
-                    break
-        return found
+        found = (
+            entry
+            for entry in reversed(entries)
+            if all(word.search(entry.text.casefold()) for word in wanted)
+        )
+        return fitting(found, limit)[0]
 
     def keeps(self, room: str) -> bool:
         with self._lock:
@@ -129,15 +157,3 @@ class MemoryEngine(LocalEngine):
         if log is None:
             log = self._logs[room] = _Log()
         return log
-
-
-def _add(log: _Log, draft: Draft, now: float) -> Entry:
-    """Number the draft, unless its nonce is known."""
-    if draft.nonce is not None and (known := log.nonces.get(draft.nonce)) is not None:
-        return known
-    log.last += 1
-    entry = Entry(log.last, now, draft.nick, draft.text, draft.kind, draft.nonce)
-    log.entries.append(entry)
-    if draft.nonce is not None:
-        log.nonces[draft.nonce] = entry
-    return entry

@@ -13,9 +13,9 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
+from ..net import Deadline
 from .interface import (
     NONCES,
     Draft,
@@ -25,6 +25,8 @@ from .interface import (
     Keep,
     Page,
     Position,
+    fingerprint,
+    fitting,
     new_epoch,
 )
 from .local import LocalEngine
@@ -36,6 +38,13 @@ logger = logging.getLogger("syncchat.engine")
 
 #: Seconds that one process waits for another's transaction.
 _BUSY_SECONDS = 5.0
+
+#: And for another server that is about to end.
+_CLAIM_SECONDS = 2.0
+
+#: Seconds that a search may take, and virtual machine steps between two looks at the clock.
+_SEARCH_SECONDS = 2.0
+_SEARCH_STEPS = 10_000
 
 _COLUMNS = "offset, time, nick, text, kind, nonce"
 
@@ -59,14 +68,23 @@ class SqliteEngine(LocalEngine):
         #: The same for the connection that reads, so that who reads history
         #: does not wait for a commit.
         self._read_lock = threading.Lock()
+        #: And for the one that searches, which may take long. First in their order.
+        self._search_lock = threading.Lock()
         try:
             with contextlib.ExitStack() as undo:
+                self._claim = _claim(path)
+                undo.callback(self._claim.close)
                 self._writer = _connect(path)
                 undo.callback(self._writer.close)
                 _migrate(self._writer)
                 self._reader = _connect(path)
+                undo.callback(self._reader.close)
+                self._searcher = _connect(path)
+                undo.callback(self._searcher.close)
+                # What has our marks may still be short of a table.
+                self.rooms()
                 undo.pop_all()
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, EngineFailed) as exc:
             raise EngineUnusable(f"cannot use {path}: {exc}") from exc
         #: The last transaction failed, and the operator has been told.
         self._failing = False
@@ -81,12 +99,13 @@ class SqliteEngine(LocalEngine):
             entries = []
             for draft in drafts:
                 offset = last + 1
-                if draft.nonce is not None:
+                key = fingerprint(draft)
+                if key is not None:
                     known = database.execute(
                         "INSERT INTO nonces (room, nonce, offset) VALUES (?, ?, ?)"
                         " ON CONFLICT (room, nonce) DO UPDATE SET offset = offset"
                         " RETURNING offset",
-                        (row, draft.nonce, offset),
+                        (row, key, offset),
                     ).fetchone()
                     offset = known[0]
                 entry = Entry(offset, now, draft.nick, draft.text, draft.kind, draft.nonce)
@@ -120,34 +139,33 @@ class SqliteEngine(LocalEngine):
         end = self.position(room)
         if position.epoch != end.epoch or position.offset > end.offset:
             return Page((), complete=False)
-        found = self._select(
+        found, whole = self._select(
             room,
-            "offset > ? AND offset <= ? ORDER BY offset LIMIT ?",
+            "offset > ? AND offset <= ? ORDER BY offset",
+            limit,
             position.offset,
             end.offset,
-            limit,
         )
-        return Page(tuple(found), complete=len(found) == end.offset - position.offset)
+        return Page(tuple(found), whole and len(found) == end.offset - position.offset)
 
     def read_before(self, room: str, offset: int | None, limit: int) -> Page:
         end = self.position(room).offset + 1 if offset is None else offset
-        found = self._select(room, "offset < ? ORDER BY offset DESC LIMIT ?", end, limit + 1)
-        return Page(tuple(found[:limit][::-1]), complete=len(found) <= limit)
+        found, whole = self._select(room, "offset < ? ORDER BY offset DESC", limit, end)
+        return Page(tuple(found[::-1]), whole)
 
     def search(self, room: str, words: str, limit: int) -> list[Entry]:
         # Each word as a string of FTS5's, so that nothing in it is an operator.
-        query = " ".join('"{}"*'.format(word.replace('"', '""')) for word in words.split())
+        query = " ".join('"{}"*'.format(word.replace('"', '""')) for word in {*words.split()})
         if not query:
             return []
-        return self._select(
-            room,
-            "id IN (SELECT rowid FROM texts WHERE texts MATCH ?) ORDER BY offset DESC LIMIT ?",
-            query,
-            limit,
-        )
+        where = "id IN (SELECT rowid FROM texts WHERE texts MATCH ?) ORDER BY offset DESC"
+        with self._search_lock:
+            deadline = Deadline.after(_SEARCH_SECONDS)
+            self._searcher.set_progress_handler(lambda: deadline.expired, _SEARCH_STEPS)
+            return self._select(room, where, limit, query, searching=True)[0]
 
     def keeps(self, room: str) -> bool:
-        return bool(self._select(room, "1 LIMIT 1"))
+        return bool(self._select(room, "1", 1)[0])
 
     def forget(self, room: str) -> None:
         with self._lock:
@@ -162,17 +180,24 @@ class SqliteEngine(LocalEngine):
                 database.execute("COMMIT")
 
     def rooms(self) -> list[str]:
-        rows = self._read(
+        query = (
             "SELECT name FROM rooms WHERE EXISTS (SELECT 1 FROM messages"
-            " WHERE messages.room = rooms.id AND time >= ?) ORDER BY name",
-            self._oldest(),
+            " WHERE messages.room = rooms.id AND time >= ?) ORDER BY name"
         )
+        try:
+            with self._read_lock:
+                rows = self._reader.execute(query, (self._oldest(),)).fetchall()
+        except sqlite3.Error as exc:
+            raise EngineFailed(str(exc)) from exc
         return [name for (name,) in rows]
 
     def close(self) -> None:
-        with self._lock, self._read_lock:
-            self._reader.close()
-            self._writer.close()
+        for database in (self._searcher, self._reader):
+            # A search has time; a stop has not.
+            database.interrupt()
+        with self._lock, self._read_lock, self._search_lock:
+            for database in (self._searcher, self._reader, self._writer, self._claim):
+                database.close()
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -191,9 +216,10 @@ class SqliteEngine(LocalEngine):
                 self._failing = False
                 logger.warning("writing to %s works again", self._path)
         finally:
-            if database.in_transaction:
-                # A disk that is full may have rolled back already.
-                with contextlib.suppress(sqlite3.Error):
+            # A disk that is full may have rolled back already, and a stop may
+            # have closed it.
+            with contextlib.suppress(sqlite3.Error):
+                if database.in_transaction:
                     database.execute("ROLLBACK")
 
     def _room_locked(self, room: str) -> tuple[int, str, int]:
@@ -223,26 +249,31 @@ class SqliteEngine(LocalEngine):
             # Of every room: of some of them nobody may speak again.
             self._writer.execute("DELETE FROM messages WHERE time < ?", (now - self._keep.seconds,))
 
-    def _select(self, room: str, where: str, *values: object) -> list[Entry]:
-        rows = self._read(
+    def _select(
+        self, room: str, where: str, limit: int, *values: object, searching: bool = False
+    ) -> tuple[list[Entry], bool]:
+        """A page of what is selected, and whether that is all."""
+        query = (
             f"SELECT {_COLUMNS} FROM messages WHERE"  # noqa: S608 - our own words only
-            f" room = (SELECT id FROM rooms WHERE name = ?) AND time >= ? AND {where}",
-            room,
-            self._oldest(),
-            *values,
+            f" room = (SELECT id FROM rooms WHERE name = ?) AND time >= ? AND {where}"
         )
-        return [Entry(*row) for row in rows]
+        values = (room, self._oldest(), *values)
+        try:
+            if searching:
+                return _page(self._searcher.execute(query, values), limit)
+            with self._read_lock:
+                return _page(self._reader.execute(query, values), limit)
+        except sqlite3.Error as exc:
+            raise EngineFailed(str(exc)) from exc
 
     def _oldest(self) -> float:
         """The time before which nothing is kept."""
         return -1.0 if self._keep.seconds is None else time.time() - self._keep.seconds
 
-    def _read(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        try:
-            with self._read_lock:
-                return self._reader.execute(query, values).fetchall()
-        except sqlite3.Error as exc:
-            raise EngineFailed(str(exc)) from exc
+
+def _page(rows: sqlite3.Cursor, limit: int) -> tuple[list[Entry], bool]:
+    with contextlib.closing(rows):
+        return fitting((Entry(*row) for row in rows), limit)
 
 
 def _connect(path: str, mode: str = "rwc") -> sqlite3.Connection:
@@ -257,6 +288,25 @@ def _connect(path: str, mode: str = "rwc") -> sqlite3.Connection:
     if mode != "ro":
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
+    return database
+
+
+def _claim(path: str) -> sqlite3.Connection:
+    """Keep other servers away from ``path`` until this is closed, or the process ends.
+
+    What this server remembers of the file would not be true for long. By a file
+    beside it, since in the file itself a lock would shut out its own readers.
+    """
+    database = sqlite3.connect(
+        f"{path}-lock", timeout=_CLAIM_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    try:
+        database.execute("BEGIN EXCLUSIVE")
+    except sqlite3.Error as exc:
+        database.close()
+        if exc.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+            raise EngineUnusable(f"cannot use {path}: another server does") from exc
+        raise
     return database
 
 
