@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import msgspec
@@ -84,6 +85,9 @@ class Slow(Event, frozen=True):
 
 
 def as_json(event: Event) -> str:
-    """The event as one line of JSON, with its ``time`` in seconds since 1970."""
+    """The event as one line of JSON, with its ``time`` in seconds since 1970.
+
+    In printable ASCII, since it may be looked at in a terminal.
+    """
     members = msgspec.to_builtins(event)
-    return msgspec.json.encode({"time": time.time(), **members}).decode()
+    return json.dumps({"time": time.time(), **members}).replace("\x7f", "\\u007f")

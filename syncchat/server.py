@@ -241,6 +241,7 @@ class ChatServer:
         if not isinstance(text, str):
             raise TypeError(f"a text is str, not {type(text).__name__}")
         text.encode()
+        room.encode()
         rooms = self._rooms
         if rooms is not None:
             with rooms.used(check_room(room)) as there:

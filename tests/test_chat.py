@@ -243,6 +243,9 @@ def test_escape_is_as_repr_does_it() -> None:
         "{sender}",
         "{text[0]}",
         "{text.__class__}",
+        "{text:>5}",
+        "{text:{sender}}",
+        "{text!r}",
     ],
 )
 def test_a_bad_format_is_refused(template: str) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -421,3 +423,21 @@ def test_the_prefix_comes_from_the_environment_too() -> None:
         result = run([*CLIENT, server.url], "", SYNCCHAT_PREFIX="| ")
         assert result.stdout in (f"| {GREETING}\n", "")
         assert result.returncode == 0
+
+
+def test_a_pipe_whose_reader_has_had_enough_ends_at_once() -> None:
+    with ServerScript("--no-notices") as server:
+        command = f"seq 3000 | {shlex.join([*CLIENT, server.url])} | head -n 3"
+        begin = time.monotonic()
+        result = subprocess.run(
+            ["bash", "-c", command],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+            env=environment(),
+        )
+        # At ten messages a second the rest would take minutes.
+        assert time.monotonic() - begin < 15
+        assert len(result.stdout.splitlines()) == 3
+        assert "Traceback" not in result.stderr

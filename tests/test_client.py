@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import resource
 import socket
 import subprocess
 import sys
@@ -40,7 +41,7 @@ from syncchat.chat.events import (
     encode,
 )
 from syncchat.client import Event
-from syncchat.client.comeback import delays, is_final, url_for
+from syncchat.client.comeback import asks_for_past, delays, is_final, url_for
 from syncchat.client.outbox import Item, Outbox
 from syncchat.client.tracker import Tracker
 from syncchat.net import WebSocket, serve
@@ -430,6 +431,25 @@ def test_a_client_comes_back_at_once_when_the_network_does() -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors")
+def test_a_client_that_has_no_descriptor_left_tries_again() -> None:
+    port = free_port()
+    with ChatServer(port=port) as chat:
+        client = Client(url_of(chat)).connect()
+        until(client, Welcome)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        until(client, Disconnected)
+        with ChatServer(port=port):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+            time.sleep(1.5)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            until(client, Welcome)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        client.close()
+
+
 def test_close_ends_a_client_that_is_on_its_way_back() -> None:
     with ChatServer(port=free_port()) as chat:
         client = Client(url_of(chat)).connect()
@@ -517,6 +537,53 @@ def test_a_message_is_handed_out_once_and_a_hole_is_told() -> None:
     assert tracker.place == "g:2"
 
 
+def test_a_server_that_gives_no_history_gives_its_messages_all_the_same() -> None:
+    tracker = Tracker()
+    tracker.expect(resume=False, history=True)
+    assert fed(tracker, welcome(5), message(6)) == ["Welcome", 6]
+    assert fed(tracker, welcome(2, "g", "ops"), message(3)) == ["Welcome", 3]
+    assert tracker.place == "g:3"
+    tracker.expect(resume=False, history=True)
+    # What was asked for by a place of one's own is told where it is gone.
+    assert fed(tracker, welcome(9), History((message(8), message(9)), False)) == [
+        "Welcome", "Gap", 8, 9,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("url", "history", "asks"),
+    [
+        ("ws://h/", 0, False),
+        ("ws://h/", 3, True),
+        ("ws://h/?history=0", 0, False),
+        ("ws://h/?history=5", 0, True),
+        ("ws://h/?history=x", 0, False),
+        ("ws://h/?after=e:5", 0, True),
+    ],
+)
+def test_a_url_may_ask_for_the_past(url: str, history: int, *, asks: bool) -> None:
+    assert asks_for_past(url, history) is asks
+
+
+def test_a_place_in_the_url_is_where_a_client_begins() -> None:
+    with ChatServer(port=0, notices=False) as chat:
+        for text in ("one", "two", "three"):
+            chat.say(text)
+        with Client(url_of(chat)) as client:
+            until(client, Welcome)
+            epoch = client._link.welcome.epoch  # type: ignore[union-attr]
+        with Client(url_of(chat, f"/?after={epoch}:1")) as client:
+            assert messages(until(client, Message)) == ["two"]
+            assert messages(until(client, Message)) == ["three"]
+        with Client(url_of(chat, "/?history=0")) as client:
+            until(client, Welcome)
+            client.join("other")
+            client.say("first there")
+            assert messages(until(client, Message)) == ["first there"]
+            assert client._link._tracker.place is not None
+            assert client._link._tracker.place.endswith(":1")
+
+
 def test_the_outbox_sends_a_window_again_and_a_join_alone() -> None:
     outbox = Outbox()
     for number in range(100):
@@ -557,11 +624,20 @@ def test_a_message_of_any_size_gets_through_an_empty_window() -> None:
 def test_the_url_to_come_back_to() -> None:
     base = "ws://h:1/ops?token=a%26b&nick=old&history=9&after=x:1"
     wanted = "ws://h:1/ops?token=a%26b&nick=ann&after=e%3A5"
-    assert url_for(base, room=None, nick="ann", after="e:5", history=3) == wanted
-    assert url_for("ws://h/", room="a/b c", nick=None, after=None, history=3) == (
-        "ws://h/a%2Fb%20c?history=3"
-    )
-    assert url_for(base, room=None, nick=None, after=None, history=0) == (
+    assert url_for(base, rooms=None, nick="ann", after="e:5", history=3) == wanted
+    for path, first, room, wanted in [
+        ("/", "lobby", "lobby", "/"),
+        ("/", "lobby", "a/b c", "/a%2Fb%20c"),
+        ("/ops/", "ops", "ops", "/ops/"),
+        ("/a%20b", "a b", "ops", "/ops"),
+        # Behind a proxy that takes a prefix away.
+        ("/chat/ops", "ops", "ops", "/chat/ops"),
+        ("/chat/ops", "ops", "other", "/chat/other"),
+        ("/chat/", "lobby", "other", "/chat/other"),
+    ]:
+        url = url_for(f"ws://h{path}", rooms=(first, room), nick=None, after=None, history=3)
+        assert url == f"ws://h{wanted}?history=3"
+    assert url_for(base, rooms=None, nick=None, after=None, history=0) == (
         "ws://h:1/ops?token=a%26b&nick=old&history=9&after=x%3A1"
     )
 

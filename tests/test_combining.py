@@ -250,3 +250,55 @@ def test_an_interrupt_on_the_main_thread_stops_nobody_else() -> None:
     assert not other.is_alive()
     combiner.settle()
     assert applied[-1] == 7
+
+
+def test_an_offer_is_applied_at_once_where_the_baton_is_free() -> None:
+    applied: list[list[int]] = []
+    combiner: Combiner[int] = Combiner(lambda batch, _first: applied.append(batch), max_weight=100)
+    combiner.offer(1)
+    combiner.submit([2], 1)
+    combiner.offer(3)
+    assert applied == [[1], [2], [3]]
+    assert combiner.position == 3
+
+
+def test_an_offer_does_nobody_elses_work_and_waits_for_nobody() -> None:
+    applied: list[tuple[str, int]] = []
+    entered, release = threading.Event(), threading.Event()
+
+    def apply(batch: list[int], first: int) -> None:
+        assert first == len(applied)
+        applied.extend((threading.current_thread().name, item) for item in batch)
+        if 1 in batch or 5 in batch:
+            entered.set()
+            release.wait(PATIENCE)
+
+    combiner: Combiner[int] = Combiner(apply, max_weight=100)
+    # Offered while another holds the baton: that one does it.
+    holder = threading.Thread(target=combiner.submit, args=([1], 1), name="holder")
+    holder.start()
+    entered.wait(PATIENCE)
+    combiner.offer(2)
+    release.set()
+    holder.join(PATIENCE)
+    assert applied == [("holder", 1), ("holder", 2)]
+    # Offered while nobody does: whoever comes meanwhile takes over.
+    entered.clear()
+    release.clear()
+    flusher = threading.Thread(target=combiner.offer, args=(5,), name="flusher")
+    flusher.start()
+    entered.wait(PATIENCE)
+    others = [
+        threading.Thread(target=combiner.submit, args=([item], 1), name="other")
+        for item in (6, 7, 8)
+    ]
+    for other in others:
+        other.start()
+    wait_for(lambda: combiner.position == 6)
+    release.set()
+    for thread in (flusher, *others):
+        thread.join(PATIENCE)
+    combiner.settle()
+    assert applied[2] == ("flusher", 5)
+    assert [name for name, _ in applied[3:]] == ["other"] * 3
+    assert {item for _, item in applied[3:]} == {6, 7, 8}

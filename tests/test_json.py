@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from syncchat import ChatServer, Keep
-from tests.peer import wait_for
+from tests.peer import Peer, wait_for
 from tests.people import Json, Plain, url_of
+
+SUBPROTOCOL = "Sec-WebSocket-Protocol: syncchat.v1\r\n"
 
 GREETING = "Welcome to chat! Type a message"
 
@@ -237,7 +239,7 @@ def test_a_search_of_sqlite_takes_whatever_is_typed(tmp_path: Path) -> None:
         client.event("welcome")
         client.ask(type="say", text="Grüße aus dem Café")
         client.event("message")
-        for words in ('"', "*", "a OR", "NEAR(x", "text:grüße", "^", "-", "\x00", "x" * 5000, "'"):
+        for words in ('"', "*", "a OR", "NEAR(x", "text:grüße", "^", "-", "\x00", "x" * 1000, "'"):
             client.ask(type="search", words=words)
             assert client.event("history")["messages"] == [], words
         for words in ("grüße", "CAFÉ grü"):
@@ -291,6 +293,67 @@ def test_a_wrong_wish_in_the_url_is_told_and_harms_nothing(wrong: str) -> None:
         assert wrong.partition("=")[0] in error["text"]
 
 
+def test_a_search_is_bounded() -> None:
+    with ChatServer(port=0, rate=0) as chat, Json(url_of(chat)) as client:
+        client.event("welcome")
+        client.ask(type="search", words="a " * 17)
+        assert client.event("error")["code"] == "too_big"
+        client.ask(type="search", words="a" * 1001)
+        assert "words" in client.event("error")["text"]
+        client.ask(type="search", words="a " * 16)
+        assert client.event("history")["messages"] == []
+
+
+def test_a_nonce_that_two_senders_use_for_different_texts_swallows_neither(tmp_path: Path) -> None:
+    for engine in ("memory:", f"sqlite:{tmp_path / 'chat.db'}"):
+        with (
+            ChatServer(port=0, engine=engine, notices=False) as chat,
+            Json(url_of(chat)) as one,
+            Json(url_of(chat)) as two,
+        ):
+            one.event("welcome")
+            two.event("welcome")
+            one.ask(type="say", text="mine", nonce="1")
+            assert two.event("message")["text"] == one.event("message")["text"] == "mine"
+            two.ask(type="say", text="yours", nonce="1")
+            assert two.event("message")["text"] == one.event("message")["text"] == "yours"
+            two.ask(type="action", text="yours", nonce="1")
+            assert two.event("message")["offset"] == 3
+
+
+def test_a_message_of_too_many_lines_is_refused() -> None:
+    with (
+        ChatServer(port=0, rate=0, notices=False) as chat,
+        Json(url_of(chat)) as client,
+        Plain(url_of(chat)) as plain,
+    ):
+        client.event("welcome")
+        plain.hear()
+        client.ask(type="say", text="\n" * 4096, nonce="n")
+        error = client.event("error")
+        assert (error["code"], error["nonce"]) == ("too_big", "n")
+        plain.send("\n" * 60_000)
+        assert plain.hear() == "-> A message has at most 4096 lines."
+        plain.send("a" + "\n" * 4095)
+        assert client.event("message")["offset"] == 1
+
+
+def test_a_client_that_does_not_take_its_past_is_closed_as_slow(tmp_path: Path) -> None:
+    lines: list[str] = []
+    with ChatServer(
+        port=0, rate=0, engine=f"sqlite:{tmp_path / 'chat.db'}", log=lines.append, stall_timeout=0.3
+    ) as chat:
+        with Json(url_of(chat)) as client:
+            epoch = client.event("welcome")["epoch"]
+            for _ in range(300):
+                client.ask(type="say", text="x" * 60_000)
+                client.event("message")
+        with Peer.client(chat.port, f"/?after={epoch}:0", SUBPROTOCOL) as deaf:
+            wait_for(lambda: any("is too slow" in line for line in lines))
+            assert deaf.sock.fileno() > 0
+        wait_for(lambda: chat.stats().connections == 0)
+
+
 def test_a_long_past_comes_in_pieces_that_a_client_can_take(tmp_path: Path) -> None:
     count, size = 3000, 2000
     with (
@@ -311,6 +374,8 @@ def test_a_long_past_comes_in_pieces_that_a_client_can_take(tmp_path: Path) -> N
                 assert len(history["messages"]) * size < 1_000_000
                 offsets += [message["offset"] for message in history["messages"]]
             assert offsets == list(range(101, count + 1))
+            # Who came and went meanwhile.
+            assert bob.event("names")["names"] == ["ann", "bob"]
             ann.ask(type="say", text="live")
             assert bob.event("message")["offset"] == count + 1
         ann.find("left")

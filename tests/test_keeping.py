@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from syncchat.engine.schema import APPLICATION_ID, VERSION
 from tests.people import Json, Plain
 from tests.processes import SERVER, ServerScript, environment
 
@@ -94,7 +95,14 @@ def test_a_file_that_cannot_be_used_is_one_line_and_left_as_it_is(tmp_path: Path
     with sqlite3.connect(other) as database:
         database.execute("CREATE TABLE mine (x)")
     database.close()
+    hollow = tmp_path / "hollow.db"
+    with sqlite3.connect(hollow) as database:
+        database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        database.execute(f"PRAGMA user_version = {VERSION}")
+        database.execute("CREATE TABLE rooms (x)")
+    database.close()
     for path, why in [
+        (hollow, "lacks a table"),
         (damaged, "damaged|malformed"),
         (strange, "not a database"),
         (other, "another program's database"),
@@ -111,6 +119,19 @@ def test_a_file_that_cannot_be_used_is_one_line_and_left_as_it_is(tmp_path: Path
         assert result.stdout == ""
         if before is not None:
             assert path.read_bytes() == before
+
+
+def test_a_second_server_on_the_same_file_is_told_so(tmp_path: Path) -> None:
+    flags = ["--engine", f"sqlite:{tmp_path / 'chat.db'}"]
+    with ServerScript(*flags) as server:
+        result = run_server(*flags)
+        assert result.returncode == 1
+        assert result.stderr == f"cannot use {tmp_path / 'chat.db'}: another server does\n"
+        # What ends without a word leaves nothing behind that is in the way.
+        server.signal(signal.SIGKILL)
+        server.exit_code()
+    with ServerScript(*flags):
+        pass
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a full disk is made with prlimit")

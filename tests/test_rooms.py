@@ -85,6 +85,10 @@ def test_a_nick_is_unique_in_its_room_however_it_is_written() -> None:
         ("\u3164", "seen"),
         ("a\u3164", "seen"),
         ("\u0301", "seen"),
+        ("server\ufe0f", "seen"),
+        ("ann\u034f", "seen"),
+        ("ann\U000e0100", "seen"),
+        ("a" + "\u0315\u0300" * 4_000, "at most 32"),
         ("\x1b\u202e", "at least one"),
         ("", "at least one"),
     ],
@@ -188,6 +192,60 @@ def test_a_crowd_that_comes_in_is_told_of_in_a_few_notices() -> None:
         assert chat.stats().messages_out - before <= (notices + 1) * (members + joins)
 
 
+def test_notices_catch_up_however_many_speakers_were_introduced() -> None:
+    with (
+        ChatServer(port=0, greeting="", rate=0) as chat,
+        Json(url_of(chat, "/?nick=ann")) as ann,
+        ExitStack() as stack,
+    ):
+        ann.event("welcome")
+        for number in range(100):
+            guest = stack.enter_context(Peer.client(chat.port, path=f"/?nick=guest{number}"))
+            guest.send(TextMessage(data="hello"))
+            ann.find("message", nick=f"guest{number}")
+        begin = time.monotonic()
+        stack.enter_context(Peer.client(chat.port, path="/?nick=silent"))
+        ann.find("joined", nick="silent")
+        assert time.monotonic() - begin < 2
+
+
+def test_a_room_that_begins_anew_hears_nothing_of_its_former_life() -> None:
+    with ChatServer(port=0, greeting="", rate=0) as chat:
+        for _ in range(10):
+            with ExitStack() as stack:
+                for _ in range(14):
+                    stack.enter_context(Peer.client(chat.port, path="/ops"))
+                settled(chat, 14)
+            settled(chat, 0)
+            with Json(url_of(chat, "/ops?nick=new")) as client:
+                assert client.event("welcome")["members"] == ["new"]
+                client.ask(type="say", text="alone")
+                time.sleep(0.3)
+                client.ask(type="names")
+                assert client.event("message")["text"] == "alone"
+                client.event("names")
+
+
+def test_a_step_that_fails_is_logged_and_costs_nobody_else_anything(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with ChatServer(port=0, greeting="") as chat, Plain(url_of(chat, "/?nick=ann")) as ann:
+        ann.send("here")
+        ann.hear()
+        assert chat._rooms is not None
+        room = chat._rooms._rooms["lobby"]
+        heard: list[int] = []
+
+        def fail() -> None:
+            raise ZeroDivisionError
+
+        room._combiner.submit([lambda: heard.append(1), fail, lambda: heard.append(2)], 0)
+        assert heard == [1, 2]
+        assert "a step failed" in caplog.text
+        ann.send("still here")
+        assert ann.hear() == "ann: still here"
+
+
 def test_a_speaker_is_introduced_before_he_speaks() -> None:
     with (
         ChatServer(port=0, greeting="", rate=0) as chat,
@@ -285,6 +343,15 @@ def test_there_are_so_many_rooms_and_no_more() -> None:
         assert one.hear() == "-> 2 rooms: lobby (1), third (0)"
 
 
+def test_the_lobby_is_there_however_many_rooms_there_are() -> None:
+    with ChatServer(port=0, greeting="", max_rooms=1) as chat, Plain(url_of(chat, "/ops")) as ops:
+        ops.send("kept")
+        ops.hear()
+        with Plain(url_of(chat)) as lobby:
+            lobby.send("let in")
+            assert lobby.hear().endswith(": let in")
+
+
 def test_rooms_for_which_nothing_is_kept_any_more_vanish() -> None:
     with ChatServer(port=0, greeting="", max_rooms=3, keep=Keep(seconds=0.3), rate=0) as chat:
         for name in ("a", "b", "c"):
@@ -341,6 +408,7 @@ def test_every_command_of_the_plain_dialect_answers() -> None:
             ("/msg bob", "-> Write it as /msg NAME TEXT"),
             ("/nick", "-> Write it as /nick NAME"),
             ("/HELP", "-> Commands:(?s:.*)"),
+            ("/whois\tBOB", "-> bob is here since .*"),
             ("/serach x", r"-> There is no command /serach\. Did you mean /search\? .*"),
             ("/" + "x" * 5000, "-> There is no command /x.*"),
         ]:
@@ -392,6 +460,20 @@ def test_the_log_can_be_json_for_machines(tmp_path: Path) -> None:
             {"event": "received", "client": who, "nick": "ann", "room": "ops", "text": "a\nb"},
             {"event": "disconnected", "client": who},
         ]
+
+
+def test_the_json_log_is_safe_to_look_at() -> None:
+    lines: list[str] = []
+    with (
+        ChatServer(port=0, log=lines.append, log_json=True) as chat,
+        Plain(url_of(chat, "/%c2%9b?nick=ann")) as ann,
+    ):
+        ann.hear()
+        text = "\x9b31m\x7f\u202e\u2028\x1b[2J\U000e0041"
+        ann.send(text)
+        ann.hear()
+        assert all(line.isascii() and line.isprintable() for line in lines)
+        assert json.loads(lines[-1])["text"] == text
 
 
 def test_messages_of_json_clients_are_logged_as_those_of_any_other() -> None:

@@ -68,8 +68,8 @@ def _required(text: str) -> str:
 
 
 def _private(text: str) -> Private:
-    to, _, words = text.partition(" ")
-    return Private(_required(to), _required(words.strip()))
+    to, *words = text.split(None, 1)
+    return Private(to, _required("".join(words)))
 
 
 def _history(text: str) -> HistoryRequest:
@@ -118,13 +118,13 @@ def parse(line: str) -> Asked:
         return Say(line)
     if line.startswith("//"):
         return Say(line[1:])
-    word, _, rest = line[1:].partition(" ")
-    name = word.strip().lower()
+    word, *others = line[1:].split(None, 1) or [""]
+    name, rest = word.lower(), "".join(others)
     command = _COMMANDS.get(name)
     if command is None:
         # The nearest, however far it is: it leads on.
         near = difflib.get_close_matches(name[:40], _COMMANDS, n=1, cutoff=0.0)[0]
-        raise BadEvent(f"There is no command /{word}. Did you mean /{near}? /help lists them.")
+        raise BadEvent(f"There is no command /{word[:40]}. Did you mean /{near}? /help lists them.")
     try:
         return command.make(rest.strip())
     except ValueError:

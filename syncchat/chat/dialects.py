@@ -15,6 +15,9 @@ __all__ = ["Dialect", "JsonDialect", "PlainDialect"]
 class Dialect(ABC):
     """Reads what a client sends, and writes what it is told. From any thread."""
 
+    #: Whether a welcome shows who is there.
+    lists_members = True
+
     @abstractmethod
     def read(self, message: str | bytes) -> Asked | None:
         """What the client asks for; None: nothing. Raises :class:`BadEvent`.
@@ -33,6 +36,8 @@ class Dialect(ABC):
 
 class PlainDialect(Dialect):
     """Lines, as any WebSocket client can send and show them."""
+
+    lists_members = False
 
     def __init__(self, form: LineFormat) -> None:
         self._form = form

@@ -134,7 +134,7 @@ class HistoryRequest(_Event, frozen=True, tag="history"):
 class Search(_Event, frozen=True):
     """Which messages contain these words?"""
 
-    words: str
+    words: Annotated[str, Meta(max_length=1000)]
     limit: Limit = 50
 
 

@@ -37,16 +37,19 @@ class LineFormat:
     """How a message is shown as one line: ``{sender}: {text}``, or as the operator likes it.
 
     Raises :class:`ValueError`, whose text says what is wrong, for a template
-    without ``{text}``, or with other fields than that and ``{sender}``.
+    without ``{text}``, or with others than just that and ``{sender}``.
     """
 
     def __init__(self, template: str) -> None:
         try:
-            names = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+            fields = [field for field in Formatter().parse(template) if field[1] is not None]
+            names = {name for _, name, _, _ in fields}
             template.format(sender="", text="")
         except (LookupError, ValueError, AttributeError) as exc:
             raise _bad_format(template) from exc
-        if "text" not in names or not names <= {"text", "sender"}:
+        # A width would be one more thing that a stranger's format could say.
+        plain = not any(spec or conversion for _, _, spec, conversion in fields)
+        if "text" not in names or not names <= {"text", "sender"} or not plain:
             raise _bad_format(template)
         named = "sender" in names
         #: As it was given.
@@ -134,7 +137,10 @@ def _names(first: str, others: tuple[str, ...]) -> str:
 
 def _when(moment: float) -> str:
     """In this machine's time zone."""
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
+    try:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
+    except (OverflowError, OSError, ValueError):
+        return "at no time"
 
 
 #: The line for each event that takes one; empty for what is not for people.

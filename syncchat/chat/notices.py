@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from ..net.flood import TokenBucket
 from .events import Joined, Left
 
@@ -39,7 +41,8 @@ class Notices:
     def take(self, connected: int) -> list[Joined | Left]:
         """What is to be told; ``connected`` is how many there are now."""
         changes, self._changes = self._changes, {}
-        self.due_at = self._bucket.charge()
+        # Not later, however many had to be told before their time.
+        self.due_at = min(self._bucket.charge(), time.monotonic() + 1 / _RATE)
         told: list[Joined | Left] = []
         # Even of somebody who came and went in between: who entered meanwhile
         # has seen its name in the list.

@@ -9,9 +9,11 @@ busy the room: the past up to N, and live from N + 1.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, count, groupby
 
 from ..engine import Draft, Engine, EngineFailed, Entry, Kind
@@ -25,6 +27,7 @@ from .events import (
     FromServer,
     Joined,
     Limits,
+    Names,
     PrivateMessage,
     Renamed,
     Welcome,
@@ -38,6 +41,8 @@ from .notices import Notices
 from .past import Past, next_piece, recent
 
 __all__ = ["Post", "Room", "RoomSettings"]
+
+logger = logging.getLogger("syncchat.chat")
 
 #: Bytes of what is said that may wait before who says it does.
 _MAX_QUEUED = 1024 * 1024
@@ -93,7 +98,7 @@ class _Entering:
     #: What it is to be told before it can be in.
     ahead: Sequence[FromServer] = ()
     entered: bool = False
-    failure: EngineFailed | None = None
+    failure: Exception | None = None
 
 
 class Room:
@@ -135,9 +140,10 @@ class Room:
                     for text in member.dialect.write(event, member.nick):
                         member.websocket.send(text)
                 member.websocket.flush(_PATIENCE)
-        finally:
-            if entering.named and not entering.entered:
-                self._engine.release(self.name, member.nick)
+        except BaseException:
+            if entering.named:
+                self._do(lambda: self._leave(member, None))
+            raise
 
     def leave(self, member: Member, reason: str | None) -> None:
         """Let ``member`` out. It has heard what was said before, and hears nothing after."""
@@ -213,20 +219,24 @@ class Room:
 
     # With the baton.
 
-    def _do(self, step: _Step, shift: float | None = None) -> None:
-        if shift is None:
-            self._combiner.submit([step], _OVERHEAD)
-        else:
-            self._combiner.submit([step], _OVERHEAD, shift)
+    def _do(self, step: _Step) -> None:
+        self._combiner.submit([step], _OVERHEAD)
 
     def _apply(self, batch: list[Post | _Step], _first: int) -> None:
         for said, run in groupby(batch, key=lambda item: isinstance(item, Post)):
             if said:
-                self._append([item for item in run if isinstance(item, Post)])
-            else:
-                for step in run:
-                    if not isinstance(step, Post):
-                        step()
+                self._guarded(partial(self._append, [post for post in run if type(post) is Post]))
+                continue
+            for step in run:
+                if not isinstance(step, Post):
+                    self._guarded(step)
+
+    def _guarded(self, step: _Step) -> None:
+        """Whatever fails is its own owner's: this thread, and who comes next, are others."""
+        try:
+            step()
+        except Exception:
+            logger.exception("room %r: a step failed", self.name)
 
     def _append(self, posts: Sequence[Post]) -> None:
         """One batch to the engine for all that was said."""
@@ -269,12 +279,15 @@ class Room:
             if past.after is not None:
                 piece = next_piece(engine, self.name, past.after)
                 told.append(piece.history)
+                if entering.ahead and not piece.more:
+                    # Who has come and gone since the welcome.
+                    told.append(Names(engine.names(self.name)))
                 if piece.more:
                     entering.past, entering.ahead = Past(piece.end), told
                     return
             elif past.last:
                 told.append(recent(engine, self.name, past.last))
-        except EngineFailed as exc:
+        except Exception as exc:  # noqa: BLE001 - raised in enter()
             entering.failure = exc
             return
         audience = self._audiences[member.dialect]
@@ -305,7 +318,7 @@ class Room:
             member.nick,
             end.epoch,
             end.offset,
-            self._engine.names(self.name),
+            self._engine.names(self.name) if member.dialect.lists_members else [],
             settings.version,
             settings.limits,
             settings.format,
@@ -319,9 +332,10 @@ class Room:
 
     def _leave(self, member: Member, reason: str | None) -> None:
         self._audiences[member.dialect].discard(member.websocket)
-        self._by_nick.pop(member.nick.casefold(), None)
+        entered = self._by_nick.pop(member.nick.casefold(), None) is not None
         self._engine.release(self.name, member.nick)
-        self._note(member.nick, here=False, reason=reason)
+        if entered:
+            self._note(member.nick, here=False, reason=reason)
 
     def _rename(self, member: Member, nick: str) -> None:
         if nick == member.nick:
@@ -357,17 +371,19 @@ class Room:
             self._tell_notices()
         elif not self._timed:
             self._timed = True
-            # On the flusher, which hands the baton on to the next that comes.
-            self._settings.call_at(Deadline(due), lambda: self._do(self._on_timer, 0.0))
+            # On the flusher, which has others' writes to finish.
+            on_timer = partial(self._combiner.offer, self._on_timer)
+            self._settings.call_at(Deadline(due), on_timer)
 
     def _on_timer(self) -> None:
         self._timed = False
         self._tell_notices()
 
     def _tell_notices(self) -> None:
-        if self._notices:
-            connected = len(self._engine.names(self.name))
-            for event in self._notices.take(connected):
+        told = self._notices.take(len(self._by_nick)) if self._notices else []
+        # With nobody left to hear, the name may be another room's by now.
+        if self._by_nick:
+            for event in told:
                 self._engine.publish(self.name, encode(event))
 
     def _tell_one(self, member: Member, event: FromServer) -> None:

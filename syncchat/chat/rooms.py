@@ -86,6 +86,9 @@ class Rooms:
         room = self._acquire(name)
         try:
             yield room
+            # What was said in it is not in another thread's hand any more, for
+            # which the name might soon be another room's.
+            room.settle()
         finally:
             self._release(room)
 
@@ -106,15 +109,23 @@ class Rooms:
         with self._lock:
             room = self._rooms.get(name)
             if room is None:
-                if name not in self._kept and self._count_locked() >= self._most:
-                    # Something may not be kept any more.
-                    self._kept = set(self.engine.rooms()) - self._rooms.keys()
+                # The lobby, which needs no name, is there for everybody.
+                full = name != LOBBY and self._count_locked() >= self._most
+                if name not in self._kept and full:
+                    self._forget_locked()
                     if self._count_locked() >= self._most:
                         raise RoomsFull(f"There are {self._most} rooms, and can be no more.")
                 room = self._rooms[name] = Room(name, self.engine, self._settings)
                 self._kept.discard(name)
             self._users[name] = self._users.get(name, 0) + 1
             return room
+
+    def _forget_locked(self) -> None:
+        """Let go of rooms for which nothing is kept any more."""
+        still = set(self.engine.rooms())
+        for name in self._kept - still:
+            self.engine.forget(name)
+        self._kept = still - self._rooms.keys()
 
     def _count_locked(self) -> int:
         return len(self._rooms) + len(self._kept)

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from ..closecodes import ABNORMAL, ORDERLY, POLICY_VIOLATION, TRY_AGAIN_LATER, meaning
-from ..engine import EngineFailed, Position
+from ..engine import EngineFailed, Kind, Position
 from ..errors import RoomsFull
 from ..net import Request, WebSocket
 from .commands import HELP_TEXT, Asked, Help, Quit, Reply
@@ -45,6 +45,12 @@ __all__ = ["Session"]
 
 #: Messages of history that can be asked for on entering.
 _MOST_HISTORY = 1000
+
+#: Lines of a message: each is set in for plain clients, which makes it longer.
+_MOST_LINES = 4096
+
+#: Words of a search.
+_MOST_WORDS = 16
 
 #: Of a number in the URL: more would be no number that there is.
 _DIGITS = 15
@@ -92,6 +98,9 @@ class Session:
             for complaint in wishes.complaints:
                 self._complain(complaint)
             self._listen()
+        except TimeoutError:
+            # It does not even take what it asked for.
+            self._websocket.close(TRY_AGAIN_LATER, "too slow: the past was not taken")
         except _TurnedAway as turned:
             for message in self._dialect.write(turned.error, ""):
                 self._websocket.send(message)
@@ -172,11 +181,21 @@ class Session:
 
     def _say(self, asked: Say) -> None:
         self._heard(self._member, self._room.name, asked.text)
-        self._posts.append(Post(self._member, clean(asked.text), "message", asked.nonce))
+        self._post("message", asked)
 
     def _act(self, asked: Action) -> None:
         self._heard(self._member, self._room.name, f"/me {asked.text}")
-        self._posts.append(Post(self._member, clean(asked.text), "action", asked.nonce))
+        self._post("action", asked)
+
+    def _post(self, kind: Kind, asked: Say | Action) -> None:
+        text = clean(asked.text)
+        if text.count("\n") >= _MOST_LINES:
+            error = Error(
+                "too_big", f"A message has at most {_MOST_LINES} lines.", nonce=asked.nonce
+            )
+            self._complain(error)
+        else:
+            self._posts.append(Post(self._member, text, kind, asked.nonce))
 
     def _whisper(self, asked: Private) -> None:
         self._room.whisper(self._member, clean(asked.to), clean(asked.text))
@@ -243,10 +262,15 @@ class Session:
             self._complain(_unavailable(exc, "history"))
 
     def _search(self, asked: Search) -> None:
+        words = clean(asked.words)
+        if len(words.split()) > _MOST_WORDS:
+            text = f"A search has at most {_MOST_WORDS} words."
+            self._complain(Error("too_big", text, "search"))
+            return
         self._room.settle()
         try:
             engine, name = self._rooms.engine, self._room.name
-            self._tell(found(engine, name, clean(asked.words), asked.limit))
+            self._tell(found(engine, name, words, asked.limit))
         except EngineFailed as exc:
             self._complain(_unavailable(exc, "search"))
 

@@ -6,7 +6,6 @@ import secrets
 import ssl
 from collections.abc import Iterator
 from typing import Self
-from urllib.parse import parse_qs, urlsplit
 
 from ..chat import events
 from ..chat.commands import HELP_TEXT, Help, Quit, Reply, parse
@@ -17,7 +16,7 @@ from ..closecodes import ORDERLY
 from ..errors import ConnectionClosed, NotConnected
 from ..net import Deadline, WebSocket, connect
 from ..net.connector import parse_url
-from .comeback import url_for
+from .comeback import asks_for_past, url_for
 from .happenings import Disconnected, Event, Gap, Line, ending
 from .link import Link
 from .outbox import Item
@@ -83,7 +82,7 @@ class Client:
             self._dial,
             wanted,
             reconnect=reconnect,
-            history=history > 0 or "history" in parse_qs(urlsplit(url).query),
+            history=asks_for_past(url, history),
         )
         #: Who said something to us alone last. Written by who receives.
         self._whispered: str | None = None
@@ -157,9 +156,10 @@ class Client:
 
     # Saying.
 
-    def say(self, text: str, timeout: float | None = None) -> None:
-        """Say ``text`` to the room, whatever it begins with.
+    def say(self, text: str, timeout: float | None = None) -> str | None:
+        """Say ``text`` to the room, whatever it begins with. Returns its nonce, if it has one.
 
+        An ``Error`` with that nonce says that the server has refused it.
         Waits where a lot waits to be acknowledged already, for ``timeout``
         seconds, and then raises :class:`TimeoutError`. Raises
         :class:`~syncchat.errors.ConnectionClosed` where it is over,
@@ -167,11 +167,11 @@ class Client:
         text that is longer than the server takes, :class:`TypeError` for what
         is no text, :class:`UnicodeEncodeError` for a lone surrogate.
         """
-        self._say(events.Say, text, timeout)
+        return self._say(events.Say, text, timeout)
 
-    def act(self, text: str, timeout: float | None = None) -> None:
+    def act(self, text: str, timeout: float | None = None) -> str | None:
         """Do something, as ``/me`` does. As :meth:`say`."""
-        self._say(events.Action, text, timeout)
+        return self._say(events.Action, text, timeout)
 
     def join(self, room: str, timeout: float | None = None) -> None:
         """Go to another room, behind what was said before. As :meth:`say`.
@@ -225,7 +225,7 @@ class Client:
             self.ask(asked)
 
     def flush(self, timeout: float | None = None) -> None:
-        """Block until the server has acknowledged all that was said.
+        """Block until the server has acknowledged, or refused, all that was said.
 
         Where that is not to be had, until the network has taken it. Raises
         :class:`TimeoutError`, and :class:`~syncchat.errors.ConnectionClosed`
@@ -290,9 +290,11 @@ class Client:
         """The server does not speak our dialect."""
         return self._link.websocket.subprotocol is None
 
-    def _dial(self, nick: str | None, room: str | None, after: str | None) -> WebSocket:
+    def _dial(
+        self, nick: str | None, rooms: tuple[str, str] | None, after: str | None
+    ) -> WebSocket:
         return connect(
-            url_for(self.url, room=room, nick=nick, after=after, history=self._history),
+            url_for(self.url, rooms=rooms, nick=nick, after=after, history=self._history),
             ssl_context=self._ssl_context,
             headers=self._headers,
             subprotocols=[events.SUBPROTOCOL],
@@ -302,7 +304,7 @@ class Client:
 
     def _say(
         self, kind: type[events.Say | events.Action], text: str, timeout: float | None
-    ) -> None:
+    ) -> str | None:
         if not isinstance(text, str):
             raise TypeError(f"a text is str, not {type(text).__name__}")
         text.encode()
@@ -311,11 +313,13 @@ class Client:
             encoded = events.encode(kind(text, nonce))
             self._check_size(encoded)
             self._link.post(Item(encoded, nonce), Deadline.after(timeout))
-        elif kind is events.Action:
+            return nonce
+        if kind is events.Action:
             self._send_plain(f"/me {text}", timeout)
         else:
             # A slash at the beginning would make it a command.
             self._send_plain("/" + text if text.startswith("/") else text, timeout)
+        return None
 
     def _send_plain(self, line: str, timeout: float | None) -> None:
         websocket = self._link.websocket

@@ -7,13 +7,13 @@ import socket
 import threading
 from collections.abc import Iterator
 from http import HTTPStatus
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from ..closecodes import NO_CODE, NORMAL, POLICY_VIOLATION, TOO_BIG
 from ..errors import ConnectionClosed, HandshakeRefused
 from ..net import Address, Deadline
 
-__all__ = ["delays", "is_final", "url_for", "wait"]
+__all__ = ["asks_for_past", "delays", "is_final", "url_for", "wait"]
 
 #: Seconds to the first attempt, and between two at most.
 _FIRST, _LONGEST = 0.5, 30.0
@@ -81,19 +81,45 @@ def _route(server: Address | None) -> str | None:
         return None
 
 
+def asks_for_past(url: str, history: int) -> bool:
+    """Whether a server answers to ``url`` with history."""
+    query = parse_qs(urlsplit(url).query)
+    last = query.get("history", ["0"])[-1]
+    return history > 0 or "after" in query or (last.isdecimal() and int(last[:9]) > 0)
+
+
 def url_for(
-    url: str, *, room: str | None, nick: str | None, after: str | None, history: int
+    url: str,
+    *,
+    rooms: tuple[str, str] | None,
+    nick: str | None,
+    after: str | None,
+    history: int,
 ) -> str:
-    """``url`` with what is asked for; ``room`` None is the one that it names."""
+    """``url`` with what is asked for.
+
+    ``rooms`` are the one that it names and the one to go to; None: the former.
+    """
     parts = urlsplit(url)
     asked = {"nick": nick, "after": after, "history": str(history) if history else None}
+    left_out = {name for name, value in asked.items() if value is not None}
     if after is not None:
+        # Each says where to begin; the place is the more exact.
         asked["history"] = None
+        left_out.add("history")
     query = [
         (name, value)
         for name, value in parse_qsl(parts.query, keep_blank_values=True)
-        if asked.get(name) is None and not (name == "history" and after is not None)
+        if name not in left_out
     ]
     query += [(name, value) for name, value in asked.items() if value is not None]
-    path = parts.path if room is None else "/" + quote(room, safe="")
+    path = parts.path if rooms is None else _path(parts.path, *rooms)
     return urlunsplit((parts.scheme, parts.netloc, path, urlencode(query), ""))
+
+
+def _path(path: str, first: str, room: str) -> str:
+    """The path to ``room``, given the one to ``first``; before it a proxy may want a prefix."""
+    if room == first:
+        return path
+    prefix = unquote(path).strip("/").removesuffix(first).strip("/")
+    return "/".join(["", *([quote(prefix)] if prefix else []), quote(room, safe="")])

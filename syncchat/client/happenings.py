@@ -49,7 +49,8 @@ def ending(code: int, reason: str) -> str:
     if code == GOING_AWAY:
         return "The server is gone: it has stopped."
     if code == ABNORMAL:
-        return "The server is gone: the connection was lost."
+        because = f" ({clean(reason)})" if reason else ""
+        return f"The server is gone: the connection was lost{because}.".replace("\n", " ")
     because = f": {reason}" if reason else ""
     return clean(f"The server has closed the connection, {meaning(code)}{because}").replace(
         "\n", " "

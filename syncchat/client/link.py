@@ -6,11 +6,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from math import inf
 
 from ..chat import events
 from ..chat.nicks import is_address
 from ..closecodes import ABNORMAL, NORMAL
-from ..errors import CannotConnect, ConnectionClosed, HandshakeFailed, NotConnected
+from ..errors import ConnectionClosed, NotConnected
 from ..net import Deadline, WebSocket
 from .comeback import delays, is_final, wait
 from .happenings import Disconnected, Event, Line
@@ -22,12 +23,13 @@ __all__ = ["Dial", "Link"]
 #: Events that wait for whoever receives.
 _MAX_EVENTS = 10_000
 
-#: Seconds between two attempts to be called as before a break, whose end the
-#: server may not have noticed yet.
-_NICK_AGAIN = 1.0
+#: Seconds between the attempts to be called as before a break, whose end the
+#: server may not have noticed yet. After a minute it is somebody else's name.
+_NICK_AGAIN = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
-#: Makes a connection, from the nick that is wanted, and the room and place to come back to.
-Dial = Callable[[str | None, str | None, str | None], WebSocket]
+#: Makes a connection, from the nick that is wanted, the first room and the one
+#: to come back to, and the place there.
+Dial = Callable[[str | None, tuple[str, str] | None, str | None], WebSocket]
 
 
 class Link:
@@ -53,8 +55,11 @@ class Link:
         self._websocket: WebSocket | None = None
         #: What is said may go out: the server speaks our dialect, and we are in.
         self._ready = False
-        #: What to be called after a break, and how often that was asked for in vain.
+        #: The room that the URL names, as the server calls it.
+        self._first_room: str | None = None
+        #: What to be called after a break.
         self._nick = nick
+        #: How often that was asked for on this connection, and not answered yet.
         self._nick_asked = 0
         #: How it ended, once it is over.
         self._end: ConnectionClosed | None = None
@@ -83,7 +88,10 @@ class Link:
         self.websocket.begin_close(NORMAL, "", Deadline.after(None))
 
     def close(self, timeout: float | None) -> None:
-        """Close the connection properly and join the thread. Nothing where that was done."""
+        """Close the connection properly and join the thread. Nothing where that was done.
+
+        With a ``timeout``, a thread that is dialling may end a little later.
+        """
         self._stop.set()
         with self._lock:
             websocket = self._websocket
@@ -92,7 +100,8 @@ class Link:
         if websocket is not None:
             websocket.close(timeout=timeout)
         if self._thread is not None:
-            self._thread.join()
+            # It may be dialling, which has a time limit of its own.
+            self._thread.join(timeout)
 
     @property
     def opened(self) -> bool:
@@ -217,21 +226,31 @@ class Link:
 
     def _run(self, first: WebSocket) -> None:
         websocket: WebSocket | None = first
-        ends = delays()
-        while websocket is not None:
-            exc, welcomed = self._listen(websocket)
-            websocket.close(timeout=0)
-            if self._stop.is_set() or not self._reconnect or is_final(exc):
-                self._finish(exc)
-                return
-            self.hand([Disconnected(exc.code, exc.reason)])
-            if welcomed:
-                ends = delays()
-            websocket = self._come_back(websocket, ends)
+        pauses = delays()
+        end = ConnectionClosed(ABNORMAL, "the client has failed")
+        try:
+            while websocket is not None:
+                exc, welcomed = self._listen(websocket)
+                websocket.close(timeout=0)
+                if self._stop.is_set() or not self._reconnect or is_final(exc):
+                    end = exc
+                    return
+                self.hand([Disconnected(exc.code, exc.reason)])
+                if welcomed:
+                    pauses = delays()
+                websocket, end = self._come_back(websocket, pauses)
+        finally:
+            # Whatever comes: nobody is to wait for a thread that is no more.
+            with self._lock:
+                self._end = end
+                self._changed.notify_all()
 
     def _connect(self) -> WebSocket:
         tracker = self._tracker
-        websocket = self._dial(self._nick, tracker.room, tracker.place)
+        rooms = None
+        if self._first_room is not None and tracker.room is not None:
+            rooms = self._first_room, tracker.room
+        websocket = self._dial(self._nick, rooms, tracker.place)
         tracker.expect(resume=tracker.place is not None, history=self._history)
         return websocket
 
@@ -239,11 +258,13 @@ class Link:
         """Hand out what comes; how this connection ended, and whether one was let in."""
         welcomed = False
         nick_due: float | None = None
+        nick_pauses = iter(_NICK_AGAIN)
+        self._nick_asked = 0
         try:
             while True:
                 try:
-                    timeout = None if nick_due is None else nick_due - time.monotonic()
-                    messages = websocket.recv_many(timeout and max(timeout, 0.0))
+                    due = Deadline(inf if nick_due is None else nick_due)
+                    messages = websocket.recv_many(due.remaining())
                 except TimeoutError:
                     nick_due = None
                     self._ask_for_nick(websocket)
@@ -253,7 +274,7 @@ class Link:
                 if not self._ready or self._nick in (None, self._tracker.nick):
                     nick_due = None
                 elif nick_due is None:
-                    nick_due = time.monotonic() + _NICK_AGAIN
+                    nick_due = time.monotonic() + next(nick_pauses, inf)
         except ConnectionClosed as exc:
             with self._lock:
                 self._ready = False
@@ -295,6 +316,7 @@ class Link:
                     self._outbox.settle(message.nonce)
         elif isinstance(event, events.Welcome):
             self._outbox.settle(None)
+            self._first_room = self._first_room or event.room
             returned = self._tracker.room == event.room
             if not returned or self._nick is None:
                 self._nick = None if is_address(event.nick) else event.nick
@@ -309,28 +331,25 @@ class Link:
             return True
         return False
 
-    def _come_back(self, lost: WebSocket, pauses: Iterator[float]) -> WebSocket | None:
-        """A new connection; None: it is over."""
+    def _come_back(
+        self, lost: WebSocket, pauses: Iterator[float]
+    ) -> tuple[WebSocket | None, ConnectionClosed]:
+        """A new connection, or None; and in the latter case, how it ended."""
+        over = ConnectionClosed(ABNORMAL, "closed before it had come back")
         for seconds in pauses:
             if not wait(seconds, lost.remote_address, self._stop):
                 break
             try:
                 websocket = self._connect()
-            except (CannotConnect, HandshakeFailed, TimeoutError) as exc:
+            except (OSError, RuntimeError) as exc:
+                # No server, no network; no descriptors or threads left here.
                 if is_final(exc):
-                    self._finish(ConnectionClosed(ABNORMAL, str(exc)))
-                    return None
+                    return None, ConnectionClosed(ABNORMAL, str(exc))
                 continue
             with self._lock:
                 if not self._stop.is_set():
                     self._websocket = websocket
-                    return websocket
+                    return websocket, over
             websocket.close()
             break
-        self._finish(ConnectionClosed(ABNORMAL, "closed before it had come back"))
-        return None
-
-    def _finish(self, exc: ConnectionClosed) -> None:
-        with self._lock:
-            self._end = exc
-            self._changed.notify_all()
+        return None, over

@@ -20,6 +20,8 @@ class Tracker:
         self._epoch = ""
         #: The last offset that was handed out; None: nothing of this log.
         self._last: int | None = None
+        #: The welcome of this connection has not come.
+        self._arriving = False
         #: History is asked for and has not come.
         self._awaiting = False
 
@@ -38,6 +40,7 @@ class Tracker:
         if not resume:
             self._last = None
         self._awaiting = resume or history
+        self._arriving = True
 
     def feed(self, event: FromServer) -> Iterator[FromServer | Gap]:
         """What the user is to be told of it."""
@@ -57,33 +60,35 @@ class Tracker:
         yield event
 
     def _enter(self, welcome: Welcome) -> None:
-        moved = self.welcome is not None and self.welcome.room != welcome.room
+        if not self._arriving:
+            # Into another room, from which nothing of the past was asked for.
+            self._last, self._awaiting = None, False
+        self._arriving = False
         self.welcome, self.nick = welcome, welcome.nick
-        if moved and not self._awaiting:
-            self._last = None
-        if self._last is None and not self._awaiting:
-            # Nothing of the past was asked for: the log begins here.
+        if not self._awaiting:
+            # The log begins here.
             self._epoch, self._last = welcome.epoch, welcome.offset
 
     def _past(self, history: History) -> Iterator[FromServer | Gap]:
-        welcome = self.welcome
-        if welcome is None:
+        if self.welcome is None:
             return
         self._awaiting = False
-        begin = history.messages[0].offset - 1 if history.messages else welcome.offset
-        if self._last is None:
-            self._epoch, self._last = welcome.epoch, begin
-        elif not history.complete:
-            yield Gap(self._last, welcome.epoch)
-            self._epoch, self._last = welcome.epoch, begin
+        begin = history.messages[0].offset - 1 if history.messages else self.welcome.offset
+        if not history.complete:
+            yield Gap(self._last or 0, self.welcome.epoch)
+        if not history.complete or self._last is None:
+            self._epoch, self._last = self.welcome.epoch, begin
         for message in history.messages:
             yield from self._message(message)
 
     def _message(self, message: Message) -> Iterator[FromServer | Gap]:
-        if self._last is not None:
-            if message.offset <= self._last:
-                return
-            if message.offset > self._last + 1:
-                yield Gap(self._last, self._epoch)
+        if self._last is None and self.welcome is not None:
+            # The past was asked for, and the server gives none.
+            self._epoch, self._last = self.welcome.epoch, message.offset - 1
+        last = self._last or 0
+        if message.offset <= last:
+            return
+        if message.offset > last + 1:
+            yield Gap(last, self._epoch)
         self._last = message.offset
         yield message

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["APPLICATION_ID", "MIGRATIONS", "VERSION"]
+__all__ = ["APPLICATION_ID", "MIGRATIONS", "TABLES", "VERSION"]
 
 #: What ``PRAGMA application_id`` says of our files: "sync".
 APPLICATION_ID = 0x73796E63
@@ -17,7 +17,7 @@ CREATE TABLE rooms (
 """
 _MESSAGES = """
 CREATE TABLE messages (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     room INTEGER NOT NULL REFERENCES rooms (id),
     offset INTEGER NOT NULL,
     time REAL NOT NULL,
@@ -47,13 +47,13 @@ CREATE VIRTUAL TABLE texts USING fts5 (
     tokenize = 'unicode61 remove_diacritics 0'
 )
 """
-_TEXT_KEPT = """
-CREATE TRIGGER text_kept AFTER INSERT ON messages BEGIN
-    INSERT INTO texts (rowid, text) VALUES (new.id, new.text);
-END
-"""
+#: The last message whose words are in ``texts``: they go there many at a time,
+#: since each transaction that touches it writes twenty pages.
+_INDEXED = "CREATE TABLE indexed (upto INTEGER NOT NULL)"
+_INDEXED_NOTHING = "INSERT INTO indexed VALUES (0)"
 _TEXT_DROPPED = """
-CREATE TRIGGER text_dropped AFTER DELETE ON messages BEGIN
+CREATE TRIGGER text_dropped AFTER DELETE ON messages
+WHEN old.id <= (SELECT upto FROM indexed) BEGIN
     INSERT INTO texts (texts, rowid, text) VALUES ('delete', old.id, old.text);
 END
 """
@@ -61,8 +61,21 @@ END
 #: Each step's statements, from an empty file on. A step that was released stays
 #: as it is: what changes is a step more.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (_ROOMS, _MESSAGES, _NONCES, _NONCES_BY_OFFSET, _TIMES, _TEXTS, _TEXT_KEPT, _TEXT_DROPPED),
+    (
+        _ROOMS,
+        _MESSAGES,
+        _NONCES,
+        _NONCES_BY_OFFSET,
+        _TIMES,
+        _TEXTS,
+        _INDEXED,
+        _INDEXED_NOTHING,
+        _TEXT_DROPPED,
+    ),
 )
+
+#: The tables that there are from the first version on.
+TABLES = frozenset({"rooms", "messages", "nonces", "texts", "indexed"})
 
 #: The present version, as ``PRAGMA user_version`` says it.
 VERSION = len(MIGRATIONS)

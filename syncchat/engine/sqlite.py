@@ -30,7 +30,7 @@ from .interface import (
     new_epoch,
 )
 from .local import LocalEngine
-from .schema import APPLICATION_ID, MIGRATIONS, VERSION
+from .schema import APPLICATION_ID, MIGRATIONS, TABLES, VERSION
 
 __all__ = ["SqliteEngine"]
 
@@ -41,6 +41,9 @@ _BUSY_SECONDS = 5.0
 
 #: And for another server that is about to end.
 _CLAIM_SECONDS = 2.0
+
+#: Messages whose words are indexed at once.
+_INDEX_EVERY = 500
 
 #: Seconds that a search may take, and virtual machine steps between two looks at the clock.
 _SEARCH_SECONDS = 2.0
@@ -81,11 +84,11 @@ class SqliteEngine(LocalEngine):
                 undo.callback(self._reader.close)
                 self._searcher = _connect(path)
                 undo.callback(self._searcher.close)
-                # What has our marks may still be short of a table.
-                self.rooms()
                 undo.pop_all()
-        except (sqlite3.Error, EngineFailed) as exc:
+        except sqlite3.Error as exc:
             raise EngineUnusable(f"cannot use {path}: {exc}") from exc
+        #: Messages, about, whose words no search would find yet.
+        self._unindexed = _INDEX_EVERY
         #: The last transaction failed, and the operator has been told.
         self._failing = False
         #: Each room's row, epoch and last offset, as far as they have been asked for.
@@ -120,8 +123,12 @@ class SqliteEngine(LocalEngine):
                 )
             database.execute("UPDATE rooms SET last = ? WHERE id = ?", (last, row))
             self._drop_locked(row, last, now)
+            unindexed = self._unindexed + last - before
+            if unindexed >= _INDEX_EVERY:
+                unindexed = self._index_locked()
             database.execute("COMMIT")
             self._rooms[room] = row, epoch, last
+            self._unindexed = unindexed
         self._deliver_new(room, entries, before)
         return entries
 
@@ -158,6 +165,12 @@ class SqliteEngine(LocalEngine):
         query = " ".join('"{}"*'.format(word.replace('"', '""')) for word in {*words.split()})
         if not query:
             return []
+        with self._lock:
+            if self._unindexed:
+                with self._transaction() as database:
+                    self._index_locked()
+                    database.execute("COMMIT")
+                    self._unindexed = 0
         where = "id IN (SELECT rowid FROM texts WHERE texts MATCH ?) ORDER BY offset DESC"
         with self._search_lock:
             deadline = Deadline.after(_SEARCH_SECONDS)
@@ -234,6 +247,17 @@ class SqliteEngine(LocalEngine):
             "SELECT id, epoch, last FROM rooms WHERE name = ?", (room,)
         ).fetchone()
         return found
+
+    def _index_locked(self) -> int:
+        """Put the words of new messages where a search finds them; none is left."""
+        self._writer.execute(
+            "INSERT INTO texts (rowid, text)"
+            " SELECT id, text FROM messages WHERE id > (SELECT upto FROM indexed)"
+        )
+        self._writer.execute(
+            "UPDATE indexed SET upto = (SELECT coalesce(max(id), 0) FROM messages)"
+        )
+        return 0
 
     def _drop_locked(self, row: int, last: int, now: float) -> None:
         """Let go of what is too much or too old."""
@@ -324,11 +348,13 @@ def _inspect(path: str) -> None:
         with contextlib.closing(_connect(path, "ro")) as database:
             (application,) = database.execute("PRAGMA application_id").fetchone()
             (version,) = database.execute("PRAGMA user_version").fetchone()
-            tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
             if application != APPLICATION_ID and tables:
                 raise EngineUnusable(f"cannot use {path}: it is another program's database")
             if version > VERSION:
                 raise EngineUnusable(f"cannot use {path}: a later version of syncchat made it")
+            if version and not tables >= TABLES:
+                raise EngineUnusable(f"cannot use {path}: it is damaged: it lacks a table")
             (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.Error as exc:
         raise EngineUnusable(f"cannot use {path}: {exc}") from exc

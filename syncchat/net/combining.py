@@ -53,21 +53,18 @@ class Combiner(Generic[Item]):
         #: The queue was taken, a batch applied, or the baton put down.
         self._moved = threading.Condition(self._lock)
 
-    def submit(self, items: Iterable[Item], weight: int, shift: float = _SHIFT) -> None:
+    def submit(self, items: Iterable[Item], weight: int) -> None:
         """Have ``items`` applied, in this order and with no other's in between.
 
         On return they are applied, or another thread has them in hand. From
         any thread, one that is in ``apply`` included. What ``apply`` raises
-        comes out of the ``submit`` whose thread holds the baton. Where this
-        thread takes the baton, it keeps it for ``shift`` seconds before the
-        next that comes may have it; 0 is for a thread that has more to do than
-        others' work.
+        comes out of the ``submit`` whose thread holds the baton.
         """
         me = threading.get_ident()
         # Only this thread makes itself the holder, so this needs no lock.
         nested = self._holder == me
         try:
-            if self._hand_in(items, weight, me, shift):
+            if self._hand_in(items, weight, me):
                 self._work()
         finally:
             # Whatever comes out of the blue, as KeyboardInterrupt does on the
@@ -75,7 +72,30 @@ class Combiner(Generic[Item]):
             if self._holder == me and not nested:
                 self._put_down(me)
 
-    def _hand_in(self, items: Iterable[Item], weight: int, me: int, shift: float) -> bool:
+    def offer(self, item: Item) -> None:
+        """Have ``item`` applied, without waiting, and without doing others' work.
+
+        For a thread that has its own to do, as the flusher has: one at a time,
+        and none that is in ``apply``.
+        """
+        with self._lock:
+            first = self._submitted
+            self._submitted += 1
+            if self._holder is not None or self._relief:
+                self._queue.append(item)
+                return
+            # The queue is empty. Whoever comes from now on relieves this thread.
+            self._holder = threading.get_ident()
+            self._until = 0.0
+        try:
+            self._apply([item], first)
+        finally:
+            with self._lock:
+                self._applied += 1
+                self._holder = None
+                self._moved.notify_all()
+
+    def _hand_in(self, items: Iterable[Item], weight: int, me: int) -> bool:
         """Queue the items. True: the baton is this thread's now."""
         with self._lock:
             # The holder must not wait for itself.
@@ -95,7 +115,7 @@ class Combiner(Generic[Item]):
                 finally:
                     self._relief = False
             self._holder = me
-            self._until = time.monotonic() + shift
+            self._until = time.monotonic() + _SHIFT
             return True
 
     def _put_down(self, me: int) -> None:

@@ -104,9 +104,11 @@ class _Printer(threading.Thread):
                     _write_all(sys.stdout.fileno(), text.encode(encoding, "replace"))
                 except BrokenPipeError:
                     # As `| head` ends: it had enough, and so have we.
+                    self._client.close(0)
                     return
                 except OSError as exc:
                     self.failure = exc
+                    self._client.close(0)
                     return
 
 
