@@ -222,7 +222,7 @@ def test_e14_each_client_says_that_the_server_is_gone(way: signal.Signals) -> No
         assert piped.exit_code() == 1
         with Script([*SERVER, "--port", str(server.port), "--no-notices"]) as again:
             again.wait_for_line(f"listening on port {server.port}")
-            client.wait_for_line(re.escape("Connected to the chat! Again."))
+            client.wait_for_line("Connected to the chat again!")
             client.type("hello again\r")
             client.wait_for_line(r"127\.0\.0\.1:\d+: hello again")
 

@@ -21,6 +21,7 @@ __all__ = ["run_screen"]
 
 _PROMPT = "> "
 
+_AGAIN = "Connected to the chat again!"
 _COMING_BACK = "Coming back as soon as it is there; Ctrl+D leaves."
 
 #: Seconds for which lines are gathered before the prompt is drawn anew below
@@ -137,7 +138,7 @@ class _Printer(threading.Thread):
                 self._screen.write(f"{how}\n{reply(_COMING_BACK)}\n")
             elif lost and isinstance(event, Welcome | Line):
                 lost = False
-                self._screen.write(f"{CONNECTED} Again.\n")
+                self._screen.write(f"{_AGAIN}\n")
             else:
                 for line in self._client.lines(event):
                     self._screen.write(self._prefix + indent(clean(line)) + "\n")
