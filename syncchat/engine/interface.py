@@ -20,7 +20,6 @@ import msgspec
 from ..errors import SyncchatError
 
 __all__ = [
-    "NONCES",
     "PAGE_BYTES",
     "Deliver",
     "Draft",
@@ -40,9 +39,6 @@ __all__ = [
 
 #: Bytes of the texts on a page, which is cut short where there would be more.
 PAGE_BYTES = 256 * 1024
-
-#: Messages of a room, the last, whose nonces it knows at least.
-NONCES = 10_000
 
 #: ``message`` is something said, ``action`` something done (``/me``).
 Kind = Literal["message", "action"]
@@ -139,8 +135,8 @@ class Engine(ABC):
         """Number the drafts and keep them, all or none; durable when it returns.
 
         A draft whose nonce and text the room knows is not kept again: its old
-        offset stands in its place, and it is not delivered. A room knows the nonces
-        of its last :data:`NONCES` messages, whether those are kept or not. On
+        offset stands in its place, and it is not delivered. It is known for longer
+        than a client takes to come back, whether it is kept as long or not. On
         one thread at a time for each room.
         """
 

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Sequence
 
 from .interface import (
-    NONCES,
     Draft,
     Entry,
     Keep,
@@ -25,6 +24,10 @@ __all__ = ["MemoryEngine"]
 
 #: Messages per room where nothing else is asked for.
 _DEFAULT_MESSAGES = 1000
+
+#: Nonces per room: those of half a minute, which is a client's longest pause,
+#: at more messages a second than a room takes.
+_NONCES = 100_000
 
 #: Bytes of texts per room, in characters.
 _MAX_SIZE = 8 * 1024 * 1024
@@ -65,7 +68,7 @@ class _Log:
             or (keep.seconds is not None and entries[0].time < now - keep.seconds)
         ):
             self._size -= len(entries.popleft().text)
-        while len(self._nonces) > NONCES:
+        while len(self._nonces) > _NONCES:
             del self._nonces[next(iter(self._nonces))]
 
 

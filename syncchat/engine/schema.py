@@ -34,10 +34,11 @@ CREATE TABLE nonces (
     room INTEGER NOT NULL REFERENCES rooms (id),
     nonce TEXT NOT NULL,
     offset INTEGER NOT NULL,
+    time REAL NOT NULL,
     PRIMARY KEY (room, nonce)
 ) WITHOUT ROWID
 """
-_NONCES_BY_OFFSET = "CREATE INDEX nonces_by_offset ON nonces (room, offset)"
+_NONCE_TIMES = "CREATE INDEX nonce_times ON nonces (time)"
 _TIMES = "CREATE INDEX times ON messages (time)"
 _TEXTS = """
 CREATE VIRTUAL TABLE texts USING fts5 (
@@ -65,7 +66,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         _ROOMS,
         _MESSAGES,
         _NONCES,
-        _NONCES_BY_OFFSET,
+        _NONCE_TIMES,
         _TIMES,
         _TEXTS,
         _INDEXED,

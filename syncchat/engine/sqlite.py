@@ -17,7 +17,6 @@ from urllib.parse import quote
 
 from ..net import Deadline
 from .interface import (
-    NONCES,
     Draft,
     EngineFailed,
     EngineUnusable,
@@ -41,6 +40,10 @@ _BUSY_SECONDS = 5.0
 
 #: And for another server that is about to end.
 _CLAIM_SECONDS = 2.0
+
+#: Seconds for which a nonce is known: a laptop may be closed over a weekend, and
+#: send what was not acknowledged when it is opened.
+_NONCE_SECONDS = 7 * 86400.0
 
 #: Messages whose words are indexed at once.
 _INDEX_EVERY = 500
@@ -105,10 +108,10 @@ class SqliteEngine(LocalEngine):
                 key = fingerprint(draft)
                 if key is not None:
                     known = database.execute(
-                        "INSERT INTO nonces (room, nonce, offset) VALUES (?, ?, ?)"
+                        "INSERT INTO nonces (room, nonce, offset, time) VALUES (?, ?, ?, ?)"
                         " ON CONFLICT (room, nonce) DO UPDATE SET offset = offset"
                         " RETURNING offset",
-                        (row, key, offset),
+                        (row, key, offset, now),
                     ).fetchone()
                     offset = known[0]
                 entry = Entry(offset, now, draft.nick, draft.text, draft.kind, draft.nonce)
@@ -261,9 +264,7 @@ class SqliteEngine(LocalEngine):
 
     def _drop_locked(self, row: int, last: int, now: float) -> None:
         """Let go of what is too much or too old."""
-        self._writer.execute(
-            "DELETE FROM nonces WHERE room = ? AND offset <= ?", (row, last - NONCES)
-        )
+        self._writer.execute("DELETE FROM nonces WHERE time < ?", (now - _NONCE_SECONDS,))
         if self._keep.messages is not None:
             self._writer.execute(
                 "DELETE FROM messages WHERE room = ? AND offset <= ?",
