@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import signal
@@ -441,3 +442,44 @@ def test_a_pipe_whose_reader_has_had_enough_ends_at_once() -> None:
         assert time.monotonic() - begin < 15
         assert len(result.stdout.splitlines()) == 3
         assert "Traceback" not in result.stderr
+
+
+def test_the_log_is_json_where_that_is_asked_for() -> None:
+    with ServerScript("--no-notices") as plain:
+        assert plain.lines == [f"listening on port {plain.port}"]
+    with Script([*SERVER, "--port", "0", "--log-json"]) as server:
+        line = server.wait_for_line(".*")
+        assert json.loads(line).keys() == {"time", "event", "port"}
+    with Script([*SERVER, "--port", "0"], SYNCCHAT_LOG_JSON="yes") as server:
+        assert server.wait_for_line(".*").startswith("{")
+
+
+def test_the_clients_nick_and_history_are_flags_and_environment() -> None:
+    with ServerScript("--no-notices", "--greeting", "") as server:
+        first = run([*CLIENT, server.url, "--nick", "ann"], "one\ntwo\n")
+        assert (first.stdout, first.returncode) == ("ann: one\nann: two\n", 0)
+        second = run([*CLIENT, server.url], "three\n", SYNCCHAT_NICK="bob", SYNCCHAT_HISTORY="1")
+        assert (second.stdout, second.returncode) == ("ann: two\nbob: three\n", 0)
+    for flags, why in [
+        (["--nick", "server"], "The nick server is reserved."),
+        (["--nick", "a b"], "A nick is one word"),
+        (["--history", "-1"], "'-1' is no whole number"),
+    ]:
+        result = run([*CLIENT, *flags], "")
+        assert result.returncode == 2
+        assert why in result.stderr
+
+
+def test_a_pipe_tells_of_what_is_no_message_on_standard_error() -> None:
+    with ServerScript("--no-notices", "--greeting", "") as server:
+        with ServerScript("--no-notices", "--greeting", "") as other:
+            taken = Peer.client(server.port, "/?nick=ann")
+            with taken:
+                result = run([*CLIENT, server.url, "--nick", "ann"], "hello\n")
+                assert re.fullmatch(r"127\.0\.0\.1:\d+: hello\n", result.stdout)
+                assert "-> The nick ann is taken here" in result.stderr
+                # What it said has been kept all the same.
+                assert result.returncode == 0
+            result = run([*CLIENT, f"{other.url}?after=another:5"], "hello\n")
+            assert result.stdout.endswith(": hello\n")
+            assert "Some messages are missing here" in result.stderr

@@ -142,7 +142,7 @@ class Room:
                 member.websocket.flush(_PATIENCE)
         except BaseException:
             if entering.named:
-                self._do(lambda: self._leave(member, None))
+                self.leave(member, None)
             raise
 
     def leave(self, member: Member, reason: str | None) -> None:
@@ -204,9 +204,10 @@ class Room:
         """Let whom it concerns have a live event."""
         event = decode_from_server(text)
         if not isinstance(event, PrivateMessage):
-            # Who came alone knows that it did.
-            alone = isinstance(event, Joined) and not event.others
-            newcomer = self.find(event.nick) if isinstance(event, Joined) and alone else None
+            newcomer = None
+            if isinstance(event, Joined) and not event.others:
+                # Who came alone knows that it did.
+                newcomer = self.find(event.nick)
             for audience in self._audiences.values():
                 audience.tell([event], newcomer)
             return

@@ -74,7 +74,7 @@ class _Printer(threading.Thread):
         self._prefix = prefix
         #: How the server ended the conversation, if it was the server.
         self.outcome: ConnectionClosed | None = None
-        #: The server did not take something.
+        #: The server did not take something that was said.
         self.refused = False
         #: Why the output takes no more.
         self.failure: OSError | None = None
@@ -96,7 +96,9 @@ class _Printer(threading.Thread):
                     return
                 lines = [indent(clean(line)) for line in self._client.lines(event)]
                 if isinstance(event, Error | Gap):
-                    self.refused = self.refused or isinstance(event, Error)
+                    # With a nonce, it is about something that was said.
+                    said = isinstance(event, Error) and event.nonce is not None
+                    self.refused = self.refused or said
                     print(*lines, sep="\n", file=sys.stderr, flush=True)
                     continue
                 text = "".join(f"{self._prefix}{line}\n" for line in lines)
