@@ -246,6 +246,9 @@ def test_escape_is_as_repr_does_it() -> None:
         "{text:>5}",
         "{text:{sender}}",
         "{text!r}",
+        "{text:99999999999999}",
+        "{text}{text}",
+        "{text}" + " " * 200,
     ],
 )
 def test_a_bad_format_is_refused(template: str) -> None:

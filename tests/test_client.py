@@ -7,11 +7,13 @@ import resource
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from syncchat import (
@@ -45,8 +47,8 @@ from syncchat.client.comeback import asks_for_past, delays, is_final, url_for
 from syncchat.client.outbox import Item, Outbox
 from syncchat.client.tracker import Tracker
 from syncchat.net import WebSocket, serve
-from tests.peer import PATIENCE, wait_for
-from tests.people import Json, url_of
+from tests.peer import PATIENCE, Peer, wait_for
+from tests.people import Json, line, url_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -336,6 +338,47 @@ def test_a_second_connect_goes_on_where_the_first_ended() -> None:
             client.flush(PATIENCE)
         heard = messages(list(client))
         assert heard == ["one", "missed", "two"]
+
+
+def test_a_client_that_is_closed_while_it_connects_is_closed() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        client = Client(f"ws://127.0.0.1:{mute.getsockname()[1]}/")
+        failed: list[Exception] = []
+
+        def connect() -> None:
+            try:
+                client.connect()
+            except Exception as exc:
+                failed.append(exc)
+
+        thread = threading.Thread(target=connect)
+        thread.start()
+        sock, _ = mute.accept()
+        client.close()
+        with Peer.server(sock):
+            thread.join(PATIENCE)
+        assert [type(exc) for exc in failed] == [NotConnected]
+        assert not client.connected
+
+
+def test_a_line_for_a_plain_server_that_is_gone_is_refused() -> None:
+    with closing_with(1001) as (url, _), Client(url) as client:
+        until(client, Disconnected)
+        with pytest.raises(NotConnected):
+            while True:
+                client.say("x")
+
+
+@pytest.mark.parametrize("form", ["{text:999999999999}", "{text}" * 2000, "{", "no text"])
+def test_a_servers_format_cannot_harm_a_client(form: str) -> None:
+    def handler(websocket: WebSocket) -> None:
+        websocket.send(encode(msgspec.structs.replace(welcome(0), format=form)))
+        websocket.send(encode(message(1)))
+        websocket.recv()
+
+    with serve(handler, subprotocols=["syncchat.v1"]) as server:
+        with Client(f"ws://127.0.0.1:{server.port}/", reconnect=False) as client:
+            assert line(client) == "bob: 1"
 
 
 # When to come back.

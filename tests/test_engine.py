@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import sqlite3
 import subprocess
@@ -152,21 +153,97 @@ def test_messages_are_kept_for_so_long(opened: Opener) -> None:
     assert engine.append("a", texts(1))[0].offset == 4
 
 
-def test_a_room_for_which_nothing_is_kept_begins_a_new_life(opened: Opener) -> None:
+def test_a_room_for_which_nothing_is_kept_claims_no_more_when_it_is_forgotten(
+    opened: Opener,
+) -> None:
     engine = opened(Keep(messages=0))
-    epoch = engine.position("a").epoch
+    before = engine.position("a")
     assert not engine.keeps("a")
+    engine.forget("a")
     engine.append("a", texts(3))
+    begun = engine.position("a")
     assert engine.read_before("a", None, 10).entries == ()
     assert not engine.keeps("a")
     engine.forget("a")
-    assert engine.position("a").epoch != epoch
-    assert engine.position("a").offset == 0
-    # Its nonces are forgotten with it.
-    engine.append("a", [Draft("ann", "once", nonce="x")])
-    engine.forget("a")
-    assert engine.append("a", [Draft("ann", "once", nonce="x")])[0].offset == 1
-    assert engine.position("a").offset == 1
+    after = engine.position("a")
+    # It goes on from where it was, or it is another log.
+    assert after == begun or (after.epoch != begun.epoch and after.offset == 0)
+    for place in (before, Position(begun.epoch, 2)):
+        assert not engine.read_after("a", place, 10).complete
+
+
+def test_the_place_before_the_first_message_holds_over_a_restart(tmp_path: Path) -> None:
+    name = f"sqlite:{tmp_path / 'chat.db'}"
+    engine = open_engine(name, Keep())
+    place = engine.position("a")
+    assert place.offset == 0
+    assert engine.position("b").epoch != place.epoch
+    engine.close()
+    engine = open_engine(name, Keep())
+    assert engine.position("a") == place
+    engine.append("a", texts(2))
+    assert engine.read_after("a", place, 10).complete
+    engine.close()
+
+
+def test_searches_take_turns_and_leave_time_for_others(opened: Opener) -> None:
+    engine = opened()
+    engine.append("a", [Draft("ann", "word " * 2000) for _ in range(300)])
+    took: list[float] = []
+    failed: list[EngineFailed] = []
+
+    def search() -> None:
+        begin = time.monotonic()
+        try:
+            engine.search("a", "wor zzz", 10)
+            took.append(time.monotonic() - begin)
+        except EngineFailed as exc:
+            failed.append(exc)
+
+    threads = [threading.Thread(target=search) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert took
+    assert all("too many searches" in str(exc) for exc in failed)
+    # The last waited for the others and their rests.
+    assert max(took) >= 3 * min(took)
+
+
+def test_close_waits_for_no_search_and_no_other_program(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:{tmp_path / 'chat.db'}", Keep())
+    engine.append("a", [Draft("ann", f"w{number} and and") for number in range(5000)])
+    begun = threading.Semaphore(0)
+
+    def keep_on(call: Callable[[], object]) -> None:
+        begun.release()
+        try:
+            while True:
+                call()
+        except EngineFailed:
+            return
+
+    threads = [
+        threading.Thread(target=keep_on, args=(call,))
+        for call in [
+            *[lambda: engine.search("a", "a w an", 1000)] * 10,
+            *[lambda: engine.append("b", texts(1))] * 5,
+            *[lambda: engine.read_before("a", None, 1000)] * 2,
+        ]
+    ]
+    with contextlib.closing(sqlite3.connect(tmp_path / "chat.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for thread in threads:
+            thread.start()
+        for _ in threads:
+            begun.acquire()
+        begin = time.monotonic()
+        engine.close()
+        assert time.monotonic() - begin < 1
+        for thread in threads:
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
 
 
 def test_a_nonce_is_known_for_longer_than_its_message_is_kept(opened: Opener) -> None:

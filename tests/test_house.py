@@ -38,7 +38,7 @@ FLOORS = [
     ["syncchat.chat.safetext"],
     ["syncchat.engine"],
     ["syncchat.engine.memory", "syncchat.engine.sqlite"],
-    ["syncchat.engine.local"],
+    ["syncchat.engine.local", "syncchat.engine.file", "syncchat.engine.turns"],
     ["syncchat.engine.interface", "syncchat.engine.schema"],
     ["syncchat.net"],
     ["syncchat.net.connector", "syncchat.net.server"],

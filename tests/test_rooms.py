@@ -246,6 +246,32 @@ def test_a_step_that_fails_is_logged_and_costs_nobody_else_anything(
         assert ann.hear() == "ann: still here"
 
 
+def test_a_name_in_other_letters_is_another_name_in_the_notices() -> None:
+    with (
+        ChatServer(port=0, greeting="", rate=0) as chat,
+        Json(url_of(chat, "/?nick=ann")) as ann,
+        ExitStack() as stack,
+    ):
+        there = set(ann.event("welcome")["members"])
+        for _ in range(12):
+            # So many that they are gathered.
+            stack.enter_context(Peer.client(chat.port))
+        for nick in ("Bob", "bob", "BOB"):
+            with Json(url_of(chat, f"/?nick={nick}")) as bob:
+                bob.event("welcome")
+        settled(chat, 13)
+        there.discard("nobody")
+        while not there >= set(chat_names(chat)) or there != set(chat_names(chat)):
+            event = ann.event("joined", "left")
+            changed = {event["nick"], *event.get("others", [])}
+            there = there | changed if event["type"] == "joined" else there - changed
+
+
+def chat_names(chat: ChatServer) -> list[str]:
+    assert chat._rooms is not None
+    return chat._rooms.engine.names("lobby")
+
+
 def test_a_speaker_is_introduced_before_he_speaks() -> None:
     with (
         ChatServer(port=0, greeting="", rate=0) as chat,

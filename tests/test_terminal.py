@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import socket
 import threading
+from contextlib import ExitStack
 
 from syncchat import ChatServer
 from syncchat.net import WebSocket, serve
@@ -205,3 +207,26 @@ def test_a_server_that_ends_it_in_order_is_exit_code_0() -> None:
         assert client.exit_code() == 0
         client.wait_for_line("bye")
         client.wait_for_line(r"The server has closed the connection\.")
+
+
+def test_a_line_after_a_break_is_shown_and_one_during_it_is_refused() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+
+    def handler(websocket: WebSocket) -> None:
+        for message in websocket:
+            websocket.send(f"you said {message!s}")
+
+    with ExitStack() as stack:
+        with serve(handler, port=port):
+            client = stack.enter_context(Terminal(f"ws://127.0.0.1:{port}"))
+            client.type("one\r")
+            client.wait_for_line("you said one")
+        client.wait_for_line("The server is gone: .*")
+        client.type("two\r")
+        client.wait_for_line("-> there is no connection at the moment")
+        with serve(handler, port=port) as again:
+            wait_for(lambda: again.connections)
+            client.type("three\r")
+            client.wait_for_line("Connected to the chat again!")
+            client.wait_for_line("you said three")

@@ -29,6 +29,9 @@ __all__ = ["LineFormat", "lines_of", "reply"]
 #: Where something is missing of what somebody missed.
 _GAP = "Some messages are missing here: they are no longer kept."
 
+#: Characters of a format.
+_LONGEST_FORMAT = 200
+
 #: Names that are spelled out where many come or go.
 _SPELLED_OUT = 10
 
@@ -37,19 +40,22 @@ class LineFormat:
     """How a message is shown as one line: ``{sender}: {text}``, or as the operator likes it.
 
     Raises :class:`ValueError`, whose text says what is wrong, for a template
-    without ``{text}``, or with others than just that and ``{sender}``.
+    that holds not just ``{text}``, and ``{sender}`` if it likes, once each.
     """
 
     def __init__(self, template: str) -> None:
+        if len(template) > _LONGEST_FORMAT:
+            raise _bad_format(template[:_LONGEST_FORMAT])
         try:
-            fields = [field for field in Formatter().parse(template) if field[1] is not None]
-            names = {name for _, name, _, _ in fields}
-            template.format(sender="", text="")
-        except (LookupError, ValueError, AttributeError) as exc:
+            fields = [field[1:] for field in Formatter().parse(template) if field[1] is not None]
+        except ValueError as exc:
             raise _bad_format(template) from exc
-        # A width would be one more thing that a stranger's format could say.
-        plain = not any(spec or conversion for _, _, spec, conversion in fields)
-        if "text" not in names or not names <= {"text", "sender"} or not plain:
+        # Before it is ever applied: it may be a stranger's, and ask for a width
+        # that no memory holds.
+        names = sorted(str(name) for name, _, _ in fields)
+        if names not in (["text"], ["sender", "text"]) or any(
+            spec or conversion for _, spec, conversion in fields
+        ):
             raise _bad_format(template)
         named = "sender" in names
         #: As it was given.
@@ -72,8 +78,8 @@ class LineFormat:
 
 def _bad_format(template: str) -> ValueError:
     return ValueError(
-        f"{template!r} is no format: it must hold {{text}} and may hold {{sender}},"
-        " and a brace is written twice"
+        f"{template!r} is no format: it must hold {{text}} and may hold {{sender}}, once each"
+        f" in at most {_LONGEST_FORMAT} characters, and a brace is written twice"
     )
 
 

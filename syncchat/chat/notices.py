@@ -22,8 +22,9 @@ class Notices:
 
     def __init__(self) -> None:
         #: What became of each who came or went: its name, whether it is here,
-        #: and why it went. By the name as it is compared.
-        self._changes: dict[str, tuple[str, bool, str | None]] = {}
+        #: and why it went. By the name as it is written, which may be another's
+        #: in other letters.
+        self._changes: dict[str, tuple[bool, str | None]] = {}
         self._bucket = TokenBucket(_RATE, _BURST)
         #: When the next may be told, on the monotonic clock.
         self.due_at = 0.0
@@ -32,11 +33,11 @@ class Notices:
         return bool(self._changes)
 
     def __contains__(self, nick: str) -> bool:
-        return nick.casefold() in self._changes
+        return nick in self._changes
 
     def add(self, nick: str, *, here: bool, reason: str | None = None) -> None:
         """Note that somebody came or went; the last such note of a name holds."""
-        self._changes[nick.casefold()] = nick, here, reason
+        self._changes[nick] = here, reason
 
     def take(self, connected: int) -> list[Joined | Left]:
         """What is to be told; ``connected`` is how many there are now."""
@@ -46,12 +47,12 @@ class Notices:
         told: list[Joined | Left] = []
         # Even of somebody who came and went in between: who entered meanwhile
         # has seen its name in the list.
-        went = [(nick, reason) for nick, here, reason in changes.values() if not here]
+        went = [(nick, reason) for nick, (here, reason) in changes.items() if not here]
         if went:
             (first, reason), *others = went
             names = tuple(nick for nick, _ in others)
             told.append(Left(first, connected, names, None if others else reason))
-        came = [nick for nick, here, _ in changes.values() if here]
+        came = [nick for nick, (here, _) in changes.items() if here]
         if came:
             told.append(Joined(came[0], connected, tuple(came[1:])))
         return told

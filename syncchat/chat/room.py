@@ -333,10 +333,10 @@ class Room:
 
     def _leave(self, member: Member, reason: str | None) -> None:
         self._audiences[member.dialect].discard(member.websocket)
-        entered = self._by_nick.pop(member.nick.casefold(), None) is not None
+        self._by_nick.pop(member.nick.casefold(), None)
         self._engine.release(self.name, member.nick)
-        if entered:
-            self._note(member.nick, here=False, reason=reason)
+        # Even of who has only been on the way in: others have seen its name.
+        self._note(member.nick, here=False, reason=reason)
 
     def _rename(self, member: Member, nick: str) -> None:
         if nick == member.nick:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import ssl
 from collections.abc import Iterator
@@ -86,6 +87,8 @@ class Client:
         )
         #: Who said something to us alone last. Written by who receives.
         self._whispered: str | None = None
+        #: How messages are shown. Written by who shows them.
+        self._form = LineFormat("{sender}: {text}")
 
     # The connection.
 
@@ -275,13 +278,11 @@ class Client:
             return ["-> Some messages are missing here: the server has them no more."]
         if isinstance(event, Disconnected):
             return [ending(event.code, event.reason)]
-        welcome = self._link.welcome
-        try:
-            form = LineFormat("{sender}: {text}" if welcome is None else welcome.format)
-        except ValueError:
-            # A stranger's server; its format is not worth a conversation.
-            form = LineFormat("{sender}: {text}")
-        return lines_of(event, form, self._link.nick)
+        if isinstance(event, events.Welcome):
+            # A format of a stranger's that is none is not worth a conversation.
+            with contextlib.suppress(ValueError):
+                self._form = LineFormat(event.format)
+        return lines_of(event, self._form, self._link.nick)
 
     # Underneath.
 
@@ -323,7 +324,12 @@ class Client:
 
     def _send_plain(self, line: str, timeout: float | None) -> None:
         websocket = self._link.websocket
-        websocket.send(line)
+        try:
+            websocket.send(line)
+        except ConnectionClosed:
+            if self._link.end is not None:
+                raise
+            raise NotConnected("there is no connection at the moment") from None
         # As fast as the server takes it, rather than into a backlog.
         websocket.flush(timeout)
 

@@ -75,12 +75,18 @@ class Link:
         self.close(None)
         self._stop.clear()
         websocket = self._connect()
+        thread = threading.Thread(target=self._run, args=(websocket,), name=name, daemon=True)
         with self._lock:
-            self._end = None
-            self._closed = False
-            self._websocket = websocket
-        self._thread = threading.Thread(target=self._run, args=(websocket,), name=name, daemon=True)
-        self._thread.start()
+            stopped = self._stop.is_set()
+            if not stopped:
+                self._end = None
+                self._closed = False
+                self._websocket = websocket
+                self._thread = thread
+                thread.start()
+        if stopped:
+            websocket.close(timeout=0)
+            raise NotConnected("the client was closed while it connected")
 
     def begin_close(self) -> None:
         """Say goodbye, without waiting for the answer; what is still to come can be received."""

@@ -175,7 +175,7 @@ class Engine(ABC):
 
     @abstractmethod
     def forget(self, room: str) -> None:
-        """The room is empty: let go of what need not be kept for it."""
+        """The room is empty: let go of what need not be kept for it. Never waits for a disk."""
 
     @abstractmethod
     def rooms(self) -> list[str]:

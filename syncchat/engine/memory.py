@@ -6,10 +6,12 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from ..net import Deadline
 from .interface import (
     Draft,
+    EngineFailed,
     Entry,
     Keep,
     Page,
@@ -19,6 +21,7 @@ from .interface import (
     new_epoch,
 )
 from .local import LocalEngine
+from .turns import Turns
 
 __all__ = ["MemoryEngine"]
 
@@ -80,6 +83,7 @@ class MemoryEngine(LocalEngine):
         self._keep = keep
         #: Guards ``_logs`` and all that is in it. No other lock is taken under it.
         self._lock = threading.Lock()
+        self._turns = Turns()
         self._logs: dict[str, _Log] = {}
 
     def append(self, room: str, drafts: Sequence[Draft]) -> list[Entry]:
@@ -124,12 +128,8 @@ class MemoryEngine(LocalEngine):
             log = self._log_locked(room)
             log.drop(self._keep, time.time())
             entries = list(log.entries)
-        found = (
-            entry
-            for entry in reversed(entries)
-            if all(word.search(entry.text.casefold()) for word in wanted)
-        )
-        return fitting(found, limit)[0]
+        with self._turns.take() as deadline:
+            return fitting(_matching(reversed(entries), wanted, deadline), limit)[0]
 
     def keeps(self, room: str) -> bool:
         with self._lock:
@@ -145,6 +145,7 @@ class MemoryEngine(LocalEngine):
             return sorted(room for room in self._logs if self._keeps_locked(room))
 
     def close(self) -> None:
+        self._turns.close()
         with self._lock:
             self._logs.clear()
 
@@ -160,3 +161,15 @@ class MemoryEngine(LocalEngine):
         if log is None:
             log = self._logs[room] = _Log()
         return log
+
+
+def _matching(
+    entries: Iterable[Entry], words: Sequence[re.Pattern[str]], deadline: Deadline
+) -> Iterator[Entry]:
+    """Those that contain every word. Raises :class:`EngineFailed` where that takes too long."""
+    for entry in entries:
+        if deadline.expired:
+            raise EngineFailed("the search takes too long")
+        text = entry.text.casefold()
+        if all(word.search(text) for word in words):
+            yield entry

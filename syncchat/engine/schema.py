@@ -48,13 +48,14 @@ CREATE VIRTUAL TABLE texts USING fts5 (
     tokenize = 'unicode61 remove_diacritics 0'
 )
 """
-#: The last message whose words are in ``texts``: they go there many at a time,
-#: since each transaction that touches it writes twenty pages.
-_INDEXED = "CREATE TABLE indexed (upto INTEGER NOT NULL)"
-_INDEXED_NOTHING = "INSERT INTO indexed VALUES (0)"
+#: One row. ``seed`` is random, for the epochs of rooms. ``indexed`` is the last
+#: message whose words are in ``texts``: they go there many at a time, since each
+#: transaction that touches it writes twenty pages.
+_STATE = "CREATE TABLE state (seed TEXT NOT NULL, indexed INTEGER NOT NULL)"
+_STATE_ROW = "INSERT INTO state VALUES (hex(randomblob(16)), 0)"
 _TEXT_DROPPED = """
 CREATE TRIGGER text_dropped AFTER DELETE ON messages
-WHEN old.id <= (SELECT upto FROM indexed) BEGIN
+WHEN old.id <= (SELECT indexed FROM state) BEGIN
     INSERT INTO texts (texts, rowid, text) VALUES ('delete', old.id, old.text);
 END
 """
@@ -69,14 +70,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         _NONCE_TIMES,
         _TIMES,
         _TEXTS,
-        _INDEXED,
-        _INDEXED_NOTHING,
+        _STATE,
+        _STATE_ROW,
         _TEXT_DROPPED,
     ),
 )
 
 #: The tables that there are from the first version on.
-TABLES = frozenset({"rooms", "messages", "nonces", "texts", "indexed"})
+TABLES = frozenset({"rooms", "messages", "nonces", "texts", "state"})
 
 #: The present version, as ``PRAGMA user_version`` says it.
 VERSION = len(MIGRATIONS)

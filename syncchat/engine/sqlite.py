@@ -7,15 +7,15 @@ to the disk (``synchronous=FULL``) before ``append`` returns.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from urllib.parse import quote
 
 from ..net import Deadline
+from .file import claim, connect, inspect, migrate
 from .interface import (
     Draft,
     EngineFailed,
@@ -26,30 +26,28 @@ from .interface import (
     Position,
     fingerprint,
     fitting,
-    new_epoch,
 )
 from .local import LocalEngine
-from .schema import APPLICATION_ID, MIGRATIONS, TABLES, VERSION
+from .turns import Turns
 
 __all__ = ["SqliteEngine"]
 
 logger = logging.getLogger("syncchat.engine")
 
-#: Seconds that one process waits for another's transaction.
-_BUSY_SECONDS = 5.0
-
-#: And for another server that is about to end.
-_CLAIM_SECONDS = 2.0
+#: Seconds that a transaction waits for another program's, and between two tries.
+_BUSY_SECONDS = 2.0
+_TRY_AGAIN = 0.01
 
 #: Seconds for which a nonce is known: a laptop may be closed over a weekend, and
 #: send what was not acknowledged when it is opened.
 _NONCE_SECONDS = 7 * 86400.0
+#: The same where only so much is to be kept.
+_NONCE_SECONDS_FEW = 86400.0
 
 #: Messages whose words are indexed at once.
 _INDEX_EVERY = 500
 
-#: Seconds that a search may take, and virtual machine steps between two looks at the clock.
-_SEARCH_SECONDS = 2.0
+#: Steps of SQLite's virtual machine between two looks at the clock.
 _SEARCH_STEPS = 10_000
 
 _COLUMNS = "offset, time, nick, text, kind, nonce"
@@ -67,25 +65,30 @@ class SqliteEngine(LocalEngine):
         super().__init__()
         self._path = path
         self._keep = keep
-        _inspect(path)
+        self._nonce_seconds = _NONCE_SECONDS if keep == Keep() else _NONCE_SECONDS_FEW
+        inspect(path)
         #: Guards the connection that writes, and the numbers below. No other lock
         #: is taken under it.
         self._lock = threading.Lock()
         #: The same for the connection that reads, so that who reads history
         #: does not wait for a commit.
         self._read_lock = threading.Lock()
-        #: And for the one that searches, which may take long. First in their order.
-        self._search_lock = threading.Lock()
+        #: And for the one that searches, which may take long.
+        self._turns = Turns()
+        #: The engine is about to be closed: nobody waits for anything.
+        self._closing = threading.Event()
         try:
             with contextlib.ExitStack() as undo:
-                self._claim = _claim(path)
+                self._claim = claim(path)
                 undo.callback(self._claim.close)
-                self._writer = _connect(path)
+                # It waits for others by itself, since that must be interruptible.
+                self._writer = connect(path, timeout=0)
                 undo.callback(self._writer.close)
-                _migrate(self._writer)
-                self._reader = _connect(path)
+                migrate(self._writer)
+                (self._seed,) = self._writer.execute("SELECT seed FROM state").fetchone()
+                self._reader = connect(path)
                 undo.callback(self._reader.close)
-                self._searcher = _connect(path)
+                self._searcher = connect(path)
                 undo.callback(self._searcher.close)
                 undo.pop_all()
         except sqlite3.Error as exc:
@@ -94,13 +97,20 @@ class SqliteEngine(LocalEngine):
         self._unindexed = _INDEX_EVERY
         #: The last transaction failed, and the operator has been told.
         self._failing = False
-        #: Each room's row, epoch and last offset, as far as they have been asked for.
-        self._rooms: dict[str, tuple[int, str, int]] = {}
+        #: Each room's row, epoch and last offset, as far as they have been asked
+        #: for. A room of which nothing was ever kept has no row. Written under
+        #: the lock; what is there may be read without.
+        self._rooms: dict[str, tuple[int | None, str, int]] = {}
 
     def append(self, room: str, drafts: Sequence[Draft]) -> list[Entry]:
         now = time.time()
         with self._lock, self._transaction() as database:
             row, epoch, before = self._room_locked(room)
+            if row is None:
+                (row,) = database.execute(
+                    "INSERT INTO rooms (name, epoch, last) VALUES (?, ?, 0) RETURNING id",
+                    (room, epoch),
+                ).fetchone()
             last = before
             entries = []
             for draft in drafts:
@@ -136,31 +146,29 @@ class SqliteEngine(LocalEngine):
         return entries
 
     def position(self, room: str) -> Position:
-        with self._lock:
-            known = self._rooms.get(room)
-            if known is None:
-                with self._transaction() as database:
-                    known = self._room_locked(room)
-                    database.execute("COMMIT")
-                    self._rooms[room] = known
+        known = self._rooms.get(room)
+        if known is None:
+            with self._lock:
+                known = self._rooms[room] = self._room_locked(room)
         return Position(known[1], known[2])
 
     def read_after(self, room: str, position: Position, limit: int) -> Page:
         end = self.position(room)
         if position.epoch != end.epoch or position.offset > end.offset:
             return Page((), complete=False)
-        found, whole = self._select(
-            room,
-            "offset > ? AND offset <= ? ORDER BY offset",
-            limit,
-            position.offset,
-            end.offset,
-        )
+        where = "offset > ? AND offset <= ? ORDER BY offset"
+        with self._read_lock:
+            found, whole = self._select(
+                self._reader, room, where, limit, position.offset, end.offset
+            )
         return Page(tuple(found), whole and len(found) == end.offset - position.offset)
 
     def read_before(self, room: str, offset: int | None, limit: int) -> Page:
         end = self.position(room).offset + 1 if offset is None else offset
-        found, whole = self._select(room, "offset < ? ORDER BY offset DESC", limit, end)
+        with self._read_lock:
+            found, whole = self._select(
+                self._reader, room, "offset < ? ORDER BY offset DESC", limit, end
+            )
         return Page(tuple(found[::-1]), whole)
 
     def search(self, room: str, words: str, limit: int) -> list[Entry]:
@@ -168,32 +176,22 @@ class SqliteEngine(LocalEngine):
         query = " ".join('"{}"*'.format(word.replace('"', '""')) for word in {*words.split()})
         if not query:
             return []
-        with self._lock:
-            if self._unindexed:
-                with self._transaction() as database:
-                    self._index_locked()
-                    database.execute("COMMIT")
-                    self._unindexed = 0
         where = "id IN (SELECT rowid FROM texts WHERE texts MATCH ?) ORDER BY offset DESC"
-        with self._search_lock:
-            deadline = Deadline.after(_SEARCH_SECONDS)
-            self._searcher.set_progress_handler(lambda: deadline.expired, _SEARCH_STEPS)
-            return self._select(room, where, limit, query, searching=True)[0]
+        with self._turns.take() as deadline:
+            self._index()
+            self._searcher.set_progress_handler(
+                lambda: deadline.expired or self._closing.is_set(), _SEARCH_STEPS
+            )
+            return self._select(self._searcher, room, where, limit, query)[0]
 
     def keeps(self, room: str) -> bool:
-        return bool(self._select(room, "1", 1)[0])
+        with self._read_lock:
+            return bool(self._select(self._reader, room, "1", 1)[0])
 
     def forget(self, room: str) -> None:
         with self._lock:
+            # Only what is in memory: the file goes on from where it is.
             self._rooms.pop(room, None)
-            with self._transaction() as database:
-                for table in ("nonces WHERE room", "rooms WHERE id"):
-                    database.execute(
-                        f"DELETE FROM {table} = (SELECT id FROM rooms WHERE name = ? AND NOT EXISTS"  # noqa: S608
-                        " (SELECT 1 FROM messages WHERE messages.room = rooms.id))",
-                        (room,),
-                    )
-                database.execute("COMMIT")
 
     def rooms(self) -> list[str]:
         query = (
@@ -208,10 +206,10 @@ class SqliteEngine(LocalEngine):
         return [name for (name,) in rows]
 
     def close(self) -> None:
-        for database in (self._searcher, self._reader):
-            # A search has time; a stop has not.
-            database.interrupt()
-        with self._lock, self._read_lock, self._search_lock:
+        self._closing.set()
+        self._turns.close()
+        self._reader.interrupt()
+        with self._lock, self._read_lock, self._turns.over():
             for database in (self._searcher, self._reader, self._writer, self._claim):
                 database.close()
 
@@ -220,7 +218,7 @@ class SqliteEngine(LocalEngine):
         """All of the block or nothing. The block commits."""
         database = self._writer
         try:
-            database.execute("BEGIN IMMEDIATE")
+            self._begin()
             yield database
         except sqlite3.Error as exc:
             if not self._failing:
@@ -238,33 +236,57 @@ class SqliteEngine(LocalEngine):
                 if database.in_transaction:
                     database.execute("ROLLBACK")
 
-    def _room_locked(self, room: str) -> tuple[int, str, int]:
-        """The room's row, made if there is none."""
+    def _begin(self) -> None:
+        """Begin to write, when no other program does."""
+        deadline = Deadline.after(_BUSY_SECONDS)
+        while True:
+            try:
+                self._writer.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as exc:
+                busy = exc.sqlite_errorcode == sqlite3.SQLITE_BUSY
+                if not busy or deadline.expired or self._closing.wait(_TRY_AGAIN):
+                    raise
+            else:
+                return
+
+    def _room_locked(self, room: str) -> tuple[int | None, str, int]:
+        """The room's row, if it has one, its epoch, and its last offset."""
         known = self._rooms.get(room)
         if known is not None:
             return known
-        self._writer.execute(
-            "INSERT OR IGNORE INTO rooms (name, epoch, last) VALUES (?, ?, 0)", (room, new_epoch())
-        )
-        found: tuple[int, str, int] = self._writer.execute(
-            "SELECT id, epoch, last FROM rooms WHERE name = ?", (room,)
-        ).fetchone()
-        return found
+        try:
+            found: tuple[int, str, int] | None = self._writer.execute(
+                "SELECT id, epoch, last FROM rooms WHERE name = ?", (room,)
+            ).fetchone()
+        except sqlite3.Error as exc:
+            raise EngineFailed(str(exc)) from exc
+        # The same after a restart, for who was there before anything was said.
+        epoch = hashlib.blake2b(f"{self._seed} {room}".encode(), digest_size=8).hexdigest()
+        return found or (None, epoch, 0)
+
+    def _index(self) -> None:
+        """Have a search find everything."""
+        with self._lock:
+            if self._unindexed:
+                with self._transaction() as database:
+                    self._index_locked()
+                    database.execute("COMMIT")
+                    self._unindexed = 0
 
     def _index_locked(self) -> int:
         """Put the words of new messages where a search finds them; none is left."""
         self._writer.execute(
             "INSERT INTO texts (rowid, text)"
-            " SELECT id, text FROM messages WHERE id > (SELECT upto FROM indexed)"
+            " SELECT id, text FROM messages WHERE id > (SELECT indexed FROM state)"
         )
         self._writer.execute(
-            "UPDATE indexed SET upto = (SELECT coalesce(max(id), 0) FROM messages)"
+            "UPDATE state SET indexed = (SELECT coalesce(max(id), 0) FROM messages)"
         )
         return 0
 
     def _drop_locked(self, row: int, last: int, now: float) -> None:
         """Let go of what is too much or too old."""
-        self._writer.execute("DELETE FROM nonces WHERE time < ?", (now - _NONCE_SECONDS,))
+        self._writer.execute("DELETE FROM nonces WHERE time < ?", (now - self._nonce_seconds,))
         if self._keep.messages is not None:
             self._writer.execute(
                 "DELETE FROM messages WHERE room = ? AND offset <= ?",
@@ -275,105 +297,21 @@ class SqliteEngine(LocalEngine):
             self._writer.execute("DELETE FROM messages WHERE time < ?", (now - self._keep.seconds,))
 
     def _select(
-        self, room: str, where: str, limit: int, *values: object, searching: bool = False
+        self, database: sqlite3.Connection, room: str, where: str, limit: int, *values: object
     ) -> tuple[list[Entry], bool]:
-        """A page of what is selected, and whether that is all."""
+        """A page of what is selected, and whether that is all. The caller may use ``database``."""
         query = (
             f"SELECT {_COLUMNS} FROM messages WHERE"  # noqa: S608 - our own words only
             f" room = (SELECT id FROM rooms WHERE name = ?) AND time >= ? AND {where}"
         )
-        values = (room, self._oldest(), *values)
         try:
-            if searching:
-                return _page(self._searcher.execute(query, values), limit)
-            with self._read_lock:
-                return _page(self._reader.execute(query, values), limit)
+            with contextlib.closing(
+                database.execute(query, (room, self._oldest(), *values))
+            ) as rows:
+                return fitting((Entry(*row) for row in rows), limit)
         except sqlite3.Error as exc:
             raise EngineFailed(str(exc)) from exc
 
     def _oldest(self) -> float:
         """The time before which nothing is kept."""
         return -1.0 if self._keep.seconds is None else time.time() - self._keep.seconds
-
-
-def _page(rows: sqlite3.Cursor, limit: int) -> tuple[list[Entry], bool]:
-    with contextlib.closing(rows):
-        return fitting((Entry(*row) for row in rows), limit)
-
-
-def _connect(path: str, mode: str = "rwc") -> sqlite3.Connection:
-    """A connection that any thread may use, under a lock; without Python's own transactions."""
-    database = sqlite3.connect(
-        f"file:{quote(path)}?mode={mode}",
-        uri=True,
-        timeout=_BUSY_SECONDS,
-        isolation_level=None,
-        check_same_thread=False,
-    )
-    if mode != "ro":
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = FULL")
-    return database
-
-
-def _claim(path: str) -> sqlite3.Connection:
-    """Keep other servers away from ``path`` until this is closed, or the process ends.
-
-    What this server remembers of the file would not be true for long. By a file
-    beside it, since in the file itself a lock would shut out its own readers.
-    """
-    database = sqlite3.connect(
-        f"{path}-lock", timeout=_CLAIM_SECONDS, isolation_level=None, check_same_thread=False
-    )
-    try:
-        database.execute("BEGIN EXCLUSIVE")
-    except sqlite3.Error as exc:
-        database.close()
-        if exc.sqlite_errorcode == sqlite3.SQLITE_BUSY:
-            raise EngineUnusable(f"cannot use {path}: another server does") from exc
-        raise
-    return database
-
-
-def _inspect(path: str) -> None:
-    """Raise :class:`EngineUnusable` for a file that is not ours or not whole; changes nothing."""
-    place = Path(path)
-    # SQLite's own words for these would lead astray.
-    if place.is_dir():
-        raise EngineUnusable(f"cannot use {path}: it is a folder")
-    if not place.parent.is_dir():
-        raise EngineUnusable(f"cannot use {path}: there is no folder {place.parent}")
-    if not place.exists():
-        return
-    try:
-        with contextlib.closing(_connect(path, "ro")) as database:
-            (application,) = database.execute("PRAGMA application_id").fetchone()
-            (version,) = database.execute("PRAGMA user_version").fetchone()
-            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
-            if application != APPLICATION_ID and tables:
-                raise EngineUnusable(f"cannot use {path}: it is another program's database")
-            if version > VERSION:
-                raise EngineUnusable(f"cannot use {path}: a later version of syncchat made it")
-            if version and not tables >= TABLES:
-                raise EngineUnusable(f"cannot use {path}: it is damaged: it lacks a table")
-            (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
-    except sqlite3.Error as exc:
-        raise EngineUnusable(f"cannot use {path}: {exc}") from exc
-    if verdict != "ok":
-        raise EngineUnusable(f"cannot use {path}: it is damaged: {' '.join(verdict.split())}")
-
-
-def _migrate(database: sqlite3.Connection) -> None:
-    """Bring the schema to the present version, step by step, all or nothing."""
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        (version,) = database.execute("PRAGMA user_version").fetchone()
-        for step in MIGRATIONS[version:]:
-            for statement in step:
-                database.execute(statement)
-        database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        database.execute(f"PRAGMA user_version = {VERSION}")
-        database.execute("COMMIT")
-    finally:
-        if database.in_transaction:
-            database.execute("ROLLBACK")

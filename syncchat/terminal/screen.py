@@ -103,7 +103,7 @@ class _Prompt:
             except (ValueError, NotConnected, TimeoutError) as exc:
                 self._screen.write(reply(clean(str(exc))) + "\n")
             except ConnectionClosed:
-                pass  # The worker's to tell.
+                pass  # It is over, which is the worker's to tell.
         return False
 
     def _end_if_gone(self) -> None:
@@ -136,9 +136,13 @@ class _Printer(threading.Thread):
                 lost = True
                 how = ending(event.code, event.reason)
                 self._screen.write(f"{how}\n{reply(_COMING_BACK)}\n")
-            elif lost and isinstance(event, Welcome | Line):
+                continue
+            lines = self._client.lines(event)
+            if lost and isinstance(event, Welcome | Line):
                 lost = False
                 self._screen.write(f"{_AGAIN}\n")
-            else:
-                for line in self._client.lines(event):
-                    self._screen.write(self._prefix + indent(clean(line)) + "\n")
+                # A greeting is for who comes; a server of another make may have
+                # said anything.
+                lines = lines if isinstance(event, Line) else []
+            for line in lines:
+                self._screen.write(self._prefix + indent(clean(line)) + "\n")
