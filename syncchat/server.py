@@ -188,6 +188,7 @@ class ChatServer:
                 authorize=self._authorize,
                 on_refused=self._log_refused,
                 on_slow=self._log_slow,
+                on_stop=self._interrupt,
                 **self._limits,
             )
             try:
@@ -198,6 +199,11 @@ class ChatServer:
             self._server = server
         self._note(Listening(server.port))
         return server
+
+    def _interrupt(self) -> None:
+        rooms = self._rooms
+        if rooms is not None:
+            rooms.engine.interrupt()
 
     def _open_rooms(self, server: Server) -> Rooms:
         limits = Limits(**self._limits)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -181,3 +183,34 @@ def test_a_full_disk_refuses_messages_and_the_chat_lives_on(tmp_path: Path) -> N
         server.wait_for_line("cannot write to .*", errors=True)
         server.wait_for_line("writing to .* works again", errors=True)
         assert len(server.errors) == 2, server.errors
+
+
+@pytest.mark.parametrize("engine", ["memory:", "sqlite:"])
+def test_a_stop_waits_for_no_search_and_no_other_program(engine: str, tmp_path: Path) -> None:
+    database = tmp_path / "chat.db"
+    name = engine if engine == "memory:" else f"sqlite:{database}"
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(ServerScript("--engine", name, "--rate", "0"))
+        people = [
+            stack.enter_context(Json(f"{server.url}room{number}?nick=n{number}"))
+            for number in range(12)
+        ]
+        for person in people:
+            person.event("welcome")
+            for _ in range(100):
+                person.ask(type="say", text="word " * 2000)
+            for _ in range(100):
+                person.event("message")
+        if engine == "sqlite:":
+            other = stack.enter_context(contextlib.closing(sqlite3.connect(database)))
+            other.execute("BEGIN IMMEDIATE")
+        for person in people:
+            for _ in range(10):
+                person.ask(type="search", words="w wo wor word zzz")
+            person.ask(type="say", text="x")
+        begin = time.monotonic()
+        server.signal(signal.SIGTERM)
+        assert [person.hear_end() for person in people] == [1001] * 12
+        assert server.exit_code() == 0
+        assert time.monotonic() - begin < 3
+        assert not any("has not returned" in line for line in server.errors)

@@ -204,8 +204,15 @@ class Engine(ABC):
         """Every name that is taken in the room, in the order of the alphabet."""
 
     @abstractmethod
+    def interrupt(self) -> None:
+        """It is about to be closed: who waits, or searches, gives up with :class:`EngineFailed`.
+
+        What needs no waiting still works.
+        """
+
+    @abstractmethod
     def close(self) -> None:
-        """Give everything back. Nothing may be called after it but this."""
+        """Give everything back. What is called after it raises :class:`EngineFailed`."""
 
 
 def new_epoch() -> str:

@@ -144,8 +144,11 @@ class MemoryEngine(LocalEngine):
         with self._lock:
             return sorted(room for room in self._logs if self._keeps_locked(room))
 
-    def close(self) -> None:
+    def interrupt(self) -> None:
         self._turns.close()
+
+    def close(self) -> None:
+        self.interrupt()
         with self._lock:
             self._logs.clear()
 

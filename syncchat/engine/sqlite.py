@@ -205,10 +205,15 @@ class SqliteEngine(LocalEngine):
             raise EngineFailed(str(exc)) from exc
         return [name for (name,) in rows]
 
-    def close(self) -> None:
+    def interrupt(self) -> None:
         self._closing.set()
         self._turns.close()
-        self._reader.interrupt()
+        with contextlib.suppress(sqlite3.ProgrammingError):
+            # Closed already, else.
+            self._reader.interrupt()
+
+    def close(self) -> None:
+        self.interrupt()
         with self._lock, self._read_lock, self._turns.over():
             for database in (self._searcher, self._reader, self._writer, self._claim):
                 database.close()

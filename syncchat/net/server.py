@@ -47,6 +47,7 @@ def serve(
     authorize: Authorize | None = None,
     on_refused: Callable[[Address, str], None] | None = None,
     on_slow: Callable[[WebSocket], None] | None = None,
+    on_stop: Callable[[], None] | None = None,
     **limits: Unpack[ServerSettings],
 ) -> Server:
     """A server that listens at ``host`` and ``port`` and runs ``handler`` for each client.
@@ -66,6 +67,8 @@ def serve(
       got no WebSocket; on that connection's thread.
     - ``on_slow``: called once for each client that is closed as a slow
       consumer, on the thread that noticed; it must not block.
+    - ``on_stop``: called when a stop begins, so that handlers can be told to
+      come to an end; it must not block.
     - ``limits``: ``max_message``, ``max_backlog``, ``max_connections`` and the
       others of :class:`Limits`.
 
@@ -84,7 +87,7 @@ def serve(
         on_refused,
         on_slow,
     )
-    return Server(listener, service)
+    return Server(listener, service, on_stop)
 
 
 class Server:
@@ -93,9 +96,12 @@ class Server:
     Every method may be called from any thread, a handler's included.
     """
 
-    def __init__(self, listener: Listener, service: Service) -> None:
+    def __init__(
+        self, listener: Listener, service: Service, on_stop: Callable[[], None] | None
+    ) -> None:
         self._listener = listener
         self._service = service
+        self._on_stop = on_stop
         #: Host and port of each socket that is listened at.
         self.addresses: list[Address] = listener.addresses
         self._flusher = Flusher(f"syncchat-flusher:{self.port}")
@@ -228,6 +234,11 @@ class Server:
             self._listener.interrupt()
             self._listener.over.wait()
         self._listener.close()
+        if self._on_stop is not None:
+            try:
+                self._on_stop()
+            except Exception:
+                logger.exception("on_stop() failed")
         self._end_workers(deadline)
         self._flusher.stop()
         if acceptor is not None and self._in_background:
