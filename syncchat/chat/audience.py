@@ -39,7 +39,9 @@ class Audience:
             special: dict[WebSocket, list[bytearray]] = {}
             if but is not None and but.websocket in self._members:
                 special[but.websocket] = []
-            self._write([frame for event in told for frame in self._frames(event)], special)
+            write = self._dialect.write
+            texts = [text for event in told for text in write(event, "")]
+            self._write(self._fanout.encode(texts), special)
 
     def tell_others(self, messages: Sequence[Message], senders: Sequence[Member]) -> None:
         """Let everybody have the messages but their senders, who get acknowledgements."""

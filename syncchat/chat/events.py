@@ -196,7 +196,7 @@ class Welcome(_Event, frozen=True):
     greeting: str = ""
 
 
-class Message(_Event, frozen=True):
+class Message(_Event, frozen=True, gc=False):
     """A message of the room's log."""
 
     offset: int

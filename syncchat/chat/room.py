@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, count, groupby
+from itertools import chain, count
+from math import inf
 
 from ..engine import Draft, Engine, EngineFailed, Entry, Kind
 from ..net import Deadline
@@ -112,6 +113,8 @@ class Room:
         # What follows belongs to the baton's holder, who alone changes it.
         self._audiences = {dialect: Audience(dialect) for dialect in settings.dialects}
         self._by_nick: dict[str, Member] = {}
+        #: The first offset that was delivered of the batch in hand.
+        self._fresh_from = inf
         self._notices = Notices()
         #: A timer for the notices is set.
         self._timed = False
@@ -190,6 +193,7 @@ class Room:
         if self._notices and any(entry.nick in self._notices for entry in entries):
             # Nobody is heard before one is told that he came.
             self._tell_notices()
+        self._fresh_from = entries[0].offset
         messages = [message_of(entry) for entry in entries]
         if self._settings.echo:
             for audience in self._audiences.values():
@@ -224,18 +228,23 @@ class Room:
         self._combiner.submit([step], _OVERHEAD)
 
     def _apply(self, batch: list[Post | _Step], _first: int) -> None:
-        for said, run in groupby(batch, key=lambda item: isinstance(item, Post)):
-            if said:
-                self._guarded(partial(self._append, [post for post in run if type(post) is Post]))
+        posts: list[Post] = []
+        for item in batch:
+            if isinstance(item, Post):
+                posts.append(item)
                 continue
-            for step in run:
-                if not isinstance(step, Post):
-                    self._guarded(step)
+            # In its place: behind what was said before.
+            if posts:
+                self._guarded(self._append, posts)
+                posts = []
+            self._guarded(item)
+        if posts:
+            self._guarded(self._append, posts)
 
-    def _guarded(self, step: _Step) -> None:
+    def _guarded(self, step: Callable[..., None], *arguments: object) -> None:
         """Whatever fails is its own owner's: this thread, and who comes next, are others."""
         try:
-            step()
+            step(*arguments)
         except Exception:
             logger.exception("room %r: a step failed", self.name)
 
@@ -250,14 +259,15 @@ class Room:
                 post.member.spoke = now
             drafts.append(Draft(nick, post.text, post.kind, post.nonce))
         try:
-            before = self._engine.position(self.name).offset
+            self._fresh_from = inf
             entries = self._engine.append(self.name, drafts)
         except EngineFailed as exc:
             for post in posts:
                 self._refuse(post, exc)
             return
         for post, entry in zip(posts, entries, strict=True):
-            if entry.offset <= before and post.member is not None and entry.nonce is not None:
+            old = entry.offset < self._fresh_from
+            if old and post.member is not None and entry.nonce is not None:
                 # Said before, under the same nonce: it is kept, once.
                 self._tell_one(post.member, Ack(entry.nonce, entry.offset))
 

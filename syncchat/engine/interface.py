@@ -52,7 +52,11 @@ class EngineUnusable(SyncchatError, OSError):
     """What the engine was to be opened from is not what it can work with."""
 
 
-class Draft(msgspec.Struct, frozen=True):
+# No garbage collector looks through these: there may be a million of them, and
+# none can be part of a cycle.
+
+
+class Draft(msgspec.Struct, frozen=True, gc=False):
     """A message on its way into a room's log.
 
     ``nonce`` is its sender's random name for it: the same text sent again with
@@ -65,7 +69,7 @@ class Draft(msgspec.Struct, frozen=True):
     nonce: str | None = None
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """A message in a room's log. ``time`` is in seconds since 1970, by the engine's clock."""
 
     offset: int

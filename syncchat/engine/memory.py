@@ -40,6 +40,9 @@ class _Log:
     """A room's messages, a run without a hole, and the nonces of more."""
 
     def __init__(self) -> None:
+        #: Guards the fields below. A lock for each room, since rooms have
+        #: nothing to do with each other. No other lock is taken under it.
+        self.lock = threading.Lock()
         self.epoch = new_epoch()
         self.last = 0
         self.entries: deque[Entry] = deque()
@@ -81,15 +84,16 @@ class MemoryEngine(LocalEngine):
     def __init__(self, keep: Keep) -> None:
         super().__init__()
         self._keep = keep
-        #: Guards ``_logs`` and all that is in it. No other lock is taken under it.
+        #: Guards changes of ``_logs``, which may be looked at without. Before a
+        #: log's lock.
         self._lock = threading.Lock()
         self._turns = Turns()
         self._logs: dict[str, _Log] = {}
 
     def append(self, room: str, drafts: Sequence[Draft]) -> list[Entry]:
         now = time.time()
-        with self._lock:
-            log = self._log_locked(room)
+        log = self._log(room)
+        with log.lock:
             before = log.last
             entries = [log.add(draft, now) for draft in drafts]
             log.drop(self._keep, now)
@@ -97,13 +101,13 @@ class MemoryEngine(LocalEngine):
         return entries
 
     def position(self, room: str) -> Position:
-        with self._lock:
-            log = self._log_locked(room)
+        log = self._log(room)
+        with log.lock:
             return Position(log.epoch, log.last)
 
     def read_after(self, room: str, position: Position, limit: int) -> Page:
-        with self._lock:
-            log = self._log_locked(room)
+        log = self._log(room)
+        with log.lock:
             log.drop(self._keep, time.time())
             if position.epoch != log.epoch or position.offset > log.last:
                 return Page((), complete=False)
@@ -113,10 +117,8 @@ class MemoryEngine(LocalEngine):
         return Page(tuple(taken), complete and whole)
 
     def read_before(self, room: str, offset: int | None, limit: int) -> Page:
-        with self._lock:
-            log = self._log_locked(room)
-            log.drop(self._keep, time.time())
-            found = [entry for entry in log.entries if offset is None or entry.offset < offset]
+        entries = self._kept(room)
+        found = [entry for entry in entries if offset is None or entry.offset < offset]
         taken, whole = fitting(reversed(found), limit)
         return Page(tuple(reversed(taken)), whole)
 
@@ -124,25 +126,20 @@ class MemoryEngine(LocalEngine):
         wanted = [re.compile(rf"\b{re.escape(word)}") for word in {*words.casefold().split()}]
         if not wanted:
             return []
-        with self._lock:
-            log = self._log_locked(room)
-            log.drop(self._keep, time.time())
-            entries = list(log.entries)
+        entries = self._kept(room)
         with self._turns.take() as deadline:
             return fitting(_matching(reversed(entries), wanted, deadline), limit)[0]
 
     def keeps(self, room: str) -> bool:
-        with self._lock:
-            return self._keeps_locked(room)
+        return room in self._logs and bool(self._kept(room))
 
     def forget(self, room: str) -> None:
         with self._lock:
-            if not self._keeps_locked(room):
+            if not self.keeps(room):
                 self._logs.pop(room, None)
 
     def rooms(self) -> list[str]:
-        with self._lock:
-            return sorted(room for room in self._logs if self._keeps_locked(room))
+        return sorted(room for room in tuple(self._logs) if self.keeps(room))
 
     def interrupt(self) -> None:
         self._turns.close()
@@ -152,18 +149,19 @@ class MemoryEngine(LocalEngine):
         with self._lock:
             self._logs.clear()
 
-    def _keeps_locked(self, room: str) -> bool:
+    def _log(self, room: str) -> _Log:
         log = self._logs.get(room)
         if log is None:
-            return False
-        log.drop(self._keep, time.time())
-        return bool(log.entries)
-
-    def _log_locked(self, room: str) -> _Log:
-        log = self._logs.get(room)
-        if log is None:
-            log = self._logs[room] = _Log()
+            with self._lock:
+                log = self._logs.setdefault(room, _Log())
         return log
+
+    def _kept(self, room: str) -> list[Entry]:
+        """What is kept of the room now."""
+        log = self._log(room)
+        with log.lock:
+            log.drop(self._keep, time.time())
+            return list(log.entries)
 
 
 def _matching(

@@ -53,6 +53,9 @@ class Fanout:
 
 def _joined(frames: Sequence[bytearray]) -> Iterator[tuple[bytes, int]]:
     """The frames as single writes, and how many each holds."""
+    if len(frames) == 1:
+        yield bytes(frames[0]), 1
+        return
     begin = size = 0
     for at, frame in enumerate(frames):
         if size and size + len(frame) > _MAX_WRITE:
