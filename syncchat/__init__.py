@@ -1,10 +1,12 @@
 """A chat room, and a WebSocket broadcast hub for programs with threads and no event loop.
 
-:class:`ChatServer` and :class:`Client` are the chat; :mod:`syncchat.net` is the
-hub beneath it; :mod:`syncchat.errors` is what either can raise.
+:class:`ChatServer` and :class:`Client` are the chat, and ``events`` is what they say to
+each other; :mod:`syncchat.net` is the hub beneath it; :mod:`syncchat.errors` is what
+either can raise.
 """
 
 from ._version import __version__
+from .chat import events
 from .client import Client, Disconnected, Gap, Line
 from .engine import Keep
 from .errors import (
@@ -39,4 +41,5 @@ __all__ = [
     "RoomsFull",
     "SyncchatError",
     "__version__",
+    "events",
 ]

@@ -437,6 +437,22 @@ def test_a_file_of_a_later_version_is_refused(tmp_path: Path) -> None:
         SqliteEngine(str(path), Keep())
 
 
+def test_a_disk_that_may_only_be_read_is_an_error_that_passes(tmp_path: Path) -> None:
+    engine = SqliteEngine(str(tmp_path / "chat.db"), Keep())
+    engine.append("a", texts(1))
+    # As SQLite sees it.
+    engine._writer.execute("PRAGMA query_only = 1")
+    for room in ("a", "new"):
+        with pytest.raises(EngineFailed, match="readonly"):
+            engine.append(room, texts(1))
+        assert engine.position(room).offset == (room == "a")
+    assert len(engine.read_before("a", None, 10).entries) == 1
+    engine._writer.execute("PRAGMA query_only = 0")
+    assert engine.append("a", texts(1))[0].offset == 2
+    assert engine.append("new", texts(1))[0].offset == 1
+    engine.close()
+
+
 def test_a_full_disk_is_an_error_that_passes(tmp_path: Path) -> None:
     engine = SqliteEngine(str(tmp_path / "chat.db"), Keep())
     engine.append("a", texts(3))
