@@ -320,7 +320,8 @@ def test_who_never_listens_holds_nobody_up_and_is_acknowledged() -> None:
         # The last ones have been kept for who begins to listen after all.
         first = until(deaf, Message)[-1]
         assert isinstance(first, Message)
-        assert first.offset == 12_001 - 10_000 + 1
+        # The last of all may not be in the queue yet when it is acknowledged.
+        assert 12_001 - first.offset in (9_999, 10_000)
         assert chat.stats().slow_consumers == 0
 
 
