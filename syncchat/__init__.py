@@ -7,7 +7,7 @@ either can raise.
 
 from ._version import __version__
 from .chat import events
-from .client import Client, Disconnected, Gap, Line
+from .client import Client, Disconnected, Gap, Line, Reconnected
 from .engine import Keep
 from .errors import (
     AddressInUse,
@@ -38,6 +38,7 @@ __all__ = [
     "Keep",
     "Line",
     "NotConnected",
+    "Reconnected",
     "RoomsFull",
     "SyncchatError",
     "__version__",

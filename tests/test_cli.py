@@ -483,3 +483,12 @@ def test_a_pipe_tells_of_what_is_no_message_on_standard_error() -> None:
             result = run([*CLIENT, f"{other.url}?after=another:5"], "hello\n")
             assert result.stdout.endswith(": hello\n")
             assert "Some messages are missing here" in result.stderr
+
+
+def test_a_line_that_is_too_long_is_told_and_the_others_are_said() -> None:
+    with ServerScript("--no-notices", "--greeting", "") as server:
+        result = run([*CLIENT, server.url, "--nick", "ann"], f"one\n{'x' * 70_000}\ntwo\n")
+        assert result.stdout == "ann: one\nann: two\n"
+        lines = result.stderr.splitlines()
+        assert lines[1] == "cannot send a line: it is longer than the 65536 bytes of a message"
+        assert result.returncode == 1

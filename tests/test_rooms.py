@@ -419,7 +419,7 @@ def test_every_command_of_the_plain_dialect_answers() -> None:
         for line, answer in [
             ("/help", r"-> Commands:\n(?s:.*)/quit(?s:.*)"),
             ("/names", "-> 2 connected: ann, bob"),
-            ("/rooms", r"-> 1 rooms: lobby \(2\)"),
+            ("/rooms", r"-> 1 room: lobby \(2\)"),
             ("/whois BOB", "-> bob is here since .*, spoke last .*"),
             ("/whois ann", "-> ann is here since .*, has not spoken yet."),
             ("/whois carl", "-> There is no carl here."),

@@ -7,9 +7,10 @@ import socket
 import threading
 from contextlib import ExitStack
 
-from syncchat import ChatServer
+from syncchat import ChatServer, Client
 from syncchat.net import WebSocket, serve
 from tests.peer import PATIENCE, wait_for
+from tests.people import line
 from tests.processes import Terminal
 
 GREETING = "Welcome to chat! Type a message"
@@ -227,6 +228,33 @@ def test_a_line_after_a_break_is_shown_and_one_during_it_is_refused() -> None:
         client.wait_for_line("-> there is no connection at the moment")
         with serve(handler, port=port) as again:
             wait_for(lambda: again.connections)
-            client.type("three\r")
             client.wait_for_line("Connected to the chat again!")
+            client.type("three\r")
             client.wait_for_line("you said three")
+
+
+def test_what_was_typed_and_not_delivered_is_told_on_leaving() -> None:
+    with ExitStack() as stack:
+        with ChatServer(port=0) as chat:
+            client = stack.enter_context(Terminal(f"ws://127.0.0.1:{chat.port}"))
+            client.type("delivered\r")
+            client.wait_for_line(r"127\.0\.0\.1:\d+: delivered")
+            client.type("/join ops\r")
+            client.wait_for_line("-> You are in ops now.")
+        client.wait_for_line("The server is gone: .*")
+        client.type("not delivered\r   \r")
+        client.wait_for_line("> not delivered")
+        client.type("\x04")
+        assert client.exit_code() == 1
+        client.wait_for_line("Not delivered: 1 of your messages.")
+
+
+def test_what_was_typed_last_is_delivered_before_one_leaves() -> None:
+    with ChatServer(port=0, notices=False) as chat:
+        with Terminal(f"ws://127.0.0.1:{chat.port}") as client:
+            client.wait_for_line(">.*")
+            client.type("last words\r\x04")
+            assert client.exit_code() == 0
+        with Client(f"ws://127.0.0.1:{chat.port}", history=1) as late:
+            assert line(late) == GREETING
+            assert line(late).endswith(": last words")

@@ -126,7 +126,7 @@ def _went(event: Left) -> str:
 
 def _rooms(event: Rooms) -> str:
     rooms = ", ".join(f"{each.room} ({each.connected})" for each in event.rooms)
-    return reply(f"{len(event.rooms)} rooms: {rooms}")
+    return reply(f"{len(event.rooms)} room{'s' * (len(event.rooms) != 1)}: {rooms}")
 
 
 def _who(event: Whois) -> str:

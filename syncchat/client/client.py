@@ -18,7 +18,7 @@ from ..errors import ConnectionClosed, NotConnected
 from ..net import Deadline, WebSocket, connect
 from ..net.connector import parse_url
 from .comeback import asks_for_past, url_for
-from .happenings import Disconnected, Event, Gap, Line, ending
+from .happenings import Disconnected, Event, Gap, Line, Reconnected, ending
 from .link import Link
 from .outbox import Item
 
@@ -278,6 +278,8 @@ class Client:
             return ["-> Some messages are missing here: the server has them no more."]
         if isinstance(event, Disconnected):
             return [ending(event.code, event.reason)]
+        if isinstance(event, Reconnected):
+            return ["-> Connected again."]
         if isinstance(event, events.Welcome):
             # A format of a stranger's that is none is not worth a conversation.
             with contextlib.suppress(ValueError):

@@ -8,7 +8,7 @@ from ..chat.events import FromServer
 from ..chat.safetext import clean
 from ..closecodes import ABNORMAL, GOING_AWAY, NO_CODE, NORMAL, meaning
 
-__all__ = ["Disconnected", "Event", "Gap", "Line", "ending"]
+__all__ = ["Disconnected", "Event", "Gap", "Line", "Reconnected", "ending"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,13 @@ class Disconnected:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Reconnected:
+    """There is a connection again. What was missed comes next, where the server tells it."""
+
+
 #: What :meth:`Client.receive` returns.
-Event = FromServer | Line | Gap | Disconnected
+Event = FromServer | Line | Gap | Disconnected | Reconnected
 
 
 def ending(code: int, reason: str) -> str:

@@ -14,7 +14,7 @@ from ..closecodes import ABNORMAL, NORMAL
 from ..errors import ConnectionClosed, NotConnected
 from ..net import Deadline, WebSocket
 from .comeback import delays, is_final, wait
-from .happenings import Disconnected, Event, Line
+from .happenings import Disconnected, Event, Line, Reconnected
 from .outbox import Item, Outbox
 from .tracker import Tracker
 
@@ -245,6 +245,8 @@ class Link:
                 if welcomed:
                     pauses = delays()
                 websocket, end = self._come_back(websocket, pauses)
+                if websocket is not None:
+                    self.hand([Reconnected()])
         finally:
             # Whatever comes: nobody is to wait for a thread that is no more.
             with self._lock:

@@ -34,13 +34,17 @@ def run_pipe(client: Client, prefix: str) -> int:
     """
     print(CONNECTED, file=sys.stderr, flush=True)
     worker = _Printer(client, prefix)
-    left = False
+    left = refused = False
     try:
         worker.start()
         for line in _lines(sys.stdin.fileno(), worker.over):
             # As a text, whatever it begins with: logs are full of paths.
             # As fast as the server takes it.
-            client.say(line)
+            try:
+                client.say(line)
+            except ValueError as exc:
+                print(f"cannot send a line: {exc}", file=sys.stderr)
+                refused = True
         left = worker.outcome is None
         if left:
             # The server's acknowledgements, and its answer to our Close, say
@@ -56,7 +60,7 @@ def run_pipe(client: Client, prefix: str) -> int:
     if worker.failure is not None:
         print(f"cannot write the output: {worker.failure.strerror}", file=sys.stderr)
         return 1
-    if worker.refused:
+    if worker.refused or refused:
         return 1
     if worker.outcome is None or (left and worker.outcome.code == NORMAL):
         return 0

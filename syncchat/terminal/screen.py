@@ -13,7 +13,7 @@ from prompt_toolkit.patch_stdout import StdoutProxy
 from ..chat.events import Welcome
 from ..chat.lines import reply
 from ..chat.safetext import clean, indent
-from ..client import Client, Disconnected, Line, ending
+from ..client import Client, Disconnected, Reconnected
 from ..errors import ConnectionClosed, NotConnected
 from .farewell import CONNECTED, farewell
 
@@ -22,7 +22,7 @@ __all__ = ["run_screen"]
 _PROMPT = "> "
 
 _AGAIN = "Connected to the chat again!"
-_COMING_BACK = "Coming back as soon as it is there; Ctrl+D leaves."
+_COMING_BACK = "Trying to come back; Ctrl+D leaves."
 
 #: Seconds for which lines are gathered before the prompt is drawn anew below
 #: them; the first line after a pause is shown at once.
@@ -48,10 +48,16 @@ def run_screen(client: Client, prefix: str) -> int:
             left = prompt.gone is None
             # Whoever cannot wait for the answer presses Ctrl+C once more.
             with contextlib.suppress(KeyboardInterrupt):
+                if client.connected:
+                    with contextlib.suppress(TimeoutError, ConnectionClosed):
+                        client.flush(_FAREWELL)
                 client.close(_FAREWELL)
             client.close(0)
             if worker.ident is not None:
                 worker.join()
+    if client.unacknowledged:
+        print(f"Not delivered: {client.unacknowledged} of your messages.", file=sys.stderr)
+        return 1
     if left or prompt.gone is None:
         return 0
     line, code = farewell(prompt.gone)
@@ -96,7 +102,7 @@ class _Prompt:
         line = buffer.text.encode("utf-8", "replace").decode().rstrip("\r\n")
         if line.strip() == "/quit":
             self._session.app.exit()
-        elif line:
+        elif line.strip():
             self._screen.write(_PROMPT + indent(clean(line)) + "\n")
             try:
                 self._client.send_line(line, timeout=0)
@@ -125,24 +131,23 @@ class _Printer(threading.Thread):
 
     def run(self) -> None:
         """Print until the connection is over, which the owner's ``close`` brings about."""
-        lost = False
+        entered = False
         while True:
             try:
                 event = self._client.receive()
             except ConnectionClosed as exc:
                 self._prompt.end(exc)
                 return
-            if isinstance(event, Disconnected):
-                lost = True
-                how = ending(event.code, event.reason)
-                self._screen.write(f"{how}\n{reply(_COMING_BACK)}\n")
-                continue
             lines = self._client.lines(event)
-            if lost and isinstance(event, Welcome | Line):
-                lost = False
-                self._screen.write(f"{_AGAIN}\n")
-                # A greeting is for who comes; a server of another make may have
-                # said anything.
-                lines = lines if isinstance(event, Line) else []
+            if isinstance(event, Disconnected):
+                lines.append(reply(_COMING_BACK))
+            elif isinstance(event, Reconnected):
+                lines = [_AGAIN]
+            elif isinstance(event, Welcome):
+                # The greeting is for who comes; who goes from room to room, or
+                # comes back, is told where it is.
+                lines = [reply(f"You are in {event.room} now.")] if entered else lines
+                entered = True
+            prefix = "" if isinstance(event, Disconnected | Reconnected) else self._prefix
             for line in lines:
-                self._screen.write(self._prefix + indent(clean(line)) + "\n")
+                self._screen.write(prefix + indent(clean(line)) + "\n")
