@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from syncchat.chat.events import Message, decode_from_server, encode
+from tests.peer import wait_for
 from tests.processes import ROOT, environment
 
 sys.path.append(str(ROOT / "scripts"))
@@ -118,7 +119,9 @@ def test_the_file_of_a_run_is_fresh_and_goes_with_it(tmp_path: Path) -> None:
     for _ in range(2):
         with SERVERS["syncchat-sqlite"].running(site, None):
             (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
-            assert (folder / "chat.db").stat().st_size > 0
+            database = folder / "chat.db"
+            # It listens first, and serves nobody before the file is there.
+            wait_for(lambda: database.exists() and database.stat().st_size > 0)  # noqa: B023
         assert not folder.exists()
 
 

@@ -240,6 +240,7 @@ def test_a_step_that_fails_is_logged_and_costs_nobody_else_anything(
             raise ZeroDivisionError
 
         room._combiner.submit([lambda: heard.append(1), fail, lambda: heard.append(2)], 0)
+        room.settle()
         assert heard == [1, 2]
         assert "a step failed" in caplog.text
         ann.send("still here")
