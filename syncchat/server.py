@@ -13,10 +13,11 @@ from .chat.dialects import JsonDialect, PlainDialect
 from .chat.lines import LineFormat
 from .chat.member import Member
 from .chat.nicks import MAX_NICK
-from .chat.room import Post, RoomSettings
+from .chat.room import Post
 from .chat.rooms import LOBBY, Rooms, check_room
 from .chat.safetext import clean
 from .chat.session import Session
+from .chat.settings import RoomSettings
 from .chat.token import TokenCheck
 from .engine import Keep, check_engine, open_engine
 from .eventlog import Connected, Disconnected, Event, Listening, Received, Refused, Slow, as_json

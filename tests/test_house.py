@@ -31,7 +31,7 @@ FLOORS = [
     ["syncchat.chat.rooms"],
     ["syncchat.chat.room"],
     ["syncchat.chat.audience", "syncchat.chat.notices", "syncchat.chat.past"],
-    ["syncchat.chat.member"],
+    ["syncchat.chat.member", "syncchat.chat.settings"],
     ["syncchat.chat.dialects"],
     ["syncchat.chat.commands", "syncchat.chat.lines"],
     ["syncchat.chat.events", "syncchat.chat.nicks"],

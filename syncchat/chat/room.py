@@ -21,13 +21,11 @@ from ..engine import Draft, Engine, EngineFailed, Entry, Kind
 from ..net import Deadline
 from ..net.combining import Combiner
 from .audience import Audience
-from .dialects import Dialect
 from .events import (
     Ack,
     Error,
     FromServer,
     Joined,
-    Limits,
     Names,
     PrivateMessage,
     Renamed,
@@ -40,8 +38,9 @@ from .member import Member
 from .nicks import SERVER_NICK
 from .notices import Notices
 from .past import Past, next_piece, recent
+from .settings import RoomSettings
 
-__all__ = ["Post", "Room", "RoomSettings"]
+__all__ = ["Post", "Room"]
 
 logger = logging.getLogger("syncchat.chat")
 
@@ -52,24 +51,6 @@ _OVERHEAD = 400
 
 #: Seconds that a client may take for a piece of the past.
 _PATIENCE = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class RoomSettings:
-    """What all rooms of a server have in common."""
-
-    dialects: Sequence[Dialect]
-    #: The operator's words to who enters, and way to show a message.
-    greeting: str
-    format: str
-    #: Whether who says something hears it, too.
-    echo: bool
-    #: Whether the room is told who comes, goes, and is called otherwise.
-    notices: bool
-    version: str
-    limits: Limits
-    #: Runs something at a moment, on a thread that must not be held up.
-    call_at: Callable[[Deadline, Callable[[], None]], None]
 
 
 @dataclass(frozen=True, slots=True)

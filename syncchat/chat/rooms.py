@@ -12,8 +12,9 @@ from ..errors import RoomsFull
 from .events import RoomCount
 from .member import Member
 from .past import Past
-from .room import Room, RoomSettings
+from .room import Room
 from .safetext import clean
+from .settings import RoomSettings
 
 __all__ = ["LOBBY", "MAX_ROOM", "BadRoom", "Rooms", "check_room", "room_of"]
 
