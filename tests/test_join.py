@@ -56,8 +56,14 @@ def busy(server: ServerScript) -> Iterator[list[Talker]]:
 
 
 def events(peer: Peer) -> Iterator[dict[str, Any]]:
+    text = ""
     while True:
-        yield json.loads(str(peer.expect(TextMessage).data))
+        # A long message comes in pieces, as they are read.
+        piece = peer.expect(TextMessage)
+        text += str(piece.data)
+        if piece.message_finished:
+            yield json.loads(text)
+            text = ""
 
 
 def join_once(port: int, place: tuple[str, int] | None) -> tuple[str, int]:
