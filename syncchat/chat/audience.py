@@ -19,19 +19,20 @@ class Audience:
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
         self._fanout = Fanout()
-        self._members: dict[WebSocket, Member] = {}
+        #: In the order of their coming.
+        self._members: dict[WebSocket, None] = {}
         #: The same to go through; None: to be made anew.
         self._websockets: tuple[WebSocket, ...] | None = ()
 
     def add(self, member: Member) -> None:
         """Let ``member`` hear what is told from now on."""
-        self._members[member.websocket] = member
+        self._members[member.websocket] = None
         self._websockets = None
 
     def discard(self, websocket: WebSocket) -> None:
         """Let it hear no more; nothing if it is no member."""
-        if self._members.pop(websocket, None) is not None:
-            self._websockets = None
+        self._members.pop(websocket, None)
+        self._websockets = None
 
     def tell(self, told: Sequence[FromServer], but: Member | None = None) -> None:
         """Let everybody have the same events, except for one."""
@@ -58,9 +59,8 @@ class Audience:
 
     def tell_one(self, member: Member, told: Sequence[FromServer]) -> None:
         """Let one member have events, or somebody who is about to be one."""
-        frames = [frame for event in told for frame in self._frames(event, member.nick)]
-        for websocket in self._fanout.write((member.websocket,), frames):
-            self.discard(websocket)
+        write = self._dialect.write
+        self.send_one(member, [text for event in told for text in write(event, member.nick)])
 
     def send_one(self, member: Member, texts: Sequence[str]) -> None:
         """Send one member texts of its dialect."""
@@ -72,8 +72,8 @@ class Audience:
             return []
         return self._frames(Ack(message.nonce, message.offset))
 
-    def _frames(self, event: FromServer, nick: str = "") -> list[bytearray]:
-        return self._fanout.encode(self._dialect.write(event, nick))
+    def _frames(self, event: FromServer) -> list[bytearray]:
+        return self._fanout.encode(self._dialect.write(event, ""))
 
     def _write(self, frames: list[bytearray], special: dict[WebSocket, list[bytearray]]) -> None:
         if self._websockets is None:

@@ -31,17 +31,21 @@ class BadRoom(Exception):
 
 def room_of(path: str) -> str:
     """The room that a URL's path names: ``/`` is ``lobby``, ``/ops`` is ``ops``."""
-    return " ".join(clean(unquote(path)).strip("/").split()) or LOBBY
+    return _tidy(unquote(path)) or LOBBY
 
 
 def check_room(name: str) -> str:
     """The room's name in order. Raises :class:`BadRoom`."""
-    name = " ".join(clean(name).strip("/").split())
+    name = _tidy(name)
     if not name:
         raise BadRoom("A room's name has at least one character.")
     if len(name) > MAX_ROOM:
         raise BadRoom(f"A room's name has at most {MAX_ROOM} characters.")
     return name
+
+
+def _tidy(name: str) -> str:
+    return " ".join(clean(name).strip("/").split())
 
 
 class Rooms:

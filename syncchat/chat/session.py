@@ -173,6 +173,13 @@ class Session:
     def _tell(self, event: FromServer) -> None:
         self._room.tell(self._member, event)
 
+    def _answer(self, command: str, read: Callable[[], FromServer]) -> None:
+        """Tell what the engine has to say to ``command``."""
+        try:
+            self._tell(read())
+        except EngineFailed as exc:
+            self._complain(_unavailable(exc, command))
+
     def _complain(self, error: Error) -> None:
         self._flush()
         self._tell(error)
@@ -247,19 +254,13 @@ class Session:
             self._tell(Whois(member.nick, member.since, member.spoke))
 
     def _list_rooms(self, _asked: RoomsRequest) -> None:
-        try:
-            self._tell(RoomList(self._rooms.counts()))
-        except EngineFailed as exc:
-            self._complain(_unavailable(exc, "rooms"))
+        self._answer("rooms", lambda: RoomList(self._rooms.counts()))
 
     def _history(self, asked: HistoryRequest) -> None:
         # With what the client itself said before.
         self._room.settle()
-        try:
-            engine, name = self._rooms.engine, self._room.name
-            self._tell(last_of(engine, name, asked.before, asked.limit))
-        except EngineFailed as exc:
-            self._complain(_unavailable(exc, "history"))
+        engine, name = self._rooms.engine, self._room.name
+        self._answer("history", lambda: last_of(engine, name, asked.before, asked.limit))
 
     def _search(self, asked: Search) -> None:
         words = clean(asked.words)
@@ -268,11 +269,8 @@ class Session:
             self._complain(Error("too_big", text, "search"))
             return
         self._room.settle()
-        try:
-            engine, name = self._rooms.engine, self._room.name
-            self._tell(found(engine, name, words, asked.limit))
-        except EngineFailed as exc:
-            self._complain(_unavailable(exc, "search"))
+        engine, name = self._rooms.engine, self._room.name
+        self._answer("search", lambda: found(engine, name, words, asked.limit))
 
     def _help(self, _asked: Help) -> None:
         self._room.send(self._member, reply(HELP_TEXT))

@@ -98,8 +98,8 @@ class SqliteEngine(LocalEngine):
         #: The last transaction failed, and the operator has been told.
         self._failing = False
         #: Each room's row, epoch and last offset, as far as they have been asked
-        #: for. A room of which nothing was ever kept has no row. Written under
-        #: the lock; what is there may be read without.
+        #: for. A room of which nothing was ever kept has no row. Filled under the
+        #: lock; what is there may be read, and forgotten, without.
         self._rooms: dict[str, tuple[int | None, str, int]] = {}
 
     def append(self, room: str, drafts: Sequence[Draft]) -> list[Entry]:
@@ -189,9 +189,9 @@ class SqliteEngine(LocalEngine):
             return bool(self._select(self._reader, room, "1", 1)[0])
 
     def forget(self, room: str) -> None:
-        with self._lock:
-            # Only what is in memory: the file goes on from where it is.
-            self._rooms.pop(room, None)
+        # Only what is in memory: the file goes on from where it is. Without the
+        # lock, which is held over commits: nobody appends to an empty room.
+        self._rooms.pop(room, None)
 
     def rooms(self) -> list[str]:
         query = (
