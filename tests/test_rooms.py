@@ -448,6 +448,42 @@ def test_every_command_of_the_plain_dialect_answers() -> None:
         assert re.fullmatch(rf"-> {when} \*\* ann eats", bob.hear())
 
 
+def test_who_is_away_is_said_and_shown_until_it_is_back() -> None:
+    with (
+        ChatServer(port=0, greeting="", rate=0) as chat,
+        Plain(url_of(chat, "/?nick=ann")) as ann,
+        Json(url_of(chat, "/?nick=bob")) as bob,
+    ):
+        bob.event("welcome")
+        ann.hear_until(" * bob joined. (Connected: 2)")
+        for line, notice, event in [
+            ("/away for\tlunch \x1b", " * ann is away: for lunch", {"reason": "for lunch"}),
+            ("/away", " * ann is away.", {}),
+            ("/back", " * ann is back.", {}),
+        ]:
+            ann.send(line)
+            assert ann.hear() == notice
+            kind = "back" if line == "/back" else "away"
+            assert bob.event("away", "back") == {"type": kind, "nick": "ann"} | event
+        # Nothing new, so that it concerns nobody else.
+        ann.send("/back", "/away " + "x" * 201)
+        assert ann.hear() == " * ann is back."
+        assert ann.hear() == "-> A reason has at most 200 characters."
+        ann.send("/away meeting")
+        assert bob.event("away")["reason"] == "meeting"
+        bob.ask(type="private", to="ann", text="psst")
+        assert bob.event("private")["text"] == "psst"
+        assert bob.event("away") == {"type": "away", "nick": "ann", "reason": "meeting"}
+        bob.ask(type="whois", nick="ann")
+        assert bob.event("whois")["away"] == "meeting"
+        assert ann.hear() == " * ann is away: meeting"
+        assert ann.hear() == "[PM from bob] psst"
+        ann.send("/join ops")
+        ann.hear_until("-> You are in ops now.")
+        ann.send("/whois ann")
+        assert ann.hear().endswith(" Away: meeting")
+
+
 def test_history_is_shown_to_a_plain_client_that_asks_for_it() -> None:
     with (
         ChatServer(port=0, greeting="Hello", notices=False) as chat,

@@ -7,11 +7,13 @@ as the JSON dialect's events; the few that it does not have are declared here.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from .events import (
     Action,
+    AwayRequest,
+    BackRequest,
     BadEvent,
     FromClient,
     HistoryRequest,
@@ -25,7 +27,7 @@ from .events import (
     WhoisRequest,
 )
 
-__all__ = ["HELP_TEXT", "Asked", "Help", "Quit", "Reply", "parse"]
+__all__ = ["COMMANDS", "HELP_TEXT", "Asked", "Command", "Help", "Quit", "Reply", "nearest", "parse"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +55,12 @@ _USUAL, _MOST = 20, 1000
 
 
 @dataclass(frozen=True, slots=True)
-class _Command:
+class Command:
+    """What can be typed behind a slash."""
+
     #: What is written behind the name.
     arguments: str
+    #: What it does, in a few words.
     help: str
     #: What is asked for, from the text behind the name; raises ValueError.
     make: Callable[[str], Asked]
@@ -80,21 +85,24 @@ def _history(text: str) -> HistoryRequest:
     return HistoryRequest(limit=int(text))
 
 
-_COMMANDS: dict[str, _Command] = {
-    "help": _Command("", "this list", lambda _: Help()),
-    "nick": _Command("NAME", "take another name", lambda text: Nick(_required(text))),
-    "me": _Command("TEXT", "do something", lambda text: Action(_required(text))),
-    "msg": _Command("NAME TEXT", "say something to one person", _private),
-    "reply": _Command("TEXT", "answer the last of these", lambda text: Reply(_required(text))),
-    "names": _Command("", "who is here", lambda _: NamesRequest()),
-    "whois": _Command("NAME", "who that is", lambda text: WhoisRequest(_required(text))),
-    "rooms": _Command("", "which rooms there are", lambda _: RoomsRequest()),
-    "join": _Command("ROOM", "go to another room", lambda text: Join(_required(text))),
-    "history": _Command("[N]", "what was said last", _history),
-    "search": _Command(
+#: By their names.
+COMMANDS: dict[str, Command] = {
+    "help": Command("", "this list", lambda _: Help()),
+    "nick": Command("NAME", "take another name", lambda text: Nick(_required(text))),
+    "me": Command("TEXT", "do something", lambda text: Action(_required(text))),
+    "msg": Command("NAME TEXT", "say something to one person", _private),
+    "reply": Command("TEXT", "answer the last of these", lambda text: Reply(_required(text))),
+    "names": Command("", "who is here", lambda _: NamesRequest()),
+    "whois": Command("NAME", "who that is", lambda text: WhoisRequest(_required(text))),
+    "rooms": Command("", "which rooms there are", lambda _: RoomsRequest()),
+    "join": Command("ROOM", "go to another room", lambda text: Join(_required(text))),
+    "history": Command("[N]", "what was said last", _history),
+    "search": Command(
         "WORDS", "what was said of it", lambda text: Search(_required(text), limit=_USUAL)
     ),
-    "quit": _Command("", "leave", lambda _: Quit()),
+    "away": Command("[REASON]", "be away", AwayRequest),
+    "back": Command("", "be back", lambda _: BackRequest()),
+    "quit": Command("", "leave", lambda _: Quit()),
 }
 
 HELP_TEXT = "\n".join(
@@ -102,11 +110,16 @@ HELP_TEXT = "\n".join(
         "Commands:",
         *(
             f"{f'/{name} {command.arguments}':<20} {command.help}"
-            for name, command in _COMMANDS.items()
+            for name, command in COMMANDS.items()
         ),
         f"{'//TEXT':<20} say a text that begins with a slash",
     ]
 )
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Which of ``names`` was meant by ``name``: however far it is, it leads on."""
+    return difflib.get_close_matches(name[:40], list(names), n=1, cutoff=0.0)[0]
 
 
 def parse(line: str) -> Asked:
@@ -120,10 +133,9 @@ def parse(line: str) -> Asked:
         return Say(line[1:])
     word, *others = line[1:].split(None, 1) or [""]
     name, rest = word.lower(), "".join(others)
-    command = _COMMANDS.get(name)
+    command = COMMANDS.get(name)
     if command is None:
-        # The nearest, however far it is: it leads on.
-        near = difflib.get_close_matches(name[:40], _COMMANDS, n=1, cutoff=0.0)[0]
+        near = nearest(name, COMMANDS)
         raise BadEvent(f"There is no command /{word[:40]}. Did you mean /{near}? /help lists them.")
     try:
         return command.make(rest.strip())

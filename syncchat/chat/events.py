@@ -20,6 +20,10 @@ __all__ = [
     "SUBPROTOCOL",
     "Ack",
     "Action",
+    "Away",
+    "AwayRequest",
+    "Back",
+    "BackRequest",
     "BadEvent",
     "Error",
     "ErrorCode",
@@ -148,6 +152,16 @@ class WhoisRequest(_Event, frozen=True, tag="whois"):
     nick: str
 
 
+class AwayRequest(_Event, frozen=True, tag="away"):
+    """Be away, for that reason if one is given, until one says to be back."""
+
+    reason: str = ""
+
+
+class BackRequest(_Event, frozen=True, tag="back"):
+    """Be there again."""
+
+
 FromClient = (
     Say
     | Action
@@ -159,6 +173,8 @@ FromClient = (
     | Search
     | RoomsRequest
     | WhoisRequest
+    | AwayRequest
+    | BackRequest
 )
 
 
@@ -290,11 +306,28 @@ class Rooms(_Event, frozen=True):
 
 
 class Whois(_Event, frozen=True):
-    """Who that is: in the room since when, and when there was something of it last."""
+    """Who that is: in the room since when, and when there was something of it last.
+
+    Who is away has a reason, empty where it gave none.
+    """
 
     nick: str
     since: float
     spoke: float | None = None
+    away: str | None = None
+
+
+class Away(_Event, frozen=True):
+    """Somebody is away; also to who says something to it in private."""
+
+    nick: str
+    reason: str = ""
+
+
+class Back(_Event, frozen=True):
+    """Somebody who was away is back."""
+
+    nick: str
 
 
 FromServer = (
@@ -310,6 +343,8 @@ FromServer = (
     | Error
     | Rooms
     | Whois
+    | Away
+    | Back
 )
 
 _encoder = msgspec.json.Encoder()

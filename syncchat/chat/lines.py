@@ -9,6 +9,8 @@ from typing import Any
 
 from .events import (
     Ack,
+    Away,
+    Back,
     Error,
     FromServer,
     History,
@@ -131,7 +133,12 @@ def _rooms(event: Rooms) -> str:
 
 def _who(event: Whois) -> str:
     spoke = "has not spoken yet" if event.spoke is None else f"spoke last {_when(event.spoke)}"
-    return reply(f"{event.nick} is here since {_when(event.since)}, {spoke}.")
+    away = "" if event.away is None else f" Away{_reason(event.away)}"
+    return reply(f"{event.nick} is here since {_when(event.since)}, {spoke}.{away}")
+
+
+def _reason(reason: str) -> str:
+    return f": {reason}" if reason else "."
 
 
 def _names(first: str, others: tuple[str, ...]) -> str:
@@ -155,6 +162,8 @@ _LINES: dict[type, Callable[[Any], str]] = {
     Joined: _came,
     Left: _went,
     Renamed: lambda event: f" * {event.old} is now known as {event.nick}.",
+    Away: lambda event: f" * {event.nick} is away{_reason(event.reason)}",
+    Back: lambda event: f" * {event.nick} is back.",
     Names: lambda event: reply(f"{len(event.names)} connected: {', '.join(event.names)}"),
     Error: lambda event: reply(event.text),
     Rooms: _rooms,

@@ -20,6 +20,7 @@ class Member:
 
     __slots__ = (
         "address",
+        "away",
         "dialect",
         "greeted",
         "nick",
@@ -39,6 +40,8 @@ class Member:
         #: When it entered its room, and spoke there last; seconds since 1970.
         self.since = time.time()
         self.spoke: float | None = None
+        #: Why it is away, empty without a reason; None: it is here.
+        self.away: str | None = None
         #: Who said something to it in private last.
         self.whispered: str | None = None
 

@@ -23,6 +23,8 @@ from ..net.combining import Combiner
 from .audience import Audience
 from .events import (
     Ack,
+    Away,
+    Back,
     Error,
     FromServer,
     Joined,
@@ -141,6 +143,10 @@ class Room:
     def rename(self, member: Member, nick: str) -> None:
         """Call ``member`` otherwise; an error to it where the nick is taken."""
         self._do(lambda: self._rename(member, nick))
+
+    def set_away(self, member: Member, reason: str | None) -> None:
+        """Say that ``member`` is away, for this reason, or back: None."""
+        self._do(lambda: self._set_away(member, reason))
 
     def whisper(self, member: Member, to: str, text: str) -> None:
         """Say something to one person alone; an error to ``member`` where there is none."""
@@ -344,6 +350,15 @@ class Room:
         else:
             self._tell_one(member, Renamed(old, nick))
 
+    def _set_away(self, member: Member, reason: str | None) -> None:
+        was, member.away = member.away, reason
+        event = Back(member.nick) if reason is None else Away(member.nick, reason)
+        if self._settings.notices and was != reason:
+            self._tell_notices()
+            self._engine.publish(self.name, encode(event))
+        else:
+            self._tell_one(member, event)
+
     def _whisper(self, member: Member, to: str, text: str) -> None:
         hearer = self.find(to)
         if hearer is None:
@@ -351,6 +366,8 @@ class Room:
         else:
             event = PrivateMessage(member.nick, hearer.nick, text, time.time())
             self._engine.publish(self.name, encode(event))
+            if hearer.away is not None and hearer is not member:
+                self._tell_one(member, Away(hearer.nick, hearer.away))
 
     # Notices.
 

@@ -17,6 +17,8 @@ from .dialects import Dialect
 from .events import (
     PLACE,
     Action,
+    AwayRequest,
+    BackRequest,
     BadEvent,
     Error,
     FromServer,
@@ -48,6 +50,9 @@ _MOST_HISTORY = 1000
 
 #: Lines of a message: each is set in for plain clients, which makes it longer.
 _MOST_LINES = 4096
+
+#: Characters of the reason why somebody is away.
+_LONGEST_REASON = 200
 
 #: Words of a search.
 _MOST_WORDS = 16
@@ -251,7 +256,19 @@ class Session:
         if member is None:
             self._complain(Error("absent", f"There is no {clean(asked.nick)} here.", "whois"))
         else:
-            self._tell(Whois(member.nick, member.since, member.spoke))
+            self._tell(Whois(member.nick, member.since, member.spoke, member.away))
+
+    def _go_away(self, asked: AwayRequest) -> None:
+        # In one line, as a notice is.
+        reason = " ".join(clean(asked.reason).split())
+        if len(reason) > _LONGEST_REASON:
+            text = f"A reason has at most {_LONGEST_REASON} characters."
+            self._complain(Error("too_big", text, "away"))
+        else:
+            self._room.set_away(self._member, reason)
+
+    def _come_back(self, _asked: BackRequest) -> None:
+        self._room.set_away(self._member, None)
 
     def _list_rooms(self, _asked: RoomsRequest) -> None:
         self._answer("rooms", lambda: RoomList(self._rooms.counts()))
@@ -288,6 +305,8 @@ _ACTIONS: dict[type, Callable[[Session, Any], None]] = {
     RoomsRequest: Session._list_rooms,  # noqa: SLF001
     HistoryRequest: Session._history,  # noqa: SLF001
     Search: Session._search,  # noqa: SLF001
+    AwayRequest: Session._go_away,  # noqa: SLF001
+    BackRequest: Session._come_back,  # noqa: SLF001
     Help: Session._help,  # noqa: SLF001
 }
 
