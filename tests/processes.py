@@ -7,10 +7,13 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Self, cast
+from types import MappingProxyType
+from typing import Any, Self, cast
 
 import pexpect
 import pyte
@@ -22,10 +25,31 @@ SERVER = [sys.executable, str(ROOT / "scripts" / "server.py")]
 CLIENT = [sys.executable, str(ROOT / "scripts" / "client.py")]
 
 
+#: Where the user of the tests has settings, and what was typed: nowhere.
+NOWHERE = "/nonexistent"
+
+
 def environment(**changes: str) -> dict[str, str]:
     """The environment without settings of ours, but for ``changes``."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SYNCCHAT_")}
-    return clean | {"TERM": "xterm", "LANG": "C.UTF-8"} | changes
+    for name in ("NO_COLOR", "COLORTERM", "PROMPT_TOOLKIT_COLOR_DEPTH"):
+        clean.pop(name, None)
+    ours = {"TERM": "xterm-256color", "LANG": "C.UTF-8"}
+    return clean | ours | {"XDG_CONFIG_HOME": NOWHERE, "XDG_STATE_HOME": NOWHERE} | changes
+
+
+def run(command: list[str], text: str = "", **changes: str) -> subprocess.CompletedProcess[str]:
+    """Run a command with that input to its end."""
+    return subprocess.run(
+        command,
+        input=text,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=PATIENCE * 2,
+        check=False,
+        env=environment(**changes),
+    )
 
 
 class Script:
@@ -123,14 +147,25 @@ class ServerScript(Script):
 class Terminal:
     """``scripts/client.py`` at a pseudo-terminal, whose screen can be read."""
 
-    def __init__(self, *arguments: str, columns: int = 80, rows: int = 24) -> None:
-        self._screen = pyte.HistoryScreen(columns, rows, history=1000)
+    def __init__(
+        self,
+        *arguments: str,
+        columns: int = 80,
+        rows: int = 24,
+        home: Path | None = None,
+        changes: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        #: The user's folders, if no other test's.
+        self._own_home = tempfile.TemporaryDirectory()
+        folders = str(home or self._own_home.name)
+        changes = {"XDG_CONFIG_HOME": folders, "XDG_STATE_HOME": folders, **changes}
+        self._screen = pyte.HistoryScreen(columns, rows, history=20_000, ratio=1)
         self._stream = pyte.ByteStream(self._screen)
         self._child = pexpect.spawn(
             CLIENT[0],
             [*CLIENT[1:], *arguments],
             dimensions=(rows, columns),
-            env=environment(),
+            env=environment(**changes),
             timeout=PATIENCE,
         )
         self._child.delaybeforesend = None
@@ -157,6 +192,33 @@ class Terminal:
             lines.pop()
         return lines
 
+    def wait_for_last(self, pattern: str) -> str:
+        """The last line, the toolbar, once it matches ``pattern`` whole."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            last = self.lines()[-1:]
+            if last and re.fullmatch(pattern, last[0]):
+                return last[0]
+            assert time.monotonic() < deadline, (pattern, self.lines())
+
+    def cells(self, text: str) -> list[Any]:
+        """The cells of ``text``, which stands somewhere on the screen, with their colours."""
+        for row, line in enumerate(self._screen.display):
+            begin = line.find(text)
+            if begin >= 0:
+                return [self._screen.buffer[row][begin + at] for at in range(len(text))]
+        raise AssertionError((text, self.lines()))
+
+    def scrollback(self) -> list[str]:
+        """All that was printed, be it off the screen, down to the prompt."""
+        shown = self.lines()
+        columns = range(self._screen.columns)
+        above = [
+            "".join(row[at].data for at in columns).rstrip() for row in self._screen.history.top
+        ]
+        prompt = next((at for at, line in enumerate(shown) if line.startswith(">")), len(shown))
+        return above + shown[:prompt]
+
     def wait_for_line(self, pattern: str) -> str:
         """A line on the screen that matches ``pattern`` whole, now or later."""
         deadline = time.monotonic() + PATIENCE
@@ -179,6 +241,13 @@ class Terminal:
     def signal(self, number: signal.Signals) -> None:
         self._child.kill(number)
 
+    def hang_up(self) -> None:
+        """As a window that is closed."""
+        process: Any = self._child.ptyproc  # type: ignore[attr-defined]
+        process.fileobj.close()
+        process.closed = self._child.closed = True
+        process.wait()
+
     def exit_code(self) -> int:
         """Wait for the end; the exit code."""
         deadline = time.monotonic() + PATIENCE
@@ -195,3 +264,4 @@ class Terminal:
 
     def __exit__(self, *exc_info: object) -> None:
         self._child.close(force=True)
+        self._own_home.cleanup()

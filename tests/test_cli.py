@@ -1,40 +1,23 @@
-"""The two commands: flags, environment, exit codes, pipes, signals."""
+"""The two commands: flags, environment, exit codes, signals."""
 
 from __future__ import annotations
 
 import json
 import re
-import shlex
 import signal
 import socket
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import psutil
 import pytest
 from wsproto.events import CloseConnection, TextMessage
 
-from syncchat import ChatServer, __version__
-from syncchat.net import WebSocket, serve
+from syncchat import __version__
 from tests.peer import PATIENCE, Peer, wait_for
-from tests.processes import CLIENT, SERVER, Script, ServerScript, environment
+from tests.processes import CLIENT, SERVER, Script, ServerScript, environment, run
 
 GREETING = "Welcome to chat! Type a message"
-
-
-def run(command: list[str], text: str = "", **changes: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        input=text,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=PATIENCE * 2,
-        check=False,
-        env=environment(**changes),
-    )
 
 
 # Usage.
@@ -73,7 +56,13 @@ def test_version_and_help(command: list[str]) -> None:
         (SERVER, {"SYNCCHAT_FORMAT": "{"}, "must hold {text}"),
         ([*CLIENT, "http://localhost/"], {}, "ws://"),
         ([*CLIENT, "ws://localhost:99999/"], {}, "Port out of range"),
-        (CLIENT, {"SYNCCHAT_URL": "nowhere"}, "ws://"),
+        (CLIENT, {"SYNCCHAT_URL": "http://nowhere"}, "ws://"),
+        ([*CLIENT, "host:port"], {}, "Port could not be cast"),
+        ([*CLIENT, "two words"], {}, "blank"),
+        ([*CLIENT, "--color", "red"], {}, "none of auto, always, never"),
+        ([*CLIENT, "--bell", "loud"], {}, "none of off, mention, all"),
+        (CLIENT, {"SYNCCHAT_BELL": "loud"}, "(in SYNCCHAT_BELL)"),
+        (CLIENT, {"SYNCCHAT_NICK": "a b"}, "(in SYNCCHAT_NICK)"),
         (CLIENT, {"SYNCCHAT_PORT": "x"}, "URL"),
         ([sys.executable, "-m", "syncchat", "nonsense"], {}, "nonsense"),
         ([sys.executable, "-m", "syncchat"], {}, "command"),
@@ -247,121 +236,7 @@ def test_an_output_that_is_closed_does_not_end_the_server() -> None:
         assert process.stderr.read() == b""
 
 
-# The client in a pipe.
-
-
-def test_a_pipe_sends_every_line_waits_for_the_server_and_exits_0() -> None:
-    lines: list[str] = []
-    with ChatServer(port=0, log=lines.append, rate=0) as chat:
-        url = f"ws://127.0.0.1:{chat.port}/"
-        text = "".join(f"line {number}\n" for number in range(500)) + "the last, without its end"
-        result = run([*CLIENT, url], text)
-        assert result.returncode == 0
-        received = [line.partition(": ")[2] for line in lines if line.startswith("Received")]
-        assert received == text.split("\n")
-        assert result.stdout.startswith(f"{GREETING}\n")
-        shown = [line.partition(": ")[2] for line in result.stdout.splitlines()[1:]]
-        assert shown == text.split("\n")
-        assert result.stderr == "Connected to the chat!\n"
-
-
-def test_a_pipe_shows_each_message_at_once() -> None:
-    with ServerScript() as server, Script([*CLIENT, server.url]) as client:
-        client.wait_for_line(re.escape(GREETING))
-        client.type("one\n")
-        client.wait_for_line(r"127\.0\.0\.1:\d+: one")
-        assert not any(">" in line for line in client.lines)
-        client.end_input()
-        assert client.exit_code() == 0
-
-
-def test_a_pipe_takes_crlf_and_bad_utf8() -> None:
-    lines: list[str] = []
-    with ChatServer(port=0, log=lines.append) as chat:
-        result = subprocess.run(
-            [*CLIENT, f"ws://127.0.0.1:{chat.port}/"],
-            input=b"dos\r\nlat\xe9in\n",
-            capture_output=True,
-            timeout=PATIENCE,
-            check=False,
-            env=environment(),
-        )
-        assert result.returncode == 0
-        received = [line.partition(": ")[2] for line in lines if line.startswith("Received")]
-        assert received == ["dos", "lat\ufffdin"]
-
-
-def test_more_input_than_a_server_takes_at_once_waits_for_it() -> None:
-    size = 0
-
-    def slowly(websocket: WebSocket) -> None:
-        nonlocal size
-        wait_for(lambda: psutil.Process(client.pid).status() == psutil.STATUS_SLEEPING)
-        for message in websocket:
-            size += len(message)
-
-    # More than the client's backlog limit and all kernel buffers.
-    text = ("x" * 60_000 + "\n") * 300
-    with (
-        serve(slowly) as server,
-        subprocess.Popen(
-            [*CLIENT, f"ws://127.0.0.1:{server.port}/"],
-            stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment(),
-            text=True,
-        ) as client,
-    ):
-        _, errors = client.communicate(text, timeout=PATIENCE * 3)
-        assert (client.returncode, errors) == (0, "Connected to the chat!\n")
-    assert size == 60_000 * 300
-
-
-def test_a_pipe_whose_reader_has_enough_ends_quietly() -> None:
-    with ServerScript() as server:
-        with subprocess.Popen(
-            [*CLIENT, server.url],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment(),
-            text=True,
-            bufsize=1,
-        ) as client:
-            assert client.stdin is not None
-            assert client.stdout is not None
-            assert client.stderr is not None
-            assert client.stdout.readline() == f"{GREETING}\n"
-            client.stdout.close()
-            client.stdin.write("one more\n")
-            assert client.wait(PATIENCE) == 0
-            assert client.stderr.read() == "Connected to the chat!\n"
-
-
-def test_a_pipe_says_lines_that_begin_with_a_slash() -> None:
-    lines: list[str] = []
-    with ChatServer(port=0, greeting="") as chat:
-        result = run([*CLIENT, f"ws://127.0.0.1:{chat.port}/"], "one\n/quit\n//x\nlast\n")
-        assert result.returncode == 0
-        lines = [line.partition(": ")[2] for line in result.stdout.splitlines()]
-        assert lines == ["one", "/quit", "//x", "last"]
-
-
-def test_an_output_that_cannot_be_written_is_one_line_and_exit_code_1() -> None:
-    with ServerScript() as server, Path("/dev/full").open("w", encoding="utf-8") as full:
-        with subprocess.Popen(
-            [*CLIENT, server.url],
-            stdin=subprocess.PIPE,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            env=environment(),
-            text=True,
-        ) as client:
-            assert client.wait(PATIENCE) == 1
-            assert client.stderr is not None
-            assert client.stderr.read().splitlines()[1:] == [
-                "cannot write the output: No space left on device"
-            ]
+# The client.
 
 
 def test_standard_streams_that_are_closed_are_no_traceback() -> None:
@@ -377,33 +252,14 @@ def test_standard_streams_that_are_closed_are_no_traceback() -> None:
         assert silent.errors == []
 
 
-def test_ctrl_c_leaves_a_pipe_with_a_proper_close() -> None:
-    codes: list[int | None] = []
-
-    def handler(websocket: WebSocket) -> None:
-        websocket.send("hello")
-        list(websocket)
-        codes.append(websocket.close_code)
-
-    with serve(handler) as server, Script([*CLIENT, f"ws://127.0.0.1:{server.port}"]) as client:
-        client.wait_for_line("hello")
-        client.signal(signal.SIGINT)
-        assert client.exit_code() == 0
-        assert client.errors == ["Connected to the chat!"]
-        wait_for(lambda: codes)
-    assert codes == [1000]
-
-
-def test_a_server_that_goes_in_the_middle_is_said_and_is_exit_code_1() -> None:
-    with (
-        serve(lambda websocket: websocket.close(4000, "enough\x1b[2J")) as server,
-        Script([*CLIENT, f"ws://127.0.0.1:{server.port}"]) as client,
-    ):
-        client.wait_for_line(
-            re.escape("The server has closed the connection, 4000: enough[2J"),
-            errors=True,
-        )
-        assert client.exit_code() == 1
+def test_the_log_is_json_where_that_is_asked_for() -> None:
+    with ServerScript("--no-notices") as plain:
+        assert plain.lines == [f"listening on port {plain.port}"]
+    with Script([*SERVER, "--port", "0", "--log-json"]) as server:
+        line = server.wait_for_line(".*")
+        assert json.loads(line).keys() == {"time", "event", "port"}
+    with Script([*SERVER, "--port", "0"], SYNCCHAT_LOG_JSON="yes") as server:
+        assert server.wait_for_line(".*").startswith("{")
 
 
 def test_a_server_that_does_not_know_the_protocol_is_one_line() -> None:
@@ -417,78 +273,3 @@ def test_a_server_that_does_not_know_the_protocol_is_one_line() -> None:
             assert client.exit_code() == 1
             assert client.lines == []
             assert client.errors == [rf"cannot join the chat at {url}: HTTP status 403: \x1b[2Jgo!"]
-
-
-def test_the_prefix_comes_from_the_environment_too() -> None:
-    with ServerScript() as server:
-        result = run([*CLIENT, server.url], "", SYNCCHAT_PREFIX="| ")
-        assert result.stdout in (f"| {GREETING}\n", "")
-        assert result.returncode == 0
-
-
-def test_a_pipe_whose_reader_has_had_enough_ends_at_once() -> None:
-    with ServerScript("--no-notices") as server:
-        command = f"seq 3000 | {shlex.join([*CLIENT, server.url])} | head -n 3"
-        begin = time.monotonic()
-        result = subprocess.run(
-            ["bash", "-c", command],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=True,
-            env=environment(),
-        )
-        # At ten messages a second the rest would take minutes.
-        assert time.monotonic() - begin < 15
-        assert len(result.stdout.splitlines()) == 3
-        assert "Traceback" not in result.stderr
-
-
-def test_the_log_is_json_where_that_is_asked_for() -> None:
-    with ServerScript("--no-notices") as plain:
-        assert plain.lines == [f"listening on port {plain.port}"]
-    with Script([*SERVER, "--port", "0", "--log-json"]) as server:
-        line = server.wait_for_line(".*")
-        assert json.loads(line).keys() == {"time", "event", "port"}
-    with Script([*SERVER, "--port", "0"], SYNCCHAT_LOG_JSON="yes") as server:
-        assert server.wait_for_line(".*").startswith("{")
-
-
-def test_the_clients_nick_and_history_are_flags_and_environment() -> None:
-    with ServerScript("--no-notices", "--greeting", "") as server:
-        first = run([*CLIENT, server.url, "--nick", "ann"], "one\ntwo\n")
-        assert (first.stdout, first.returncode) == ("ann: one\nann: two\n", 0)
-        second = run([*CLIENT, server.url], "three\n", SYNCCHAT_NICK="bob", SYNCCHAT_HISTORY="1")
-        assert (second.stdout, second.returncode) == ("ann: two\nbob: three\n", 0)
-    for flags, why in [
-        (["--nick", "server"], "The nick server is reserved."),
-        (["--nick", "a b"], "A nick is one word"),
-        (["--history", "-1"], "'-1' is no whole number"),
-    ]:
-        result = run([*CLIENT, *flags], "")
-        assert result.returncode == 2
-        assert why in result.stderr
-
-
-def test_a_pipe_tells_of_what_is_no_message_on_standard_error() -> None:
-    with ServerScript("--no-notices", "--greeting", "") as server:
-        with ServerScript("--no-notices", "--greeting", "") as other:
-            taken = Peer.client(server.port, "/?nick=ann")
-            with taken:
-                result = run([*CLIENT, server.url, "--nick", "ann"], "hello\n")
-                assert re.fullmatch(r"127\.0\.0\.1:\d+: hello\n", result.stdout)
-                assert "-> The nick ann is taken here" in result.stderr
-                # What it said has been kept all the same.
-                assert result.returncode == 0
-            result = run([*CLIENT, f"{other.url}?after=another:5"], "hello\n")
-            assert result.stdout.endswith(": hello\n")
-            assert "Some messages are missing here" in result.stderr
-
-
-def test_a_line_that_is_too_long_is_told_and_the_others_are_said() -> None:
-    with ServerScript("--no-notices", "--greeting", "") as server:
-        result = run([*CLIENT, server.url, "--nick", "ann"], f"one\n{'x' * 70_000}\ntwo\n")
-        assert result.stdout == "ann: one\nann: two\n"
-        lines = result.stderr.splitlines()
-        assert lines[1] == "cannot send a line: it is longer than the 65536 bytes of a message"
-        assert result.returncode == 1

@@ -208,7 +208,7 @@ def test_e14_each_client_says_that_the_server_is_gone(way: signal.Signals) -> No
         ServerScript() as server,
         Terminal(server.url) as client,
         Terminal(server.url, "--no-reconnect") as leaving,
-        Script([*CLIENT, server.url]) as piped,
+        Script([*CLIENT, server.url, "--no-reconnect"]) as piped,
     ):
         client.wait_for_line(">.*")
         leaving.wait_for_line(">.*")

@@ -59,6 +59,8 @@ class LineFormat:
             spec or conversion for _, spec, conversion in fields
         ):
             raise _bad_format(template)
+        #: What stands there: literal text, and the field behind it, if any.
+        self.parts = tuple((literal, name) for literal, name, _, _ in Formatter().parse(template))
         named = "sender" in names
         #: As it was given.
         self.template = template

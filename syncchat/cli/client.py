@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ipaddress
+import re
 import ssl
 import sys
 from collections.abc import Sequence
@@ -13,7 +16,18 @@ from ..client import Client
 from ..errors import CannotConnect, HandshakeFailed, InvalidURL
 from ..net.connector import parse_url
 from ..server import DEFAULT_PORT
-from .flags import add_flag, add_switch, count, environment, nick, read_secret, reason
+from .config import apply_config, config_file, typed_file
+from .flags import (
+    add_flag,
+    add_switch,
+    count,
+    environment,
+    naming_source,
+    nick,
+    one_of,
+    read_secret,
+    reason,
+)
 
 __all__ = ["client_main"]
 
@@ -31,14 +45,11 @@ def client_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
     except OSError as exc:
         print(f"cannot use the certificates in {options.ca_file}: {reason(exc)}", file=sys.stderr)
         return 1
-    # The server can do without what this imports, and start twice as fast.
-    from ..terminal import is_interactive, run_client  # noqa: PLC0415
-
     client = Client(
         options.url,
         nick=options.nick,
         history=options.history,
-        reconnect=options.reconnect and is_interactive(),
+        reconnect=options.reconnect,
         token=token,
         ssl_context=context,
     )
@@ -46,8 +57,16 @@ def client_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
     if failure is not None:
         print(failure, file=sys.stderr)
         return 1
+    # The server can do without what this imports, and start twice as fast.
+    from ..terminal import Preferences, is_interactive, run_pipe, run_screen  # noqa: PLC0415
+
     try:
-        return run_client(client, options.prefix)
+        if options.json or not is_interactive():
+            return run_pipe(client, options.prefix, as_json=options.json)
+        preferences = Preferences(
+            options.prefix, options.color, options.bell, timestamps=options.timestamps
+        )
+        return run_screen(client, preferences, typed_file(), token)
     except KeyboardInterrupt:
         # Between two steps, where nobody else waits for it: leave all the same.
         return 0
@@ -79,25 +98,51 @@ def _client_parser(prog: str | None) -> argparse.ArgumentParser:
         " input is sent, and each message is printed as a line.",
         epilog="Each setting can come from an environment variable: --prefix from"
         " SYNCCHAT_PREFIX, and so on; the URL from SYNCCHAT_URL, or only its port from"
-        " SYNCCHAT_PORT.",
+        f" SYNCCHAT_PORT. What is set in neither way may stand in {config_file()}.",
     )
-    default_port = environment("PORT", str(DEFAULT_PORT))
+    default_port = environment("PORT", str(DEFAULT_PORT)) or ""
     parser.add_argument(
         "url",
         metavar="URL",
         nargs="?",
-        type=_url,
-        default=environment("URL", f"ws://127.0.0.1:{default_port}/"),
-        help="where the chat is; the path is the room (%(default)s)",
+        type=naming_source(lambda text: _url(text, default_port)),
+        default=environment("URL", "127.0.0.1"),
+        help="where the chat is, HOST[:PORT][/ROOM] or a whole URL, ws:// or wss:// (%(default)s)",
     )
     add_flag(parser, "nick", None, "what to be called (your address)", nick, "NAME")
     add_flag(parser, "history", "0", "how many of the last messages to show first (0)", count, "N")
     add_switch(
         parser,
         "reconnect",
-        "come back after a break, where there is a prompt (the default)",
+        "come back after a break (the default)",
         argparse.BooleanOptionalAction,
         default=True,
+    )
+    add_switch(
+        parser, "json", "print events, one a line, as JSON; no prompt", "store_true", default=False
+    )
+    add_flag(
+        parser,
+        "color",
+        "auto",
+        "auto, always or never; auto heeds NO_COLOR (%(default)s)",
+        one_of("auto", "always", "never"),
+        "WHEN",
+    )
+    add_flag(
+        parser,
+        "bell",
+        "mention",
+        "ring at off, mention (of your nick, and private messages) or all (%(default)s)",
+        one_of("off", "mention", "all"),
+        "WHEN",
+    )
+    add_switch(
+        parser,
+        "timestamps",
+        "begin lines with the time",
+        argparse.BooleanOptionalAction,
+        default=False,
     )
     add_flag(parser, "prefix", "", "what to print before each message", metavar="TEXT")
     add_flag(parser, "token", None, "the secret that the server asks for")
@@ -110,12 +155,28 @@ def _client_parser(prog: str | None) -> argparse.ArgumentParser:
         metavar="FILE",
     )
     parser.add_argument("--version", action="version", version=f"syncchat {__version__}")
+    apply_config(parser, config_file())
     return parser
 
 
-def _url(text: str) -> str:
+def _url(text: str, default_port: str) -> str:
+    """The URL that ``text`` is short for."""
+    url = text
+    if "://" not in text:
+        host = text.partition("/")[0].partition("?")[0]
+        with contextlib.suppress(ValueError):
+            text = text.replace(host, f"[{ipaddress.IPv6Address(host)}]", 1)
+            host = "[]"
+        has_port = re.search(r":[^\]]+$", host)
+        url = "ws://" + (text if has_port else _with_port(text, default_port))
     try:
-        parse_url(text)
+        parse_url(url)
     except InvalidURL as exc:
         raise argparse.ArgumentTypeError(str(exc)) from exc
-    return text
+    return url
+
+
+def _with_port(text: str, port: str) -> str:
+    end = re.search(r"[/?]|$", text)
+    at = len(text) if end is None else end.start()
+    return f"{text[:at]}:{port}{text[at:]}"

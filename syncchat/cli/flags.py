@@ -8,13 +8,14 @@ import re
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
 from ..chat.nicks import BadNick, check_nick
 from ..engine import Keep, check_engine
 from ..net.tls import tls_reason
 
 __all__ = [
+    "Sourced",
     "add_flag",
     "add_switch",
     "count",
@@ -22,7 +23,9 @@ __all__ = [
     "environment",
     "host",
     "keep",
+    "naming_source",
     "nick",
+    "one_of",
     "port",
     "positive",
     "read_secret",
@@ -42,13 +45,47 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _MAY_BE_EMPTY = frozenset({"GREETING", "PREFIX"})
 
 
+class Sourced(str):
+    """A setting that stood elsewhere than behind a flag, which an error is to name."""
+
+    __slots__ = ("source",)
+
+    def __new__(cls, text: str, source: str) -> Self:
+        """``source`` is a variable or a file."""
+        sourced = super().__new__(cls, text)
+        sourced.source = source
+        return sourced
+
+    source: str
+
+
 def environment(name: str, default: str | None) -> str | None:
     """The setting ``SYNCCHAT_NAME``; argparse converts and checks it as it does a flag.
 
     An empty variable is as good as none, but for texts that may be empty.
     """
-    value = os.environ.get(f"SYNCCHAT_{name}")
-    return default if value is None or (not value and name not in _MAY_BE_EMPTY) else value
+    variable = f"SYNCCHAT_{name}"
+    value = os.environ.get(variable)
+    if value is None or (not value and name not in _MAY_BE_EMPTY):
+        return default
+    return Sourced(value, variable)
+
+
+_T = TypeVar("_T")
+
+
+def naming_source(convert: Callable[[str], _T]) -> Callable[[str], _T]:
+    """``convert``, with the source in the text of an error where it was no flag."""
+
+    def converted(text: str) -> _T:
+        try:
+            return convert(text)
+        except argparse.ArgumentTypeError as exc:
+            if isinstance(text, Sourced):
+                raise argparse.ArgumentTypeError(f"{exc} (in {text.source})") from None
+            raise
+
+    return converted
 
 
 def add_flag(
@@ -62,7 +99,7 @@ def add_flag(
     """Add ``--flag``, whose default ``SYNCCHAT_FLAG`` can change."""
     parser.add_argument(
         f"--{flag}",
-        type=convert,
+        type=naming_source(convert),
         metavar=metavar,
         default=environment(flag.upper().replace("-", "_"), default),
         help=help_text,
@@ -136,6 +173,17 @@ def count(text: str) -> int:
     if text.isascii() and text.isdigit() and len(text) <= _DIGITS:
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """One of these words."""
+
+    def convert(text: str) -> str:
+        if text in words:
+            return text
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(words)}")
+
+    return convert
 
 
 def positive(text: str) -> int:

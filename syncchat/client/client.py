@@ -6,6 +6,7 @@ import contextlib
 import secrets
 import ssl
 from collections.abc import Iterator
+from concurrent.futures import Future
 from typing import Self
 
 from ..chat import events
@@ -146,6 +147,11 @@ class Client:
         return self._link.unacknowledged
 
     @property
+    def retry_in(self) -> float | None:
+        """Seconds to the next attempt to come back, 0 during it; None where there is none."""
+        return self._link.retry_in
+
+    @property
     def close_code(self) -> int | None:
         """How it ended, None while it is not over: :attr:`WebSocket.close_code`."""
         end = self._link.end
@@ -199,22 +205,30 @@ class Client:
         self._check_size(text)
         self._link.ask(text)
 
-    def send_line(self, line: str, timeout: float | None = None) -> None:
+    def ping(self) -> Future[float]:
+        """Ping the server; the result is the round trip in seconds.
+
+        Raises :class:`~syncchat.errors.ConnectionClosed` at a break, as the
+        future does where the pong does not come.
+        """
+        return self._link.websocket.ping()
+
+    def send_line(self, line: str, timeout: float | None = None) -> str | None:
         """Send ``line`` as a person would type it: ``/names`` is a command.
 
-        Raises :class:`ValueError` for a command that there is not, or wrong,
-        and as :meth:`say` and :meth:`ask` do.
+        Returns the nonce of what has one. Raises :class:`ValueError` for a
+        command that there is not, or wrong, and as :meth:`say` and :meth:`ask` do.
         """
         if self._plain:
             self._send_plain(line, timeout)
-            return
+            return None
         try:
             asked = parse(line)
         except events.BadEvent as exc:
             raise ValueError(str(exc)) from exc
         if isinstance(asked, events.Say | events.Action):
-            self._say(type(asked), asked.text, timeout)
-        elif isinstance(asked, events.Join):
+            return self._say(type(asked), asked.text, timeout)
+        if isinstance(asked, events.Join):
             self.join(asked.room, timeout)
         elif isinstance(asked, Help):
             self._link.hand([Line(HELP_TEXT)])
@@ -226,6 +240,7 @@ class Client:
             self.ask(events.Private(self._whispered, asked.text))
         else:
             self.ask(asked)
+        return None
 
     def flush(self, timeout: float | None = None) -> None:
         """Block until the server has acknowledged, or refused, all that was said.

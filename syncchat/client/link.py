@@ -63,6 +63,8 @@ class Link:
         self._nick_asked = 0
         #: How it ended, once it is over.
         self._end: ConnectionClosed | None = None
+        #: When the next attempt to come back is due, on the monotonic clock.
+        self._retry_at: float | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -130,6 +132,12 @@ class Link:
     def ready(self) -> bool:
         """Whether one is in a room at this moment, as far as is known."""
         return self._ready
+
+    @property
+    def retry_in(self) -> float | None:
+        """Seconds to the next attempt to come back, 0 during it; None where there is none."""
+        at = self._retry_at
+        return None if at is None else max(0.0, at - time.monotonic())
 
     @property
     def welcome(self) -> events.Welcome | None:
@@ -250,6 +258,7 @@ class Link:
         finally:
             # Whatever comes: nobody is to wait for a thread that is no more.
             with self._lock:
+                self._retry_at = None
                 self._end = end
                 self._changed.notify_all()
 
@@ -345,6 +354,7 @@ class Link:
         """A new connection, or None; and in the latter case, how it ended."""
         over = ConnectionClosed(ABNORMAL, "closed before it had come back")
         for seconds in pauses:
+            self._retry_at = time.monotonic() + seconds
             if not wait(seconds, lost.remote_address, self._stop):
                 break
             try:
@@ -356,6 +366,7 @@ class Link:
                 continue
             with self._lock:
                 if not self._stop.is_set():
+                    self._retry_at = None
                     self._websocket = websocket
                     return websocket, over
             websocket.close()

@@ -6,21 +6,21 @@ import sys
 
 from prompt_toolkit.utils import is_dumb_terminal
 
-from ..client import Client
 from .pipe import run_pipe
+from .preferences import BELLS, Preferences
 from .screen import run_screen
+from .style import COLOR_CHOICES
 
-__all__ = ["is_interactive", "run_client"]
+__all__ = [
+    "BELLS",
+    "COLOR_CHOICES",
+    "Preferences",
+    "is_interactive",
+    "run_pipe",
+    "run_screen",
+]
 
 
 def is_interactive() -> bool:
     """Whether there is a terminal that can show a prompt."""
     return sys.stdin.isatty() and sys.stdout.isatty() and not is_dumb_terminal()
-
-
-def run_client(client: Client, prefix: str) -> int:
-    """Let ``client``, which is connected, talk with the terminal. Returns the exit code.
-
-    ``prefix`` goes before each line from the server. On the main thread only.
-    """
-    return run_screen(client, prefix) if is_interactive() else run_pipe(client, prefix)

@@ -1,14 +1,17 @@
-"""How a conversation ended, in words and as an exit code."""
+"""How a connection begins, breaks and ends, in words and as an exit code."""
 
 from __future__ import annotations
 
 from ..client import ending
 from ..closecodes import NO_CODE, NORMAL
 from ..errors import ConnectionClosed
+from .strangers import text_for_screen
 
-__all__ = ["CONNECTED", "farewell"]
+__all__ = ["AGAIN", "COMING_BACK", "CONNECTED", "farewell"]
 
 CONNECTED = "Connected to the chat!"
+AGAIN = "Connected to the chat again!"
+COMING_BACK = "-> Trying to come back."
 
 
 def farewell(closed: ConnectionClosed) -> tuple[str, int]:
@@ -16,4 +19,5 @@ def farewell(closed: ConnectionClosed) -> tuple[str, int]:
 
     The line is safe for a terminal, whatever reason the server gave.
     """
-    return ending(closed.code, closed.reason), 0 if closed.code in (NORMAL, NO_CODE) else 1
+    line = text_for_screen(ending(closed.code, closed.reason))
+    return line, 0 if closed.code in (NORMAL, NO_CODE) else 1

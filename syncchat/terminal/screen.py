@@ -3,151 +3,180 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
-import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
 
-from prompt_toolkit import PromptSession
-from prompt_toolkit.buffer import Buffer
-from prompt_toolkit.patch_stdout import StdoutProxy
+from prompt_toolkit.output import Output, create_output
+from prompt_toolkit.output.vt100 import Vt100_Output
 
-from ..chat.events import Welcome
-from ..chat.lines import reply
-from ..chat.safetext import clean, indent
-from ..client import Client, Disconnected, Reconnected
-from ..errors import ConnectionClosed, NotConnected
+from ..client import Client
+from ..errors import ConnectionClosed
+from .commands import ARGUMENTS, LocalCommands
+from .completion import ChatCompleter
+from .conversation import Conversation
 from .farewell import CONNECTED, farewell
+from .known_rooms import KnownRooms
+from .painter import Painter
+from .people import People
+from .preferences import Preferences
+from .printer import Printer
+from .prompt import Prompt
+from .scrollback import Scrollback
+from .strangers import name_for_screen
+from .style import color_depth
+from .toolbar import status_line
+from .typed import open_history
+from .waiting import Waiting
 
 __all__ = ["run_screen"]
-
-_PROMPT = "> "
-
-_AGAIN = "Connected to the chat again!"
-_COMING_BACK = "Trying to come back; Ctrl+D leaves."
-
-#: Seconds for which lines are gathered before the prompt is drawn anew below
-#: them; the first line after a pause is shown at once.
-_GATHER = 0.03
 
 #: Seconds that a server gets to answer a goodbye.
 _FAREWELL = 3.0
 
 
-def run_screen(client: Client, prefix: str) -> int:
-    """Talk until somebody leaves. Returns the exit code."""
-    print(CONNECTED, flush=True)
-    # Prints above the line that is being typed, which is never torn.
-    with StdoutProxy(sleep_between_writes=_GATHER) as screen:
-        prompt = _Prompt(client, screen)
-        worker = _Printer(client, prefix, screen, prompt)
-        try:
-            worker.start()
-            prompt.run()
-        except (EOFError, KeyboardInterrupt):
-            pass  # Ctrl+D, Ctrl+C: leave.
-        finally:
-            left = prompt.gone is None
-            # Whoever cannot wait for the answer presses Ctrl+C once more.
-            with contextlib.suppress(KeyboardInterrupt):
-                if client.connected:
-                    with contextlib.suppress(TimeoutError, ConnectionClosed):
-                        client.flush(_FAREWELL)
-                client.close(_FAREWELL)
-            client.close(0)
-            if worker.ident is not None:
-                worker.join()
-    if client.unacknowledged:
-        print(f"Not delivered: {client.unacknowledged} of your messages.", file=sys.stderr)
-        return 1
-    if left or prompt.gone is None:
-        return 0
-    line, code = farewell(prompt.gone)
-    print(line, file=sys.stderr)
-    return code
+def run_screen(
+    client: Client, preferences: Preferences, typed: Path, token: str | None = None
+) -> int:
+    """Talk until somebody leaves. Returns the exit code.
 
-
-class _Prompt:
-    """The line that is typed. One prompt for the whole conversation.
-
-    A prompt for each line would leave the terminal to the shell's own line
-    editing for the moment between two, in which keys are lost.
+    ``typed`` is the file of what was typed before, in which ``token`` is not to stand.
     """
+    with contextlib.suppress(OSError):
+        # A terminal that is closed ends it quietly, wherever that is noticed.
+        return _Screen(client, preferences, typed, token).run()
+    return 0 if not client.unacknowledged else 1
 
-    def __init__(self, client: Client, screen: StdoutProxy) -> None:
+
+class _Screen:
+    """Puts the parts together, and takes them apart in the end."""
+
+    def __init__(
+        self, client: Client, preferences: Preferences, typed: Path, token: str | None
+    ) -> None:
         self._client = client
-        self._screen = screen
-        self._session: PromptSession[None] = PromptSession(_PROMPT, enable_suspend=True)
-        self._session.default_buffer.accept_handler = self._enter
-        #: How the connection ended, once it has.
-        self.gone: ConnectionClosed | None = None
+        self._output = _output()
+        depth = color_depth(preferences.color)
+        self._people = People()
+        self._waiting = Waiting()
+        self._rooms = KnownRooms(client)
+        self._painter = Painter(client, self._people, preferences, self._waiting)
+        self._scrollback = Scrollback(self._output, depth, self._waiting.printed)
+        commands = LocalCommands(preferences, self._people, self._clear, self._size)
+        self._conversation = Conversation(
+            client,
+            self._painter,
+            self._scrollback,
+            self._waiting,
+            self._rooms,
+            commands,
+            self._leave,
+        )
+        self._prompt = Prompt(
+            output=self._output,
+            depth=depth,
+            history=open_history(typed, token, self._warn),
+            completer=ChatCompleter(
+                ARGUMENTS, self._people, lambda: client.nick, self._rooms.names
+            ),
+            on_enter=self._conversation.enter,
+            above=lambda: self._conversation.above(self._size()[0]),
+            status=lambda: status_line(
+                client,
+                self._people,
+                self._printer.latency,
+                self._size()[0],
+                away=self._printer.away is not None,
+            ),
+        )
+        self._printer = Printer(
+            client, self._painter, self._people, self._rooms, self._scrollback, self._prompt
+        )
 
-    def run(self) -> None:
-        """Return when the user leaves or the server is gone; on the main thread.
-
-        Raises EOFError for Ctrl+D and KeyboardInterrupt for Ctrl+C.
-        """
-        self._session.prompt(pre_run=self._end_if_gone)
-
-    def end(self, gone: ConnectionClosed) -> None:
-        """Have :meth:`run` return. From any thread."""
-        self.gone = gone
-        # The prompt is about to start, or runs, or is over. About to start: it
-        # looks at ``gone`` before it waits. Otherwise it has a loop, or had.
-        loop = self._session.app.loop
-        if loop is not None:
-            loop.call_soon_threadsafe(self._end_if_gone)
-
-    def _enter(self, buffer: Buffer) -> bool:
-        """Enter was pressed. False: the line is done with."""
-        # What the terminal sent as no UTF-8 came as lone surrogates.
-        line = buffer.text.encode("utf-8", "replace").decode().rstrip("\r\n")
-        if line.strip() == "/quit":
-            self._session.app.exit()
-        elif line.strip():
-            self._screen.write(_PROMPT + indent(clean(line)) + "\n")
+    def run(self) -> int:
+        """Talk until somebody leaves. Returns the exit code."""
+        print(CONNECTED, flush=True)
+        with _signals_end(self._prompt.end):
             try:
-                self._client.send_line(line, timeout=0)
-            except (ValueError, NotConnected, TimeoutError) as exc:
-                self._screen.write(reply(clean(str(exc))) + "\n")
-            except ConnectionClosed:
-                pass  # It is over, which is the worker's to tell.
-        return False
+                self._printer.start()
+                self._prompt.run(lambda: self._scrollback.attach(self._prompt.app))
+            except (EOFError, KeyboardInterrupt):
+                pass  # Ctrl+D, Ctrl+C: leave.
+            finally:
+                left = self._printer.outcome is None
+                self._scrollback.detach()
+                self._say_goodbye()
+        self._scrollback.flush()
+        return self._result(left=left)
 
-    def _end_if_gone(self) -> None:
-        """On the main thread, in the prompt."""
-        future = self._session.app.future
-        if self.gone is not None and future is not None and not future.done():
-            self._session.app.exit()
+    def _say_goodbye(self) -> None:
+        client = self._client
+        # Whoever cannot wait for the answer presses Ctrl+C once more.
+        with contextlib.suppress(KeyboardInterrupt):
+            if client.connected:
+                with contextlib.suppress(TimeoutError, ConnectionClosed):
+                    client.flush(_FAREWELL)
+            client.close(_FAREWELL)
+        client.close(0)
+        if self._printer.ident is not None:
+            self._printer.join()
+
+    def _result(self, *, left: bool) -> int:
+        lost = self._client.unacknowledged
+        if lost:
+            print(f"Not delivered: {lost} of your messages.", file=sys.stderr)
+            for message in self._waiting.shown:
+                print(f"    {name_for_screen(message.text)}", file=sys.stderr)
+            return 1
+        outcome = self._printer.outcome
+        if left or outcome is None:
+            return 0
+        line, code = farewell(outcome)
+        print(line, file=sys.stderr)
+        return code
+
+    def _size(self) -> tuple[int, int]:
+        size = self._output.get_size()
+        return size.columns, size.rows
+
+    def _leave(self) -> None:
+        self._prompt.end()
+
+    def _clear(self) -> None:
+        self._prompt.app.renderer.clear()
+
+    def _warn(self, text: str) -> None:
+        self._scrollback.add(self._painter.local(f"-> {text}", "class:warning"))
 
 
-class _Printer(threading.Thread):
-    """The worker: prints what comes from the server; ends the prompt when nothing more can."""
+def _output() -> Output:
+    output = create_output()
+    if isinstance(output, Vt100_Output):
+        # Nothing depends on where the cursor is, and a terminal that answers
+        # late would have its answer typed into the shell.
+        output.enable_cpr = False
+    return output
 
-    def __init__(self, client: Client, prefix: str, screen: StdoutProxy, prompt: _Prompt) -> None:
-        super().__init__(name="syncchat-printer", daemon=True)
-        self._client = client
-        self._prefix = prefix
-        self._screen = screen
-        self._prompt = prompt
 
-    def run(self) -> None:
-        """Print until the connection is over, which the owner's ``close`` brings about."""
-        entered = False
-        while True:
-            try:
-                event = self._client.receive()
-            except ConnectionClosed as exc:
-                self._prompt.end(exc)
-                return
-            lines = self._client.lines(event)
-            if isinstance(event, Disconnected):
-                lines.append(reply(_COMING_BACK))
-            elif isinstance(event, Reconnected):
-                lines = [_AGAIN]
-            elif isinstance(event, Welcome):
-                # The greeting is for who comes; who goes from room to room, or
-                # comes back, is told where it is.
-                lines = [reply(f"You are in {event.room} now.")] if entered else lines
-                entered = True
-            prefix = "" if isinstance(event, Disconnected | Reconnected) else self._prefix
-            for line in lines:
-                self._screen.write(prefix + indent(clean(line)) + "\n")
+@contextmanager
+def _signals_end(end: Callable[[], None]) -> Iterator[None]:
+    """SIGTERM and a closed terminal call ``end``, so that one leaves in order."""
+
+    def leave(_signum: int, _frame: FrameType | None) -> None:
+        end()
+
+    numbers = [signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)]
+    before = {
+        number: signal.signal(number, leave)
+        for number in numbers
+        # Who started us with nohup wants us to stay.
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,105 @@
+"""What becomes of what somebody types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..chat.commands import Quit, parse
+from ..chat.events import Action, BadEvent, RoomsRequest, Say, Search
+from ..client import Client
+from ..engine import Kind
+from ..errors import ConnectionClosed, NotConnected
+from .commands import LocalCommands
+from .known_rooms import KnownRooms
+from .painter import Painter
+from .scrollback import Scrollback
+from .waiting import Waiting
+from .wrapping import Fragment, shorten
+
+__all__ = ["Conversation"]
+
+#: Messages that stand above the prompt while they wait; of more, the last.
+_MOST_SHOWN = 3
+
+
+class Conversation:
+    """On the main thread. ``leave`` ends it."""
+
+    def __init__(
+        self,
+        client: Client,
+        painter: Painter,
+        scrollback: Scrollback,
+        waiting: Waiting,
+        rooms: KnownRooms,
+        commands: LocalCommands,
+        leave: Callable[[], None],
+    ) -> None:
+        self._client = client
+        self._painter = painter
+        self._scrollback = scrollback
+        self._waiting = waiting
+        self._rooms = rooms
+        self._commands = commands
+        self._leave = leave
+
+    def enter(self, text: str) -> None:
+        """Do what was typed: never blocks, and tells what is wrong with it."""
+        if not text.strip():
+            return
+        answer = self._commands.run(text)
+        if answer is not None:
+            self._tell(answer)
+            return
+        try:
+            self._send(text)
+        except (BadEvent, ValueError, NotConnected, TimeoutError) as exc:
+            self._tell(str(exc), "class:warning")
+        except ConnectionClosed:
+            pass  # It is over, which is the worker's to tell.
+
+    def above(self, columns: int) -> list[Fragment]:
+        """What waits for the server, as it stands above the prompt."""
+        shown = self._waiting.shown
+        lines = []
+        if len(shown) > _MOST_SHOWN:
+            lines.append(f"… {len(shown) - _MOST_SHOWN} more")
+        for message in shown[-_MOST_SHOWN:]:
+            act = "/me " if message.kind == "action" else ""
+            text = " ".join(message.text.split())
+            lines.append(shorten(f"… {act}{text}", columns))
+        return [("class:waiting", "\n".join(lines))] if lines else []
+
+    # Underneath.
+
+    def _tell(self, text: str, style: str = "") -> None:
+        if text:
+            self._scrollback.add(self._painter.local(f"-> {text}", style))
+
+    def _send(self, line: str) -> None:
+        client = self._client
+        if client.room is None and line.startswith("/") and line.strip().lower() != "/quit":
+            # A server of another make, which may have commands of its own.
+            client.send_line(line, timeout=0)
+            return
+        complaint = self._commands.complaint(line)
+        if complaint is not None:
+            self._tell(complaint, "class:warning")
+            return
+        asked = parse(line)
+        if isinstance(asked, Quit):
+            self._leave()
+        elif isinstance(asked, Say | Action):
+            kind: Kind = "action" if isinstance(asked, Action) else "message"
+            known = self._waiting.send(
+                lambda: client.send_line(line, timeout=0), client.nick or "", asked.text, kind
+            )
+            if not known:
+                # The server's own line, if it sends one, cannot be told from others'.
+                self._scrollback.add(self._painter.local(f"> {line}", "class:notice"))
+        elif isinstance(asked, Search):
+            self._painter.searching(asked.words, lambda: client.send_line(line, timeout=0))
+        elif isinstance(asked, RoomsRequest) and client.connected:
+            self._rooms.ask()
+        else:
+            client.send_line(line, timeout=0)

@@ -1,0 +1,269 @@
+"""What comes, as it stands on the screen: who says it in what colour, when, and what stands out."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from ..chat.events import (
+    Ack,
+    Away,
+    Back,
+    Error,
+    History,
+    Joined,
+    Left,
+    Message,
+    PrivateMessage,
+    Renamed,
+    Welcome,
+)
+from ..chat.lines import LineFormat, reply
+from ..client import Client, Disconnected, Event, Gap, Line, Reconnected
+from .farewell import AGAIN, COMING_BACK
+from .mentions import mark, mentions
+from .people import People
+from .preferences import Preferences
+from .scrollback import Block
+from .strangers import text_for_screen
+from .style import style_of
+from .waiting import Waiting
+from .wrapping import Fragment
+
+__all__ = ["Painter"]
+
+_GAP = "Some messages are missing here: the server has them no more."
+
+#: A private message, and its sender's copy of it.
+_FROM, _TO = "[PM from ", "[Sent PM to "
+
+
+class Painter:
+    """For one thread at a time: the one that receives.
+
+    What it is given has been tamed.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        people: People,
+        preferences: Preferences,
+        waiting: Waiting,
+    ) -> None:
+        self._client = client
+        self._people = people
+        self._preferences = preferences
+        self._waiting = waiting
+        self._form = LineFormat("{sender}: {text}")
+        #: The words of searches that are not answered yet. Appended to by the
+        #: thread that asks.
+        self._searches: deque[str] = deque()
+        #: The day that was shown last, as a time's first three members.
+        self._day: tuple[int, ...] = time.localtime()[:3]
+        #: A welcome has come; what was said before the last ends with this
+        #: offset, and is still to be announced.
+        self._entered = False
+        self._past_end = 0
+        self._announce = ""
+        #: There was a break, and no welcome since.
+        self._returning = False
+
+    def paint(self, event: Event) -> Iterator[Block]:
+        """The blocks that show ``event``; none where it is not for people."""
+        return _PAINTERS.get(type(event), Painter._other)(self, event)
+
+    def searching(self, words: str, ask: Callable[[], object]) -> None:
+        """Ask for these words, which are to stand out in the answer. From any thread."""
+        self._searches.append(words)
+        try:
+            ask()
+        except BaseException:
+            self._searches.pop()
+            raise
+
+    def local(self, text: str, style: str = "") -> Block:
+        """A line of the client's own. From any thread."""
+        return self._timed([(style, text_for_screen(text))], time.localtime())
+
+    def message(self, message: Message, words: Sequence[str] = ()) -> list[Fragment]:
+        """Something that was said or done."""
+        who = (style_of(message.nick), message.nick)
+        text = list(mark(message.text, self._own_nick(message.nick), words))
+        if message.kind == "action":
+            return [("", "** "), who, ("", " "), *text]
+        shown: list[Fragment] = []
+        for literal, field in self._form.parts:
+            shown.append(("", literal))
+            if field == "sender":
+                shown.append(who)
+            elif field == "text":
+                shown += text
+        return shown
+
+    # Underneath.
+
+    def _own_nick(self, sender: str) -> str:
+        """The name to look for in what ``sender`` says: nobody mentions himself."""
+        own = self._client.nick
+        return "" if own is None or ":" in own or own == sender else own
+
+    def _show(
+        self,
+        fragments: Sequence[Fragment],
+        moment: float | None = None,
+        *,
+        rings: bool = False,
+        settles: str | None = None,
+    ) -> Iterator[Block]:
+        """What the server says, under the date where another day is shown than before."""
+        when = _local_time(moment)
+        if self._preferences.timestamps and when[:3] != self._day:
+            self._day = when[:3]
+            yield Block([("class:time", time.strftime("--- %A, %Y-%m-%d ---", when))])
+        shown = [("", self._preferences.prefix), *fragments]
+        yield self._timed(shown, when, rings=rings, settles=settles)
+
+    def _timed(
+        self,
+        fragments: Sequence[Fragment],
+        when: time.struct_time,
+        *,
+        rings: bool = False,
+        settles: str | None = None,
+    ) -> Block:
+        """A block, with the time before it where that is liked."""
+        if not self._preferences.timestamps:
+            return Block(fragments, 4, rings=rings, settles=settles)
+        clock = ("class:time", time.strftime("%H:%M ", when))
+        return Block([clock, *fragments], 8, rings=rings, settles=settles)
+
+    def _message(self, message: Message) -> Iterator[Block]:
+        if message.nonce is not None:
+            self._waiting.settle(message.nonce)
+        past = message.offset <= self._past_end
+        if past and self._announce:
+            since = f"--- {self._announce}, since {_when(message.time)} ---"
+            yield Block([("class:notice", since)])
+            self._announce = ""
+        if self._people.ignores(message.nick):
+            return
+        own = message.nick == self._client.nick
+        mentioned = not own and mentions(message.text, self._own_nick(message.nick))
+        rings = not past and not own and self._rings(mentioned=mentioned)
+        fragments = self.message(message)
+        yield from self._show(fragments, message.time, rings=rings, settles=message.nonce)
+
+    def _rings(self, *, mentioned: bool) -> bool:
+        bell = self._preferences.bell
+        return bell == "all" or (mentioned and bell == "mention")
+
+    def _history(self, history: History) -> Iterator[Block]:
+        """The answer to a question: what one is in itself comes as messages."""
+        words: list[str] = []
+        if history.command == "search" and self._searches:
+            words = self._searches.popleft().split()
+        if not history.messages:
+            yield from self._show([("", reply("Nothing was found."))])
+        for message in history.messages:
+            when = ("class:time", f"[{_when(message.time)}] ")
+            yield from self._show([("", "-> "), when, *self.message(message, words)])
+
+    def _private(self, event: PrivateMessage) -> Iterator[Block]:
+        if self._people.ignores(event.nick):
+            return
+        own = event.nick == self._client.nick
+        other = event.to if own else event.nick
+        fragments = [
+            ("class:private", _TO if own else _FROM),
+            (style_of(other), other),
+            ("class:private", "] "),
+            ("", event.text),
+        ]
+        if own:
+            fragments.insert(0, ("", "-> "))
+        rings = not own and self._rings(mentioned=True)
+        yield from self._show(fragments, event.time, rings=rings)
+
+    def _welcome(self, welcome: Welcome) -> Iterator[Block]:
+        try:
+            self._form = LineFormat(welcome.format)
+        except ValueError:
+            # A format of a stranger's that is none is not worth a conversation.
+            self._form = LineFormat("{sender}: {text}")
+        # The greeting is for who comes; who goes from room to room, or comes
+        # back, is told where it is.
+        moved = reply(f"You are in {welcome.room} now.")
+        text = moved if self._entered else welcome.greeting
+        self._announce = "What came meanwhile" if self._returning else "What was said before"
+        self._past_end = welcome.offset
+        self._entered, self._returning = True, False
+        if text:
+            yield from self._show([("", text)])
+
+    def _gap(self, _event: Gap) -> Iterator[Block]:
+        yield self.local(reply(_GAP), "class:warning")
+
+    def _disconnected(self, event: Disconnected) -> Iterator[Block]:
+        self._returning = True
+        self._searches.clear()
+        (line,) = self._client.lines(event)
+        yield self.local(line, "class:warning")
+        yield self.local(f"{COMING_BACK} Ctrl+D leaves.", "class:warning")
+
+    def _reconnected(self, _event: Reconnected) -> Iterator[Block]:
+        yield self.local(AGAIN)
+
+    def _ack(self, event: Ack) -> Iterator[Block]:
+        # Said to a server that does not send it back, or known to it already.
+        message = self._waiting.settle(event.nonce)
+        if message is not None:
+            yield from self._message(msgspec.structs.replace(message, offset=event.offset))
+
+    def _error(self, event: Error) -> Iterator[Block]:
+        if event.command == "search" and self._searches:
+            self._searches.popleft()
+        lines: list[Fragment] = [("class:warning", reply(event.text))]
+        message = None if event.nonce is None else self._waiting.settle(event.nonce)
+        if message is not None:
+            lines += [("", "\n"), *self.message(message)]
+        yield from self._show(lines, settles=event.nonce)
+
+    def _line(self, event: Line) -> Iterator[Block]:
+        rings = self._preferences.bell == "all"
+        yield from self._show([("", event.text)], rings=rings)
+
+    def _other(self, event: Event) -> Iterator[Block]:
+        style = "class:notice" if isinstance(event, Joined | Left | Renamed | Away | Back) else ""
+        for line in self._client.lines(event):
+            yield from self._show([(style, line)])
+
+
+def _local_time(moment: float | None) -> time.struct_time:
+    """In this machine's time zone; now, for a moment that no clock shows."""
+    try:
+        return time.localtime(moment)
+    except (OverflowError, OSError, ValueError):
+        return time.localtime()
+
+
+def _when(moment: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", _local_time(moment))
+
+
+_PAINTERS: dict[type, Callable[[Painter, Any], Iterator[Block]]] = {
+    Message: Painter._message,  # noqa: SLF001
+    History: Painter._history,  # noqa: SLF001
+    PrivateMessage: Painter._private,  # noqa: SLF001
+    Welcome: Painter._welcome,  # noqa: SLF001
+    Gap: Painter._gap,  # noqa: SLF001
+    Disconnected: Painter._disconnected,  # noqa: SLF001
+    Reconnected: Painter._reconnected,  # noqa: SLF001
+    Ack: Painter._ack,  # noqa: SLF001
+    Error: Painter._error,  # noqa: SLF001
+    Line: Painter._line,  # noqa: SLF001
+}

@@ -1,0 +1,123 @@
+"""The worker: prints what comes from the server, and notes how the connection is."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from concurrent.futures import Future
+
+from ..chat.events import Away, AwayRequest, Back, Error, Rooms, Welcome
+from ..client import Client, Disconnected, Event, Reconnected
+from ..errors import ConnectionClosed, NotConnected
+from .known_rooms import KnownRooms
+from .painter import Painter
+from .people import People
+from .prompt import Prompt
+from .scrollback import Scrollback
+from .strangers import tamed
+
+__all__ = ["Printer"]
+
+#: Seconds between two measurements of the round trip, and two of the countdown.
+_MEASURE, _COUNT = 10.0, 0.5
+
+
+class Printer(threading.Thread):
+    """Ends, and ends the prompt, when nothing more can come."""
+
+    def __init__(
+        self,
+        client: Client,
+        painter: Painter,
+        people: People,
+        rooms: KnownRooms,
+        scrollback: Scrollback,
+        prompt: Prompt,
+    ) -> None:
+        super().__init__(name="syncchat-printer", daemon=True)
+        self._client = client
+        self._painter = painter
+        self._people = people
+        self._rooms = rooms
+        self._scrollback = scrollback
+        self._prompt = prompt
+        self._measure_at = 0.0
+        self._returning = False
+        #: How the server ended the conversation, if it was the server.
+        self.outcome: ConnectionClosed | None = None
+        #: The last round trip in seconds.
+        self.latency: float | None = None
+        #: Why one is away; None: one is not.
+        self.away: str | None = None
+
+    def run(self) -> None:
+        """Print until the connection is over, which the owner's ``close`` brings about."""
+        try:
+            while True:
+                try:
+                    event = tamed(self._client.receive(self._pause()))
+                except TimeoutError:
+                    self._look()
+                    continue
+                self._take_notice(event)
+                self._print(event)
+        except ConnectionClosed as exc:
+            self.outcome = exc
+        finally:
+            self._prompt.end()
+
+    def _print(self, event: Event) -> None:
+        if isinstance(event, Rooms) or (isinstance(event, Error) and event.command == "rooms"):
+            rooms = event if isinstance(event, Rooms) else None
+            if not self._rooms.answered(rooms):
+                self._prompt.complete_again()
+                return
+        blocks = list(self._painter.paint(event))
+        if blocks:
+            self._scrollback.add(*blocks)
+        else:
+            self._prompt.refresh()
+
+    def _take_notice(self, event: Event) -> None:
+        self._people.note(event)
+        if isinstance(event, Away | Back) and event.nick == self._client.nick:
+            self.away = event.reason if isinstance(event, Away) else None
+        elif isinstance(event, Disconnected):
+            self._rooms.forget_questions()
+            self.latency = None
+        elif isinstance(event, Reconnected):
+            self._returning = True
+        elif isinstance(event, Welcome):
+            self._measure_at = 0.0
+            if self._returning and self.away is not None:
+                self._stay_away(self.away)
+            self._returning = False
+
+    def _stay_away(self, reason: str) -> None:
+        """The server does not know that one was away before the break."""
+        try:
+            self._client.ask(AwayRequest(reason))
+        except (NotConnected, ConnectionClosed):
+            self._returning = True
+
+    def _pause(self) -> float:
+        if self._client.retry_in is not None:
+            return _COUNT
+        return max(0.0, self._measure_at - time.monotonic())
+
+    def _look(self) -> None:
+        """Nothing has come for a moment."""
+        if self._client.retry_in is not None:
+            self._prompt.refresh()
+            return
+        self._measure_at = time.monotonic() + _MEASURE
+        # Where it is lost, the next event tells.
+        with contextlib.suppress(ConnectionClosed):
+            self._client.ping().add_done_callback(self._measured)
+
+    def _measured(self, pong: Future[float]) -> None:
+        """On the client's thread."""
+        if pong.exception() is None:
+            self.latency = pong.result()
+            self._prompt.refresh()

@@ -1,0 +1,95 @@
+"""What strangers sent, as it may be shown: the one door to the screen."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import msgspec
+
+from ..chat.nicks import MAX_NICK
+from ..chat.safetext import clean
+from ..client import Disconnected, Event, Line
+
+__all__ = ["name_for_screen", "tamed", "text_for_screen"]
+
+#: Characters of a text: our server takes fewer.
+_LONGEST_TEXT = 65_536
+#: Characters of a name; an address is longer than a nick may be.
+_LONGEST_NAME = 2 * MAX_NICK
+
+#: Marks upon one letter. More than the languages need, which is four or five, and
+#: few enough that they do not paint over the lines above.
+_MARKS = 8
+
+#: More such marks than that, perhaps: nothing below U+0300 combines.
+_SUSPECT = re.compile(rf"[^\x00-\u02ff]{{{_MARKS + 1},}}")
+
+
+#: The members of events that are names, and texts; of a tuple or a list, each.
+_NAMES = frozenset({"nick", "old", "to", "room", "members", "names", "others"})
+_TEXTS = frozenset({"text", "reason", "greeting", "format", "away"})
+#: Those that hold further objects.
+_PARTS = frozenset({"messages", "rooms"})
+
+
+_Struct = TypeVar("_Struct", bound=msgspec.Struct)
+
+
+def tamed(event: Event) -> Event:
+    """``event`` with nothing in it that may not be shown."""
+    if isinstance(event, msgspec.Struct):
+        return _tame_struct(event)
+    if isinstance(event, Line):
+        return Line(text_for_screen(event.text))
+    if isinstance(event, Disconnected):
+        return replace(event, reason=name_for_screen(event.reason))
+    return event
+
+
+def text_for_screen(text: str) -> str:
+    """``text`` without what drives a terminal, hides, or paints over other lines; newlines stay."""
+    beyond = len(text) - _LONGEST_TEXT
+    if beyond > 0:
+        text = f"{text[:_LONGEST_TEXT]}… ({beyond} characters more)"
+    text = clean(text)
+    return _SUSPECT.sub(_limit_marks, text) if not text.isascii() else text
+
+
+def name_for_screen(name: str) -> str:
+    """A name, or anything else that is one short line."""
+    short = name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…"
+    return text_for_screen(short).replace("\n", " ").replace("\t", " ")
+
+
+def _tame_struct(struct: _Struct) -> _Struct:
+    changes: dict[str, Any] = {}
+    for field in struct.__struct_fields__:
+        value = getattr(struct, field)
+        tame: Any
+        if not value:
+            continue
+        if field in _TEXTS:
+            tame = text_for_screen(value)
+        elif field in _NAMES:
+            many = not isinstance(value, str)
+            tame = type(value)(map(name_for_screen, value)) if many else name_for_screen(value)
+        elif field in _PARTS:
+            tame = tuple(map(_tame_struct, value))
+        else:
+            continue
+        if tame != value:
+            changes[field] = tame
+    return msgspec.structs.replace(struct, **changes) if changes else struct
+
+
+def _limit_marks(found: re.Match[str]) -> str:
+    kept = []
+    marks = 0
+    for char in found[0]:
+        marks = marks + 1 if unicodedata.category(char) in ("Mn", "Me") else 0
+        if marks <= _MARKS:
+            kept.append(char)
+    return "".join(kept)

@@ -1,0 +1,79 @@
+"""What was typed before, kept from run to run, but for secrets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+
+__all__ = ["open_history"]
+
+#: Bytes of the file above which its older half is forgotten.
+_LARGEST = 1024 * 1024
+
+#: What shows that somebody typed, or pasted, a secret.
+_SECRET = ("token=", "authorization:")
+
+
+def open_history(path: Path, token: str | None, warn: Callable[[str], None]) -> History:
+    """The lines that were typed before, in the file at ``path``.
+
+    What cannot be kept is told to ``warn``, once, and lasts as long as the process.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # For nobody else's eyes: private messages stand there, too.
+        os.close(os.open(path, os.O_CREAT | os.O_APPEND | os.O_RDWR, 0o600))
+        _trim(path)
+    except OSError as exc:
+        warn(f"What you type is not kept for the next time: {path}: {exc.strerror}.")
+        return InMemoryHistory()
+    return _Typed(path, token, warn)
+
+
+class _Typed(FileHistory):
+    """A file that may turn out to be full, and in which no token stands."""
+
+    def __init__(self, path: Path, token: str | None, warn: Callable[[str], None]) -> None:
+        self._path = path
+        self._token = token
+        self._warn: Callable[[str], None] | None = warn
+        super().__init__(str(path))
+
+    def load_history_strings(self) -> Iterable[str]:
+        """As before, where the file is still there."""
+        try:
+            return list(super().load_history_strings())
+        except OSError as exc:
+            self._complain(exc)
+            return []
+
+    def store_string(self, string: str) -> None:
+        """Keep it, unless there is a secret in it."""
+        lowered = string.lower()
+        if any(word in lowered for word in _SECRET) or (self._token and self._token in string):
+            return
+        try:
+            super().store_string(string)
+        except OSError as exc:
+            self._complain(exc)
+
+    def _complain(self, exc: OSError) -> None:
+        if self._warn is not None:
+            self._warn(f"What you type is not kept any more: {self._path}: {exc.strerror}.")
+            self._warn = None
+
+
+def _trim(path: Path) -> None:
+    """Forget the older half of a file that has become large. Raises OSError."""
+    if path.stat().st_size <= _LARGEST:
+        return
+    data = path.read_bytes()
+    # Each entry begins with an empty line.
+    begin = data.find(b"\n\n", len(data) - _LARGEST // 2) + 1
+    shorter = path.with_suffix(".new")
+    shorter.write_bytes(data[begin:])
+    shorter.chmod(0o600)
+    shorter.replace(path)

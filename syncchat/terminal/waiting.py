@@ -1,0 +1,55 @@
+"""What one has said and the server has not acknowledged: shown above the prompt until it is."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from ..chat.events import Message
+from ..engine import Kind
+
+__all__ = ["Waiting"]
+
+
+class Waiting:
+    """By nonce, in the order of saying. From any thread."""
+
+    def __init__(self) -> None:
+        #: Guards both; before the client's lock in the lock order, so that no
+        #: answer is looked at before its question stands here.
+        self._lock = threading.Lock()
+        #: What is not answered.
+        self._open: dict[str, Message] = {}
+        #: What stands above the prompt: also what is answered, until the answer
+        #: is on the screen.
+        self._shown: dict[str, Message] = {}
+
+    def send(self, send: Callable[[], str | None], nick: str, text: str, kind: Kind) -> bool:
+        """Send something, and note it under the nonce that ``send`` returns.
+
+        False: it has none, and nobody is going to acknowledge it. Raises what ``send`` does.
+        """
+        with self._lock:
+            nonce = send()
+            if nonce is None:
+                return False
+            message = Message(0, time.time(), nick, text, kind, nonce)
+            self._open[nonce] = self._shown[nonce] = message
+            return True
+
+    def settle(self, nonce: str) -> Message | None:
+        """It is answered; what it was, or None for a stranger's, or one that was before."""
+        with self._lock:
+            return self._open.pop(nonce, None)
+
+    def printed(self, nonce: str) -> None:
+        """The answer is on the screen."""
+        with self._lock:
+            self._shown.pop(nonce, None)
+
+    @property
+    def shown(self) -> list[Message]:
+        """What stands above the prompt, the oldest first."""
+        with self._lock:
+            return list(self._shown.values())

@@ -1,0 +1,88 @@
+"""Lines for a terminal of so many columns: broken between words, continuations set in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from prompt_toolkit.utils import get_cwidth
+
+__all__ = ["Fragment", "shorten", "width_of", "wrap"]
+
+#: A style of prompt_toolkit's, and a text in it.
+Fragment = tuple[str, str]
+
+#: A newline, blanks, or a piece of a word.
+_PIECES = re.compile(r"\n|[ \t]+|[^ \t\n]+")
+
+#: Columns of a tab, which would move the cursor by nobody knows how many.
+_TAB = "    "
+
+
+def width_of(text: str) -> int:
+    """How many columns ``text`` takes."""
+    return len(text) if text.isascii() else get_cwidth(text)
+
+
+def shorten(text: str, columns: int) -> str:
+    """``text``, cut off with an ellipsis where it takes more than ``columns``."""
+    if width_of(text) <= columns:
+        return text
+    taken, kept = 1, []
+    for char in text:
+        taken += get_cwidth(char)
+        if taken > columns:
+            break
+        kept.append(char)
+    return "".join(kept) + "…"
+
+
+def wrap(fragments: Sequence[Fragment], columns: int, indent: int) -> list[Fragment]:
+    """The fragments with newlines put in, so that no word is broken that fits in a line.
+
+    What follows a newline is set in by ``indent``. A word that fits in no line is
+    left to the terminal: only so an address that somebody sent can be copied.
+    """
+    if columns - indent < indent:
+        # So narrow that it would be mostly indent.
+        indent = 0
+    wrapped: list[Fragment] = []
+    at = 0
+    blanks: list[Fragment] = []
+    for word in _words(fragments):
+        first = word[0][1]
+        if first == "\n":
+            wrapped.append(("", "\n" + " " * indent))
+            at, blanks = indent, []
+            continue
+        if first[0] == " ":
+            blanks += word
+            continue
+        gap = sum(len(text) for _, text in blanks)
+        width = sum(width_of(text) for _, text in word)
+        if at + gap + width > columns and indent < at and width <= columns - indent:
+            wrapped.append(("", "\n" + " " * indent))
+            at = indent
+        else:
+            wrapped += blanks
+            at += gap
+        wrapped += word
+        at = (at + width) % columns if at + width > columns else at + width
+        blanks = []
+    return wrapped
+
+
+def _words(fragments: Sequence[Fragment]) -> Iterator[list[Fragment]]:
+    """Words, each of one fragment or more; blanks and newlines are words of their own."""
+    word: list[Fragment] = []
+    for style, text in fragments:
+        for piece in _PIECES.findall(text):
+            if piece[0] in " \t\n":
+                if word:
+                    yield word
+                    word = []
+                yield [(style, piece.replace("\t", _TAB))]
+            else:
+                word.append((style, piece))
+    if word:
+        yield word

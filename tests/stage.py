@@ -1,0 +1,91 @@
+"""A server on which every event is said when a test wants it."""
+
+from __future__ import annotations
+
+import threading
+from typing import Self
+
+from syncchat.chat.events import (
+    SUBPROTOCOL,
+    FromServer,
+    Limits,
+    Message,
+    Say,
+    Welcome,
+    decode_from_client,
+    encode,
+)
+from syncchat.errors import ConnectionClosed
+from syncchat.net import WebSocket, serve
+from tests.peer import wait_for
+
+__all__ = ["Stage", "welcome"]
+
+
+def welcome(offset: int = 0, nick: str = "ann", form: str = "{sender}: {text}") -> Welcome:
+    limits = Limits(65536, 32, 10.0, 20)
+    return Welcome("lobby", nick, "e", offset, [nick, "bob"], "s", limits, form)
+
+
+class Stage:
+    """Speaks ``syncchat.v1``, welcomes whoever comes, and answers nothing by itself."""
+
+    def __init__(
+        self, *, offset: int = 0, nick: str = "ann", form: str = "{sender}: {text}"
+    ) -> None:
+        self._offset = offset
+        self._welcome = welcome(offset, nick, form)
+        #: Guards ``heard``.
+        self._lock = threading.Lock()
+        self.heard: list[object] = []
+        self.clients: list[WebSocket] = []
+        self._server = serve(self._handle, subprotocols=[SUBPROTOCOL])
+
+    @property
+    def url(self) -> str:
+        return f"127.0.0.1:{self._server.port}"
+
+    def _handle(self, websocket: WebSocket) -> None:
+        websocket.send(encode(self._welcome))
+        self.clients.append(websocket)
+        for text in websocket:
+            assert isinstance(text, str)
+            with self._lock:
+                self.heard.append(decode_from_client(text))
+
+    def tell(self, *events: FromServer) -> None:
+        """Tell the last who came."""
+        for event in events:
+            self.clients[-1].send(encode(event))
+
+    def say(self, text: str, nick: str = "bob", time: float = 0.0, **more: str) -> None:
+        """Have somebody say something."""
+        self._offset += 1
+        self.tell(Message(self._offset, time, nick, text, "message", **more))
+
+    def wait_for_said(self, count: int = 1) -> list[Say]:
+        """What was said, ``count`` times at least."""
+
+        def said() -> list[Say]:
+            with self._lock:
+                return [event for event in self.heard if isinstance(event, Say)]
+
+        wait_for(lambda: len(said()) >= count)
+        return said()
+
+    def wait_for_client(self, count: int = 1) -> None:
+        wait_for(lambda: len(self.clients) >= count)
+
+    def close(self, code: int, reason: str) -> None:
+        """Close the last one's connection."""
+        try:
+            self.clients[-1].close(code, reason)
+        except ConnectionClosed:
+            return
+
+    def __enter__(self) -> Self:
+        self._server.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._server.stop()

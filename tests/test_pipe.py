@@ -1,0 +1,428 @@
+"""The client in a pipe: lines in, lines or events out, for as long as there are any."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+
+from syncchat import ChatServer, Client
+from syncchat.chat.events import Message
+from syncchat.net import WebSocket, serve
+from tests.peer import PATIENCE, Peer, wait_for
+from tests.processes import CLIENT, SERVER, Script, ServerScript, environment, run
+
+GREETING = "Welcome to chat! Type a message"
+
+
+def test_a_pipe_sends_every_line_waits_for_the_server_and_exits_0() -> None:
+    lines: list[str] = []
+    with ChatServer(port=0, log=lines.append, rate=0) as chat:
+        url = f"ws://127.0.0.1:{chat.port}/"
+        text = "".join(f"line {number}\n" for number in range(500)) + "the last, without its end"
+        result = run([*CLIENT, url], text)
+        assert result.returncode == 0
+        received = [line.partition(": ")[2] for line in lines if line.startswith("Received")]
+        assert received == text.split("\n")
+        assert result.stdout.startswith(f"{GREETING}\n")
+        shown = [line.partition(": ")[2] for line in result.stdout.splitlines()[1:]]
+        assert shown == text.split("\n")
+        assert result.stderr == "Connected to the chat!\n"
+
+
+def test_a_pipe_shows_each_message_at_once() -> None:
+    with ServerScript() as server, Script([*CLIENT, server.url]) as client:
+        client.wait_for_line(re.escape(GREETING))
+        client.type("one\n")
+        client.wait_for_line(r"127\.0\.0\.1:\d+: one")
+        assert not any(">" in line for line in client.lines)
+        client.end_input()
+        assert client.exit_code() == 0
+
+
+def test_a_pipe_takes_crlf_and_bad_utf8() -> None:
+    lines: list[str] = []
+    with ChatServer(port=0, log=lines.append) as chat:
+        result = subprocess.run(
+            [*CLIENT, f"ws://127.0.0.1:{chat.port}/"],
+            input=b"dos\r\nlat\xe9in\n",
+            capture_output=True,
+            timeout=PATIENCE,
+            check=False,
+            env=environment(),
+        )
+        assert result.returncode == 0
+        received = [line.partition(": ")[2] for line in lines if line.startswith("Received")]
+        assert received == ["dos", "lat\ufffdin"]
+
+
+def test_more_input_than_a_server_takes_at_once_waits_for_it() -> None:
+    size = 0
+
+    def slowly(websocket: WebSocket) -> None:
+        nonlocal size
+        wait_for(lambda: psutil.Process(client.pid).status() == psutil.STATUS_SLEEPING)
+        for message in websocket:
+            size += len(message)
+
+    # More than the client's backlog limit and all kernel buffers.
+    text = ("x" * 60_000 + "\n") * 300
+    with (
+        serve(slowly) as server,
+        subprocess.Popen(
+            [*CLIENT, f"ws://127.0.0.1:{server.port}/"],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            text=True,
+        ) as client,
+    ):
+        _, errors = client.communicate(text, timeout=PATIENCE * 3)
+        assert (client.returncode, errors) == (0, "Connected to the chat!\n")
+    assert size == 60_000 * 300
+
+
+def test_a_pipe_whose_reader_has_enough_ends_quietly() -> None:
+    with ServerScript() as server:
+        with subprocess.Popen(
+            [*CLIENT, server.url],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            text=True,
+            bufsize=1,
+        ) as client:
+            assert client.stdin is not None
+            assert client.stdout is not None
+            assert client.stderr is not None
+            assert client.stdout.readline() == f"{GREETING}\n"
+            client.stdout.close()
+            client.stdin.write("one more\n")
+            assert client.wait(PATIENCE) == 0
+            assert client.stderr.read() == "Connected to the chat!\n"
+
+
+def test_a_pipe_says_lines_that_begin_with_a_slash() -> None:
+    lines: list[str] = []
+    with ChatServer(port=0, greeting="") as chat:
+        result = run([*CLIENT, f"ws://127.0.0.1:{chat.port}/"], "one\n/quit\n//x\nlast\n")
+        assert result.returncode == 0
+        lines = [line.partition(": ")[2] for line in result.stdout.splitlines()]
+        assert lines == ["one", "/quit", "//x", "last"]
+
+
+def test_an_output_that_cannot_be_written_is_one_line_and_exit_code_1() -> None:
+    with ServerScript() as server, Path("/dev/full").open("w", encoding="utf-8") as full:
+        with subprocess.Popen(
+            [*CLIENT, server.url],
+            stdin=subprocess.PIPE,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            text=True,
+        ) as client:
+            assert client.wait(PATIENCE) == 1
+            assert client.stderr is not None
+            assert client.stderr.read().splitlines()[1:] == [
+                "cannot write the output: No space left on device"
+            ]
+
+
+def test_ctrl_c_leaves_a_pipe_with_a_proper_close() -> None:
+    codes: list[int | None] = []
+
+    def handler(websocket: WebSocket) -> None:
+        websocket.send("hello")
+        list(websocket)
+        codes.append(websocket.close_code)
+
+    with serve(handler) as server, Script([*CLIENT, f"ws://127.0.0.1:{server.port}"]) as client:
+        client.wait_for_line("hello")
+        client.signal(signal.SIGINT)
+        assert client.exit_code() == 0
+        assert client.errors == ["Connected to the chat!"]
+        wait_for(lambda: codes)
+    assert codes == [1000]
+
+
+def test_a_server_that_goes_in_the_middle_is_said_and_is_exit_code_1() -> None:
+    with (
+        serve(lambda websocket: websocket.close(4000, "enough\x1b[2J")) as server,
+        Script([*CLIENT, f"ws://127.0.0.1:{server.port}", "--no-reconnect"]) as client,
+    ):
+        client.wait_for_line(
+            re.escape("The server has closed the connection, 4000: enough[2J"),
+            errors=True,
+        )
+        assert client.exit_code() == 1
+
+
+def test_the_prefix_comes_from_the_environment_too() -> None:
+    with ServerScript() as server:
+        result = run([*CLIENT, server.url], "", SYNCCHAT_PREFIX="| ")
+        assert result.stdout in (f"| {GREETING}\n", "")
+        assert result.returncode == 0
+
+
+def test_a_pipe_whose_reader_has_had_enough_ends_at_once() -> None:
+    with ServerScript("--no-notices") as server:
+        command = f"seq 3000 | {shlex.join([*CLIENT, server.url])} | head -n 3"
+        begin = time.monotonic()
+        result = subprocess.run(
+            ["bash", "-c", command],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+            env=environment(),
+        )
+        # At ten messages a second the rest would take minutes.
+        assert time.monotonic() - begin < 15
+        assert len(result.stdout.splitlines()) == 3
+        assert "Traceback" not in result.stderr
+
+
+def test_the_clients_nick_and_history_are_flags_and_environment() -> None:
+    with ServerScript("--no-notices", "--greeting", "") as server:
+        first = run([*CLIENT, server.url, "--nick", "ann"], "one\ntwo\n")
+        assert (first.stdout, first.returncode) == ("ann: one\nann: two\n", 0)
+        second = run([*CLIENT, server.url], "three\n", SYNCCHAT_NICK="bob", SYNCCHAT_HISTORY="1")
+        assert (second.stdout, second.returncode) == ("ann: two\nbob: three\n", 0)
+    for flags, why in [
+        (["--nick", "server"], "The nick server is reserved."),
+        (["--nick", "a b"], "A nick is one word"),
+        (["--history", "-1"], "'-1' is no whole number"),
+    ]:
+        result = run([*CLIENT, *flags], "")
+        assert result.returncode == 2
+        assert why in result.stderr
+
+
+def test_a_pipe_tells_of_what_is_no_message_on_standard_error() -> None:
+    with ServerScript("--no-notices", "--greeting", "") as server:
+        with ServerScript("--no-notices", "--greeting", "") as other:
+            taken = Peer.client(server.port, "/?nick=ann")
+            with taken:
+                result = run([*CLIENT, server.url, "--nick", "ann"], "hello\n")
+                assert re.fullmatch(r"127\.0\.0\.1:\d+: hello\n", result.stdout)
+                assert "-> The nick ann is taken here" in result.stderr
+                # What it said has been kept all the same.
+                assert result.returncode == 0
+            result = run([*CLIENT, f"{other.url}?after=another:5"], "hello\n")
+            assert result.stdout.endswith(": hello\n")
+            assert "Some messages are missing here" in result.stderr
+
+
+def test_a_line_that_is_too_long_is_told_and_the_others_are_said() -> None:
+    with ServerScript("--no-notices", "--greeting", "") as server:
+        result = run([*CLIENT, server.url, "--nick", "ann"], f"one\n{'x' * 70_000}\ntwo\n")
+        assert result.stdout == "ann: one\nann: two\n"
+        lines = result.stderr.splitlines()
+        assert lines[1] == "cannot send a line: it is longer than the 65536 bytes of a message"
+        assert result.returncode == 1
+
+
+# Over breaks.
+
+
+def test_a_pipe_that_is_fed_for_days_survives_restarts_of_its_server(tmp_path: Path) -> None:
+    engine = ["--engine", f"sqlite:{tmp_path / 'chat.db'}", "--no-notices", "--rate", "0"]
+    with ExitStack() as stack:
+        log = tmp_path / "app.log"
+        log.write_text("")
+        first = stack.enter_context(ServerScript(*engine))
+        server: Script = first
+        command = f"exec tail -n +1 -f {shlex.quote(str(log))} --pid=$PPID"
+        tail = stack.enter_context(
+            subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, text=True)
+        )
+        client = stack.enter_context(
+            subprocess.Popen(
+                [*CLIENT, "--nick", "log", f"127.0.0.1:{first.port}/ops"],
+                stdin=tail.stdout,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=environment(),
+                text=True,
+            )
+        )
+        first.wait_for_line("New connection .*")
+        try:
+            with log.open("a") as file:
+                for number in range(300):
+                    if number in (100, 200):
+                        server.signal(signal.SIGKILL)
+                        server.exit_code()
+                    print(f"line {number}", file=file, flush=True)
+                    if number in (110, 210):
+                        server = stack.enter_context(
+                            Script([*SERVER, "--port", str(first.port), *engine])
+                        )
+                        server.wait_for_line("listening .*")
+            assert client.stdout is not None
+            heard = []
+            for line in client.stdout:
+                heard.append(line.rstrip("\n"))
+                if heard[-1] == "log: line 299":
+                    break
+        finally:
+            tail.kill()
+            client.terminate()
+        assert client.wait(PATIENCE) == 0
+        assert [line for line in heard if line.startswith("log: ")] == [
+            f"log: line {number}" for number in range(300)
+        ]
+
+
+def test_a_break_is_told_on_standard_error() -> None:
+    with ExitStack() as stack:
+        with ServerScript("--no-notices") as server:
+            client = stack.enter_context(Script([*CLIENT, server.url]))
+            client.wait_for_line(re.escape(GREETING))
+        client.wait_for_line("The server is gone: .*", errors=True)
+        client.wait_for_line("-> Trying to come back.", errors=True)
+        client.type("said meanwhile\n")
+        again = stack.enter_context(Script([*SERVER, "--port", str(server.port)]))
+        again.wait_for_line("Received from .*: said meanwhile")
+        client.wait_for_line("Connected to the chat again!", errors=True)
+        client.end_input()
+        assert client.exit_code() == 0
+        assert "Traceback" not in "\n".join(client.errors)
+
+
+def test_what_could_not_be_delivered_is_told_when_one_is_told_to_end() -> None:
+    with ExitStack() as stack:
+        with ServerScript() as server:
+            client = stack.enter_context(Script([*CLIENT, server.url]))
+            client.wait_for_line(re.escape(GREETING))
+        client.wait_for_line("-> Trying to come back.", errors=True)
+        client.type("one\ntwo\n")
+        client.end_input()
+        # Its input has ended, and yet it waits for the server.
+        wait_for(lambda: psutil.Process(client.process.pid).status() == psutil.STATUS_SLEEPING)
+        client.signal(signal.SIGTERM)
+        assert client.exit_code() == 1
+        assert client.errors[-1] == "Not delivered: 2 of your messages."
+
+
+def test_a_server_of_plain_lines_gets_the_rest_when_it_is_back() -> None:
+    heard: list[object] = []
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+
+    def handler(websocket: WebSocket) -> None:
+        heard.extend(websocket)
+
+    with ExitStack() as stack:
+        with serve(handler, port=port):
+            client = stack.enter_context(Script([*CLIENT, f"127.0.0.1:{port}"]))
+            client.type("one\n")
+            client.wait_for_line("Connected to the chat!", errors=True)
+        client.wait_for_line("-> Trying to come back.", errors=True)
+        client.type("two\n")
+        with serve(handler, port=port):
+            client.end_input()
+            assert client.exit_code() == 0
+        assert heard == ["one", "two"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_a_pipe_in_order(number: signal.Signals) -> None:
+    with ServerScript("--no-notices") as server, Script([*CLIENT, server.url]) as client:
+        client.wait_for_line(re.escape(GREETING))
+        client.type("last words\n")
+        server.wait_for_line("Received from .*: last words")
+        client.signal(number)
+        assert client.exit_code() == 0
+        server.wait_for_line("Client .* disconnected")
+        assert client.errors == ["Connected to the chat!"]
+
+
+def test_an_error_output_that_nobody_reads_does_no_harm() -> None:
+    with ServerScript("--no-notices") as server:
+        reading, writing = os.pipe()
+        os.close(reading)
+        with subprocess.Popen(
+            [*CLIENT, server.url, "--nick", "ann"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=writing,
+            env=environment(),
+            text=True,
+        ) as client:
+            os.close(writing)
+            output, _ = client.communicate("x" * 70_000 + "\nhello\n", timeout=PATIENCE)
+        assert output == f"{GREETING}\nann: hello\n"
+        assert client.returncode == 1
+
+
+# Events.
+
+
+def test_json_is_an_event_a_line() -> None:
+    with ExitStack() as stack:
+        with ServerScript("--no-notices", "--greeting", "Hi") as server:
+            client = stack.enter_context(Script([*CLIENT, "--json", "--nick", "ann", server.url]))
+            client.wait_for_line(".*welcome.*")
+            client.type("hello \x7f\u202e\nGrüße\n")
+            client.wait_for_line(".*Gr.*")
+            with Client(server.url, nick="bob") as bob:
+                bob.say("and you?")
+                client.wait_for_line(".*and you.*")
+        client.wait_for_line(".*disconnected.*")
+        again = stack.enter_context(Script([*SERVER, "--port", str(server.port), "--no-notices"]))
+        again.wait_for_line("listening .*")
+        client.wait_for_line(".*reconnected.*")
+        client.end_input()
+        assert client.exit_code() == 0
+        events = [json.loads(line) for line in client.lines]
+        kinds = [event["type"] for event in events]
+        assert kinds[:6] == [
+            "welcome", "message", "message", "message", "disconnected", "reconnected",
+        ]  # fmt: skip
+        assert [event["text"] for event in events[1:4]] == ["hello ", "Grüße", "and you?"]
+        assert events[0]["greeting"] == "Hi"
+        assert events[4]["code"] == 1006
+        assert all(line.isascii() and line.isprintable() for line in client.lines)
+        assert client.errors == ["Connected to the chat!"]
+
+
+def test_json_of_a_server_of_plain_lines() -> None:
+    def handler(websocket: WebSocket) -> None:
+        websocket.send("a line")
+
+    with (
+        serve(handler) as server,
+        Script([*CLIENT, "--json", f"127.0.0.1:{server.port}"]) as client,
+    ):
+        assert client.exit_code() == 0
+        assert [json.loads(line) for line in client.lines] == [{"type": "line", "text": "a line"}]
+
+
+def test_a_refusal_is_an_event_and_exit_code_1() -> None:
+    with ServerScript("--no-notices") as server:
+        result = run([*CLIENT, "--json", server.url], "hello\n" + "y" * 70_000 + "\n")
+        assert result.returncode == 1
+        assert json.loads(result.stdout.splitlines()[-1])["type"] == "message"
+
+
+def test_the_messages_of_an_embedded_server_come_out_of_a_pipe() -> None:
+    with ChatServer(port=0, greeting="") as chat, Client(f"ws://127.0.0.1:{chat.port}") as client:
+        with Script([*CLIENT, f"127.0.0.1:{chat.port}", "--nick", "pipe"]) as piped:
+            piped.type("one\n")
+            while True:
+                event = client.receive(PATIENCE)
+                if isinstance(event, Message):
+                    assert (event.nick, event.text) == ("pipe", "one")
+                    break

@@ -1,0 +1,145 @@
+"""Where the client's settings come from: flags, then the environment, then a file; short URLs."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from pathlib import Path
+
+import pytest
+
+from syncchat.cli.client import _url
+from tests.processes import CLIENT, ServerScript, Terminal, run
+
+
+def write(folder: Path, text: str) -> dict[str, str]:
+    """The environment in which the settings are these."""
+    (folder / "syncchat").mkdir()
+    (folder / "syncchat" / "config.toml").write_text(text, "utf-8")
+    return {"XDG_CONFIG_HOME": str(folder)}
+
+
+def test_flags_come_before_the_environment_and_that_before_the_file(tmp_path: Path) -> None:
+    with ServerScript("--no-notices", "--greeting", "") as server:
+        changes = write(tmp_path, f'nick = "file"\nurl = "127.0.0.1:{server.port}/ops"\n')
+        by_file = run(CLIENT, "hello\n", **changes)
+        assert (by_file.stdout, by_file.returncode) == ("file: hello\n", 0)
+        by_variable = run(CLIENT, "hello\n", SYNCCHAT_NICK="variable", **changes)
+        assert by_variable.stdout == "variable: hello\n"
+        by_flag = run([*CLIENT, "--nick", "flag"], "hello\n", SYNCCHAT_NICK="variable", **changes)
+        assert by_flag.stdout == "flag: hello\n"
+        # An empty variable is as good as none.
+        assert run(CLIENT, "x\n", SYNCCHAT_NICK="", **changes).stdout == "file: x\n"
+
+
+def test_every_kind_of_setting_can_stand_in_the_file(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("s3cret\n")
+    with ServerScript("--token", "s3cret", "--no-notices") as server:
+        changes = write(
+            tmp_path,
+            f"""
+            # What I like.
+            url = "127.0.0.1:{server.port}"
+            nick = "ann"
+            history = 3
+            prefix = "| "
+            token-file = "{tmp_path / "secret"}"
+            color = "never"
+            bell = "off"
+            timestamps = true
+            reconnect = false
+            """,
+        )
+        with Terminal(home=tmp_path, changes=changes) as client:
+            client.wait_for_line(r"\d\d:\d\d \| Welcome to chat! Type a message")
+            client.type("/bell\rhello\r")
+            client.wait_for_line(r"\d\d:\d\d -> The bell is off\.")
+            client.wait_for_line(r"\d\d:\d\d \| ann: hello")
+            server.signal(signal.SIGINT)
+            assert client.exit_code() == 1
+            assert b"[0;38;" not in client.written
+        # A switch of the file is turned off by its flag.
+    with ServerScript("--token", "s3cret", "--no-notices") as server:
+        url = f"127.0.0.1:{server.port}"
+        with Terminal(url, "--no-timestamps", home=tmp_path, changes=changes) as client:
+            client.wait_for_line(r"\| Welcome to chat! Type a message")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("nick = ", "cannot read the settings in "),
+        ("\xff", "cannot read the settings in "),
+        ('nikc = "ann"', "there is no setting 'nikc'; there are url, nick, history,"),
+        ('version = "1"', "there is no setting 'version'"),
+        ("nick = true", "nick must be a text or a number"),
+        ('nick = ["a"]', "nick must be a text or a number"),
+        ('timestamps = "yes"', "timestamps must be true or false"),
+        ("json = 1", "json must be true or false"),
+        ('nick = "a b"', "A nick is one word"),
+        ('bell = "loud"', "'loud' is none of off, mention, all"),
+        ("history = -1", "'-1' is no whole number"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named_with_the_file(
+    tmp_path: Path, text: str, complaint: str
+) -> None:
+    changes = write(tmp_path, "")
+    path = tmp_path / "syncchat" / "config.toml"
+    path.write_bytes(text.encode("latin-1"))
+    result = run(CLIENT, **changes)
+    assert result.returncode == 2
+    assert complaint in result.stderr
+    assert str(path) in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_mistake_in_the_file_does_not_matter_where_a_flag_says_better(tmp_path: Path) -> None:
+    with ServerScript("--no-notices", "--greeting", "") as server:
+        changes = write(tmp_path, 'nick = "a b"\n')
+        result = run([*CLIENT, server.url, "--nick", "ann"], "hello\n", **changes)
+        assert result.stdout == "ann: hello\n"
+
+
+@pytest.mark.parametrize(
+    ("short", "url"),
+    [
+        ("host", "ws://host:2000"),
+        ("host/room", "ws://host:2000/room"),
+        ("host:8080", "ws://host:8080"),
+        ("host:8080/room", "ws://host:8080/room"),
+        ("host:8080/room?nick=ann&history=3", "ws://host:8080/room?nick=ann&history=3"),
+        ("host?nick=ann", "ws://host:2000?nick=ann"),
+        ("127.0.0.1", "ws://127.0.0.1:2000"),
+        ("127.0.0.1:2001/a:b", "ws://127.0.0.1:2001/a:b"),
+        ("localhost/a:b", "ws://localhost:2000/a:b"),
+        ("[::1]", "ws://[::1]:2000"),
+        ("[::1]:8080/room", "ws://[::1]:8080/room"),
+        ("::1", "ws://[::1]:2000"),
+        ("::1/room", "ws://[::1]:2000/room"),
+        ("chat.example.org", "ws://chat.example.org:2000"),
+        ("ws://host/room", "ws://host/room"),
+        ("wss://host", "wss://host"),
+        ("WS://host", "WS://host"),
+    ],
+)
+def test_a_url_may_be_short(short: str, url: str) -> None:
+    assert _url(short, "2000") == url
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":8080", "/room", "host:", "host:0", "host:99999", "two words", "a@b", "http://x"]
+)
+def test_what_is_no_url_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError):
+        _url(text, "2000")
+
+
+def test_a_short_url_reaches_the_room() -> None:
+    with ServerScript("--no-notices", "--greeting", "") as server:
+        run([*CLIENT, f"127.0.0.1:{server.port}/ops", "--nick", "ann"], "hello\n")
+        result = run([*CLIENT, f"127.0.0.1:{server.port}/ops", "--history", "1"], "")
+        assert result.stdout in ("ann: hello\n", "")
+        port = {"SYNCCHAT_PORT": str(server.port)}
+        result = run([*CLIENT, "127.0.0.1/ops", "--nick", "bob"], "hi\n", **port)
+        assert result.stdout == "bob: hi\n"

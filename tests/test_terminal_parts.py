@@ -1,0 +1,232 @@
+"""The parts of the terminal client that need no terminal."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncchat.chat.commands import COMMANDS
+from syncchat.chat.events import Joined, Left, Message, Names, Renamed
+from syncchat.terminal.commands import ARGUMENTS, LocalCommands, help_text
+from syncchat.terminal.mentions import mark, mentions
+from syncchat.terminal.people import People
+from syncchat.terminal.preferences import Preferences
+from syncchat.terminal.resizing import rows_added
+from syncchat.terminal.style import style_of
+from syncchat.terminal.toolbar import candidates_line
+from syncchat.terminal.waiting import Waiting
+from syncchat.terminal.wrapping import Fragment, shorten, width_of, wrap
+from tests.stage import welcome
+
+
+def text_of(fragments: list[Fragment]) -> str:
+    return "".join(text for _, text in fragments)
+
+
+# Wrapping.
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "wrapped"),
+    [
+        ("short", 20, "short"),
+        ("one two three four", 10, "one two\n  three\n  four"),
+        ("exactly ten", 11, "exactly ten"),
+        ("one\ntwo", 20, "one\n  two"),
+        ("a   b", 20, "a   b"),
+        ("tab\tbed", 20, "tab    bed"),
+        ("x" * 30, 10, "x" * 30),
+        ("ann: " + "x" * 30, 10, "ann: " + "x" * 30),
+        ("漢字 漢字 漢字", 10, "漢字 漢字\n  漢字"),
+        ("one two", 2, "one two"),
+        ("  led by blanks", 10, "  led by\n  blanks"),
+        ("", 10, ""),
+        ("\n\n", 10, "\n  \n  "),
+    ],
+)
+def test_lines_are_broken_between_words(text: str, columns: int, wrapped: str) -> None:
+    assert text_of(wrap([("", text)], columns, 2)) == wrapped
+
+
+def test_a_word_of_several_styles_is_one_word() -> None:
+    wrapped = wrap([("", "first "), ("bold", "ann"), ("", ": text")], 9, 2)
+    assert text_of(wrapped) == "first\n  ann:\n  text"
+    assert ("bold", "ann") in wrapped
+
+
+@given(
+    st.lists(st.text("ab漢 \n", max_size=30), max_size=5),
+    st.integers(1, 40),
+    st.integers(0, 8),
+)
+def test_wrapping_loses_nothing_and_fits(texts: list[str], columns: int, indent: int) -> None:
+    wrapped = text_of(wrap([("", text) for text in texts], columns, indent))
+    assert wrapped.split() == "".join(texts).split()
+    longest = max(map(width_of, "".join(texts).split()), default=0)
+    for line in wrapped.split("\n"):
+        if width_of(line.rstrip(" ")) > columns:
+            # Because of a word that fits in no line, or of blanks before it.
+            assert longest + indent > columns or line.startswith(" ")
+
+
+def test_what_is_too_long_is_cut_short() -> None:
+    assert shorten("abcdef", 6) == "abcdef"
+    assert shorten("abcdefg", 6) == "abcde…"
+    assert shorten("漢字漢字", 6) == "漢字…"
+
+
+# Mentions.
+
+
+@pytest.mark.parametrize(
+    ("text", "nick", "found"),
+    [
+        ("ann: hi", "ann", True),
+        ("hi ANN!", "ann", True),
+        ("hi @ann", "ann", True),
+        ("annual", "ann", False),
+        ("joann", "ann", False),
+        ("ann_b", "ann", False),
+        ("STRASSE", "straße", True),
+        ("Straße!", "STRASSE", True),
+        ("c++ is fine", "c++", True),
+        ("anything", "", False),
+    ],
+)
+def test_a_mention_is_a_whole_word_in_any_case(text: str, nick: str, *, found: bool) -> None:
+    assert mentions(text, nick) == found
+    marked = [piece for style, piece in mark(text, nick) if style == "class:mention"]
+    assert bool(marked) == found
+    assert "".join(piece for _, piece in mark(text, nick)) == text
+
+
+def test_what_was_searched_for_is_marked_where_words_begin_so() -> None:
+    assert list(mark("Große Grüße, groß", "", ["GROSS", "grü"])) == [
+        ("class:match", "Große"),
+        ("", " "),
+        ("class:match", "Grüße"),
+        ("", ", "),
+        ("class:match", "groß"),
+    ]
+
+
+@given(st.text(max_size=40), st.text(max_size=5), st.lists(st.text(max_size=3), max_size=2))
+def test_marking_changes_no_text(text: str, nick: str, words: list[str]) -> None:
+    assert "".join(piece for _, piece in mark(text, nick, words)) == text
+
+
+# People.
+
+
+def test_people_are_found_the_last_to_speak_first() -> None:
+    people = People()
+    people.note(welcome())
+    people.note(Joined("berta", 4, ("Bea",)))
+    assert people.count == 4
+    assert people.beginning_with("b", "ann") == ["Bea", "berta", "bob"]
+    people.note(Message(1, 0.0, "bob", "x", "message"))
+    people.note(Message(2, 0.0, "nobody here", "x", "message"))
+    assert people.beginning_with("B", "ann") == ["bob", "Bea", "berta"]
+    people.note(Renamed("berta", "bibi"))
+    assert people.beginning_with("b", "ann") == ["bibi", "bob", "Bea"]
+    people.note(Left("bob", 3))
+    assert people.beginning_with("b", "ann") == ["bibi", "Bea"]
+    assert people.beginning_with("a", "ann") == []
+    people.note(Names(["ann", "bernd", "bibi"]))
+    assert people.beginning_with("b", "ann") == ["bibi", "bernd"]
+    assert people.count == 3
+
+
+def test_colours_are_stable_and_many() -> None:
+    assert style_of("ann") == style_of("ANN") == style_of("ann")
+    assert len({style_of(f"person{number}") for number in range(200)}) > 15
+
+
+def luminance(colour: str) -> float:
+    """WCAG 2.2: relative luminance."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("background", ["#000000", "#1e1e1e", "#002b36", "#fdf6e3", "#ffffff"])
+def test_colours_are_readable_on_dark_and_on_light(background: str) -> None:
+    for colour in {style_of(f"person{number}") for number in range(500)}:
+        one, two = sorted([luminance(colour), luminance(background)])
+        assert (two + 0.05) / (one + 0.05) >= 3.0, colour
+
+
+# Waiting.
+
+
+def test_what_waits_is_shown_until_the_answer_is() -> None:
+    waiting = Waiting()
+    assert waiting.send(lambda: "n1", "ann", "one", "message")
+    assert not waiting.send(lambda: None, "ann", "two", "message")
+    settled = waiting.settle("n1")
+    assert settled is not None
+    assert settled.text == "one"
+    # Not twice, whatever the server says.
+    assert waiting.settle("n1") is None
+    assert waiting.settle("stranger") is None
+    assert [message.text for message in waiting.shown] == ["one"]
+    waiting.printed("n1")
+    assert waiting.shown == []
+
+
+# Help.
+
+
+def test_help_knows_every_command() -> None:
+    assert COMMANDS.keys() < ARGUMENTS.keys()
+    text = help_text(200, 50)
+    for name in ARGUMENTS:
+        assert re.search(rf"/{name}\b", text)
+    assert all(len(line) <= 30 for line in help_text(30, 50).splitlines())
+
+
+def test_local_commands_leave_the_others_to_the_server() -> None:
+    commands = LocalCommands(Preferences(), People(), lambda: None, lambda: (80, 24))
+    assert commands.run("/names") is None
+    assert commands.run("hello") is None
+    assert commands.run("//bell") is None
+    assert commands.complaint("/names") is None
+    assert commands.complaint("//x") is None
+    assert commands.complaint("hello") is None
+    assert commands.complaint("/") is None
+    assert "Did you mean /bell?" in (commands.complaint("/bel") or "")
+    assert commands.run("/Bell ALL") == "The bell is all."
+
+
+# Toolbar, resizing.
+
+
+def test_the_chosen_candidate_is_always_in_sight() -> None:
+    names = [f"name{number}" for number in range(50)]
+    for chosen in range(50):
+        shown = candidates_line(names, chosen, 40)
+        assert ("class:candidate.current", f"name{chosen}") in shown
+        assert len(text_of(shown)) <= 42
+
+
+@pytest.mark.parametrize(
+    ("widths", "columns", "column", "added"),
+    [
+        ([10], 40, 10, 0),
+        ([68], 40, 28, 1),
+        ([68], 40, 39, 0),
+        ([80, 68], 40, 28, 2),
+        ([40, 68], 40, 28, 1),
+        ([80, 10], 40, 10, 1),
+        ([100], 30, 10, 3),
+    ],
+)
+def test_rows_that_a_terminal_has_broken(
+    widths: list[int], columns: int, column: int, added: int
+) -> None:
+    assert rows_added(widths, columns, column) == added

@@ -1,0 +1,354 @@
+"""The client at a terminal: what is typed, completed, pasted, and found again."""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.completion import DummyCompleter
+from prompt_toolkit.history import InMemoryHistory
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output import DummyOutput
+
+from syncchat import Client
+from syncchat.chat.events import Joined, Message, RoomCount, Rooms, RoomsRequest
+from syncchat.terminal.prompt import Prompt
+from syncchat.terminal.typed import open_history
+from tests.peer import PATIENCE, wait_for
+from tests.processes import ServerScript, Terminal
+from tests.stage import Stage
+
+TAB = "\t"
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    with Stage() as stage:
+        yield stage
+
+
+@pytest.fixture
+def client(stage: Stage) -> Iterator[Terminal]:
+    with Terminal(stage.url) as client:
+        stage.wait_for_client()
+        client.wait_for_line(">.*")
+        yield client
+
+
+# Tab.
+
+
+def test_tab_completes_commands(client: Terminal) -> None:
+    client.type("/hi" + TAB)
+    client.wait_for_line("> /history")
+    client.type("\x15/na" + TAB + "x")
+    client.wait_for_line("> /names x")
+    client.type("\x15/w" + TAB)
+    client.wait_for_line("> /whois")
+    client.type("\x15/xyz" + TAB + "!")
+    client.wait_for_line("> /xyz!")
+
+
+def test_tab_goes_through_what_begins_so_and_shows_it(client: Terminal) -> None:
+    client.type("/re" + TAB)
+    client.wait_for_line("> /reply")
+    client.type("\x15/n" + TAB)
+    client.wait_for_line("> /nick")
+    client.wait_for_last(r" /nick  /names.*")
+    client.type(TAB)
+    client.wait_for_line("> /names")
+    client.type("\x1b[Z")
+    client.wait_for_line("> /nick")
+    # Typing on takes what stands there.
+    client.type("joe")
+    client.wait_for_line("> /nick joe")
+    client.wait_for_last(r" lobby .*")
+
+
+def test_tab_completes_what_a_command_takes(client: Terminal) -> None:
+    for line, completed in [
+        ("/bell m", "/bell mention"),
+        ("/timestamp of", "/timestamp off"),
+        ("/msg b", "/msg bob"),
+        ("/ignore b", "/ignore bob"),
+        ("/help his", "/help history"),
+        ("/whois B", "/whois bob"),
+        ("/me hugs b", "/me hugs bob"),
+    ]:
+        client.type("\x15" + line + TAB)
+        client.wait_for_line("> " + completed)
+
+
+def test_tab_completes_nicks_the_last_to_speak_first(stage: Stage, client: Terminal) -> None:
+    stage.tell(Joined("bert", 3), Joined("beate", 4))
+    for number, nick in enumerate(["bert", "bob", "beate", "bob"], 1):
+        stage.tell(Message(number, 0.0, nick, f"word {number}", "message"))
+    client.wait_for_line("bob: word 4")
+    client.type("b" + TAB)
+    client.wait_for_line("> bob:")
+    client.type(TAB)
+    client.wait_for_line("> beate:")
+    client.type(TAB)
+    client.wait_for_line("> bert:")
+    client.type(" and B" + TAB + "!")
+    client.wait_for_line("> bert:  and bob !")
+
+
+def test_tab_completes_rooms_that_the_server_tells(stage: Stage, client: Terminal) -> None:
+    client.type("/join o" + TAB)
+    wait_for(lambda: stage.heard == [RoomsRequest()])
+    stage.tell(Rooms((RoomCount("lobby", 2), RoomCount("ops", 3))))
+    client.wait_for_line("> /join ops")
+    # Nobody has asked for the list to be shown.
+    assert not [line for line in client.scrollback() if "rooms" in line]
+    client.type("\x15/rooms\r")
+    wait_for(lambda: stage.heard == [RoomsRequest()] * 2)
+    stage.tell(Rooms((RoomCount("lobby", 2),)))
+    client.wait_for_line(r"-> 1 room: lobby \(2\)")
+
+
+# What was typed before.
+
+
+def test_what_was_typed_is_there_in_the_next_run(stage: Stage, tmp_path: Path) -> None:
+    with Terminal(stage.url, home=tmp_path) as first:
+        first.wait_for_line(">.*")
+        first.type("the first\rthe second\r")
+        first.wait_for_line("… the second")
+        first.type("\x03")
+        first.exit_code()
+    with Terminal(stage.url, home=tmp_path) as second:
+        second.wait_for_line(">.*")
+        second.type("\x1b[A")
+        second.wait_for_line("> the second")
+        second.type("\x1b[A")
+        second.wait_for_line("> the first")
+        second.type("\x1b[B\x1b[B")
+        second.wait_for_line(">")
+        second.type("\x12fir")
+        second.wait_for_line("> the first")
+        second.type("\r\r")
+        second.wait_for_line("… the first")
+    kept = tmp_path / "syncchat" / "history"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+
+
+def test_no_token_is_kept(stage: Stage, tmp_path: Path) -> None:
+    with Terminal(stage.url, "--token", "s3cret", home=tmp_path) as client:
+        client.wait_for_line(">.*")
+        client.type(
+            "my word is s3cret\rws://host/?token=other\rAuthorization: Bearer x\rharmless\r"
+        )
+        client.wait_for_line("… harmless")
+    kept = (tmp_path / "syncchat" / "history").read_text()
+    assert [line for line in kept.splitlines() if line.startswith("+")] == ["+harmless"]
+
+
+def test_a_folder_that_cannot_be_written_is_told_and_no_more(stage: Stage, tmp_path: Path) -> None:
+    (tmp_path / "syncchat").write_text("in the way")
+    with Terminal(stage.url, home=tmp_path) as client:
+        client.wait_for_line(r"-> What you type is not kept for the next time: .*")
+        client.type("hello\r")
+        client.wait_for_line("… hello")
+        client.type("\x1b[A")
+        client.wait_for_line("> hello")
+
+
+def test_a_long_history_forgets_its_older_half(tmp_path: Path) -> None:
+    path = tmp_path / "history"
+    told: list[str] = []
+    history = open_history(path, None, told.append)
+    for number in range(1200):
+        history.store_string(f"{number} " + "x" * 1000)
+    kept = list(open_history(path, None, told.append).load_history_strings())
+    assert path.stat().st_size < 600_000
+    assert kept[0].startswith("1199 ")
+    assert 500 < len(kept) < 700
+    assert all(len(line) > 1000 for line in kept)
+    assert told == []
+
+
+def test_a_disk_that_is_full_is_told_once() -> None:
+    told: list[str] = []
+    history = open_history(Path("/dev/full"), None, told.append)
+    history.store_string("one")
+    history.store_string("two")
+    assert len(told) == 1
+    assert "No space left on device" in told[0]
+
+
+# Lines.
+
+
+def test_alt_enter_begins_a_new_line(stage: Stage, client: Terminal) -> None:
+    client.type("one\x1b\rtwo")
+    client.wait_for_line("> one")
+    client.wait_for_line("  two")
+    client.type("\r")
+    assert stage.wait_for_said()[0].text == "one\ntwo"
+    client.wait_for_line("… one two")
+
+
+PASTE = "\x1b[200~one\r\ntwo\nthree\n\x1b[201~"
+
+
+def test_a_paste_of_several_lines_asks(stage: Stage, client: Terminal) -> None:
+    client.type(PASTE)
+    client.wait_for_line(r"Send these 3 lines as one message\? y sends, n goes on editing\.")
+    client.wait_for_line("> one")
+    assert stage.heard == []
+    client.type("y")
+    assert stage.wait_for_said()[0].text == "one\ntwo\nthree"
+    client.wait_for_line(">")
+
+
+@pytest.mark.parametrize("key", ["n", "\x1b", "!"])
+def test_a_paste_can_be_edited(stage: Stage, client: Terminal, key: str) -> None:
+    client.type(PASTE)
+    client.wait_for_line("Send these 3 lines.*")
+    client.type(key)
+    wait_for(lambda: not any(line.startswith("Send these") for line in client.lines()))
+    client.wait_for_line("> one")
+    client.type("four")
+    client.wait_for_line(".*four")
+    assert stage.heard == []
+    client.type("\r")
+    typed = "!" if key == "!" else ""
+    assert stage.wait_for_said()[0].text == f"one\ntwo\nthree\n{typed}four"
+
+
+def test_a_paste_of_one_line_does_not_ask(stage: Stage, client: Terminal) -> None:
+    client.type("\x1b[200~just one\n\x1b[201~")
+    client.wait_for_line("> just one")
+    client.type("\r")
+    assert stage.wait_for_said()[0].text == "just one"
+    assert "Send these" not in client.written.decode()
+
+
+def test_a_paste_of_a_thousand_lines_leaves_the_screen_usable(
+    stage: Stage, client: Terminal
+) -> None:
+    text = "\n".join(f"pasted {number}" for number in range(1000))
+    client.type(f"\x1b[200~{text}\x1b[201~")
+    client.wait_for_line("Send these 1000 lines.*")
+    stage.say("meanwhile")
+    client.wait_for_line("bob: meanwhile")
+    client.wait_for_last(" lobby .*")
+    client.type("y")
+    assert stage.wait_for_said()[0].text == text
+
+
+# The window.
+
+
+def test_a_narrower_window_eats_no_line_and_leaves_no_ghost(stage: Stage, client: Terminal) -> None:
+    # This terminal cuts off what has become too long; tmux and others break it.
+    for number in range(5):
+        stage.say(f"line {number}")
+    client.wait_for_line("bob: line 4")
+    text = "a line that is typed and longer than the window is going to be"
+    client.type(text)
+    client.wait_for_line(f"> {text}")
+    client.resize(30, 24)
+    wanted = [
+        "Connected to the chat!",
+        *(f"bob: line {number}" for number in range(5)),
+        "> a line that is typed and lon",
+        "  ger than the window is going",
+        "   to be",
+        " lobby | ann | connected",
+    ]
+    wait_for(lambda: client.lines() == wanted)
+    client.resize(80, 24)
+    client.wait_for_line(f"> {text}")
+
+
+@pytest.mark.parametrize("size", [(20, 5), (10, 3), (3, 2), (1, 1)])
+def test_a_tiny_window_does_no_harm(stage: Stage, client: Terminal, size: tuple[int, int]) -> None:
+    client.type("abc")
+    client.wait_for_line("> abc")
+    client.resize(*size)
+    stage.say("hello")
+    stage.say("/help")
+    client.type("\r")
+    assert stage.wait_for_said()[0].text == "abc"
+    client.resize(80, 24)
+    client.wait_for_last(" lobby .*")
+    client.type("\x04")
+    # Which nobody acknowledges.
+    assert client.exit_code() == 1
+    assert "Traceback" not in client.written.decode()
+
+
+# The small parts, without a process.
+
+
+def prompted(keys: str) -> tuple[list[str], type[BaseException] | None]:
+    """What was entered with these keys, and how the prompt ended."""
+    entered: list[str] = []
+    with create_pipe_input() as pipe, create_app_session(input=pipe, output=DummyOutput()):
+        prompt = Prompt(
+            output=DummyOutput(),
+            depth=None,
+            history=InMemoryHistory(),
+            completer=DummyCompleter(),
+            on_enter=entered.append,
+            above=list,
+            status=list,
+        )
+        pipe.send_text(keys)
+        try:
+            prompt.run(lambda: None)
+        except (EOFError, KeyboardInterrupt) as exc:
+            return entered, type(exc)
+    return entered, None
+
+
+@pytest.mark.parametrize(
+    ("keys", "entered", "ended"),
+    [
+        ("one\rtwo\r\x04", ["one", "two"], EOFError),
+        ("one\x03", [], KeyboardInterrupt),
+        ("one\x01\x04\x04x\r\x03", ["xe"], KeyboardInterrupt),
+        ("a\x1b\rb\r\x04", ["a\nb"], EOFError),
+        ("one\x1b[D\x1b[D!\r\x04", ["o!ne"], EOFError),
+        ("\x1b[200~a\nb\x1b[201~y\x04", ["a\nb"], EOFError),
+        ("\x1b[200~a\nb\x1b[201~nc\r\x04", ["a\nbc"], EOFError),
+        ("\x1b[200~a\nb\x1b[201~\r\x04", ["a\nb"], EOFError),
+    ],
+)
+def test_keys(keys: str, entered: list[str], ended: type[BaseException]) -> None:
+    assert prompted(keys) == (entered, ended)
+
+
+def test_a_prompt_that_is_ended_before_it_began_ends() -> None:
+    with create_pipe_input() as pipe, create_app_session(input=pipe, output=DummyOutput()):
+        prompt = Prompt(
+            output=DummyOutput(),
+            depth=None,
+            history=InMemoryHistory(),
+            completer=DummyCompleter(),
+            on_enter=print,
+            above=list,
+            status=list,
+        )
+        prompt.end()
+        prompt.run(lambda: None)
+
+
+def test_what_is_typed_at_once_arrives_in_order() -> None:
+    with ServerScript("--no-notices", "--rate", "0") as server:
+        with Client(server.url, nick="bob") as bob, Terminal(server.url, "--nick", "ann") as ann:
+            ann.wait_for_line(">.*")
+            ann.type("".join(f"line {number}\r" for number in range(100)))
+            heard: list[str] = []
+            while len(heard) < 100:
+                event = bob.receive(PATIENCE)
+                heard += [event.text] if isinstance(event, Message) else []
+            assert heard == [f"line {number}" for number in range(100)]
+            ann.wait_for_line("ann: line 99")
+            assert re.fullmatch(r" lobby .*", ann.wait_for_last(r"(?!.*unsent).*"))
