@@ -209,6 +209,13 @@ class Terminal:
                 return [self._screen.buffer[row][begin + at] for at in range(len(text))]
         raise AssertionError((text, self.lines()))
 
+    def screen(self) -> list[list[Any]]:
+        """Every cell, row by row."""
+        self._update()
+        columns = range(self._screen.columns)
+        rows = range(self._screen.lines)
+        return [[self._screen.buffer[row][at] for at in columns] for row in rows]
+
     def scrollback(self) -> list[str]:
         """All that was printed, be it off the screen, down to the prompt."""
         shown = self.lines()

@@ -44,9 +44,11 @@ class ChatCompleter(Completer):
             found = [f"/{name} " for name in self._commands if f"/{name}".startswith(start.lower())]
         elif command and len(words) == 2:
             found = self._arguments(words[0][1:].lower(), start)
-        else:
+        elif start or len(words) == 1:
             end = ": " if len(words) == 1 else " "
             found = [name + end for name in self._nicks(start)]
+        else:
+            found = []
         for text in found:
             yield Completion(text, start_position=-len(start), display=text.rstrip())
 
@@ -66,4 +68,4 @@ class ChatCompleter(Completer):
         choices = kind.strip("[]").split("|") if "|" in kind else []
         if choices:
             return [choice for choice in choices if choice.startswith(start.lower())]
-        return [f"{nick} " for nick in self._nicks(start)]
+        return [f"{nick} " for nick in self._nicks(start)] if start else []

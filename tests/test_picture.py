@@ -1,0 +1,25 @@
+"""The README's picture shows what the client shows."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from tests.processes import ROOT, run
+
+PICTURE = ROOT / "scripts" / "session.svg"
+
+
+def without_figures(svg: str) -> str:
+    """What is measured differs from run to run."""
+    return re.sub(r"\| \d+ ms *", "| N ms", svg)
+
+
+def test_the_picture_in_the_readme_is_what_the_screen_shows(tmp_path: Path) -> None:
+    new = tmp_path / "session.svg"
+    result = run([sys.executable, str(ROOT / "scripts" / "picture.py"), str(new)])
+    assert result.returncode == 0, result.stderr
+    # If this differs: run scripts/picture.py, look at it, and commit it.
+    assert without_figures(new.read_text("utf-8")) == without_figures(PICTURE.read_text("utf-8"))
+    assert "scripts/session.svg" in (ROOT / "README.md").read_text("utf-8")
