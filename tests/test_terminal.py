@@ -707,6 +707,18 @@ def test_a_server_of_another_make_gets_its_own_commands() -> None:
 # Leaving.
 
 
+def test_what_is_typed_when_the_server_ends_it_is_not_lost() -> None:
+    with Stage() as stage, Terminal(stage.url) as client:
+        stage.wait_for_client()
+        client.wait_for_line(">.*")
+        client.type("half a thought")
+        client.wait_for_line("> half a thought")
+        stage.close(1008, "not here")
+        assert client.exit_code() == 1
+        client.wait_for_line("The server has closed the connection, 1008 .*: not here")
+        client.wait_for_line("Not sent: half a thought")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_in_order(number: signal.Signals) -> None:
     codes: list[int | None] = []

@@ -118,7 +118,9 @@ class LocalCommands:
         return f"The bell is {self._preferences.bell}."
 
     def _timestamp(self, argument: str) -> str:
-        wanted = {"": not self._preferences.timestamps, "on": True, "off": False}
+        shown = self._preferences.timestamps
+        # The form that they take is as good a word for it.
+        wanted = {"": not shown, "on": True, "hh:mm": True, "off": False}
         if argument.lower() not in wanted:
             return "Write it as /timestamp [on|off]"
         self._preferences.timestamps = wanted[argument.lower()]

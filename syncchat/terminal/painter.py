@@ -151,6 +151,8 @@ class Painter:
             yield Block([("class:notice", since)])
             self._announce = ""
         if self._people.ignores(message.nick):
+            if message.nonce is not None:
+                self._waiting.printed(message.nonce)
             return
         own = message.nick == self._client.nick
         mentioned = not own and mentions(message.text, self._own_nick(message.nick))

@@ -91,15 +91,11 @@ class Printer(threading.Thread):
         elif isinstance(event, Welcome):
             self._measure_at = 0.0
             if self._returning and self.away is not None:
-                self._stay_away(self.away)
+                # Which the server does not know of a new connection. Where it
+                # is lost again, it is said when that has come back.
+                with contextlib.suppress(NotConnected, ConnectionClosed):
+                    self._client.ask(AwayRequest(self.away))
             self._returning = False
-
-    def _stay_away(self, reason: str) -> None:
-        """The server does not know that one was away before the break."""
-        try:
-            self._client.ask(AwayRequest(reason))
-        except (NotConnected, ConnectionClosed):
-            self._returning = True
 
     def _pause(self) -> float:
         if self._client.retry_in is not None:

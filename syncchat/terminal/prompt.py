@@ -139,6 +139,11 @@ class Prompt:
         if loop is not None:
             loop.call_soon_threadsafe(self._exit)
 
+    @property
+    def text(self) -> str:
+        """What is typed and not entered."""
+        return self._input.text
+
     def refresh(self) -> None:
         """Show what has changed above and below. From any thread."""
         self.app.invalidate()

@@ -26,7 +26,7 @@ from .preferences import Preferences
 from .printer import Printer
 from .prompt import Prompt
 from .scrollback import Scrollback
-from .strangers import name_for_screen
+from .strangers import name_for_screen, text_for_screen
 from .style import color_depth
 from .toolbar import status_line
 from .typed import open_history
@@ -136,6 +136,8 @@ class _Screen:
             return 0
         line, code = farewell(outcome)
         print(line, file=sys.stderr)
+        if self._prompt.text:
+            print(f"Not sent: {text_for_screen(self._prompt.text)}", file=sys.stderr)
         return code
 
     def _size(self) -> tuple[int, int]:
