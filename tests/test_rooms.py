@@ -185,8 +185,8 @@ def test_a_crowd_that_comes_in_is_told_of_in_a_few_notices() -> None:
             notices += 1
             told += [event["nick"], *event.get("others", [])]
         took = time.monotonic() - begin
-        # Each once, in their order, and nobody is left out.
-        assert told == [f"late{number}" for number in range(joins)]
+        # Each once, and nobody is left out; who is in first, the threads decide.
+        assert sorted(told) == sorted(f"late{number}" for number in range(joins))
         assert event["connected"] == members + joins
         assert notices <= 11 + 5 * took
         assert chat.stats().messages_out - before <= (notices + 1) * (members + joins)
