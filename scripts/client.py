@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
 """The chat client, from a checkout as it is: python scripts/client.py --help."""
 
+import signal
 import sys
 from pathlib import Path
+
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # While all is imported, Ctrl+C simply ends the process; the client takes it back.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 try:
     from syncchat.cli import client_main
-except KeyboardInterrupt:
-    sys.exit(130)
 except ModuleNotFoundError as exc:
     sys.exit(f"The module {exc.name!r} is missing: install syncchat first, with 'pip install .'")
 

@@ -22,7 +22,7 @@ from tests.processes import ServerScript, Terminal  # noqa: E402
 
 PICTURE = ROOT / "scripts" / "session.svg"
 
-COLUMNS, ROWS = 72, 13
+COLUMNS, ROWS = 72, 24
 
 #: Pixels: a cell, and the window around the cells.
 WIDTH, HEIGHT, MARGIN, BAR = 8.4, 18, 14, 34
@@ -78,13 +78,13 @@ def session() -> list[list[Any]]:
                 ann.type("emil: thank you, and b\t")
                 ann.wait_for_line("> emil: thank you, and bob")
                 ann.wait_for_last(r" kitchen \| ann \| 3 here \| connected \| \d+ ms")
-                return ann.screen()
+                return ann.screen()[: len(ann.lines())]
 
 
 def svg_of(rows: Sequence[Sequence[Any]]) -> str:
     """The cells as a picture of a window."""
     width = COLUMNS * WIDTH + 2 * MARGIN
-    height = ROWS * HEIGHT + 2 * MARGIN + BAR
+    height = len(rows) * HEIGHT + 2 * MARGIN + BAR
     shapes = [shape for row, cells in enumerate(rows) for shape in shapes_of(row, cells)]
     lights = "".join(
         f'<circle cx="{20 + 20 * at}" cy="17" r="6" fill="{colour}"/>'

@@ -169,6 +169,8 @@ class Terminal:
             timeout=PATIENCE,
         )
         self._child.delaybeforesend = None
+        #: Whether it answers where its cursor is.
+        self.tells_cursor = True
         #: Every byte that the process has written.
         self.written = b""
 
@@ -179,7 +181,7 @@ class Terminal:
             return
         self.written += data
         self._stream.feed(data)
-        if b"\x1b[6n" in data:
+        if b"\x1b[6n" in data and self.tells_cursor:
             # The terminal's part: where the cursor is.
             row, column = self._screen.cursor.y + 1, self._screen.cursor.x + 1
             self._child.send(f"\x1b[{row};{column}R")
@@ -192,9 +194,9 @@ class Terminal:
             lines.pop()
         return lines
 
-    def wait_for_last(self, pattern: str) -> str:
+    def wait_for_last(self, pattern: str, patience: float = PATIENCE) -> str:
         """The last line, the toolbar, once it matches ``pattern`` whole."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         while True:
             last = self.lines()[-1:]
             if last and re.fullmatch(pattern, last[0]):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
 import socket
 import subprocess
 import sys
+import time
 
 import psutil
 import pytest
@@ -55,15 +57,15 @@ def test_version_and_help(command: list[str]) -> None:
         (SERVER, {"SYNCCHAT_QUIET": "maybe"}, "SYNCCHAT_QUIET"),
         (SERVER, {"SYNCCHAT_FORMAT": "{"}, "must hold {text}"),
         ([*CLIENT, "http://localhost/"], {}, "ws://"),
-        ([*CLIENT, "ws://localhost:99999/"], {}, "Port out of range"),
+        ([*CLIENT, "ws://localhost:99999/"], {}, "names no port"),
         (CLIENT, {"SYNCCHAT_URL": "http://nowhere"}, "ws://"),
-        ([*CLIENT, "host:port"], {}, "Port could not be cast"),
+        ([*CLIENT, "host:port"], {}, "'host:port' names no port"),
         ([*CLIENT, "two words"], {}, "blank"),
         ([*CLIENT, "--color", "red"], {}, "none of auto, always, never"),
         ([*CLIENT, "--bell", "loud"], {}, "none of off, mention, all"),
         (CLIENT, {"SYNCCHAT_BELL": "loud"}, "(in SYNCCHAT_BELL)"),
         (CLIENT, {"SYNCCHAT_NICK": "a b"}, "(in SYNCCHAT_NICK)"),
-        (CLIENT, {"SYNCCHAT_PORT": "x"}, "URL"),
+        (CLIENT, {"SYNCCHAT_PORT": "x"}, "'x' is no port: it is a number from 0 to 65535 (in SYNC"),
         ([sys.executable, "-m", "syncchat", "nonsense"], {}, "nonsense"),
         ([sys.executable, "-m", "syncchat"], {}, "command"),
     ],
@@ -237,6 +239,32 @@ def test_an_output_that_is_closed_does_not_end_the_server() -> None:
 
 
 # The client.
+
+
+def test_ctrl_c_while_it_starts_is_no_traceback() -> None:
+    with ServerScript() as server:
+        for tenths in range(1, 9):
+            with subprocess.Popen(
+                [*CLIENT, server.url],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment(),
+                text=True,
+            ) as client:
+                time.sleep(tenths / 20)
+                client.send_signal(signal.SIGINT)
+                _, errors = client.communicate(timeout=PATIENCE)
+                assert "Traceback" not in errors
+                assert client.returncode in (0, 1, -signal.SIGINT)
+
+
+def test_closed_standard_error_leaves_standard_output_clean() -> None:
+    with ServerScript("--no-notices") as server:
+        for url in (server.url, "ws://127.0.0.1:1/"):
+            command = f"echo hi | {shlex.join([*CLIENT, '--json', url])} 2>&-"
+            result = run(["sh", "-c", command])
+            assert all(line.startswith("{") for line in result.stdout.splitlines())
 
 
 def test_standard_streams_that_are_closed_are_no_traceback() -> None:

@@ -27,6 +27,7 @@ FLOORS = [
     ["syncchat.terminal.people", "syncchat.terminal.known_rooms", "syncchat.terminal.waiting"],
     ["syncchat.terminal.preferences", "syncchat.terminal.typed", "syncchat.terminal.mentions"],
     ["syncchat.terminal.farewell"],
+    ["syncchat.terminal.drawing", "syncchat.terminal.standard_input"],
     ["syncchat.terminal.strangers", "syncchat.terminal.style", "syncchat.terminal.wrapping"],
     ["syncchat.client", "syncchat.server"],
     ["syncchat.client.client"],

@@ -426,3 +426,50 @@ def test_the_messages_of_an_embedded_server_come_out_of_a_pipe() -> None:
                 if isinstance(event, Message):
                     assert (event.nick, event.text) == ("pipe", "one")
                     break
+
+
+# Odd ends.
+
+
+def test_an_input_that_cannot_be_read_is_one_line_and_exit_code_1() -> None:
+    with ServerScript("--no-notices") as server:
+        result = run(["sh", "-c", f"exec {shlex.join([*CLIENT, server.url])} 0>/dev/null"])
+        assert result.returncode == 1
+        assert result.stderr.splitlines()[-1] == "cannot read the input: Bad file descriptor"
+
+
+def test_an_output_that_does_not_block_loses_nothing() -> None:
+    def handler(websocket: WebSocket) -> None:
+        for number in range(3000):
+            websocket.send(f"{number} " + "x" * 200)
+
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with (
+        serve(handler, max_backlog=64 * 1024 * 1024) as server,
+        subprocess.Popen(
+            [*CLIENT, f"127.0.0.1:{server.port}"],
+            stdin=subprocess.PIPE,
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            env=environment(),
+        ) as client,
+    ):
+        os.close(writing)
+        # Until the pipe is full.
+        wait_for(lambda: psutil.Process(client.pid).status() == psutil.STATUS_SLEEPING)
+        with os.fdopen(reading, encoding="utf-8") as output:
+            assert [line.split()[0] for line in output] == [str(n) for n in range(3000)]
+        client.communicate(timeout=PATIENCE)
+        assert client.returncode == 0
+
+
+def test_a_line_without_an_end_takes_no_memory() -> None:
+    with ServerScript("--no-notices", "--greeting", "") as server:
+        command = (
+            f"(head -c 300000000 /dev/zero; echo; echo end) | {shlex.join([*CLIENT, server.url])}"
+        )
+        result = run(["sh", "-c", f"ulimit -v 1000000; {command}"])
+        assert result.stdout.endswith(": end\n")
+        assert "cannot send a line: it is longer" in result.stderr
+        assert result.returncode == 1

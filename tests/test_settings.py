@@ -32,6 +32,28 @@ def test_flags_come_before_the_environment_and_that_before_the_file(tmp_path: Pa
         assert run(CLIENT, "x\n", SYNCCHAT_NICK="", **changes).stdout == "file: x\n"
 
 
+def test_of_two_tokens_the_nearer_counts(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("s3cret\n")
+    with ServerScript("--token", "s3cret", "--no-notices", "--greeting", "") as server:
+        changes = write(tmp_path, 'token = "from the file, and wrong"\nnick = "ann"\n')
+        command = [*CLIENT, server.url]
+        for flags, variables in [
+            (["--token-file", str(secret)], {"SYNCCHAT_TOKEN": "wrong"}),
+            ([], {"SYNCCHAT_TOKEN_FILE": str(secret)}),
+            (["--token", "s3cret"], {"SYNCCHAT_TOKEN_FILE": "/nonexistent"}),
+        ]:
+            result = run([*command, *flags], "x\n", **changes, **variables)
+            assert result.stdout == "ann: x\n", result.stderr
+
+
+def test_help_is_there_whatever_is_in_the_file(tmp_path: Path) -> None:
+    changes = write(tmp_path, "nonsense")
+    result = run([*CLIENT, "--help"], **changes)
+    assert result.returncode == 0
+    assert str(tmp_path / "syncchat" / "config.toml") in "".join(result.stdout.split())
+
+
 def test_every_kind_of_setting_can_stand_in_the_file(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("s3cret\n")
     with ServerScript("--token", "s3cret", "--no-notices") as server:

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import threading
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -206,7 +207,7 @@ def test_a_line_after_a_break_is_shown_and_one_during_it_is_refused() -> None:
             client.wait_for_line("you said one")
         client.wait_for_line("The server is gone: .*")
         client.type("two\r")
-        client.wait_for_line("-> there is no connection at the moment")
+        client.wait_for_line(r"-> Not sent: two \(there is no connection at the moment\)")
         with serve(handler, port=port) as again:
             wait_for(lambda: again.connections)
             client.wait_for_line("Connected to the chat again!")
@@ -487,6 +488,17 @@ def test_the_toolbar_tells_where_one_is_and_how_it_is() -> None:
         client.wait_for_last(r" ops \| ann \| coming back (in \d+ s|now)")
 
 
+def test_a_server_that_does_not_answer_is_told_of() -> None:
+    with ServerScript() as server, Terminal(server.url, "--nick", "ann") as client:
+        client.wait_for_last(r".*\| connected \| \d+ ms")
+        server.signal(signal.SIGSTOP)
+        try:
+            client.wait_for_last(r" lobby \| ann \| 1 here \| no answer for \d+ s", 30)
+        finally:
+            server.signal(signal.SIGCONT)
+        client.wait_for_last(r".*\| connected \| \d+ ms")
+
+
 def test_the_server_is_killed_and_started_again(tmp_path: Path) -> None:
     engine = f"sqlite:{tmp_path / 'chat.db'}"
     with ExitStack() as stack:
@@ -612,6 +624,43 @@ def test_who_is_ignored_is_not_heard_whatever_it_is_called() -> None:
         assert not [line for line in shown if "one" in line or "psst" in line or "two" in line]
 
 
+def test_a_reply_goes_to_whom_one_has_seen() -> None:
+    with Stage() as stage, Terminal(stage.url) as client:
+        stage.wait_for_client()
+        client.wait_for_line(">.*")
+        client.type("/ignore mal\r")
+        client.wait_for_line("-> You do not hear mal .*")
+        stage.tell(
+            PrivateMessage("bob", "ann", "one", 0.0),
+            PrivateMessage("mal", "ann", "two", 0.0),
+            History((Message(1, 0.0, "mal", "old", "message"),), complete=True, command="history"),
+        )
+        client.wait_for_line("-> Nothing was found.")
+        client.type("/reply for bob only\r")
+        wait_for(lambda: stage.heard == [Private("bob", "for bob only")])
+
+
+def test_a_command_behind_a_blank_is_not_said_to_all() -> None:
+    with Stage() as stage, Terminal(stage.url) as client:
+        stage.wait_for_client()
+        client.wait_for_line(">.*")
+        client.type("  /msg @bob: secret\r")
+        wait_for(lambda: stage.heard == [Private("bob", "secret")])
+
+
+def test_a_server_that_has_begun_anew_says_so() -> None:
+    with ExitStack() as stack:
+        with ServerScript() as server:
+            client = stack.enter_context(Terminal(server.url, "--nick", "ann"))
+            client.type("before\r")
+            client.wait_for_line("ann: before")
+        again = stack.enter_context(Script([*SERVER, "--port", str(server.port)]))
+        again.wait_for_line("listening .*")
+        client.wait_for_line(r"-> The server has begun anew: .*")
+        client.type("after\r")
+        client.wait_for_line("ann: after")
+
+
 def test_the_matches_of_a_search_are_shown() -> None:
     with ServerScript("--no-notices") as server, Terminal(server.url, "--nick", "ann") as client:
         client.type("breakfast at nine\rlunch at noon\r")
@@ -682,6 +731,8 @@ def test_clear_leaves_an_empty_screen_and_the_prompt() -> None:
         stage.say("later")
         client.wait_for_line("bob: later")
         assert client.lines()[:2] == ["bob: later", ">"]
+        client.type("half\x0c")
+        wait_for(lambda: client.lines()[:1] == ["> half"])
 
 
 def test_a_server_of_another_make_gets_its_own_commands() -> None:
@@ -705,6 +756,59 @@ def test_a_server_of_another_make_gets_its_own_commands() -> None:
 
 
 # Leaving.
+
+
+def test_who_leaves_waits_for_no_server_that_does_not_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+    with ExitStack() as stack:
+        with ServerScript("--port", str(port)) as server:
+            client = stack.enter_context(Terminal(server.url, "--nick", "ann"))
+            client.wait_for_line(">.*")
+        client.type("never delivered\r")
+        client.wait_for_line("… never delivered")
+        # It is let in, and told nothing.
+        mute = stack.enter_context(socket.create_server(("127.0.0.1", server.port)))
+        mute.settimeout(PATIENCE)
+        connection, _ = mute.accept()
+        with connection:
+            begin = time.monotonic()
+            client.type("\x04")
+            assert client.exit_code() == 1
+            # The attempt would have taken ten seconds.
+            assert time.monotonic() - begin < 5
+        client.wait_for_line("Not delivered: 1 of your messages.")
+        client.wait_for_line("    never delivered")
+
+
+def test_who_does_not_wait_for_the_goodbye_is_told_what_was_not_delivered() -> None:
+    with Stage() as stage, Terminal(stage.url) as client:
+        stage.wait_for_client()
+        client.wait_for_line(">.*")
+        client.type("not answered\r")
+        client.wait_for_line("… not answered")
+        client.type("\x04")
+        wait_for(lambda: not any(line.startswith(">") for line in client.lines()))
+        client.signal(signal.SIGINT)
+        assert client.exit_code() == 1
+        client.wait_for_line("Not delivered: 1 of your messages.")
+
+
+def test_why_it_ended_is_told_before_what_was_not_delivered() -> None:
+    with Stage() as stage, Terminal(stage.url) as client:
+        stage.wait_for_client()
+        client.wait_for_line(">.*")
+        client.type("one\rhalf")
+        client.wait_for_line("… one")
+        client.wait_for_line("> half")
+        stage.close(1008, "not here")
+        assert client.exit_code() == 1
+        assert client.lines()[-4:] == [
+            "The server has closed the connection, 1008 (policy violation): not here",
+            "Not delivered: 1 of your messages.",
+            "    one",
+            "Not sent: half",
+        ]
 
 
 def test_what_is_typed_when_the_server_ends_it_is_not_lost() -> None:

@@ -38,10 +38,13 @@ def text_of(fragments: list[Fragment]) -> str:
         ("one\ntwo", 20, "one\n  two"),
         ("a   b", 20, "a   b"),
         ("tab\tbed", 20, "tab    bed"),
-        ("x" * 30, 10, "x" * 30),
-        ("ann: " + "x" * 30, 10, "ann: " + "x" * 30),
+        ("x" * 20, 10, "xxxxxxxxxx\n  xxxxxxxx\n  xx"),
+        ("ann: " + "x" * 15, 10, "ann: xxxxx\n  xxxxxxxx\n  xx"),
+        ("ann: http://" + "x" * 30, 10, "ann: http://" + "x" * 30),
+        ("one\u00a0two\u3000three", 10, "one\u00a0two\n  three"),
+        ("漢字漢字漢字", 8, "漢字漢字\n  漢字"),
         ("漢字 漢字 漢字", 10, "漢字 漢字\n  漢字"),
-        ("one two", 2, "one two"),
+        ("one two", 2, "on\ne \ntw\no"),
         ("  led by blanks", 10, "  led by\n  blanks"),
         ("", 10, ""),
         ("\n\n", 10, "\n  \n  "),
@@ -64,12 +67,11 @@ def test_a_word_of_several_styles_is_one_word() -> None:
 )
 def test_wrapping_loses_nothing_and_fits(texts: list[str], columns: int, indent: int) -> None:
     wrapped = text_of(wrap([("", text) for text in texts], columns, indent))
-    assert wrapped.split() == "".join(texts).split()
-    longest = max(map(width_of, "".join(texts).split()), default=0)
-    for line in wrapped.split("\n"):
-        if width_of(line.rstrip(" ")) > columns:
-            # Because of a word that fits in no line, or of blanks before it.
-            assert longest + indent > columns or line.startswith(" ")
+    assert "".join(wrapped.split()) == "".join("".join(texts).split())
+    if columns > 2 * indent and columns > 1:
+        for line in wrapped.split("\n"):
+            # But for blanks at its beginning, which are the sender's own.
+            assert width_of(line.strip(" ")) <= columns
 
 
 def test_what_is_too_long_is_cut_short() -> None:
@@ -191,14 +193,18 @@ def test_help_knows_every_command() -> None:
 
 
 def test_local_commands_leave_the_others_to_the_server() -> None:
-    commands = LocalCommands(Preferences(), People(), lambda: None, lambda: (80, 24))
+    commands = LocalCommands(Preferences(), People(), lambda: "ann", lambda: None, lambda: (80, 24))
     assert commands.run("/names") is None
     assert commands.run("hello") is None
     assert commands.run("//bell") is None
     assert commands.complaint("/names") is None
     assert commands.complaint("//x") is None
     assert commands.complaint("hello") is None
-    assert commands.complaint("/") is None
+    assert commands.complaint("/") == "There is no command /. /help lists them."
+    assert commands.complaint("/zzz") == "There is no command /zzz. /help lists them."
+    assert "Did you mean /reply or /rooms?" in (commands.complaint("/r") or "")
+    assert commands.run("/ignore ANN") == "That is you."
+    assert commands.run("/ignore two words") == "Write it as /ignore NAME"
     assert "Did you mean /bell?" in (commands.complaint("/bel") or "")
     assert commands.run("/Bell ALL") == "The bell is all."
 

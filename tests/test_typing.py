@@ -15,7 +15,7 @@ from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
 from syncchat import Client
-from syncchat.chat.events import Joined, Message, RoomCount, Rooms, RoomsRequest
+from syncchat.chat.events import Joined, Message, Names, RoomCount, Rooms, RoomsRequest
 from syncchat.terminal.prompt import Prompt
 from syncchat.terminal.typed import open_history
 from tests.peer import PATIENCE, wait_for
@@ -98,6 +98,42 @@ def test_tab_completes_nicks_the_last_to_speak_first(stage: Stage, client: Termi
     client.wait_for_line("> bert:  and bob !")
 
 
+def test_tab_is_quick_in_a_crowd(stage: Stage, client: Terminal) -> None:
+    stage.tell(Names([f"user{number:06}" for number in range(50_000)]))
+    client.wait_for_last(r".*\| 50000 here \|.*")
+    client.type("u" + TAB)
+    client.wait_for_line("> user000000:")
+    # Back beyond the first: what was typed, and then the last.
+    client.type("\x1b[Z\x1b[Z")
+    client.wait_for_line("> user049999:")
+    client.type("!")
+    client.wait_for_line("> user049999: !")
+
+
+def test_tab_completes_who_is_addressed_with_an_at(client: Terminal) -> None:
+    client.type("hey @b" + TAB + "x")
+    client.wait_for_line("> hey @bob x")
+
+
+def test_tab_offers_nobody_who_is_ignored(client: Terminal) -> None:
+    client.type("/ignore bob\rb" + TAB + "x")
+    client.wait_for_line("> bx")
+    client.type("\x15/unignore b" + TAB)
+    client.wait_for_line("> /unignore bob")
+
+
+def test_rooms_that_are_told_late_complete_nothing_else(stage: Stage, client: Terminal) -> None:
+    client.type("/join zz" + TAB)
+    wait_for(lambda: stage.heard == [RoomsRequest()])
+    client.type("\x15b")
+    client.wait_for_line("> b")
+    stage.tell(Rooms((RoomCount("zzz", 2),)))
+    stage.say("after it")
+    client.wait_for_line("bob: after it")
+    client.type("x")
+    client.wait_for_line("> bx")
+
+
 def test_tab_completes_rooms_that_the_server_tells(stage: Stage, client: Terminal) -> None:
     client.type("/join o" + TAB)
     wait_for(lambda: stage.heard == [RoomsRequest()])
@@ -172,6 +208,16 @@ def test_a_long_history_forgets_its_older_half(tmp_path: Path) -> None:
     assert told == []
 
 
+def test_a_history_of_one_huge_line_is_forgotten(tmp_path: Path) -> None:
+    path = tmp_path / "history"
+    path.write_text("+" + "a" * 3_000_000)
+    history = open_history(path, None, print)
+    assert list(history.load_history_strings()) == []
+    history.store_string("a\udcffb")
+    assert list(history.load_history_strings()) == ["a?b"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
 def test_a_disk_that_is_full_is_told_once() -> None:
     told: list[str] = []
     history = open_history(Path("/dev/full"), None, told.append)
@@ -201,8 +247,10 @@ def test_a_paste_of_several_lines_asks(stage: Stage, client: Terminal) -> None:
     client.wait_for_line(r"Send these 3 lines as one message\? y sends, n goes on editing\.")
     client.wait_for_line("> one")
     assert stage.heard == []
+    # Enter is pressed without thinking.
+    client.type("\r")
     client.type("y")
-    assert stage.wait_for_said()[0].text == "one\ntwo\nthree"
+    assert [said.text for said in stage.wait_for_said()] == ["one\ntwo\nthree"]
     client.wait_for_line(">")
 
 
@@ -267,6 +315,23 @@ def test_a_narrower_window_eats_no_line_and_leaves_no_ghost(stage: Stage, client
     client.wait_for_line(f"> {text}")
 
 
+def test_a_terminal_that_answers_late_loses_no_line(stage: Stage, client: Terminal) -> None:
+    client.tells_cursor = False
+    client.type("a line that is typed and longer than the window is going to be")
+    client.wait_for_line("> a line .*")
+    client.resize(30, 24)
+    wait_for(lambda: client.lines() and b"\x1b[6n" in client.written)
+    for number in range(5):
+        stage.say(f"line {number}")
+    client.wait_for_line("bob: line 4")
+    # As a terminal that has broken the line in three would have said before.
+    client.type("\x1b[3;5R")
+    stage.say("line 5")
+    client.wait_for_line("bob: line 5")
+    shown = [line for line in client.scrollback() if line.startswith("bob: ")]
+    assert shown == [f"bob: line {number}" for number in range(6)]
+
+
 @pytest.mark.parametrize("size", [(20, 5), (10, 3), (3, 2), (1, 1)])
 def test_a_tiny_window_does_no_harm(stage: Stage, client: Terminal, size: tuple[int, int]) -> None:
     client.type("abc")
@@ -318,7 +383,12 @@ def prompted(keys: str) -> tuple[list[str], type[BaseException] | None]:
         ("one\x1b[D\x1b[D!\r\x04", ["o!ne"], EOFError),
         ("\x1b[200~a\nb\x1b[201~y\x04", ["a\nb"], EOFError),
         ("\x1b[200~a\nb\x1b[201~nc\r\x04", ["a\nbc"], EOFError),
-        ("\x1b[200~a\nb\x1b[201~\r\x04", ["a\nb"], EOFError),
+        ("\x1b[200~a\nb\x1b[201~\r\ry\x04", ["a\nb"], EOFError),
+        ("\x1b[200~a\nb\x1b[201~\x7fyes\r\x04", ["a\nyes"], EOFError),
+        ("\x1b[200~a\nb\x1b[201~\x1b\ry\r\x04", ["a\nb\ny"], EOFError),
+        ("\x1b[200~a\nb\x1b[201~\x1b[Dy\r\x04", ["a\nyb"], EOFError),
+        ("one\r\x12on\x03\x04", ["one"], EOFError),
+        ("a\x0fb\r\x04", ["ab"], EOFError),
     ],
 )
 def test_keys(keys: str, entered: list[str], ended: type[BaseException]) -> None:

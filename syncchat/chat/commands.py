@@ -27,7 +27,7 @@ from .events import (
     WhoisRequest,
 )
 
-__all__ = ["COMMANDS", "HELP_TEXT", "Asked", "Command", "Help", "Quit", "Reply", "nearest", "parse"]
+__all__ = ["COMMANDS", "HELP_TEXT", "Asked", "Command", "Help", "Quit", "Reply", "parse", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,12 @@ def _required(text: str) -> str:
 
 def _private(text: str) -> Private:
     to, *words = text.split(None, 1)
-    return Private(to, _required("".join(words)))
+    return Private(_name(to), _required("".join(words)))
+
+
+def _name(text: str) -> str:
+    """The name in ``text``, which may be written as one addresses people."""
+    return _required(text.removeprefix("@").rstrip(":,"))
 
 
 def _history(text: str) -> HistoryRequest:
@@ -93,7 +98,7 @@ COMMANDS: dict[str, Command] = {
     "msg": Command("NAME TEXT", "say something to one person", _private),
     "reply": Command("TEXT", "answer the last of these", lambda text: Reply(_required(text))),
     "names": Command("", "who is here", lambda _: NamesRequest()),
-    "whois": Command("NAME", "who that is", lambda text: WhoisRequest(_required(text))),
+    "whois": Command("NAME", "who that is", lambda text: WhoisRequest(_name(text))),
     "rooms": Command("", "which rooms there are", lambda _: RoomsRequest()),
     "join": Command("ROOM", "go to another room", lambda text: Join(_required(text))),
     "history": Command("[N]", "what was said last", _history),
@@ -117,9 +122,13 @@ HELP_TEXT = "\n".join(
 )
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
-    """Which of ``names`` was meant by ``name``: however far it is, it leads on."""
-    return difflib.get_close_matches(name[:40], list(names), n=1, cutoff=0.0)[0]
+def unknown(name: str, names: Iterable[str]) -> str:
+    """What to tell who typed a command that there is not among ``names``."""
+    known = list(names)
+    near = [f"/{each}" for each in known if name and each.startswith(name)]
+    near = near or [f"/{each}" for each in difflib.get_close_matches(name[:40], known, n=1)]
+    meant = f" Did you mean {' or '.join(near[:3])}?" if near else ""
+    return f"There is no command /{name[:40]}.{meant} /help lists them."
 
 
 def parse(line: str) -> Asked:
@@ -135,8 +144,7 @@ def parse(line: str) -> Asked:
     name, rest = word.lower(), "".join(others)
     command = COMMANDS.get(name)
     if command is None:
-        near = nearest(name, COMMANDS)
-        raise BadEvent(f"There is no command /{word[:40]}. Did you mean /{near}? /help lists them.")
+        raise BadEvent(unknown(name, COMMANDS))
     try:
         return command.make(rest.strip())
     except ValueError:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ipaddress
+import os
 import re
+import signal
 import ssl
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from .._version import __version__
 from ..chat.safetext import escape
@@ -25,6 +28,7 @@ from .flags import (
     naming_source,
     nick,
     one_of,
+    port,
     read_secret,
     reason,
 )
@@ -34,7 +38,15 @@ __all__ = ["client_main"]
 
 def client_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     """``scripts/client.py [URL]``: talk at the terminal or in a pipe. Returns the exit code."""
+    if sys.stderr is None:
+        # Closed by who started us. What is printed to nowhere goes to standard output.
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - to the end
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Until there is something to take back, Ctrl+C simply ends the process.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     parser = _client_parser(prog)
+    if not {"-h", "--help", "--version"}.intersection(sys.argv[1:] if argv is None else argv):
+        apply_config(parser, config_file())
     options = parser.parse_args(argv)
     if sys.stdin is None or sys.stdout is None:
         print("standard input and output must be open", file=sys.stderr)
@@ -53,13 +65,15 @@ def client_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
         token=token,
         ssl_context=context,
     )
+    # The server can do without what this imports, and start twice as fast.
+    from ..terminal import Preferences, is_interactive, run_pipe, run_screen  # noqa: PLC0415
+
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     failure = _failure_to_connect(client)
     if failure is not None:
         print(failure, file=sys.stderr)
         return 1
-    # The server can do without what this imports, and start twice as fast.
-    from ..terminal import Preferences, is_interactive, run_pipe, run_screen  # noqa: PLC0415
-
     try:
         if options.json or not is_interactive():
             return run_pipe(client, options.prefix, as_json=options.json)
@@ -69,7 +83,7 @@ def client_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
         return run_screen(client, preferences, typed_file(), token)
     except KeyboardInterrupt:
         # Between two steps, where nobody else waits for it: leave all the same.
-        return 0
+        return 1 if client.unacknowledged else 0
     finally:
         client.close(0)
 
@@ -86,6 +100,9 @@ def _failure_to_connect(client: Client) -> str | None:
         return str(exc)
     except HandshakeFailed as exc:
         return f"cannot join the chat at {shown}: {escape(str(exc))}"
+    except (OSError, RuntimeError) as exc:
+        # No descriptors, or no threads.
+        return f"cannot connect to {shown}: {reason(exc) if isinstance(exc, OSError) else exc}"
     except KeyboardInterrupt:
         return f"gave up connecting to {shown}"
     return None
@@ -155,7 +172,6 @@ def _client_parser(prog: str | None) -> argparse.ArgumentParser:
         metavar="FILE",
     )
     parser.add_argument("--version", action="version", version=f"syncchat {__version__}")
-    apply_config(parser, config_file())
     return parser
 
 
@@ -168,15 +184,18 @@ def _url(text: str, default_port: str) -> str:
             text = text.replace(host, f"[{ipaddress.IPv6Address(host)}]", 1)
             host = "[]"
         has_port = re.search(r":[^\]]+$", host)
+        if not has_port:
+            naming_source(port)(default_port)
         url = "ws://" + (text if has_port else _with_port(text, default_port))
     try:
         parse_url(url)
     except InvalidURL as exc:
-        raise argparse.ArgumentTypeError(str(exc)) from exc
+        # Of what was typed, rather than of what it is short for.
+        raise argparse.ArgumentTypeError(str(exc).replace(repr(url), repr(text))) from exc
     return url
 
 
-def _with_port(text: str, port: str) -> str:
+def _with_port(text: str, number: str) -> str:
     end = re.search(r"[/?]|$", text)
     at = len(text) if end is None else end.start()
-    return f"{text[:at]}:{port}{text[at:]}"
+    return f"{text[:at]}:{number}{text[at:]}"

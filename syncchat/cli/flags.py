@@ -88,12 +88,17 @@ def naming_source(convert: Callable[[str], _T]) -> Callable[[str], _T]:
     return converted
 
 
+def _as_it_is(text: str) -> str:
+    # Which ``str`` would not do: it forgets the source.
+    return text
+
+
 def add_flag(
     parser: argparse._ActionsContainer,
     flag: str,
     default: str | None,
     help_text: str,
-    convert: Callable[[str], Any] = str,
+    convert: Callable[[str], Any] = _as_it_is,
     metavar: str | None = None,
 ) -> None:
     """Add ``--flag``, whose default ``SYNCCHAT_FLAG`` can change."""
@@ -172,7 +177,7 @@ def count(text: str) -> int:
     """A whole number, 0 included."""
     if text.isascii() and text.isdigit() and len(text) <= _DIGITS:
         return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
+    raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
 
 
 def one_of(*words: str) -> Callable[[str], str]:
@@ -205,7 +210,12 @@ def seconds(text: str) -> float:
 
 
 def read_secret(parser: argparse.ArgumentParser, text: str | None, file: str | None) -> str | None:
-    """The token, given as such or in a file; a usage error where it cannot be one."""
+    """The token, given as such or in a file; a usage error where it cannot be one.
+
+    Of both, that counts which was said nearer: by a flag, a variable, a file of settings.
+    """
+    if text is not None and file is not None and _distance(file) < _distance(text):
+        text = None
     if text is None and file is not None:
         try:
             text = Path(file).read_text("utf-8").strip()
@@ -215,6 +225,12 @@ def read_secret(parser: argparse.ArgumentParser, text: str | None, file: str | N
     if text is not None and not _TOKEN.fullmatch(text):
         parser.error("the token must be of printable ASCII characters without blanks")
     return text
+
+
+def _distance(text: str) -> int:
+    if not isinstance(text, Sourced):
+        return 0
+    return 1 if text.source in os.environ else 2
 
 
 def reason(exc: OSError) -> str:

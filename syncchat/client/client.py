@@ -341,14 +341,14 @@ class Client:
 
     def _send_plain(self, line: str, timeout: float | None) -> None:
         websocket = self._link.websocket
+        # As fast as the server takes it, rather than into a backlog.
+        websocket.flush(timeout)
         try:
             websocket.send(line)
         except ConnectionClosed:
             if self._link.end is not None:
                 raise
             raise NotConnected("there is no connection at the moment") from None
-        # As fast as the server takes it, rather than into a backlog.
-        websocket.flush(timeout)
 
     def _check_size(self, encoded: str) -> None:
         """Refuse what the server would close the connection for."""

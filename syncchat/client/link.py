@@ -20,12 +20,14 @@ from .tracker import Tracker
 
 __all__ = ["Dial", "Link"]
 
-#: Events that wait for whoever receives.
-_MAX_EVENTS = 10_000
+#: Events that wait for whoever receives, and the characters in which they came.
+_MAX_EVENTS, _MAX_SIZE = 10_000, 16 * 1024 * 1024
 
 #: Seconds between the attempts to be called as before a break, whose end the
 #: server may not have noticed yet. After a minute it is somebody else's name.
 _NICK_AGAIN = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+
+_NOT_BACK = "closed before it had come back"
 
 #: Makes a connection, from the nick that is wanted, the first room and the one
 #: to come back to, and the place there.
@@ -46,7 +48,9 @@ class Link:
         self._lock = threading.Lock()
         #: An event has come or was taken, something is acknowledged, or it is over.
         self._changed = threading.Condition(self._lock)
-        self._events: deque[Event] = deque()
+        #: Each with the characters in which it came.
+        self._events: deque[tuple[Event, int]] = deque()
+        self._events_size = 0
         #: Somebody has asked for events; nobody is going to any more.
         self._wanting = False
         self._closed = False
@@ -212,28 +216,46 @@ class Link:
         with self._lock:
             self._wanting = True
             self._changed.wait_for(
-                lambda: self._events or self._end is not None, deadline.remaining()
+                lambda: self._events or self._end is not None or self._given_up_locked(),
+                deadline.remaining(),
             )
             if not self._events:
+                if self._given_up_locked():
+                    raise ConnectionClosed(ABNORMAL, _NOT_BACK)
                 raise self._end or TimeoutError("no event came in time")
-            event = self._events.popleft()
-            if len(self._events) == _MAX_EVENTS - 1:
+            was_full = self._full_locked()
+            event, size = self._events.popleft()
+            self._events_size -= size
+            if was_full:
                 self._changed.notify_all()
             return event
 
-    def hand(self, new: Sequence[Event]) -> None:
-        """Have events received; waits for a place in the queue if somebody takes them out."""
+    def _full_locked(self) -> bool:
+        return len(self._events) >= _MAX_EVENTS or self._events_size >= _MAX_SIZE
+
+    def _given_up_locked(self) -> bool:
+        """Whether it was closed on its way back: whoever dials may take a while to notice."""
+        return self._end is None and self._closed and self._retry_at is not None
+
+    def hand(self, new: Sequence[Event], size: int = 0) -> None:
+        """Have events received, which came in so many characters.
+
+        Waits for a place in the queue if somebody takes them out.
+        """
+        share = size // len(new) if new else 0
         with self._lock:
             for event in new:
                 self._changed.wait_for(
-                    lambda: len(self._events) < _MAX_EVENTS or self._closed or not self._wanting
+                    lambda: not self._full_locked() or self._closed or not self._wanting
                 )
-                if len(self._events) >= _MAX_EVENTS:
+                if self._full_locked():
                     if self._closed:
                         return
                     # Nobody has ever asked.
-                    self._events.popleft()
-                self._events.append(event)
+                    _, dropped = self._events.popleft()
+                    self._events_size -= dropped
+                self._events.append((event, share))
+                self._events_size += share
                 self._changed.notify_all()
 
     # The reader's thread.
@@ -249,6 +271,8 @@ class Link:
                 if self._stop.is_set() or not self._reconnect or is_final(exc):
                     end = exc
                     return
+                # Before anybody hears of it, and looks.
+                self._retry_at = time.monotonic()
                 self.hand([Disconnected(exc.code, exc.reason)])
                 if welcomed:
                     pauses = delays()
@@ -286,7 +310,8 @@ class Link:
                     nick_due = None
                     self._ask_for_nick(websocket)
                     continue
-                self.hand(self._take(messages, plain=websocket.subprotocol is None))
+                taken = self._take(messages, plain=websocket.subprotocol is None)
+                self.hand(taken, sum(map(len, messages)))
                 welcomed = welcomed or self._ready or websocket.subprotocol is None
                 if not self._ready or self._nick in (None, self._tracker.nick):
                     nick_due = None
@@ -352,7 +377,7 @@ class Link:
         self, lost: WebSocket, pauses: Iterator[float]
     ) -> tuple[WebSocket | None, ConnectionClosed]:
         """A new connection, or None; and in the latter case, how it ended."""
-        over = ConnectionClosed(ABNORMAL, "closed before it had come back")
+        over = ConnectionClosed(ABNORMAL, _NOT_BACK)
         for seconds in pauses:
             self._retry_at = time.monotonic() + seconds
             if not wait(seconds, lost.remote_address, self._stop):

@@ -55,9 +55,13 @@ def parse_url(url: str) -> Target:
         raise InvalidURL(f"{url!r} is no URL: it holds a blank or a control character")
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
+        host = parts.hostname
     except ValueError as exc:
         raise InvalidURL(f"{url!r} is no URL: {exc}") from exc
+    try:
+        port = parts.port
+    except ValueError as exc:
+        raise InvalidURL(f"{url!r} names no port: that is a number from 1 to 65535") from exc
     _check_parts(url, parts)
     if not host:
         raise InvalidURL(f"{url!r} names no host")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..chat.commands import COMMANDS, nearest
+from ..chat.commands import COMMANDS, unknown
 from .people import People
 from .preferences import BELLS, Preferences
 from .wrapping import shorten
@@ -61,18 +61,21 @@ def _split(line: str) -> tuple[str, str]:
 class LocalCommands:
     """Done here, and not by the server. On the main thread.
 
-    ``clear`` clears the screen, ``size`` says how many columns and rows it has.
+    ``own_nick`` is what one is called; ``clear`` clears the screen, ``size`` says
+    how many columns and rows it has.
     """
 
     def __init__(
         self,
         preferences: Preferences,
         people: People,
+        own_nick: Callable[[], str | None],
         clear: Callable[[], None],
         size: Callable[[], tuple[int, int]],
     ) -> None:
         self._preferences = preferences
         self._people = people
+        self._own_nick = own_nick
         self._clear = clear
         self._size = size
 
@@ -92,10 +95,9 @@ class LocalCommands:
     def complaint(self, line: str) -> str | None:
         """What is to be told of a command that there is not; None: there is nothing to tell."""
         name, _ = _split(line)
-        if not name or name in _ALL:
+        if name in _ALL or not line.startswith("/") or line.startswith("//"):
             return None
-        near = nearest(name, _ALL)
-        return f"There is no command /{name[:40]}. Did you mean /{near}? /help lists them."
+        return unknown(name, _ALL)
 
     def _help(self, argument: str) -> str:
         name = argument.removeprefix("/").lower()
@@ -104,7 +106,7 @@ class LocalCommands:
             # Beside the indent; besides the heading, the prompt and what is below it.
             return "Commands:\n" + help_text(columns - 4, rows - 3)
         if name not in _ALL:
-            return f"There is no command /{name[:40]}. Did you mean /{nearest(name, _ALL)}?"
+            return unknown(name, _ALL)
         arguments, text = _ALL[name]
         return f"{f'/{name} {arguments}'.rstrip()}: {text}"
 
@@ -127,9 +129,14 @@ class LocalCommands:
         return f"Times are {'on' if self._preferences.timestamps else 'off'}."
 
     def _ignore(self, argument: str) -> str:
-        if argument:
-            self._people.ignore(argument)
-            return f"You do not hear {argument} any more. /unignore {argument} ends it."
+        if len(argument.split()) > 1:
+            return "Write it as /ignore NAME"
+        nick = argument.removeprefix("@").rstrip(":,")
+        if nick and nick.casefold() == (self._own_nick() or "").casefold():
+            return "That is you."
+        if nick:
+            self._people.ignore(nick)
+            return f"You do not hear {nick} any more. /unignore {nick} ends it."
         ignored = self._people.ignored
         return f"You ignore {', '.join(ignored)}." if ignored else "You ignore nobody."
 

@@ -53,11 +53,16 @@ class ChatCompleter(Completer):
             yield Completion(text, start_position=-len(start), display=text.rstrip())
 
     def _nicks(self, start: str) -> list[str]:
-        return self._people.beginning_with(start, self._own_nick())
+        at = "@" if start.startswith("@") else ""
+        nicks = self._people.beginning_with(start.removeprefix("@"), self._own_nick())
+        return [at + nick for nick in nicks]
 
     def _arguments(self, name: str, start: str) -> list[str]:
         """What can stand first behind a command, as its help has it."""
         kind = self._commands.get(name, "")
+        if name == "unignore":
+            folded = start.casefold()
+            return [nick for nick in self._people.ignored if nick.casefold().startswith(folded)]
         if kind in ("NAME", "NAME TEXT", "[NAME]") and name != "nick":
             return [f"{nick} " for nick in self._nicks(start)]
         if kind == "ROOM":

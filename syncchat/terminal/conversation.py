@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..chat.commands import Quit, parse
-from ..chat.events import Action, BadEvent, RoomsRequest, Say, Search
+from ..chat.commands import Quit, Reply, parse
+from ..chat.events import Action, BadEvent, Private, RoomsRequest, Say, Search
 from ..client import Client
 from ..engine import Kind
 from ..errors import ConnectionClosed, NotConnected
@@ -47,14 +47,20 @@ class Conversation:
         """Do what was typed: never blocks, and tells what is wrong with it."""
         if not text.strip():
             return
+        if self._commands.complaint(text.lstrip()) is None and text.lstrip().startswith("/"):
+            # A blank before it is no reason to say a private message to all.
+            text = text.lstrip()
         answer = self._commands.run(text)
         if answer is not None:
             self._tell(answer)
             return
         try:
             self._send(text)
-        except (BadEvent, ValueError, NotConnected, TimeoutError) as exc:
+        except BadEvent as exc:
             self._tell(str(exc), "class:warning")
+        except (ValueError, NotConnected, TimeoutError) as exc:
+            beginning = shorten(" ".join(text[:100].split()), 40)
+            self._tell(f"Not sent: {beginning} ({exc})", "class:warning")
         except ConnectionClosed:
             pass  # It is over, which is the worker's to tell.
 
@@ -89,6 +95,12 @@ class Conversation:
         asked = parse(line)
         if isinstance(asked, Quit):
             self._leave()
+        elif isinstance(asked, Reply):
+            # To whom one has seen, rather than to whom one ignores.
+            if self._painter.whispered is None:
+                self._tell("Nobody has said anything to you alone.", "class:warning")
+            else:
+                client.ask(Private(self._painter.whispered, asked.text))
         elif isinstance(asked, Say | Action):
             kind: Kind = "action" if isinstance(asked, Action) else "message"
             known = self._waiting.send(

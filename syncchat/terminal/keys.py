@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from prompt_toolkit.buffer import Buffer, CompletionState
 from prompt_toolkit.completion import CompleteEvent
-from prompt_toolkit.filters import Condition, has_focus
+from prompt_toolkit.document import Document
+from prompt_toolkit.filters import Condition, has_focus, is_searching
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
 
-__all__ = ["Paste", "complete", "leaving_keys", "paste_keys", "typing_keys"]
+__all__ = ["Paste", "Tab", "clearing_keys", "complete", "leaving_keys", "paste_keys", "typing_keys"]
 
 
 class Paste:
-    """A paste of several lines that waits to be confirmed."""
+    """A paste of several lines that waits to be confirmed; whoever types on need not."""
 
-    def __init__(self) -> None:
+    def __init__(self, buffer: Buffer) -> None:
         #: How many lines; 0: there is none.
         self.lines = 0
         #: Whether there is one.
         self.asks = Condition(lambda: self.lines > 0)
+        buffer.on_text_changed += self.forget
+        buffer.on_cursor_position_changed += self.forget
+
+    def forget(self, _buffer: Buffer) -> None:
+        """It is not asked any more."""
+        self.lines = 0
+
+
+class Tab:
+    """Where Tab was pressed and nothing was found, which may be known a moment later."""
+
+    def __init__(self) -> None:
+        self.asked: Document | None = None
 
 
 def leaving_keys(buffer: Buffer) -> KeyBindings:
-    """Ctrl+C; Ctrl+D where nothing is typed; Ctrl+Z, for a while."""
+    """Ctrl+C, but in a search; Ctrl+D where nothing is typed; Ctrl+Z, for a while."""
     bindings = KeyBindings()
 
-    @bindings.add("c-c")
+    @bindings.add("c-c", filter=~is_searching)
     @bindings.add("<sigint>")
     def _interrupt(event: KeyPressEvent) -> None:
         event.app.exit(exception=KeyboardInterrupt)
@@ -41,7 +57,18 @@ def leaving_keys(buffer: Buffer) -> KeyBindings:
     return bindings
 
 
-def typing_keys(buffer: Buffer) -> KeyBindings:
+def clearing_keys(clear: Callable[[], None]) -> KeyBindings:
+    """Ctrl+L."""
+    bindings = KeyBindings()
+
+    @bindings.add("c-l")
+    def _clear(_event: KeyPressEvent) -> None:
+        clear()
+
+    return bindings
+
+
+def typing_keys(buffer: Buffer, tab: Tab) -> KeyBindings:
     """Enter sends, Alt+Enter begins a line; Tab goes through what can stand here."""
     bindings = KeyBindings()
     typing = has_focus(buffer)
@@ -59,21 +86,26 @@ def typing_keys(buffer: Buffer) -> KeyBindings:
         if buffer.complete_state:
             buffer.complete_next()
         else:
-            complete(buffer)
+            tab.asked = None if complete(buffer) else buffer.document
 
     @bindings.add("s-tab", filter=typing)
     def _complete_back(_event: KeyPressEvent) -> None:
         if buffer.complete_state:
             buffer.complete_previous()
 
+    @bindings.add("c-o", filter=typing)
+    def _nothing(_event: KeyPressEvent) -> None:
+        # By default it would send.
+        pass
+
     return bindings
 
 
-def complete(buffer: Buffer) -> None:
+def complete(buffer: Buffer) -> bool:
     """Put in what can stand here; of several, the first, and Tab goes on to the next.
 
     At once: a completion that is looked for in the background, as the library
-    does it, is lost on whoever types fast.
+    does it, is lost on whoever types fast. False: nothing can stand here.
     """
     asked = CompleteEvent(completion_requested=True)
     found = list(buffer.completer.get_completions(buffer.document, asked))
@@ -82,11 +114,13 @@ def complete(buffer: Buffer) -> None:
     elif found:
         buffer.complete_state = CompletionState(buffer.document, found)
         buffer.go_to_completion(0)
+    return bool(found)
 
 
 def paste_keys(buffer: Buffer, paste: Paste) -> KeyBindings:
     """What is pasted is typed text; of several lines, it asks before it is sent."""
     bindings = KeyBindings()
+    asked = has_focus(buffer) & paste.asks
 
     @bindings.add(Keys.BracketedPaste, filter=has_focus(buffer))
     def _paste(event: KeyPressEvent) -> None:
@@ -95,19 +129,18 @@ def paste_keys(buffer: Buffer, paste: Paste) -> KeyBindings:
         if "\n" in text.strip("\n"):
             paste.lines = buffer.text.strip("\n").count("\n") + 1
 
-    @bindings.add(Keys.Any, filter=paste.asks)
-    def _edit(event: KeyPressEvent) -> None:
-        # Whoever types on, goes on editing.
-        paste.lines = 0
-        buffer.insert_text(event.data)
-
-    @bindings.add("escape", filter=paste.asks, eager=True)
-    @bindings.add("n", filter=paste.asks)
+    @bindings.add("escape", filter=asked)
+    @bindings.add("n", filter=asked)
     def _go_on_editing(_event: KeyPressEvent) -> None:
-        paste.lines = 0
+        paste.forget(buffer)
 
-    @bindings.add("y", filter=paste.asks)
+    @bindings.add("y", filter=asked)
     def _send(_event: KeyPressEvent) -> None:
         buffer.validate_and_handle()
+
+    @bindings.add("enter", filter=asked)
+    def _ask_again(_event: KeyPressEvent) -> None:
+        # Which is pressed without thinking: the question stays.
+        pass
 
     return bindings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -23,13 +24,14 @@ from ..chat.events import (
     Welcome,
 )
 from ..chat.lines import LineFormat, reply
+from ..chat.nicks import is_address
 from ..client import Client, Disconnected, Event, Gap, Line, Reconnected
 from .farewell import AGAIN, COMING_BACK
 from .mentions import mark, mentions
 from .people import People
 from .preferences import Preferences
 from .scrollback import Block
-from .strangers import text_for_screen
+from .strangers import name_for_screen, text_for_screen
 from .style import style_of
 from .waiting import Waiting
 from .wrapping import Fragment
@@ -37,6 +39,7 @@ from .wrapping import Fragment
 __all__ = ["Painter"]
 
 _GAP = "Some messages are missing here: the server has them no more."
+_ANEW = "The server has begun anew: what was said just before is not kept."
 
 #: A private message, and its sender's copy of it.
 _FROM, _TO = "[PM from ", "[Sent PM to "
@@ -63,6 +66,8 @@ class Painter:
         #: The words of searches that are not answered yet. Appended to by the
         #: thread that asks.
         self._searches: deque[str] = deque()
+        #: Who was last seen to say something to us alone.
+        self.whispered: str | None = None
         #: The day that was shown last, as a time's first three members.
         self._day: tuple[int, ...] = time.localtime()[:3]
         #: A welcome has come; what was said before the last ends with this
@@ -70,6 +75,9 @@ class Painter:
         self._entered = False
         self._past_end = 0
         self._announce = ""
+        #: The log's, as of the last welcome; it was another before the break.
+        self._epoch = ""
+        self._anew = False
         #: There was a break, and no welcome since.
         self._returning = False
 
@@ -83,7 +91,9 @@ class Painter:
         try:
             ask()
         except BaseException:
-            self._searches.pop()
+            # Unless a break has been noticed, which ends all that was asked.
+            with contextlib.suppress(ValueError):
+                self._searches.remove(words)
             raise
 
     def local(self, text: str, style: str = "") -> Block:
@@ -93,7 +103,7 @@ class Painter:
     def message(self, message: Message, words: Sequence[str] = ()) -> list[Fragment]:
         """Something that was said or done."""
         who = (style_of(message.nick), message.nick)
-        text = list(mark(message.text, self._own_nick(message.nick), words))
+        text = list(mark(message.text, self._sought(message.nick), words))
         if message.kind == "action":
             return [("", "** "), who, ("", " "), *text]
         shown: list[Fragment] = []
@@ -107,10 +117,15 @@ class Painter:
 
     # Underneath.
 
-    def _own_nick(self, sender: str) -> str:
+    @property
+    def _own(self) -> str:
+        """What one is called, as it may be shown."""
+        return name_for_screen(self._client.nick or "")
+
+    def _sought(self, sender: str) -> str:
         """The name to look for in what ``sender`` says: nobody mentions himself."""
-        own = self._client.nick
-        return "" if own is None or ":" in own or own == sender else own
+        own = self._own
+        return "" if is_address(own) or own == sender else own
 
     def _show(
         self,
@@ -148,14 +163,12 @@ class Painter:
         past = message.offset <= self._past_end
         if past and self._announce:
             since = f"--- {self._announce}, since {_when(message.time)} ---"
-            yield Block([("class:notice", since)])
+            yield Block([("class:notice", since)], 4)
             self._announce = ""
-        if self._people.ignores(message.nick):
-            if message.nonce is not None:
-                self._waiting.printed(message.nonce)
+        own = message.nick == self._own
+        if not own and self._people.ignores(message.nick):
             return
-        own = message.nick == self._client.nick
-        mentioned = not own and mentions(message.text, self._own_nick(message.nick))
+        mentioned = not own and mentions(message.text, self._sought(message.nick))
         rings = not past and not own and self._rings(mentioned=mentioned)
         fragments = self.message(message)
         yield from self._show(fragments, message.time, rings=rings, settles=message.nonce)
@@ -169,16 +182,18 @@ class Painter:
         words: list[str] = []
         if history.command == "search" and self._searches:
             words = self._searches.popleft().split()
-        if not history.messages:
+        found = [each for each in history.messages if not self._people.ignores(each.nick)]
+        if not found:
             yield from self._show([("", reply("Nothing was found."))])
-        for message in history.messages:
+        for message in found:
             when = ("class:time", f"[{_when(message.time)}] ")
-            yield from self._show([("", "-> "), when, *self.message(message, words)])
+            # A time of its own is enough.
+            yield Block([("", "-> "), when, *self.message(message, words)], 4)
 
     def _private(self, event: PrivateMessage) -> Iterator[Block]:
         if self._people.ignores(event.nick):
             return
-        own = event.nick == self._client.nick
+        own = event.nick == self._own
         other = event.to if own else event.nick
         fragments = [
             ("class:private", _TO if own else _FROM),
@@ -188,6 +203,8 @@ class Painter:
         ]
         if own:
             fragments.insert(0, ("", "-> "))
+        else:
+            self.whispered = event.nick
         rings = not own and self._rings(mentioned=True)
         yield from self._show(fragments, event.time, rings=rings)
 
@@ -203,12 +220,14 @@ class Painter:
         text = moved if self._entered else welcome.greeting
         self._announce = "What came meanwhile" if self._returning else "What was said before"
         self._past_end = welcome.offset
+        self._anew = self._returning and welcome.epoch != self._epoch
+        self._epoch = welcome.epoch
         self._entered, self._returning = True, False
         if text:
             yield from self._show([("", text)])
 
     def _gap(self, _event: Gap) -> Iterator[Block]:
-        yield self.local(reply(_GAP), "class:warning")
+        yield self.local(reply(_ANEW if self._anew else _GAP), "class:warning")
 
     def _disconnected(self, event: Disconnected) -> Iterator[Block]:
         self._returning = True
@@ -224,7 +243,10 @@ class Painter:
         # Said to a server that does not send it back, or known to it already.
         message = self._waiting.settle(event.nonce)
         if message is not None:
-            yield from self._message(msgspec.structs.replace(message, offset=event.offset))
+            # Which was said by whatever one is called now.
+            nick = self._own or message.nick
+            told = msgspec.structs.replace(message, offset=event.offset, nick=nick)
+            yield from self._message(told)
 
     def _error(self, event: Error) -> Iterator[Block]:
         if event.command == "search" and self._searches:

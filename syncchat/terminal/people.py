@@ -66,7 +66,9 @@ class People:
             return [
                 name
                 for name in [*reversed(self._heard), *sorted(silent, key=str.casefold)]
-                if name != own_nick and name.casefold().startswith(folded)
+                if name.casefold().startswith(folded)
+                and name != own_nick
+                and not self.ignores(name)
             ]
 
     def note(self, event: Event) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import json
 import os
-import selectors
+import select
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
 
 import msgspec
 
@@ -22,14 +20,10 @@ from ..closecodes import NORMAL
 from ..errors import ConnectionClosed, NotConnected
 from ..net import Deadline
 from .farewell import AGAIN, COMING_BACK, CONNECTED, farewell
+from .standard_input import input_lines
 from .strangers import tamed
 
 __all__ = ["run_pipe"]
-
-# Not epoll, which refuses regular files.
-_Selector: type[selectors.BaseSelector] = getattr(
-    selectors, "PollSelector", selectors.SelectSelector
-)
 
 #: Seconds for which a server may be away once the input has ended, and nobody
 #: would notice that this waits.
@@ -59,26 +53,27 @@ def run_pipe(client: Client, prefix: str = "", *, as_json: bool = False) -> int:
     told_to_end = refused = False
     try:
         worker.start()
-        for line in _lines(sys.stdin.fileno(), worker.over):
-            refused = not _say(client, line, worker) or refused
-        if worker.outcome is None:
-            # The server's acknowledgements, and its answer to our Close, say
-            # that it has had all of it.
-            _deliver(client)
-            worker.leaving = True
-            client.leave(_PATIENCE)
-            worker.join()
+        refused = not _feed(client, worker)
     except (ConnectionClosed, TimeoutError):
         pass  # Which the outcome, or what is not delivered, tells.
     except KeyboardInterrupt:
         told_to_end = True
         with contextlib.suppress(KeyboardInterrupt, ConnectionClosed, TimeoutError):
-            if client.connected:
+            if client.retry_in is None:
                 client.flush(_FAREWELL)
+    except OSError as exc:
+        _tell(f"cannot read the input: {exc.strerror}")
+        refused = worker.leaving = True
     finally:
-        client.close(_FAREWELL if told_to_end else None)
-        if worker.ident is not None:
-            worker.join()
+        # Whoever cannot wait says so once more, and is told what was not
+        # delivered all the same.
+        with contextlib.suppress(KeyboardInterrupt):
+            if client.retry_in is None:
+                client.close(_FAREWELL if told_to_end else None)
+        with contextlib.suppress(KeyboardInterrupt):
+            client.close(0)
+            if worker.ident is not None:
+                worker.join()
     return _result(client, worker, refused=refused or worker.refused, told_to_end=told_to_end)
 
 
@@ -99,10 +94,27 @@ def _result(client: Client, worker: _Printer, *, refused: bool, told_to_end: boo
 
 
 def _tell(line: str) -> None:
-    """Tell who looks at standard error."""
+    """Tell who looks at standard error, if there is one."""
+    if sys.stderr is None:
+        return
     with contextlib.suppress(OSError):
         # Where nobody does, as in `2>&1 | head`, there is nobody to tell.
         print(line, file=sys.stderr, flush=True)
+
+
+def _feed(client: Client, worker: _Printer) -> bool:
+    """Say all the input, and leave when the server has it. False: some of it cannot be said."""
+    all_said = True
+    for line in input_lines(sys.stdin.fileno(), worker.over):
+        all_said = _say(client, line, worker) and all_said
+    if worker.outcome is None:
+        # The server's acknowledgements, and its answer to our Close, say
+        # that it has had all of it.
+        _deliver(client)
+        worker.leaving = True
+        client.leave(_PATIENCE)
+        worker.join()
+    return all_said
 
 
 def _say(client: Client, line: str, worker: _Printer) -> bool:
@@ -184,7 +196,8 @@ class _Printer(threading.Thread):
         if isinstance(event, Error) and event.nonce is not None:
             # It is about something that was said.
             self.refused = True
-        if self._on_screen:
+        told = isinstance(event, Error | Gap | Disconnected | Reconnected)
+        if self._on_screen or told:
             event = tamed(event)
         if self._as_json:
             self._write(_json_of(event))
@@ -194,7 +207,7 @@ class _Printer(threading.Thread):
             lines.append(COMING_BACK)
         elif isinstance(event, Reconnected):
             lines = [AGAIN]
-        if isinstance(event, Error | Gap | Disconnected | Reconnected):
+        if told:
             for line in lines:
                 _tell(line)
         elif lines:
@@ -203,7 +216,11 @@ class _Printer(threading.Thread):
     def _write(self, text: str) -> None:
         data = f"{text}\n".encode(sys.stdout.encoding, "replace")
         while data:
-            data = data[os.write(sys.stdout.fileno(), data) :]
+            try:
+                data = data[os.write(sys.stdout.fileno(), data) :]
+            except BlockingIOError:
+                # Somebody else has made it non-blocking.
+                select.select([], [sys.stdout.fileno()], [])
 
 
 def _json_of(event: Event) -> str:
@@ -212,27 +229,3 @@ def _json_of(event: Event) -> str:
     if "type" not in members:
         members = {"type": type(event).__name__.lower(), **members}
     return json.dumps(members).replace("\x7f", "\\u007f")
-
-
-def _lines(descriptor: int, over: socket.socket) -> Iterator[str]:
-    """The lines of ``descriptor`` until its end, or until ``over`` turns readable."""
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    rest: list[str] = []
-    with over, _Selector() as selector:
-        selector.register(over, selectors.EVENT_READ)
-        # Where the platform cannot wait for a file, reading alone has to do.
-        with contextlib.suppress(OSError, ValueError):
-            selector.register(descriptor, selectors.EVENT_READ)
-        while True:
-            if any(key.fileobj is over for key, _ in selector.select()):
-                return
-            data = os.read(descriptor, 65536)
-            first, *others = decoder.decode(data, final=not data).split("\n")
-            rest.append(first)
-            for line in others:
-                yield "".join(rest).removesuffix("\r")
-                rest = [line]
-            if not data:
-                break
-    if any(rest):
-        yield "".join(rest)

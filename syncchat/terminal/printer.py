@@ -43,13 +43,23 @@ class Printer(threading.Thread):
         self._scrollback = scrollback
         self._prompt = prompt
         self._measure_at = 0.0
+        #: When the ping was sent that is not answered.
+        self._asked_at: float | None = None
         self._returning = False
         #: How the server ended the conversation, if it was the server.
         self.outcome: ConnectionClosed | None = None
+        #: Why it ended where nobody wanted it to.
+        self.failure: Exception | None = None
         #: The last round trip in seconds.
         self.latency: float | None = None
         #: Why one is away; None: one is not.
         self.away: str | None = None
+
+    @property
+    def silence(self) -> float:
+        """Seconds for which the server has owed an answer; 0: it owes none. From any thread."""
+        asked_at = self._asked_at
+        return 0.0 if asked_at is None else time.monotonic() - asked_at
 
     def run(self) -> None:
         """Print until the connection is over, which the owner's ``close`` brings about."""
@@ -64,6 +74,8 @@ class Printer(threading.Thread):
                 self._print(event)
         except ConnectionClosed as exc:
             self.outcome = exc
+        except Exception as exc:  # noqa: BLE001 - told by the owner, when the screen is its own
+            self.failure = exc
         finally:
             self._prompt.end()
 
@@ -85,7 +97,7 @@ class Printer(threading.Thread):
             self.away = event.reason if isinstance(event, Away) else None
         elif isinstance(event, Disconnected):
             self._rooms.forget_questions()
-            self.latency = None
+            self.latency = self._asked_at = None
         elif isinstance(event, Reconnected):
             self._returning = True
         elif isinstance(event, Welcome):
@@ -98,22 +110,24 @@ class Printer(threading.Thread):
             self._returning = False
 
     def _pause(self) -> float:
-        if self._client.retry_in is not None:
+        if self._client.retry_in is not None or self._asked_at is not None:
             return _COUNT
         return max(0.0, self._measure_at - time.monotonic())
 
     def _look(self) -> None:
         """Nothing has come for a moment."""
-        if self._client.retry_in is not None:
+        if self._client.retry_in is not None or self._asked_at is not None:
             self._prompt.refresh()
             return
-        self._measure_at = time.monotonic() + _MEASURE
+        self._asked_at = time.monotonic()
+        self._measure_at = self._asked_at + _MEASURE
         # Where it is lost, the next event tells.
         with contextlib.suppress(ConnectionClosed):
             self._client.ping().add_done_callback(self._measured)
 
     def _measured(self, pong: Future[float]) -> None:
         """On the client's thread."""
+        self._asked_at = None
         if pong.exception() is None:
             self.latency = pong.result()
             self._prompt.refresh()

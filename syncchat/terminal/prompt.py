@@ -22,7 +22,8 @@ from prompt_toolkit.layout import (
 from prompt_toolkit.output import ColorDepth, Output
 from prompt_toolkit.widgets import SearchToolbar, TextArea
 
-from .keys import Paste, complete, leaving_keys, paste_keys, typing_keys
+from .drawing import call_in, wipe
+from .keys import Paste, Tab, clearing_keys, complete, leaving_keys, paste_keys, typing_keys
 from .resizing import Resizing
 from .style import STYLE
 from .toolbar import candidates_line
@@ -60,7 +61,6 @@ class Prompt:
         self._output = output
         self._on_enter = on_enter
         self._status = status
-        self._paste = Paste()
         self._resizing = Resizing(output)
         self._over = False
         self._search = SearchToolbar()
@@ -79,6 +79,8 @@ class Prompt:
             search_field=self._search,
         )
         buffer = self._input.buffer
+        self._paste = Paste(buffer)
+        self._tab = Tab()
         rows: list[ConditionalContainer | Window | TextArea | SearchToolbar] = [
             ConditionalContainer(
                 Window(
@@ -102,8 +104,9 @@ class Prompt:
             key_bindings=merge_key_bindings(
                 [
                     leaving_keys(buffer),
-                    typing_keys(buffer),
+                    typing_keys(buffer, self._tab),
                     paste_keys(buffer, self._paste),
+                    clearing_keys(self.clear),
                     self._resizing.bindings(),
                 ]
             ),
@@ -113,6 +116,18 @@ class Prompt:
             output=output,
             terminal_size_polling_interval=self._resizing.polling_interval,
         )
+
+    def held(self) -> bool:
+        """Whether nothing may be printed at this moment. On the main thread."""
+        return self._resizing.asking()
+
+    def clear(self) -> None:
+        """Clear the screen. On the main thread."""
+        wipe(self.app)
+        self._output.erase_screen()
+        self._output.cursor_goto(1, 1)
+        self._output.flush()
+        self.app.invalidate()
 
     def run(self, started: Callable[[], None]) -> None:
         """Return when somebody has called :meth:`end`, or the user leaves.
@@ -135,9 +150,7 @@ class Prompt:
         # The prompt is about to start, or runs, or is over. About to start: it
         # looks whether it is over. Otherwise it has a loop, or had.
         self._over = True
-        loop = self.app.loop
-        if loop is not None:
-            loop.call_soon_threadsafe(self._exit)
+        call_in(self.app, self._exit)
 
     @property
     def text(self) -> str:
@@ -146,20 +159,18 @@ class Prompt:
 
     def refresh(self) -> None:
         """Show what has changed above and below. From any thread."""
-        self.app.invalidate()
+        call_in(self.app, self.app.invalidate)
 
     def complete_again(self) -> None:
-        """Complete what was asked for a moment ago, now that more is known. From any thread."""
+        """Complete what Tab was pressed for in vain, now that more is known. From any thread."""
         buffer = self._input.buffer
-        asked = buffer.document
 
         def again() -> None:
-            if buffer.document == asked and buffer.complete_state is None:
+            if self._tab.asked == buffer.document:
                 complete(buffer)
+            self._tab.asked = None
 
-        loop = self.app.loop
-        if loop is not None:
-            loop.call_soon_threadsafe(again)
+        call_in(self.app, again)
 
     # Underneath.
 
@@ -173,7 +184,7 @@ class Prompt:
 
     def _accept(self, buffer: Buffer) -> bool:
         """Enter was pressed. False: the text is done with."""
-        self._paste.lines = 0
+        self._tab.asked = None
         # What the terminal sent as no UTF-8 came as lone surrogates.
         self._on_enter(buffer.text.encode("utf-8", "replace").decode().rstrip("\r\n"))
         return False

@@ -9,7 +9,10 @@ from typing import Any
 from prompt_toolkit.application import Application
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
+from prompt_toolkit.layout.screen import Screen
 from prompt_toolkit.output import Output
+
+from .drawing import rows_to_cursor, wipe
 
 __all__ = ["Resizing", "rows_added"]
 
@@ -31,8 +34,12 @@ class Resizing:
     def __init__(self, output: Output) -> None:
         self._output = output
         self._app: Application[Any] | None = None
-        #: The widths of the rows, as they were before the question.
-        self._asked: Sequence[int] | None = None
+        #: What was drawn when the terminal was asked for its cursor.
+        self._asked: Screen | None = None
+
+    def asking(self) -> bool:
+        """Whether the terminal is asked: then nothing may be drawn until it has answered."""
+        return self._asked is not None
 
     @property
     def polling_interval(self) -> float | None:
@@ -63,50 +70,36 @@ class Resizing:
         app = self._app
         if app is None or app.loop is None or self._asked is not None:
             return
-        rows = self._rows_to_cursor()
-        if all(width <= self._columns() for width in rows):
+        screen = app.renderer.last_rendered_screen
+        if screen is None or all(width <= self._columns() for width in rows_to_cursor(app)):
             self._draw(0)
             return
-        self._asked = rows
+        self._asked = screen
         self._output.ask_for_cpr()
-        app.loop.call_later(_PATIENCE, self._give_up, rows)
+        app.loop.call_later(_PATIENCE, self._give_up, screen)
 
-    def _give_up(self, rows: Sequence[int]) -> None:
-        if self._asked is rows:
+    def _give_up(self, screen: Screen) -> None:
+        if self._asked is screen:
             self._draw(0)
 
     def _answered(self, column: int) -> None:
-        if self._asked is not None:
-            self._draw(rows_added(self._asked, self._columns(), column))
+        if self._app is None or self._asked is None:
+            return
+        added = 0
+        # Unless it was drawn meanwhile, for a key: then the answer is too late.
+        if self._app.renderer.last_rendered_screen is self._asked:
+            added = rows_added(rows_to_cursor(self._app), self._columns(), column)
+        self._draw(added)
 
     def _draw(self, added: int) -> None:
-        """Wipe from the beginning of the prompt, which is so many rows higher, and draw it."""
+        """Draw the prompt anew, which begins so many rows higher than it did."""
         self._asked = None
         if self._app is not None:
-            if added:
-                self._output.cursor_up(added)
-            self._app.renderer.erase(leave_alternate_screen=False)
+            wipe(self._app, added)
             self._app.invalidate()
 
     def _columns(self) -> int:
         return self._output.get_size().columns
-
-    def _rows_to_cursor(self) -> list[int]:
-        """The widths of the rows over the cursor, and its column."""
-        if self._app is None:
-            return []
-        screen = self._app.renderer.last_rendered_screen
-        if screen is None:
-            return []
-        cursor = screen.get_cursor_position(self._app.layout.current_window)
-        widths = [
-            max(
-                (at + 1 for at, cell in screen.data_buffer[row].items() if cell.char != " "),
-                default=0,
-            )
-            for row in range(cursor.y)
-        ]
-        return [*widths, cursor.x]
 
 
 def rows_added(widths: Sequence[int], columns: int, column: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from types import FrameType
 from prompt_toolkit.output import Output, create_output
 from prompt_toolkit.output.vt100 import Vt100_Output
 
+from ..chat.safetext import indent
 from ..client import Client
 from ..errors import ConnectionClosed
 from .commands import ARGUMENTS, LocalCommands
@@ -26,13 +28,20 @@ from .preferences import Preferences
 from .printer import Printer
 from .prompt import Prompt
 from .scrollback import Scrollback
-from .strangers import name_for_screen, text_for_screen
+from .strangers import text_for_screen
 from .style import color_depth
 from .toolbar import status_line
 from .typed import open_history
 from .waiting import Waiting
 
 __all__ = ["run_screen"]
+
+#: What a terminal that is no more is known by.
+_CLOSED = frozenset({errno.EIO, errno.EBADF, errno.ENXIO, errno.EPIPE})
+
+#: Messages that are shown when they could not be delivered, and characters of each.
+#: What was typed is in the history besides.
+_MOST_LOST, _LONGEST_LOST = 10, 1000
 
 #: Seconds that a server gets to answer a goodbye.
 _FAREWELL = 3.0
@@ -45,10 +54,14 @@ def run_screen(
 
     ``typed`` is the file of what was typed before, in which ``token`` is not to stand.
     """
-    with contextlib.suppress(OSError):
-        # A terminal that is closed ends it quietly, wherever that is noticed.
+    try:
         return _Screen(client, preferences, typed, token).run()
-    return 0 if not client.unacknowledged else 1
+    except OSError as exc:
+        # A terminal that is closed ends it quietly, wherever that is noticed.
+        if exc.errno not in _CLOSED:
+            print(f"cannot use the terminal: {exc.strerror}", file=sys.stderr)
+            return 1
+    return 1 if client.unacknowledged else 0
 
 
 class _Screen:
@@ -65,7 +78,9 @@ class _Screen:
         self._rooms = KnownRooms(client)
         self._painter = Painter(client, self._people, preferences, self._waiting)
         self._scrollback = Scrollback(self._output, depth, self._waiting.printed)
-        commands = LocalCommands(preferences, self._people, self._clear, self._size)
+        commands = LocalCommands(
+            preferences, self._people, lambda: client.nick, self._clear, self._size
+        )
         self._conversation = Conversation(
             client,
             self._painter,
@@ -87,8 +102,9 @@ class _Screen:
             status=lambda: status_line(
                 client,
                 self._people,
-                self._printer.latency,
                 self._size()[0],
+                latency=self._printer.latency,
+                silence=self._printer.silence,
                 away=self._printer.away is not None,
             ),
         )
@@ -102,42 +118,49 @@ class _Screen:
         with _signals_end(self._prompt.end):
             try:
                 self._printer.start()
-                self._prompt.run(lambda: self._scrollback.attach(self._prompt.app))
+                self._prompt.run(
+                    lambda: self._scrollback.attach(self._prompt.app, self._prompt.held)
+                )
             except (EOFError, KeyboardInterrupt):
                 pass  # Ctrl+D, Ctrl+C: leave.
             finally:
-                left = self._printer.outcome is None
+                left = self._printer.outcome is None and self._printer.failure is None
                 self._scrollback.detach()
-                self._say_goodbye()
+                # Whoever cannot wait for an answer presses Ctrl+C once more,
+                # and is told what was not delivered all the same.
+                with contextlib.suppress(KeyboardInterrupt):
+                    self._say_goodbye()
+                with contextlib.suppress(KeyboardInterrupt):
+                    self._client.close(0)
+                    if self._printer.ident is not None:
+                        self._printer.join()
         self._scrollback.flush()
         return self._result(left=left)
 
     def _say_goodbye(self) -> None:
         client = self._client
-        # Whoever cannot wait for the answer presses Ctrl+C once more.
-        with contextlib.suppress(KeyboardInterrupt):
-            if client.connected:
-                with contextlib.suppress(TimeoutError, ConnectionClosed):
-                    client.flush(_FAREWELL)
+        if client.retry_in is None and client.close_code is None:
+            with contextlib.suppress(TimeoutError, ConnectionClosed):
+                client.flush(_FAREWELL)
             client.close(_FAREWELL)
-        client.close(0)
-        if self._printer.ident is not None:
-            self._printer.join()
 
     def _result(self, *, left: bool) -> int:
-        lost = self._client.unacknowledged
+        code = 0
+        if self._printer.failure is not None:
+            print(f"The client has a mistake: {self._printer.failure!r}.", file=sys.stderr)
+            code = 1
+        elif not left and self._printer.outcome is not None:
+            line, code = farewell(self._printer.outcome)
+            print(line, file=sys.stderr)
+        lost = self._waiting.unanswered
         if lost:
-            print(f"Not delivered: {lost} of your messages.", file=sys.stderr)
-            for message in self._waiting.shown:
-                print(f"    {name_for_screen(message.text)}", file=sys.stderr)
-            return 1
-        outcome = self._printer.outcome
-        if left or outcome is None:
-            return 0
-        line, code = farewell(outcome)
-        print(line, file=sys.stderr)
-        if self._prompt.text:
-            print(f"Not sent: {text_for_screen(self._prompt.text)}", file=sys.stderr)
+            code = 1
+            print(f"Not delivered: {len(lost)} of your messages.", file=sys.stderr)
+            for message in lost[:_MOST_LOST]:
+                text = text_for_screen(message.text[:_LONGEST_LOST])
+                print(indent(f"    {text}"), file=sys.stderr)
+        if not left and self._prompt.text:
+            print(indent(f"Not sent: {text_for_screen(self._prompt.text)}"), file=sys.stderr)
         return code
 
     def _size(self) -> tuple[int, int]:
@@ -148,7 +171,7 @@ class _Screen:
         self._prompt.end()
 
     def _clear(self) -> None:
-        self._prompt.app.renderer.clear()
+        self._prompt.clear()
 
     def _warn(self, text: str) -> None:
         self._scrollback.add(self._painter.local(f"-> {text}", "class:warning"))
@@ -166,11 +189,14 @@ def _output() -> Output:
 @contextmanager
 def _signals_end(end: Callable[[], None]) -> Iterator[None]:
     """SIGTERM and a closed terminal call ``end``, so that one leaves in order."""
+    numbers = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
 
     def leave(_signum: int, _frame: FrameType | None) -> None:
+        # Whoever asks twice does not want to wait for a terminal that is stuck.
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
         end()
 
-    numbers = [signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)]
     before = {
         number: signal.signal(number, leave)
         for number in numbers

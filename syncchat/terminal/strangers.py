@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
+from prompt_toolkit.utils import get_cwidth
 
 from ..chat.nicks import MAX_NICK
 from ..chat.safetext import clean
@@ -24,8 +25,10 @@ _LONGEST_NAME = 2 * MAX_NICK
 #: few enough that they do not paint over the lines above.
 _MARKS = 8
 
-#: More such marks than that, perhaps: nothing below U+0300 combines.
-_SUSPECT = re.compile(rf"[^\x00-\u02ff]{{{_MARKS + 1},}}")
+_UNSEEN = ("Mn", "Me", "Cf")
+
+#: More such marks than that, perhaps: nothing in ASCII combines.
+_SUSPECT = re.compile(rf"[^\x00-\x7f]{{{_MARKS + 1},}}")
 
 
 #: The members of events that are names, and texts; of a tuple or a list, each.
@@ -89,7 +92,9 @@ def _limit_marks(found: re.Match[str]) -> str:
     kept = []
     marks = 0
     for char in found[0]:
-        marks = marks + 1 if unicodedata.category(char) in ("Mn", "Me") else 0
+        # Whatever takes no column stands upon what is before it.
+        seen = get_cwidth(char) and unicodedata.category(char) not in _UNSEEN
+        marks = 0 if seen else marks + 1
         if marks <= _MARKS:
             kept.append(char)
     return "".join(kept)

@@ -14,12 +14,25 @@ __all__ = ["candidates_line", "status_line"]
 
 _BETWEEN = " | "
 
+#: Seconds without an answer that are worth a word.
+_LONG = 3.0
+
 
 def status_line(
-    client: Client, people: People, latency: float | None, columns: int, *, away: bool
+    client: Client,
+    people: People,
+    columns: int,
+    *,
+    latency: float | None,
+    silence: float,
+    away: bool,
 ) -> list[Fragment]:
-    """As much of the state as there is room for, the most important first to stay."""
-    state, warning = _connection(client)
+    """As much of the state as there is room for, the most important first to stay.
+
+    ``latency`` is the last round trip, ``silence`` how long the next one takes
+    already, both in seconds.
+    """
+    state, warning = _connection(client, silence)
     unsent = client.unacknowledged
     nick = name_for_screen(client.nick or "")
     # What it is, how important it is (the least goes first), and its style.
@@ -28,7 +41,7 @@ def status_line(
         (f"{nick} (away)" if away else nick, 3, ""),
         (f"{people.count} here" if client.connected and people.count else "", 2, ""),
         (state, 6, "class:toolbar.warning" if warning else ""),
-        (_milliseconds(latency) if client.connected else "", 1, ""),
+        (_milliseconds(latency) if not warning else "", 1, ""),
         (f"{unsent} unsent" if unsent else "", 4, "class:toolbar.warning"),
     ]
     parts = [part for part in parts if part[0]]
@@ -44,28 +57,32 @@ def status_line(
 def candidates_line(names: Sequence[str], chosen: int | None, columns: int) -> list[Fragment]:
     """What Tab goes through, with the one that is chosen in sight."""
     # As many before the chosen one as fit with it.
-    first = 0
-    last = chosen or 0
-    while first < last and sum(width_of(name) + 2 for name in names[first : last + 1]) >= columns:
-        first += 1
+    first = chosen or 0
+    used = width_of(names[first]) + 2
+    while first > 0 and used + width_of(names[first - 1]) + 2 < columns:
+        first -= 1
+        used += width_of(names[first]) + 2
     shown: list[Fragment] = [("", " ")]
     used = 1
-    for at, name in enumerate(names[first:], first):
+    for at in range(first, len(names)):
+        name = names[at]
         style = "class:candidate.current" if at == chosen else ""
         used += width_of(name) + 2
         if used > columns and at > first:
+            shown[-1] = ("", " …")
             break
         shown += [(style, shorten(name, columns - 2)), ("", "  ")]
     return shown
 
 
-def _connection(client: Client) -> tuple[str, bool]:
+def _connection(client: Client, silence: float) -> tuple[str, bool]:
     """How the connection is, and whether that is bad news."""
     if client.close_code is not None:
         return "offline", True
     retry_in = client.retry_in
     if retry_in is None:
-        return "connected", False
+        slow = silence >= _LONG
+        return (f"no answer for {int(silence)} s" if slow else "connected"), slow
     if retry_in > 0:
         return f"coming back in {math.ceil(retry_in)} s", True
     return "coming back now", True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -56,7 +57,8 @@ class _Typed(FileHistory):
         if any(word in lowered for word in _SECRET) or (self._token and self._token in string):
             return
         try:
-            super().store_string(string)
+            # What the terminal sent as no UTF-8 came as lone surrogates.
+            super().store_string(string.encode("utf-8", "replace").decode())
         except OSError as exc:
             self._complain(exc)
 
@@ -72,8 +74,9 @@ def _trim(path: Path) -> None:
         return
     data = path.read_bytes()
     # Each entry begins with an empty line.
-    begin = data.find(b"\n\n", len(data) - _LARGEST // 2) + 1
-    shorter = path.with_suffix(".new")
-    shorter.write_bytes(data[begin:])
-    shorter.chmod(0o600)
-    shorter.replace(path)
+    begin = data.find(b"\n\n", len(data) - _LARGEST // 2)
+    kept = data[begin + 1 :] if begin >= 0 else b""
+    descriptor, shorter = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(kept)
+    Path(shorter).replace(path)

@@ -43,6 +43,12 @@ class Waiting:
         with self._lock:
             return self._open.pop(nonce, None)
 
+    @property
+    def unanswered(self) -> list[Message]:
+        """What the server has not acknowledged, the oldest first."""
+        with self._lock:
+            return list(self._open.values())
+
     def printed(self, nonce: str) -> None:
         """The answer is on the screen."""
         with self._lock:
