@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -45,10 +46,11 @@ def session() -> list[list[Any]]:
     pyte.graphics.TEXT[2] = "+blink"
     with ServerScript("--rate", "0") as server:
         url = f"127.0.0.1:{server.port}/kitchen"
-        with (
-            Terminal(url, "--nick", "bob") as bob,
-            Terminal(url, "--nick", "ann", columns=COLUMNS, rows=ROWS) as ann,
-        ):
+        with ExitStack() as stack:
+            bob = stack.enter_context(Terminal(url, "--nick", "bob"))
+            # One after the other, so that it is the same picture each time.
+            bob.wait_for_last(".*1 here.*")
+            ann = stack.enter_context(Terminal(url, "--nick", "ann", columns=COLUMNS, rows=ROWS))
 
             def says(who: Terminal, line: str, shown: str) -> None:
                 who.type(f"{line}\r")

@@ -200,8 +200,7 @@ def test_local_commands_leave_the_others_to_the_server() -> None:
     assert commands.complaint("/names") is None
     assert commands.complaint("//x") is None
     assert commands.complaint("hello") is None
-    assert commands.complaint("/") == "There is no command /. /help lists them."
-    assert commands.complaint("/zzz") == "There is no command /zzz. /help lists them."
+    assert (commands.complaint("/") or "").startswith("There is no command /. Did you mean /")
     assert "Did you mean /reply or /rooms?" in (commands.complaint("/r") or "")
     assert commands.run("/ignore ANN") == "That is you."
     assert commands.run("/ignore two words") == "Write it as /ignore NAME"

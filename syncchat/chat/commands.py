@@ -126,9 +126,11 @@ def unknown(name: str, names: Iterable[str]) -> str:
     """What to tell who typed a command that there is not among ``names``."""
     known = list(names)
     near = [f"/{each}" for each in known if name and each.startswith(name)]
-    near = near or [f"/{each}" for each in difflib.get_close_matches(name[:40], known, n=1)]
-    meant = f" Did you mean {' or '.join(near[:3])}?" if near else ""
-    return f"There is no command /{name[:40]}.{meant} /help lists them."
+    if not near:
+        # The nearest, however far it is: it leads on.
+        near = [f"/{difflib.get_close_matches(name[:40], known, n=1, cutoff=0.0)[0]}"]
+    meant = " or ".join(near[:3])
+    return f"There is no command /{name[:40]}. Did you mean {meant}? /help lists them."
 
 
 def parse(line: str) -> Asked:

@@ -344,6 +344,11 @@ class Link:
                     continue
                 if not self._note_locked(event):
                     told += self._tracker.feed(event)
+                if isinstance(event, events.Welcome):
+                    # Said before the limit was known, it would end the connection.
+                    text = f"It is longer than the {event.limits.message} bytes of a message."
+                    for nonce in self._outbox.drop_larger(event.limits.message):
+                        told.append(events.Error("too_big", text, nonce=nonce))
             self._pump_locked()
             self._changed.notify_all()
         return told

@@ -74,6 +74,14 @@ class Outbox:
         if item is not None:
             self._sent_size -= len(item.text)
 
+    def drop_larger(self, limit: int) -> list[str]:
+        """The nonces of what is not sent and has more than ``limit`` bytes, which is dropped."""
+        larger = [item for item in self._waiting if len(item.text.encode()) > limit]
+        for item in larger:
+            self._waiting.remove(item)
+            self._size -= len(item.text)
+        return [item.nonce for item in larger if item.nonce is not None]
+
     def rewind(self) -> None:
         """The connection is lost: all that is not acknowledged is to be sent again."""
         self._waiting.extendleft(reversed(self._sent.values()))

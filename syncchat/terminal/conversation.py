@@ -72,7 +72,7 @@ class Conversation:
             lines.append(f"… {len(shown) - _MOST_SHOWN} more")
         for message in shown[-_MOST_SHOWN:]:
             act = "/me " if message.kind == "action" else ""
-            text = " ".join(message.text.split())
+            text = " ".join(message.text[: 4 * columns].split())
             lines.append(shorten(f"… {act}{text}", columns))
         return [("class:waiting", "\n".join(lines))] if lines else []
 
