@@ -57,7 +57,7 @@ FLOORS = [
     ["syncchat.net.websocket"],
     ["syncchat.net.sender", "syncchat.net.splitter"],
     ["syncchat.net.messages", "syncchat.net.handshake", "syncchat.net.flood"],
-    ["syncchat.net.limits", "syncchat.net.stats"],
+    ["syncchat.net.limits", "syncchat.net.stats", "syncchat.net.http"],
     ["syncchat.net.stream"],
     ["syncchat.net.outlet"],
     ["syncchat.net.flusher", "syncchat.net.binding", "syncchat.net.backlog", "syncchat.net.tls"],

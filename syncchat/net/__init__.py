@@ -22,7 +22,7 @@ from .address import Address, format_address
 from .connector import connect
 from .deadline import Deadline
 from .group import Group
-from .handshake import Refusal, Request
+from .http import Refusal, Request, Response, View
 from .limits import Limits
 from .messages import Message
 from .server import Server, serve
@@ -39,8 +39,10 @@ __all__ = [
     "Message",
     "Refusal",
     "Request",
+    "Response",
     "Server",
     "Stats",
+    "View",
     "WebSocket",
     "connect",
     "format_address",

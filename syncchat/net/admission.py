@@ -8,7 +8,7 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from .address import Address
-from .handshake import Refusal, Request
+from .http import Refusal, Request
 
 __all__ = ["Admission", "Authorize"]
 
@@ -42,10 +42,14 @@ class Admission:
         #: Whether the program has a say, which may take its time.
         self.asks = authorize is not None
 
-    def check(self, request: Request) -> None:
-        """Raise :class:`Refusal` for who may not come in."""
+    def check_host(self, request: Request) -> None:
+        """Raise :class:`Refusal` for who calls the server by a name that is not its own."""
         if self._loopback_only and not self._is_own_name(_host_of(request.host)):
             raise Refusal(HTTPStatus.FORBIDDEN, "This server does not go by that name.")
+
+    def check(self, request: Request) -> None:
+        """Raise :class:`Refusal` for who may not come in."""
+        self.check_host(request)
         origin = request.headers.get("origin")
         if origin is not None and not self._is_welcome(origin.lower(), request.host.lower()):
             raise Refusal(HTTPStatus.FORBIDDEN, "Pages from that origin are not served.")

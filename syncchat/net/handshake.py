@@ -21,67 +21,34 @@ from wsproto.handshake import H11Handshake
 from wsproto.utilities import RemoteProtocolError, generate_accept_token
 
 from ..errors import HandshakeFailed, HandshakeRefused
+from .address import Address
 from .deadline import Deadline
+from .http import MAX_HEAD, Refusal, Request, Response, encode, parse
 from .stream import Stream
 
 __all__ = [
     "Opening",
-    "Refusal",
-    "Request",
     "accept",
+    "answer",
     "dismiss",
     "is_whole",
-    "refuse",
     "request_upgrade",
 ]
 
 _CLIENT, _SERVER = ConnectionType.CLIENT, ConnectionType.SERVER
-
-#: Bytes of a request's or response's head, both sides; h11's own limit too.
-MAX_HEAD = 16384
 
 #: Bytes that a refused client may still send before it is cut off, and the
 #: seconds it may take: enough for the refusal to reach it.
 _LINGER_BYTES = 4 * 1024 * 1024
 _LINGER_SECONDS = 2.0
 
+_UPGRADE = re.compile(rb"(?im)^upgrade:")
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 _FIRST_BYTE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]")
 _REQUEST_LINE = re.compile(rb"\A([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/(\d\.\d)\r?\n")
 
 #: Characters of a refusal's body that the client keeps.
 _MAX_BODY = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """The handshake request: what the client asked for. Immutable."""
-
-    #: Path and query as they stand in the request line, percent-encoded.
-    target: str
-    #: Every header but those of the handshake's own, names in lower case.
-    raw_headers: tuple[tuple[bytes, bytes], ...]
-    #: The ``Host`` header.
-    host: str
-
-    @property
-    def path(self) -> str:
-        """The target without its query."""
-        return self.target.partition("?")[0]
-
-    @property
-    def query(self) -> str:
-        """What follows the ``?`` in the target; empty where there is none."""
-        return self.target.partition("?")[2]
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Headers by lower-case name, repeated ones joined by a comma (RFC 9110, section 5.3)."""
-        joined = {"host": self.host}
-        for name_bytes, value_bytes in self.raw_headers:
-            name, value = name_bytes.decode("ascii"), value_bytes.decode("latin-1")
-            joined[name] = f"{joined[name]}, {value}" if name in joined else value
-        return joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +66,6 @@ class Opening:
     subprotocol: str | None
 
 
-class Refusal(Exception):
-    """What the server answers instead of 101."""
-
-    def __init__(
-        self, status: HTTPStatus, text: str, headers: Sequence[tuple[str, str]] = ()
-    ) -> None:
-        super().__init__(f"{status.value} {text}")
-        self.status = status
-        self.text = text
-        self.headers = headers
-
-
 # The server's half.
 
 
@@ -124,21 +79,26 @@ def accept(
     deadline: Deadline,
     subprotocols: Sequence[str],
     check: Callable[[Request], None],
-) -> Opening | None:
+    *,
+    plain: bool,
+) -> Opening | Request | None:
     """Read the client's request, and make the answer, 101.
 
     ``subprotocols`` are the server's, the preferred one first; ``check`` has
-    the last word. Returns None for a client that went away before it had asked
-    for anything. Raises :class:`Refusal`, which the caller answers by
-    :func:`refuse`.
+    the last word. With ``plain``, a request that asks for no upgrade is
+    returned as it is. Returns None for a client that went away before it had
+    asked for anything. Raises :class:`Refusal`, which the caller gives to
+    :func:`answer`.
     """
     received = _read_head(stream, deadline)
     if received is None:
         return None
     head, rest = received
+    if plain and not _UPGRADE.search(head):
+        return parse(head, stream.address)
     upgrade = _parse_request(head)
     key = _check_request(upgrade)
-    request = _request_of(upgrade)
+    request = _request_of(upgrade, stream.address)
     check(request)
     chosen = next((name for name in subprotocols if name in upgrade.subprotocols), None)
     # wsproto would drop what came in the same packet behind the request.
@@ -158,9 +118,12 @@ def _acceptance(key: bytes, subprotocol: str | None) -> bytes:
     ) % (generate_accept_token(key), chosen.encode("ascii"))
 
 
-def refuse(stream: Stream, refusal: Refusal) -> None:
-    """Answer by ``refusal`` as plain HTTP, and see the answer off. Does not close."""
-    stream.seal(_answer(refusal))
+def answer(
+    stream: Stream, response: Response, deadline: Deadline, *, head_only: bool = False
+) -> None:
+    """Answer as plain HTTP, and see the answer off, by ``deadline``. Does not close."""
+    stream.seal(encode(response, head_only=head_only))
+    stream.wait_flushed(deadline)
     stream.drain_input(Deadline.after(_LINGER_SECONDS), _LINGER_BYTES)
 
 
@@ -169,27 +132,9 @@ def dismiss(stream: Stream, refusal: Refusal) -> None:
 
     The answer may be lost to a client whose request is still unread.
     """
-    stream.seal(_answer(refusal))
+    stream.seal(encode(refusal.response))
     stream.shutdown_write()
     stream.close()
-
-
-def _answer(refusal: Refusal) -> bytes:
-    """``refusal`` as an HTTP response."""
-    body = f"{refusal.text}\n".encode()
-    response = h11.Response(
-        status_code=refusal.status,
-        reason=refusal.status.phrase.encode(),
-        headers=[
-            ("Content-Type", "text/plain; charset=utf-8"),
-            ("Content-Length", str(len(body))),
-            ("Connection", "close"),
-            *refusal.headers,
-        ],
-    )
-    http = h11.Connection(h11.SERVER)
-    pieces = [http.send(response), http.send(h11.Data(data=body)), http.send(h11.EndOfMessage())]
-    return b"".join(piece for piece in pieces if piece)
 
 
 def _read_head(stream: Stream, deadline: Deadline) -> tuple[bytes, bytes] | None:
@@ -254,7 +199,7 @@ def _refusal_of(exc: RemoteProtocolError, head: bytes) -> Refusal:
             [("Sec-WebSocket-Version", "13"), ("Upgrade", "websocket")],
         )
     malformed = isinstance(exc.__context__, h11.RemoteProtocolError)
-    if not malformed and not re.search(rb"(?im)^upgrade:", head):
+    if not malformed and not _UPGRADE.search(head):
         return Refusal(
             HTTPStatus.UPGRADE_REQUIRED,
             "This is a WebSocket server: connect with a WebSocket client.",
@@ -283,7 +228,7 @@ def _check_request(upgrade: UpgradeRequest) -> bytes:
     return keys[0]
 
 
-def _request_of(upgrade: UpgradeRequest) -> Request:
+def _request_of(upgrade: UpgradeRequest, address: Address) -> Request:
     ours = (b"upgrade", b"connection", b"sec-websocket-key", b"sec-websocket-version")
     return Request(
         target=upgrade.target,
@@ -291,6 +236,7 @@ def _request_of(upgrade: UpgradeRequest) -> Request:
             (bytes(name), bytes(value)) for name, value in upgrade.extra_headers if name not in ours
         ),
         host=upgrade.host,
+        remote_address=address,
     )
 
 
@@ -341,7 +287,9 @@ def request_upgrade(
                 # behind the head, which is the splitter's to cut.
                 connection = Connection(_CLIENT)
                 rest = _END_OF_HEAD.split(received, 1)[1]
-                return Opening(connection, rest, b"", _request_of(upgrade), event.subprotocol)
+                return Opening(
+                    connection, rest, b"", _request_of(upgrade, stream.address), event.subprotocol
+                )
             if isinstance(event, RejectConnection):
                 refused = event
             elif isinstance(event, RejectData):

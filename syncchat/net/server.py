@@ -7,16 +7,18 @@ import socket
 import ssl
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Self, Unpack
 
 from .address import Address, format_address
 from .admission import Admission, Authorize
 from .deadline import Deadline
 from .flusher import Flusher
-from .handshake import Refusal, dismiss
+from .handshake import dismiss
 from .heartbeat import start_heartbeat
+from .http import Refusal, View
 from .limits import Limits, ServerSettings
 from .listener import Listener
 from .stats import Stats, Tally
@@ -48,6 +50,7 @@ def serve(
     on_refused: Callable[[Address, str], None] | None = None,
     on_slow: Callable[[WebSocket], None] | None = None,
     on_stop: Callable[[], None] | None = None,
+    routes: Mapping[str, View] = MappingProxyType({}),
     **limits: Unpack[ServerSettings],
 ) -> Server:
     """A server that listens at ``host`` and ``port`` and runs ``handler`` for each client.
@@ -69,6 +72,9 @@ def serve(
       consumer, on the thread that noticed; it must not block.
     - ``on_stop``: called when a stop begins, so that handlers can be told to
       come to an end; it must not block.
+    - ``routes``: what plain HTTP is answered, by path, or by ``/beginning/*``: called
+      with the :class:`Request`, on its connection's thread, a view returns a
+      :class:`Response`. Every answer is the connection's last.
     - ``limits``: ``max_message``, ``max_backlog``, ``max_connections`` and the
       others of :class:`Limits`.
 
@@ -81,6 +87,7 @@ def serve(
         handler,
         held_to,
         tuple(subprotocols),
+        dict(routes),
         admission,
         ssl_context,
         Tally(),

@@ -19,7 +19,8 @@ from ..errors import ConnectionClosed
 from .deadline import Deadline
 from .flood import TokenBucket
 from .flusher import Flusher
-from .handshake import Opening, Request
+from .handshake import Opening
+from .http import Request
 from .limits import Limits
 from .messages import Assembler, Message, MessageTooBig
 from .sender import Sender

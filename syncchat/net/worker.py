@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import ssl
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -15,7 +15,8 @@ from .address import Address, format_address
 from .admission import Admission
 from .deadline import Deadline
 from .flusher import Flusher
-from .handshake import Opening, Refusal, Request, accept, is_whole, refuse
+from .handshake import Opening, accept, answer, is_whole
+from .http import Refusal, Request, View, view_for
 from .limits import Limits
 from .stats import Tally, Traffic
 from .stream import Stream
@@ -34,6 +35,9 @@ Handler = Callable[[WebSocket], None]
 #: below the 2 MiB of a huge page, which would be resident at the first touch,
 #: and enough for the interpreter's recursion limit through calls from C.
 _STACK_SIZE = 2 * 1024 * 1024 - 64 * 1024
+#: Seconds in which a client takes a refusal.
+_FAREWELL = 2.0
+
 #: Guards the interpreter's stack size, which is one for all threads to come.
 _stack_lock = threading.Lock()
 
@@ -45,6 +49,8 @@ class Service:
     handler: Handler
     limits: Limits
     subprotocols: Sequence[str]
+    #: The views of requests that are no handshakes, by their paths.
+    routes: Mapping[str, View]
     admission: Admission
     ssl_context: ssl.SSLContext | None
     tally: Tally
@@ -83,7 +89,7 @@ class Worker:
         self._on_end = on_end
         self.refusal = refusal
         #: What prepare() has made ready.
-        self._prepared: Opening | Refusal | None = None
+        self._prepared: Opening | Request | Refusal | None = None
         self.stream = stream
         #: Set once the handshake is done.
         self.websocket: WebSocket | None = None
@@ -142,7 +148,7 @@ class Worker:
                 self._open()
             except Refusal as refusal:
                 self._note_refused(str(refusal.status.value), str(refusal))
-                refuse(self.stream, refusal)
+                answer(self.stream, refusal.response, Deadline.after(_FAREWELL))
             if self.websocket is not None:
                 self._handle(self.websocket)
         except Exception:
@@ -171,6 +177,9 @@ class Worker:
         if opening is None:
             service.tally.note_refused("gone")
             return
+        if isinstance(opening, Request):
+            self._serve_plain(opening)
+            return
         self.stream.write(opening.answer)
         service.tally.note_opened()
         self.websocket = WebSocket(
@@ -182,8 +191,28 @@ class Worker:
             on_slow=self._note_slow,
         )
 
-    def _accept(self, deadline: Deadline) -> Opening | None:
-        return accept(self.stream, deadline, self._service.subprotocols, self._check)
+    def _accept(self, deadline: Deadline) -> Opening | Request | None:
+        service = self._service
+        return accept(
+            self.stream, deadline, service.subprotocols, self._check, plain=bool(service.routes)
+        )
+
+    def _serve_plain(self, request: Request) -> None:
+        """Answer what is no handshake. Raises :class:`Refusal`."""
+        service = self._service
+        service.admission.check_host(request)
+        view = view_for(service.routes, request.path)
+        if view is None:
+            raise Refusal(HTTPStatus.NOT_FOUND, "There is nothing here.")
+        try:
+            response = view(request)
+        except Refusal:
+            raise
+        except Exception as exc:
+            logger.exception("the view of %s failed", request.path)
+            raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed.") from exc
+        deadline = Deadline.after(service.limits.open_timeout)
+        answer(self.stream, response, deadline, head_only=request.method == "HEAD")
 
     def _check(self, request: Request) -> None:
         try:

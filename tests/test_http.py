@@ -1,0 +1,211 @@
+"""Plain HTTP on the WebSocket's port: routes, and everything that is none."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from http import HTTPStatus
+
+import pytest
+import trustme
+
+from syncchat.net import Refusal, Request, Response, Server, WebSocket, connect, serve
+from tests.peer import PATIENCE, read_all, upgrade_request
+
+
+def page(request: Request) -> Response:
+    text = f"{request.method} {request.path} {request.query} {request.headers.get('x-a', '-')}"
+    return Response(text.encode(), headers=[("Cache-Control", "no-cache")])
+
+
+def failing(_request: Request) -> Response:
+    raise ZeroDivisionError
+
+
+def refusing(_request: Request) -> Response:
+    raise Refusal(HTTPStatus.PAYMENT_REQUIRED, "Not for free.")
+
+
+def unchanged(_request: Request) -> Response:
+    return Response(b"", status=HTTPStatus.NOT_MODIFIED, headers=[("ETag", '"x"')])
+
+
+def large(_request: Request) -> Response:
+    return Response(b"x" * 8_000_000, "application/octet-stream")
+
+
+ROUTES = {
+    "/page": page,
+    "/files/*": page,
+    "/failing": failing,
+    "/refusing": refusing,
+    "/unchanged": unchanged,
+    "/large": large,
+}
+
+
+def echo(websocket: WebSocket) -> None:
+    for message in websocket:
+        websocket.send(message)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serve(echo, routes=ROUTES, open_timeout=1.0) as server:
+        yield server
+
+
+def ask(
+    server: Server, path: str, method: str = "GET", **headers: str
+) -> tuple[int, dict[str, str], bytes]:
+    client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
+    try:
+        client.request(method, path, headers={k.replace("_", "-"): v for k, v in headers.items()})
+        answer = client.getresponse()
+        return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+    finally:
+        client.close()
+
+
+def raw(server: Server, request: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as sock:
+        sock.sendall(request)
+        return read_all(sock)
+
+
+def test_a_view_answers_and_the_connection_is_closed(server: Server) -> None:
+    status, headers, body = ask(server, "/page?q=1", X_A="b")
+    assert (status, body) == (200, b"GET /page q=1 b")
+    assert headers == {
+        "content-type": "text/plain; charset=utf-8",
+        "content-length": "15",
+        "x-content-type-options": "nosniff",
+        "connection": "close",
+        "cache-control": "no-cache",
+    }
+
+
+def test_a_route_may_be_a_beginning(server: Server) -> None:
+    assert ask(server, "/files/a/b.txt")[2] == b"GET /files/a/b.txt  -"
+    assert ask(server, "/files")[0] == 404
+
+
+def test_head_is_get_without_the_body(server: Server) -> None:
+    status, headers, body = ask(server, "/page", "HEAD")
+    assert (status, body) == (200, b"")
+    assert headers["content-length"] == str(len("HEAD /page  -"))
+    assert raw(server, b"HEAD /page HTTP/1.1\r\nHost: localhost\r\n\r\n").endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "X"])
+def test_other_methods_are_405(server: Server, method: str) -> None:
+    status, headers, _ = ask(server, "/page", method)
+    assert (status, headers["allow"]) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize("path", ["/", "/nothing", "/page/", "/PAGE", "//page", "/files"])
+def test_other_paths_are_404(server: Server, path: str) -> None:
+    assert ask(server, path)[0] == 404
+
+
+def test_a_view_that_fails_is_500_and_one_that_refuses_says_how(server: Server) -> None:
+    assert ask(server, "/failing")[0] == 500
+    status, _, body = ask(server, "/refusing")
+    assert (status, body) == (402, b"Not for free.\n")
+
+
+def test_what_is_not_modified_has_no_body_and_no_length(server: Server) -> None:
+    status, headers, body = ask(server, "/unchanged")
+    assert (status, body) == (304, b"")
+    assert "content-length" not in headers
+    assert headers["etag"] == '"x"'
+
+
+def test_a_large_answer_arrives_whole(server: Server) -> None:
+    assert len(ask(server, "/large")[2]) == 8_000_000
+
+
+def test_the_websocket_is_at_the_same_place(server: Server) -> None:
+    with connect(f"ws://127.0.0.1:{server.port}/page") as websocket:
+        websocket.send("hello")
+        assert websocket.recv(PATIENCE) == "hello"
+
+
+def test_a_websocket_handshake_that_is_wrong_is_still_refused(server: Server) -> None:
+    broken = upgrade_request().replace(b"Sec-WebSocket-Version: 13", b"Sec-WebSocket-Version: 7")
+    assert b" 426 " in raw(server, broken).split(b"\r\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"GET /page HTTP/1.0\r\nHost: localhost\r\n\r\n", 200),
+        (b"GET /page HTTP/1.0\r\n\r\n", 200),
+        (b"GET /page HTTP/1.1\r\n\r\n", 400),
+        (b"GET /page HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        (b"GET /page HTTP/1.1\r\nHost: \xff\r\n\r\n", 400),
+        (b"GET /page HTTP/1.1\r\nHost: localhost\r\nBad Header: x\r\n\r\n", 400),
+        (b"GET http://localhost/page HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        (b"GET page HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        (b"GET /page HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc", 200),
+        (b"GET /page\r\n\r\n", 400),
+        (b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 431),
+        (b"\x16\x03\x01\x00\xa5\x01", 400),
+    ],
+)
+def test_requests_of_all_kinds_get_their_status(
+    server: Server, request_bytes: bytes, status: int
+) -> None:
+    assert raw(server, request_bytes).split(b" ")[1] == str(status).encode()
+    # And the server goes on.
+    assert ask(server, "/page")[0] == 200
+
+
+def test_only_the_first_of_several_requests_is_answered(server: Server) -> None:
+    request = b"GET /page HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n"
+    answer = raw(server, request * 3)
+    assert answer.count(b"HTTP/1.1 200") == 1
+    assert b"Connection: close" in answer
+
+
+def test_a_request_that_dawdles_is_408(server: Server) -> None:
+    assert raw(server, b"GET /page HTTP/1.1\r\n").startswith(b"HTTP/1.1 408 ")
+
+
+def test_who_does_not_take_the_answer_is_given_up(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as sock:
+        sock.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        # Until nobody is served any more.
+        ended = threading.Event()
+        while not ended.wait(0.01) and server.connections:
+            pass
+        assert server.connections == 0
+
+
+def test_a_page_whose_name_was_resolved_anew_is_not_served(server: Server) -> None:
+    """DNS rebinding: a stranger's name, that has come to mean this machine."""
+    assert ask(server, "/page", Host="evil.example")[0] == 403
+
+
+def test_without_routes_there_are_no_pages() -> None:
+    with serve(echo) as server:
+        assert ask(server, "/")[0] == 426
+        assert ask(server, "/", "POST")[0] == 405
+
+
+def test_pages_are_served_over_tls() -> None:
+    authority = trustme.CA()
+    server_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(server_context)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    with serve(echo, routes=ROUTES, ssl_context=server_context) as server:
+        client = http.client.HTTPSConnection(
+            "localhost", server.port, timeout=PATIENCE, context=context
+        )
+        client.request("GET", "/large")
+        assert len(client.getresponse().read()) == 8_000_000
+        client.close()
