@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
+from types import MappingProxyType
 from typing import Self, Unpack
 
 from ._version import __version__
@@ -19,9 +21,23 @@ from .chat.safetext import clean
 from .chat.session import Session
 from .chat.settings import RoomSettings
 from .chat.token import TokenCheck
-from .engine import Keep, check_engine, open_engine
+from .engine import Engine, Keep, check_engine, open_engine
 from .eventlog import Connected, Disconnected, Event, Listening, Received, Refused, Slow, as_json
-from .net import Address, Limits, Server, Stats, WebSocket, format_address, serve
+from .health import for_monitors, health_view, metrics_view
+from .meters import Meters
+from .net import (
+    Address,
+    Limits,
+    Refusal,
+    Request,
+    Response,
+    Server,
+    Stats,
+    View,
+    WebSocket,
+    format_address,
+    serve,
+)
 from .net.limits import ServerSettings
 
 __all__ = ["DEFAULT_FORMAT", "DEFAULT_GREETING", "DEFAULT_PORT", "DEFAULT_ROOMS", "ChatServer"]
@@ -56,7 +72,9 @@ class ChatServer:
       the thread where the event happened, so that calls may overlap; it must
       not block. None: no log. ``log_json``: as JSON, for machines.
     - ``token``: a secret that clients must know, as :class:`TokenCheck` has it.
-    - ``ssl_context``, ``origins``: as in :func:`syncchat.net.serve`.
+    - ``ssl_context``, ``origins``, ``routes``: as in :func:`syncchat.net.serve`. Of
+      its own it has ``/healthz`` and ``/metrics``, for who asks from this
+      machine or knows the token.
     - ``limits``: those of :class:`syncchat.net.Limits`. Here ``rate`` is 10 and
       ``burst`` 20 unless set.
 
@@ -82,6 +100,7 @@ class ChatServer:
         token: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
         origins: Sequence[str] = (),
+        routes: Mapping[str, View] = MappingProxyType({}),
         **limits: Unpack[ServerSettings],
     ) -> None:
         # A lone surrogate would fail at every client instead of here.
@@ -103,6 +122,7 @@ class ChatServer:
         self._authorize = None if token is None else TokenCheck(token)
         self._ssl_context = ssl_context
         self._origins = origins
+        self._routes = routes
         self._limits: ServerSettings = {"rate": 10.0, "burst": 20, **limits}
         Limits(**self._limits)
         #: Guards the two fields below: start and stop, one at a time. First in the lock order.
@@ -110,6 +130,7 @@ class ChatServer:
         self._server: Server | None = None
         #: There while the server runs.
         self._rooms: Rooms | None = None
+        self._meters = Meters()
         #: Written without the lock, see request_stop().
         self._stop_requested = False
 
@@ -179,6 +200,7 @@ class ChatServer:
         with self._lock:
             if self._server is not None:
                 raise RuntimeError("the chat server runs already")
+            meters = self._meters = Meters()
             server = serve(
                 self._converse,
                 self._host,
@@ -190,10 +212,11 @@ class ChatServer:
                 on_refused=self._log_refused,
                 on_slow=self._log_slow,
                 on_stop=self._interrupt,
+                routes=self._all_routes(meters),
                 **self._limits,
             )
             try:
-                self._rooms = self._open_rooms(server)
+                self._rooms = self._open_rooms(server, meters)
             except BaseException:
                 server.stop()
                 raise
@@ -201,12 +224,27 @@ class ChatServer:
         self._note(Listening(server.port))
         return server
 
+    def _all_routes(self, meters: Meters) -> dict[str, View]:
+        kind = self._engine_name.partition(":")[0]
+        health = health_view(self._engine, kind)
+        metrics = metrics_view(self.stats, meters)
+        return {
+            "/*": _only_websockets,
+            "/healthz": for_monitors(health, self._authorize),
+            "/metrics": for_monitors(metrics, self._authorize),
+            **self._routes,
+        }
+
+    def _engine(self) -> Engine | None:
+        rooms = self._rooms
+        return None if rooms is None else rooms.engine
+
     def _interrupt(self) -> None:
         rooms = self._rooms
         if rooms is not None:
             rooms.engine.interrupt()
 
-    def _open_rooms(self, server: Server) -> Rooms:
+    def _open_rooms(self, server: Server, meters: Meters) -> Rooms:
         limits = Limits(**self._limits)
         settings = RoomSettings(
             dialects=(self._plain, self._json),
@@ -216,9 +254,12 @@ class ChatServer:
             notices=self._notices,
             version=f"syncchat {__version__}",
             limits=events.Limits(limits.max_message, MAX_NICK, limits.rate, limits.burst),
+            meters=meters,
             call_at=server.call_at,
         )
-        engine = open_engine(self._engine_name, self._keep)
+        engine = open_engine(
+            self._engine_name, self._keep, lambda seconds: meters.commit.observe([seconds])
+        )
         try:
             return Rooms(engine, settings, self._max_rooms)
         except BaseException:
@@ -283,3 +324,11 @@ class ChatServer:
     def _log_slow(self, websocket: WebSocket) -> None:
         who = format_address(websocket.remote_address)
         self._note(Slow(who, websocket.close_reason or ""))
+
+
+def _only_websockets(_request: Request) -> Response:
+    raise Refusal(
+        HTTPStatus.UPGRADE_REQUIRED,
+        "This is a chat server: connect with a WebSocket client.",
+        [("Sec-WebSocket-Version", "13"), ("Upgrade", "websocket")],
+    )

@@ -30,6 +30,7 @@ FLOORS = [
     ["syncchat.terminal.drawing", "syncchat.terminal.standard_input"],
     ["syncchat.terminal.strangers", "syncchat.terminal.style", "syncchat.terminal.wrapping"],
     ["syncchat.client", "syncchat.server"],
+    ["syncchat.health"],
     ["syncchat.client.client"],
     ["syncchat.client.link"],
     ["syncchat.client.comeback", "syncchat.client.outbox", "syncchat.client.tracker"],
@@ -63,7 +64,7 @@ FLOORS = [
     ["syncchat.net.flusher", "syncchat.net.binding", "syncchat.net.backlog", "syncchat.net.tls"],
     ["syncchat.net.deadline", "syncchat.net.address"],
     ["syncchat.errors"],
-    ["syncchat.closecodes", "syncchat._version"],
+    ["syncchat.closecodes", "syncchat._version", "syncchat.meters"],
 ]
 FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names}
 

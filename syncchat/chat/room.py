@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, count
 from math import inf
@@ -63,6 +63,8 @@ class Post:
     text: str
     kind: Kind = "message"
     nonce: str | None = None
+    #: When it came, on the performance counter.
+    came_at: float = field(default_factory=time.perf_counter)
 
 
 #: Anything else that happens: done in its place.
@@ -252,6 +254,11 @@ class Room:
             for post in posts:
                 self._refuse(post, exc)
             return
+        # What is new has been delivered by now.
+        done = time.perf_counter()
+        meters = self._settings.meters
+        meters.batch.observe([len(posts)])
+        meters.delivery.observe([done - post.came_at for post in posts])
         for post, entry in zip(posts, entries, strict=True):
             old = entry.offset < self._fresh_from
             if old and post.member is not None and entry.nonce is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ..meters import Meters
 from ..net import Deadline
 from .dialects import Dialect
 from .events import Limits
@@ -26,5 +27,6 @@ class RoomSettings:
     notices: bool
     version: str
     limits: Limits
+    meters: Meters
     #: Runs something at a moment, on a thread that must not be held up.
     call_at: Callable[[Deadline, Callable[[], None]], None]

@@ -1,5 +1,7 @@
 """Where messages are numbered and kept: one interface, an engine for each need."""
 
+from collections.abc import Callable
+
 from .interface import (
     PAGE_BYTES,
     Deliver,
@@ -45,12 +47,14 @@ def check_engine(name: str) -> None:
     raise ValueError(f"{name!r} is no engine: it is memory: or sqlite:PATH")
 
 
-def open_engine(name: str, keep: Keep) -> Engine:
+def open_engine(name: str, keep: Keep, on_commit: Callable[[float], None] | None = None) -> Engine:
     """The engine that ``name`` asks for: ``memory:``, or ``sqlite:PATH``.
+
+    ``on_commit`` is called with the seconds of each transaction, if the engine has some.
 
     Raises :class:`ValueError` for any other name, and :class:`EngineUnusable`
     where what it names cannot be used.
     """
     check_engine(name)
     scheme, _, rest = name.partition(":")
-    return MemoryEngine(keep) if scheme == "memory" else SqliteEngine(rest, keep)
+    return MemoryEngine(keep) if scheme == "memory" else SqliteEngine(rest, keep, on_commit)

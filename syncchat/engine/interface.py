@@ -132,6 +132,10 @@ class Engine(ABC):
     def attach(self, deliver: Deliver, live: Live) -> None:
         """Say what takes new entries and live events. Once, before anything else."""
 
+    @abstractmethod
+    def check(self) -> None:
+        """Raise :class:`EngineFailed` where nothing can be read, or the last batch was not kept."""
+
     # The log.
 
     @abstractmethod

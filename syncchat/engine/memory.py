@@ -90,6 +90,9 @@ class MemoryEngine(LocalEngine):
         self._turns = Turns()
         self._logs: dict[str, _Log] = {}
 
+    def check(self) -> None:
+        """Memory is always there."""
+
     def append(self, room: str, drafts: Sequence[Draft]) -> list[Entry]:
         now = time.time()
         log = self._log(room)

@@ -12,7 +12,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from ..net import Deadline
 from .file import claim, connect, inspect, migrate
@@ -61,8 +61,11 @@ class SqliteEngine(LocalEngine):
     is left as it is.
     """
 
-    def __init__(self, path: str, keep: Keep) -> None:
+    def __init__(
+        self, path: str, keep: Keep, on_commit: Callable[[float], None] | None = None
+    ) -> None:
         super().__init__()
+        self._on_commit = on_commit
         self._path = path
         self._keep = keep
         self._nonce_seconds = _NONCE_SECONDS if keep == Keep() else _NONCE_SECONDS_FEW
@@ -95,16 +98,26 @@ class SqliteEngine(LocalEngine):
             raise EngineUnusable(f"cannot use {path}: {exc}") from exc
         #: Messages, about, whose words no search would find yet.
         self._unindexed = _INDEX_EVERY
-        #: The last transaction failed, and the operator has been told.
-        self._failing = False
+        #: Why the last transaction failed, of which the operator has been told.
+        self._failure: str | None = None
         #: Each room's row, epoch and last offset, as far as they have been asked
         #: for. A room of which nothing was ever kept has no row. Filled under the
         #: lock; what is there may be read, and forgotten, without.
         self._rooms: dict[str, tuple[int | None, str, int]] = {}
 
+    def check(self) -> None:
+        if self._failure is not None:
+            raise EngineFailed(self._failure)
+        try:
+            with self._read_lock:
+                self._reader.execute("SELECT seed FROM state").fetchone()
+        except sqlite3.Error as exc:
+            raise EngineFailed(str(exc)) from exc
+
     def append(self, room: str, drafts: Sequence[Draft]) -> list[Entry]:
         now = time.time()
         with self._lock, self._transaction() as database:
+            begin = time.perf_counter()
             row, epoch, before = self._room_locked(room)
             if row is None:
                 (row,) = database.execute(
@@ -140,8 +153,11 @@ class SqliteEngine(LocalEngine):
             if unindexed >= _INDEX_EVERY:
                 unindexed = self._index_locked()
             database.execute("COMMIT")
+            took = time.perf_counter() - begin
             self._rooms[room] = row, epoch, last
             self._unindexed = unindexed
+        if self._on_commit is not None:
+            self._on_commit(took)
         self._deliver_new(room, entries, before)
         return entries
 
@@ -226,13 +242,13 @@ class SqliteEngine(LocalEngine):
             self._begin()
             yield database
         except sqlite3.Error as exc:
-            if not self._failing:
-                self._failing = True
+            if self._failure is None:
                 logger.error("cannot write to %s: %s", self._path, exc)  # noqa: TRY400 - for people
+            self._failure = str(exc)
             raise EngineFailed(str(exc)) from exc
         else:
-            if self._failing:
-                self._failing = False
+            if self._failure is not None:
+                self._failure = None
                 logger.warning("writing to %s works again", self._path)
         finally:
             # A disk that is full may have rolled back already, and a stop may

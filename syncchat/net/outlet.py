@@ -115,8 +115,14 @@ class Outlet:
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "sealed" if self._sealed else "open"
-        queued = self._backlog.size if self._backlog else 0
-        return f"<Stream {format_address(self.address)} {state}, {queued} bytes queued>"
+        return f"<Stream {format_address(self.address)} {state}, {self.backlog_size} bytes queued>"
+
+    @property
+    def backlog_size(self) -> int:
+        """Bytes that wait for the peer to take them."""
+        # Without the lock: another thread may have emptied it in between.
+        backlog = self._backlog
+        return 0 if backlog is None else backlog.size
 
     def fileno(self) -> int:
         """The socket's descriptor, -1 once it is closed."""

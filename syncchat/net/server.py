@@ -150,7 +150,8 @@ class Server:
         """What the server has done so far, in numbers."""
         with self._lock:
             # Under the lock, so that no connection is counted twice or not at all.
-            return self._service.tally.stats(worker.traffic for worker in self._workers)
+            live = ((worker.traffic, worker.stream.backlog_size) for worker in self._workers)
+            return self._service.tally.stats(live)
 
     def call_at(self, deadline: Deadline, callback: Callable[[], None]) -> None:
         """Run ``callback`` at ``deadline``, on the flusher; it must not block. Not after a stop."""

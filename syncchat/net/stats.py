@@ -34,6 +34,8 @@ class Stats:
     #: Bytes over the wire, handshakes and TLS included.
     bytes_in: int
     bytes_out: int
+    #: Bytes that wait for clients to take them.
+    backlog: int
     #: Clients closed because they were too slow.
     slow_consumers: int
     #: Clients that got no WebSocket, by the reason: an HTTP status, ``"TLS"``,
@@ -72,14 +74,15 @@ class Tally:
         with self._lock:
             self._add_locked(self._traffic, traffic)
 
-    def stats(self, live: Iterable[Traffic]) -> Stats:
-        """The sum, with the traffic of the connections that there are."""
+    def stats(self, live: Iterable[tuple[Traffic, int]]) -> Stats:
+        """The sum, with the traffic and the backlog of the connections that there are."""
         with self._lock:
             total = Counter(self._traffic)
-            count = 0
-            for traffic in live:
+            count = backlog = 0
+            for traffic, queued in live:
                 self._add_locked(total, traffic)
                 count += 1
+                backlog += queued
             return Stats(
                 connections=count,
                 connections_total=self._opened,
@@ -87,6 +90,7 @@ class Tally:
                 messages_out=total["messages_out"],
                 bytes_in=total["bytes_in"],
                 bytes_out=total["bytes_out"],
+                backlog=backlog,
                 slow_consumers=self._slow,
                 refused=dict(self._refused),
             )

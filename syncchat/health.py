@@ -1,0 +1,169 @@
+"""Whether the server is well, and its numbers: for monitors, not for everybody."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import time
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+
+from ._version import __version__
+from .engine import Engine, EngineFailed
+from .meters import Histogram, Meters
+from .net import Refusal, Request, Response, Stats, View
+
+__all__ = ["for_monitors", "health_view", "metrics_view"]
+
+#: What a proxy adds. Whoever comes through one is not of this machine, though the
+#: proxy may be.
+_FORWARDED = frozenset({"forwarded", "x-forwarded-for", "x-real-ip", "via"})
+
+_NO_CACHE = [("Cache-Control", "no-store")]
+
+
+def for_monitors(view: View, authorize: Callable[[Request], None] | None) -> View:
+    """``view`` for who asks from this machine, or satisfies ``authorize``."""
+
+    def guarded(request: Request) -> Response:
+        if not _is_local(request):
+            if authorize is None:
+                raise Refusal(HTTPStatus.FORBIDDEN, "This is shown on the server's machine only.")
+            authorize(request)
+        return view(request)
+
+    return guarded
+
+
+def _is_local(request: Request) -> bool:
+    """Whether this machine asks, and not somebody by way of it: a proxy, or a browser.
+
+    A stranger's page can have its name resolved anew, to this machine (DNS
+    rebinding); an address, or ``localhost``, it cannot.
+    """
+    if not _FORWARDED.isdisjoint(request.headers):
+        return False
+    try:
+        name = urlsplit(f"//{request.host}").hostname or ""
+    except ValueError:
+        return False
+    address = request.remote_address[0].partition("%")[0]
+    return _is_loopback(address) and (name == "localhost" or _is_loopback(name))
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+def health_view(engine: Callable[[], Engine | None], kind: str) -> View:
+    """200 where messages can be read and kept, else 503 with the reason; as JSON.
+
+    ``engine`` returns the engine, None while there is none; ``kind`` is what it
+    is: ``memory`` or ``sqlite``.
+    """
+    started = time.monotonic()
+
+    def view(_request: Request) -> Response:
+        reason = _reason(engine())
+        state: dict[str, Any] = {
+            "status": "ok" if reason is None else "failing",
+            "version": __version__,
+            "engine": kind,
+            "uptime": round(time.monotonic() - started, 3),
+        }
+        if reason is not None:
+            state["reason"] = reason
+        status = HTTPStatus.OK if reason is None else HTTPStatus.SERVICE_UNAVAILABLE
+        body = f"{json.dumps(state)}\n".encode()
+        return Response(body, "application/json", status, _NO_CACHE)
+
+    return view
+
+
+def _reason(engine: Engine | None) -> str | None:
+    """Why the server is not well; None: it is."""
+    if engine is None:
+        return "the server is starting or stopping"
+    try:
+        engine.check()
+    except EngineFailed as exc:
+        return str(exc)
+    return None
+
+
+def metrics_view(stats: Callable[[], Stats], meters: Meters) -> View:
+    """The numbers in Prometheus' text format, if its client library is there."""
+    try:
+        from prometheus_client import exposition  # noqa: PLC0415 - an extra
+        from prometheus_client.registry import CollectorRegistry  # noqa: PLC0415
+    except ModuleNotFoundError:
+        return _no_metrics
+    registry = CollectorRegistry()
+    registry.register(_Collector(stats, meters))
+
+    def view(request: Request) -> Response:
+        encode, content_type = exposition.choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), content_type, headers=_NO_CACHE)
+
+    return view
+
+
+def _no_metrics(_request: Request) -> Response:
+    hint = "There are no metrics: pip install 'syncchat[metrics]' brings what they need."
+    raise Refusal(HTTPStatus.NOT_FOUND, hint)
+
+
+class _Collector:
+    """What prometheus-client asks at each scrape; it keeps no numbers of its own."""
+
+    def __init__(self, stats: Callable[[], Stats], meters: Meters) -> None:
+        self._stats = stats
+        self._meters = meters
+
+    def collect(self) -> Iterator[Any]:
+        """Every metric, as of now."""
+        from prometheus_client import core  # noqa: PLC0415 - an extra
+
+        stats, meters = self._stats(), self._meters
+        info = core.InfoMetricFamily("syncchat", "The server.")
+        info.add_metric([], {"version": __version__})
+        yield info
+        yield core.GaugeMetricFamily(
+            "syncchat_connections", "Clients that are connected.", stats.connections
+        )
+        yield core.GaugeMetricFamily(
+            "syncchat_backlog_bytes", "Bytes that wait for clients to take them.", stats.backlog
+        )
+        for name, help_text, value in [
+            ("connections", "Clients that have come.", stats.connections_total),
+            ("messages_in", "Messages from clients.", stats.messages_in),
+            ("messages_out", "Messages handed to the network.", stats.messages_out),
+            ("bytes_in", "Bytes from clients.", stats.bytes_in),
+            ("bytes_out", "Bytes to clients.", stats.bytes_out),
+            ("slow_consumers", "Clients closed as too slow.", stats.slow_consumers),
+        ]:
+            yield core.CounterMetricFamily(f"syncchat_{name}", help_text, value)
+        refused = core.CounterMetricFamily(
+            "syncchat_refused", "Clients that got no WebSocket.", labels=["reason"]
+        )
+        for reason, count in sorted(stats.refused.items()):
+            refused.add_metric([reason], count)
+        yield refused
+        for name, help_text, histogram in [
+            ("batch_messages", "Messages kept and delivered at a time.", meters.batch),
+            ("delivery_seconds", "From a message's arrival to its delivery.", meters.delivery),
+            ("commit_seconds", "Of the engine's transactions.", meters.commit),
+        ]:
+            yield _family(core.HistogramMetricFamily(f"syncchat_{name}", help_text), histogram)
+
+
+def _family(family: Any, histogram: Histogram) -> Any:  # noqa: ANN401 - an extra's
+    counts, total = histogram.snapshot()
+    bounds = [*(str(float(bound)) for bound in histogram.bounds), "+Inf"]
+    family.add_metric([], list(zip(bounds, counts, strict=True)), total)
+    return family

@@ -1,0 +1,166 @@
+"""Whether the server is well, and its numbers, as a monitor asks for them."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from syncchat import ChatServer, Client, __version__
+from syncchat.chat.events import Error, Welcome
+from syncchat.net import Request, Response
+from tests.peer import PATIENCE, read_all, wait_for
+from tests.people import url_of
+from tests.processes import ROOT, environment
+
+
+def ask(
+    chat: ChatServer, path: str, method: str = "GET", **headers: str
+) -> tuple[int, dict[str, str], str]:
+    client = http.client.HTTPConnection("127.0.0.1", chat.port, timeout=PATIENCE)
+    try:
+        client.request(method, path, headers={k.replace("_", "-"): v for k, v in headers.items()})
+        answer = client.getresponse()
+        return answer.status, dict(answer.getheaders()), answer.read().decode()
+    finally:
+        client.close()
+
+
+def metrics(chat: ChatServer) -> dict[str, float]:
+    """The samples by name and labels."""
+    _, _, text = ask(chat, "/metrics")
+    return {
+        sample.name + "".join(f"[{value}]" for value in sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_a_server_that_is_well_says_so(tmp_path: Path, kind: str) -> None:
+    engine = "memory:" if kind == "memory" else f"sqlite:{tmp_path / 'chat.db'}"
+    with ChatServer(port=0, engine=engine) as chat:
+        status, headers, text = ask(chat, "/healthz")
+        assert status == 200
+        assert headers["Content-Type"] == "application/json"
+        assert headers["Cache-Control"] == "no-store"
+        state = json.loads(text)
+        assert state.pop("uptime") >= 0
+        assert state == {"status": "ok", "version": __version__, "engine": kind}
+        assert ask(chat, "/healthz", "HEAD")[::2] == (200, "")
+        assert ask(chat, "/healthz", "POST")[0] == 405
+
+
+def test_a_disk_that_is_full_is_503_with_the_reason_until_it_is_not(tmp_path: Path) -> None:
+    with (
+        ChatServer(port=0, engine=f"sqlite:{tmp_path / 'chat.db'}", notices=False) as chat,
+        Client(url_of(chat)) as client,
+    ):
+        while not isinstance(client.receive(PATIENCE), Welcome):
+            pass
+        assert chat._rooms is not None
+        writer: Any = chat._rooms.engine._writer  # type: ignore[attr-defined]
+        pages = writer.execute("PRAGMA max_page_count").fetchone()[0]
+        # As far as SQLite can tell.
+        writer.execute("PRAGMA max_page_count = 1")
+        client.say("x" * 60_000)
+        while not isinstance(client.receive(PATIENCE), Error):
+            pass
+        status, _, text = ask(chat, "/healthz")
+        assert status == 503
+        assert json.loads(text)["reason"] == "database or disk is full"
+        writer.execute(f"PRAGMA max_page_count = {pages}")
+        client.say("there is room again")
+        client.flush(PATIENCE)
+        assert ask(chat, "/healthz")[0] == 200
+
+
+def test_the_numbers_are_prometheus_own_format_and_right(tmp_path: Path) -> None:
+    with ChatServer(port=0, engine=f"sqlite:{tmp_path / 'chat.db'}", rate=0) as chat:
+        with Client(url_of(chat), nick="ann") as ann, Client(url_of(chat), nick="bob") as bob:
+            for number in range(30):
+                ann.say(str(number))
+            ann.flush(PATIENCE)
+            found = metrics(chat)
+            # The two, and who asks.
+            assert found["syncchat_connections"] == 3
+            assert found["syncchat_connections_total"] == 2
+            assert found["syncchat_messages_in_total"] == 30
+            # Ann's own, and bob's since he is in.
+            assert found["syncchat_messages_out_total"] > 30
+            assert found["syncchat_bytes_in_total"] > 30 * 20
+            assert found["syncchat_bytes_out_total"] > 30 * 60
+            assert found["syncchat_slow_consumers_total"] == 0
+            assert found["syncchat_backlog_bytes"] == 0
+            assert found["syncchat_batch_messages_sum"] == 30
+            assert found["syncchat_delivery_seconds_count"] == 30
+            assert found["syncchat_delivery_seconds_bucket[+Inf]"] == 30
+            assert 0 < found["syncchat_delivery_seconds_sum"] < 30 * PATIENCE
+            batches = found["syncchat_batch_messages_count"]
+            assert found["syncchat_commit_seconds_count"] == batches
+            assert found[f"syncchat_info[{__version__}]"] == 1
+            assert bob.connected
+        with socket.create_connection(("127.0.0.1", chat.port), timeout=PATIENCE) as sock:
+            sock.sendall(b"nonsense\r\n\r\n")
+            read_all(sock)
+        wait_for(lambda: metrics(chat).get("syncchat_refused_total[400]") == 1)
+
+
+def test_who_asks_from_elsewhere_needs_the_token() -> None:
+    # Through a proxy on this machine everybody seems to be here.
+    elsewhere = {"X_Forwarded_For": "192.0.2.1"}
+    with ChatServer(port=0, token="s3cret") as chat:
+        for path in ("/healthz", "/metrics"):
+            assert ask(chat, path)[0] == 200
+            assert ask(chat, path, **elsewhere)[0] == 401
+            assert ask(chat, path, Authorization="Bearer wrong", **elsewhere)[0] == 401
+            assert ask(chat, path, Authorization="Bearer s3cret", **elsewhere)[0] == 200
+    with ChatServer(host="0.0.0.0", port=0) as chat:
+        for path in ("/healthz", "/metrics"):
+            # A page whose name has been resolved anew, and what is no name.
+            assert ask(chat, path, Host="evil.example")[0] == 403
+            assert ask(chat, path, Host="[")[0] == 403
+            assert ask(chat, path, Host="localhost:80")[0] == 200
+            status, _, text = ask(chat, path, **elsewhere)
+            assert (status, text) == (403, "This is shown on the server's machine only.\n")
+
+
+def test_without_the_library_there_is_a_hint_instead_of_metrics() -> None:
+    program = """if True:
+        import sys, urllib.error, urllib.request
+        sys.modules["prometheus_client"] = None
+        from syncchat import ChatServer
+        with ChatServer(port=0) as chat:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{chat.port}/metrics")
+            except urllib.error.HTTPError as exc:
+                print(exc.code, exc.read().decode())
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+        cwd=ROOT,
+        env=environment(),
+    )
+    assert result.stdout.startswith("404 There are no metrics: pip install 'syncchat[metrics]'")
+
+
+def test_an_embedding_program_can_show_a_page_of_its_own() -> None:
+    def hello(request: Request) -> Response:
+        return Response(f"<p>Hello from {request.path}".encode(), "text/html; charset=utf-8")
+
+    with ChatServer(port=0, routes={"/hello": hello}) as chat:
+        status, headers, text = ask(chat, "/hello")
+        assert (status, text) == (200, "<p>Hello from /hello")
+        assert headers["Content-Type"] == "text/html; charset=utf-8"
+        assert ask(chat, "/healthz")[0] == 200
