@@ -3,11 +3,12 @@
 
 import signal
 import sys
-from pathlib import Path
 
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     # While all is imported, Ctrl+C simply ends the process; the client takes it back.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 

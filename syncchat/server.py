@@ -39,6 +39,7 @@ from .net import (
     serve,
 )
 from .net.limits import ServerSettings
+from .web import web_routes
 
 __all__ = ["DEFAULT_FORMAT", "DEFAULT_GREETING", "DEFAULT_PORT", "DEFAULT_ROOMS", "ChatServer"]
 
@@ -72,6 +73,7 @@ class ChatServer:
       the thread where the event happened, so that calls may overlap; it must
       not block. None: no log. ``log_json``: as JSON, for machines.
     - ``token``: a secret that clients must know, as :class:`TokenCheck` has it.
+    - ``web``: whether a browser is shown the chat as a page, at the URL of a room.
     - ``ssl_context``, ``origins``, ``routes``: as in :func:`syncchat.net.serve`. Of
       its own it has ``/healthz`` and ``/metrics``, for who asks from this
       machine or knows the token.
@@ -100,6 +102,7 @@ class ChatServer:
         token: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
         origins: Sequence[str] = (),
+        web: bool = True,
         routes: Mapping[str, View] = MappingProxyType({}),
         **limits: Unpack[ServerSettings],
     ) -> None:
@@ -122,6 +125,7 @@ class ChatServer:
         self._authorize = None if token is None else TokenCheck(token)
         self._ssl_context = ssl_context
         self._origins = origins
+        self._web = web
         self._routes = routes
         self._limits: ServerSettings = {"rate": 10.0, "burst": 20, **limits}
         Limits(**self._limits)
@@ -228,8 +232,9 @@ class ChatServer:
         kind = self._engine_name.partition(":")[0]
         health = health_view(self._engine, kind)
         metrics = metrics_view(self.stats, meters)
+        pages = web_routes(self._authorize) if self._web else {"/*": _only_websockets}
         return {
-            "/*": _only_websockets,
+            **pages,
             "/healthz": for_monitors(health, self._authorize),
             "/metrics": for_monitors(metrics, self._authorize),
             **self._routes,

@@ -30,7 +30,7 @@ FLOORS = [
     ["syncchat.terminal.drawing", "syncchat.terminal.standard_input"],
     ["syncchat.terminal.strangers", "syncchat.terminal.style", "syncchat.terminal.wrapping"],
     ["syncchat.client", "syncchat.server"],
-    ["syncchat.health"],
+    ["syncchat.health", "syncchat.web"],
     ["syncchat.client.client"],
     ["syncchat.client.link"],
     ["syncchat.client.comeback", "syncchat.client.outbox", "syncchat.client.tracker"],

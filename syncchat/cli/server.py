@@ -58,6 +58,7 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
         echo=options.echo,
         format=options.format,
         notices=options.notices,
+        web=options.web,
         engine=options.engine,
         keep=options.keep,
         max_rooms=options.max_rooms,
@@ -145,6 +146,13 @@ def _server_parser(prog: str | None) -> argparse.ArgumentParser:
         parser,
         "notices",
         "tell a room who comes, goes, or is called otherwise (the default)",
+        argparse.BooleanOptionalAction,
+        default=True,
+    )
+    add_switch(
+        parser,
+        "web",
+        "show the chat to browsers as a page (the default)",
         argparse.BooleanOptionalAction,
         default=True,
     )

@@ -1,0 +1,100 @@
+"""The chat in a browser: one page, its parts, and how they are served."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from functools import cache
+from http import HTTPStatus
+from importlib.resources import files
+
+from ..chat.rooms import BadRoom, check_room, room_of
+from ..net import Refusal, Request, Response, View
+
+__all__ = ["web_routes"]
+
+#: The parts of the page, and what they are. Where they stand is no room's path:
+#: a room's is of one piece.
+_PARTS = {
+    "app.js": "text/javascript; charset=utf-8",
+    "commands.js": "text/javascript; charset=utf-8",
+    "link.js": "text/javascript; charset=utf-8",
+    "log.js": "text/javascript; charset=utf-8",
+    "text.js": "text/javascript; charset=utf-8",
+    "style.css": "text/css; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+_PLACE = "/-/"
+
+#: What may stand in a header's value of ours.
+_HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}")
+
+
+def web_routes(authorize: Callable[[Request], None] | None) -> dict[str, View]:
+    """The page at ``/`` and ``/ROOM``, its parts below ``/-/``, and ``/-/door``.
+
+    The last tells a page, which cannot see why a WebSocket was refused, whether
+    it knows the token: 204, or what ``authorize`` raises.
+    """
+
+    def door(request: Request) -> Response:
+        if authorize is not None:
+            authorize(request)
+        return Response(b"", status=HTTPStatus.NO_CONTENT, headers=[("Cache-Control", "no-store")])
+
+    return {"/": _page, "/*": _page, f"{_PLACE}door": door, f"{_PLACE}*": _part}
+
+
+def _page(request: Request) -> Response:
+    # More than one piece, and the page's parts would be looked for elsewhere.
+    if "/" in request.path[1:]:
+        raise Refusal(HTTPStatus.NOT_FOUND, "There is nothing here.")
+    try:
+        check_room(room_of(request.path))
+    except BadRoom as exc:
+        raise Refusal(HTTPStatus.NOT_FOUND, str(exc)) from exc
+    return _answer(request, "index.html", "text/html; charset=utf-8", _policy(request.host))
+
+
+def _part(request: Request) -> Response:
+    name = request.path.removeprefix(_PLACE)
+    if name not in _PARTS:
+        raise Refusal(HTTPStatus.NOT_FOUND, "There is nothing here.")
+    return _answer(request, name, _PARTS[name], "default-src 'none'")
+
+
+def _policy(host: str) -> str:
+    """What the page may load, and from where: itself, and its WebSocket.
+
+    ``'self'`` is the same host by ``ws:`` in the newer browsers only.
+    """
+    sockets = f" ws://{host} wss://{host}" if _HOST.fullmatch(host) else ""
+    return (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        f"connect-src 'self'{sockets}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+def _answer(request: Request, name: str, content_type: str, policy: str) -> Response:
+    body, tag = _content(name)
+    headers = [
+        ("ETag", tag),
+        # Asked for each time, and mostly not sent again.
+        ("Cache-Control", "no-cache"),
+        ("Content-Security-Policy", policy),
+        ("Referrer-Policy", "no-referrer"),
+        ("Cross-Origin-Resource-Policy", "same-origin"),
+    ]
+    known = [each.strip() for each in request.headers.get("if-none-match", "").split(",")]
+    # Compared weakly (RFC 9110, section 13.1.2).
+    if "*" in known or tag in [each.removeprefix("W/") for each in known]:
+        return Response(b"", status=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return Response(body, content_type, headers=headers)
+
+
+@cache
+def _content(name: str) -> tuple[bytes, str]:
+    """A part of the page, and what it is known by."""
+    body = files(__package__).joinpath("page", name).read_bytes()
+    return body, f'"{hashlib.sha256(body).hexdigest()[:32]}"'

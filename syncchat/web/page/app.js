@@ -1,0 +1,403 @@
+// The page: who one is, what is typed, what is shown around the messages.
+
+import { COMMANDS, completions, parse } from "./commands.js";
+import { Link } from "./link.js";
+import { Log } from "./log.js";
+import { element, nickOf } from "./text.js";
+
+const NICK = "syncchat.nick", TOKEN = "syncchat.token";
+// Messages to begin with, and to ask for at a time.
+const HISTORY = 50;
+
+const at = (id) => document.getElementById(id);
+const input = at("input"), candidates = at("candidates"), people = at("people"), who = at("who");
+
+const log = new Log((before) => link.ask({ type: "history", before, limit: HISTORY }));
+let link;
+let names = new Map(); // nick -> when it was heard of last
+let rooms = [];
+let whispered = "";
+let unread = 0;
+let announced = 0; // How many are in the room, as far as the server has said.
+let choosing = null; // What Tab goes through.
+let returning = false;
+const asked = new Set(); // What somebody asked for, whose answers are to be shown.
+
+// Beginning.
+
+/** The token of the address, once: it is not to stay there. */
+function tokenOfAddress() {
+  const url = new URL(location.href);
+  const token = url.searchParams.get("token");
+  if (token === null) return;
+  sessionStorage.setItem(TOKEN, token);
+  url.searchParams.delete("token");
+  history.replaceState(null, "", url);
+}
+
+/** Ask for something, again until `wrong(answer)` has no complaint. */
+function ask(question, { kind = "text", value = "", complaint = "", wrong = () => "" } = {}) {
+  const dialog = at("ask"), field = at("answer");
+  at("question").textContent = question;
+  at("complaint").textContent = complaint;
+  field.type = kind;
+  field.value = value;
+  return new Promise((resolve) => {
+    const form = dialog.querySelector("form");
+    form.onsubmit = (event) => {
+      at("complaint").textContent = wrong(field.value.trim());
+      if (at("complaint").textContent) event.preventDefault();
+    };
+    dialog.oncancel = (event) => event.preventDefault();
+    dialog.onclose = () => resolve(field.value.trim());
+    dialog.showModal();
+    field.select();
+  });
+}
+
+const wrongNick = (nick) => {
+  if (!nick) return "It has at least one character.";
+  if ([...nick].length > 32) return "It has at most 32 characters.";
+  return /[\s:,]/u.test(nick) ? "It is one word, without colons and commas." : "";
+};
+
+async function begin() {
+  tokenOfAddress();
+  await door();
+  let nick = localStorage.getItem(NICK);
+  if (nick === null) {
+    nick = await ask("What do you want to be called?", { wrong: wrongNick });
+    localStorage.setItem(NICK, nick);
+  }
+  link = new Link(location.pathname, { nick, token: sessionStorage.getItem(TOKEN) ?? "", history: HISTORY });
+  link.addEventListener("event", ({ detail }) => hear(detail));
+  link.addEventListener("gap", () => log.line("alarm", "Some messages are missing here: the server has them no more."));
+  link.addEventListener("state", showState);
+  link.addEventListener("refused", refused);
+  link.open();
+  setInterval(showState, 500);
+  input.focus();
+}
+
+/** Return when the server lets us in, as far as the token goes; it is asked for. */
+async function door() {
+  let complaint = "";
+  for (;;) {
+    const token = sessionStorage.getItem(TOKEN);
+    const headers = token ? { Authorization: `Bearer ${token}` } : {};
+    let answer;
+    try {
+      answer = await fetch("-/door", { headers, cache: "no-store" });
+    } catch {
+      return; // No server: the link says so, and waits for it.
+    }
+    if (answer.status !== 401) return;
+    if (token) complaint = "The server does not know that one.";
+    sessionStorage.setItem(TOKEN, await ask("The server asks for a token.", { kind: "password", complaint }));
+  }
+}
+
+async function refused() {
+  const before = sessionStorage.getItem(TOKEN);
+  await door();
+  if (sessionStorage.getItem(TOKEN) !== before) {
+    link.token = sessionStorage.getItem(TOKEN);
+    link.open();
+  }
+}
+
+// Hearing.
+
+const HEARERS = {
+  welcome(event) {
+    const here = link.room;
+    at("room").textContent = here;
+    names = new Map(event.members.map((nick) => [nick, names.get(nick) ?? 0]));
+    announced = event.members.length;
+    if (hear.room !== undefined && hear.room !== here) {
+      log.clear();
+      history.pushState(null, "", link.path);
+      log.line("reply", `You are in ${here} now.`);
+    } else if (hear.room === undefined && event.greeting) {
+      log.line("reply", event.greeting);
+    } else if (returning) {
+      log.line("reply", "Connected again.");
+    }
+    hear.room = here;
+    returning = false;
+    showPeople();
+  },
+  message(event) {
+    heardOf(event.nick);
+    log.message(event, link.called);
+    if (event.nick !== link.called) count();
+  },
+  joined: (event) => came(event, "joined"),
+  left: (event) => came(event, "left"),
+  renamed(event) {
+    names.delete(event.old);
+    heardOf(event.nick, true);
+    if (event.nick === link.called) localStorage.setItem(NICK, event.nick);
+    log.line("notice", `${event.old} is now known as ${event.nick}.`);
+    showPeople();
+  },
+  away: (event) => log.line("notice", `${event.nick} is away${event.reason ? `: ${event.reason}` : "."}`),
+  back: (event) => log.line("notice", `${event.nick} is back.`),
+  names(event) {
+    names = new Map(event.names.map((nick) => [nick, names.get(nick) ?? 0]));
+    announced = event.names.length;
+    showPeople();
+    if (asked.delete("names")) log.line("reply", `${event.names.length} connected: ${event.names.join(", ")}`);
+  },
+  rooms(event) {
+    rooms = event.rooms.map(({ room }) => room).sort();
+    if (asked.delete("rooms")) {
+      log.line("reply", `Rooms: ${event.rooms.map(({ room, connected }) => `${room} (${connected})`).join(", ")}`);
+    }
+  },
+  whois(event) {
+    const spoke = event.spoke ? `spoke last ${when(event.spoke)}` : "has not spoken yet";
+    const away = event.away === undefined ? "" : ` Away${event.away ? `: ${event.away}` : "."}`;
+    log.line("reply", `${event.nick} is here since ${when(event.since)}, ${spoke}.${away}`);
+  },
+  private(event) {
+    if (event.nick !== link.called) {
+      whispered = event.nick;
+      count();
+    }
+    log.private(event, link.called);
+  },
+  history(event) {
+    if (event.command === "history") {
+      log.past(event.messages, event.complete, link.called);
+      return;
+    }
+    if (!event.messages.length) log.line("reply", "Nothing was found.");
+    for (const message of event.messages) {
+      log.line("reply", `${when(message.time)} `, nickOf(message.nick), `: ${message.text}`);
+    }
+  },
+  ack(event) {
+    if (event.said) {
+      const { said } = event;
+      const kind = said.type === "action" ? "action" : "message";
+      log.message({ offset: event.offset, time: Date.now() / 1000, nick: link.called, text: said.text, kind }, link.called);
+    }
+  },
+  error(event) {
+    log.line("alarm", event.text, ...(event.said ? [` (${event.said.text})`] : []));
+  },
+};
+
+function hear(event) {
+  HEARERS[event.type]?.(event);
+}
+
+function came(event, what) {
+  const all = [event.nick, ...(event.others ?? [])];
+  for (const nick of all) {
+    if (what === "joined") names.set(nick, names.get(nick) ?? 0);
+    else names.delete(nick);
+  }
+  announced = event.connected;
+  const shown = all.length > 10 ? `${all.slice(0, 10).join(", ")} and ${all.length - 10} others` : all.join(", ");
+  log.line("notice", `${shown} ${what}.`);
+  showPeople();
+}
+
+function heardOf(nick, isNew = false) {
+  if (isNew || names.has(nick)) names.set(nick, Date.now());
+}
+
+function when(seconds) {
+  return new Date(seconds * 1000).toLocaleString([], { dateStyle: "short", timeStyle: "short" });
+}
+
+// Around it.
+
+function showState() {
+  const state = at("state");
+  const seconds = Math.max(0, Math.ceil((link.retryAt - Date.now()) / 1000));
+  const texts = {
+    connecting: returning ? "coming back" : "connecting",
+    connected: `${link.called}`,
+    waiting: seconds ? `coming back in ${seconds} s` : "coming back",
+    over: `The server has ended it${link.reason ? `: ${link.reason}` : "."}`,
+  };
+  if (link.state === "waiting" && !returning && hear.room !== undefined) {
+    returning = true;
+    log.line("alarm", "The server is gone. Trying to come back.");
+  }
+  const unsent = link.waiting.length;
+  const text = `${texts[link.state]}${unsent && link.state !== "connected" ? `, ${unsent} unsent` : ""}`;
+  if (state.textContent !== text) state.textContent = text;
+  state.classList.toggle("alarm", link.state === "waiting" || link.state === "over");
+  at("waiting").replaceChildren(...link.waiting.slice(-5).map((event) => element("li", "", event.text)));
+  if (unsent && log.atEnd) log.toEnd();
+}
+
+function showPeople() {
+  who.textContent = `${announced} here`;
+  const sorted = [...names.keys()].sort((one, two) => one.localeCompare(two));
+  at("names").replaceChildren(...sorted.slice(0, 500).map((nick) => element("li", "", nickOf(nick))));
+}
+
+function count() {
+  if (document.hidden || !document.hasFocus()) unread += 1;
+  showTitle();
+}
+
+function showTitle() {
+  document.title = `${unread ? `(${unread}) ` : ""}${hear.room ?? "syncchat"}`;
+}
+
+function seen() {
+  unread = 0;
+  showTitle();
+}
+
+addEventListener("focus", seen);
+document.addEventListener("visibilitychange", () => document.hidden || seen());
+addEventListener("popstate", () => location.reload());
+who.addEventListener("click", () => {
+  const narrow = matchMedia("(max-width: 40rem)").matches;
+  const shown = people.classList.toggle(narrow ? "open" : "closed") === narrow;
+  who.setAttribute("aria-expanded", String(shown));
+});
+who.setAttribute("aria-expanded", String(!matchMedia("(max-width: 40rem)").matches));
+
+// Saying.
+
+at("composer").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const line = input.value.trimEnd();
+  closeCandidates();
+  if (!line.trim()) return;
+  if (enter(line)) {
+    input.value = "";
+    fit();
+  }
+  input.focus();
+});
+
+/** Do what was typed. False: it is to stay in the input. */
+function enter(line) {
+  const event = parse(line);
+  if (event.wrong) {
+    log.line("alarm", event.wrong);
+    return false;
+  }
+  if (event.local === "help") {
+    for (const [name, [usage, help]] of Object.entries(COMMANDS)) log.line("reply", `/${name} ${usage}  ${help}`);
+    return true;
+  }
+  if (event.local === "reply") {
+    if (whispered) return askServer({ type: "private", to: whispered, text: event.text });
+    log.line("alarm", "Nobody has said anything to you alone.");
+    return false;
+  }
+  if (["say", "action", "join"].includes(event.type)) {
+    link.post(event);
+    log.toEnd();
+    return true;
+  }
+  asked.add(event.type);
+  return askServer(event);
+}
+
+function askServer(event) {
+  if (link.ask(event)) return true;
+  log.line("alarm", "Not sent: there is no connection.");
+  return false;
+}
+
+input.addEventListener("keydown", (event) => {
+  if (event.isComposing) return;
+  if (event.key === "Enter" && !event.shiftKey) {
+    event.preventDefault();
+    // What only came up while one typed is no answer to Enter.
+    if (choosing?.byHand) choose(choosing.at);
+    else at("composer").requestSubmit();
+  } else if (event.key === "Tab" && !event.shiftKey && input.value) {
+    if (offer(true)) event.preventDefault();
+  } else if (choosing && ["ArrowDown", "ArrowUp"].includes(event.key)) {
+    event.preventDefault();
+    move(event.key === "ArrowDown" ? 1 : -1);
+  } else if (event.key === "Escape" && choosing) {
+    event.preventDefault();
+    closeCandidates();
+  }
+});
+input.addEventListener("input", () => {
+  fit();
+  if (input.value.startsWith("/") && !input.value.includes(" ")) offer(false);
+  else closeCandidates();
+});
+
+function fit() {
+  input.style.setProperty("height", "auto");
+  input.style.setProperty("height", `${input.scrollHeight + 2}px`);
+}
+
+/** Offer what can stand here; put it in at once if it is the only one and Tab was pressed. */
+function offer(byTab) {
+  if (choosing && byTab) {
+    choose(choosing.at);
+    return true;
+  }
+  const upTo = input.value.slice(0, input.selectionStart);
+  if (upTo.startsWith("/join ") && link.ask({ type: "rooms" })) asked.delete("rooms");
+  const others = [...names].filter(([nick]) => nick !== link.called);
+  others.sort(([one, atOne], [two, atTwo]) => atTwo - atOne || one.localeCompare(two));
+  const { from, choices } = completions(upTo, others.map(([nick]) => nick), rooms);
+  choosing = choices.length ? { from, choices: choices.slice(0, 50), at: 0, byHand: byTab } : null;
+  if (byTab && choices.length === 1) {
+    choose(0);
+    return true;
+  }
+  showCandidates();
+  return choices.length > 0;
+}
+
+function choose(index) {
+  const { from, choices } = choosing;
+  const rest = input.value.slice(input.selectionStart);
+  const before = input.value.slice(0, from) + choices[index].put;
+  input.value = before + rest;
+  input.setSelectionRange(before.length, before.length);
+  closeCandidates();
+  fit();
+}
+
+function move(by) {
+  // The first arrow only takes up what is marked.
+  if (choosing.byHand || by < 0) choosing.at = (choosing.at + by + choosing.choices.length) % choosing.choices.length;
+  choosing.byHand = true;
+  showCandidates();
+}
+
+function showCandidates() {
+  candidates.hidden = !choosing;
+  input.removeAttribute("aria-activedescendant");
+  if (!choosing) return;
+  candidates.replaceChildren(...choosing.choices.map(({ shown, hint }, index) => {
+    const item = element("li", "", shown, ...(hint ? [element("small", "", hint)] : []));
+    item.id = `candidate-${index}`;
+    item.role = "option";
+    item.ariaSelected = String(index === choosing.at);
+    item.addEventListener("pointerdown", (event) => {
+      event.preventDefault();
+      choose(index);
+    });
+    return item;
+  }));
+  input.setAttribute("aria-activedescendant", `candidate-${choosing.at}`);
+  candidates.children[choosing.at].scrollIntoView({ block: "nearest" });
+}
+
+function closeCandidates() {
+  choosing = null;
+  showCandidates();
+}
+
+begin();

@@ -1,0 +1,96 @@
+// What people say, as nodes of the page: text is text, whatever it holds.
+
+const ADDRESS = /\bhttps?:\/\/[^\s<>"'`]+/giu;
+// What mostly belongs to the sentence, and not to the address before it.
+const BEHIND = /[.,;:!?…]+$/u;
+const COLOURS = [
+  "#af5f5f", "#d75f5f", "#d75f00", "#af5f00", "#878700", "#5f8700", "#008700", "#00875f",
+  "#008787", "#0087af", "#0087d7", "#5f87af", "#5f87d7", "#5f5fff", "#875fff", "#875fd7",
+  "#af5fff", "#af5fd7", "#af5faf", "#d700af", "#d75faf", "#d75f87",
+];
+
+/** An element with a class and children, each a node or a text. */
+export function element(name, className = "", ...children) {
+  const made = document.createElement(name);
+  if (className) made.className = className;
+  made.append(...children);
+  return made;
+}
+
+/** `text` as nodes: addresses as links, and `nick` marked where it stands as a whole word. */
+export function rich(text, nick) {
+  const nodes = [];
+  let done = 0;
+  for (const found of text.matchAll(ADDRESS)) {
+    const shown = trimmed(found[0]);
+    const link = linkTo(shown);
+    if (!link) continue;
+    nodes.push(...marked(text.slice(done, found.index), nick), link);
+    done = found.index + shown.length;
+  }
+  nodes.push(...marked(text.slice(done), nick));
+  return nodes;
+}
+
+/** Whether `nick` stands in `text` as a whole word, in any case of letters. */
+export function mentions(text, nick) {
+  return Boolean(nick) && wholeWord(nick).test(text);
+}
+
+/** A person's colour: always the same, in any case of letters. */
+export function colourOf(nick) {
+  let hash = 0x811c9dc5; // FNV-1a
+  for (const char of nick.toLowerCase()) {
+    hash = Math.imul(hash ^ char.codePointAt(0), 0x01000193) >>> 0;
+  }
+  return COLOURS[hash % COLOURS.length];
+}
+
+/** A nick in its colour. */
+export function nickOf(nick) {
+  const made = element("span", "nick", nick);
+  made.style.setProperty("color", colourOf(nick));
+  return made;
+}
+
+function trimmed(address) {
+  let shown = address.replace(BEHIND, "");
+  // A bracket that was opened before the address is not the address's.
+  const surplus = () => ["()", "[]"].some(([open, close]) =>
+    shown.endsWith(close) && shown.split(close).length > shown.split(open).length);
+  while (surplus()) shown = shown.slice(0, -1).replace(BEHIND, "");
+  return shown;
+}
+
+function linkTo(address) {
+  let url;
+  try {
+    url = new URL(address);
+  } catch {
+    return null; // Not one that a browser could open.
+  }
+  // A name before the host is there to deceive: https://bank.example@evil.example.
+  if (url.username || url.password) return null;
+  const link = element("a", "", address);
+  link.href = url.href;
+  link.target = "_blank";
+  link.rel = "noopener noreferrer nofollow ugc";
+  return link;
+}
+
+function marked(text, nick) {
+  if (!text || !nick) return text ? [text] : [];
+  const nodes = [];
+  let done = 0;
+  for (const found of text.matchAll(wholeWord(nick, "giu"))) {
+    nodes.push(text.slice(done, found.index), element("mark", "", found[0]));
+    done = found.index + found[0].length;
+  }
+  nodes.push(text.slice(done));
+  return nodes;
+}
+
+function wholeWord(nick, flags = "iu") {
+  const literal = nick.replace(/[\\^$.*+?()[\]{}|/-]/gu, "\\$&");
+  return new RegExp(`(?<![\\p{L}\\p{N}_])${literal}(?![\\p{L}\\p{N}_])`, flags);
+}

@@ -1,0 +1,430 @@
+"""The chat in a real browser."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from syncchat import ChatServer, Client
+from syncchat.web import _PARTS
+from tests.peer import PATIENCE, wait_for
+from tests.people import Plain, url_of
+from tests.processes import SERVER, Script, ServerScript, Terminal
+from tests.windows import CHROMIUM, FLAGS, window
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium: Debian's package of that name has it")
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install '.[test]'")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+def page_url(chat: ChatServer | ServerScript, path: str = "/") -> str:
+    return f"http://127.0.0.1:{chat.port}{path}"
+
+
+def say(page: Page, text: str) -> None:
+    page.get_by_role("textbox").fill(text)
+    page.get_by_role("textbox").press("Enter")
+
+
+def lines(page: Page) -> list[str]:
+    """What was said and done, without its time."""
+    return [
+        re.sub(r"^\d\d:\d\d(\s[AP]M)?", "", text).strip()
+        for text in page.locator("#log > .said, #log > .action").all_text_contents()
+    ]
+
+
+def wait_for_line(page: Page, text: str) -> None:
+    page.locator("#log > li", has_text=text).first.wait_for()
+
+
+# Talking.
+
+
+def test_browsers_a_terminal_and_a_plain_client_are_in_one_room(browser: Browser) -> None:
+    with ServerScript("--no-notices", "--greeting", "", "--rate", "0") as server:
+        room = page_url(server, "/kitchen")
+        with (
+            window(browser, room, "ann") as ann,
+            window(browser, room, "bob") as bob,
+            Terminal(f"{server.url}kitchen", "--nick", "carla") as carla,
+            Plain(f"{server.url}kitchen?nick=dora") as dora,
+        ):
+            carla.wait_for_last(".*connected.*")
+            say(ann, "from a page")
+            assert dora.hear() == "ann: from a page"
+            carla.type("from a terminal\r")
+            assert dora.hear() == "carla: from a terminal"
+            dora.send("from anything")
+            wait_for_line(bob, "from anything")
+            say(bob, "/me reads")
+            wanted = [
+                "ann: from a page",
+                "carla: from a terminal",
+                "dora: from anything",
+                "** bob reads",
+            ]
+            for page in (ann, bob):
+                wait_for_line(page, "bob reads")
+                assert lines(page) == wanted
+            for line in wanted:
+                carla.wait_for_line(re.escape(line))
+
+
+def test_a_server_that_is_killed_and_back_costs_nothing(browser: Browser, tmp_path: Path) -> None:
+    flags = ["--engine", f"sqlite:{tmp_path / 'chat.db'}", "--no-notices", "--rate", "0"]
+    with ExitStack() as stack:
+        server = stack.enter_context(ServerScript(*flags))
+        ann = stack.enter_context(window(browser, page_url(server), "ann"))
+        say(ann, "before")
+        wait_for_line(ann, "before")
+        server.signal(signal.SIGKILL)
+        server.exit_code()
+        ann.locator("#state", has_text="coming back").wait_for()
+        say(ann, "during")
+        say(ann, "and this")
+        ann.get_by_role("list", name="Not delivered yet").get_by_text("and this").wait_for()
+        assert ann.locator("#state").text_content() is not None
+        again = stack.enter_context(Script([*SERVER, "--port", str(server.port), *flags]))
+        again.wait_for_line("listening .*")
+        with Client(server.url, nick="bob") as bob:
+            bob.say("while you were away")
+            bob.flush(PATIENCE)
+        for text in ("during", "and this", "while you were away"):
+            wait_for_line(ann, text)
+        ann.locator("#waiting > li").first.wait_for(state="detached")
+        assert sorted(lines(ann)) == [
+            "ann: and this",
+            "ann: before",
+            "ann: during",
+            "bob: while you were away",
+        ]
+        assert lines(ann).index("ann: during") < lines(ann).index("ann: and this")
+
+
+def test_the_nick_is_asked_once_and_remembered(browser: Browser) -> None:
+    with ChatServer(port=0) as chat, window(browser, page_url(chat), None) as page:
+        field = page.get_by_label("What do you want to be called?")
+        for wrong, why in [("", "at least one"), ("a b", "one word"), ("x" * 33, "at most 32")]:
+            field.fill(wrong)
+            page.get_by_role("button", name="Enter").click()
+            page.get_by_role("alert").get_by_text(why).wait_for()
+        field.fill("ann")
+        field.press("Enter")
+        page.locator("#state", has_text="ann").wait_for()
+        page.reload()
+        page.locator("#state", has_text="ann").wait_for()
+        assert not page.locator("#ask").is_visible()
+        say(page, "/nick anna")
+        page.locator("#state", has_text="anna").wait_for()
+        page.reload()
+        page.locator("#state", has_text="anna").wait_for()
+
+
+def test_a_token_is_asked_for_and_never_stands_in_the_address(browser: Browser) -> None:
+    with ChatServer(port=0, token="s3cret", greeting="You are in") as chat:
+        with window(browser, page_url(chat, "/ops"), None) as page:
+            page.get_by_label("The server asks for a token.").fill("wrong")
+            page.get_by_role("button", name="Enter").click()
+            page.get_by_role("alert").get_by_text("does not know").wait_for()
+            page.get_by_label("The server asks for a token.").fill("s3cret")
+            page.get_by_role("button", name="Enter").click()
+            page.get_by_label("What do you want to be called?").fill("ann")
+            page.get_by_role("button", name="Enter").click()
+            wait_for_line(page, "You are in")
+            assert page.url == page_url(chat, "/ops")
+        with window(browser, page_url(chat, "/ops?token=s3cret"), "bob") as page:
+            wait_for_line(page, "You are in")
+            assert page.url == page_url(chat, "/ops")
+
+
+def test_rooms_people_and_commands(browser: Browser) -> None:
+    with (
+        ChatServer(port=0, greeting="", rate=0) as chat,
+        Client(url_of(chat, "/ops"), nick="bob") as bob,
+        window(browser, page_url(chat), "ann") as page,
+    ):
+        say(page, "/join ops")
+        wait_for_line(page, "You are in ops now.")
+        assert page.url == page_url(chat, "/ops")
+        page.get_by_role("heading", name="ops").wait_for()
+        page.get_by_role("complementary").get_by_text("bob").wait_for()
+        page.get_by_role("button", name="2 here").wait_for()
+        for line, answer in [
+            ("/names", "2 connected"),
+            ("/rooms", "Rooms: "),
+            ("/whois bob", "bob is here since"),
+            ("/search nothing", "Nothing was found."),
+            ("/msg bob psst", "to bob: psst"),
+            ("/away lunch", "ann is away: lunch"),
+            ("/back", "ann is back."),
+            ("/help", "/whois NAME"),
+            ("/nonsense", "There is no command /nonsense."),
+        ]:
+            say(page, line)
+            wait_for_line(page, answer)
+        page.get_by_role("textbox").fill("")
+        bob.send_line("/msg ann secret")
+        wait_for_line(page, "from bob: secret")
+        say(page, "/reply yes")
+        wait_for_line(page, "to bob: yes")
+        page.reload()
+        page.get_by_role("heading", name="ops").wait_for()
+
+
+def test_the_past_is_there_and_more_of_it_on_scrolling(browser: Browser) -> None:
+    with ChatServer(port=0, greeting="", notices=False) as chat:
+        for number in range(1, 181):
+            chat.say(f"message {number}.")
+        with window(browser, page_url(chat), "ann") as page:
+            wait_for_line(page, "message 180.")
+            assert lines(page) == [f"server: message {number}." for number in range(131, 181)]
+            page.get_by_label("Messages", exact=True).focus()
+            for first in (81, 31, 1):
+                page.keyboard.press("Home")
+                page.keyboard.press("Home")
+                wait_for_line(page, f"message {first}.")
+            assert lines(page) == [f"server: message {number}." for number in range(1, 181)]
+
+
+def test_what_is_new_is_counted_and_mentions_are_marked(browser: Browser) -> None:
+    with (
+        ChatServer(port=0, greeting="", notices=False) as chat,
+        window(browser, page_url(chat), "ann") as page,
+    ):
+        chat.say("seen")
+        wait_for_line(page, "seen")
+        assert page.title() == "lobby"
+        page.evaluate("document.hasFocus = () => false")
+        chat.say("hi Ann, is this annual?")
+        chat.say("two")
+        wait_for_line(page, "two")
+        assert page.title() == "(2) lobby"
+        assert page.locator("#log mark").all_text_contents() == ["Ann"]
+        page.evaluate("dispatchEvent(new Event('focus'))")
+        assert page.title() == "lobby"
+
+
+def test_tab_and_a_list_complete(browser: Browser) -> None:
+    with (
+        ChatServer(port=0, greeting="", rate=0) as chat,
+        Client(url_of(chat), nick="berta") as berta,
+        Client(url_of(chat), nick="bob") as bob,
+        window(browser, page_url(chat), "ann") as page,
+    ):
+        for client in (bob, berta):
+            client.say("hello")
+            client.flush(PATIENCE)
+        wait_for_line(page, "berta: hello")
+        box = page.get_by_role("textbox")
+        box.press_sequentially("/wh")
+        page.get_by_role("option", name="/whois NAME").wait_for()
+        box.press("Tab")
+        assert box.input_value() == "/whois "
+        box.fill("b")
+        box.press("Tab")
+        assert page.get_by_role("option").all_text_contents() == ["berta", "bob"]
+        box.press("ArrowDown")
+        box.press("Enter")
+        assert box.input_value() == "bob: "
+        box.press_sequentially("see be")
+        box.press("Tab")
+        assert box.input_value() == "bob: see berta "
+        box.press("Escape")
+        box.press("Shift+Enter")
+        box.press_sequentially("two lines")
+        box.press("Enter")
+        wait_for_line(page, "two lines")
+        assert lines(page)[-1] == "ann: bob: see berta\ntwo lines".replace("berta\n", "berta \n")
+
+
+# Strangers.
+
+TRICKS = [
+    "<script>window.pwned = 1</script>",
+    "<img src=x onerror='window.pwned = 1'>",
+    "<svg/onload=window.pwned=1>",
+    "</li><h1>big</h1>",
+    "&lt;b&gt; &amp; &#x41;",
+    "javascript:window.pwned=1",
+    "data:text/html,<script>window.pwned=1</script>",
+    "https://example.org/<script>window.pwned=1</script>",
+    'https://example.org/"onmouseover="window.pwned=1',
+    "https://bank.example@evil.example/",
+    "http://[::1",
+    "${window.pwned=1} {{window.pwned=1}}",
+    "\u202ehttps://elpmaxe.org",
+    "constructor __proto__ toString",
+]
+
+
+def test_nothing_that_a_stranger_says_is_more_than_text(browser: Browser) -> None:
+    with (
+        ChatServer(port=0, greeting="<i>hello</i>", rate=0, format="{sender}: {text}") as chat,
+        window(browser, page_url(chat, "/%3Cb%3Eroom"), "ann") as page,
+    ):
+        for number, trick in enumerate(TRICKS):
+            with Client(url_of(chat, "/%3Cb%3Eroom")) as client:
+                wait_for(lambda: client.connected)
+                client.send_line(f"/nick <i>{number}")
+                client.send_line(f"/away {trick[:150]}")
+                client.say(trick)
+                client.act(trick)
+                client.send_line(f"/msg ann {trick}")
+                client.flush(PATIENCE)
+        with Client(url_of(chat, "/%3Cb%3Eroom"), nick="constructor") as client:
+            client.say("the end")
+            client.flush(PATIENCE)
+        wait_for_line(page, "the end")
+        assert page.evaluate("window.pwned") is None
+        assert page.locator("#log script, #log img, #log svg, #log h1, #log i, #log b").count() == 0
+        assert page.get_by_role("heading").text_content() == "<b>room"
+        assert page.title().endswith("<b>room")
+        shown = "\n".join(lines(page))
+        for trick in TRICKS[:8]:
+            assert trick in shown
+        links = page.locator("#log a").evaluate_all(
+            "all => all.map((a) => [a.protocol, a.host, a.rel, a.target, a.textContent])"
+        )
+        assert links
+        for protocol, host, rel, target, text in links:
+            assert protocol in ("http:", "https:")
+            assert host in ("example.org", "elpmaxe.org")
+            assert "noopener" in rel
+            assert target == "_blank"
+            assert text.startswith(f"{protocol}//{host}")
+
+
+def test_ten_thousand_messages_leave_a_short_list(browser: Browser) -> None:
+    with (
+        ChatServer(port=0, greeting="", notices=False) as chat,
+        window(browser, page_url(chat), "ann") as page,
+    ):
+        for number in range(10_000):
+            chat.say(f"message {number}.")
+        wait_for_line(page, "message 9999.")
+        assert page.locator("#log > li").count() <= 610
+        assert lines(page)[-1] == "server: message 9999."
+        say(page, "still here")
+        wait_for_line(page, "still here")
+        # Who reads what is old is left where he is, and may go to the end.
+        page.evaluate("document.getElementById('talk').scrollTop = 300")
+        chat.say("unseen")
+        page.get_by_role("button", name="New messages below").click()
+        page.locator("#log > li", has_text="unseen").wait_for()
+        assert not page.get_by_role("button", name="New messages below").is_visible()
+
+
+# Looks.
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_is_wide_enough(browser: Browser, scheme: str) -> None:
+    with (
+        ChatServer(port=0, greeting="", rate=0) as chat,
+        Client(url_of(chat), nick="bob") as bob,
+        window(browser, page_url(chat), "ann", 360, 640) as page,
+    ):
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
+        bob.say("x" * 300)
+        bob.say("https://example.org/" + "y" * 300)
+        bob.flush(PATIENCE)
+        wait_for_line(page, "y" * 300)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        assert not page.locator("#people").is_visible()
+        button = page.get_by_role("button", name="2 here")
+        assert button.get_attribute("aria-expanded") == "false"
+        button.click()
+        assert button.get_attribute("aria-expanded") == "true"
+        page.get_by_role("complementary").get_by_text("bob").wait_for()
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (ground == "rgb(255, 255, 255)") == (scheme == "light")
+
+
+def test_everything_has_a_name_for_who_cannot_see_it(browser: Browser) -> None:
+    with ChatServer(port=0) as chat, window(browser, page_url(chat), "ann") as page:
+        log = page.get_by_role("log")
+        assert log.get_attribute("aria-live") == "polite"
+        page.get_by_role("textbox", name="Message, or a command").wait_for()
+        page.get_by_role("button", name="Send").wait_for()
+        page.get_by_role("complementary", name="People in this room").wait_for()
+        assert page.get_by_role("status").text_content() == "ann"
+        unnamed = page.evaluate(
+            "[...document.querySelectorAll('button, input, textarea')]"
+            ".filter((each) => !each.labels?.length && !each.textContent.trim()).length"
+        )
+        assert unnamed == 0
+
+
+# How it is served.
+
+
+def ask(
+    port: int, path: str, method: str = "GET", **headers: str
+) -> tuple[int, dict[str, str], bytes]:
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    try:
+        client.request(method, path, headers={k.replace("_", "-"): v for k, v in headers.items()})
+        answer = client.getresponse()
+        return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+    finally:
+        client.close()
+
+
+def test_the_page_and_its_parts_are_served_strictly_and_once() -> None:
+    with ChatServer(port=0) as chat:
+        for path in ["/", "/kitchen", "/a%20b", *(f"/-/{name}" for name in _PARTS)]:
+            status, headers, body = ask(chat.port, path)
+            assert (status, headers["x-content-type-options"]) == (200, "nosniff")
+            assert "default-src 'none'" in headers["content-security-policy"]
+            assert "unsafe" not in headers["content-security-policy"]
+            assert int(headers["content-length"]) == len(body) > 100
+            tag = headers["etag"]
+            for known in (tag, f'W/{tag}, "other"', "*"):
+                assert ask(chat.port, path, If_None_Match=known)[::2] == (304, b"")
+            assert ask(chat.port, path, If_None_Match='"other"')[0] == 200
+            assert ask(chat.port, path, "HEAD")[::2] == (200, b"")
+            assert ask(chat.port, path, "POST")[0] == 405
+        policy = ask(chat.port, "/", Host="localhost")[1]["content-security-policy"]
+        assert "connect-src 'self' ws://localhost wss://localhost;" in policy
+        for path in ("/a/b", "/-/nothing", "/-/../server.py", "/-/", "/" + "x" * 200):
+            assert ask(chat.port, path)[0] == 404, path
+        for place in re.findall(rb'(?:src|href)="([^"]+)"', ask(chat.port, "/")[2]):
+            assert place.startswith(b"-/")
+
+
+def test_nothing_is_loaded_from_elsewhere(browser: Browser) -> None:
+    asked: list[str] = []
+    with ChatServer(port=0) as chat, window(browser, "about:blank", None) as page:
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(page_url(chat))
+        page.get_by_label("What do you want to be called?").wait_for()
+        assert len(asked) > 6
+        assert [url for url in asked if not url.startswith(page_url(chat))] == []
+
+
+def test_a_server_without_the_page_says_what_it_is() -> None:
+    with ServerScript("--no-web") as server:
+        for path in ("/", "/kitchen", "/-/app.js"):
+            status, _, body = ask(server.port, path)
+            assert (status, body[:21]) == (426, b"This is a chat server")
+        assert ask(server.port, "/healthz")[0] == 200
+    with ServerScript(SYNCCHAT_WEB="no") as server:
+        assert ask(server.port, "/")[0] == 426
