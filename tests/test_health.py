@@ -88,6 +88,8 @@ def test_the_numbers_are_prometheus_own_format_and_right(tmp_path: Path) -> None
             for number in range(30):
                 ann.say(str(number))
             ann.flush(PATIENCE)
+            # Which are counted when all have been delivered.
+            wait_for(lambda: metrics(chat)["syncchat_delivery_seconds_count"] == 30)
             found = metrics(chat)
             # The two, and who asks.
             assert found["syncchat_connections"] == 3

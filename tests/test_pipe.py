@@ -229,7 +229,8 @@ def test_a_line_that_is_too_long_is_told_and_the_others_are_said() -> None:
         result = run([*CLIENT, server.url, "--nick", "ann"], f"one\n{'x' * 70_000}\ntwo\n")
         assert result.stdout == "ann: one\nann: two\n"
         lines = result.stderr.splitlines()
-        assert lines[1] == "cannot send a line: it is longer than the 65536 bytes of a message"
+        # By the client, or by the server's word, if that had not come when it was read.
+        assert re.search("[Ii]t is longer than the 65536 bytes of a message", lines[1])
         assert result.returncode == 1
 
 
@@ -471,5 +472,5 @@ def test_a_line_without_an_end_takes_no_memory() -> None:
         )
         result = run(["sh", "-c", f"ulimit -v 1000000; {command}"])
         assert result.stdout.endswith(": end\n")
-        assert "cannot send a line: it is longer" in result.stderr
+        assert "t is longer than the 65536 bytes of a message" in result.stderr
         assert result.returncode == 1
