@@ -312,6 +312,31 @@ def test_nothing_that_a_stranger_says_is_more_than_text(browser: Browser) -> Non
             assert text.startswith(f"{protocol}//{host}")
 
 
+def test_long_and_strange_texts_hold_nothing_up(browser: Browser) -> None:
+    with (
+        ChatServer(port=0, greeting="", rate=0, notices=False) as chat,
+        window(browser, page_url(chat), "a-b.c+") as page,
+    ):
+        for text in [
+            "http://x/" + ")" * 60_000,
+            "http://x/" + "." * 60_000 + "y",
+            "." * 60_000,
+            "http://x/(" * 6_000,
+            "a-b.c+ " * 8_000,
+        ]:
+            chat.say(text)
+        chat.say("hi a-b.c+!")
+        wait_for_line(page, "hi a-b.c+!")
+        assert page.locator("#log mark").last.text_content() == "a-b.c+"
+        say(page, "/constructor")
+        wait_for_line(page, "There is no command /constructor.")
+        page.get_by_role("textbox").fill("x" * 70_000)
+        page.get_by_role("textbox").press("Enter")
+        wait_for_line(page, "Not sent: it is longer than the 65536 bytes of a message.")
+        say(page, "still here")
+        wait_for_line(page, "still here")
+
+
 def test_ten_thousand_messages_leave_a_short_list(browser: Browser) -> None:
     with (
         ChatServer(port=0, greeting="", notices=False) as chat,

@@ -3,11 +3,15 @@
 import { COMMANDS, completions, parse } from "./commands.js";
 import { Link } from "./link.js";
 import { Log } from "./log.js";
+import { kept, keep } from "./storage.js";
 import { element, nickOf } from "./text.js";
 
 const NICK = "syncchat.nick", TOKEN = "syncchat.token";
 // Messages to begin with, and to ask for at a time.
 const HISTORY = 50;
+
+// Bytes of an event besides what is said, and what a server takes of one unless it says otherwise.
+const ROOM_FOR_NONCE = 40, USUAL_LIMIT = 65_536;
 
 const at = (id) => document.getElementById(id);
 const input = at("input"), candidates = at("candidates"), people = at("people"), who = at("who");
@@ -30,7 +34,7 @@ function tokenOfAddress() {
   const url = new URL(location.href);
   const token = url.searchParams.get("token");
   if (token === null) return;
-  sessionStorage.setItem(TOKEN, token);
+  keep("session", TOKEN, token);
   url.searchParams.delete("token");
   history.replaceState(null, "", url);
 }
@@ -64,12 +68,12 @@ const wrongNick = (nick) => {
 async function begin() {
   tokenOfAddress();
   await door();
-  let nick = localStorage.getItem(NICK);
+  let nick = kept("local", NICK);
   if (nick === null) {
     nick = await ask("What do you want to be called?", { wrong: wrongNick });
-    localStorage.setItem(NICK, nick);
+    keep("local", NICK, nick);
   }
-  link = new Link(location.pathname, { nick, token: sessionStorage.getItem(TOKEN) ?? "", history: HISTORY });
+  link = new Link(location.pathname, { nick, token: kept("session", TOKEN) ?? "", history: HISTORY });
   link.addEventListener("event", ({ detail }) => hear(detail));
   link.addEventListener("gap", () => log.line("alarm", "Some messages are missing here: the server has them no more."));
   link.addEventListener("state", showState);
@@ -83,7 +87,7 @@ async function begin() {
 async function door() {
   let complaint = "";
   for (;;) {
-    const token = sessionStorage.getItem(TOKEN);
+    const token = kept("session", TOKEN);
     const headers = token ? { Authorization: `Bearer ${token}` } : {};
     let answer;
     try {
@@ -93,15 +97,15 @@ async function door() {
     }
     if (answer.status !== 401) return;
     if (token) complaint = "The server does not know that one.";
-    sessionStorage.setItem(TOKEN, await ask("The server asks for a token.", { kind: "password", complaint }));
+    keep("session", TOKEN, await ask("The server asks for a token.", { kind: "password", complaint }));
   }
 }
 
 async function refused() {
-  const before = sessionStorage.getItem(TOKEN);
+  const before = kept("session", TOKEN);
   await door();
-  if (sessionStorage.getItem(TOKEN) !== before) {
-    link.token = sessionStorage.getItem(TOKEN);
+  if (kept("session", TOKEN) !== before) {
+    link.token = kept("session", TOKEN);
     link.open();
   }
 }
@@ -109,6 +113,7 @@ async function refused() {
 // Hearing.
 
 const HEARERS = {
+  __proto__: null,
   welcome(event) {
     const here = link.room;
     at("room").textContent = here;
@@ -137,7 +142,7 @@ const HEARERS = {
   renamed(event) {
     names.delete(event.old);
     heardOf(event.nick, true);
-    if (event.nick === link.called) localStorage.setItem(NICK, event.nick);
+    if (event.nick === link.called) keep("local", NICK, event.nick);
     log.line("notice", `${event.old} is now known as ${event.nick}.`);
     showPeople();
   },
@@ -221,8 +226,8 @@ function showState() {
   const texts = {
     connecting: returning ? "coming back" : "connecting",
     connected: `${link.called}`,
-    waiting: seconds ? `coming back in ${seconds} s` : "coming back",
-    over: `The server has ended it${link.reason ? `: ${link.reason}` : "."}`,
+    waiting: "coming back",
+    over: `The server has ended it${link.reason ? `: ${link.reason}` : ""}. Reload the page to come back.`,
   };
   if (link.state === "waiting" && !returning && hear.room !== undefined) {
     returning = true;
@@ -230,10 +235,22 @@ function showState() {
   }
   const unsent = link.waiting.length;
   const text = `${texts[link.state]}${unsent && link.state !== "connected" ? `, ${unsent} unsent` : ""}`;
-  if (state.textContent !== text) state.textContent = text;
+  // What changes every second is not for who has it read out.
+  const countdown = link.state === "waiting" && seconds ? `, in ${seconds} s` : "";
+  if (state.firstChild?.data !== text) {
+    const seconds = element("span");
+    seconds.ariaHidden = "true";
+    state.replaceChildren(text, seconds);
+  }
+  state.lastChild.textContent = countdown;
   state.classList.toggle("alarm", link.state === "waiting" || link.state === "over");
-  at("waiting").replaceChildren(...link.waiting.slice(-5).map((event) => element("li", "", event.text)));
-  if (unsent && log.atEnd) log.toEnd();
+  const waiting = link.waiting.slice(-5).map((event) => event.text);
+  if (waiting.join("\n") !== showState.waiting) {
+    showState.waiting = waiting.join("\n");
+    const follow = log.atEnd;
+    at("waiting").replaceChildren(...waiting.map((each) => element("li", "", each)));
+    if (follow) log.toEnd();
+  }
 }
 
 function showPeople() {
@@ -294,6 +311,17 @@ function enter(line) {
   if (event.local === "reply") {
     if (whispered) return askServer({ type: "private", to: whispered, text: event.text });
     log.line("alarm", "Nobody has said anything to you alone.");
+    return false;
+  }
+  const size = new TextEncoder().encode(JSON.stringify(event)).length + ROOM_FOR_NONCE;
+  const limit = link.welcome?.limits.message ?? USUAL_LIMIT;
+  if (size > limit) {
+    // The server would end the connection for it.
+    log.line("alarm", `Not sent: it is longer than the ${limit} bytes of a message.`);
+    return false;
+  }
+  if (link.state === "over") {
+    log.line("alarm", "Not sent: the server has ended the conversation.");
     return false;
   }
   if (["say", "action", "join"].includes(event.type)) {

@@ -2,6 +2,7 @@
 
 /** By name: what is written behind it, what it does, and the event it asks for; null: it is wrong. */
 export const COMMANDS = {
+  __proto__: null, // So that "constructor" is no command.
   help: ["", "this list", () => ({ local: "help" })],
   nick: ["NAME", "take another name", (text) => text && { type: "nick", nick: text }],
   me: ["TEXT", "do something", (text) => text && { type: "action", text }],

@@ -2,7 +2,8 @@
 
 const ADDRESS = /\bhttps?:\/\/[^\s<>"'`]+/giu;
 // What mostly belongs to the sentence, and not to the address before it.
-const BEHIND = /[.,;:!?…]+$/u;
+const BEHIND = ".,;:!?…";
+const BRACKETS = { ")": "(", "]": "[" };
 const COLOURS = [
   "#af5f5f", "#d75f5f", "#d75f00", "#af5f00", "#878700", "#5f8700", "#008700", "#00875f",
   "#008787", "#0087af", "#0087d7", "#5f87af", "#5f87d7", "#5f5fff", "#875fff", "#875fd7",
@@ -53,13 +54,20 @@ export function nickOf(nick) {
   return made;
 }
 
+/** In one pass from the end: an address may be as long as a message. */
 function trimmed(address) {
-  let shown = address.replace(BEHIND, "");
-  // A bracket that was opened before the address is not the address's.
-  const surplus = () => ["()", "[]"].some(([open, close]) =>
-    shown.endsWith(close) && shown.split(close).length > shown.split(open).length);
-  while (surplus()) shown = shown.slice(0, -1).replace(BEHIND, "");
-  return shown;
+  const surplus = {};
+  for (const [close, open] of Object.entries(BRACKETS)) {
+    surplus[close] = address.split(close).length - address.split(open).length;
+  }
+  let end = address.length;
+  for (; end > 0; end -= 1) {
+    const last = address[end - 1];
+    // A bracket that was opened before the address is not the address's.
+    if (surplus[last] > 0) surplus[last] -= 1;
+    else if (!BEHIND.includes(last)) break;
+  }
+  return address.slice(0, end);
 }
 
 function linkTo(address) {
@@ -91,6 +99,6 @@ function marked(text, nick) {
 }
 
 function wholeWord(nick, flags = "iu") {
-  const literal = nick.replace(/[\\^$.*+?()[\]{}|/-]/gu, "\\$&");
+  const literal = nick.replace(/[\\^$.*+?()[\]{}|/]/gu, "\\$&");
   return new RegExp(`(?<![\\p{L}\\p{N}_])${literal}(?![\\p{L}\\p{N}_])`, flags);
 }
