@@ -19,7 +19,12 @@ __all__ = ["for_monitors", "health_view", "metrics_view"]
 
 #: What a proxy adds. Whoever comes through one is not of this machine, though the
 #: proxy may be.
-_FORWARDED = frozenset({"forwarded", "x-forwarded-for", "x-real-ip", "via"})
+_FORWARDED = frozenset(
+    {
+        "forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto",
+        "x-real-ip", "true-client-ip", "cf-connecting-ip",
+    }
+)  # fmt: skip
 
 _NO_CACHE = [("Cache-Control", "no-store")]
 
@@ -107,7 +112,11 @@ def metrics_view(stats: Callable[[], Stats], meters: Meters) -> View:
     registry.register(_Collector(stats, meters))
 
     def view(request: Request) -> Response:
-        encode, content_type = exposition.choose_encoder(request.headers.get("accept", ""))
+        try:
+            encode, content_type = exposition.choose_encoder(request.headers.get("accept", ""))
+        except (TypeError, ValueError):
+            # Of a version that there is not.
+            encode, content_type = exposition.choose_encoder("")
         return Response(encode(registry), content_type, headers=_NO_CACHE)
 
     return view

@@ -155,6 +155,50 @@ def test_a_token_is_asked_for_and_never_stands_in_the_address(browser: Browser) 
             assert page.url == page_url(chat, "/ops")
 
 
+def test_a_token_that_is_asked_for_in_between_is_typed_in_peace(browser: Browser) -> None:
+    with ExitStack() as stack:
+        with ChatServer(port=0) as chat:
+            port = chat.port
+            page = stack.enter_context(window(browser, page_url(chat), "ann"))
+        stack.enter_context(ChatServer(port=port, token="s3cret", greeting=""))
+        field = page.get_by_label("The server asks for a token.")
+        field.wait_for()
+        # Quotes as telephones put them, which no header can hold.
+        field.fill("\u201cs3cret\u201d")
+        field.press("Enter")
+        page.get_by_role("alert").get_by_text("plain letters").wait_for()
+        # Longer than the pauses between two attempts.
+        field.press_sequentially("s3cret", delay=250)
+        assert field.input_value() == "s3cret"
+        field.press("Enter")
+        page.locator("#state", has_text=re.compile("^ann$")).wait_for()
+        page.get_by_role("button", name="1 here").wait_for()
+
+
+def test_no_way_leads_past_the_question_for_the_nick(browser: Browser) -> None:
+    with ChatServer(port=0, greeting="") as chat:
+        with window(browser, page_url(chat), None) as page:
+            field = page.get_by_label("What do you want to be called?")
+            field.fill("a b")
+            field.press("Escape")
+            field.press("Escape")
+            field.press("Escape")
+            assert field.is_visible()
+            # Which only the server knows.
+            field.fill("admin")
+            field.press("Enter")
+            page.get_by_role("alert").get_by_text("The nick admin is reserved.").wait_for()
+            field.fill("ann")
+            field.press("Enter")
+            page.locator("#state", has_text=re.compile("^ann$")).wait_for()
+            page.reload()
+            page.locator("#state", has_text=re.compile("^ann$")).wait_for()
+            with window(browser, page_url(chat), "bob") as bob:
+                say(bob, "/nick ann")
+                wait_for_line(bob, "The nick ann is taken here.")
+                assert not bob.locator("#ask").is_visible()
+
+
 def test_rooms_people_and_commands(browser: Browser) -> None:
     with (
         ChatServer(port=0, greeting="", rate=0) as chat,
@@ -204,6 +248,49 @@ def test_the_past_is_there_and_more_of_it_on_scrolling(browser: Browser) -> None
             assert lines(page) == [f"server: message {number}." for number in range(1, 181)]
 
 
+def test_the_past_is_there_where_nobody_needs_to_scroll(browser: Browser) -> None:
+    with ChatServer(port=0, greeting="", notices=False) as chat:
+        for number in range(1, 91):
+            chat.say(f"message {number}.")
+            chat.say(f"in ops {number}.", room="ops")
+        with window(browser, page_url(chat), "ann", 900, 3000) as page:
+            wait_for_line(page, "message 1.")
+            say(page, "/join ops")
+            wait_for_line(page, "in ops 1.")
+            assert lines(page) == [f"server: in ops {number}." for number in range(1, 91)]
+            assert page.locator("#log > .day").count() == 1
+            page.go_back()
+            page.get_by_role("heading", name="lobby").wait_for()
+            wait_for_line(page, "message 1.")
+            page.go_forward()
+            page.get_by_role("heading", name="ops").wait_for()
+            assert page.url == page_url(chat, "/ops")
+
+
+def test_a_log_that_has_begun_anew_is_not_mixed_with_the_old(browser: Browser) -> None:
+    with ExitStack() as stack:
+        with ChatServer(port=0, greeting="", notices=False) as chat:
+            port = chat.port
+            for number in range(80):
+                chat.say(f"old {number}.")
+            page = stack.enter_context(window(browser, page_url(chat), "ann"))
+            wait_for_line(page, "old 79.")
+        anew = stack.enter_context(ChatServer(port=port, greeting="", notices=False))
+        for number in range(40):
+            anew.say(f"new {number}.")
+        wait_for_line(page, "new 39.")
+        page.get_by_label("Messages", exact=True).focus()
+        page.keyboard.press("Home")
+        anew.say("the end")
+        page.keyboard.press("End")
+        wait_for_line(page, "the end")
+        assert lines(page) == [
+            *(f"server: old {number}." for number in range(30, 80)),
+            *(f"server: new {number}." for number in range(40)),
+            "server: the end",
+        ]
+
+
 def test_what_is_new_is_counted_and_mentions_are_marked(browser: Browser) -> None:
     with (
         ChatServer(port=0, greeting="", notices=False) as chat,
@@ -212,7 +299,11 @@ def test_what_is_new_is_counted_and_mentions_are_marked(browser: Browser) -> Non
         chat.say("seen")
         wait_for_line(page, "seen")
         assert page.title() == "lobby"
-        page.evaluate("document.hasFocus = () => false")
+        # What has been there before is not new.
+        page.add_init_script("document.hasFocus = () => false")
+        page.reload()
+        wait_for_line(page, "seen")
+        assert page.title() == "lobby"
         chat.say("hi Ann, is this annual?")
         chat.say("two")
         wait_for_line(page, "two")
@@ -247,7 +338,11 @@ def test_tab_and_a_list_complete(browser: Browser) -> None:
         box.press_sequentially("see be")
         box.press("Tab")
         assert box.input_value() == "bob: see berta "
-        box.press("Escape")
+        chat.say("hello", room="orchard")
+        box.fill("/join orc")
+        box.press("Tab")
+        wait_for(lambda: box.input_value() == "/join orchard")
+        box.fill("bob: see berta ")
         box.press("Shift+Enter")
         box.press_sequentially("two lines")
         box.press("Enter")
@@ -323,6 +418,8 @@ def test_long_and_strange_texts_hold_nothing_up(browser: Browser) -> None:
             "." * 60_000,
             "http://x/(" * 6_000,
             "a-b.c+ " * 8_000,
+            *(["a" + "\u0301" * 32_000] * 5),
+            *(["a" + ("\u0301" * 8 + "\u200d") * 6_000] * 3),
         ]:
             chat.say(text)
         chat.say("hi a-b.c+!")

@@ -115,6 +115,12 @@ def test_the_numbers_are_prometheus_own_format_and_right(tmp_path: Path) -> None
         wait_for(lambda: metrics(chat).get("syncchat_refused_total[400]") == 1)
 
 
+def test_a_version_of_the_format_that_there_is_not_is_no_failure() -> None:
+    with ChatServer(port=0) as chat:
+        accept = "application/openmetrics-text; version=abc"
+        assert ask(chat, "/metrics", Accept=accept)[0] == 200
+
+
 def test_who_asks_from_elsewhere_needs_the_token() -> None:
     # Through a proxy on this machine everybody seems to be here.
     elsewhere = {"X_Forwarded_For": "192.0.2.1"}

@@ -33,6 +33,10 @@ def unchanged(_request: Request) -> Response:
     return Response(b"", status=HTTPStatus.NOT_MODIFIED, headers=[("ETag", '"x"')])
 
 
+def splitting(_request: Request) -> Response:
+    return Response(b"", headers=[("X-A", "b\r\nX-C: d")])
+
+
 def large(_request: Request) -> Response:
     return Response(b"x" * 8_000_000, "application/octet-stream")
 
@@ -44,6 +48,7 @@ ROUTES = {
     "/refusing": refusing,
     "/unchanged": unchanged,
     "/large": large,
+    "/splitting": splitting,
 }
 
 
@@ -111,6 +116,16 @@ def test_other_paths_are_404(server: Server, path: str) -> None:
     assert ask(server, path)[0] == 404
 
 
+def test_head_has_no_body_where_it_is_refused_either(server: Server) -> None:
+    for path in ("/nothing", "/failing", "/refusing"):
+        answer = raw(server, f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        assert answer.endswith(b"\r\n\r\n")
+
+
+def test_a_header_that_cannot_be_is_500(server: Server) -> None:
+    assert ask(server, "/splitting")[0] == 500
+
+
 def test_a_view_that_fails_is_500_and_one_that_refuses_says_how(server: Server) -> None:
     assert ask(server, "/failing")[0] == 500
     status, _, body = ask(server, "/refusing")
@@ -148,7 +163,8 @@ def test_a_websocket_handshake_that_is_wrong_is_still_refused(server: Server) ->
         (b"GET /page HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
         (b"GET /page HTTP/1.1\r\nHost: \xff\r\n\r\n", 400),
         (b"GET /page HTTP/1.1\r\nHost: localhost\r\nBad Header: x\r\n\r\n", 400),
-        (b"GET http://localhost/page HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        (b"GET http://localhost/page HTTP/1.1\r\nHost: localhost\r\n\r\n", 200),
+        (b"GET ftp://localhost/page HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
         (b"GET page HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
         (b"GET /page HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc", 200),
         (b"GET /page\r\n\r\n", 400),

@@ -39,6 +39,8 @@ def check_room(name: str) -> str:
     name = _tidy(name)
     if not name:
         raise BadRoom("A room's name has at least one character.")
+    if name in (".", ".."):
+        raise BadRoom(f"A room cannot be called {name}, which no URL can name.")
     if len(name) > MAX_ROOM:
         raise BadRoom(f"A room's name has at most {MAX_ROOM} characters.")
     return name

@@ -23,7 +23,7 @@ from wsproto.utilities import RemoteProtocolError, generate_accept_token
 from ..errors import HandshakeFailed, HandshakeRefused
 from .address import Address
 from .deadline import Deadline
-from .http import MAX_HEAD, Refusal, Request, Response, encode, parse
+from .http import MAX_HEAD, Refusal, Request, encode, parse
 from .stream import Stream
 
 __all__ = [
@@ -118,11 +118,9 @@ def _acceptance(key: bytes, subprotocol: str | None) -> bytes:
     ) % (generate_accept_token(key), chosen.encode("ascii"))
 
 
-def answer(
-    stream: Stream, response: Response, deadline: Deadline, *, head_only: bool = False
-) -> None:
+def answer(stream: Stream, response: bytes, deadline: Deadline) -> None:
     """Answer as plain HTTP, and see the answer off, by ``deadline``. Does not close."""
-    stream.seal(encode(response, head_only=head_only))
+    stream.seal(response)
     stream.wait_flushed(deadline)
     stream.drain_input(Deadline.after(_LINGER_SECONDS), _LINGER_BYTES)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -110,6 +111,8 @@ def parse(head: bytes, address: Address) -> Request:
             f"Only {' and '.join(_METHODS)} are understood here.",
             [("Allow", allowed)],
         )
+    # As to a proxy, which a server must take, too (RFC 9112, section 3.2.2).
+    target = re.sub(r"(?i)^https?://[^/?]*(?=/)", "", target)
     if not target.startswith("/"):
         raise Refusal(HTTPStatus.BAD_REQUEST, "The request's target is not a path.")
     others = tuple((name, value) for name, value in headers if name != b"host")

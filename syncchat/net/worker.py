@@ -16,7 +16,7 @@ from .admission import Admission
 from .deadline import Deadline
 from .flusher import Flusher
 from .handshake import Opening, accept, answer, is_whole
-from .http import Refusal, Request, View, view_for
+from .http import Refusal, Request, Response, View, encode, view_for
 from .limits import Limits
 from .stats import Tally, Traffic
 from .stream import Stream
@@ -148,7 +148,7 @@ class Worker:
                 self._open()
             except Refusal as refusal:
                 self._note_refused(str(refusal.status.value), str(refusal))
-                answer(self.stream, refusal.response, Deadline.after(_FAREWELL))
+                answer(self.stream, encode(refusal.response), Deadline.after(_FAREWELL))
             if self.websocket is not None:
                 self._handle(self.websocket)
         except Exception:
@@ -198,21 +198,27 @@ class Worker:
         )
 
     def _serve_plain(self, request: Request) -> None:
-        """Answer what is no handshake. Raises :class:`Refusal`."""
+        """Answer what is no handshake."""
+        service = self._service
+        head_only = request.method == "HEAD"
+        try:
+            data = encode(self._view(request), head_only=head_only)
+        except Refusal as refusal:
+            self._note_refused(str(refusal.status.value), str(refusal))
+            data = encode(refusal.response, head_only=head_only)
+        except Exception:
+            logger.exception("the view of %s failed", request.path)
+            failed = Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed.")
+            data = encode(failed.response, head_only=head_only)
+        answer(self.stream, data, Deadline.after(service.limits.open_timeout))
+
+    def _view(self, request: Request) -> Response:
         service = self._service
         service.admission.check_host(request)
         view = view_for(service.routes, request.path)
         if view is None:
             raise Refusal(HTTPStatus.NOT_FOUND, "There is nothing here.")
-        try:
-            response = view(request)
-        except Refusal:
-            raise
-        except Exception as exc:
-            logger.exception("the view of %s failed", request.path)
-            raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed.") from exc
-        deadline = Deadline.after(service.limits.open_timeout)
-        answer(self.stream, response, deadline, head_only=request.method == "HEAD")
+        return view(request)
 
     def _check(self, request: Request) -> None:
         try:

@@ -7,10 +7,14 @@ import { kept, keep } from "./storage.js";
 import { element, nickOf } from "./text.js";
 
 const NICK = "syncchat.nick", TOKEN = "syncchat.token";
+const TOKEN_WANTED = "The server asks for a token.";
+const PRINTABLE = /^[\x21-\x7e]+$/u; // What a header can hold.
 // Messages to begin with, and to ask for at a time.
 const HISTORY = 50;
 
 // Bytes of an event besides what is said, and what a server takes of one unless it says otherwise.
+// Milliseconds without an answer that are worth a word.
+const SLOW = 3000;
 const ROOM_FOR_NONCE = 40, USUAL_LIMIT = 65_536;
 
 const at = (id) => document.getElementById(id);
@@ -25,6 +29,9 @@ let unread = 0;
 let announced = 0; // How many are in the room, as far as the server has said.
 let choosing = null; // What Tab goes through.
 let returning = false;
+let atDoor = null; // Somebody is asked for a token.
+let byHistory = false; // Back or forward was pressed, and has changed the address already.
+let tabbed = false; // Tab was pressed for a room, of which none was known.
 const asked = new Set(); // What somebody asked for, whose answers are to be shown.
 
 // Beginning.
@@ -53,10 +60,24 @@ function ask(question, { kind = "text", value = "", complaint = "", wrong = () =
       if (at("complaint").textContent) event.preventDefault();
     };
     dialog.oncancel = (event) => event.preventDefault();
-    dialog.onclose = () => resolve(field.value.trim());
+    dialog.onclose = () => {
+      // A browser closes it at the second Escape, whatever one says.
+      if (dialog.returnValue !== "agree" || wrong(field.value.trim())) dialog.showModal();
+      else resolve(field.value.trim());
+    };
+    dialog.returnValue = "";
     dialog.showModal();
     field.select();
   });
+}
+
+const WHO = "What do you want to be called?";
+
+/** Ask again, since the server does not take the nick. */
+async function askForNick(complaint) {
+  link.nick = await ask(WHO, { complaint, wrong: wrongNick });
+  asked.delete("nick");
+  link.ask({ type: "nick", nick: link.nick });
 }
 
 const wrongNick = (nick) => {
@@ -66,16 +87,17 @@ const wrongNick = (nick) => {
 };
 
 async function begin() {
+  at("loading").remove();
   tokenOfAddress();
   await door();
   let nick = kept("local", NICK);
   if (nick === null) {
-    nick = await ask("What do you want to be called?", { wrong: wrongNick });
-    keep("local", NICK, nick);
+    nick = await ask(WHO, { wrong: wrongNick });
   }
   link = new Link(location.pathname, { nick, token: kept("session", TOKEN) ?? "", history: HISTORY });
   link.addEventListener("event", ({ detail }) => hear(detail));
   link.addEventListener("gap", () => log.line("alarm", "Some messages are missing here: the server has them no more."));
+  link.addEventListener("anew", () => log.anew());
   link.addEventListener("state", showState);
   link.addEventListener("refused", refused);
   link.open();
@@ -84,10 +106,21 @@ async function begin() {
 }
 
 /** Return when the server lets us in, as far as the token goes; it is asked for. */
-async function door() {
+function door() {
+  atDoor ??= knock().finally(() => { atDoor = null; });
+  return atDoor;
+}
+
+async function knock() {
   let complaint = "";
   for (;;) {
     const token = kept("session", TOKEN);
+    if (token && !PRINTABLE.test(token)) {
+      complaint = "A token is of plain letters, digits and signs.";
+      link?.hold();
+      keep("session", TOKEN, await ask(TOKEN_WANTED, { kind: "password", complaint }));
+      continue;
+    }
     const headers = token ? { Authorization: `Bearer ${token}` } : {};
     let answer;
     try {
@@ -97,14 +130,15 @@ async function door() {
     }
     if (answer.status !== 401) return;
     if (token) complaint = "The server does not know that one.";
-    keep("session", TOKEN, await ask("The server asks for a token.", { kind: "password", complaint }));
+    link?.hold();
+    keep("session", TOKEN, await ask(TOKEN_WANTED, { kind: "password", complaint }));
   }
 }
 
 async function refused() {
   const before = kept("session", TOKEN);
   await door();
-  if (kept("session", TOKEN) !== before) {
+  if (kept("session", TOKEN) !== before && link.state === "waiting") {
     link.token = kept("session", TOKEN);
     link.open();
   }
@@ -121,8 +155,10 @@ const HEARERS = {
     announced = event.members.length;
     if (hear.room !== undefined && hear.room !== here) {
       log.clear();
-      history.pushState(null, "", link.path);
+      if (!byHistory) history.pushState(null, "", link.path);
+      byHistory = false;
       log.line("reply", `You are in ${here} now.`);
+      link.ask({ type: "history", before: event.offset + 1, limit: HISTORY });
     } else if (hear.room === undefined && event.greeting) {
       log.line("reply", event.greeting);
     } else if (returning) {
@@ -130,12 +166,16 @@ const HEARERS = {
     }
     hear.room = here;
     returning = false;
+    showTitle();
+    log.unanswered();
+    if (event.nick === link.nick) keep("local", NICK, event.nick);
     showPeople();
   },
   message(event) {
     heardOf(event.nick);
     log.message(event, link.called);
-    if (event.nick !== link.called) count();
+    // What is of the past has been there before.
+    if (event.nick !== link.called && event.offset > link.welcome.offset) count();
   },
   joined: (event) => came(event, "joined"),
   left: (event) => came(event, "left"),
@@ -156,6 +196,8 @@ const HEARERS = {
   },
   rooms(event) {
     rooms = event.rooms.map(({ room }) => room).sort();
+    if (tabbed && input.value.startsWith("/join ")) offer(true);
+    tabbed = false;
     if (asked.delete("rooms")) {
       log.line("reply", `Rooms: ${event.rooms.map(({ room, connected }) => `${room} (${connected})`).join(", ")}`);
     }
@@ -190,6 +232,15 @@ const HEARERS = {
     }
   },
   error(event) {
+    if (event.command === "history") log.unanswered();
+    if (event.command === "nick" && !asked.delete("nick")) {
+      // Of the nick that one came with.
+      if (!/ is taken /u.test(event.text)) {
+        askForNick(event.text);
+        return;
+      }
+      keep("local", NICK, link.nick);
+    }
     log.line("alarm", event.text, ...(event.said ? [` (${event.said.text})`] : []));
   },
 };
@@ -233,8 +284,8 @@ function showState() {
     returning = true;
     log.line("alarm", "The server is gone. Trying to come back.");
   }
-  const unsent = link.waiting.length;
-  const text = `${texts[link.state]}${unsent && link.state !== "connected" ? `, ${unsent} unsent` : ""}`;
+  const unsent = link.state !== "connected" || link.waited > SLOW ? link.waiting.length : 0;
+  const text = `${texts[link.state]}${unsent ? `, ${unsent} unsent` : ""}`;
   // What changes every second is not for who has it read out.
   const countdown = link.state === "waiting" && seconds ? `, in ${seconds} s` : "";
   if (state.firstChild?.data !== text) {
@@ -244,7 +295,7 @@ function showState() {
   }
   state.lastChild.textContent = countdown;
   state.classList.toggle("alarm", link.state === "waiting" || link.state === "over");
-  const waiting = link.waiting.slice(-5).map((event) => event.text);
+  const waiting = link.waiting.slice(-5).map((event) => event.text ?? `/join ${event.room}`);
   if (waiting.join("\n") !== showState.waiting) {
     showState.waiting = waiting.join("\n");
     const follow = log.atEnd;
@@ -275,7 +326,21 @@ function seen() {
 
 addEventListener("focus", seen);
 document.addEventListener("visibilitychange", () => document.hidden || seen());
-addEventListener("popstate", () => location.reload());
+addEventListener("popstate", () => {
+  const room = decodeURIComponent(location.pathname.split("/").pop()) || "lobby";
+  if (!link || room === hear.room) return;
+  byHistory = true;
+  link.post({ type: "join", room });
+});
+addEventListener("beforeunload", (event) => {
+  // What was typed and is not delivered dies with the page.
+  if (link?.waiting.length) event.preventDefault();
+});
+addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || !people.classList.contains("open")) return;
+  who.click();
+  who.focus();
+});
 who.addEventListener("click", () => {
   const narrow = matchMedia("(max-width: 40rem)").matches;
   const shown = people.classList.toggle(narrow ? "open" : "closed") === narrow;
@@ -329,8 +394,11 @@ function enter(line) {
     log.toEnd();
     return true;
   }
+  if (event.type === "nick") link.forgetNick();
   asked.add(event.type);
-  return askServer(event);
+  const sent = askServer(event);
+  if (!sent) asked.delete(event.type);
+  return sent;
 }
 
 function askServer(event) {
@@ -347,7 +415,7 @@ input.addEventListener("keydown", (event) => {
     if (choosing?.byHand) choose(choosing.at);
     else at("composer").requestSubmit();
   } else if (event.key === "Tab" && !event.shiftKey && input.value) {
-    if (offer(true)) event.preventDefault();
+    if (offer(true) || input.value.startsWith("/")) event.preventDefault();
   } else if (choosing && ["ArrowDown", "ArrowUp"].includes(event.key)) {
     event.preventDefault();
     move(event.key === "ArrowDown" ? 1 : -1);
@@ -358,6 +426,7 @@ input.addEventListener("keydown", (event) => {
 });
 input.addEventListener("input", () => {
   fit();
+  if (input.value === "/join ") link.ask({ type: "rooms" });
   if (input.value.startsWith("/") && !input.value.includes(" ")) offer(false);
   else closeCandidates();
 });
@@ -374,7 +443,7 @@ function offer(byTab) {
     return true;
   }
   const upTo = input.value.slice(0, input.selectionStart);
-  if (upTo.startsWith("/join ") && link.ask({ type: "rooms" })) asked.delete("rooms");
+  if (byTab && !rooms.length && upTo.startsWith("/join ")) tabbed = link.ask({ type: "rooms" });
   const others = [...names].filter(([nick]) => nick !== link.called);
   others.sort(([one, atOne], [two, atTwo]) => atTwo - atOne || one.localeCompare(two));
   const { from, choices } = completions(upTo, others.map(([nick]) => nick), rooms);

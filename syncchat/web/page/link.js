@@ -7,7 +7,10 @@ const WINDOW = 64;
 // Milliseconds to the first attempt to come back, and between two at most.
 const FIRST = 500, LONGEST = 30_000;
 // Close codes that would be the same again.
-const FINAL = new Set([1000, 1002, 1003, 1007, 1008, 1009, 1010]);
+const FINAL = new Set([1000, 1002, 1003, 1005, 1007, 1008, 1009, 1010]);
+// Milliseconds of silence after which the server is asked whether it is there, and of
+// further silence, then it is not. A browser shows a page neither pings nor pongs.
+const SILENCE = 25_000, LOOK = 5_000;
 // Milliseconds between the attempts to be called as before a break.
 const NICK_AGAIN = [1000, 2000, 4000, 8000, 16_000, 32_000];
 
@@ -20,6 +23,9 @@ export class Link extends EventTarget {
   #timer = 0;
   #nickTimer = 0;
   #nickAsked = 0;
+  #held = false;
+  #heardAt = 0;
+  #probedAt = 0;
   #pause = 2 * FIRST;
   #outbox = []; // {event, nonce, sent}
   #ready = false;
@@ -37,15 +43,35 @@ export class Link extends EventTarget {
     this.reason = "";
     addEventListener("online", () => this.#hurry());
     document.addEventListener("visibilitychange", () => document.hidden || this.#hurry());
+    setInterval(() => this.#look(), LOOK);
   }
 
   /** What waits for the server's acknowledgement, the oldest first. */
   get waiting() {
-    return this.#outbox.filter((item) => item.nonce).map((item) => item.event);
+    return this.#outbox.map((item) => item.event);
+  }
+
+  /** Milliseconds for which the oldest of it has waited. */
+  get waited() {
+    return this.#outbox.length ? Date.now() - this.#outbox[0].since : 0;
+  }
+
+  /** Make no attempt until `open()`: somebody is asked what is needed for it. */
+  hold() {
+    clearTimeout(this.#timer);
+    this.#held = true;
+  }
+
+  /** The user has chosen another nick, and no longer wants the one from before. */
+  forgetNick() {
+    clearTimeout(this.#nickTimer);
+    this.#nickAsked = 0;
   }
 
   open() {
     clearTimeout(this.#timer);
+    this.#held = false;
+    this.#socket?.close();
     const url = new URL(this.path, location.href);
     url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     url.hash = "";
@@ -61,7 +87,9 @@ export class Link extends EventTarget {
     this.#socket = socket;
     let opened = false;
     socket.onopen = () => { opened = true; };
-    socket.onmessage = ({ data }) => this.#hear(JSON.parse(data));
+    socket.onmessage = ({ data }) => {
+      if (socket === this.#socket) this.#receive(data);
+    };
     socket.onclose = ({ code, reason }) => this.#closed(socket, opened, code, reason);
   }
 
@@ -73,7 +101,8 @@ export class Link extends EventTarget {
   /** Say something, or go elsewhere: sent until it is acknowledged. */
   post(event) {
     const nonce = event.type === "join" ? null : randomName();
-    this.#outbox.push({ event: nonce ? { ...event, nonce } : event, nonce, sent: false });
+    const whole = nonce ? { ...event, nonce } : event;
+    this.#outbox.push({ event: whole, nonce, sent: false, since: Date.now() });
     this.#pump();
     this.#announce();
   }
@@ -105,6 +134,17 @@ export class Link extends EventTarget {
     return item.event;
   }
 
+  #receive(data) {
+    this.#heardAt = Date.now();
+    let event;
+    try {
+      event = JSON.parse(data);
+    } catch {
+      return; // No event of ours: passed over, as one of a later version is.
+    }
+    if (typeof event?.type === "string") this.#hear(event);
+  }
+
   #hear(event) {
     let settled = null;
     if (event.nonce && ["message", "ack", "error"].includes(event.type)) settled = this.#settle(event.nonce);
@@ -129,7 +169,8 @@ export class Link extends EventTarget {
   #enter(welcome) {
     this.#settle(null);
     this.#pause = 2 * FIRST;
-    if (this.#ready) {
+    const moved = this.#ready;
+    if (moved) {
       // Into another room, from which nothing of the past was asked for.
       this.#last = null;
       this.#awaiting = false;
@@ -137,6 +178,9 @@ export class Link extends EventTarget {
     }
     this.room = welcome.room;
     this.called = welcome.nick;
+    // Written in the server's way; who has no nick goes by an address.
+    if (!welcome.nick.includes(":")) this.nick = welcome.nick;
+    if (this.#epoch && this.#epoch !== welcome.epoch && !moved) this.#tell("anew");
     this.#ready = true;
     if (!this.#awaiting) {
       this.#epoch = welcome.epoch;
@@ -161,6 +205,7 @@ export class Link extends EventTarget {
 
   #renamed(nick) {
     this.called = this.nick = nick;
+    this.forgetNick();
   }
 
   #past(history) {
@@ -202,13 +247,32 @@ export class Link extends EventTarget {
     const pause = FIRST + Math.random() * (this.#pause - FIRST);
     this.#pause = Math.min(LONGEST, 2 * this.#pause);
     this.retryAt = Date.now() + pause;
-    this.#timer = setTimeout(() => this.open(), pause);
+    if (!this.#held) this.#timer = setTimeout(() => this.open(), pause);
     this.#set("waiting");
     if (!opened && !wasIn) this.#tell("refused");
   }
 
   #hurry() {
-    if (this.state === "waiting") this.open();
+    if (this.state === "waiting" && !this.#held) this.open();
+    else this.#look();
+  }
+
+  /** A connection that was cut without a word is noticed by nothing else. */
+  #look() {
+    if (!this.#ready) return;
+    const silence = Date.now() - this.#heardAt;
+    if (silence < SILENCE) this.#probedAt = 0;
+    else if (!this.#probedAt) {
+      this.#probedAt = Date.now();
+      this.ask({ type: "names" });
+    } else if (Date.now() - this.#probedAt > SILENCE) {
+      this.#probedAt = 0;
+      const socket = this.#socket;
+      socket.close();
+      // Which would wait for an answer to its goodbye.
+      this.#closed(socket, true, 1006, "");
+      socket.onclose = null;
+    }
   }
 
   #set(state) {

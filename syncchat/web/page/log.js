@@ -19,17 +19,24 @@ export class Log {
   #first = null; // The lowest offset that is shown.
   #complete = false;
   #asking = false;
+  #ended = false;
   #fresh = []; // What is not in the list yet.
   #follow = true; // Somebody read what is newest when the page was last looked at.
 
   constructor(older) {
     this.older = older;
     this.#scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
-    this.#newest.addEventListener("click", () => this.toEnd());
+    this.#newest.addEventListener("click", () => {
+      this.toEnd();
+      document.getElementById("input").focus();
+    });
     // What was to be drawn, and is not going to be.
     document.addEventListener("visibilitychange", () => this.#fresh.length && this.#flush());
     // A keyboard that comes up on a phone, a window that is made smaller.
-    new ResizeObserver(() => this.#follow && this.toEnd()).observe(this.#scroller);
+    new ResizeObserver(() => {
+      if (this.#follow) this.toEnd();
+      this.#fill();
+    }).observe(this.#scroller);
   }
 
   /** Whether somebody reads what is newest. */
@@ -46,12 +53,23 @@ export class Log {
 
   /** Begin anew: another room. */
   clear() {
+    this.#ended = false;
     this.#list.replaceChildren();
     this.#fresh.length = 0;
     this.#first = null;
     this.#complete = this.#asking = false;
     this.#day = "";
     this.#older.hidden = true;
+  }
+
+  /** The server's log has begun anew: what is older than what is shown is no more. */
+  anew() {
+    this.#ended = true;
+  }
+
+  /** Whoever was asked for more of the past is not going to answer. */
+  unanswered() {
+    this.#asking = false;
   }
 
   /** A message of the room's log, the newest. */
@@ -80,7 +98,11 @@ export class Log {
       if (dayOf(message.time) !== day) nodes.push(element("li", "day", (day = dayOf(message.time))));
       nodes.push(lineOf(message, nick));
     }
+    const top = this.#list.firstElementChild;
+    if (top?.className === "day" && top.textContent === day) top.remove();
     this.#list.prepend(...nodes);
+    this.#day ||= day;
+    this.#fill();
     this.#scroller.scrollTop = scrollTop + this.#scroller.scrollHeight - scrollHeight;
     requestAnimationFrame(() => this.#list.setAttribute("aria-live", "polite"));
     this.#older.hidden = !this.#complete;
@@ -117,6 +139,12 @@ export class Log {
     while (this.#list.childElementCount > most) this.#dropFirst();
     if (follow) this.toEnd();
     else this.#newest.hidden = false;
+    this.#fill();
+  }
+
+  /** Where everything fits, nobody can scroll to what is older. */
+  #fill() {
+    if (this.#scroller.scrollHeight <= this.#scroller.clientHeight) this.#scrolled();
   }
 
   #dropFirst() {
@@ -132,7 +160,7 @@ export class Log {
     this.#follow = this.atEnd;
     if (this.#follow) this.#newest.hidden = true;
     if (this.#scroller.scrollTop > 200 || this.#asking || this.#complete || this.#first === null) return;
-    if (this.#first <= 1 || this.#list.childElementCount >= 4 * MOST) return;
+    if (this.#ended || this.#first <= 1 || this.#list.childElementCount >= 4 * MOST) return;
     this.#asking = this.older(this.#first);
   }
 }
