@@ -16,7 +16,7 @@ const NICK_AGAIN = [1000, 2000, 4000, 8000, 16_000, 32_000];
 
 /**
  * Dispatches `event` (with what the server says), `gap`, `state`, and `refused` where the
- * server did not even open the connection. Made once; `open()` as often as one likes.
+ * server did not even open the connection, `anew` where its log is another than before.
  */
 export class Link extends EventTarget {
   #socket = null;
@@ -91,11 +91,6 @@ export class Link extends EventTarget {
       if (socket === this.#socket) this.#receive(data);
     };
     socket.onclose = ({ code, reason }) => this.#closed(socket, opened, code, reason);
-  }
-
-  close() {
-    this.#set("over");
-    this.#socket?.close(1000);
   }
 
   /** Say something, or go elsewhere: sent until it is acknowledged. */
