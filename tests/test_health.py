@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from syncchat import ChatServer, Client, __version__
+from syncchat import ChatServer, Client, HandshakeRefused, __version__
 from syncchat.chat.events import Error, Welcome
 from syncchat.net import Request, Response
 from tests.peer import PATIENCE, read_all, wait_for
@@ -113,6 +113,16 @@ def test_the_numbers_are_prometheus_own_format_and_right(tmp_path: Path) -> None
             sock.sendall(b"nonsense\r\n\r\n")
             read_all(sock)
         wait_for(lambda: metrics(chat).get("syncchat_refused_total[400]") == 1)
+
+
+def test_a_server_that_is_full_still_shows_its_pages() -> None:
+    with ChatServer(port=0, max_connections=1) as chat, Client(url_of(chat)) as client:
+        wait_for(lambda: client.connected)
+        assert ask(chat, "/healthz")[0] == 200
+        assert ask(chat, "/")[0] == 200
+        with pytest.raises(HandshakeRefused) as refused:
+            Client(url_of(chat)).connect()
+        assert refused.value.status == 503
 
 
 def test_a_version_of_the_format_that_there_is_not_is_no_failure() -> None:

@@ -61,8 +61,8 @@ class Service:
 class Worker:
     """A connection's thread, and what can be done to it from outside.
 
-    ``on_end`` is the thread's last call. With ``refusal``, that is the answer,
-    whatever the client asks.
+    ``on_end`` is the thread's last call. With ``refusal``, that is the answer to
+    whoever wants a WebSocket.
     """
 
     __slots__ = (
@@ -169,7 +169,11 @@ class Worker:
                 self._note_refused("TLS", f"TLS: {tls_reason(exc)}")
                 return
         if self.refusal is not None:
-            raise self.refusal
+            request = self._plain_request()
+            if request is None:
+                raise self.refusal
+            self._serve_plain(request)
+            return
         opening = self._prepared or self._accept(deadline)
         self._prepared = None
         if isinstance(opening, Refusal):
@@ -196,6 +200,19 @@ class Worker:
         return accept(
             self.stream, deadline, service.subprotocols, self._check, plain=bool(service.routes)
         )
+
+    def _plain_request(self) -> Request | None:
+        """What a client asks for that is no handshake, and so takes nobody's place.
+
+        A monitor is to see a server that is full as full, not as sick.
+        """
+        if not self._service.routes:
+            return None
+        try:
+            opening = self._accept(Deadline.after(_FAREWELL))
+        except Refusal:
+            return None
+        return opening if isinstance(opening, Request) else None
 
     def _serve_plain(self, request: Request) -> None:
         """Answer what is no handshake."""
