@@ -373,6 +373,10 @@ function enter(line) {
     for (const [name, [usage, help]] of Object.entries(COMMANDS)) log.line("reply", `/${name} ${usage}  ${help}`);
     return true;
   }
+  if (event.local === "history") {
+    log.toStart();
+    return true;
+  }
   if (event.local === "reply") {
     if (whispered) return askServer({ type: "private", to: whispered, text: event.text });
     log.line("alarm", "Nobody has said anything to you alone.");

@@ -15,6 +15,7 @@ export const COMMANDS = {
   whois: ["NAME", "who that is", (text) => text && { type: "whois", nick: nameIn(text) }],
   rooms: ["", "which rooms there are", () => ({ type: "rooms" })],
   join: ["ROOM", "go to another room", (text) => text && { type: "join", room: text }],
+  history: ["", "what was said before", () => ({ local: "history" })],
   search: ["WORDS", "what was said of it", (text) => text && { type: "search", words: text, limit: 20 }],
   away: ["[REASON]", "be away", (text) => ({ type: "away", reason: text })],
   back: ["", "be back", () => ({ type: "back" })],

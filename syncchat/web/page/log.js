@@ -51,6 +51,12 @@ export class Log {
     this.#newest.hidden = true;
   }
 
+  /** To the oldest that there is, and on from there. */
+  toStart() {
+    this.#scroller.scrollTop = 0;
+    this.#scrolled();
+  }
+
   /** Begin anew: another room. */
   clear() {
     this.#ended = false;
