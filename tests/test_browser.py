@@ -183,7 +183,7 @@ def test_no_way_leads_past_the_question_for_the_nick(browser: Browser) -> None:
             field.press("Escape")
             field.press("Escape")
             field.press("Escape")
-            assert field.is_visible()
+            field.wait_for()
             # Which only the server knows.
             field.fill("admin")
             field.press("Enter")
