@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import queue
 import socket
 import struct
@@ -145,6 +146,19 @@ def read_head(sock: socket.socket) -> tuple[bytes, bytes]:
         data += received
     head, _, rest = data.partition(b"\r\n\r\n")
     return head, rest
+
+
+def ask_http(
+    port: int, path: str, method: str = "GET", **headers: str
+) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers by lower-case name, and body of an answer."""
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    try:
+        client.request(method, path, headers={k.replace("_", "-"): v for k, v in headers.items()})
+        answer = client.getresponse()
+        return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+    finally:
+        client.close()
 
 
 def read_all(sock: socket.socket) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import re
 import signal
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ import pytest
 
 from syncchat import ChatServer, Client
 from syncchat.web import _PARTS
-from tests.peer import PATIENCE, wait_for
+from tests.peer import PATIENCE, ask_http, wait_for
 from tests.people import Plain, url_of
 from tests.processes import SERVER, Script, ServerScript, Terminal
 from tests.windows import CHROMIUM, FLAGS, window
@@ -500,37 +499,25 @@ def test_everything_has_a_name_for_who_cannot_see_it(browser: Browser) -> None:
 # How it is served.
 
 
-def ask(
-    port: int, path: str, method: str = "GET", **headers: str
-) -> tuple[int, dict[str, str], bytes]:
-    client = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-    try:
-        client.request(method, path, headers={k.replace("_", "-"): v for k, v in headers.items()})
-        answer = client.getresponse()
-        return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
-    finally:
-        client.close()
-
-
 def test_the_page_and_its_parts_are_served_strictly_and_once() -> None:
     with ChatServer(port=0) as chat:
         for path in ["/", "/kitchen", "/a%20b", *(f"/-/{name}" for name in _PARTS)]:
-            status, headers, body = ask(chat.port, path)
+            status, headers, body = ask_http(chat.port, path)
             assert (status, headers["x-content-type-options"]) == (200, "nosniff")
             assert "default-src 'none'" in headers["content-security-policy"]
             assert "unsafe" not in headers["content-security-policy"]
             assert int(headers["content-length"]) == len(body) > 100
             tag = headers["etag"]
             for known in (tag, f'W/{tag}, "other"', "*"):
-                assert ask(chat.port, path, If_None_Match=known)[::2] == (304, b"")
-            assert ask(chat.port, path, If_None_Match='"other"')[0] == 200
-            assert ask(chat.port, path, "HEAD")[::2] == (200, b"")
-            assert ask(chat.port, path, "POST")[0] == 405
-        policy = ask(chat.port, "/", Host="localhost")[1]["content-security-policy"]
+                assert ask_http(chat.port, path, If_None_Match=known)[::2] == (304, b"")
+            assert ask_http(chat.port, path, If_None_Match='"other"')[0] == 200
+            assert ask_http(chat.port, path, "HEAD")[::2] == (200, b"")
+            assert ask_http(chat.port, path, "POST")[0] == 405
+        policy = ask_http(chat.port, "/", Host="localhost")[1]["content-security-policy"]
         assert "connect-src 'self' ws://localhost wss://localhost;" in policy
         for path in ("/a/b", "/-/nothing", "/-/../server.py", "/-/", "/" + "x" * 200):
-            assert ask(chat.port, path)[0] == 404, path
-        for place in re.findall(rb'(?:src|href)="([^"]+)"', ask(chat.port, "/")[2]):
+            assert ask_http(chat.port, path)[0] == 404, path
+        for place in re.findall(rb'(?:src|href)="([^"]+)"', ask_http(chat.port, "/")[2]):
             assert place.startswith(b"-/")
 
 
@@ -547,8 +534,8 @@ def test_nothing_is_loaded_from_elsewhere(browser: Browser) -> None:
 def test_a_server_without_the_page_says_what_it_is() -> None:
     with ServerScript("--no-web") as server:
         for path in ("/", "/kitchen", "/-/app.js"):
-            status, _, body = ask(server.port, path)
+            status, _, body = ask_http(server.port, path)
             assert (status, body[:21]) == (426, b"This is a chat server")
-        assert ask(server.port, "/healthz")[0] == 200
+        assert ask_http(server.port, "/healthz")[0] == 200
     with ServerScript(SYNCCHAT_WEB="no") as server:
-        assert ask(server.port, "/")[0] == 426
+        assert ask_http(server.port, "/")[0] == 426

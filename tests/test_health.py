@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import socket
 import subprocess
@@ -16,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from syncchat import ChatServer, Client, HandshakeRefused, __version__
 from syncchat.chat.events import Error, Welcome
 from syncchat.net import Request, Response
-from tests.peer import PATIENCE, read_all, wait_for
+from tests.peer import PATIENCE, ask_http, read_all, wait_for
 from tests.people import url_of
 from tests.processes import ROOT, environment
 
@@ -24,13 +23,8 @@ from tests.processes import ROOT, environment
 def ask(
     chat: ChatServer, path: str, method: str = "GET", **headers: str
 ) -> tuple[int, dict[str, str], str]:
-    client = http.client.HTTPConnection("127.0.0.1", chat.port, timeout=PATIENCE)
-    try:
-        client.request(method, path, headers={k.replace("_", "-"): v for k, v in headers.items()})
-        answer = client.getresponse()
-        return answer.status, dict(answer.getheaders()), answer.read().decode()
-    finally:
-        client.close()
+    status, told, body = ask_http(chat.port, path, method, **headers)
+    return status, told, body.decode()
 
 
 def metrics(chat: ChatServer) -> dict[str, float]:
@@ -49,8 +43,8 @@ def test_a_server_that_is_well_says_so(tmp_path: Path, kind: str) -> None:
     with ChatServer(port=0, engine=engine) as chat:
         status, headers, text = ask(chat, "/healthz")
         assert status == 200
-        assert headers["Content-Type"] == "application/json"
-        assert headers["Cache-Control"] == "no-store"
+        assert headers["content-type"] == "application/json"
+        assert headers["cache-control"] == "no-store"
         state = json.loads(text)
         assert state.pop("uptime") >= 0
         assert state == {"status": "ok", "version": __version__, "engine": kind}
@@ -180,5 +174,5 @@ def test_an_embedding_program_can_show_a_page_of_its_own() -> None:
     with ChatServer(port=0, routes={"/hello": hello}) as chat:
         status, headers, text = ask(chat, "/hello")
         assert (status, text) == (200, "<p>Hello from /hello")
-        assert headers["Content-Type"] == "text/html; charset=utf-8"
+        assert headers["content-type"] == "text/html; charset=utf-8"
         assert ask(chat, "/healthz")[0] == 200

@@ -13,7 +13,7 @@ import pytest
 import trustme
 
 from syncchat.net import Refusal, Request, Response, Server, WebSocket, connect, serve
-from tests.peer import PATIENCE, read_all, upgrade_request
+from tests.peer import PATIENCE, ask_http, read_all, upgrade_request
 
 
 def page(request: Request) -> Response:
@@ -66,13 +66,7 @@ def server() -> Iterator[Server]:
 def ask(
     server: Server, path: str, method: str = "GET", **headers: str
 ) -> tuple[int, dict[str, str], bytes]:
-    client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
-    try:
-        client.request(method, path, headers={k.replace("_", "-"): v for k, v in headers.items()})
-        answer = client.getresponse()
-        return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
-    finally:
-        client.close()
+    return ask_http(server.port, path, method, **headers)
 
 
 def raw(server: Server, request: bytes) -> bytes:
