@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from ._version import __version__
 from .engine import Engine, EngineFailed
 from .meters import Histogram, Meters
 from .net import Refusal, Request, Response, Stats, View
+from .net.address import is_loopback
 
 __all__ = ["for_monitors", "health_view", "metrics_view"]
 
@@ -55,14 +55,7 @@ def _is_local(request: Request) -> bool:
     except ValueError:
         return False
     address = request.remote_address[0].partition("%")[0]
-    return _is_loopback(address) and (name == "localhost" or _is_loopback(name))
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
+    return is_loopback(address) and (name == "localhost" or is_loopback(name))
 
 
 def health_view(engine: Callable[[], Engine | None], kind: str) -> View:

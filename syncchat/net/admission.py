@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from .address import Address
+from .address import Address, is_loopback
 from .http import Refusal, Request
 
 __all__ = ["Admission", "Authorize"]
@@ -36,7 +36,9 @@ class Admission:
         authorize: Authorize | None,
     ) -> None:
         self._own_name = (host or "").lower()
-        self._loopback_only = all(_is_loopback(address) for address, _ in addresses)
+        self._loopback_only = all(
+            is_loopback(address.partition("%")[0]) for address, _ in addresses
+        )
         self._origins = frozenset(origin.lower().rstrip("/") for origin in origins)
         self._authorize = authorize
         #: Whether the program has a say, which may take its time.
@@ -87,10 +89,3 @@ def _host_of(header: str) -> str:
     if header.startswith("["):
         return header[1:].partition("]")[0].lower()
     return header.partition(":")[0].lower()
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
-    except ValueError:
-        return False
