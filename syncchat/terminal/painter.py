@@ -38,7 +38,6 @@ from .wrapping import Fragment
 
 __all__ = ["Painter"]
 
-_GAP = "Some messages are missing here: the server has them no more."
 _ANEW = "The server has begun anew: what was said just before is not kept."
 
 #: A private message, and its sender's copy of it.
@@ -226,8 +225,9 @@ class Painter:
         if text:
             yield from self._show([("", text)])
 
-    def _gap(self, _event: Gap) -> Iterator[Block]:
-        yield self.local(reply(_ANEW if self._anew else _GAP), "class:warning")
+    def _gap(self, event: Gap) -> Iterator[Block]:
+        for line in [reply(_ANEW)] if self._anew else self._client.lines(event):
+            yield self.local(line, "class:warning")
 
     def _disconnected(self, event: Disconnected) -> Iterator[Block]:
         self._returning = True

@@ -12,9 +12,9 @@ const PRINTABLE = /^[\x21-\x7e]+$/u; // What a header can hold.
 // Messages to begin with, and to ask for at a time.
 const HISTORY = 50;
 
-// Bytes of an event besides what is said, and what a server takes of one unless it says otherwise.
 // Milliseconds without an answer that are worth a word.
 const SLOW = 3000;
+// Bytes of an event besides what is said, and what a server takes of one unless it says otherwise.
 const ROOM_FOR_NONCE = 40, USUAL_LIMIT = 65_536;
 
 const at = (id) => document.getElementById(id);
@@ -47,12 +47,12 @@ function tokenOfAddress() {
 }
 
 /** Ask for something, again until `wrong(answer)` has no complaint. */
-function ask(question, { kind = "text", value = "", complaint = "", wrong = () => "" } = {}) {
+function ask(question, { kind = "text", complaint = "", wrong = () => "" } = {}) {
   const dialog = at("ask"), field = at("answer");
   at("question").textContent = question;
   at("complaint").textContent = complaint;
   field.type = kind;
-  field.value = value;
+  field.value = "";
   return new Promise((resolve) => {
     const form = dialog.querySelector("form");
     form.onsubmit = (event) => {
@@ -117,19 +117,17 @@ async function knock() {
     const token = kept("session", TOKEN);
     if (token && !PRINTABLE.test(token)) {
       complaint = "A token is of plain letters, digits and signs.";
-      link?.hold();
-      keep("session", TOKEN, await ask(TOKEN_WANTED, { kind: "password", complaint }));
-      continue;
+    } else {
+      const headers = token ? { Authorization: `Bearer ${token}` } : {};
+      let answer;
+      try {
+        answer = await fetch("-/door", { headers, cache: "no-store" });
+      } catch {
+        return; // No server: the link says so, and waits for it.
+      }
+      if (answer.status !== 401) return;
+      if (token) complaint = "The server does not know that one.";
     }
-    const headers = token ? { Authorization: `Bearer ${token}` } : {};
-    let answer;
-    try {
-      answer = await fetch("-/door", { headers, cache: "no-store" });
-    } catch {
-      return; // No server: the link says so, and waits for it.
-    }
-    if (answer.status !== 401) return;
-    if (token) complaint = "The server does not know that one.";
     link?.hold();
     keep("session", TOKEN, await ask(TOKEN_WANTED, { kind: "password", complaint }));
   }

@@ -1,6 +1,6 @@
 // What was said, as a list that stays short enough for a page to be quick.
 
-import { element, mentions, nickOf, rich } from "./text.js";
+import { element, nickOf, rich } from "./text.js";
 
 // Lines that are kept; of more, those farthest from what is looked at go.
 const MOST = 600;
@@ -176,7 +176,6 @@ function lineOf(message, nick) {
   const line = message.kind === "action"
     ? element("li", "action", timeOf(message.time), "** ", nickOf(message.nick), " ", ...text)
     : element("li", "said", timeOf(message.time), nickOf(message.nick), ": ", ...text);
-  if (message.nick !== nick && mentions(message.text, nick)) line.classList.add("mention");
   line.dataset.offset = message.offset;
   return line;
 }

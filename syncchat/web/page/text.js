@@ -36,11 +36,6 @@ export function rich(said, nick) {
   return nodes;
 }
 
-/** Whether `nick` stands in `text` as a whole word, in any case of letters. */
-export function mentions(text, nick) {
-  return Boolean(nick) && wholeWord(nick).test(text);
-}
-
 /** A person's colour: always the same, in any case of letters. */
 export function colourOf(nick) {
   let hash = 0x811c9dc5; // FNV-1a
@@ -93,7 +88,7 @@ function marked(text, nick) {
   if (!text || !nick) return text ? [text] : [];
   const nodes = [];
   let done = 0;
-  for (const found of text.matchAll(wholeWord(nick, "giu"))) {
+  for (const found of text.matchAll(wholeWord(nick))) {
     nodes.push(text.slice(done, found.index), element("mark", "", found[0]));
     done = found.index + found[0].length;
   }
@@ -101,7 +96,7 @@ function marked(text, nick) {
   return nodes;
 }
 
-function wholeWord(nick, flags = "iu") {
+function wholeWord(nick) {
   const literal = nick.replace(/[\\^$.*+?()[\]{}|/]/gu, "\\$&");
-  return new RegExp(`(?<![\\p{L}\\p{N}_])${literal}(?![\\p{L}\\p{N}_])`, flags);
+  return new RegExp(`(?<![\\p{L}\\p{N}_])${literal}(?![\\p{L}\\p{N}_])`, "giu");
 }
