@@ -68,7 +68,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     output = parser.add_argument_group("output, to a file or else to standard output")
     for form, what in [
         ("json", "every figure of every run"),
-        ("markdown", "the table of the README; a README's own is replaced"),
+        (
+            "markdown",
+            "the table of docs/benchmarks.md; in a file that has one already it is replaced",
+        ),
         ("svg", "a bar chart of the ratios"),
     ]:
         output.add_argument(f"--{form}", nargs="?", const="-", metavar="FILE", help=what)

@@ -227,7 +227,7 @@ def verdicts(folder: Path) -> dict[str, Counter[str]]:
 
 
 def table(results: dict[str, dict[str, Counter[str]]], groups: list[str]) -> str:
-    """The README's table."""
+    """The table of docs/testing.md."""
     kinds = ["ok", "informational", "non-strict", "failed"]
     sides = list(results)
     lines = [

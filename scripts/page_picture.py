@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The README's picture of the page: a real server, and what a real browser shows.
+"""Makes docs/page.png: a real server, and what a real browser shows.
 
 ``scripts/page_picture.py [FILE]`` needs ``pip install '.[test]'`` and Chromium.
 """
@@ -18,7 +18,7 @@ from syncchat import ChatServer, Client  # noqa: E402
 from syncchat.chat.events import AwayRequest, Private  # noqa: E402
 from tests.windows import CHROMIUM, FLAGS, window  # noqa: E402
 
-PICTURE = ROOT / "scripts" / "page.png"
+PICTURE = ROOT / "docs" / "page.png"
 
 
 def main() -> int:

@@ -21,7 +21,7 @@ import pyte.graphics  # noqa: E402
 
 from tests.processes import ServerScript, Terminal  # noqa: E402
 
-PICTURE = ROOT / "scripts" / "session.svg"
+PICTURE = ROOT / "docs" / "session.svg"
 
 COLUMNS, ROWS = 72, 24
 

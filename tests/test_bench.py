@@ -238,13 +238,13 @@ def test_a_peer_that_is_missing_is_named() -> None:
     assert "node-ws is skipped: node is not found" in result.stdout
 
 
-def test_the_table_replaces_that_of_a_readme_and_the_chart_is_a_picture(tmp_path: Path) -> None:
-    readme, chart = tmp_path / "README.md", tmp_path / "chart.svg"
-    readme.write_text("before\n<!-- benchmark -->\nold\n<!-- /benchmark -->\nafter\n")
-    flags = ["--connections", "2", "--seconds", "0.1", "--markdown", str(readme)]
+def test_the_table_replaces_the_one_in_a_file_and_the_chart_is_a_picture(tmp_path: Path) -> None:
+    document, chart = tmp_path / "benchmarks.md", tmp_path / "chart.svg"
+    document.write_text("before\n<!-- benchmark -->\nold\n<!-- /benchmark -->\nafter\n")
+    flags = ["--connections", "2", "--seconds", "0.1", "--markdown", str(document)]
     result = run(*flags, "--svg", str(chart), *FEW)
     assert result.returncode == 0, result.stderr
-    text = readme.read_text()
+    text = document.read_text()
     assert text.startswith("before\n<!-- benchmark -->\n")
     assert text.endswith("<!-- /benchmark -->\nafter\n")
     assert "old" not in text

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.processes import ROOT, run
 
-PICTURE = ROOT / "scripts" / "session.svg"
+PICTURE = ROOT / "docs" / "session.svg"
 
 
 def without_figures(svg: str) -> str:
@@ -22,4 +22,4 @@ def test_the_picture_in_the_readme_is_what_the_screen_shows(tmp_path: Path) -> N
     assert result.returncode == 0, result.stderr
     # If this differs: run scripts/picture.py, look at it, and commit it.
     assert without_figures(new.read_text("utf-8")) == without_figures(PICTURE.read_text("utf-8"))
-    assert "scripts/session.svg" in (ROOT / "README.md").read_text("utf-8")
+    assert "docs/session.svg" in (ROOT / "README.md").read_text("utf-8")

@@ -1,4 +1,4 @@
-"""What a run gave, in words: for the terminal, for programs, and for the README."""
+"""The results of a run as text: for the terminal, for programs, and for docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .workloads import FIGURES
 
 __all__ = ["as_json", "as_markdown", "as_text"]
 
-#: Between these lines stands the table of a README.
+#: The lines around the generated block of docs/benchmarks.md.
 _BEGIN, _END = "<!-- benchmark -->", "<!-- /benchmark -->"
 
 
@@ -40,7 +40,10 @@ def as_json(outcome: Outcome) -> str:
 
 
 def as_markdown(outcome: Outcome, command: str, place: str) -> str:
-    """The table with the command above it; ``place`` is replaced in part if it is a README."""
+    """The table with the command above it.
+
+    If the file ``place`` has such a block, the text of the file with that block replaced.
+    """
     table = "\n".join(_markdown_lines(outcome, command))
     path = Path(place)
     if place != "-" and path.exists():
@@ -99,7 +102,14 @@ def _markdown_lines(outcome: Outcome, command: str) -> list[str]:
     peers = [name for name in outcome.versions if name not in (OURS, FLOOR)]
     floor = [FLOOR] if FLOOR in outcome.versions else []
     titles = ["", "figure", OURS, *peers, *floor]
-    lines = ["```sh", command, "```", "", f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    lines = [
+        "```console",
+        f"$ {command}",
+        "```",
+        "",
+        f"| {' | '.join(titles)} |",
+        "|---" * len(titles) + "|",
+    ]
     lines += [
         f"| {' | '.join(_markdown_row(measured, [*peers, *floor]))} |" for measured in outcome.cases
     ]
