@@ -1,0 +1,221 @@
+"""What the documents say is so: tables match the code, links lead somewhere."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import os
+import re
+import typing
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from syncchat.chat import events
+from syncchat.chat.commands import COMMANDS
+from syncchat.cli.client import _client_parser
+from syncchat.cli.server import _server_parser
+from syncchat.net import Limits
+from tests.documents import ALL_DOCUMENTS, DOCS, README, blocks_of, codes_in, prose_of, rows_of
+from tests.peer import ask_http
+from tests.processes import ROOT, ServerScript
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text("utf-8").splitlines()) <= 150
+
+
+# Links.
+
+
+def anchors_of(path: Path) -> set[str]:
+    """The anchors that GitHub gives to the headings of a document."""
+    text = prose_of(path)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).strip().replace(" ", "-") for each in headings}
+
+
+@pytest.mark.parametrize("path", ALL_DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_leads_somewhere(path: Path) -> None:
+    text = prose_of(path)
+    targets = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:href|src)="([^"]+)"', text)
+    for target in targets:
+        if re.match(r"https?://", target):
+            continue
+        name, _, anchor = target.partition("#")
+        other = (path.parent / name).resolve() if name else path
+        assert other.is_file(), f"{path.name}: {target}"
+        if anchor:
+            assert anchor in anchors_of(other), f"{path.name}: {target}"
+
+
+# Tables.
+
+
+def usage_of(action: argparse.Action) -> str:
+    """A flag as the tables of the configuration write it."""
+    if not action.option_strings:
+        return f"`{action.metavar}`"
+    takes = "" if action.nargs == 0 else f" {action.metavar or action.dest.upper()}"
+    return ", ".join(f"`{flag}{takes}`" for flag in action.option_strings)
+
+
+def default_of(action: argparse.Action) -> str:
+    default = action.default
+    if default is argparse.SUPPRESS:
+        return ""
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    if default is None or default == []:
+        return "none"
+    return f"`{default}`" if default else "empty"
+
+
+@pytest.mark.parametrize(
+    ("heading", "make"),
+    [("## Server", _server_parser), ("## Client", _client_parser)],
+    ids=["server", "client"],
+)
+def test_the_configuration_lists_every_flag_with_its_default(
+    monkeypatch: pytest.MonkeyPatch,
+    heading: str,
+    make: Callable[[str | None], argparse.ArgumentParser],
+) -> None:
+    for name in list(os.environ):
+        if name.startswith("SYNCCHAT_"):
+            monkeypatch.delenv(name)
+    documented = {row[0]: row[1:-1] for row in rows_of(DOCS / "configuration.md", heading)}
+    expected = {}
+    for action in make(None)._actions:
+        own = default_of(action)
+        variable = f"`SYNCCHAT_{action.dest.upper()}`"
+        key = f"`{action.dest.replace('_', '-')}`"
+        cells = [own, variable, key] if own or action.option_strings == [] else ["", "", ""]
+        expected[usage_of(action)] = cells[: 2 if heading == "## Server" else 3]
+    assert documented == expected
+
+
+def members_of(kind: type) -> set[str]:
+    return set(typing.cast("type[msgspec.Struct]", kind).__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    ("heading", "union"),
+    [
+        ("### Events to the server", events.FromClient),
+        ("### Events from the server", events.FromServer),
+    ],
+)
+def test_the_protocol_lists_every_event_with_its_members(heading: str, union: object) -> None:
+    rows = rows_of(DOCS / "protocol.md", heading)
+    documented = {codes_in(row[0])[0]: row[1] for row in rows}
+    kinds = {kind.__struct_config__.tag: kind for kind in typing.get_args(union)}
+    assert documented.keys() == kinds.keys()
+    for tag, kind in kinds.items():
+        members = {name: f"`{name}`?" in documented[tag] for name in codes_in(documented[tag])}
+        fields = msgspec.structs.fields(kind)
+        assert members == {each.name: not each.required for each in fields}, tag
+
+
+def test_the_protocol_lists_every_error_code() -> None:
+    rows = rows_of(DOCS / "protocol.md", "### Error codes")
+    assert {codes_in(row[0])[0] for row in rows} == set(typing.get_args(events.ErrorCode))
+
+
+def test_the_events_of_the_protocol_are_events() -> None:
+    (block,) = (b for b in blocks_of(DOCS / "protocol.md") if "events" in b.words)
+    decode = {"<": events.decode_from_server, ">": events.decode_from_client}
+    for line in block.text.splitlines():
+        side, text = line.split(" ", 1)
+        event = decode[side](text)
+        assert events.encode(event) == text
+
+
+def test_the_user_guide_lists_every_command() -> None:
+    rows = rows_of(DOCS / "user-guide.md", "### Commands")
+    usages = [code for row in rows for code in codes_in(row[0])]
+    for name, command in COMMANDS.items():
+        assert f"/{name} {command.arguments}".rstrip() in usages
+
+
+def test_the_limits_of_the_library_are_listed_with_their_defaults() -> None:
+    rows = rows_of(DOCS / "embedding.md", "### Limits")
+    documented = {codes_in(row[0])[0]: row[1] for row in rows}
+    assert documented == {each.name: str(each.default) for each in dataclasses.fields(Limits)}
+
+
+def test_the_figures_of_the_readme_are_those_of_the_benchmark() -> None:
+    head = next(
+        line
+        for line in (DOCS / "benchmarks.md").read_text("utf-8").splitlines()
+        if line.startswith("|  | figure |")
+    )
+    titles = [cell.strip() for cell in head.split("|")[1:-1]]
+    rows = {row[0]: row for row in rows_of(DOCS / "benchmarks.md", "## Results")}
+    names = ["syncchat", "websockets-asyncio", "picows", "websockets-threads", "node-ws"]
+    for row in rows_of(README, "## How fast"):
+        (name,) = codes_in(row[0])
+        figures = rows[name]
+        assert figures[1] == "deliveries/s"
+        expected = [figures[titles.index(each)].split(" (")[0] for each in names]
+        assert row[1:] == expected, name
+
+
+# Architecture.
+
+
+def test_the_module_map_lists_every_file_of_the_package() -> None:
+    rows = rows_of(DOCS / "architecture.md", "## Module map")
+    listed = [codes_in(row[0])[0] for row in rows]
+    package = ROOT / "syncchat"
+    there = {
+        str(path.relative_to(ROOT))
+        for path in package.rglob("*")
+        if path.is_file() and path.name != "py.typed" and "__pycache__" not in path.parts
+    }
+    assert sorted(listed) == sorted(there)
+
+
+def locks_of(path: Path) -> Iterator[str]:
+    """Each lock that a module makes: ``Class._lock``, or the name of a global one."""
+    tree = ast.parse(path.read_text("utf-8"))
+    scopes = [("", tree), *((n.name, n) for n in ast.walk(tree) if isinstance(n, ast.ClassDef))]
+    for name, scope in scopes:
+        nodes = ast.walk(scope) if name else ast.iter_child_nodes(scope)
+        for node in nodes:
+            targets = node.targets if isinstance(node, ast.Assign) else []
+            if isinstance(node, ast.Assign) and "Lock(" in ast.unparse(node.value):
+                yield from (ast.unparse(each).replace("self", name) for each in targets)
+
+
+def test_the_lock_table_lists_every_lock() -> None:
+    rows = rows_of(DOCS / "architecture.md", "## Lock order")
+    listed = {(codes_in(row[1])[0], codes_in(row[2])[0]) for row in rows}
+    there = {
+        (lock, str(path.relative_to(ROOT)))
+        for path in (ROOT / "syncchat").rglob("*.py")
+        for lock in locks_of(path)
+    }
+    assert listed == there
+
+
+def test_every_file_that_the_documents_name_is_there() -> None:
+    for path in ALL_DOCUMENTS:
+        for name in re.findall(
+            r"`((?:syncchat|tests|scripts|docs)/[\w./-]+\.(?:py|js|md))`", prose_of(path)
+        ):
+            assert (ROOT / name).exists(), f"{path.name}: {name}"
+
+
+def test_operations_lists_every_metric() -> None:
+    rows = rows_of(DOCS / "operations.md", "### Metrics")
+    listed = {code for row in rows for code in codes_in(row[0])}
+    with ServerScript() as server:
+        status, _, body = ask_http(server.port, "/metrics")
+    assert status == HTTPStatus.OK
+    types = re.findall(r"^# TYPE (\w+) (\w+)$", body.decode(), re.MULTILINE)
+    assert listed == {name for name, _ in types}
