@@ -23,6 +23,7 @@ from syncchat import (
     Disconnected,
     Gap,
     HandshakeRefused,
+    Keep,
     Line,
     NotConnected,
 )
@@ -139,6 +140,58 @@ def test_a_server_that_has_forgotten_says_so_and_the_client_tells_of_a_gap() -> 
             assert gap.after == 1
             client.say("and on")
             assert messages(until(client, Message)) == ["and on"]
+
+
+def test_no_gap_is_told_where_nothing_was_said_before_a_memory_server_restarted() -> None:
+    """Issue 13, item 20: a client that has seen no message misses none of the new log."""
+    port = free_port()
+
+    def server() -> ChatServer:
+        return ChatServer(port=port, notices=False)
+
+    with ExitStack() as stack:
+        with server() as chat:
+            client = stack.enter_context(Client(url_of(chat)))
+            until(client, Welcome)
+        until(client, Disconnected)
+        with server() as chat:
+            events = until(client, Welcome)
+            # Nothing is in the new log, either.
+            client.say("first")
+            events += until(client, Message)
+            cut(client)
+            until(client, Disconnected)
+            # Reconnecting within the new log is exact.
+            chat.say("second")
+            events += until(client, Message)
+            assert messages(events) == ["first", "second"]
+            assert not any(isinstance(event, Gap) for event in events)
+
+
+def test_a_client_that_has_seen_nothing_gets_the_new_log_from_its_first_message_on() -> None:
+    """Issue 13, item 20: only messages that are no longer kept make a gap."""
+    port = free_port()
+    with ExitStack() as stack:
+        with ChatServer(port=port, notices=False) as chat:
+            client = stack.enter_context(Client(url_of(chat)))
+            until(client, Welcome)
+        until(client, Disconnected)
+        with ChatServer(port=port, notices=False, keep=Keep(messages=2)) as chat:
+            # Before the client returns, which takes half a second at least.
+            chat.say("one")
+            chat.say("two")
+            events = until(client, Message)
+            assert messages(events) == ["one"]
+            assert not any(isinstance(event, Gap) for event in events)
+        until(client, Disconnected)
+    with ChatServer(port=0, notices=False, keep=Keep(messages=2)) as chat:
+        for number in range(3):
+            chat.say(str(number))
+        with Json(url_of(chat, "/?after=another:0")) as late:
+            late.event("welcome")
+            history = late.event("history")
+            assert [m["text"] for m in history["messages"]] == ["1", "2"]
+            assert history["complete"] is False
 
 
 def test_what_was_sent_and_not_acknowledged_is_kept_once() -> None:

@@ -39,6 +39,10 @@ def next_piece(engine: Engine, room: str, after: Position) -> Piece:
     :class:`~syncchat.engine.EngineFailed`.
     """
     end = engine.position(room)
+    if after.offset == 0:
+        # The client has seen no message of any log. Nothing is missing if it
+        # receives this log from its first message on.
+        after = Position(end.epoch, 0)
     complete = after.epoch == end.epoch and after.offset <= end.offset
     if not complete:
         after = Position(end.epoch, max(0, end.offset - _MESSAGES))

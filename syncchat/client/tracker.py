@@ -77,7 +77,9 @@ class Tracker:
         if not history.complete:
             yield Gap(self._last or 0, self.welcome.epoch)
         if not history.complete or self._last is None:
-            self._epoch, self._last = self.welcome.epoch, begin
+            self._last = begin
+        # It is another one where nothing had been seen of the log before.
+        self._epoch = self.welcome.epoch
         for message in history.messages:
             yield from self._message(message)
 

@@ -207,10 +207,9 @@ export class Link extends EventTarget {
     this.#awaiting = false;
     const begin = history.messages.length ? history.messages[0].offset - 1 : this.welcome.offset;
     if (!history.complete) this.#tell("gap");
-    if (!history.complete || this.#last === null) {
-      this.#epoch = this.welcome.epoch;
-      this.#last = begin;
-    }
+    if (!history.complete || this.#last === null) this.#last = begin;
+    // It is another one where nothing had been seen of the log before.
+    this.#epoch = this.welcome.epoch;
     for (const message of history.messages) {
       if (message.nonce) this.#settle(message.nonce);
       this.#message(message);
