@@ -135,7 +135,7 @@ class Room:
 
     def leave(self, member: Member, reason: str | None) -> None:
         """Let ``member`` out. It has heard what was said before, and hears nothing after."""
-        self._do(lambda: self._leave(member, reason))
+        self._combiner.submit([lambda: self._leave(member, reason)], 0)
         self._combiner.settle()
 
     def post(self, posts: Sequence[Post]) -> None:

@@ -1,17 +1,19 @@
-"""The baton: flat combining with group commit.
+"""Flat combining with group commit: one thread applies the items of all threads in batches.
 
-Threads that have work for one place do not fight for it. Each leaves its items
-in a queue; whoever finds the baton free takes it and does everybody's work, a
-batch at a time. The busier the threads, the larger the batches, and the less a
-single item costs. (Hendler, Incze, Shavit, Tzafrir: "Flat combining and the
-synchronization-parallelism tradeoff", SPAA 2010. A batch that is made durable
-as one is what databases call group commit.)
+Threads that have work for one place do not compete for its lock. Each appends
+its items to a queue. A thread that finds no combiner becomes the combiner: it
+applies everything in the queue, batch by batch, for all threads. The busier the
+threads, the larger the batches, and the less a single item costs. (Hendler,
+Incze, Shavit, Tzafrir: "Flat combining and the synchronization-parallelism
+tradeoff", SPAA 2010. Databases call a batch that is made durable as one a group
+commit.)
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
@@ -19,72 +21,96 @@ __all__ = ["Combiner"]
 
 Item = TypeVar("Item")
 
-#: Seconds after which the holder hands the baton to the next thread that comes
-#: with work, so that it gets back to its own client.
+#: Seconds after which the combiner hands its role to the next thread that
+#: submits, so that it gets back to its own client.
 _SHIFT = 0.05
 
 
+class _Waiter(Generic[Item]):
+    """A thread that waits; another thread wakes it exactly once, whatever the reason.
+
+    Each waiter sleeps on a lock of its own. One condition for all of them would
+    wake every waiter for every batch: with 10,000 threads that leave at the same
+    time, that is 10,000 wake-ups a batch.
+    """
+
+    __slots__ = ("goal", "items", "thread", "wakeup", "weight")
+
+    def __init__(self, thread: int, items: list[Item], weight: int, goal: int) -> None:
+        self.thread = thread
+        #: What the thread wants to submit, and its weight.
+        self.items = items
+        self.weight = weight
+        #: The position up to which everything must be applied.
+        self.goal = goal
+        self.wakeup = threading.Lock()
+        self.wakeup.acquire()
+
+
 class Combiner(Generic[Item]):
-    """A queue of items, and the baton that lets one thread at a time work it off.
+    """A queue of items that one thread at a time applies in batches.
 
     ``apply(batch, first)`` gets every item once, in the order of ``submit``, on
     the thread of some submitter; never two batches at a time. ``first`` is the
-    position of the batch's first item among all items. It must not block:
-    others wait for it. While more than ``max_weight`` waits in the queue (in
-    the unit of ``submit``'s ``weight``), ``submit`` blocks, which to a network
-    client is TCP backpressure.
+    position of the batch's first item among all items. It must not block, since
+    other threads wait for it. While items of more than ``max_weight`` are queued
+    (in the unit of ``submit``'s ``weight``), ``submit`` blocks. To a network
+    client that is TCP backpressure.
     """
 
     def __init__(self, apply: Callable[[list[Item], int], None], *, max_weight: int) -> None:
         self._apply = apply
         self._max_weight = max_weight
-        #: Guards everything below. No other lock is taken under it.
+        #: Guards everything below. No other lock is taken under it but that of a
+        #: waiter, which is only released.
         self._lock = threading.Lock()
         self._queue: list[Item] = []
         self._weight = 0
-        #: How many items have been handed in, and how many of them applied.
+        #: How many items have been queued, and how many of them applied.
         self._submitted = 0
         self._applied = 0
-        #: The thread that holds the baton, and until when it may keep it.
+        #: The thread that is the combiner, and until when it stays that.
         self._holder: int | None = None
         self._until = 0.0
-        #: A thread waits to take over the baton.
-        self._relief = False
-        #: The queue was taken, a batch applied, or the baton put down.
-        self._moved = threading.Condition(self._lock)
+        #: The thread that takes over from the combiner after the present batch.
+        self._relief: _Waiter[Item] | None = None
+        #: Threads whose items do not fit into the queue, in the order of arrival.
+        self._blocked: deque[_Waiter[Item]] = deque()
+        #: Threads in settle(). Their goals never decrease from left to right.
+        self._settling: deque[_Waiter[Item]] = deque()
 
     def submit(self, items: Iterable[Item], weight: int) -> None:
-        """Have ``items`` applied, in this order and with no other's in between.
+        """Have ``items`` applied in this order, with no other thread's items in between.
 
-        On return they are applied, or another thread has them in hand. From
-        any thread, one that is in ``apply`` included. What ``apply`` raises
-        comes out of the ``submit`` whose thread holds the baton.
+        On return they are applied, or another thread is about to apply them. From
+        any thread, also from within ``apply``. An exception that ``apply`` raises
+        leaves the ``submit`` of the thread that is the combiner.
         """
         me = threading.get_ident()
-        # Only this thread makes itself the holder, so this needs no lock.
+        # Only this thread makes itself the combiner, so this needs no lock.
         nested = self._holder == me
         try:
-            if self._hand_in(items, weight, me):
+            if self._hand_in(list(items), weight, me):
                 self._work()
         finally:
-            # Whatever comes out of the blue, as KeyboardInterrupt does on the
-            # main thread: a baton that nobody puts down stops everybody.
+            # An exception such as KeyboardInterrupt can end any line above. A
+            # combiner that does not give up its role stops all threads.
             if self._holder == me and not nested:
-                self._put_down(me)
+                self._resign(me)
 
     def offer(self, item: Item) -> None:
-        """Have ``item`` applied, without waiting, and without doing others' work.
+        """Have ``item`` applied without waiting and without applying other threads' items.
 
-        For a thread that has its own to do, as the flusher has: one at a time,
-        and none that is in ``apply``.
+        For a thread with duties of its own, such as the flusher. One thread at a
+        time, and not from within ``apply``.
         """
         with self._lock:
             first = self._submitted
             self._submitted += 1
-            if self._holder is not None or self._relief:
+            if self._holder is not None:
                 self._queue.append(item)
                 return
-            # The queue is empty. Whoever comes from now on relieves this thread.
+            # The queue is empty. The next thread that submits takes over.
             self._holder = threading.get_ident()
             self._until = 0.0
         try:
@@ -92,82 +118,147 @@ class Combiner(Generic[Item]):
         finally:
             with self._lock:
                 self._applied += 1
-                self._holder = None
-                self._moved.notify_all()
-
-    def _hand_in(self, items: Iterable[Item], weight: int, me: int) -> bool:
-        """Queue the items. True: the baton is this thread's now."""
-        with self._lock:
-            # The holder must not wait for itself.
-            while self._weight > self._max_weight and self._holder not in (None, me):
-                self._moved.wait()
-            before = len(self._queue)
-            self._queue.extend(items)
-            self._submitted += len(self._queue) - before
-            self._weight += weight
-            if self._holder is not None:
-                if self._holder == me or self._relief or time.monotonic() < self._until:
-                    return False
-                # The holder has done its share: it leaves after this batch.
-                self._relief = True
-                try:
-                    self._moved.wait_for(lambda: self._holder is None)
-                finally:
-                    self._relief = False
-            self._holder = me
-            self._until = time.monotonic() + _SHIFT
-            return True
-
-    def _put_down(self, me: int) -> None:
-        with self._lock:
-            if self._holder == me:
-                self._holder = None
-                self._moved.notify_all()
+                self._wake_settled_locked()
+                self._pass_on_locked()
 
     @property
     def position(self) -> int:
-        """The position that the next item to be handed in will have."""
+        """The position that the next submitted item will have."""
         with self._lock:
             return self._submitted
 
     def settle(self) -> None:
-        """Block until all that was handed in so far is applied. From any thread.
+        """Block until everything submitted so far is applied. From any thread.
 
         Returns at once on the thread that is in ``apply``.
         """
         me = threading.get_ident()
+        waiter: _Waiter[Item] | None = None
         with self._lock:
-            goal = self._submitted
-            # Between two holders, while one relieves the other, nobody is it.
-            while (
-                self._applied < goal
-                and self._holder != me
-                and (self._holder is not None or self._relief)
-            ):
-                self._moved.wait()
+            if self._applied >= self._submitted or self._holder == me:
+                return
+            if self._holder is None:
+                # Only after an exception that came from outside.
+                self._appoint_locked(me)
+            else:
+                waiter = _Waiter(me, [], 0, self._submitted)
+                self._settling.append(waiter)
+        try:
+            if waiter is not None:
+                self._sleep(waiter, self._settling)
+            if self._holder == me:
+                self._work()
+        finally:
+            if self._holder == me:
+                self._resign(me)
+
+    # Before and after the work.
+
+    def _hand_in(self, items: list[Item], weight: int, me: int) -> bool:
+        """Queue the items. True: this thread is the combiner now."""
+        with self._lock:
+            if self._holder is None:
+                self._enqueue_locked(items, weight)
+                self._appoint_locked(me)
+                return True
+            if self._holder == me:
+                # The combiner must not wait for itself.
+                self._enqueue_locked(items, weight)
+                return False
+            relieves = self._relief is None and time.monotonic() >= self._until
+            if not relieves and self._weight <= self._max_weight and not self._blocked:
+                self._enqueue_locked(items, weight)
+                return False
+            waiter = _Waiter(me, items, weight, 0)
+            if relieves:
+                self._enqueue_locked(items, weight)
+                self._relief = waiter
+            else:
+                self._blocked.append(waiter)
+        self._sleep(waiter, self._blocked)
+        return self._holder == me
+
+    def _sleep(self, waiter: _Waiter[Item], line: deque[_Waiter[Item]]) -> None:
+        """Wait until another thread wakes ``waiter``, which is the relief or stands in ``line``."""
+        try:
+            waiter.wakeup.acquire()
+        except BaseException:
+            # Interrupted: from here on no other thread must count on this one.
+            with self._lock:
+                if self._relief is waiter:
+                    self._relief = None
+                elif waiter in line:
+                    line.remove(waiter)
+            raise
+
+    def _enqueue_locked(self, items: list[Item], weight: int) -> None:
+        self._queue += items
+        self._submitted += len(items)
+        self._weight += weight
+
+    def _appoint_locked(self, thread: int) -> None:
+        self._holder = thread
+        self._until = time.monotonic() + _SHIFT
+
+    def _resign(self, me: int) -> None:
+        with self._lock:
+            if self._holder == me:
+                self._pass_on_locked()
+
+    def _pass_on_locked(self) -> None:
+        """The combiner ends: hand its role to a thread that waits for something, if there is one.
+
+        While there is no combiner, nothing is queued and no thread waits, but
+        after an exception that came from outside.
+        """
+        self._holder = None
+        if self._relief is not None:
+            successor, self._relief = self._relief, None
+        elif self._blocked:
+            successor = self._blocked.popleft()
+            self._enqueue_locked(successor.items, successor.weight)
+        elif self._settling:
+            successor = self._settling.popleft()
+        else:
+            return
+        self._appoint_locked(successor.thread)
+        successor.wakeup.release()
+
+    # The combiner's work.
 
     def _work(self) -> None:
-        """Apply batches until the queue is empty or another takes over."""
+        """Apply batches until the queue is empty or another thread takes over."""
         failure: BaseException | None = None
         batch: list[Item] = []
         while True:
             with self._lock:
                 self._applied += len(batch)
+                self._wake_settled_locked()
                 first = self._applied
                 batch = self._queue
-                if not batch or self._relief:
-                    # In the same breath as the look at the queue: an item that
-                    # comes later finds the baton free.
-                    self._holder = None
-                    self._moved.notify_all()
+                if not batch or self._relief is not None:
+                    # In one step with the look at the queue: a thread that
+                    # submits later finds no combiner, and becomes it.
+                    self._pass_on_locked()
                     break
                 self._queue = []
                 self._weight = 0
-                self._moved.notify_all()
+                self._admit_locked()
             try:
                 self._apply(batch, first)
             except BaseException as exc:  # noqa: BLE001 - raised below
-                # The others' items are in the queue; they are not left behind.
+                # The other threads' items are in the queue, and are still applied.
                 failure = exc
         if failure is not None:
             raise failure
+
+    def _admit_locked(self) -> None:
+        """Queue the items of blocked threads, as many as fit, for the next batch."""
+        while self._blocked and self._weight <= self._max_weight:
+            waiter = self._blocked.popleft()
+            self._enqueue_locked(waiter.items, waiter.weight)
+            waiter.wakeup.release()
+
+    def _wake_settled_locked(self) -> None:
+        while self._settling and self._settling[0].goal <= self._applied:
+            self._settling.popleft().wakeup.release()
