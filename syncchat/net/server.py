@@ -30,8 +30,11 @@ __all__ = ["Server", "serve"]
 
 logger = logging.getLogger("syncchat.net")
 
-#: Seconds that threads get to end after they have been cut off.
+#: Seconds in which, after all connections have been cut off, at least one thread
+#: must end for a stop to go on waiting, and how long it waits in all. Thousands of
+#: threads end one after another.
 _GRACE = 1.0
+_LONGEST_GRACE = 20.0
 
 #: Clients above the cap that are told so with all ceremony, on threads of
 #: their own; further ones get what a single write can say.
@@ -269,12 +272,20 @@ class Server:
             worker.thread.join(deadline.remaining())
         for worker in self._other_workers():
             worker.stream.abort()
-        deadline = Deadline.after(_GRACE)
-        for worker in self._other_workers():
-            worker.thread.join(deadline.remaining())
+        self._await_workers(Deadline.after(_LONGEST_GRACE))
         self._reap()
         for worker in self._other_workers():
             logger.warning("the handler of %r has not returned", worker.thread.name)
+
+    def _await_workers(self, deadline: Deadline) -> None:
+        """Wait for threads whose connections are cut off, for as long as some of them end."""
+        left = self.connections
+        for worker in self._other_workers():
+            while worker.thread.is_alive():
+                worker.thread.join(min(_GRACE, deadline.remaining() or 0.0))
+                before, left = left, self.connections
+                if worker.thread.is_alive() and (left == before or deadline.expired):
+                    return
 
     def _other_workers(self) -> list[Worker]:
         with self._lock:

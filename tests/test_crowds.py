@@ -1,0 +1,161 @@
+"""Thousands of clients that join, leave or are sent away at the same time."""
+
+from __future__ import annotations
+
+import resource
+import selectors
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psutil
+import pytest
+
+from tests.peer import PATIENCE, read_head, upgrade_request, wait_for
+from tests.people import Plain
+from tests.processes import ServerScript
+
+#: Seconds in which a crowd has come or gone, and in which a member of another room
+#: is served meanwhile. On an idle machine with two cores 10,000 clients are gone after
+#: 4 seconds; other programs may be running.
+CROWD_SECONDS, BYSTANDER_SECONDS = 60.0, 5.0
+
+CROWDS = [pytest.param(1000), pytest.param(10_000, marks=pytest.mark.slow)]
+
+
+class Crowd:
+    """Clients of the plain dialect in one room, which read whatever they are sent."""
+
+    def __init__(self, port: int, size: int) -> None:
+        self._port = port
+        self._selector = selectors.DefaultSelector()
+        self.sockets: list[socket.socket] = []
+        self._stop = threading.Event()
+        self._reader = threading.Thread(target=self._read, name="crowd")
+        for _ in range(size):
+            sock = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+            sock.sendall(upgrade_request())
+            self.sockets.append(sock)
+        for sock in self.sockets:
+            head, _ = read_head(sock)
+            assert head.startswith(b"HTTP/1.1 101 ")
+            sock.setblocking(False)
+            self._selector.register(sock, selectors.EVENT_READ)
+        self._reader.start()
+
+    def _read(self) -> None:
+        while not self._stop.is_set():
+            for key, _ in self._selector.select(0.05):
+                sock = key.fileobj
+                assert isinstance(sock, socket.socket)
+                try:
+                    more = sock.recv(262_144)
+                except BlockingIOError:
+                    continue
+                except ConnectionResetError:
+                    more = b""
+                if not more:
+                    self._selector.unregister(sock)
+
+    def leave(self) -> None:
+        """Close all sockets, without a closing handshake."""
+        self._stop.set()
+        self._reader.join()
+        self._selector.close()
+        for sock in self.sockets:
+            sock.close()
+
+
+@contextmanager
+def bystander(url: str) -> Iterator[list[float]]:
+    """Somebody in another room who talks all the time; the seconds until each echo."""
+    waits: list[float] = []
+    over = threading.Event()
+
+    def talk() -> None:
+        with Plain(f"{url}elsewhere?nick=bystander") as client:
+            number = 0
+            while not over.wait(0.05):
+                number += 1
+                said_at = time.monotonic()
+                client.send(f"number {number}")
+                client.hear_until(f"bystander: number {number}")
+                waits.append(time.monotonic() - said_at)
+
+    talking = threading.Thread(target=talk, name="bystander")
+    talking.start()
+    try:
+        wait_for(lambda: waits)
+        yield waits
+    finally:
+        over.set()
+        talking.join()
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def wait_long(condition: Callable[[], bool], what: str) -> None:
+    """Wait as a crowd needs it, without looking so often that it costs the server time."""
+    deadline = time.monotonic() + CROWD_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.05)
+
+
+def count(server: ServerScript, ending: str) -> int:
+    return sum(ending in line for line in list(server.lines))
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("size", CROWDS)
+def test_a_crowd_that_leaves_at_once_is_gone_soon(many_files: None, size: int) -> None:
+    """Issue 13, item 21: the cost of leaving does not grow with the number that leaves."""
+    with ServerScript() as server, bystander(server.url) as waits:
+        process = psutil.Process(server.process.pid)
+        alone = process.num_threads()
+        crowd = Crowd(server.port, size)
+        waits.clear()
+        crowd.leave()
+        wait_long(lambda: process.num_threads() <= alone, "the end of the threads")
+        wait_for(lambda: waits)
+        assert max(waits) < BYSTANDER_SECONDS
+        wait_long(lambda: count(server, " disconnected") == size, "the log")
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("size", CROWDS)
+def test_a_stop_with_a_crowd_that_does_not_answer_ends_every_thread(
+    many_files: None, size: int
+) -> None:
+    """Issue 13, item 21: no thread is given up while the others still end."""
+    with ServerScript() as server:
+        crowd = Crowd(server.port, size)
+        stopped_at = time.monotonic()
+        server.signal(signal.SIGTERM)
+        assert server.process.wait(CROWD_SECONDS) == 0
+        assert time.monotonic() - stopped_at < CROWD_SECONDS
+        crowd.leave()
+        assert server.exit_code() == 0
+        assert server.errors == []
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("size", CROWDS)
+def test_a_crowd_that_joins_at_once_is_in_soon(many_files: None, size: int) -> None:
+    """Issue 13, item 21: a crowd that joins does not hold up another room."""
+    with ServerScript() as server, bystander(server.url) as waits:
+        waits.clear()
+        crowd = Crowd(server.port, size)
+        wait_long(lambda: count(server, "New connection") == size + 1, "the log")
+        wait_for(lambda: waits)
+        assert max(waits) < BYSTANDER_SECONDS
+        crowd.leave()
