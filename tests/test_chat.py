@@ -12,9 +12,11 @@ from syncchat import ChatServer, Client, ConnectionClosed
 from syncchat.chat.lines import LineFormat
 from syncchat.chat.rooms import room_of
 from syncchat.chat.safetext import clean, escape, indent
+from syncchat.client import Line
 from syncchat.errors import AddressInUse, CannotConnect, InvalidURL
+from syncchat.net import WebSocket, serve
 from tests.peer import PATIENCE, Peer, wait_for
-from tests.people import Plain, line, lines, url_of
+from tests.people import Json, Plain, line, lines, url_of
 
 GREETING = "Welcome to chat! Type a message"
 
@@ -111,14 +113,14 @@ def test_the_log_tells_the_events_in_their_order() -> None:
         Peer.client(chat.port) as peer,
     ):
         who = f"127.0.0.1:{peer.sock.getsockname()[1]}"
-        peer.send(TextMessage(data="a\\b\n"), BytesMessage(data=b"x"), CloseConnection(code=1000))
+        peer.send(TextMessage(data="a\\b\nc"), BytesMessage(data=b"x"), CloseConnection(code=1000))
         peer.expect_end()
         peer.close()
         wait_for(lambda: len(lines) == 4)
         assert lines == [
             f"listening on port {chat.port}",
             f"New connection from {who}",
-            f"Received from {who}: a\\\\b\\n",
+            f"Received from {who}: a\\\\b\\nc",
             f"Client {who} disconnected",
         ]
 
@@ -188,6 +190,64 @@ def test_a_line_with_a_slash_is_a_command_and_two_slashes_escape_it() -> None:
         assert ann.hear() == "ann: last"
         assert ann.hear_end() == 1000
         assert [bob.hear() for _ in range(3)] == ["ann: before", "ann: /etc", "ann: last"]
+
+
+def test_one_trailing_line_end_is_not_part_of_a_plain_message() -> None:
+    """Issue 13, item 2: websocat and the like send the line end of what is typed."""
+    logged: list[str] = []
+    with (
+        ChatServer(port=0, greeting="", notices=False, rate=0, log=logged.append) as chat,
+        Plain(url_of(chat, "/?nick=ann")) as ann,
+        Json(url_of(chat, "/?nick=bob")) as bob,
+    ):
+        bob.event("welcome")
+        ann.send("one\n", "two\r\n", "three\n\n", "four\r", "\n five", "/names\n", "//six\r\n")
+        assert ann.hear() == "ann: one"
+        assert ann.hear() == "ann: two"
+        assert ann.hear() == "ann: three\n    "
+        assert ann.hear() == "ann: four"
+        assert ann.hear() == "ann: \n     five"
+        assert ann.hear() == "-> 2 connected: ann, bob"
+        assert ann.hear() == "ann: /six"
+        heard = [bob.event("message")["text"] for _ in range(6)]
+        assert heard == ["one", "two", "three\n", "four", "\n five", "/six"]
+        received = [line.partition(": ")[2] for line in logged if line.startswith("Received")]
+        assert received == ["one", "two", "three\\n", "four\\r", "\\n five", "/six"]
+
+
+def test_an_empty_plain_message_is_not_said() -> None:
+    """Issue 13, item 2: a line end alone, and what is empty once it is cleaned, says nothing."""
+    logged: list[str] = []
+    with (
+        ChatServer(port=0, greeting="", notices=False, log=logged.append) as chat,
+        Plain(url_of(chat, "/?nick=ann")) as ann,
+        Json(url_of(chat, "/?nick=bob")) as bob,
+    ):
+        bob.event("welcome")
+        ann.send("", "\n", "\r\n", "\r", "\x1b\n", "said")
+        assert ann.hear() == "ann: said"
+        assert bob.event("message").items() >= {"text": "said", "offset": 1}.items()
+        # The JSON dialect says an empty text on, and its line ends are its own.
+        bob.ask(type="say", text="")
+        bob.ask(type="say", text="kept\n")
+        assert ann.hear() == "bob: "
+        assert ann.hear() == "bob: kept\n    "
+        assert [line.partition(": ")[2] for line in logged if line.startswith("Received")] == [
+            "said", "", "kept\\n",
+        ]  # fmt: skip
+
+
+def test_a_line_end_of_a_plain_servers_message_is_not_part_of_it() -> None:
+    """Issue 13, item 2: websocat as a server, too, sends the line end."""
+
+    def handler(websocket: WebSocket) -> None:
+        for text in ("one\n", "two\r\n", "three\n\n"):
+            websocket.send(text)
+        websocket.recv()
+
+    with serve(handler) as server, Client(f"ws://127.0.0.1:{server.port}/") as client:
+        received = [client.receive(PATIENCE) for _ in range(3)]
+        assert received == [Line("one"), Line("two"), Line("three\n")]
 
 
 def test_continuation_lines_cannot_fake_a_speaker() -> None:

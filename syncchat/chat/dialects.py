@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from .commands import Asked, parse
 from .events import SUBPROTOCOL, BadEvent, FromServer, Say, decode_from_client, encode
 from .lines import LineFormat, lines_of, reply
-from .safetext import clean
+from .safetext import clean, without_line_end
 
 __all__ = ["Dialect", "JsonDialect", "PlainDialect"]
 
@@ -43,12 +43,15 @@ class PlainDialect(Dialect):
         self._form = form
 
     def read(self, message: str | bytes) -> Asked | None:
-        """What the line means; binary messages are ignored."""
+        """What the line means; binary and empty messages are ignored."""
         if not isinstance(message, str):
             return None
-        line = clean(message)
-        # As it came, for the log.
-        return parse(line) if line.startswith("/") else Say(message)
+        text = without_line_end(message)
+        line = clean(text)
+        if line.startswith("/"):
+            return parse(line)
+        # Not cleaned: the log shows the text as it came.
+        return Say(text) if line else None
 
     def write(self, event: FromServer, nick: str) -> list[str]:
         """The event's lines."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["clean", "escape", "indent"]
+__all__ = ["clean", "escape", "indent", "without_line_end"]
 
 #: What can drive a terminal, reorder what is read, or hide: C0 but newline and
 #: tab, DEL, C1, bidirectional controls, line and paragraph separators, tag
@@ -32,6 +32,11 @@ def clean(text: str) -> str:
         kept = raw.translate(None, _HARMFUL_ASCII)
         return text if len(kept) == len(raw) else kept.decode()
     return text if text.isprintable() else _HARMFUL.sub("", text)
+
+
+def without_line_end(text: str) -> str:
+    r"""``text`` without one ``\n`` or ``\r\n`` at its end, as clients such as websocat send it."""
+    return text[:-1].removesuffix("\r") if text.endswith("\n") else text
 
 
 def indent(text: str) -> str:

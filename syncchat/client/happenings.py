@@ -13,7 +13,7 @@ __all__ = ["Disconnected", "Event", "Gap", "Line", "Reconnected", "ending"]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A text from a server that does not speak ``syncchat.v1``."""
+    """A text from a server that does not speak ``syncchat.v1``, without its line end."""
 
     text: str
 

@@ -10,6 +10,7 @@ from math import inf
 
 from ..chat import events
 from ..chat.nicks import is_address
+from ..chat.safetext import without_line_end
 from ..closecodes import ABNORMAL, NORMAL
 from ..errors import ConnectionClosed, NotConnected
 from ..net import Deadline, WebSocket
@@ -335,7 +336,7 @@ class Link:
                 if not isinstance(message, str):
                     continue
                 if plain:
-                    told.append(Line(message))
+                    told.append(Line(without_line_end(message)))
                     continue
                 try:
                     event = events.decode_from_server(message)
