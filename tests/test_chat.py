@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from contextlib import ExitStack
 
 import pytest
 from wsproto.events import BytesMessage, CloseConnection, TextMessage
 
-from syncchat import ChatServer, Client, ConnectionClosed
+from syncchat import ChatServer, Client, ConnectionClosed, events
 from syncchat.chat.lines import LineFormat
 from syncchat.chat.rooms import room_of
 from syncchat.chat.safetext import clean, escape, indent
@@ -258,6 +259,59 @@ def test_continuation_lines_cannot_fake_a_speaker() -> None:
         assert shown == "one\n    127.0.0.1:1: two\n    three"
 
 
+INDENTED = "x\n    four\n  two\nnone"
+#: The same as it is shown: the same prefix for each continuation line, before its own blanks.
+INDENTED_SHOWN = "x\n        four\n      two\n    none"
+
+
+def test_continuation_lines_keep_their_own_indentation() -> None:
+    """Issue 13, item 6: in the plain dialect, and in ``lines()`` of events."""
+    when = r"\[\d{4}-\d\d-\d\d \d\d:\d\d\]"
+    with (
+        ChatServer(port=0, notices=False, greeting="", rate=0) as chat,
+        Client(url_of(chat), nick="ann") as ann,
+        Plain(url_of(chat, "/?nick=bob")) as bob,
+    ):
+        bob.send("here")
+        assert line(ann) == bob.hear() == "bob: here"
+        ann.say(INDENTED)
+        assert line(ann) == bob.hear() == f"ann: {INDENTED_SHOWN}"
+        bob.send(INDENTED)
+        assert line(ann) == bob.hear() == f"bob: {INDENTED_SHOWN}"
+        ann.act(INDENTED)
+        assert line(ann) == bob.hear() == f"** ann {INDENTED_SHOWN}"
+        ann.ask(events.Private("bob", INDENTED))
+        assert line(ann) == f"-> [Sent PM to bob] {INDENTED_SHOWN}"
+        assert bob.hear() == f"[PM from ann] {INDENTED_SHOWN}"
+        bob.send("/search x")
+        found = [re.sub(f"^-> {when} ", "", bob.hear()) for _ in range(3)]
+        assert found == [f"{who} {INDENTED_SHOWN}" for who in ("ann:", "bob:", "** ann")]
+
+
+def test_lines_of_a_plain_server_keep_their_indentation_and_fake_no_speaker() -> None:
+    """Issue 13, item 6: a client cannot know whether they are set in already."""
+
+    def handler(websocket: WebSocket) -> None:
+        websocket.send(f"ann: {INDENTED}")
+        websocket.send(f"ann: {INDENTED_SHOWN}")
+        websocket.recv()
+
+    with serve(handler) as server, Client(f"ws://127.0.0.1:{server.port}/") as client:
+        assert line(client) == f"ann: {INDENTED_SHOWN}"
+        assert line(client) == f"ann: {indent(INDENTED_SHOWN)}"
+
+
+def test_a_format_without_the_sender_keeps_every_blank() -> None:
+    """Issue 13, item 6: the exercise's bare text stays as it is."""
+    with (
+        ChatServer(port=0, notices=False, greeting="", format="{text}") as chat,
+        Client(url_of(chat), nick="ann") as ann,
+        Plain(url_of(chat)) as bob,
+    ):
+        bob.send(INDENTED)
+        assert line(ann) == bob.hear() == INDENTED
+
+
 def test_text_is_cleaned_at_the_door() -> None:
     with ChatServer(port=0, notices=False) as chat, ExitStack() as stack:
         client = entered(stack, chat)
@@ -285,8 +339,7 @@ def test_escape_is_as_repr_does_it() -> None:
     ):
         assert escape(text) == repr(text)[1:-1]
     assert escape("""it's "quoted" \n""") == """it's "quoted" \\n"""
-    assert indent("a\nb\n\nc\n  d") == "a\n    b\n    \n    c\n      d"
-    assert indent(indent("a\nb\n")) == indent("a\nb\n")
+    assert indent("a\nb\n\nc\n      d") == "a\n    b\n    \n    c\n          d"
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,11 @@ import psutil
 import pytest
 
 from syncchat import ChatServer, Client
-from syncchat.chat.events import Message
+from syncchat.chat.events import Message, encode
 from syncchat.net import WebSocket, serve
 from tests.peer import PATIENCE, Peer, wait_for
 from tests.processes import CLIENT, SERVER, Script, ServerScript, environment, run
+from tests.stage import welcome
 
 GREETING = "Welcome to chat! Type a message"
 
@@ -48,6 +49,25 @@ def test_a_pipe_shows_each_message_at_once() -> None:
         assert not any(">" in line for line in client.lines)
         client.end_input()
         assert client.exit_code() == 0
+
+
+@pytest.mark.parametrize("subprotocols", [["syncchat.v1"], []], ids=["events", "plain lines"])
+def test_a_pipe_keeps_the_indentation_of_continuation_lines(subprotocols: list[str]) -> None:
+    """Issue 13, item 6: they are set in once, by the same prefix, before their own blanks."""
+    text = "x\n    four\n  two\nnone"
+
+    def handler(websocket: WebSocket) -> None:
+        if subprotocols:
+            websocket.send(encode(welcome()))
+            websocket.send(encode(Message(1, 0.0, "bob", text, "message")))
+        else:
+            websocket.send(f"bob: {text}")
+        websocket.recv()
+
+    with serve(handler, subprotocols=subprotocols) as server:
+        with Script([*CLIENT, f"ws://127.0.0.1:{server.port}", "--prefix", "< "]) as client:
+            client.wait_for_line("    none")
+            assert client.lines[-4:] == ["< bob: x", "        four", "      two", "    none"]
 
 
 def test_a_pipe_takes_crlf_and_bad_utf8() -> None:

@@ -29,12 +29,13 @@ from syncchat.chat.events import (
     Private,
     PrivateMessage,
     Renamed,
+    encode,
 )
 from syncchat.net import WebSocket, serve
 from tests.peer import PATIENCE, wait_for
 from tests.people import line
 from tests.processes import SERVER, Script, ServerScript, Terminal
-from tests.stage import Stage
+from tests.stage import Stage, welcome
 
 GREETING = "Welcome to chat! Type a message"
 
@@ -134,6 +135,31 @@ def test_a_continuation_line_is_set_in() -> None:
     with serve(handler) as server, Terminal(f"ws://127.0.0.1:{server.port}") as client:
         client.wait_for_line("one")
         client.wait_for_line("    root: two")
+
+
+@pytest.mark.parametrize("subprotocols", [["syncchat.v1"], []], ids=["events", "plain lines"])
+def test_continuation_lines_keep_their_indentation_on_the_screen(subprotocols: list[str]) -> None:
+    """Issue 13, item 6: what a message, an error or a line holds is set in once."""
+    text = "x\n    four\n  two\nnone"
+
+    def handler(websocket: WebSocket) -> None:
+        if subprotocols:
+            websocket.send(encode(welcome()))
+            websocket.send(encode(Message(1, 0.0, "bob", text, "message")))
+            websocket.send(encode(Error("unavailable", text)))
+        else:
+            websocket.send(f"bob: {text}")
+            websocket.send(f"-> {text}")
+        list(websocket)
+
+    shown = ["        four", "      two", "    none"]
+    with serve(handler, subprotocols=subprotocols) as server:
+        with Terminal(f"ws://127.0.0.1:{server.port}") as client:
+            client.wait_for_line("-> x")
+            client.wait_for_line(">.*")
+            lines = client.scrollback()
+            begin = lines.index("bob: x")
+            assert lines[begin : begin + 8] == ["bob: x", *shown, "-> x", *shown]
 
 
 def test_keys_that_are_no_utf8_do_no_harm() -> None:

@@ -117,7 +117,8 @@ def _past(event: History, form: LineFormat) -> list[str]:
         return past if event.complete else [reply(_GAP), *past]
     if not event.messages:
         return [reply("Nothing was found.")]
-    return [reply(f"[{_when(message.time)}] {form.message(message)}") for message in event.messages]
+    # form.message() has indented the continuation lines.
+    return [f"-> [{_when(message.time)}] {form.message(message)}" for message in event.messages]
 
 
 def _came(event: Joined) -> str:
@@ -164,7 +165,7 @@ _LINES: dict[type, Callable[[Any], str]] = {
     Joined: _came,
     Left: _went,
     Renamed: lambda event: f" * {event.old} is now known as {event.nick}.",
-    Away: lambda event: f" * {event.nick} is away{_reason(event.reason)}",
+    Away: lambda event: indent(f" * {event.nick} is away{_reason(event.reason)}"),
     Back: lambda event: f" * {event.nick} is back.",
     Names: lambda event: reply(f"{len(event.names)} connected: {', '.join(event.names)}"),
     Error: lambda event: reply(event.text),

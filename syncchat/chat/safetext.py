@@ -17,7 +17,6 @@ _HARMFUL = re.compile(
 _HARMFUL_ASCII = bytes([*range(9), *range(11, 32), 127])
 
 _INDENT = "    "
-_CONTINUATION = re.compile(rf"\n(?!{_INDENT})")
 
 
 def clean(text: str) -> str:
@@ -40,11 +39,12 @@ def without_line_end(text: str) -> str:
 
 
 def indent(text: str) -> str:
-    """``text`` with its continuation lines set in, so that none can pose as a line of its own.
+    """``text`` with its continuation lines indented, so that none can pose as a line of its own.
 
-    A line that is set in already stays: the server does this, and the client once more.
+    Each gets the same prefix before its own blanks, so that their columns stay in proportion.
+    To be applied once, where a text becomes a line for people: texts of events are raw.
     """
-    return _CONTINUATION.sub("\n" + _INDENT, text) if "\n" in text else text
+    return text.replace("\n", "\n" + _INDENT)
 
 
 def escape(text: str) -> str:

@@ -13,6 +13,7 @@ from ..chat import events
 from ..chat.commands import HELP_TEXT, Help, Quit, Reply, parse
 from ..chat.lines import LineFormat, lines_of
 from ..chat.nicks import BadNick, check_nick
+from ..chat.safetext import indent
 from ..chat.token import bearer
 from ..closecodes import ORDERLY
 from ..errors import ConnectionClosed, NotConnected
@@ -286,9 +287,14 @@ class Client:
             yield event
 
     def lines(self, event: Event) -> list[str]:
-        """``event`` as lines for people, messages as the server's operator wants them shown."""
+        """``event`` as lines for people, messages as the server's operator wants them shown.
+
+        Continuation lines are indented by four blanks before their own, except for
+        those of a greeting, and of messages that are shown without their sender.
+        """
         if isinstance(event, Line):
-            return [event.text]
+            # Also where the server has indented them: the client cannot know that.
+            return [indent(event.text)]
         if isinstance(event, Gap):
             return ["-> Some messages are missing here: the server has them no more."]
         if isinstance(event, Disconnected):

@@ -251,7 +251,8 @@ class Painter:
     def _error(self, event: Error) -> Iterator[Block]:
         if event.command == "search" and self._searches:
             self._searches.popleft()
-        lines: list[Fragment] = [("class:warning", reply(event.text))]
+        # The block indents its continuation lines.
+        lines: list[Fragment] = [("class:warning", f"-> {event.text}")]
         message = None if event.nonce is None else self._waiting.settle(event.nonce)
         if message is not None:
             lines += [("", "\n"), *self.message(message)]

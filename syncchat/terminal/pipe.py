@@ -14,7 +14,7 @@ import threading
 import msgspec
 
 from ..chat.events import Error
-from ..chat.safetext import clean, indent
+from ..chat.safetext import clean
 from ..client import Client, Disconnected, Event, Gap, Reconnected
 from ..closecodes import NORMAL
 from ..errors import ConnectionClosed, NotConnected
@@ -202,7 +202,7 @@ class _Printer(threading.Thread):
         if self._as_json:
             self._write(_json_of(event))
             return
-        lines = [indent(clean(line)) for line in self._client.lines(event)]
+        lines = [clean(line) for line in self._client.lines(event)]
         if isinstance(event, Disconnected):
             lines.append(COMING_BACK)
         elif isinstance(event, Reconnected):
