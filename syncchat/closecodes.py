@@ -6,6 +6,7 @@ __all__ = [
     "ABNORMAL",
     "GOING_AWAY",
     "INTERNAL_ERROR",
+    "INVALID_DATA",
     "NORMAL",
     "NO_CODE",
     "ORDERLY",
@@ -22,6 +23,7 @@ GOING_AWAY = 1001
 NO_CODE = 1005
 #: The connection ended without a Close. Never on the wire.
 ABNORMAL = 1006
+INVALID_DATA = 1007
 POLICY_VIOLATION = 1008
 TOO_BIG = 1009
 INTERNAL_ERROR = 1011
@@ -37,7 +39,7 @@ _MEANINGS = {
     1003: "unsupported data",
     NO_CODE: "no close code",
     ABNORMAL: "connection lost",
-    1007: "invalid data",
+    INVALID_DATA: "invalid data",
     POLICY_VIOLATION: "policy violation",
     TOO_BIG: "message too big",
     1010: "extension missing",

@@ -512,7 +512,8 @@ def test_the_page_and_its_parts_are_served_strictly_and_once() -> None:
                 assert ask_http(chat.port, path, If_None_Match=known)[::2] == (304, b"")
             assert ask_http(chat.port, path, If_None_Match='"other"')[0] == 200
             assert ask_http(chat.port, path, "HEAD")[::2] == (200, b"")
-            assert ask_http(chat.port, path, "POST")[0] == 405
+            status, headers, _ = ask_http(chat.port, path, "POST")
+            assert (status, headers["allow"]) == (405, "GET, HEAD")
         policy = ask_http(chat.port, "/", Host="localhost")[1]["content-security-policy"]
         assert "connect-src 'self' ws://localhost wss://localhost;" in policy
         for path in ("/a/b", "/-/nothing", "/-/../server.py", "/-/", "/" + "x" * 200):
@@ -534,8 +535,10 @@ def test_nothing_is_loaded_from_elsewhere(browser: Browser) -> None:
 def test_a_server_without_the_page_says_what_it_is() -> None:
     with ServerScript("--no-web") as server:
         for path in ("/", "/kitchen", "/-/app.js"):
-            status, _, body = ask_http(server.port, path)
+            status, headers, body = ask_http(server.port, path)
             assert (status, body[:21]) == (426, b"This is a chat server")
+            # Issue 13, item 5.
+            assert (headers["upgrade"], headers["connection"]) == ("websocket", "Upgrade, close")
         assert ask_http(server.port, "/healthz")[0] == 200
     with ServerScript(SYNCCHAT_WEB="no") as server:
         assert ask_http(server.port, "/")[0] == 426

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from wsproto.connection import ConnectionType
 from wsproto.events import CloseConnection, TextMessage
 
 from syncchat.errors import CannotConnect, HandshakeFailed, HandshakeRefused, InvalidURL
-from syncchat.net import Server, WebSocket, connect, format_address, serve
+from syncchat.net import Response, Server, WebSocket, connect, format_address, serve
 from syncchat.net.connector import parse_url
 from tests.peer import PATIENCE, Peer, read_all, read_head, upgrade_answer, upgrade_request
 
@@ -95,12 +96,47 @@ def test_what_is_no_handshake_gets_its_status_and_one_log_line(
 ) -> None:
     answer = ask(server, request_text.encode("latin-1"))
     assert answer.startswith(b"HTTP/1.1 %d " % status), answer
-    assert b"connection: close" in answer.lower()
     if status == 426:
         assert b"sec-websocket-version: 13" in answer.lower()
+    else:
+        assert b"connection: close" in answer.lower()
     assert len(refused) == 1
     assert f" {status} " in refused[0]
     is_served(server)
+
+
+@pytest.mark.parametrize(
+    "request_text",
+    ["GET / HTTP/1.1\r\nHost: x\r\n\r\n", GOOD.replace("Version: 13", "Version: 8")],
+    ids=["no handshake", "another version"],
+)
+def test_a_426_names_the_upgrade_and_closes(server: Server, request_text: str) -> None:
+    """Issue 13, item 5: ``Upgrade`` needs ``Connection: Upgrade`` (RFC 9110, section 7.8)."""
+    head = ask(server, request_text.encode()).partition(b"\r\n\r\n")[0]
+    assert head.startswith(b"HTTP/1.1 426 ")
+    assert re.findall(rb"\r\nConnection: ([^\r]*)", head) == [b"Upgrade, close"]
+    assert re.findall(rb"\r\nUpgrade: ([^\r]*)", head) == [b"websocket"]
+
+
+@pytest.mark.parametrize(
+    ("request_text", "said"),
+    [
+        (GOOD.replace("Host: test\r\n", ""), "No WebSocket handshake: Bad HTTP message."),
+        ("GET /x HTTP/1.1\r\n\r\n", "Missing mandatory Host: header"),
+        ("GET /x HTTP/1.1\r\nHost: x\r\nBad Header: y\r\n\r\n", "illegal header line"),
+        ("GET /x\x01 HTTP/1.1\r\nHost: x\r\n\r\n", "illegal request line"),
+        ("GET /\x80 HTTP/1.1\r\nHost: x\r\n\r\n", "illegal request line"),
+        ("GET /x HTTP/1.1\r\nHost: \xff\r\n\r\n", "A header is not in ASCII."),
+        (GOOD.replace("Host: test", "Host: t\xe9st"), "A header is not in ASCII."),
+        ("GET /x HTTP/1.1\r\nHost: x\r\nContent-Length: y\r\n\r\n", "bad Content-Length"),
+    ],
+)
+def test_a_refusals_body_is_in_plain_words(request_text: str, said: str) -> None:
+    """Issue 13, item 5: no object of Python's, and no text of its codecs."""
+    with serve(lambda _: None, routes={"/": lambda _: Response(b"")}) as server:
+        body = ask(server, request_text.encode("latin-1")).partition(b"\r\n\r\n")[2].decode()
+        assert said in body
+        assert not re.search(r"bytearray|b'|\\x|codec|[<>]", body), body
 
 
 def test_a_head_of_a_megabyte_is_431(server: Server, refused: list[str]) -> None:

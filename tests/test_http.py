@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
 import pytest
@@ -78,6 +81,7 @@ def raw(server: Server, request: bytes) -> bytes:
 def test_a_view_answers_and_the_connection_is_closed(server: Server) -> None:
     status, headers, body = ask(server, "/page?q=1", X_A="b")
     assert (status, body) == (200, b"GET /page q=1 b")
+    assert headers.pop("date")
     assert headers == {
         "content-type": "text/plain; charset=utf-8",
         "content-length": "15",
@@ -103,6 +107,59 @@ def test_head_is_get_without_the_body(server: Server) -> None:
 def test_other_methods_are_405(server: Server, method: str) -> None:
     status, headers, _ = ask(server, "/page", method)
     assert (status, headers["allow"]) == (405, "GET, HEAD")
+
+
+UPLOADS = {
+    "no body": b"\r\n",
+    "a body": b"Content-Length: 5\r\n\r\nhello",
+    "a large body": b"Content-Length: 1000000\r\n\r\n" + b"x" * 1_000_000,
+    "a chunked body": b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    "a body that waits": b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+    "an upgrade to HTTP/2": b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+    "a handshake": upgrade_request().partition(b"Host: test\r\n")[2],
+}
+
+
+@pytest.mark.parametrize("upload", UPLOADS.values(), ids=UPLOADS)
+@pytest.mark.parametrize(
+    ("path", "status"), [("/page", 405), ("/", 404), ("*", 405)], ids=["page", "nothing", "star"]
+)
+def test_a_post_is_405_at_a_page_and_404_elsewhere(
+    server: Server, path: str, status: int, upload: bytes
+) -> None:
+    """Issue 13, item 5: with ``Allow``, whatever comes with it, and the answer arrives whole."""
+    answer = raw(server, f"POST {path} HTTP/1.1\r\nHost: localhost\r\n".encode() + upload)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert (b"\r\nAllow: GET, HEAD" in head) == (status == 405)
+    assert b"\r\nContent-Length: %d\r\n" % len(body) in head
+
+
+def test_every_answer_says_when_it_was_made(server: Server) -> None:
+    """Issue 13, item 5: ``Date`` (RFC 9110, section 6.6.1)."""
+    begin = int(time.time())
+    for request in (
+        b"GET /page HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"HEAD /page HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /unchanged HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /failing HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"POST /page HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/2.0\r\n\r\n",
+    ):
+        dates = re.findall(rb"\r\nDate: ([^\r]*GMT)\r\n", raw(server, request))
+        assert len(dates) == 1, request
+        said = parsedate_to_datetime(dates[0].decode()).timestamp()
+        assert begin <= said <= time.time()
+
+
+def test_a_date_of_the_views_own_is_the_only_one() -> None:
+    """Issue 13, item 5."""
+    date = "Sun, 06 Nov 1994 08:49:37 GMT"
+    view = Response(b"", headers=[("date", date)])
+    with serve(echo, routes={"/": lambda _: view}) as server:
+        answer = raw(server, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert re.findall(rb"(?i)\r\ndate: ([^\r]*)", answer) == [date.encode()]
 
 
 @pytest.mark.parametrize("path", ["/", "/nothing", "/page/", "/PAGE", "//page", "/files"])
@@ -203,7 +260,8 @@ def test_a_page_whose_name_was_resolved_anew_is_not_served(server: Server) -> No
 def test_without_routes_there_are_no_pages() -> None:
     with serve(echo) as server:
         assert ask(server, "/")[0] == 426
-        assert ask(server, "/", "POST")[0] == 405
+        status, headers, _ = ask(server, "/", "POST")
+        assert (status, headers["allow"]) == (405, "GET")
 
 
 def test_pages_are_served_over_tls() -> None:

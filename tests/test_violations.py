@@ -80,6 +80,33 @@ def test_a_violation_is_answered_with_its_code(
     closing.result()
 
 
+@pytest.mark.parametrize(
+    ("frames", "code", "reason"),
+    [
+        ([(0x81, b"\xc3\x28")], 1007, "invalid UTF-8 in a text message"),
+        ([(0x01, b"\xff")], 1007, "invalid UTF-8 in a text message"),
+        ([(0x01, b"\xc3"), (0x80, b"\x28")], 1007, "invalid UTF-8 in a text message"),
+        ([(0x88, b"\x03\xe8\xff")], 1007, "invalid UTF-8 in a close reason"),
+        ([(0x01, b"a"), (0x81, b"b")], 1002, "a message began inside another one"),
+        ([(0x80, b"a")], 1002, "unexpected CONTINUATION"),
+        ([(0x83, b"")], 1002, "Invalid opcode 0x3"),
+        ([(0xC1, b"")], 1002, "Reserved bit set unexpectedly"),
+        ([(0x88, b"\x03")], 1002, "CLOSE with 1 byte payload"),
+    ],
+)
+def test_the_reason_for_a_violation_is_in_plain_words(
+    pair: Maker, frames: list[tuple[int, bytes]], code: int, reason: str
+) -> None:
+    """Issue 13, item 5: neither Python's codecs' words nor an object's ``repr``."""
+    websocket, peer = pair()
+    peer.send_bytes(b"".join(from_peer(peer, payload, first) for first, payload in frames))
+    with pytest.raises(ConnectionClosed) as caught:
+        websocket.recv(PATIENCE)
+    assert (caught.value.code, caught.value.reason) == (code, reason)
+    close = peer.expect(CloseConnection)
+    assert (close.code, close.reason) == (code, reason)
+
+
 def test_a_frame_masked_as_it_must_not_be_is_1002(pair: Maker) -> None:
     websocket, peer = pair()
     other = ConnectionType.SERVER if peer.protocol.client else ConnectionType.CLIENT

@@ -85,8 +85,8 @@ def accept(
     """Read the client's request, and make the answer, 101.
 
     ``subprotocols`` are the server's, the preferred one first; ``check`` has
-    the last word. With ``plain``, a request that asks for no upgrade is
-    returned as it is. Returns None for a client that went away before it had
+    the last word. With ``plain``, a request that asks for no upgrade, or not by
+    GET, is returned as it is. Returns None for a client that went away before it had
     asked for anything. Raises :class:`Refusal`, which the caller gives to
     :func:`answer`.
     """
@@ -94,7 +94,7 @@ def accept(
     if received is None:
         return None
     head, rest = received
-    if plain and not _UPGRADE.search(head):
+    if plain and not (head.startswith(b"GET ") and _UPGRADE.search(head)):
         return parse(head, stream.address)
     upgrade = _parse_request(head)
     key = _check_request(upgrade)

@@ -5,18 +5,32 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from email.utils import formatdate
 from http import HTTPStatus
 
 import h11
 
 from .address import Address
 
-__all__ = ["MAX_HEAD", "Refusal", "Request", "Response", "View", "encode", "parse", "view_for"]
+__all__ = [
+    "MAX_HEAD",
+    "Refusal",
+    "Request",
+    "Response",
+    "View",
+    "check_method",
+    "encode",
+    "parse",
+    "view_for",
+]
 
 #: Bytes of a request's or response's head, both sides; h11's own limit too.
 MAX_HEAD = 16384
 
 _METHODS = ("GET", "HEAD")
+
+#: Where h11 quotes bytes of the request, as Python writes them.
+_QUOTED = re.compile(r": (?:bytearray\()?b['\"].*", re.DOTALL)
 
 #: Statuses whose answers have no body, and say no length of one (RFC 9110, section 8.6).
 _BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
@@ -32,7 +46,7 @@ class Request:
     raw_headers: tuple[tuple[bytes, bytes], ...]
     #: The ``Host`` header.
     host: str
-    #: ``GET``, or ``HEAD`` for who wants no body.
+    #: What a view is called for is ``GET``, or ``HEAD`` for an answer without its body.
     method: str = "GET"
     #: Where it comes from.
     remote_address: Address = ("", 0)
@@ -59,7 +73,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a view answers. ``headers`` are those besides the length and the type."""
+    """What a view answers. ``headers`` are those besides the length, the type and the date."""
 
     body: bytes
     content_type: str = "text/plain; charset=utf-8"
@@ -101,22 +115,29 @@ def parse(head: bytes, address: Address) -> Request:
         target, method = event.target.decode("ascii"), event.method.decode("ascii")
         host = dict(headers).get(b"host", b"").decode("ascii")
     except h11.RemoteProtocolError as exc:
-        raise Refusal(HTTPStatus.BAD_REQUEST, f"This is no HTTP request: {exc}.") from exc
+        said = _QUOTED.sub("", str(exc))
+        raise Refusal(HTTPStatus.BAD_REQUEST, f"This is no HTTP request: {said}.") from exc
     except UnicodeError as exc:
         raise Refusal(HTTPStatus.BAD_REQUEST, "A header is not in ASCII.") from exc
-    if method not in _METHODS:
-        allowed = ", ".join(_METHODS)
+    # As to a proxy, which a server must take, too (RFC 9112, section 3.2.2).
+    target = re.sub(r"(?i)^https?://[^/?]*(?=/)", "", target)
+    others = tuple((name, value) for name, value in headers if name != b"host")
+    request = Request(target, others, host, method, address)
+    if not target.startswith("/"):
+        # Other methods have other targets: OPTIONS * and CONNECT host:port.
+        check_method(request)
+        raise Refusal(HTTPStatus.BAD_REQUEST, "The request's target is not a path.")
+    return request
+
+
+def check_method(request: Request) -> None:
+    """Raise :class:`Refusal` for a method that no view answers (RFC 9110, section 15.5.6)."""
+    if request.method not in _METHODS:
         raise Refusal(
             HTTPStatus.METHOD_NOT_ALLOWED,
             f"Only {' and '.join(_METHODS)} are understood here.",
-            [("Allow", allowed)],
+            [("Allow", ", ".join(_METHODS))],
         )
-    # As to a proxy, which a server must take, too (RFC 9112, section 3.2.2).
-    target = re.sub(r"(?i)^https?://[^/?]*(?=/)", "", target)
-    if not target.startswith("/"):
-        raise Refusal(HTTPStatus.BAD_REQUEST, "The request's target is not a path.")
-    others = tuple((name, value) for name, value in headers if name != b"host")
-    return Request(target, others, host, method, address)
 
 
 def view_for(routes: Mapping[str, View], path: str) -> View | None:
@@ -131,6 +152,7 @@ def view_for(routes: Mapping[str, View], path: str) -> View | None:
 def encode(response: Response, *, head_only: bool = False) -> bytes:
     """The answer as it goes over the wire; every one is the connection's last."""
     bodiless = response.status in _BODILESS
+    named = {name.lower() for name, _ in response.headers}
     length = [] if bodiless else [("Content-Length", str(len(response.body)))]
     message = h11.Response(
         status_code=response.status,
@@ -138,8 +160,11 @@ def encode(response: Response, *, head_only: bool = False) -> bytes:
         headers=[
             *([] if bodiless else [("Content-Type", response.content_type)]),
             *length,
+            # RFC 9110, section 6.6.1.
+            *([] if "date" in named else [("Date", formatdate(usegmt=True))]),
             ("X-Content-Type-Options", "nosniff"),
-            ("Connection", "close"),
+            # Upgrade is of this connection only, and must be named (section 7.8).
+            ("Connection", "Upgrade, close" if "upgrade" in named else "close"),
             *response.headers,
         ],
     )

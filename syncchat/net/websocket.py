@@ -14,7 +14,7 @@ from typing import Any, Self
 from wsproto.connection import ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
 
-from ..closecodes import ABNORMAL, NORMAL, ORDERLY, TOO_BIG, check_close
+from ..closecodes import ABNORMAL, INVALID_DATA, NORMAL, ORDERLY, TOO_BIG, check_close
 from ..errors import ConnectionClosed
 from .deadline import Deadline
 from .flood import TokenBucket
@@ -340,7 +340,7 @@ class WebSocket(Sender):
                 self._close_sent = True
                 self._stream.seal(self._connection.send(event.response()))
         if violation:
-            self._fail(int(event.code), event.reason or "")
+            self._fail(int(event.code), _reason_for(int(event.code), event.reason or ""))
         else:
             self._end(int(event.code), event.reason or "")
 
@@ -350,6 +350,19 @@ class WebSocket(Sender):
             self._end(code, reason)
         else:
             self._end(ABNORMAL, "")
+
+
+def _reason_for(code: int, said: str) -> str:
+    """The close reason for a violation of which wsproto has ``said`` this.
+
+    Its own words, but where they are those of Python's codecs or an object's ``repr``.
+    """
+    if code == INVALID_DATA:
+        where = "a close reason" if "CLOSE" in said else "a text message"
+        return f"invalid UTF-8 in {where}"
+    if said.startswith("expected CONTINUATION"):
+        return "a message began inside another one"
+    return said
 
 
 _HANDLERS: dict[type[Event], Callable[[WebSocket, Any], None]] = {

@@ -16,7 +16,7 @@ from .admission import Admission
 from .deadline import Deadline
 from .flusher import Flusher
 from .handshake import Opening, accept, answer, is_whole
-from .http import Refusal, Request, Response, View, encode, view_for
+from .http import Refusal, Request, Response, View, check_method, encode, view_for
 from .limits import Limits
 from .stats import Tally, Traffic
 from .stream import Stream
@@ -235,6 +235,7 @@ class Worker:
         view = view_for(service.routes, request.path)
         if view is None:
             raise Refusal(HTTPStatus.NOT_FOUND, "There is nothing here.")
+        check_method(request)
         return view(request)
 
     def _check(self, request: Request) -> None:
