@@ -11,11 +11,12 @@ import time
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from typing import Any
 
 import pytest
 import trustme
 
-from syncchat.net import Refusal, Request, Response, Server, WebSocket, connect, serve
+from syncchat.net import Refusal, Request, Response, Server, View, WebSocket, connect, serve
 from tests.peer import PATIENCE, ask_http, read_all, upgrade_request
 
 
@@ -181,6 +182,54 @@ def test_a_view_that_fails_is_500_and_one_that_refuses_says_how(server: Server) 
     assert ask(server, "/failing")[0] == 500
     status, _, body = ask(server, "/refusing")
     assert (status, body) == (402, b"Not for free.\n")
+
+
+@pytest.mark.parametrize(
+    ("response", "content_type"),
+    [
+        (Response("grüß dich €"), "text/plain; charset=utf-8"),
+        (Response("grüß dich €", "text/html"), "text/html; charset=utf-8"),
+        (Response("grüß dich €", "text/html; charset=UTF-8"), "text/html; charset=UTF-8"),
+        (Response("grüß dich €", "application/json"), "application/json"),
+        (Response("grüß dich €".encode(), "text/html"), "text/html"),
+    ],
+)
+def test_a_body_may_be_text(response: Response, content_type: str) -> None:
+    """Issue 13, item 19: it goes as UTF-8, and the content type says so."""
+    with serve(echo, routes={"/": lambda _: response}) as server:
+        status, headers, body = ask(server, "/")
+        assert (status, body.decode()) == (200, "grüß dich €")
+        assert headers["content-type"] == content_type
+        assert headers["content-length"] == str(len(body))
+        assert ask(server, "/", "HEAD")[1]["content-length"] == str(len(body))
+
+
+@pytest.mark.parametrize("returned", [None, "text", b"bytes", ("text", 200)])
+def test_a_view_that_returns_no_response_is_500_and_one_log_line(
+    returned: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Issue 13, item 19: the line names the route and what it returned."""
+    with serve(echo, routes={"/x": lambda _: returned}) as server:
+        assert ask(server, "/x?y=1")[0] == 500
+    (record,) = caplog.records
+    kind = type(returned).__name__
+    assert record.getMessage() == f"the view of /x returned {kind}, which is no Response"
+    assert record.exc_info is None
+
+
+def test_a_body_that_is_no_text_that_can_be_sent_is_500(caplog: pytest.LogCaptureFixture) -> None:
+    """Issue 13, item 19."""
+    views: dict[str, View] = {
+        "/surrogate": lambda _: Response("\udc80"),
+        "/number": lambda _: Response(5),  # type: ignore[arg-type]
+    }
+    with serve(echo, routes=views) as server:
+        for path in views:
+            assert ask(server, path)[0] == 500
+    assert [record.getMessage() for record in caplog.records] == [
+        "the view of /surrogate failed",
+        "the view of /number failed",
+    ]
 
 
 def test_what_is_not_modified_has_no_body_and_no_length(server: Server) -> None:

@@ -73,9 +73,13 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a view answers. ``headers`` are those besides the length, the type and the date."""
+    """What a view answers. ``headers`` are those besides the length, the type and the date.
 
-    body: bytes
+    A ``body`` of text is sent as UTF-8, and a ``content_type`` of ``text/...`` without a
+    ``charset`` says so.
+    """
+
+    body: bytes | str
     content_type: str = "text/plain; charset=utf-8"
     status: HTTPStatus = HTTPStatus.OK
     headers: Sequence[tuple[str, str]] = ()
@@ -150,15 +154,24 @@ def view_for(routes: Mapping[str, View], path: str) -> View | None:
 
 
 def encode(response: Response, *, head_only: bool = False) -> bytes:
-    """The answer as it goes over the wire; every one is the connection's last."""
+    """The answer as it goes over the wire; every one is the connection's last.
+
+    Raises :class:`UnicodeEncodeError` for a body with a lone surrogate, and
+    :class:`h11.LocalProtocolError` for headers that cannot be.
+    """
     bodiless = response.status in _BODILESS
+    body, content_type = response.body, response.content_type
+    if isinstance(body, str):
+        body = body.encode()
+        if content_type.startswith("text/") and "charset=" not in content_type.lower():
+            content_type += "; charset=utf-8"
     named = {name.lower() for name, _ in response.headers}
-    length = [] if bodiless else [("Content-Length", str(len(response.body)))]
+    length = [] if bodiless else [("Content-Length", str(len(body)))]
     message = h11.Response(
         status_code=response.status,
         reason=response.status.phrase.encode(),
         headers=[
-            *([] if bodiless else [("Content-Type", response.content_type)]),
+            *([] if bodiless else [("Content-Type", content_type)]),
             *length,
             # RFC 9110, section 6.6.1.
             *([] if "date" in named else [("Date", formatdate(usegmt=True))]),
@@ -169,4 +182,4 @@ def encode(response: Response, *, head_only: bool = False) -> bytes:
         ],
     )
     head = h11.Connection(h11.SERVER).send(message) or b""
-    return head if head_only or bodiless else head + response.body
+    return head if head_only or bodiless else head + body

@@ -236,7 +236,12 @@ class Worker:
         if view is None:
             raise Refusal(HTTPStatus.NOT_FOUND, "There is nothing here.")
         check_method(request)
-        return view(request)
+        response: object = view(request)
+        if not isinstance(response, Response):
+            kind = type(response).__name__
+            logger.error("the view of %s returned %s, which is no Response", request.path, kind)
+            raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed.")
+        return response
 
     def _check(self, request: Request) -> None:
         try:
