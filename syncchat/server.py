@@ -16,7 +16,7 @@ from .chat.lines import LineFormat
 from .chat.member import Member
 from .chat.nicks import MAX_NICK
 from .chat.room import Post
-from .chat.rooms import LOBBY, Rooms, check_room
+from .chat.rooms import LOBBY, Rooms, check_room, valid_names
 from .chat.safetext import clean
 from .chat.session import Session
 from .chat.settings import RoomSettings
@@ -263,7 +263,10 @@ class ChatServer:
             call_at=server.call_at,
         )
         engine = open_engine(
-            self._engine_name, self._keep, lambda seconds: meters.commit.observe([seconds])
+            self._engine_name,
+            self._keep,
+            lambda seconds: meters.commit.observe([seconds]),
+            valid_names,
         )
         try:
             return Rooms(engine, settings, self._max_rooms)

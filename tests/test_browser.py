@@ -232,6 +232,29 @@ def test_rooms_people_and_commands(browser: Browser) -> None:
         page.get_by_role("heading", name="ops").wait_for()
 
 
+def test_a_room_has_one_address_however_it_is_spelled(browser: Browser) -> None:
+    """Issue 13, item 18: the page goes by the server's name for the room."""
+    with (
+        ChatServer(port=0, greeting="", rate=0) as chat,
+        window(browser, page_url(chat, "/%23OPS"), "ann") as page,
+    ):
+        page.get_by_role("heading", name="ops", exact=True).wait_for()
+        assert page.url == page_url(chat, "/ops")
+        say(page, "/join #Kitchen")
+        wait_for_line(page, "You are in kitchen now.")
+        assert page.url == page_url(chat, "/kitchen")
+        chat.say("hello", room="orchard")
+        box = page.get_by_role("textbox")
+        box.fill("/join #ORC")
+        box.press("Tab")
+        wait_for(lambda: box.input_value() == "/join orchard")
+        say(page, "/join a b")
+        wait_for_line(page, "A room's name is one word: it has no blanks.")
+        page.go_back()
+        wait_for_line(page, "You are in ops now.")
+        assert page.url == page_url(chat, "/ops")
+
+
 def test_the_past_is_there_and_more_of_it_on_scrolling(browser: Browser) -> None:
     with ChatServer(port=0, greeting="", notices=False) as chat:
         for number in range(1, 181):
@@ -374,10 +397,10 @@ TRICKS = [
 def test_nothing_that_a_stranger_says_is_more_than_text(browser: Browser) -> None:
     with (
         ChatServer(port=0, greeting="<i>hello</i>", rate=0, format="{sender}: {text}") as chat,
-        window(browser, page_url(chat, "/%3Cb%3Eroom"), "ann") as page,
+        window(browser, page_url(chat, "/%26lt;b%26gt;room"), "ann") as page,
     ):
         for number, trick in enumerate(TRICKS):
-            with Client(url_of(chat, "/%3Cb%3Eroom")) as client:
+            with Client(url_of(chat, "/%26lt;b%26gt;room")) as client:
                 wait_for(lambda: client.connected)
                 client.send_line(f"/nick <i>{number}")
                 client.send_line(f"/away {trick[:150]}")
@@ -385,14 +408,14 @@ def test_nothing_that_a_stranger_says_is_more_than_text(browser: Browser) -> Non
                 client.act(trick)
                 client.send_line(f"/msg ann {trick}")
                 client.flush(PATIENCE)
-        with Client(url_of(chat, "/%3Cb%3Eroom"), nick="constructor") as client:
+        with Client(url_of(chat, "/%26lt;b%26gt;room"), nick="constructor") as client:
             client.say("the end")
             client.flush(PATIENCE)
         wait_for_line(page, "the end")
         assert page.evaluate("window.pwned") is None
         assert page.locator("#log script, #log img, #log svg, #log h1, #log i, #log b").count() == 0
-        assert page.get_by_role("heading").text_content() == "<b>room"
-        assert page.title().endswith("<b>room")
+        assert page.get_by_role("heading").text_content() == "&lt;b&gt;room"
+        assert page.title().endswith("&lt;b&gt;room")
         shown = "\n".join(lines(page))
         for trick in TRICKS[:8]:
             assert trick in shown
@@ -501,7 +524,7 @@ def test_everything_has_a_name_for_who_cannot_see_it(browser: Browser) -> None:
 
 def test_the_page_and_its_parts_are_served_strictly_and_once() -> None:
     with ChatServer(port=0) as chat:
-        for path in ["/", "/kitchen", "/a%20b", *(f"/-/{name}" for name in _PARTS)]:
+        for path in ["/", "/kitchen", "/%23A%2Bb", *(f"/-/{name}" for name in _PARTS)]:
             status, headers, body = ask_http(chat.port, path)
             assert (status, headers["x-content-type-options"]) == (200, "nosniff")
             assert "default-src 'none'" in headers["content-security-policy"]

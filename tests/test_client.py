@@ -211,10 +211,10 @@ def test_a_client_goes_back_to_the_room_that_it_joined() -> None:
     with ChatServer(port=0, rate=0) as chat, Client(url_of(chat), nick="ann") as client:
         until(client, Welcome)
         client.say("in the lobby")
-        client.join("a/b c")
+        client.join("café&co")
         client.say("in the other room")
         client.flush(PATIENCE)
-        assert client.room == "a/b c"
+        assert client.room == "café&co"
         cut(client)
         client.say("there again")
         events = until(client, Disconnected)
@@ -222,11 +222,12 @@ def test_a_client_goes_back_to_the_room_that_it_joined() -> None:
         events = until(client, Message)
         assert messages(events) == ["there again"]
         assert not any(isinstance(event, Gap) for event in events)
-        client.join("x" * 100)
+        # Which is refused, since that is where it is.
+        client.join("#CAFÉ&CO")
         client.say("still there")
         events = until(client, Message)
         assert any(isinstance(event, Error) and event.code == "room" for event in events)
-        assert client.room == "a/b c"
+        assert client.room == "café&co"
 
 
 def test_a_client_gets_its_nick_back_when_its_ghost_is_gone() -> None:
@@ -756,10 +757,16 @@ def test_the_url_to_come_back_to() -> None:
         ("/", "lobby", "a/b c", "/a%2Fb%20c"),
         ("/ops/", "ops", "ops", "/ops/"),
         ("/a%20b", "a b", "ops", "/ops"),
+        # A room is called by the one spelling of its name.
+        ("/OPS", "ops", "other", "/other"),
+        ("/%23Ops/", "ops", "other", "/other"),
+        ("/STRASSE", "strasse", "other", "/other"),
         # Behind a proxy that takes a prefix away.
         ("/chat/ops", "ops", "ops", "/chat/ops"),
         ("/chat/ops", "ops", "other", "/chat/other"),
         ("/chat/", "lobby", "other", "/chat/other"),
+        ("/chat/OPS", "ops", "other", "/chat/other"),
+        ("/my%20chat/", "lobby", "other", "/my%20chat/other"),
     ]:
         url = url_for(f"ws://h{path}", rooms=(first, room), nick=None, after=None, history=3)
         assert url == f"ws://h{wanted}?history=3"

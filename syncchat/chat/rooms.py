@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import threading
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from urllib.parse import unquote
 
 from ..engine import Engine, EngineFailed, Entry
@@ -13,10 +16,9 @@ from .events import RoomCount
 from .member import Member
 from .past import Past
 from .room import Room
-from .safetext import clean
 from .settings import RoomSettings
 
-__all__ = ["LOBBY", "MAX_ROOM", "BadRoom", "Rooms", "check_room", "room_of"]
+__all__ = ["LOBBY", "MAX_ROOM", "BadRoom", "Rooms", "check_room", "room_of", "valid_names"]
 
 #: The room at the path ``/``.
 LOBBY = "lobby"
@@ -24,30 +26,79 @@ LOBBY = "lobby"
 #: Characters of a room's name.
 MAX_ROOM = 64
 
+#: Characters of a text that may come to a name once it is normalized.
+_LONGEST = 4 * MAX_ROOM
 
-class BadRoom(Exception):
+#: What of ASCII a URL's path does not carry without percent-encoding (RFC 3986, ``pchar``).
+_ENCODED_ASCII = re.compile(r"[^\w\-.~!$&'()*+,;=:@]", re.ASCII)
+
+
+class BadRoom(ValueError):
     """A text that cannot be a room's name; the message says why."""
 
 
 def room_of(path: str) -> str:
-    """The room that a URL's path names: ``/`` is ``lobby``, ``/ops`` is ``ops``."""
-    return _tidy(unquote(path)) or LOBBY
+    """The room that a URL's path names: ``/`` is ``lobby``, ``/ops`` and ``/ops/`` are ``ops``.
+
+    Raises :class:`BadRoom`.
+    """
+    encoded = path.removeprefix("/").removesuffix("/")
+    if not encoded:
+        return LOBBY
+    try:
+        return check_room(unquote(encoded, errors="strict"))
+    except UnicodeDecodeError:
+        raise BadRoom("The URL's path is not in UTF-8.") from None
 
 
-def check_room(name: str) -> str:
-    """The room's name in order. Raises :class:`BadRoom`."""
-    name = _tidy(name)
+def check_room(text: str) -> str:
+    """The name of the room that ``text`` asks for. Raises :class:`BadRoom`.
+
+    Blanks around it, and then every ``#`` in front, are dropped. Names are compared by
+    casefold and in normal form C, and what is compared is the room's name: so it is the
+    same in every URL, in the log and in the engine.
+    """
+    if len(text) > _LONGEST:
+        # First: to normalize takes long where somebody means it to.
+        raise BadRoom(f"A room's name has at most {MAX_ROOM} characters.")
+    name = _folded(text)
     if not name:
         raise BadRoom("A room's name has at least one character.")
     if name in (".", ".."):
         raise BadRoom(f"A room cannot be called {name}, which no URL can name.")
+    for char in name:
+        if char.isspace():
+            raise BadRoom("A room's name is one word: it has no blanks.")
+        if not _is_plain(char):
+            shown = char if char.isprintable() else f"U+{ord(char):04X}"
+            raise BadRoom(f"A room's name cannot contain {shown}.")
     if len(name) > MAX_ROOM:
         raise BadRoom(f"A room's name has at most {MAX_ROOM} characters.")
     return name
 
 
-def _tidy(name: str) -> str:
-    return " ".join(clean(name).strip("/").split())
+def valid_names(old: str) -> Iterator[str]:
+    """The names that a room of an earlier version may have now, without end, the best first.
+
+    That is its own name where it is still valid.
+    """
+    kept = "".join(char if _is_plain(char) else "-" for char in _folded(old))[:MAX_ROOM]
+    name = LOBBY if kept in ("", ".", "..") else kept
+    yield name
+    for number in count(2):
+        suffix = f"-{number}"
+        yield name[: MAX_ROOM - len(suffix)] + suffix
+
+
+def _folded(text: str) -> str:
+    """``text`` as names are compared; the same again where it is folded already."""
+    name = unicodedata.normalize("NFC", text.strip().lstrip("#"))
+    return unicodedata.normalize("NFC", name.casefold())
+
+
+def _is_plain(char: str) -> bool:
+    """Whether it may stand in a name: a URL carries it as it is, or in UTF-8, and it is seen."""
+    return not _ENCODED_ASCII.match(char) if char.isascii() else char.isprintable()
 
 
 class Rooms:

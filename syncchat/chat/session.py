@@ -97,9 +97,10 @@ class Session:
 
     def run(self) -> None:
         """Talk until the client leaves. Raises :class:`ConnectionClosed`, mostly."""
-        wishes = _wishes_of(self._websocket.request)
+        request = self._websocket.request
+        wishes = _wishes_of(request)
         try:
-            self._enter(room_of(self._websocket.request.path), wishes.nick, wishes.past)
+            self._enter(_room_of(request), wishes.nick, wishes.past)
             for complaint in wishes.complaints:
                 self._complain(complaint)
             self._listen()
@@ -118,10 +119,8 @@ class Session:
     def _enter(self, name: str, nick: str | None, past: Past) -> None:
         """Enter a room, from outside. Raises :class:`_TurnedAway`."""
         try:
-            self._room = self._rooms.enter(check_room(name), self._member, nick, past)
+            self._room = self._rooms.enter(name, self._member, nick, past)
             self._inside = True
-        except BadRoom as exc:
-            raise _TurnedAway(POLICY_VIOLATION, Error("room", str(exc))) from exc
         except RoomsFull as exc:
             raise _TurnedAway(TRY_AGAIN_LATER, Error("room", str(exc))) from exc
         except EngineFailed as exc:
@@ -327,6 +326,14 @@ def _unavailable(exc: EngineFailed, command: str | None) -> Error:
 def _position(place: str) -> Position:
     epoch, _, offset = place.partition(":")
     return Position(epoch, int(offset))
+
+
+def _room_of(request: Request) -> str:
+    """The room that the URL names. Raises :class:`_TurnedAway`."""
+    try:
+        return room_of(request.path)
+    except BadRoom as exc:
+        raise _TurnedAway(POLICY_VIOLATION, Error("room", str(exc))) from exc
 
 
 def _wishes_of(request: Request) -> _Wishes:

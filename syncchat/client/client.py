@@ -13,6 +13,7 @@ from ..chat import events
 from ..chat.commands import HELP_TEXT, Help, Quit, Reply, parse
 from ..chat.lines import LineFormat, lines_of
 from ..chat.nicks import BadNick, check_nick
+from ..chat.rooms import check_room
 from ..chat.safetext import indent
 from ..chat.token import bearer
 from ..closecodes import ORDERLY
@@ -186,12 +187,13 @@ class Client:
     def join(self, room: str, timeout: float | None = None) -> None:
         """Go to another room, behind what was said before. As :meth:`say`.
 
-        The answer is a ``Welcome``, or an ``Error``.
+        The answer is a ``Welcome``, or an ``Error``. Raises :class:`ValueError`, too, for
+        what is no room's name, except with a server of another make.
         """
         if self._plain:
             self._send_plain(f"/join {room}", timeout)
             return
-        item = Item(events.encode(events.Join(room)), None)
+        item = Item(events.encode(events.Join(check_room(room))), None)
         self._link.post(item, Deadline.after(timeout))
 
     def ask(self, request: events.FromClient) -> None:

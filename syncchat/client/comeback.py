@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
+from ..chat.rooms import BadRoom, check_room
 from ..closecodes import NO_CODE, NORMAL, POLICY_VIOLATION, TOO_BIG
 from ..errors import ConnectionClosed, HandshakeRefused
 from ..net import Address, Deadline
@@ -121,5 +122,16 @@ def _path(path: str, first: str, room: str) -> str:
     """The path to ``room``, given the one to ``first``; before it a proxy may want a prefix."""
     if room == first:
         return path
-    prefix = unquote(path).strip("/").removesuffix(first).strip("/")
+    prefix = unquote(path).strip("/")
+    before, _, last = prefix.rpartition("/")
+    if last == first or _named_by(last) == first:
+        prefix = before
     return "/".join(["", *([quote(prefix)] if prefix else []), quote(room, safe="")])
+
+
+def _named_by(text: str) -> str | None:
+    """The room that ``text`` names, however it is spelled; None: it is no room's name."""
+    try:
+        return check_room(text)
+    except BadRoom:
+        return None

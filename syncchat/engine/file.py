@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 from .interface import EngineUnusable
 from .schema import APPLICATION_ID, MIGRATIONS, TABLES, VERSION
 
-__all__ = ["claim", "connect", "inspect", "migrate"]
+__all__ = ["claim", "connect", "inspect", "migrate", "rename_rooms"]
 
 #: Seconds that one process waits for another's transaction.
 _BUSY_SECONDS = 5.0
@@ -94,3 +95,44 @@ def migrate(database: sqlite3.Connection) -> None:
     finally:
         if database.in_transaction:
             database.execute("ROLLBACK")
+
+
+def rename_rooms(
+    database: sqlite3.Connection, valid_names: Callable[[str], Iterator[str]]
+) -> list[tuple[str, str]]:
+    """Give each room a valid name; the old and the new name of each that got another one.
+
+    Of rooms whose best names are the same, the one in which the most was said gets it, and
+    the others get the next names that are free: their logs stay apart. Only for who has
+    claimed the file.
+    """
+    rooms = [
+        (row, name, next(valid_names(name)))
+        for row, name in database.execute("SELECT id, name FROM rooms ORDER BY last DESC, id")
+    ]
+    best_names = {best for _, _, best in rooms}
+    given: set[str] = set()
+    # By a best name that is given, the names that come after it.
+    further: dict[str, Iterator[str]] = {}
+    changes: list[tuple[int, str, str]] = []
+    for row, old, best in rooms:
+        new = best
+        if best in given:
+            names = further.setdefault(best, valid_names(old))
+            new = next(name for name in names if name not in best_names and name not in given)
+        given.add(new)
+        if new != old:
+            changes.append((row, old, new))
+    if changes:
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            # First out of each other's way: names are unique at every moment, and
+            # no valid one has a slash.
+            steps = [(f"/{row}", row) for row, _, _ in changes]
+            steps += [(new, row) for row, _, new in changes]
+            database.executemany("UPDATE rooms SET name = ? WHERE id = ?", steps)
+            database.execute("COMMIT")
+        finally:
+            if database.in_transaction:
+                database.execute("ROLLBACK")
+    return [(old, new) for _, old, new in changes]

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from ..net import Deadline
-from .file import claim, connect, inspect, migrate
+from .file import claim, connect, inspect, migrate, rename_rooms
 from .interface import (
     Draft,
     EngineFailed,
@@ -62,7 +62,11 @@ class SqliteEngine(LocalEngine):
     """
 
     def __init__(
-        self, path: str, keep: Keep, on_commit: Callable[[float], None] | None = None
+        self,
+        path: str,
+        keep: Keep,
+        on_commit: Callable[[float], None] | None = None,
+        valid_names: Callable[[str], Iterator[str]] | None = None,
     ) -> None:
         super().__init__()
         self._on_commit = on_commit
@@ -88,6 +92,9 @@ class SqliteEngine(LocalEngine):
                 self._writer = connect(path, timeout=0)
                 undo.callback(self._writer.close)
                 migrate(self._writer)
+                if valid_names is not None:
+                    for old, new in rename_rooms(self._writer, valid_names):
+                        logger.warning("the room %r of %s is called %r now", old, path, new)
                 (self._seed,) = self._writer.execute("SELECT seed FROM state").fetchone()
                 self._reader = connect(path)
                 undo.callback(self._reader.close)

@@ -66,7 +66,8 @@ class ChatCompleter(Completer):
         if kind in ("NAME", "NAME TEXT", "[NAME]") and name != "nick":
             return [f"{nick} " for nick in self._nicks(start)]
         if kind == "ROOM":
-            return [room for room in self._rooms() if room.startswith(start)]
+            wanted = start.lstrip("#").casefold()
+            return [room for room in self._rooms() if room.startswith(wanted)]
         if name == "help":
             return [other for other in self._commands if other.startswith(start.lower())]
         # The words to choose from, as in "off|mention|all".

@@ -9,7 +9,7 @@ from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
 
-from ..chat.rooms import BadRoom, check_room, room_of
+from ..chat.rooms import BadRoom, room_of
 from ..net import Refusal, Request, Response, View
 
 __all__ = ["web_routes"]
@@ -52,7 +52,7 @@ def _page(request: Request) -> Response:
     if "/" in request.path[1:]:
         raise Refusal(HTTPStatus.NOT_FOUND, "There is nothing here.")
     try:
-        check_room(room_of(request.path))
+        room_of(request.path)
     except BadRoom as exc:
         raise Refusal(HTTPStatus.NOT_FOUND, str(exc)) from exc
     return _answer(request, "index.html", "text/html; charset=utf-8", _policy(request.host))

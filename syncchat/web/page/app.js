@@ -157,8 +157,9 @@ const HEARERS = {
       byHistory = false;
       log.line("reply", `You are in ${here} now.`);
       link.ask({ type: "history", before: event.offset + 1, limit: HISTORY });
-    } else if (hear.room === undefined && event.greeting) {
-      log.line("reply", event.greeting);
+    } else if (hear.room === undefined) {
+      history.replaceState(null, "", link.path + location.search);
+      if (event.greeting) log.line("reply", event.greeting);
     } else if (returning) {
       log.line("reply", "Connected again.");
     }

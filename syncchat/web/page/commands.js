@@ -56,7 +56,8 @@ export function completions(text, people, rooms) {
     }
     const usage = COMMANDS[words[0].slice(1).toLowerCase()]?.[0] ?? "";
     if (words.length === 1 && usage === "ROOM") {
-      const choices = rooms.filter((room) => room.startsWith(start));
+      const wanted = start.replace(/^#+/u, "").toLowerCase();
+      const choices = rooms.filter((room) => room.startsWith(wanted));
       return { from, choices: choices.map((room) => ({ put: room, shown: room, hint: "" })) };
     }
     return { from, choices: start || usage.startsWith("NAME") ? nicks(" ") : [] };

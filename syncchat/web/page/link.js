@@ -169,6 +169,10 @@ export class Link extends EventTarget {
       // Into another room, from which nothing of the past was asked for.
       this.#last = null;
       this.#awaiting = false;
+    }
+    // A room has one name, and the address may spell it otherwise; the lobby needs none.
+    const asked = decodeURIComponent(this.path.split("/").pop());
+    if (moved || (asked && asked !== welcome.room)) {
       this.path = new URL(encodeURIComponent(welcome.room), location.href).pathname;
     }
     this.room = welcome.room;
