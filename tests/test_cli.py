@@ -96,17 +96,62 @@ def test_both_scripts_are_subcommands_of_the_module() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_the_server_in_order(number: signal.Signals) -> None:
-    with ServerScript() as server, Peer.client(server.port) as peer:
+    with ServerScript() as server:
+        stops_in_order(server, number)
+
+
+def with_hangup(handler: str) -> list[str]:
+    """The server, begun with this handler of SIGHUP, however the tests were begun."""
+    program = (
+        "import os, signal, sys;"
+        f" signal.signal(signal.SIGHUP, signal.{handler}); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    return [sys.executable, "-c", program, *SERVER, "--port", "0"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="the system has no SIGHUP")
+def test_a_hangup_stops_the_server_in_order_unless_it_is_ignored() -> None:
+    """Issue 13, item 14: SIGHUP is an orderly stop, and nohup stays what it is."""
+    with Script(with_hangup("SIG_DFL")) as server:
+        stops_in_order(server, signal.SIGHUP)
+    with Script(with_hangup("SIG_IGN")) as server:
+        port = port_of(server)
+        server.signal(signal.SIGHUP)
+        with Peer.client(port) as peer:
+            assert peer.expect(TextMessage).data == GREETING
+            peer.send(TextMessage(data="still here"))
+            assert peer.expect(TextMessage).data.endswith(": still here")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="the system has no SIGHUP")
+def test_a_second_hangup_ends_the_server_at_once() -> None:
+    """Issue 13, item 14: a second SIGHUP does not wait for the clients."""
+    with Script(with_hangup("SIG_DFL")) as server, Peer.client(port_of(server)) as peer:
+        assert peer.expect(TextMessage).data == GREETING
+        server.signal(signal.SIGHUP)
+        # The server waits for the answer to this.
+        assert peer.expect(CloseConnection).code == 1001
+        server.signal(signal.SIGHUP)
+        assert server.exit_code() == -signal.SIGHUP
+
+
+def port_of(server: Script) -> int:
+    """The port at which the server listens, as it says in its first line."""
+    return int(server.wait_for_line(r"listening on port \d+").rsplit(" ", 1)[1])
+
+
+def stops_in_order(server: Script, number: signal.Signals) -> None:
+    """Send the signal, and see a client told and the server end with exit code 0."""
+    with Peer.client(port_of(server)) as peer:
         assert peer.expect(TextMessage).data == GREETING
         server.signal(number)
         close = peer.expect(CloseConnection)
         assert close.code == 1001
         peer.send(close.response())
         assert peer.expect_end() == b""
-        peer.close()
-        assert server.exit_code() == 0
-        assert server.errors == []
-        assert server.lines[-1].endswith("disconnected")
+    assert server.exit_code() == 0
+    assert server.errors == []
+    assert server.lines[-1].endswith("disconnected")
 
 
 def test_a_port_in_use_is_one_line_and_exit_code_1() -> None:

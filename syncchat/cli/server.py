@@ -35,9 +35,9 @@ __all__ = ["server_main"]
 
 
 def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
-    """``scripts/server.py``: run a chat server until Ctrl+C or SIGTERM. Returns the exit code.
+    """``scripts/server.py``: run a chat server until Ctrl+C, SIGTERM or SIGHUP.
 
-    On the main thread only, since it sets the handlers of both signals.
+    Returns the exit code. On the main thread only, since it sets the handlers of these signals.
     """
     parser = _server_parser(prog)
     options = parser.parse_args(argv)
@@ -83,7 +83,7 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
         signal.signal(signum, signal.SIG_DFL)
         server.request_stop()
 
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in _stopping_signals():
         signal.signal(signum, stop)
     tune()
     try:
@@ -95,6 +95,16 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
         if console is not None:
             console.close()
     return 0
+
+
+def _stopping_signals() -> list[signal.Signals]:
+    """The signals that stop the server in order."""
+    signals = [signal.SIGINT, signal.SIGTERM]
+    # Windows has no SIGHUP, and nohup has it ignored.
+    hangup = getattr(signal, "SIGHUP", None)
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+        signals.append(hangup)
+    return signals
 
 
 def _server_parser(prog: str | None) -> argparse.ArgumentParser:
