@@ -38,6 +38,7 @@ from .net import (
     format_address,
     serve,
 )
+from .net.admission import parse_origin
 from .net.limits import ServerSettings
 from .web import web_routes
 
@@ -80,7 +81,8 @@ class ChatServer:
     - ``limits``: those of :class:`syncchat.net.Limits`. Here ``rate`` is 10 and
       ``burst`` 20 unless set.
 
-    Raises :class:`ValueError` for a bad ``format`` or ``engine``, or text with a lone surrogate.
+    Raises :class:`ValueError` for a bad ``format``, ``engine`` or origin, or text with a lone
+    surrogate.
     It can be started and stopped any number of times; every method may be
     called from any thread.
     """
@@ -124,7 +126,7 @@ class ChatServer:
         self._line_of = as_json if log_json else str
         self._authorize = None if token is None else TokenCheck(token)
         self._ssl_context = ssl_context
-        self._origins = origins
+        self._origins = [parse_origin(origin) for origin in origins]
         self._web = web
         self._routes = routes
         self._limits: ServerSettings = {"rate": 10.0, "burst": 20, **limits}

@@ -14,7 +14,7 @@ from syncchat import ChatServer, Client, HandshakeRefused
 from syncchat.net import Refusal, Request, WebSocket, connect, serve
 from syncchat.net.admission import Admission
 from tests.peer import Peer
-from tests.processes import CLIENT, SERVER, Script
+from tests.processes import CLIENT, SERVER, Script, run
 
 
 def echo(websocket: WebSocket) -> None:
@@ -178,6 +178,58 @@ def test_a_page_named_by_flag_or_environment_comes_in() -> None:
                 assert peer.expect(TextMessage).data.startswith("Welcome")
         with pytest.raises(HandshakeRefused):
             connect(f"ws://127.0.0.1:{port}/", headers=[("Origin", "https://e.example")])
+
+
+def test_commas_and_blanks_separate_pages() -> None:
+    """Issue 13, item 15: in the flag and in the variable, and a slash at the end does no harm."""
+    with Script(
+        [*SERVER, "--port", "0", "--origin", "https://a.example,HTTPS://B.example:443/"],
+        SYNCCHAT_ORIGIN="https://c.example, https://d.example\nhttp://[0:0::1]:8080,",
+    ) as server:
+        port = int(server.wait_for_line(r"listening on port \d+").rsplit(" ", 1)[1])
+        named = [f"https://{name}.example" for name in "abcd"]
+        for origin in [*named, "http://[::1]:8080"]:
+            with Peer.client(port, headers=f"Origin: {origin}\r\n") as peer:
+                assert peer.expect(TextMessage).data.startswith("Welcome")
+
+
+NO_ORIGINS = [
+    "foo", "", "null", "chat.example", "//chat.example", "ftp://chat.example", "ws://chat.example",
+    "https://", "https:chat.example", "https://chat.example/room", "https://chat.example?",
+    "https://chat.example#x", "https://ann@chat.example", "https://chat.example:0",
+    "https://chat.example:port", "https://chat.example:99999", "https://[::1", "https://[x]",
+    "https://*.example", "https://ch\\at.example", "https://chat..example",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("origin", [*NO_ORIGINS, "https://a.example https://b.example"])
+def test_what_can_be_no_origin_is_refused_at_the_start(origin: str) -> None:
+    """Issue 13, item 15: the library says so, too, instead of refusing everybody later."""
+    with pytest.raises(ValueError, match="is no origin: an origin is http:// or https://, a host"):
+        serve(echo, origins=[origin])
+    with pytest.raises(ValueError, match="is no origin"):
+        ChatServer(port=0, origins=["https://chat.example", origin])
+
+
+@pytest.mark.parametrize("origin", ["foo", "", "https://chat.example/room", "https://[::1"])
+def test_a_flag_or_variable_that_is_no_origin_is_a_usage_error(origin: str) -> None:
+    """Issue 13, item 15: the message names the flag or the variable."""
+    given = f"https://a.example,{origin}" if origin else origin
+    by_flag = run([*SERVER, "--origin", given])
+    assert by_flag.returncode == 2
+    assert f"argument --origin: {origin!r} is no origin: " in by_flag.stderr
+    if origin:
+        by_variable = run(SERVER, SYNCCHAT_ORIGIN=given)
+        assert by_variable.returncode == 2
+        assert f"argument --origin: {origin!r} is no origin: " in by_variable.stderr
+        assert "(in SYNCCHAT_ORIGIN)" in by_variable.stderr
+
+
+def test_every_page_at_once_is_no_origin() -> None:
+    """Issue 13, item 15: a star is refused with the reason."""
+    result = run([*SERVER, "--origin", "*"])
+    assert result.returncode == 2
+    assert "'*' would let every web page join: name each origin" in result.stderr
 
 
 @pytest.mark.parametrize("token", [" ", "\xe4", "a\nb"])

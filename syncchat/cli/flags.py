@@ -12,11 +12,13 @@ from typing import Any, Self, TypeVar
 
 from ..chat.nicks import BadNick, check_nick
 from ..engine import Keep, check_engine
+from ..net.admission import parse_origin
 from ..net.tls import tls_reason
 
 __all__ = [
     "Sourced",
     "add_flag",
+    "add_list",
     "add_switch",
     "count",
     "engine",
@@ -26,6 +28,7 @@ __all__ = [
     "naming_source",
     "nick",
     "one_of",
+    "origin",
     "port",
     "positive",
     "read_secret",
@@ -111,6 +114,42 @@ def add_flag(
     )
 
 
+def add_list(
+    parser: argparse.ArgumentParser,
+    group: argparse._ActionsContainer,
+    flag: str,
+    help_text: str,
+    convert: Callable[[str], Any],
+    metavar: str,
+) -> None:
+    """Add ``--flag`` to a group of the parser's, for a list of values.
+
+    Commas and blanks separate them. Those of ``SYNCCHAT_FLAG`` and of every
+    ``--flag`` count together. A usage error where the environment has a wrong one.
+    """
+    convert_one = naming_source(convert)
+
+    def converted(text: str) -> list[Any]:
+        items = re.findall(r"[^,\s]+", text) or [text]
+        if isinstance(text, Sourced):
+            items = [Sourced(item, text.source) for item in items]
+        return [convert_one(item) for item in items]
+
+    text = environment(flag.upper().replace("-", "_"), None)
+    try:
+        default = [] if text is None else converted(text)
+    except argparse.ArgumentTypeError as exc:
+        parser.error(f"argument --{flag}: {exc}")
+    group.add_argument(
+        f"--{flag}",
+        action="extend",
+        type=converted,
+        default=default,
+        metavar=metavar,
+        help=help_text,
+    )
+
+
 def add_switch(
     parser: argparse.ArgumentParser,
     flag: str,
@@ -171,6 +210,14 @@ def port(text: str) -> int:
     if text.isascii() and text.isdigit() and int(text) <= _MAX_PORT:
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is no port: it is a number from 0 to {_MAX_PORT}")
+
+
+def origin(text: str) -> str:
+    """Where a page may come from."""
+    try:
+        return parse_origin(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from exc
 
 
 def count(text: str) -> int:

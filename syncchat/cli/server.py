@@ -19,11 +19,12 @@ from ..process import tune
 from ..server import DEFAULT_FORMAT, DEFAULT_GREETING, DEFAULT_PORT, DEFAULT_ROOMS, ChatServer
 from .flags import (
     add_flag,
+    add_list,
     add_switch,
     engine,
-    environment,
     host,
     keep,
+    origin,
     port,
     positive,
     read_secret,
@@ -66,7 +67,7 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
         log_json=options.log_json,
         token=token,
         ssl_context=ssl_context,
-        origins=[*options.origin, *(environment("ORIGIN", "") or "").split()],
+        origins=options.origin,
         max_message=options.max_message,
         max_fragments=options.max_fragments,
         max_connections=options.max_connections,
@@ -193,13 +194,14 @@ def _server_parser(prog: str | None) -> argparse.ArgumentParser:
     door = parser.add_argument_group("who may come in")
     add_flag(door, "token", None, "a secret that clients must know")
     add_flag(door, "token-file", None, "the file that it stands in", metavar="FILE")
-    door.add_argument(
-        "--origin",
-        action="append",
-        default=[],
-        metavar="URL",
-        help="a page that browsers may join from, besides the server's own host;"
-        " give it several times for several",
+    add_list(
+        parser,
+        door,
+        "origin",
+        "a site whose pages browsers may join from, besides the server's own host;"
+        " several are separated by commas, or each has a flag of its own",
+        origin,
+        "URL",
     )
     add_flag(door, "tls-cert", None, "certificate, for wss://", metavar="FILE")
     add_flag(door, "tls-key", None, "its key, unless in the same file", metavar="FILE")

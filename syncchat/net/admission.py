@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
 from urllib.parse import urlsplit
@@ -10,10 +11,54 @@ from urllib.parse import urlsplit
 from .address import Address, is_loopback
 from .http import Refusal, Request
 
-__all__ = ["Admission", "Authorize"]
+__all__ = ["Admission", "Authorize", "parse_origin"]
 
 #: A server's own say: raises :class:`Refusal` to turn a client away.
 Authorize = Callable[[Request], None]
+
+#: The ports that are left out of an origin (RFC 6454, section 6.2).
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
+
+
+def parse_origin(text: str) -> str:
+    """The origin that ``text`` names, as browsers write it: lower case, no default port.
+
+    ``text`` is ``scheme://host[:port]`` with ``http`` or ``https``; a slash may
+    follow. Raises :class:`ValueError`.
+    """
+    if text.strip() == "*":
+        raise ValueError(
+            "'*' would let every web page join: name each origin, like https://chat.example.org"
+        )
+    mistake = ValueError(
+        f"{text!r} is no origin: an origin is http:// or https://, a host, a port if it is not"
+        " the usual one, and nothing else, like https://chat.example.org:8443"
+    )
+    match = re.fullmatch(r"(https?)://([^/?#@\s]+)/?", text, re.IGNORECASE)
+    if match is None:
+        raise mistake
+    try:
+        parts = urlsplit(f"//{match[2]}")
+        port, host = parts.port, _host_in_url(parts.hostname or "")
+    except ValueError:
+        raise mistake from None
+    scheme = match[1].lower()
+    if port == 0:
+        raise mistake
+    return f"{scheme}://{host}" + ("" if port in (None, _DEFAULT_PORTS[scheme]) else f":{port}")
+
+
+def _host_in_url(host: str) -> str:
+    """A host as a browser writes it into a URL. Raises :class:`ValueError`."""
+    if ":" in host:
+        return f"[{ipaddress.IPv6Address(host)}]"
+    # UnicodeError is a ValueError.
+    name = host.encode("idna").decode("ascii").lower()
+    if not _NAME.fullmatch(name):
+        raise ValueError(host)
+    return name
 
 
 class Admission:
@@ -39,7 +84,7 @@ class Admission:
         self._loopback_only = all(
             is_loopback(address.partition("%")[0]) for address, _ in addresses
         )
-        self._origins = frozenset(origin.lower().rstrip("/") for origin in origins)
+        self._origins = frozenset(origins)
         self._authorize = authorize
         #: Whether the program has a say, which may take its time.
         self.asks = authorize is not None

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Self, Unpack
 
 from .address import Address, format_address
-from .admission import Admission, Authorize
+from .admission import Admission, Authorize, parse_origin
 from .deadline import Deadline
 from .flusher import Flusher
 from .handshake import dismiss
@@ -66,7 +66,7 @@ def serve(
     - ``ssl_context``: a server's context; with it the server speaks ``wss:``.
     - ``subprotocols``: those that are spoken here, the preferred first.
     - ``origins``: the pages, besides the server's own host's, that browsers may
-      connect from: ``https://example.org``.
+      connect from: ``https://example.org``, with its port if that is not the usual one.
     - ``authorize``: called with each :class:`Request` that is in order; raises
       :class:`Refusal` to turn the client away. On that connection's thread.
     - ``on_refused``: called with the address and the reason of each client that
@@ -81,11 +81,13 @@ def serve(
     - ``limits``: ``max_message``, ``max_backlog``, ``max_connections`` and the
       others of :class:`Limits`.
 
-    Raises :class:`AddressInUse` or :class:`CannotListen`, both :class:`OSError`.
+    Raises :class:`AddressInUse` or :class:`CannotListen`, both :class:`OSError`, and
+    :class:`ValueError` for what is no origin.
     """
     held_to = Limits(**limits)
+    allowed = [parse_origin(origin) for origin in origins]
     listener = Listener(host, port)
-    admission = Admission(host, listener.addresses, origins, authorize)
+    admission = Admission(host, listener.addresses, allowed, authorize)
     service = Service(
         handler,
         held_to,
