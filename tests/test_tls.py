@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
 import ssl
 import threading
@@ -17,9 +18,9 @@ from websockets.sync.client import connect as other_librarys_connect
 from syncchat import ChatServer, Client
 from syncchat.errors import CannotConnect, ConnectionClosed
 from syncchat.net import Group, Server, WebSocket, connect, serve
-from tests.peer import PATIENCE, read_all, upgrade_request, wait_for
+from tests.peer import PATIENCE, ask_http, read_all, upgrade_request, wait_for
 from tests.people import line
-from tests.processes import CLIENT, SERVER, Script
+from tests.processes import CLIENT, SERVER, Script, run
 
 
 @pytest.fixture(scope="module")
@@ -218,6 +219,107 @@ def test_a_server_that_speaks_no_tls_is_one_clear_error(client_context: ssl.SSLC
         )
 
 
+def answering_once(answer: bytes) -> tuple[int, threading.Thread]:
+    """The port of a server that answers its one client's first bytes so, and closes."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    listening.settimeout(PATIENCE)
+
+    def serve_one() -> None:
+        with listening, listening.accept()[0] as sock:
+            sock.recv(65536)
+            sock.sendall(answer)
+
+    thread = threading.Thread(target=serve_one)
+    thread.start()
+    return listening.getsockname()[1], thread
+
+
+def one_error(url: str) -> str:
+    """The one line with which the client's command fails."""
+    result = run([*CLIENT, url])
+    assert (result.returncode, result.stdout) == (1, "")
+    (error,) = result.stderr.splitlines()
+    return error
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "it speaks no TLS: try ws:// instead of wss://"),
+        (b"SSH-2.0-x\r\n", "it speaks no TLS: try ws:// instead of wss://"),
+        (
+            b"",
+            (
+                "the connection was closed during the TLS handshake;"
+                " if the server speaks no TLS, try ws:// instead of wss://"
+            ),
+        ),
+    ],
+)
+def test_the_client_is_told_to_try_without_tls(answer: bytes, reason: str) -> None:
+    """Issue 13, item 16: ``wss:`` to a server that speaks no TLS."""
+    port, thread = answering_once(answer)
+    assert one_error(f"wss://127.0.0.1:{port}/") == f"cannot connect to 127.0.0.1:{port}: {reason}"
+    thread.join(PATIENCE)
+
+
+def test_the_client_is_told_to_try_without_tls_by_our_server_and_by_a_silent_one() -> None:
+    """Issue 13, item 16: ``wss:`` to our own server that speaks no TLS, and to one that waits."""
+    with serve(echo) as plain:
+        assert one_error(f"wss://127.0.0.1:{plain.port}/?token=s3cret") == (
+            f"cannot connect to 127.0.0.1:{plain.port}:"
+            " it speaks no TLS: try ws:// instead of wss://"
+        )
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        pytest.raises(TimeoutError, match="if the server speaks no TLS, try ws:// instead of wss://"),
+    ):
+        connect(f"wss://127.0.0.1:{listening.getsockname()[1]}/", open_timeout=0.2)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"\x15\x03\x01\x00\x02\x02\x46", "the server speaks TLS: try wss:// instead of ws://"),
+        (
+            b"",
+            (
+                "the server closed the connection during the handshake;"
+                " if it speaks TLS, try wss:// instead of ws://"
+            ),
+        ),
+    ],
+)
+def test_the_client_is_told_to_try_with_tls(answer: bytes, reason: str) -> None:
+    """Issue 13, item 16: ``ws:`` to a server that speaks TLS."""
+    port, thread = answering_once(answer)
+    url = f"ws://127.0.0.1:{port}/"
+    assert one_error(url) == f"cannot join the chat at {url}: {reason}"
+    thread.join(PATIENCE)
+
+
+def test_who_speaks_no_tls_is_told_so_by_our_server(server: Server) -> None:
+    """Issue 13, item 16: ``ws:`` and ``http:`` to our own server that speaks TLS."""
+    url = f"ws://127.0.0.1:{server.port}/"
+    told = "This port speaks TLS: try wss:// or https://."
+    assert one_error(url) == f"cannot join the chat at {url}: HTTP status 400: {told}"
+    assert ask_http(server.port, "/")[::2] == (400, f"{told}\n".encode())
+    assert server.stats().refused == {"TLS": 2}
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl's command")
+def test_the_client_is_told_to_try_with_tls_by_openssls_server(files: Path) -> None:
+    """Issue 13, item 16: ``ws:`` to OpenSSL, which breaks the connection without a word."""
+    both = str(files / "both.pem")
+    with Script(["openssl", "s_server", "-accept", "0", "-cert", both, "-key", both]) as server:
+        port = server.wait_for_line(r"ACCEPT .*:\d+").rsplit(":", 1)[1]
+        url = f"ws://127.0.0.1:{port}/"
+        assert one_error(url) == (
+            f"cannot join the chat at {url}: the server closed the connection during the"
+            " handshake; if it speaks TLS, try wss:// instead of ws://"
+        )
+
+
 def test_the_end_is_told_over_tls_too(server: Server, client_context: ssl.SSLContext) -> None:
     with connect(url_of(server), ssl_context=client_context) as websocket:
         websocket.send("x")
@@ -266,6 +368,7 @@ def test_the_chat_by_its_commands(files: Path, flags: list[str]) -> None:
     [
         ([*SERVER, "--tls-cert", "nowhere.pem"], "no such file"),
         ([*SERVER, "--tls-cert", __file__], "cannot use the certificate"),
+        ([*SERVER, "--tls-cert", __file__, "--tls-key", "nowhere.pem"], "no certificate"),
         ([*CLIENT, "--ca-file", "nowhere.pem"], "no such file"),
         ([*CLIENT, "--ca-file", __file__], "cannot use the certificates"),
     ],
@@ -275,3 +378,42 @@ def test_a_file_that_is_no_certificate_is_one_line(command: list[str], complaint
         assert script.exit_code() == 1
         assert len(script.errors) == 1
         assert complaint in script.errors[0]
+
+
+def test_a_certificate_without_its_key_is_a_usage_error(files: Path) -> None:
+    """Issue 13, item 16: the message names the file and the flag that is missing."""
+    result = run([*SERVER, "--port", "0", "--tls-cert", str(files / "cert.pem")])
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].endswith(
+        f"error: --tls-cert {files / 'cert.pem'} holds no private key: name its file by --tls-key"
+    )
+    alone = run([*SERVER, "--port", "0", "--tls-key", str(files / "key.pem")])
+    assert alone.returncode == 2
+    assert alone.stderr.splitlines()[-1].endswith("error: --tls-key needs --tls-cert")
+
+
+@pytest.mark.parametrize(
+    ("cert", "key", "complaint"),
+    [
+        ("cert.pem", "other.pem", "{cert}: the key in {key} belongs to another certificate"),
+        ("cert.pem", "cert.pem", "{cert}: {key} holds no private key in PEM"),
+        ("cert.pem", "nowhere.pem", "{cert}: {key}: no such file or directory"),
+        ("nowhere.pem", "key.pem", "{cert}: no such file or directory"),
+        ("key.pem", "key.pem", "{cert}: it holds no certificate in PEM"),
+        ("key.pem", None, "{cert}: it holds no certificate in PEM"),
+        ("broken.pem", None, "{cert}: OpenSSL cannot read what it or its key holds"),
+    ],
+)
+def test_a_certificate_and_a_key_that_do_not_go_together_are_one_line(
+    files: Path, ca: trustme.CA, cert: str, key: str | None, complaint: str
+) -> None:
+    """Issue 13, item 16: the message says which file lacks what."""
+    ca.issue_cert("localhost").private_key_pem.write_to_path(files / "other.pem")
+    broken = (files / "both.pem").read_text().replace("\nM", "\nA")
+    (files / "broken.pem").write_text(broken)
+    flags = ["--tls-cert", str(files / cert)]
+    flags += [] if key is None else ["--tls-key", str(files / key)]
+    result = run([*SERVER, "--port", "0", *flags])
+    assert result.returncode == 1
+    told = complaint.format(cert=files / cert, key=files / (key or ""))
+    assert result.stderr == f"cannot use the certificate {told}\n"

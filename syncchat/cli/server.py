@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 import ssl
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 
 from .._version import __version__
@@ -48,7 +50,11 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
     try:
         ssl_context = _server_context(options.tls_cert, options.tls_key)
     except OSError as exc:
-        print(f"cannot use the certificate {options.tls_cert}: {reason(exc)}", file=sys.stderr)
+        cert, key = options.tls_cert, options.tls_key
+        if key is None and _lacks_only_the_key(cert):
+            parser.error(f"--tls-cert {cert} holds no private key: name its file by --tls-key")
+        why = _certificate_complaint(cert, key, exc)
+        print(f"cannot use the certificate {cert}: {why}", file=sys.stderr)
         return 1
     # Closed by who started us: then there is no log.
     console = None if options.quiet or sys.stdout is None else Console(sys.stdout.fileno())
@@ -285,6 +291,39 @@ def _server_context(cert: str | None, key: str | None) -> ssl.SSLContext | None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(cert, key)
     return context
+
+
+def _lacks_only_the_key(cert: str) -> bool:
+    """Whether there is a certificate in the file, and no private key."""
+    try:
+        return _holds(cert, "CERTIFICATE") and not _holds(cert, "PRIVATE KEY")
+    except OSError:
+        return False
+
+
+def _certificate_complaint(cert: str, key: str | None, failure: OSError) -> str:
+    """Why the certificate and its key cannot be used, which OpenSSL mostly does not say."""
+    if isinstance(failure, ssl.SSLError) and failure.reason == "KEY_VALUES_MISMATCH":
+        return f"the key in {key or cert} belongs to another certificate"
+    try:
+        if not _holds(cert, "CERTIFICATE"):
+            return "it holds no certificate in PEM"
+    except OSError as exc:
+        return reason(exc)
+    try:
+        if not _holds(key or cert, "PRIVATE KEY"):
+            return f"{key or cert} holds no private key in PEM"
+    except OSError as exc:
+        return f"{key}: {reason(exc)}"
+    return "OpenSSL cannot read what it or its key holds"
+
+
+def _holds(file: str, what: str) -> bool:
+    """Whether a file has such a section in PEM (RFC 7468). Raises OSError."""
+    return (
+        re.search(rf"-----BEGIN [A-Z0-9 ]*{what}-----".encode(), Path(file).read_bytes())
+        is not None
+    )
 
 
 def _text(text: str) -> str:

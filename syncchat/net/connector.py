@@ -19,13 +19,15 @@ from .handshake import request_upgrade
 from .heartbeat import start_heartbeat
 from .limits import ConnectionSettings, Limits
 from .stream import Stream
-from .tls import tls_reason
+from .tls import NotTLS, tls_reason
 from .websocket import WebSocket
 
 __all__ = ["Target", "connect", "parse_url"]
 
 #: The ports of the schemes (RFC 6455, section 3).
 _PORTS = {"ws": 80, "wss": 443}
+
+_TRY_WS = "try ws:// instead of wss://"
 
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f]")
 
@@ -130,9 +132,14 @@ def connect(
             try:
                 stream.start_tls(context, deadline, server_side=False, server_hostname=target.host)
             except TimeoutError:
-                raise TimeoutError("the server did not answer the TLS handshake in time") from None
+                raise TimeoutError(
+                    f"the server did not answer the TLS handshake in time{_no_tls_hint(stream)}"
+                ) from None
+            except NotTLS as exc:
+                raise CannotConnect(f"cannot connect to {place}: {exc}: {_TRY_WS}") from exc
             except (ssl.SSLError, ConnectionError) as exc:
-                raise CannotConnect(f"cannot connect to {place}: {tls_reason(exc)}") from exc
+                why = f"{tls_reason(exc)}{_no_tls_hint(stream)}"
+                raise CannotConnect(f"cannot connect to {place}: {why}") from exc
         opening = request_upgrade(
             stream,
             deadline,
@@ -140,11 +147,17 @@ def connect(
             target=target.resource,
             headers=headers,
             subprotocols=subprotocols,
+            secure=target.secure,
         )
         websocket = WebSocket(stream, opening, flusher, is_client=True, limits=held_to)
         start_heartbeat(flusher, lambda: [websocket], held_to.ping_interval, held_to.ping_timeout)
         undo.pop_all()
     return websocket
+
+
+def _no_tls_hint(stream: Stream) -> str:
+    """What to add to the failure of a TLS handshake that the server said nothing in."""
+    return "" if stream.bytes_in else f"; if the server speaks no TLS, {_TRY_WS}"
 
 
 def _connect_tcp(target: Target, deadline: Deadline) -> tuple[socket.socket, Address]:

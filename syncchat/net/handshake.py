@@ -25,6 +25,7 @@ from .address import Address
 from .deadline import Deadline
 from .http import MAX_HEAD, Refusal, Request, encode, parse
 from .stream import Stream
+from .tls import is_record
 
 __all__ = [
     "Opening",
@@ -46,6 +47,8 @@ _UPGRADE = re.compile(rb"(?im)^upgrade:")
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 _FIRST_BYTE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]")
 _REQUEST_LINE = re.compile(rb"\A([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/(\d\.\d)\r?\n")
+
+_TRY_WSS = "try wss:// instead of ws://"
 
 #: Characters of a refusal's body that the client keeps.
 _MAX_BODY = 1024
@@ -249,8 +252,9 @@ def request_upgrade(
     target: str,
     headers: Sequence[tuple[str, str]] = (),
     subprotocols: Sequence[str] = (),
+    secure: bool = False,
 ) -> Opening:
-    """Ask the server for a WebSocket, and read its answer.
+    """Ask the server for a WebSocket, and read its answer; ``secure`` for a stream with TLS.
 
     Raises :class:`HandshakeRefused` for an ordinary HTTP answer,
     :class:`HandshakeFailed` for one that is neither, :class:`TimeoutError`.
@@ -272,9 +276,9 @@ def request_upgrade(
         except TimeoutError:
             raise TimeoutError("the server did not answer the handshake in time") from None
         if not data and refused is None:
-            raise HandshakeFailed("the server closed the connection during the handshake")
+            raise HandshakeFailed(_closed_text(received, secure=secure))
         received += b"" if refused else data
-        _check_size(received)
+        _check_answer(received, secure=secure)
         try:
             handshake.receive_data(data)
         except (RemoteProtocolError, UnicodeError) as exc:
@@ -299,8 +303,17 @@ def request_upgrade(
             raise HandshakeRefused(refused.status_code, text)
 
 
-def _check_size(received: bytes) -> None:
-    """Raise :class:`HandshakeFailed` for an answer whose head does not end."""
+def _closed_text(received: bytes, *, secure: bool) -> str:
+    """What to say of a server that closed the connection before it had answered."""
+    # OpenSSL answers nothing to a request without TLS.
+    hint = "" if secure or received else f"; if it speaks TLS, {_TRY_WSS}"
+    return f"the server closed the connection during the handshake{hint}"
+
+
+def _check_answer(received: bytes, *, secure: bool) -> None:
+    """Raise :class:`HandshakeFailed` for TLS where none was asked for, and a head without end."""
+    if not secure and is_record(received):
+        raise HandshakeFailed(f"the server speaks TLS: {_TRY_WSS}")
     end = _END_OF_HEAD.search(received)
     if (end.end() if end else len(received)) > MAX_HEAD:
         raise HandshakeFailed(f"the head of the server's answer is longer than {MAX_HEAD} bytes")

@@ -73,7 +73,8 @@ class Stream(Outlet):
 
         Before anything was written. Raises :class:`ssl.SSLError`, an
         :class:`ssl.SSLCertVerificationError` among them, :class:`TimeoutError`,
-        and :class:`ConnectionError` where the peer went away.
+        and :class:`ConnectionError` where the peer went away. One of these is
+        :class:`~syncchat.net.tls.NotTLS`, after which the stream works without TLS.
         """
         tls = TLS(context, server_side=server_side, server_hostname=server_hostname)
         received = b""

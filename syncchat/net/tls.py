@@ -10,9 +10,21 @@ from __future__ import annotations
 import contextlib
 import ssl
 
-__all__ = ["TLS", "tls_reason"]
+__all__ = ["TLS", "NotTLS", "is_record", "tls_reason"]
 
 _READ_SIZE = 65536
+
+#: The content types of a record, and the first byte of its version (RFC 8446, section 5.1).
+_CONTENT_TYPES, _MAJOR_VERSION = range(20, 24), b"\x03"
+
+
+class NotTLS(ConnectionError):
+    """The peer's first bytes are of another protocol."""
+
+
+def is_record(data: bytes) -> bool:
+    """Whether a TLS record may begin so. ``data`` holds one byte at least."""
+    return data[0] in _CONTENT_TYPES and data[1:2] in (b"", _MAJOR_VERSION)
 
 
 class TLS:
@@ -22,11 +34,13 @@ class TLS:
     alert that tells the peer why, is still to be had from :meth:`outgoing`.
     """
 
-    __slots__ = ("_incoming", "_object", "_outgoing")
+    __slots__ = ("_begun", "_incoming", "_object", "_outgoing")
 
     def __init__(
         self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None
     ) -> None:
+        #: The peer has begun to speak.
+        self._begun = False
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._object = context.wrap_bio(
@@ -34,7 +48,14 @@ class TLS:
         )
 
     def handshake(self, received: bytes) -> bool:
-        """Go on with the handshake. True: it is done."""
+        """Go on with the handshake. True: it is done.
+
+        Raises :class:`NotTLS` where ``received`` begins with something else.
+        """
+        if received and not self._begun:
+            self._begun = True
+            if not is_record(received):
+                raise NotTLS("it speaks no TLS")
         self._incoming.write(received)
         try:
             self._object.do_handshake()

@@ -20,7 +20,7 @@ from .http import Refusal, Request, Response, View, check_method, encode, view_f
 from .limits import Limits
 from .stats import Tally, Traffic
 from .stream import Stream
-from .tls import tls_reason
+from .tls import NotTLS, tls_reason
 from .websocket import WebSocket
 
 __all__ = ["Handler", "Service", "Worker"]
@@ -37,6 +37,9 @@ Handler = Callable[[WebSocket], None]
 _STACK_SIZE = 2 * 1024 * 1024 - 64 * 1024
 #: Seconds in which a client takes a refusal.
 _FAREWELL = 2.0
+
+#: The answer to a request without TLS, which is what most bytes without it are.
+_TLS_ONLY = Refusal(HTTPStatus.BAD_REQUEST, "This port speaks TLS: try wss:// or https://.")
 
 #: Guards the interpreter's stack size, which is one for all threads to come.
 _stack_lock = threading.Lock()
@@ -165,8 +168,9 @@ class Worker:
             try:
                 self.stream.start_tls(service.ssl_context, deadline, server_side=True)
             except (ssl.SSLError, TimeoutError, ConnectionError) as exc:
-                # There is no answer that this client would understand.
                 self._note_refused("TLS", f"TLS: {tls_reason(exc)}")
+                if isinstance(exc, NotTLS):
+                    answer(self.stream, encode(_TLS_ONLY.response), Deadline.after(_FAREWELL))
                 return
         if self.refusal is not None:
             request = self._plain_request()
