@@ -13,7 +13,7 @@ from wsproto.events import TextMessage
 from syncchat import ChatServer, Client, HandshakeRefused
 from syncchat.net import Refusal, Request, WebSocket, connect, serve
 from syncchat.net.admission import Admission
-from tests.peer import Peer
+from tests.peer import Peer, ask_http
 from tests.processes import CLIENT, SERVER, Script, run
 
 
@@ -145,6 +145,47 @@ def test_who_does_not_know_it_gets_401_and_it_stands_in_no_line(
     assert "s3cre" not in " ".join(lines)
 
 
+@pytest.mark.parametrize(
+    ("query", "header", "text", "challenge"),
+    [
+        ("", {}, "A token is needed.", "Bearer"),
+        ("?token=", {}, "A token is needed.", "Bearer"),
+        ("", {"Authorization": "Bearer"}, "A token is needed.", "Bearer"),
+        ("", {"Authorization": "Basic czNjcmV0"}, "A token is needed.", "Bearer"),
+        ("?token=wrong", {}, "The token is wrong.", 'Bearer error="invalid_token"'),
+        ("", {"Authorization": "bearer x"}, "The token is wrong.", 'Bearer error="invalid_token"'),
+    ],
+)
+def test_a_wrong_token_is_told_from_none(
+    query: str, header: dict[str, str], text: str, challenge: str
+) -> None:
+    """Issue 13, item 16: who gave a token hears that this one is wrong."""
+    with ChatServer(port=0, token="s3cret") as chat:
+        status, headers, body = ask_http(chat.port, f"/-/door{query}", **header)
+        assert (status, body.decode()) == (401, f"{text}\n")
+        assert headers["www-authenticate"] == challenge
+        with pytest.raises(HandshakeRefused, match=f"401: {text}"):
+            connect(f"ws://127.0.0.1:{chat.port}/{query}", headers=list(header.items()))
+
+
+@pytest.mark.parametrize("command", [SERVER, CLIENT])
+def test_two_tokens_from_one_source_are_a_usage_error(command: list[str], tmp_path: Path) -> None:
+    """Issue 13, item 16: ``--token`` and ``--token-file`` together, and their variables."""
+    secret = tmp_path / "token"
+    secret.write_text("s3cret\n", "utf-8")
+    flags = ["--token", "s3cret", "--token-file", str(secret)]
+    variables = {"SYNCCHAT_TOKEN": "s3cret", "SYNCCHAT_TOKEN_FILE": str(secret)}
+    by_flags = run([*command, *flags])
+    by_variables = run(command, **variables)
+    assert (by_flags.returncode, by_variables.returncode) == (2, 2)
+    assert by_flags.stderr.splitlines()[-1].endswith(
+        "error: --token and --token-file exclude each other: give one of them"
+    )
+    assert by_variables.stderr.splitlines()[-1].endswith(
+        "error: SYNCCHAT_TOKEN and SYNCCHAT_TOKEN_FILE exclude each other: give one of them"
+    )
+
+
 def test_the_token_by_flag_file_and_environment(tmp_path: Path) -> None:
     secret = tmp_path / "token"
     secret.write_text("s3cret\n", "utf-8")
@@ -159,12 +200,12 @@ def test_the_token_by_flag_file_and_environment(tmp_path: Path) -> None:
             url = f"ws://127.0.0.1:{port}/"
             with Script([*CLIENT, url, *flags], **changes) as client:
                 client.wait_for_line("Welcome.*")
-            with Script([*CLIENT, url + "?token=wrong"]) as stranger:
+            with Script([*CLIENT, url + "?token=gu3ss"]) as stranger:
                 assert stranger.exit_code() == 1
                 assert stranger.errors == [
-                    f"cannot join the chat at {url}: HTTP status 401: A token is needed."
+                    f"cannot join the chat at {url}: HTTP status 401: The token is wrong."
                 ]
-            assert not any("s3cret" in line or "wrong" in line for line in server.lines)
+            assert not any("s3cret" in line or "gu3ss" in line for line in server.lines)
 
 
 def test_a_page_named_by_flag_or_environment_comes_in() -> None:

@@ -601,9 +601,6 @@ def test_every_command_of_the_plain_dialect_answers() -> None:
             ("/search BREAK", rf"-> {when} bob: about breakfast"),
             ("/search dinner", "-> Nothing was found."),
             ("/me eats", r"\*\* ann eats"),
-            ("/history x", r"-> Write it as /history \[N\]"),
-            ("/history 0", r"-> Write it as /history \[N\]"),
-            ("/history 1001", r"-> Write it as /history \[N\]"),
             ("/msg bob", "-> Write it as /msg NAME TEXT"),
             ("/nick", "-> Write it as /nick NAME"),
             ("/HELP", "-> Commands:(?s:.*)"),
@@ -654,6 +651,14 @@ def test_who_is_away_is_said_and_shown_until_it_is_back() -> None:
         ann.hear_until("-> You are in ops now.")
         ann.send("/whois ann")
         assert ann.hear().endswith(" Away: meeting")
+
+
+@pytest.mark.parametrize("number", ["0", "1001", "5000", "-1", "x", "1 2", "\u0665"])
+def test_history_says_how_many_messages_it_shows(number: str) -> None:
+    """Issue 13, item 16: a number that is too small or too large is answered by the limits."""
+    with ChatServer(port=0, greeting="", notices=False) as chat, Plain(url_of(chat)) as client:
+        client.send(f"/history {number}")
+        assert client.hear() == "-> Write it as /history [N], where N is 1-1,000"
 
 
 def test_history_is_shown_to_a_plain_client_that_asks_for_it() -> None:

@@ -100,6 +100,7 @@ def test_every_kind_of_setting_can_stand_in_the_file(tmp_path: Path) -> None:
         ("json = 1", "json must be true or false"),
         ('nick = "a b"', "A nick is one word"),
         ('bell = "loud"', "'loud' is none of off, mention, all"),
+        ('token = "a"\ntoken-file = "b"', "token and token-file exclude each other"),
         ("history = -1", "'-1' is no whole number"),
     ],
 )

@@ -272,7 +272,9 @@ def test_the_client_is_told_to_try_without_tls_by_our_server_and_by_a_silent_one
         )
     with (
         socket.create_server(("127.0.0.1", 0)) as listening,
-        pytest.raises(TimeoutError, match="if the server speaks no TLS, try ws:// instead of wss://"),
+        pytest.raises(
+            TimeoutError, match="if the server speaks no TLS, try ws:// instead of wss://"
+        ),
     ):
         connect(f"wss://127.0.0.1:{listening.getsockname()[1]}/", open_timeout=0.2)
 

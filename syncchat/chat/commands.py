@@ -62,7 +62,8 @@ class Command:
     arguments: str
     #: What it does, in a few words.
     help: str
-    #: What is asked for, from the text behind the name; raises ValueError.
+    #: What is asked for, from the text behind the name; raises ValueError, or
+    #: BadEvent where there is more to tell than the arguments.
     make: Callable[[str], Asked]
 
 
@@ -86,7 +87,7 @@ def _history(text: str) -> HistoryRequest:
     if not text:
         return HistoryRequest(limit=_USUAL)
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _MOST:
-        raise ValueError
+        raise BadEvent(f"Write it as /history [N], where N is 1-{_MOST:,}", "history")
     return HistoryRequest(limit=int(text))
 
 

@@ -29,13 +29,18 @@ class TokenCheck:
     def __call__(self, request: Request) -> None:
         """Raise :class:`Refusal` for who does not know it."""
         scheme, _, shown = request.headers.get("authorization", "").partition(" ")
-        candidates = [shown.strip()] if scheme.lower() == "bearer" else []
+        candidates = [shown.strip()] if scheme.lower() == "bearer" and shown.strip() else []
         candidates += parse_qs(request.query).get("token", [])
         # In constant time, each of them: the time must not tell how much is right.
-        if not any([self._is_right(candidate) for candidate in candidates]):  # noqa: C419
-            raise Refusal(
-                HTTPStatus.UNAUTHORIZED, "A token is needed.", [("WWW-Authenticate", "Bearer")]
-            )
+        if any([self._is_right(candidate) for candidate in candidates]):  # noqa: C419
+            return
+        # RFC 6750, section 3.1, has no error for a client that gave no token.
+        text, challenge = (
+            ("The token is wrong.", 'Bearer error="invalid_token"')
+            if candidates
+            else ("A token is needed.", "Bearer")
+        )
+        raise Refusal(HTTPStatus.UNAUTHORIZED, text, [("WWW-Authenticate", challenge)])
 
     def _is_right(self, candidate: str) -> bool:
         return hmac.compare_digest(candidate.encode("utf-8", "surrogatepass"), self._token)

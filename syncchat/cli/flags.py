@@ -260,9 +260,13 @@ def read_secret(parser: argparse.ArgumentParser, text: str | None, file: str | N
     """The token, given as such or in a file; a usage error where it cannot be one.
 
     Of both, that counts which was said nearer: by a flag, a variable, a file of settings.
+    A usage error where both were said in one of these ways.
     """
-    if text is not None and file is not None and _distance(file) < _distance(text):
-        text = None
+    if text is not None and file is not None:
+        if _distance(text) == _distance(file):
+            parser.error(_both_tokens(text))
+        if _distance(file) < _distance(text):
+            text = None
     if text is None and file is not None:
         try:
             text = Path(file).read_text("utf-8").strip()
@@ -272,6 +276,16 @@ def read_secret(parser: argparse.ArgumentParser, text: str | None, file: str | N
     if text is not None and not _TOKEN.fullmatch(text):
         parser.error("the token must be of printable ASCII characters without blanks")
     return text
+
+
+def _both_tokens(text: str) -> str:
+    """What to tell who gave the token and its file in one way, which is the token's."""
+    names = "--token and --token-file"
+    if _distance(text) == 1:
+        names = "SYNCCHAT_TOKEN and SYNCCHAT_TOKEN_FILE"
+    elif isinstance(text, Sourced):
+        names = f"{text.source}: token and token-file"
+    return f"{names} exclude each other: give one of them"
 
 
 def _distance(text: str) -> int:
