@@ -38,8 +38,9 @@ from .net import (
     format_address,
     serve,
 )
-from .net.admission import parse_origin
+from .net.forwarded import TrustedProxies
 from .net.limits import ServerSettings
+from .net.origin import parse_origin, parse_public_url
 from .web import web_routes
 
 __all__ = ["DEFAULT_FORMAT", "DEFAULT_GREETING", "DEFAULT_PORT", "DEFAULT_ROOMS", "ChatServer"]
@@ -75,14 +76,14 @@ class ChatServer:
       not block. None: no log. ``log_json``: as JSON, for machines.
     - ``token``: a secret that clients must know, as :class:`TokenCheck` has it.
     - ``web``: whether a browser is shown the chat as a page, at the URL of a room.
-    - ``ssl_context``, ``origins``, ``routes``: as in :func:`syncchat.net.serve`. Of
-      its own it has ``/healthz`` and ``/metrics``, for who asks from this
-      machine or knows the token.
+    - ``ssl_context``, ``origins``, ``public_url``, ``trusted_proxies``, ``routes``: as
+      in :func:`syncchat.net.serve`. Of its own it has ``/healthz`` and ``/metrics``,
+      for who asks from this machine or knows the token.
     - ``limits``: those of :class:`syncchat.net.Limits`. Here ``rate`` is 10 and
       ``burst`` 20 unless set.
 
-    Raises :class:`ValueError` for a bad ``format``, ``engine`` or origin, or text with a lone
-    surrogate.
+    Raises :class:`ValueError` for a bad ``format``, ``engine``, origin, URL or network, or text
+    with a lone surrogate.
     It can be started and stopped any number of times; every method may be
     called from any thread.
     """
@@ -104,6 +105,8 @@ class ChatServer:
         token: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
         origins: Sequence[str] = (),
+        public_url: str | None = None,
+        trusted_proxies: Sequence[str] | None = None,
         web: bool = True,
         routes: Mapping[str, View] = MappingProxyType({}),
         **limits: Unpack[ServerSettings],
@@ -127,6 +130,9 @@ class ChatServer:
         self._authorize = None if token is None else TokenCheck(token)
         self._ssl_context = ssl_context
         self._origins = [parse_origin(origin) for origin in origins]
+        self._public_url = None if public_url is None else parse_public_url(public_url)
+        TrustedProxies(trusted_proxies or ())
+        self._trusted_proxies = trusted_proxies
         self._web = web
         self._routes = routes
         self._limits: ServerSettings = {"rate": 10.0, "burst": 20, **limits}
@@ -214,6 +220,8 @@ class ChatServer:
                 ssl_context=self._ssl_context,
                 subprotocols=[events.SUBPROTOCOL],
                 origins=self._origins,
+                public_url=self._public_url,
+                trusted_proxies=self._trusted_proxies,
                 authorize=self._authorize,
                 on_refused=self._log_refused,
                 on_slow=self._log_slow,

@@ -62,6 +62,7 @@ FLOORS = [
     ["syncchat.net.stream"],
     ["syncchat.net.outlet"],
     ["syncchat.net.flusher", "syncchat.net.binding", "syncchat.net.backlog", "syncchat.net.tls"],
+    ["syncchat.net.forwarded", "syncchat.net.origin"],
     ["syncchat.net.deadline", "syncchat.net.address"],
     ["syncchat.errors"],
     ["syncchat.closecodes", "syncchat._version", "syncchat.meters"],

@@ -12,7 +12,8 @@ from typing import Any, Self, TypeVar
 
 from ..chat.nicks import BadNick, check_nick
 from ..engine import Keep, check_engine
-from ..net.admission import parse_origin
+from ..net.forwarded import parse_network
+from ..net.origin import parse_origin, parse_public_url
 from ..net.tls import tls_reason
 
 __all__ = [
@@ -26,11 +27,13 @@ __all__ = [
     "host",
     "keep",
     "naming_source",
+    "network",
     "nick",
     "one_of",
     "origin",
     "port",
     "positive",
+    "public_url",
     "read_secret",
     "reason",
     "seconds",
@@ -216,6 +219,22 @@ def origin(text: str) -> str:
     """Where a page may come from."""
     try:
         return parse_origin(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from exc
+
+
+def public_url(text: str) -> str:
+    """Where people find the server."""
+    try:
+        return parse_public_url(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from exc
+
+
+def network(text: str) -> str:
+    """An IP address, or a network."""
+    try:
+        return str(parse_network(text))
     except ValueError as exc:
         raise argparse.ArgumentTypeError(str(exc)) from exc
 

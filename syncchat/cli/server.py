@@ -26,9 +26,11 @@ from .flags import (
     engine,
     host,
     keep,
+    network,
     origin,
     port,
     positive,
+    public_url,
     read_secret,
     reason,
     seconds,
@@ -74,6 +76,8 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
         token=token,
         ssl_context=ssl_context,
         origins=options.origin,
+        public_url=options.public_url,
+        trusted_proxies=options.trusted_proxy or None,
         max_message=options.max_message,
         max_fragments=options.max_fragments,
         max_connections=options.max_connections,
@@ -208,6 +212,23 @@ def _server_parser(prog: str | None) -> argparse.ArgumentParser:
         " several are separated by commas, or each has a flag of its own",
         origin,
         "URL",
+    )
+    add_flag(
+        door,
+        "public-url",
+        None,
+        "where people find the chat behind a proxy, like https://example.org/chat/",
+        public_url,
+        "URL",
+    )
+    add_list(
+        parser,
+        door,
+        "trusted-proxy",
+        "an address or a network whose X-Forwarded-For or Forwarded tells the client's address"
+        " (none; this machine's own with --public-url)",
+        network,
+        "ADDRESS",
     )
     add_flag(door, "tls-cert", None, "certificate, for wss://", metavar="FILE")
     add_flag(door, "tls-key", None, "its key, unless in the same file", metavar="FILE")

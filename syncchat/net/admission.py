@@ -3,62 +3,20 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from .address import Address, is_loopback
+from .forwarded import TrustedProxies
 from .http import Refusal, Request
+from .origin import host_of
 
-__all__ = ["Admission", "Authorize", "parse_origin"]
+__all__ = ["Admission", "Authorize"]
 
 #: A server's own say: raises :class:`Refusal` to turn a client away.
 Authorize = Callable[[Request], None]
-
-#: The ports that are left out of an origin (RFC 6454, section 6.2).
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-
-_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
-
-
-def parse_origin(text: str) -> str:
-    """The origin that ``text`` names, as browsers write it: lower case, no default port.
-
-    ``text`` is ``scheme://host[:port]`` with ``http`` or ``https``; a slash may
-    follow. Raises :class:`ValueError`.
-    """
-    if text.strip() == "*":
-        raise ValueError(
-            "'*' would let every web page join: name each origin, like https://chat.example.org"
-        )
-    mistake = ValueError(
-        f"{text!r} is no origin: an origin is http:// or https://, a host, a port if it is not"
-        " the usual one, and nothing else, like https://chat.example.org:8443"
-    )
-    match = re.fullmatch(r"(https?)://([^/?#@\s]+)/?", text, re.IGNORECASE)
-    if match is None:
-        raise mistake
-    try:
-        parts = urlsplit(f"//{match[2]}")
-        port, host = parts.port, _host_in_url(parts.hostname or "")
-    except ValueError:
-        raise mistake from None
-    scheme = match[1].lower()
-    if port == 0:
-        raise mistake
-    return f"{scheme}://{host}" + ("" if port in (None, _DEFAULT_PORTS[scheme]) else f":{port}")
-
-
-def _host_in_url(host: str) -> str:
-    """A host as a browser writes it into a URL. Raises :class:`ValueError`."""
-    if ":" in host:
-        return f"[{ipaddress.IPv6Address(host)}]"
-    # UnicodeError is a ValueError.
-    name = host.encode("idna").decode("ascii").lower()
-    if not _NAME.fullmatch(name):
-        raise ValueError(host)
-    return name
 
 
 class Admission:
@@ -79,27 +37,62 @@ class Admission:
         addresses: Iterable[Address],
         origins: Sequence[str],
         authorize: Authorize | None,
+        proxies: TrustedProxies | None = None,
+        *,
+        secure: bool = False,
     ) -> None:
-        self._own_name = (host or "").lower()
+        hosts = (host_of(origin.partition("//")[2]) for origin in origins)
+        self._own_names = {(host or "").lower(), *hosts}
         self._loopback_only = all(
             is_loopback(address.partition("%")[0]) for address, _ in addresses
         )
         self._origins = frozenset(origins)
         self._authorize = authorize
+        self._secure = secure
+        self.proxies = proxies or TrustedProxies()
         #: Whether the program has a say, which may take its time.
         self.asks = authorize is not None
 
+    def identify(self, request: Request) -> Request:
+        """The request with its client's address and scheme, which a trusted proxy may tell.
+
+        Raises :class:`Refusal` for forwarding headers that are wrong.
+        """
+        scheme = "https" if self._secure else "http"
+        proxy = request.remote_address
+        if not self.proxies.trusts(proxy[0]):
+            return replace(request, scheme=scheme) if self._secure else request
+        try:
+            client = self.proxies.client_of(request.raw_headers, proxy)
+        except ValueError as exc:
+            text = f"The proxy's forwarding headers are wrong: {exc}."
+            raise Refusal(HTTPStatus.BAD_REQUEST, text) from exc
+        return replace(
+            request,
+            remote_address=client.address,
+            scheme=client.scheme or scheme,
+            host=client.host or request.host,
+        )
+
     def check_host(self, request: Request) -> None:
         """Raise :class:`Refusal` for who calls the server by a name that is not its own."""
-        if self._loopback_only and not self._is_own_name(_host_of(request.host)):
-            raise Refusal(HTTPStatus.FORBIDDEN, "This server does not go by that name.")
+        if self._loopback_only and not self._is_own_name(host_of(request.host)):
+            raise Refusal(
+                HTTPStatus.FORBIDDEN,
+                "This server does not go by that name. Behind a proxy, set its public URL"
+                " (--public-url).",
+            )
 
     def check(self, request: Request) -> None:
         """Raise :class:`Refusal` for who may not come in."""
         self.check_host(request)
         origin = request.headers.get("origin")
         if origin is not None and not self._is_welcome(origin.lower(), request.host.lower()):
-            raise Refusal(HTTPStatus.FORBIDDEN, "Pages from that origin are not served.")
+            raise Refusal(
+                HTTPStatus.FORBIDDEN,
+                "Pages from that origin are not served. Allow it (--origin), or set the public"
+                " URL of the server (--public-url).",
+            )
         if self._authorize is not None:
             self._authorize(request)
 
@@ -116,7 +109,7 @@ class Admission:
         return parts.netloc.removesuffix(default) == host.removesuffix(default)
 
     def _is_own_name(self, name: str) -> bool:
-        if name in (self._own_name, "localhost") or name.endswith(".localhost"):
+        if name in self._own_names or name == "localhost" or name.endswith(".localhost"):
             return True
         if "." not in name.rstrip(".") and ":" not in name:
             # A name without a dot is nobody's to register.
@@ -127,10 +120,3 @@ class Admission:
         except ValueError:
             return False
         return True
-
-
-def _host_of(header: str) -> str:
-    """The host of a ``Host`` header, without its port and brackets."""
-    if header.startswith("["):
-        return header[1:].partition("]")[0].lower()
-    return header.partition(":")[0].lower()

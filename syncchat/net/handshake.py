@@ -81,17 +81,17 @@ def accept(
     stream: Stream,
     deadline: Deadline,
     subprotocols: Sequence[str],
-    check: Callable[[Request], None],
+    check: Callable[[Request], Request],
     *,
     plain: bool,
 ) -> Opening | Request | None:
     """Read the client's request, and make the answer, 101.
 
     ``subprotocols`` are the server's, the preferred one first; ``check`` has
-    the last word. With ``plain``, a request that asks for no upgrade, or not by
-    GET, is returned as it is. Returns None for a client that went away before it had
-    asked for anything. Raises :class:`Refusal`, which the caller gives to
-    :func:`answer`.
+    the last word, and returns the request as it counts. With ``plain``, a
+    request that asks for no upgrade, or not by GET, is returned as it is. Returns
+    None for a client that went away before it had asked for anything. Raises
+    :class:`Refusal`, which the caller gives to :func:`answer`.
     """
     received = _read_head(stream, deadline)
     if received is None:
@@ -101,8 +101,7 @@ def accept(
         return parse(head, stream.address)
     upgrade = _parse_request(head)
     key = _check_request(upgrade)
-    request = _request_of(upgrade, stream.address)
-    check(request)
+    request = check(_request_of(upgrade, stream.address))
     chosen = next((name for name in subprotocols if name in upgrade.subprotocols), None)
     # wsproto would drop what came in the same packet behind the request.
     return Opening(Connection(_SERVER), rest, _acceptance(key, chosen), request, chosen)

@@ -44,12 +44,14 @@ class Request:
     target: str
     #: Every header but those of the handshake's own, names in lower case.
     raw_headers: tuple[tuple[bytes, bytes], ...]
-    #: The ``Host`` header.
+    #: The ``Host`` header, or what a trusted proxy says that it was.
     host: str
     #: What a view is called for is ``GET``, or ``HEAD`` for an answer without its body.
     method: str = "GET"
-    #: Where it comes from.
+    #: Where it comes from: the client of a trusted proxy, not the proxy.
     remote_address: Address = ("", 0)
+    #: ``https`` where the client has asked by TLS, its trusted proxy at least.
+    scheme: str = "http"
 
     @property
     def path(self) -> str:

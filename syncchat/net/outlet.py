@@ -84,7 +84,7 @@ class Outlet:
         self._flusher = flusher
         self._max_backlog = max_backlog
         self._stall_timeout = stall_timeout
-        #: The peer's host and port.
+        #: The peer's host and port; of a trusted proxy its client's, once that is known.
         self.address = address
         #: Why the connection broke, where the operating system said so.
         self.error: OSError | None = None

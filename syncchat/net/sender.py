@@ -98,7 +98,7 @@ class Sender:
 
     @property
     def remote_address(self) -> Address:
-        """The peer's host and port."""
+        """The peer's host and port; where that is a trusted proxy, those of its client."""
         return self._stream.address
 
     @property

@@ -13,14 +13,16 @@ from types import MappingProxyType
 from typing import Self, Unpack
 
 from .address import Address, format_address
-from .admission import Admission, Authorize, parse_origin
+from .admission import Admission, Authorize
 from .deadline import Deadline
 from .flusher import Flusher
+from .forwarded import LOOPBACK, TrustedProxies
 from .handshake import dismiss
 from .heartbeat import start_heartbeat
 from .http import Refusal, View
 from .limits import Limits, ServerSettings
 from .listener import Listener
+from .origin import origin_of, parse_origin, parse_public_url
 from .stats import Stats, Tally
 from .stream import Stream
 from .websocket import WebSocket
@@ -49,6 +51,8 @@ def serve(
     ssl_context: ssl.SSLContext | None = None,
     subprotocols: Sequence[str] = (),
     origins: Sequence[str] = (),
+    public_url: str | None = None,
+    trusted_proxies: Sequence[str] | None = None,
     authorize: Authorize | None = None,
     on_refused: Callable[[Address, str], None] | None = None,
     on_slow: Callable[[WebSocket], None] | None = None,
@@ -67,6 +71,14 @@ def serve(
     - ``subprotocols``: those that are spoken here, the preferred first.
     - ``origins``: the pages, besides the server's own host's, that browsers may
       connect from: ``https://example.org``, with its port if that is not the usual one.
+      A server on loopback goes by their hosts, too.
+    - ``public_url``: where clients reach the server by way of a proxy, like
+      ``https://example.org/chat/``. Its origin is one of ``origins``.
+    - ``trusted_proxies``: IP addresses, and networks in CIDR notation. What they say
+      of their clients in ``X-Forwarded-For``, ``-Proto`` and ``-Host``, or ``Forwarded``
+      (RFC 7239), counts for ``remote_address``, ``max_connections_per_address`` and
+      :class:`Request`; it does not from elsewhere. None: loopback with a ``public_url``,
+      nobody without.
     - ``authorize``: called with each :class:`Request` that is in order; raises
       :class:`Refusal` to turn the client away. On that connection's thread.
     - ``on_refused``: called with the address and the reason of each client that
@@ -82,12 +94,18 @@ def serve(
       others of :class:`Limits`.
 
     Raises :class:`AddressInUse` or :class:`CannotListen`, both :class:`OSError`, and
-    :class:`ValueError` for what is no origin.
+    :class:`ValueError` for what is no origin, URL or network.
     """
     held_to = Limits(**limits)
     allowed = [parse_origin(origin) for origin in origins]
+    if public_url is not None:
+        allowed.append(origin_of(parse_public_url(public_url)))
+        trusted_proxies = LOOPBACK if trusted_proxies is None else trusted_proxies
+    proxies = TrustedProxies(trusted_proxies or ())
     listener = Listener(host, port)
-    admission = Admission(host, listener.addresses, allowed, authorize)
+    admission = Admission(
+        host, listener.addresses, allowed, authorize, proxies, secure=ssl_context is not None
+    )
     service = Service(
         handler,
         held_to,
@@ -331,15 +349,20 @@ class Server:
             max_backlog=limits.max_backlog,
             stall_timeout=limits.stall_timeout,
         )
+        # A trusted proxy tells the client's host in the request.
+        host = None if self._service.admission.proxies.trusts(address[0]) else address[0]
         with self._lock:
-            refusal = self._refusal_locked(address[0])
+            refusal = self._refusal_locked(host)
             ceremonious = refusal is None or self._refused_locked() < _CEREMONIES
-            worker = Worker(stream, self._flusher, self._service, self._note_end, refusal)
+            worker = Worker(
+                stream, self._flusher, self._service, self._note_end, self._count_client, refusal
+            )
             if ceremonious:
                 self._workers.add(worker)
                 if refusal is None:
                     self._served += 1
-                    self._per_host[address[0]] += 1
+                    worker.served = True
+                    self._count_locked(worker, host)
         if refusal is not None and not ceremonious:
             self._service.tally.note_refused("503")
             if self._service.ssl_context is None:
@@ -357,13 +380,39 @@ class Server:
             self._forget(worker)
             raise
 
-    def _refusal_locked(self, host: str) -> Refusal | None:
-        """What to answer to a client from ``host``, if there are too many."""
-        limits = self._service.limits
-        if limits.max_connections is not None and self._served >= limits.max_connections:
+    def _count_client(self, worker: Worker, host: str) -> None:
+        """Count a trusted proxy's client for its ``host``, once its request has told that.
+
+        Raises :class:`Refusal` where there are too many from there; while the
+        worker says so, it takes no other client's place.
+        """
+        with self._lock:
+            if not worker.served:
+                return
+            refusal = self._address_refusal_locked(host)
+            if refusal is None:
+                self._count_locked(worker, host)
+            elif self._refused_locked() < _CEREMONIES:
+                worker.served = False
+                self._served -= 1
+        if refusal is not None:
+            raise refusal
+
+    def _count_locked(self, worker: Worker, host: str | None) -> None:
+        worker.counted_for = host
+        if host is not None:
+            self._per_host[host] += 1
+
+    def _refusal_locked(self, host: str | None) -> Refusal | None:
+        """What to answer to a client from ``host``, None for a proxy's, if there are too many."""
+        most = self._service.limits.max_connections
+        if most is not None and self._served >= most:
             return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "There are too many clients.")
-        per_address = limits.max_connections_per_address
-        if per_address is not None and self._per_host[host] >= per_address:
+        return None if host is None else self._address_refusal_locked(host)
+
+    def _address_refusal_locked(self, host: str) -> Refusal | None:
+        most = self._service.limits.max_connections_per_address
+        if most is not None and self._per_host[host] >= most:
             return Refusal(
                 HTTPStatus.SERVICE_UNAVAILABLE, "There are too many clients from your address."
             )
@@ -379,12 +428,13 @@ class Server:
             self._ending.append(worker.thread)
 
     def _forget(self, worker: Worker) -> None:
-        host = worker.stream.address[0]
         with self._lock:
             self._workers.discard(worker)
             self._service.tally.note_ended(worker.traffic)
-            if worker.refusal is None:
+            if worker.served:
                 self._served -= 1
+            host = worker.counted_for
+            if host is not None:
                 self._per_host[host] -= 1
                 if not self._per_host[host]:
                     del self._per_host[host]

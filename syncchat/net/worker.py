@@ -65,15 +65,20 @@ class Worker:
     """A connection's thread, and what can be done to it from outside.
 
     ``on_end`` is the thread's last call. With ``refusal``, that is the answer to
-    whoever wants a WebSocket.
+    whoever wants a WebSocket. ``count_client`` is called with the worker and the
+    client's host where a trusted proxy's client wants a WebSocket; it may raise
+    :class:`Refusal`.
     """
 
     __slots__ = (
+        "_count_client",
         "_flusher",
         "_on_end",
         "_prepared",
         "_service",
+        "counted_for",
         "refusal",
+        "served",
         "stream",
         "thread",
         "websocket",
@@ -85,12 +90,18 @@ class Worker:
         flusher: Flusher,
         service: Service,
         on_end: Callable[[Worker], None],
+        count_client: Callable[[Worker, str], None],
         refusal: Refusal | None,
     ) -> None:
         self._flusher = flusher
         self._service = service
         self._on_end = on_end
+        self._count_client = count_client
         self.refusal = refusal
+        #: Written by the server, under its lock: whether this counts for
+        #: ``max_connections``, and the host that it counts for, None for none yet.
+        self.served = False
+        self.counted_for: str | None = None
         #: What prepare() has made ready.
         self._prepared: Opening | Request | Refusal | None = None
         self.stream = stream
@@ -235,6 +246,8 @@ class Worker:
 
     def _view(self, request: Request) -> Response:
         service = self._service
+        request = self._identify(request)
+        check_method(request)
         service.admission.check_host(request)
         view = view_for(service.routes, request.path)
         if view is None:
@@ -247,7 +260,11 @@ class Worker:
             raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed.")
         return response
 
-    def _check(self, request: Request) -> None:
+    def _check(self, request: Request) -> Request:
+        """The request for a WebSocket as it counts. Raises :class:`Refusal`."""
+        request = self._identify(request)
+        if self.counted_for is None:
+            self._count_client(self, request.remote_address[0])
         try:
             self._service.admission.check(request)
         except Refusal:
@@ -255,6 +272,19 @@ class Worker:
         except Exception as exc:
             logger.exception("authorize() failed for %s", self.thread.name)
             raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed.") from exc
+        return request
+
+    def _identify(self, request: Request) -> Request:
+        """The request with the address of its client, which is this connection's from now on."""
+        admission = self._service.admission
+        identified = admission.identify(request)
+        if identified.remote_address != self.stream.address:
+            self.stream.address = identified.remote_address
+            self.thread.name = f"syncchat {format_address(identified.remote_address)}"
+        if identified.host != request.host:
+            # A page of a name that was resolved anew can claim any X-Forwarded-Host.
+            admission.check_host(request)
+        return identified
 
     def _handle(self, websocket: WebSocket) -> None:
         code = NORMAL
