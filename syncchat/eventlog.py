@@ -8,6 +8,7 @@ import time
 import msgspec
 
 from .chat.safetext import escape
+from .reach import join_command
 
 __all__ = [
     "Connected",
@@ -17,21 +18,36 @@ __all__ = [
     "Received",
     "Refused",
     "Slow",
+    "Warned",
     "as_json",
+    "as_lines",
 ]
 
 
 class Event(msgspec.Struct, frozen=True, tag_field="event", tag=str.lower):
-    """Something that happened. ``str`` is the line for people, safe for a terminal."""
+    """Something that happened. ``str`` is the text for people, safe for a terminal."""
 
 
 class Listening(Event, frozen=True):
-    """The server takes clients from now on."""
+    """The server takes clients from now on, at a URL of its page or, without one, for clients."""
 
     port: int
+    url: str
 
     def __str__(self) -> str:
-        return f"listening on port {self.port}"
+        # The first line is the exercise's.
+        is_page = self.url.startswith("http")
+        begin = f"Open {self.url} in a browser, or join" if is_page else "Join"
+        return f"listening on port {self.port}\n{begin} with: {join_command(self.url)}"
+
+
+class Warned(Event, frozen=True, tag="warning"):
+    """The operator is to know something about the server's settings."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return f"Warning: {self.text}"
 
 
 class Connected(Event, frozen=True):
@@ -84,10 +100,15 @@ class Slow(Event, frozen=True):
         return f"Client {self.client} is {escape(self.reason)}"
 
 
-def as_json(event: Event) -> str:
+def as_lines(event: Event) -> list[str]:
+    """The event for people."""
+    return str(event).split("\n")
+
+
+def as_json(event: Event) -> list[str]:
     """The event as one line of JSON, with its ``time`` in seconds since 1970.
 
     In printable ASCII, since it may be looked at in a terminal.
     """
     members = msgspec.to_builtins(event)
-    return json.dumps({"time": time.time(), **members}).replace("\x7f", "\\u007f")
+    return [json.dumps({"time": time.time(), **members}).replace("\x7f", "\\u007f")]

@@ -22,7 +22,18 @@ from .chat.session import Session
 from .chat.settings import RoomSettings
 from .chat.token import TokenCheck
 from .engine import Engine, Keep, check_engine, open_engine
-from .eventlog import Connected, Disconnected, Event, Listening, Received, Refused, Slow, as_json
+from .eventlog import (
+    Connected,
+    Disconnected,
+    Event,
+    Listening,
+    Received,
+    Refused,
+    Slow,
+    Warned,
+    as_json,
+    as_lines,
+)
 from .health import for_monitors, health_view, metrics_view
 from .meters import Meters
 from .net import (
@@ -38,9 +49,11 @@ from .net import (
     format_address,
     serve,
 )
+from .net.address import are_loopback
 from .net.forwarded import TrustedProxies
 from .net.limits import ServerSettings
 from .net.origin import parse_origin, parse_public_url
+from .reach import people_url
 from .web import web_routes
 
 __all__ = ["DEFAULT_FORMAT", "DEFAULT_GREETING", "DEFAULT_PORT", "DEFAULT_ROOMS", "ChatServer"]
@@ -48,6 +61,11 @@ __all__ = ["DEFAULT_FORMAT", "DEFAULT_GREETING", "DEFAULT_PORT", "DEFAULT_ROOMS"
 DEFAULT_PORT = 2000
 DEFAULT_GREETING = "Welcome to chat! Type a message"
 DEFAULT_FORMAT = "{sender}: {text}"
+
+_OPEN = (
+    "everyone who can reach port {port} of this machine can read and write here, and nothing is"
+    " encrypted. Set --token-file and --tls-cert, or --host 127.0.0.1."
+)
 
 #: Rooms at a time, those included in which nobody is and something is kept.
 DEFAULT_ROOMS = 10_000
@@ -126,7 +144,7 @@ class ChatServer:
         self._keep = keep or Keep()
         self._max_rooms = max_rooms
         self._log = log
-        self._line_of = as_json if log_json else str
+        self._lines_of = as_json if log_json else as_lines
         self._authorize = None if token is None else TokenCheck(token)
         self._ssl_context = ssl_context
         self._origins = [parse_origin(origin) for origin in origins]
@@ -235,7 +253,7 @@ class ChatServer:
                 server.stop()
                 raise
             self._server = server
-        self._note(Listening(server.port))
+        self._note_listening(server)
         return server
 
     def _all_routes(self, meters: Meters) -> dict[str, View]:
@@ -328,9 +346,23 @@ class ChatServer:
 
     # The log.
 
+    def _note_listening(self, server: Server) -> None:
+        url = people_url(
+            self._host,
+            server.addresses,
+            secure=self._ssl_context is not None,
+            web=self._web,
+            public_url=self._public_url,
+        )
+        self._note(Listening(server.port, url))
+        guarded = self._authorize is not None or self._ssl_context is not None
+        if not guarded and not are_loopback(server.addresses):
+            self._note(Warned(_OPEN.format(port=server.port)))
+
     def _note(self, event: Event) -> None:
         if self._log is not None:
-            self._log(self._line_of(event))
+            for line in self._lines_of(event):
+                self._log(line)
 
     def _heard(self, member: Member, room: str, text: str) -> None:
         if self._log is not None:

@@ -17,6 +17,7 @@ import pytest
 from wsproto.events import CloseConnection, TextMessage
 
 from syncchat import __version__
+from syncchat.reach import people_url
 from tests.peer import PATIENCE, Peer, wait_for
 from tests.processes import CLIENT, SERVER, Script, ServerScript, environment, run
 
@@ -339,12 +340,120 @@ def test_standard_streams_that_are_closed_are_no_traceback() -> None:
 
 def test_the_log_is_json_where_that_is_asked_for() -> None:
     with ServerScript("--no-notices") as plain:
-        assert plain.lines == [f"listening on port {plain.port}"]
+        assert plain.lines[0] == f"listening on port {plain.port}"
     with Script([*SERVER, "--port", "0", "--log-json"]) as server:
         line = server.wait_for_line(".*")
-        assert json.loads(line).keys() == {"time", "event", "port"}
+        assert json.loads(line).keys() == {"time", "event", "port", "url"}
     with Script([*SERVER, "--port", "0"], SYNCCHAT_LOG_JSON="yes") as server:
         assert server.wait_for_line(".*").startswith("{")
+
+
+# What the server tells when it has begun to listen.
+
+
+def first_lines(*flags: str) -> tuple[int, list[str]]:
+    """The port of a server, and what it prints behind that."""
+    with ServerScript(*flags) as server, Peer.client(server.port) as peer:
+        assert peer.expect(TextMessage)
+        # Every line that comes before this one is there.
+        server.wait_for_line("New connection from .*")
+        lines = server.lines[: [line[:3] for line in server.lines].index("New")]
+        assert lines[0] == f"listening on port {server.port}"
+        return server.port, lines[1:]
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ([], "Open http://127.0.0.1:{port}/ in a browser, or join with: syncchat 127.0.0.1:{port}"),
+        (
+            ["--host", "localhost"],
+            "Open http://localhost:{port}/ in a browser, or join with: syncchat localhost:{port}",
+        ),
+        (["--no-web"], "Join with: syncchat 127.0.0.1:{port}"),
+        (
+            ["--public-url", "https://chat.example.org"],
+            ("Open https://chat.example.org/ in a browser,"
+             " or join with: syncchat wss://chat.example.org/"),
+        ),
+        (
+            ["--public-url", "http://example.org:8080/chat"],
+            ("Open http://example.org:8080/chat/ in a browser,"
+             " or join with: syncchat ws://example.org:8080/chat/"),
+        ),
+        (
+            ["--public-url", "https://chat.example.org", "--no-web"],
+            "Join with: syncchat wss://chat.example.org/",
+        ),
+    ],
+)  # fmt: skip
+def test_the_second_line_tells_how_to_join(flags: list[str], told: str) -> None:
+    """Issue 13, item 17: the URL for people, behind the exercise's line."""
+    port, lines = first_lines(*flags)
+    assert lines == [told.format(port=port)]
+
+
+def test_the_second_line_has_ipv6_in_brackets_and_can_be_followed() -> None:
+    """Issue 13, item 17: the command of that line joins the chat."""
+    with Script([*SERVER, "--host", "::1", "--port", "0"]) as server:
+        line = server.wait_for_line(r"Open http://\[::1\]:\d+/ in a browser, or join with: .*")
+        _, where = line.rsplit(" ", 1)
+        result = run([*CLIENT, where], "hello\n")
+        assert result.stdout.endswith(": hello\n")
+
+
+def test_a_server_for_the_whole_network_tells_an_address_and_warns() -> None:
+    """Issue 13, item 17: a host that others can use, and what is open without token or TLS."""
+    port, lines = first_lines("--host", "0.0.0.0")
+    found = re.fullmatch(
+        rf"Open http://(.+):{port}/ in a browser, or join with: syncchat \1:{port}", lines[0]
+    )
+    assert found is not None
+    assert found[1] != "0.0.0.0"
+    (warning,) = lines[1:]
+    assert warning == (
+        f"Warning: everyone who can reach port {port} of this machine can read and write here,"
+        " and nothing is encrypted. Set --token-file and --tls-cert, or --host 127.0.0.1."
+    )
+
+
+@pytest.mark.parametrize("wildcard", ["0.0.0.0", "::"])
+def test_with_tls_a_server_for_the_whole_network_tells_its_name(wildcard: str) -> None:
+    """Issue 13, item 17: a certificate is good for the name, and not for the address."""
+    told = people_url(None, [(wildcard, 2000)], secure=True, web=True, public_url=None)
+    assert told == f"https://{socket.gethostname()}:2000/"
+
+
+def test_a_token_is_enough_for_no_warning() -> None:
+    """Issue 13, item 17: so is TLS, see the tests of TLS."""
+    with Script([*SERVER, "--port", "0", "--host", "0.0.0.0", "--token", "s3cret"]) as server:
+        with Peer.client(port_of(server), "/?token=s3cret") as peer:
+            assert peer.expect(TextMessage)
+            server.wait_for_line("New connection from .*")
+        assert not any(line.startswith("Warning") for line in server.lines)
+
+
+@pytest.mark.parametrize(
+    ("flags", "url", "warns"),
+    [
+        ([], "http://127.0.0.1:{port}/", False),
+        (["--no-web"], "ws://127.0.0.1:{port}/", False),
+        (["--host", "0.0.0.0", "--public-url", "https://a.test/x"], "https://a.test/x/", True),
+    ],
+)
+def test_the_url_and_the_warning_are_events_of_the_json_log(
+    flags: list[str], url: str, warns: bool
+) -> None:
+    """Issue 13, item 17: ``listening`` has the URL, ``warning`` the text."""
+    with Script([*SERVER, "--port", "0", "--log-json", *flags]) as server:
+        listening = json.loads(server.wait_for_line(r'.*"listening".*'))
+        assert listening["url"] == url.format(port=listening["port"])
+        with Peer.client(listening["port"]) as peer:
+            assert peer.expect(TextMessage)
+            server.wait_for_line(r'.*"connected".*')
+        warnings = [json.loads(line) for line in server.lines if '"warning"' in line]
+        assert [warning.keys() for warning in warnings] == [{"time", "event", "text"}] * warns
+        assert all(warning["text"].startswith("everyone who can reach") for warning in warnings)
 
 
 def test_a_server_that_does_not_know_the_protocol_is_one_line() -> None:

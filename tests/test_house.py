@@ -36,6 +36,7 @@ FLOORS = [
     ["syncchat.client.comeback", "syncchat.client.outbox", "syncchat.client.tracker"],
     ["syncchat.client.happenings"],
     ["syncchat.console", "syncchat.process", "syncchat.eventlog"],
+    ["syncchat.reach"],
     ["syncchat.chat"],
     ["syncchat.chat.session", "syncchat.chat.token"],
     ["syncchat.chat.rooms"],

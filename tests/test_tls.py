@@ -351,6 +351,10 @@ def test_the_chat_by_its_commands(files: Path, flags: list[str]) -> None:
     with Script([*SERVER, "--port", "0", *flags]) as server:
         port = server.wait_for_line(r"listening on port \d+").rsplit(" ", 1)[1]
         url = f"wss://127.0.0.1:{port}/"
+        # Issue 13, item 17.
+        server.wait_for_line(
+            f"Open https://127.0.0.1:{port}/ in a browser, or join with: syncchat {url}"
+        )
         with Script([*CLIENT, url, "--ca-file", str(files / "ca.pem")]) as client:
             client.type("hello\n")
             client.wait_for_line(r"127\.0\.0\.1:\d+: hello")
@@ -363,6 +367,15 @@ def test_the_chat_by_its_commands(files: Path, flags: list[str]) -> None:
                 rf"cannot connect to 127\.0\.0\.1:{port}: the certificate is not good: ",
                 distrustful.errors[0],
             )
+
+
+def test_with_tls_a_server_for_the_whole_network_does_not_warn(
+    server_context: ssl.SSLContext,
+) -> None:
+    """Issue 13, item 17: TLS alone is enough for no warning."""
+    lines: list[str] = []
+    with ChatServer("0.0.0.0", 0, ssl_context=server_context, log=lines.append):
+        assert len(lines) == 2
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import socket
 import threading
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -13,6 +12,7 @@ from ..chat.rooms import BadRoom, check_room
 from ..closecodes import NO_CODE, NORMAL, POLICY_VIOLATION, TOO_BIG
 from ..errors import ConnectionClosed, HandshakeRefused
 from ..net import Address, Deadline
+from ..net.address import route_to
 
 __all__ = ["asks_for_past", "delays", "is_final", "url_for", "wait"]
 
@@ -55,31 +55,15 @@ def delays() -> Iterator[float]:
 def wait(seconds: float, server: Address | None, stop: threading.Event) -> bool:
     """Wait, or less if the network has returned. False: the client is told to stop."""
     deadline = Deadline.after(seconds)
-    before = _route(server)
+    before = None if server is None else route_to(server)
     while not deadline.expired:
         if stop.wait(min(_LOOK, deadline.remaining() or 0.0)):
             return False
-        now = _route(server)
+        now = None if server is None else route_to(server)
         if now is not None and now != before:
             return True
         before = now
     return not stop.is_set()
-
-
-def _route(server: Address | None) -> str | None:
-    """The address of this machine from which the server would be reached; None: from none.
-
-    Connecting a datagram socket only asks the system for its route: nothing is sent.
-    """
-    if server is None:
-        return None
-    family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect(server)
-            return str(probe.getsockname()[0])
-    except OSError:
-        return None
 
 
 def asks_for_past(url: str, history: int) -> bool:

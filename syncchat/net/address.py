@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
+from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["Address", "address_of", "format_address", "is_loopback"]
+__all__ = [
+    "Address",
+    "address_of",
+    "are_loopback",
+    "format_address",
+    "is_loopback",
+    "is_wildcard",
+    "route_to",
+]
 
 #: Host and port of one end of a TCP connection.
 Address = tuple[str, int]
@@ -32,3 +42,27 @@ def is_loopback(address: str) -> bool:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
         return False
+
+
+def are_loopback(addresses: Iterable[Address]) -> bool:
+    """Whether only this machine can connect to them; they may have zones."""
+    return all(is_loopback(host.partition("%")[0]) for host, _ in addresses)
+
+
+def is_wildcard(address: str) -> bool:
+    """Whether it stands for every address of the machine: ``0.0.0.0``, ``::``."""
+    return ipaddress.ip_address(address.partition("%")[0]).is_unspecified
+
+
+def route_to(remote: Address) -> str | None:
+    """The address of this machine from which it would connect to ``remote``; None: it cannot.
+
+    Connecting a datagram socket only asks the system for its route: nothing is sent.
+    """
+    family = socket.AF_INET6 if ":" in remote[0] else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(remote)
+            return str(probe.getsockname()[0])
+    except OSError:
+        return None

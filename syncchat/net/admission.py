@@ -8,7 +8,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from .address import Address, is_loopback
+from .address import Address, are_loopback
 from .forwarded import TrustedProxies
 from .http import Refusal, Request
 from .origin import host_of
@@ -43,9 +43,7 @@ class Admission:
     ) -> None:
         hosts = (host_of(origin.partition("//")[2]) for origin in origins)
         self._own_names = {(host or "").lower(), *hosts}
-        self._loopback_only = all(
-            is_loopback(address.partition("%")[0]) for address, _ in addresses
-        )
+        self._loopback_only = are_loopback(addresses)
         self._origins = frozenset(origins)
         self._authorize = authorize
         self._secure = secure
