@@ -85,10 +85,10 @@ def accept(
     *,
     plain: bool,
 ) -> Opening | Request | None:
-    """Read the client's request, and make the answer, 101.
+    """Read the client's request, as ``check`` returns it, and make the answer, 101.
 
     ``subprotocols`` are the server's, the preferred one first; ``check`` has
-    the last word, and returns the request as it counts. With ``plain``, a
+    the last word. With ``plain``, a
     request that asks for no upgrade, or not by GET, is returned as it is. Returns
     None for a client that went away before it had asked for anything. Raises
     :class:`Refusal`, which the caller gives to :func:`answer`.

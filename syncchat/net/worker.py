@@ -247,7 +247,6 @@ class Worker:
     def _view(self, request: Request) -> Response:
         service = self._service
         request = self._identify(request)
-        check_method(request)
         service.admission.check_host(request)
         view = view_for(service.routes, request.path)
         if view is None:
