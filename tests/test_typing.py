@@ -377,7 +377,6 @@ def prompted(keys: str) -> tuple[list[str], type[BaseException] | None]:
     ("keys", "entered", "ended"),
     [
         ("one\rtwo\r\x04", ["one", "two"], EOFError),
-        ("one\x03", [], KeyboardInterrupt),
         ("one\x01\x04\x04x\r\x03", ["xe"], KeyboardInterrupt),
         ("a\x1b\rb\r\x04", ["a\nb"], EOFError),
         ("one\x1b[D\x1b[D!\r\x04", ["o!ne"], EOFError),
@@ -393,6 +392,43 @@ def prompted(keys: str) -> tuple[list[str], type[BaseException] | None]:
 )
 def test_keys(keys: str, entered: list[str], ended: type[BaseException]) -> None:
     assert prompted(keys) == (entered, ended)
+
+
+@pytest.mark.parametrize("answer", ["y", "n\r"])
+def test_the_keys_behind_a_paste_are_typed_as_any(answer: str) -> None:
+    """Issue 13, item 7: the question about a paste ends with its answer."""
+    keys = f"\x1b[200~a\nb\x1b[201~{answer}yes\rno\r\x04"
+    assert prompted(keys) == (["a\nb", "yes", "no"], EOFError)
+
+
+@pytest.mark.parametrize(
+    ("keys", "entered"),
+    [
+        ("half\x03\x03", []),
+        ("half\x03whole\r\x03", ["whole"]),
+        ("a\x1b\rb\x03c\r\x03", ["c"]),
+        ("  \x03\x03", []),
+        # It clears a paste, too, and the question about it.
+        ("\x1b[200~a\nb\x1b[201~\x03yes\r\x03", ["yes"]),
+    ],
+)
+def test_ctrl_c_clears_what_is_typed_and_then_leaves(keys: str, entered: list[str]) -> None:
+    """Issue 13, item 10."""
+    assert prompted(keys) == (entered, KeyboardInterrupt)
+
+
+def test_up_brings_back_what_ctrl_c_has_cleared(stage: Stage) -> None:
+    """Issue 13, item 10: a cleared message is in the history."""
+    with Terminal(stage.url) as client:
+        client.wait_for_line("> *")
+        client.type("half a message")
+        client.wait_for_line("> half a message")
+        client.type("\x03")
+        client.wait_for_line("> *")
+        client.type("\x1b[A")
+        client.wait_for_line("> half a message")
+        client.type(" and the rest\r")
+        assert stage.wait_for_said()[0].text == "half a message and the rest"
 
 
 def test_a_prompt_that_is_ended_before_it_began_ends() -> None:

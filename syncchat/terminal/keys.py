@@ -15,7 +15,10 @@ __all__ = ["Paste", "Tab", "clearing_keys", "complete", "leaving_keys", "paste_k
 
 
 class Paste:
-    """A paste of several lines that waits to be confirmed; whoever types on need not."""
+    """The question whether a paste of several lines is to be sent.
+
+    Typing on ends it, and so does whatever resets the buffer, which tells nobody.
+    """
 
     def __init__(self, buffer: Buffer) -> None:
         #: How many lines; 0: there is none.
@@ -26,7 +29,7 @@ class Paste:
         buffer.on_cursor_position_changed += self.forget
 
     def forget(self, _buffer: Buffer) -> None:
-        """It is not asked any more."""
+        """End the question."""
         self.lines = 0
 
 
@@ -37,16 +40,26 @@ class Tab:
         self.asked: Document | None = None
 
 
-def leaving_keys(buffer: Buffer) -> KeyBindings:
-    """Ctrl+C, but in a search; Ctrl+D where nothing is typed; Ctrl+Z, for a while."""
-    bindings = KeyBindings()
+def leaving_keys(buffer: Buffer, paste: Paste) -> KeyBindings:
+    """Ctrl+C and Ctrl+D leave where nothing is typed; Ctrl+Z suspends.
 
-    @bindings.add("c-c", filter=~is_searching)
+    Where something is typed, Ctrl+C clears the input, and Up brings the text back.
+    A search handles Ctrl+C itself. SIGINT from outside, which is no key, always leaves.
+    """
+    bindings = KeyBindings()
+    nothing_typed = Condition(lambda: not buffer.text)
+
+    @bindings.add("c-c", filter=~is_searching & nothing_typed)
     @bindings.add("<sigint>")
     def _interrupt(event: KeyPressEvent) -> None:
         event.app.exit(exception=KeyboardInterrupt)
 
-    @bindings.add("c-d", filter=has_focus(buffer) & Condition(lambda: not buffer.text))
+    @bindings.add("c-c", filter=~is_searching & ~nothing_typed)
+    def _clear_input(_event: KeyPressEvent) -> None:
+        buffer.reset(append_to_history=bool(buffer.text.strip()))
+        paste.forget(buffer)
+
+    @bindings.add("c-d", filter=has_focus(buffer) & nothing_typed)
     def _end_of_input(event: KeyPressEvent) -> None:
         event.app.exit(exception=EOFError)
 

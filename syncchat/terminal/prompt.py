@@ -103,7 +103,7 @@ class Prompt:
             Layout(HSplit(rows), focused_element=self._input),
             key_bindings=merge_key_bindings(
                 [
-                    leaving_keys(buffer),
+                    leaving_keys(buffer, self._paste),
                     typing_keys(buffer, self._tab),
                     paste_keys(buffer, self._paste),
                     clearing_keys(self.clear),
@@ -185,6 +185,7 @@ class Prompt:
     def _accept(self, buffer: Buffer) -> bool:
         """Enter was pressed. False: the text is done with."""
         self._tab.asked = None
+        self._paste.forget(buffer)
         # What the terminal sent as no UTF-8 came as lone surrogates.
         self._on_enter(buffer.text.encode("utf-8", "replace").decode().rstrip("\r\n"))
         return False
