@@ -185,7 +185,7 @@ def test_leaving_is_a_proper_close() -> None:
         codes.append(websocket.close_code)
 
     with serve(handler) as server:
-        for keys in ("\x03", "\x04", "/quit\r", "typed\x03"):
+        for keys in ("\x03", "\x04", "/quit\r", "typed\x03\x03"):
             with Terminal(f"ws://127.0.0.1:{server.port}") as client:
                 client.wait_for_line(">.*")
                 client.type(keys)
@@ -193,6 +193,39 @@ def test_leaving_is_a_proper_close() -> None:
                 assert "Traceback" not in client.written.decode()
         wait_for(lambda: len(codes) == 4)
     assert codes == [1000] * 4
+
+
+def test_a_typed_line_stands_before_its_echo_on_a_server_of_another_make() -> None:
+    """Issue 13, item 3: also a line that begins with a slash, and always in this order."""
+
+    def echo(websocket: WebSocket) -> None:
+        websocket.send("hello")
+        for message in websocket:
+            assert isinstance(message, str)
+            websocket.send(f"echo of {message}")
+
+    said = [f"{'/' * (number % 2)}line {number}" for number in range(20)]
+    with serve(echo) as server, Terminal(f"ws://127.0.0.1:{server.port}", rows=60) as client:
+        client.wait_for_line("hello")
+        for text in said:
+            client.type(f"{text}\r")
+            client.wait_for_line(f"echo of {text}")
+        shown = client.lines()
+        begin = shown.index("hello") + 1
+        wanted = [f"{mark}{text}" for text in said for mark in ("> ", "echo of ")]
+        assert shown[begin : begin + len(wanted)] == wanted
+
+
+def test_ones_own_message_has_no_prefix_where_the_server_only_acknowledges_it() -> None:
+    """Issue 13, item 3: the prefix marks what the server has sent."""
+    with ChatServer(port=0, notices=False, greeting="", echo=False) as chat:
+        url = f"ws://127.0.0.1:{chat.port}"
+        with Terminal(url, "--nick", "ann", "--prefix", "From server: ") as client:
+            client.wait_for_last(".*connected.*")
+            client.type("mine\r")
+            client.wait_for_line("ann: mine")
+            chat.say("yours")
+            client.wait_for_line("From server: server: yours")
 
 
 def test_an_empty_line_is_not_sent() -> None:
@@ -654,6 +687,8 @@ def test_a_reply_goes_to_whom_one_has_seen() -> None:
     with Stage() as stage, Terminal(stage.url) as client:
         stage.wait_for_client()
         client.wait_for_line(">.*")
+        stage.say("I am here", nick="mal")
+        client.wait_for_line("mal: I am here")
         client.type("/ignore mal\r")
         client.wait_for_line("-> You do not hear mal .*")
         stage.tell(

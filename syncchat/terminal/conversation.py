@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from ..chat.commands import Quit, Reply, parse
-from ..chat.events import Action, BadEvent, Private, RoomsRequest, Say, Search
+from ..chat.events import Action, BadEvent, Message, Private, RoomsRequest, Say, Search
 from ..client import Client
 from ..engine import Kind
 from ..errors import ConnectionClosed, NotConnected
@@ -86,7 +87,7 @@ class Conversation:
         client = self._client
         if client.room is None and line.startswith("/") and line.strip().lower() != "/quit":
             # A server of another make, which may have commands of its own.
-            client.send_line(line, timeout=0)
+            self._say(line, line, "message")
             return
         complaint = self._commands.complaint(line)
         if complaint is not None:
@@ -102,16 +103,23 @@ class Conversation:
             else:
                 client.ask(Private(self._painter.whispered, asked.text))
         elif isinstance(asked, Say | Action):
-            kind: Kind = "action" if isinstance(asked, Action) else "message"
-            known = self._waiting.send(
-                lambda: client.send_line(line, timeout=0), client.nick or "", asked.text, kind
-            )
-            if not known:
-                # The server's own line, if it sends one, cannot be told from others'.
-                self._scrollback.add(self._painter.local(f"> {line}", "class:notice"))
+            self._say(line, asked.text, "action" if isinstance(asked, Action) else "message")
         elif isinstance(asked, Search):
             self._painter.searching(asked.words, lambda: client.send_line(line, timeout=0))
         elif isinstance(asked, RoomsRequest) and client.connected:
             self._rooms.ask()
         else:
             client.send_line(line, timeout=0)
+
+    def _say(self, line: str, text: str, kind: Kind) -> None:
+        """Send ``line``, which says ``text``, and show it until the server has answered.
+
+        An echo of a server that does not speak our dialect cannot be told from the
+        messages of others. There, the line is printed as it was typed, before the echo.
+        """
+        client = self._client
+        self._waiting.send(
+            lambda: client.send_line(line, timeout=0),
+            Message(0, time.time(), client.nick or "", text, kind),
+            lambda: self._scrollback.add(self._painter.local(f"> {line}", "class:notice")),
+        )

@@ -133,13 +133,17 @@ class Painter:
         *,
         rings: bool = False,
         settles: str | None = None,
+        from_server: bool = True,
     ) -> Iterator[Block]:
-        """What the server says, under the date where another day is shown than before."""
+        """A text, under the date where another day is shown than before.
+
+        The prefix marks what comes from the server.
+        """
         when = _local_time(moment)
         if self._preferences.timestamps and when[:3] != self._day:
             self._day = when[:3]
             yield Block([("class:time", time.strftime("--- %A, %Y-%m-%d ---", when))])
-        shown = [("", self._preferences.prefix), *fragments]
+        shown = [("", self._preferences.prefix), *fragments] if from_server else fragments
         yield self._timed(shown, when, rings=rings, settles=settles)
 
     def _timed(
@@ -156,7 +160,7 @@ class Painter:
         clock = ("class:time", time.strftime("%H:%M ", when))
         return Block([clock, *fragments], 8, rings=rings, settles=settles)
 
-    def _message(self, message: Message) -> Iterator[Block]:
+    def _message(self, message: Message, *, from_server: bool = True) -> Iterator[Block]:
         if message.nonce is not None:
             self._waiting.settle(message.nonce)
         past = message.offset <= self._past_end
@@ -170,7 +174,13 @@ class Painter:
         mentioned = not own and mentions(message.text, self._sought(message.nick))
         rings = not past and not own and self._rings(mentioned=mentioned)
         fragments = self.message(message)
-        yield from self._show(fragments, message.time, rings=rings, settles=message.nonce)
+        yield from self._show(
+            fragments,
+            message.time,
+            rings=rings,
+            settles=message.nonce,
+            from_server=from_server,
+        )
 
     def _rings(self, *, mentioned: bool) -> bool:
         bell = self._preferences.bell
@@ -246,7 +256,7 @@ class Painter:
             # Which was said by whatever one is called now.
             nick = self._own or message.nick
             told = msgspec.structs.replace(message, offset=event.offset, nick=nick)
-            yield from self._message(told)
+            yield from self._message(told, from_server=False)
 
     def _error(self, event: Error) -> Iterator[Block]:
         if event.command == "search" and self._searches:
@@ -259,6 +269,8 @@ class Painter:
         yield from self._show(lines, settles=event.nonce)
 
     def _line(self, event: Line) -> Iterator[Block]:
+        # It may be the echo of a line that is being sent at this moment.
+        self._waiting.let_be_shown()
         rings = self._preferences.bell == "all"
         yield from self._show([("", event.text)], rings=rings)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 
+import msgspec
+
 from ..chat.events import Message
-from ..engine import Kind
 
 __all__ = ["Waiting"]
 
@@ -25,18 +25,29 @@ class Waiting:
         #: is on the screen.
         self._shown: dict[str, Message] = {}
 
-    def send(self, send: Callable[[], str | None], nick: str, text: str, kind: Kind) -> bool:
-        """Send something, and note it under the nonce that ``send`` returns.
+    def send(
+        self,
+        send: Callable[[], str | None],
+        message: Message,
+        show: Callable[[], None],
+    ) -> None:
+        """Send something, and note ``message`` under the nonce that ``send`` returns.
 
-        False: it has none, and nobody is going to acknowledge it. Raises what ``send`` does.
+        Where there is none, the server sends no acknowledgement: ``show`` is called to
+        print the text, before any answer to it is printed. Raises what ``send`` does.
         """
         with self._lock:
             nonce = send()
             if nonce is None:
-                return False
-            message = Message(0, time.time(), nick, text, kind, nonce)
-            self._open[nonce] = self._shown[nonce] = message
-            return True
+                show()
+            else:
+                noted = msgspec.structs.replace(message, nonce=nonce)
+                self._open[nonce] = self._shown[nonce] = noted
+
+    def let_be_shown(self) -> None:
+        """Block while another thread is in :meth:`send`: its text is printed before an answer."""
+        with self._lock:
+            pass
 
     def settle(self, nonce: str) -> Message | None:
         """It is answered; what it was, or None for a stranger's, or one that was before."""
