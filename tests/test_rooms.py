@@ -764,3 +764,25 @@ def test_a_peer_that_is_gone_before_it_was_let_in_leaves_nothing() -> None:
         with Peer.client(chat.port, path="/ghost?nick=ghost") as peer:
             peer.expect(TextMessage)
             assert rooms.engine.names("ghost") == ["ghost"]
+
+
+def test_names_tells_who_is_away() -> None:
+    """Issue 13, item 11: in both dialects, and no longer once they are back."""
+    with (
+        ChatServer(port=0, notices=False, greeting="") as chat,
+        Json(url_of(chat, "/?nick=ann")) as ann,
+        Plain(url_of(chat, "/?nick=bob")) as bob,
+    ):
+        ann.event("welcome")
+        ann.ask(type="names")
+        assert ann.event("names") == {"type": "names", "names": ["ann", "bob"]}
+        ann.ask(type="away", reason="lunch")
+        ann.event("away")
+        ann.ask(type="names")
+        assert ann.event("names") == {"type": "names", "names": ["ann", "bob"], "away": ["ann"]}
+        bob.send("/names")
+        assert bob.hear() == "-> 2 connected: ann (away), bob"
+        ann.ask(type="back")
+        ann.event("back")
+        bob.send("/names")
+        assert bob.hear() == "-> 2 connected: ann, bob"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncchat.chat.commands import COMMANDS
+from syncchat.chat.commands import COMMANDS, unknown
 from syncchat.chat.events import Joined, Left, Message, Names, Renamed
 from syncchat.terminal.commands import ARGUMENTS, LocalCommands, help_text
 from syncchat.terminal.mentions import mark, mentions
@@ -168,8 +168,12 @@ def test_colours_are_readable_on_dark_and_on_light(background: str) -> None:
 
 def test_what_waits_is_shown_until_the_answer_is() -> None:
     waiting = Waiting()
-    assert waiting.send(lambda: "n1", "ann", "one", "message")
-    assert not waiting.send(lambda: None, "ann", "two", "message")
+    shown: list[str] = []
+    message = Message(0, 0.0, "ann", "one", "message")
+    waiting.send(lambda: "n1", message, lambda: shown.append("one"))
+    waiting.send(lambda: None, message, lambda: shown.append("two"))
+    # Which is not going to be acknowledged.
+    assert shown == ["two"]
     settled = waiting.settle("n1")
     assert settled is not None
     assert settled.text == "one"
@@ -200,12 +204,41 @@ def test_local_commands_leave_the_others_to_the_server() -> None:
     assert commands.complaint("/names") is None
     assert commands.complaint("//x") is None
     assert commands.complaint("hello") is None
-    assert (commands.complaint("/") or "").startswith("There is no command /. Did you mean /")
+    assert commands.complaint("/") == "There is no command /. /help lists the commands."
     assert "Did you mean /reply or /rooms?" in (commands.complaint("/r") or "")
     assert commands.run("/ignore ANN") == "That is you."
     assert commands.run("/ignore two words") == "Write it as /ignore NAME"
     assert "Did you mean /bell?" in (commands.complaint("/bel") or "")
     assert commands.run("/Bell ALL") == "The bell is all."
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("nik", "nick"), ("mgs", "msg"), ("hitsory", "history"), ("hlep", "help"), ("jion", "join"),
+        ("whos", "whois"), ("clean", "clear"), ("unignor", "unignore"),
+        ("query", None), ("topic", None), ("list", None), ("exit", None),
+    ],
+)  # fmt: skip
+def test_only_near_misses_are_suggested(typed: str, meant: str | None) -> None:
+    """Issue 13, item 11."""
+    suggestion = "" if meant is None else f" Did you mean /{meant}?"
+    wanted = f"There is no command /{typed}.{suggestion} /help lists the commands."
+    assert unknown(typed, ARGUMENTS) == wanted
+
+
+def test_nobody_is_ignored_whom_nobody_knows() -> None:
+    """Issue 13, item 11: a speaker who has left can still be ignored."""
+    people = People()
+    commands = LocalCommands(Preferences(), people, lambda: "ann", lambda: None, lambda: (80, 24))
+    people.note(welcome(nick="ann"))
+    assert commands.run("/ignore typo") == "There is no typo here, and typo has said nothing."
+    assert commands.run("/ignore") == "You ignore nobody."
+    assert not people.ignores("typo")
+    people.note(Message(1, 0.0, "Cy", "hello", "message"))
+    for known in ("BOB", "cy"):
+        assert (commands.run(f"/ignore {known}") or "").startswith("You do not hear")
+        assert people.ignores(known)
 
 
 # Toolbar, resizing.

@@ -54,6 +54,11 @@ Asked = FromClient | Help | Quit | Reply
 _USUAL, _MOST = 20, 1000
 
 
+#: How alike a name and a command are that is suggested for it (difflib's ratio):
+#: ``/nik`` and ``/nick``, but not ``/query`` and ``/quit``.
+_NEAR = 0.7
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """What can be typed behind a slash."""
@@ -124,14 +129,15 @@ HELP_TEXT = "\n".join(
 
 
 def unknown(name: str, names: Iterable[str]) -> str:
-    """What to tell who typed a command that there is not among ``names``."""
-    known = list(names)
-    near = [f"/{each}" for each in known if name and each.startswith(name)]
-    if not near:
-        # The nearest, however far it is: it leads on.
-        near = [f"/{difflib.get_close_matches(name[:40], known, n=1, cutoff=0.0)[0]}"]
-    meant = " or ".join(near[:3])
-    return f"There is no command /{name[:40]}. Did you mean {meant}? /help lists them."
+    """The reply to a command that is not among ``names``. Suggests only near misses."""
+    known, name = list(names), name[:40]
+    near = [each for each in known if name and each.startswith(name)]
+    # The same letters in another order, then what differs by about one letter.
+    near = near or [each for each in known if sorted(each) == sorted(name)]
+    near = near or difflib.get_close_matches(name, known, n=1, cutoff=_NEAR)
+    meant = " or ".join(f"/{each}" for each in near[:3])
+    suggestion = f" Did you mean {meant}?" if near else ""
+    return f"There is no command /{name}.{suggestion} /help lists the commands."
 
 
 def parse(line: str) -> Asked:

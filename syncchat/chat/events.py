@@ -248,9 +248,10 @@ class Renamed(_Event, frozen=True):
 
 
 class Names(_Event, frozen=True):
-    """Who is in the room."""
+    """Who is in the room, and which of them are away."""
 
     names: list[str]
+    away: list[str] = []
 
 
 class PrivateMessage(_Event, frozen=True, tag="private"):

@@ -134,6 +134,12 @@ def _rooms(event: Rooms) -> str:
     return reply(f"{len(event.rooms)} room{'s' * (len(event.rooms) != 1)}: {rooms}")
 
 
+def _connected(event: Names) -> str:
+    away = frozenset(event.away)
+    names = [f"{name} (away)" if name in away else name for name in event.names]
+    return reply(f"{len(names)} connected: {', '.join(names)}")
+
+
 def _who(event: Whois) -> str:
     spoke = "has not spoken yet" if event.spoke is None else f"spoke last {_when(event.spoke)}"
     away = "" if event.away is None else f" Away{_reason(event.away)}"
@@ -167,7 +173,7 @@ _LINES: dict[type, Callable[[Any], str]] = {
     Renamed: lambda event: f" * {event.old} is now known as {event.nick}.",
     Away: lambda event: indent(f" * {event.nick} is away{_reason(event.reason)}"),
     Back: lambda event: f" * {event.nick} is back.",
-    Names: lambda event: reply(f"{len(event.names)} connected: {', '.join(event.names)}"),
+    Names: _connected,
     Error: lambda event: reply(event.text),
     Rooms: _rooms,
     Whois: _who,

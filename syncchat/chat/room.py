@@ -154,6 +154,10 @@ class Room:
         """Say something to one person alone; an error to ``member`` where there is none."""
         self._do(lambda: self._whisper(member, to, text))
 
+    def tell_names(self, member: Member) -> None:
+        """Tell one member who is here, and who is away."""
+        self._do(lambda: self._tell_one(member, self._names()))
+
     def tell(self, member: Member, *told: FromServer) -> None:
         """Tell one member something, in its place among what all hear."""
         self._do(lambda: self._audiences[member.dialect].tell_one(member, told))
@@ -286,7 +290,7 @@ class Room:
                 told.append(piece.history)
                 if entering.ahead and not piece.more:
                     # Who has come and gone since the welcome.
-                    told.append(Names(engine.names(self.name)))
+                    told.append(self._names())
                 if piece.more:
                     entering.past, entering.ahead = Past(piece.end), told
                     return
@@ -401,6 +405,11 @@ class Room:
         if self._by_nick:
             for event in told:
                 self._engine.publish(self.name, encode(event))
+
+    def _names(self) -> Names:
+        names = self._engine.names(self.name)
+        away = (member.nick for member in self._by_nick.values() if member.away is not None)
+        return Names(names, sorted(away, key=str.casefold))
 
     def _tell_one(self, member: Member, event: FromServer) -> None:
         self._audiences[member.dialect].tell_one(member, [event])

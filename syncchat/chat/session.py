@@ -24,7 +24,6 @@ from .events import (
     FromServer,
     HistoryRequest,
     Join,
-    Names,
     NamesRequest,
     Nick,
     Private,
@@ -248,7 +247,7 @@ class Session:
                 self._room.send(self._member, text)
 
     def _names(self, _asked: NamesRequest) -> None:
-        self._tell(Names(self._rooms.engine.names(self._room.name)))
+        self._room.tell_names(self._member)
 
     def _whois(self, asked: WhoisRequest) -> None:
         member = self._room.find(clean(asked.nick))

@@ -134,6 +134,8 @@ class LocalCommands:
         nick = argument.removeprefix("@").rstrip(":,")
         if nick and nick.casefold() == (self._own_nick() or "").casefold():
             return "That is you."
+        if nick and not self._people.knows(nick):
+            return f"There is no {nick} here, and {nick} has said nothing."
         if nick:
             self._people.ignore(nick)
             return f"You do not hear {nick} any more. /unignore {nick} ends it."

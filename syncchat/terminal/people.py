@@ -19,6 +19,9 @@ from ..client import Event
 
 __all__ = ["People"]
 
+#: Names of speakers that are remembered, present or not.
+_MOST_SPEAKERS = 1000
+
 
 class People:
     """As far as the server has told. From any thread."""
@@ -30,6 +33,8 @@ class People:
         self._here: set[str] = set()
         self._heard: dict[str, None] = {}
         self._count = 0
+        #: The last who said something, be they still here or not, casefolded.
+        self._speakers: dict[str, None] = {}
         #: By the name casefolded, the name as it was written.
         self._ignored: dict[str, str] = {}
 
@@ -43,6 +48,12 @@ class People:
         """Who is ignored."""
         with self._lock:
             return list(self._ignored.values())
+
+    def knows(self, nick: str) -> bool:
+        """Whether anybody of that name is here, or has said something."""
+        folded = nick.casefold()
+        with self._lock:
+            return folded in self._speakers or any(name.casefold() == folded for name in self._here)
 
     def ignores(self, nick: str) -> bool:
         """Whether ``nick`` is ignored."""
@@ -74,6 +85,8 @@ class People:
     def note(self, event: Event) -> None:
         """Take notice of who came, went, spoke, or is called otherwise."""
         with self._lock:
+            if isinstance(event, Message | PrivateMessage):
+                self._note_speaker(event.nick)
             if isinstance(event, Message | PrivateMessage | Away | Back):
                 self._hear_of(event.nick)
             elif isinstance(event, Joined):
@@ -96,6 +109,13 @@ class People:
         self._here.difference_update(names)
         for name in names:
             self._heard.pop(name, None)
+
+    def _note_speaker(self, nick: str) -> None:
+        folded = nick.casefold()
+        self._speakers.pop(folded, None)
+        self._speakers[folded] = None
+        if len(self._speakers) > _MOST_SPEAKERS:
+            del self._speakers[next(iter(self._speakers))]
 
     def _hear_of(self, nick: str) -> None:
         if nick in self._here:
