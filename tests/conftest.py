@@ -89,7 +89,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     ):
         reason = call.excinfo.value
         call.excinfo = pytest.ExceptionInfo.from_exception(
-            AssertionError(f"skipped in CI: {reason}")
+            AssertionError(f"skipped in CI: {reason}").with_traceback(reason.__traceback__)
         )
 
 
