@@ -15,7 +15,15 @@ from wsproto.events import CloseConnection
 from syncchat import ChatServer
 from syncchat.errors import ConnectionClosed, HandshakeFailed
 from syncchat.net import WebSocket, connect, serve
-from tests.peer import PATIENCE, Peer, read_head, upgrade_answer, upgrade_request, wait_for
+from tests.peer import (
+    PATIENCE,
+    InThread,
+    Peer,
+    read_head,
+    upgrade_answer,
+    upgrade_request,
+    wait_for,
+)
 
 CUTS = ["FIN", "RST", "silence"]
 
@@ -147,6 +155,22 @@ def test_a_server_that_is_cut_off_is_an_exception_and_no_hang(point: str, how: s
             how == "RST" and websocket.close_code == 1006
         )
         assert heard == (["one"] if point == "between frames" else []) or how == "RST"
+
+
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+def test_an_attempt_to_connect_ends_when_it_is_stopped(scheme: str) -> None:
+    """Issue 13, item 19: in the opening handshake, or in that of TLS."""
+    stop = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(PATIENCE)
+        url = f"{scheme}://127.0.0.1:{listening.getsockname()[1]}/"
+        attempt = InThread(lambda: connect(url, stop=stop, open_timeout=4 * PATIENCE))
+        sock, _ = listening.accept()
+        with sock:
+            assert sock.recv(1)
+            stop.set()
+            with pytest.raises(TimeoutError):
+                attempt.result()
 
 
 # In the closing handshake that this side began.

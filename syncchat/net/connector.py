@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import re
+import selectors
 import socket
 import ssl
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Unpack
@@ -13,12 +17,12 @@ from urllib.parse import SplitResult, quote, urlsplit
 
 from ..errors import CannotConnect, InvalidURL
 from .address import Address, address_of, format_address
-from .deadline import Deadline
+from .deadline import Deadline, StoppableDeadline
 from .flusher import Flusher
 from .handshake import request_upgrade
 from .heartbeat import start_heartbeat
 from .limits import ConnectionSettings, Limits
-from .stream import Stream
+from .stream import OneSelector, Stream
 from .tls import NotTLS, tls_reason
 from .websocket import WebSocket
 
@@ -28,6 +32,9 @@ __all__ = ["Target", "connect", "parse_url"]
 _PORTS = {"ws": 80, "wss": 443}
 
 _TRY_WS = "try ws:// instead of wss://"
+
+#: What a system says of a connection that is not made at once.
+_UNDER_WAY = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK})
 
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f]")
 
@@ -95,6 +102,7 @@ def connect(
     ssl_context: ssl.SSLContext | None = None,
     subprotocols: Sequence[str] = (),
     headers: Sequence[tuple[str, str]] = (),
+    stop: threading.Event | None = None,
     **limits: Unpack[ConnectionSettings],
 ) -> WebSocket:
     """Connect to the WebSocket server at ``url``, ``ws://host[:port][/path][?query]`` or ``wss:``.
@@ -102,6 +110,9 @@ def connect(
     - ``ssl_context``: for ``wss:``; by default the system's certificates count.
     - ``subprotocols``: those that the server may choose from.
     - ``headers``: sent besides those of the handshake.
+    - ``stop``: set by another thread, it ends the attempt within a tenth of a
+      second, but not the look-up of a name: :class:`TimeoutError`, or
+      :class:`CannotConnect`.
     - ``limits``: ``max_message`` and the others of :class:`Limits`;
       ``open_timeout`` is for all of it, from the name's look-up to the end of
       the handshake, and a server may stand still as long as it likes.
@@ -114,6 +125,8 @@ def connect(
     target = parse_url(url)
     held_to = Limits(**({"stall_timeout": None} | limits))
     deadline = Deadline.after(held_to.open_timeout)
+    if stop is not None:
+        deadline = StoppableDeadline(deadline.at, stop)
     place = format_address((target.host, target.port))
     flusher = Flusher(f"syncchat-flusher {place}")
     with contextlib.ExitStack() as undo:
@@ -171,8 +184,7 @@ def _connect_tcp(target: Target, deadline: Deadline) -> tuple[socket.socket, Add
     for family, kind, protocol, _, sockaddr in found:
         sock = socket.socket(family, kind, protocol)
         try:
-            sock.settimeout(deadline.remaining() or 1e-3)
-            sock.connect(sockaddr)
+            _connect_socket(sock, sockaddr, deadline)
         except TimeoutError:
             sock.close()
             failure = "no answer in time"
@@ -185,3 +197,18 @@ def _connect_tcp(target: Target, deadline: Deadline) -> tuple[socket.socket, Add
         else:
             return sock, address_of(sockaddr)
     raise CannotConnect(f"cannot connect to {place}: {failure}")
+
+
+def _connect_socket(sock: socket.socket, sockaddr: tuple[object, ...], deadline: Deadline) -> None:
+    """Connect; raises :class:`OSError`, and :class:`TimeoutError` at the deadline."""
+    sock.setblocking(False)
+    error = sock.connect_ex(sockaddr)
+    if error in _UNDER_WAY:
+        with OneSelector() as selector:
+            selector.register(sock, selectors.EVENT_WRITE)
+            while not selector.select(deadline.for_poll()):
+                if deadline.expired:
+                    raise TimeoutError
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if error:
+        raise OSError(error, os.strerror(error))

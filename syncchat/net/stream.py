@@ -14,7 +14,7 @@ from .flusher import Flusher
 from .outlet import DONTWAIT, Outlet
 from .tls import TLS
 
-__all__ = ["Stream"]
+__all__ = ["OneSelector", "Stream"]
 
 #: Bytes that a read asks for. A thread that waits in recv() holds a buffer of
 #: that size, so it waits with a small one; while reads are full it asks for much
@@ -23,7 +23,7 @@ _SMALL_READ = 1024
 _LARGE_READ = 131072
 
 # A selector that costs no descriptor, to wait for one socket with a time limit.
-_OneSelector: type[selectors.BaseSelector] = getattr(
+OneSelector: type[selectors.BaseSelector] = getattr(
     selectors, "PollSelector", selectors.SelectSelector
 )
 
@@ -190,7 +190,7 @@ class Stream(Outlet):
         # A socket whose own side closed it is at its end, not an error.
         if self._sock.fileno() < 0:
             return
-        with _OneSelector() as selector:
+        with OneSelector() as selector:
             selector.register(self._sock, selectors.EVENT_READ)
             while True:
                 if selector.select(None if deadline is None else deadline.for_poll()):

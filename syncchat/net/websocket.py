@@ -111,6 +111,15 @@ class WebSocket(Sender):
         """Whether the end has come, and is answered by the next ``recv``: a Close, mostly."""
         return self._deferred is not None
 
+    @property
+    def heard_at(self) -> float:
+        """When the last bytes came from the peer, in seconds on the monotonic clock.
+
+        From any thread. They count when they are read, which some thread in
+        ``recv``, ``recv_many`` or an iteration does.
+        """
+        return self._stream.heard_at
+
     # Receiving.
 
     def recv(self, timeout: float | None = None) -> Message:
