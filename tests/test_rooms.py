@@ -328,6 +328,50 @@ def test_join_goes_from_room_to_room_and_takes_the_nick_along() -> None:
         assert ann.hear() == "-> 2 rooms: lobby (0), ops (2)"
 
 
+def test_a_join_in_lines_begins_with_as_much_of_the_past_as_the_url_asked_for() -> None:
+    """Issue 13, item 11: behind the line that names the room, and ahead of what is said live."""
+    with ChatServer(port=0, greeting="", notices=False) as chat:
+        for number in range(9):
+            chat.say(str(number), room="ops")
+        with Plain(url_of(chat, "/?history=2")) as ann, Plain(url_of(chat, "/ops")) as other:
+            ann.send("/join ops")
+            assert ann.hear() == "-> You are in ops now."
+            assert [ann.hear(), ann.hear()] == ["server: 7", "server: 8"]
+            other.send("live")
+            assert ann.hear() == f"{other.address}: live"
+        with Plain(url_of(chat)) as bob:
+            bob.send("/join ops", "hi")
+            assert bob.hear() == "-> You are in ops now."
+            assert bob.hear() == f"{bob.address}: hi"
+
+
+def test_a_join_in_events_may_ask_for_the_last_messages() -> None:
+    """Issue 13, item 11: ``history`` beside ``after``, which wins as it does in the URL."""
+    with ChatServer(port=0, greeting="", notices=False) as chat:
+        for number in range(9):
+            chat.say(str(number), room="ops")
+        with Json(url_of(chat, "/?history=1")) as ann:
+            ann.event("welcome")
+            ann.event("history")
+            ann.ask(type="join", room="ops", history=2)
+            welcome = ann.event("welcome")
+            history = ann.event("history")
+            assert [each["offset"] for each in history["messages"]] == [8, 9]
+            assert history["complete"]
+            ann.ask(type="join", room="lobby", history=0)
+            ann.event("welcome")
+            ann.ask(type="join", room="ops", history=2, after=f"{welcome['epoch']}:5")
+            ann.event("welcome")
+            history = ann.event("history")
+            assert [each["offset"] for each in history["messages"]] == [6, 7, 8, 9]
+            # What does not ask for any gets none, whatever the URL has.
+            ann.ask(type="join", room="lobby")
+            ann.event("welcome")
+            for wrong in (1001, -1, "x"):
+                ann.ask(type="join", room="ops", history=wrong)
+                assert ann.event("error")["code"] == "malformed"
+
+
 def test_who_finds_the_nick_taken_in_the_next_room_is_told_so() -> None:
     with (
         ChatServer(port=0, greeting="", notices=False) as chat,
@@ -335,8 +379,8 @@ def test_who_finds_the_nick_taken_in_the_next_room_is_told_so() -> None:
         Plain(url_of(chat, "/ops?nick=ann")) as other,
     ):
         ann.send("/join ops")
-        assert ann.hear() == f"-> The nick ann is taken here; you are {ann.address}."
         assert ann.hear() == "-> You are in ops now."
+        assert ann.hear() == f"-> The nick ann is taken here; you are {ann.address}."
         ann.send("hi")
         assert other.hear() == f"{ann.address}: hi"
 

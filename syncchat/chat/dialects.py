@@ -17,6 +17,8 @@ class Dialect(ABC):
 
     #: Whether a welcome shows who is there.
     lists_members = True
+    #: Whether a join names the room only, so that the URL says what else is wanted.
+    joins_by_name = False
 
     @abstractmethod
     def read(self, message: str | bytes) -> Asked | None:
@@ -29,15 +31,16 @@ class Dialect(ABC):
     def write(self, event: FromServer, nick: str) -> list[str]:
         """The event as text messages, for who is called ``nick``."""
 
-    def moved(self, room: str) -> list[str]:  # noqa: ARG002 - the lines' need
-        """What confirms that the client is in another room now, besides the welcome."""
-        return []
+    def moved(self, room: str) -> str:  # noqa: ARG002 - the lines' need
+        """What greets a client that comes from another room; empty for nothing."""
+        return ""
 
 
 class PlainDialect(Dialect):
     """Lines, as any WebSocket client can send and show them."""
 
     lists_members = False
+    joins_by_name = True
 
     def __init__(self, form: LineFormat) -> None:
         self._form = form
@@ -57,9 +60,9 @@ class PlainDialect(Dialect):
         """The event's lines."""
         return lines_of(event, self._form, nick)
 
-    def moved(self, room: str) -> list[str]:
-        """A line, since the welcome shows none."""
-        return [reply(f"You are in {room} now.")]
+    def moved(self, room: str) -> str:
+        """A line that names the room, which the welcome shows in no other way."""
+        return reply(f"You are in {room} now.")
 
 
 class JsonDialect(Dialect):

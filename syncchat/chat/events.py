@@ -16,6 +16,7 @@ from msgspec import Meta
 from ..engine import Entry, Kind
 
 __all__ = [
+    "MAX_HISTORY",
     "PLACE",
     "SUBPROTOCOL",
     "Ack",
@@ -60,6 +61,8 @@ SUBPROTOCOL = "syncchat.v1"
 
 #: A sender's random name for a message; sent again with it, it is kept once.
 Nonce = Annotated[str, Meta(min_length=1, max_length=64)]
+#: Messages of history that can be asked for on entering a room.
+MAX_HISTORY = 1000
 #: How many messages an answer may hold.
 Limit = Annotated[int, Meta(ge=1, le=1000)]
 #: The largest is what JavaScript counts without loss.
@@ -118,10 +121,15 @@ class Nick(_Event, frozen=True):
 
 
 class Join(_Event, frozen=True):
-    """Go to another room; ``after`` is the last place that was seen there."""
+    """Go to another room.
+
+    ``after`` is the last place that was seen there; without it, ``history`` is how
+    many of the last messages to begin with.
+    """
 
     room: str
     after: Place | None = None
+    history: Annotated[int, Meta(ge=0, le=MAX_HISTORY)] = 0
 
 
 class NamesRequest(_Event, frozen=True, tag="names"):

@@ -331,7 +331,7 @@ class Room:
             settings.version,
             settings.limits,
             settings.format,
-            "" if member.greeted else settings.greeting,
+            member.dialect.moved(self.name) if member.greeted else settings.greeting,
         )
         member.greeted = True
         if entering.nick in (None, member.nick):

@@ -15,6 +15,7 @@ from ..net import Request, WebSocket
 from .commands import HELP_TEXT, Asked, Help, Quit, Reply
 from .dialects import Dialect
 from .events import (
+    MAX_HISTORY,
     PLACE,
     Action,
     AwayRequest,
@@ -43,9 +44,6 @@ from .rooms import BadRoom, Rooms, check_room, room_of
 from .safetext import clean
 
 __all__ = ["Session"]
-
-#: Messages of history that can be asked for on entering.
-_MOST_HISTORY = 1000
 
 #: Lines of a message: each is set in for plain clients, which makes it longer.
 _MOST_LINES = 4096
@@ -89,6 +87,8 @@ class Session:
         self._rooms = rooms
         self._heard = heard
         self._member = Member(websocket, dialect)
+        #: How many of the last messages of a room the URL asks for.
+        self._url_history = 0
         self._posts: list[Post] = []
         #: The room that it is in, or was in last.
         self._room: Room
@@ -98,6 +98,7 @@ class Session:
         """Talk until the client leaves. Raises :class:`ConnectionClosed`, mostly."""
         request = self._websocket.request
         wishes = _wishes_of(request)
+        self._url_history = wishes.past.last
         try:
             self._enter(_room_of(request), wishes.nick, wishes.past)
             for complaint in wishes.complaints:
@@ -236,15 +237,13 @@ class Session:
                 here.settle()
                 nick = self._member.chosen
                 after = None if asked.after is None else _position(asked.after)
+                last = self._url_history if self._dialect.joins_by_name else asked.history
                 self._leave(None)
-                self._enter(name, nick, Past(after))
+                self._enter(name, nick, Past(after, last))
         except (BadRoom, RoomsFull) as exc:
             self._complain(Error("room", str(exc), "join"))
         except EngineFailed as exc:
             self._complain(_unavailable(exc, "join"))
-        else:
-            for text in self._dialect.moved(name):
-                self._room.send(self._member, text)
 
     def _names(self, _asked: NamesRequest) -> None:
         self._room.tell_names(self._member)
@@ -348,7 +347,7 @@ def _wishes_of(request: Request) -> _Wishes:
     if "history" in query:
         asked = query["history"][-1]
         if asked.isascii() and asked.isdigit() and len(asked) <= _DIGITS:
-            last = min(int(asked), _MOST_HISTORY)
+            last = min(int(asked), MAX_HISTORY)
         else:
             complaints.append(Error("malformed", "The URL's history= is no number."))
     if "after" in query:
