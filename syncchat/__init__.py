@@ -7,7 +7,7 @@ either can raise.
 
 from ._version import __version__
 from .chat import events
-from .client import Client, Disconnected, Gap, Line, Reconnected
+from .client import Client, Disconnected, Gap, Line, Reconnected, Sent
 from .engine import Keep
 from .errors import (
     AddressInUse,
@@ -40,6 +40,7 @@ __all__ = [
     "NotConnected",
     "Reconnected",
     "RoomsFull",
+    "Sent",
     "SyncchatError",
     "__version__",
     "events",

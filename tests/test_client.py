@@ -12,9 +12,13 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import psutil
 import pytest
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import CloseConnection, TextMessage
 
 from syncchat import (
     ChatServer,
@@ -50,7 +54,7 @@ from syncchat.client.comeback import asks_for_past, delays, is_final, url_for
 from syncchat.client.outbox import Item, Outbox
 from syncchat.client.tracker import Tracker
 from syncchat.net import WebSocket, serve
-from tests.peer import PATIENCE, Peer, wait_for
+from tests.peer import PATIENCE, InThread, Peer, wait_for
 from tests.people import Json, line, url_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,6 +75,10 @@ def until(client: Client, *kinds: type) -> list[Event]:
 
 def messages(events: list[Event]) -> list[str]:
     return [event.text for event in events if isinstance(event, Message)]
+
+
+def tcp_connections() -> list[Any]:
+    return list(psutil.Process().net_connections("tcp"))
 
 
 def cut(client: Client) -> None:
@@ -589,6 +597,106 @@ def test_close_ends_a_client_that_is_on_its_way_back() -> None:
         until(client, Message)
 
 
+@contextmanager
+def unanswered() -> Iterator[str]:
+    """The URL of a server to which no connection can be made: its queue is full."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listening, ExitStack() as stack:
+        address = listening.getsockname()
+        for _ in range(4):
+            sock = stack.enter_context(socket.socket())
+            sock.setblocking(False)
+            sock.connect_ex(address)
+        yield f"ws://127.0.0.1:{address[1]}/"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse where a queue is full")
+def test_close_ends_a_first_attempt_that_is_not_answered() -> None:
+    """Issue 13, item 19: from another thread, in the middle of a TCP connect."""
+    with unanswered() as url:
+        client = Client(url, timeout=4 * PATIENCE)
+        attempt = InThread(client.connect)
+        wait_for(lambda: any(each.status == "SYN_SENT" for each in tcp_connections()))
+        begin = time.monotonic()
+        client.close(1.0)
+        assert time.monotonic() - begin < 2.0
+        with pytest.raises(NotConnected, match="closed while it connected"):
+            attempt.result()
+
+
+@pytest.mark.parametrize("timeout", [None, 5.0])
+def test_close_ends_an_attempt_to_come_back_that_is_not_answered(timeout: float | None) -> None:
+    """Issue 13, item 19: after a flush that has failed, and in the middle of a handshake."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(PATIENCE)
+        client = Client(f"ws://127.0.0.1:{listening.getsockname()[1]}/", timeout=4 * PATIENCE)
+        attempt = InThread(client.connect)
+        sock, _ = listening.accept()
+        with Peer.server(sock, "Sec-WebSocket-Protocol: syncchat.v1\r\n") as peer:
+            attempt.result()
+            peer.send(TextMessage(data=encode(welcome(0))))
+            until(client, Welcome)
+            client.say("not acknowledged")
+            peer.reset()
+        sock, _ = listening.accept()
+        with sock:
+            with pytest.raises(TimeoutError):
+                client.flush(0.1)
+            begin = time.monotonic()
+            client.close(timeout)
+            # The attempt itself would take much longer.
+            assert time.monotonic() - begin < 2.5
+            with pytest.raises(ConnectionClosed):
+                until(client, Message)
+
+
+@pytest.mark.parametrize("timeout", [0.0, 0.5, 1.5])
+def test_close_takes_no_longer_than_its_timeout_where_no_answer_comes(timeout: float) -> None:
+    """Issue 13, item 19: the closing handshake and the thread's end together."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(PATIENCE)
+        client = Client(f"ws://127.0.0.1:{listening.getsockname()[1]}/")
+        attempt = InThread(client.connect)
+        sock, _ = listening.accept()
+        with Peer.server(sock, "Sec-WebSocket-Protocol: syncchat.v1\r\n") as peer:
+            attempt.result()
+            peer.send(TextMessage(data=encode(welcome(0))))
+            until(client, Welcome)
+            client.say("not acknowledged")
+            with pytest.raises(TimeoutError):
+                client.flush(0.1)
+            begin = time.monotonic()
+            client.close(timeout)
+            # Some slack for a machine that is busy with other things.
+            assert timeout * 0.8 <= time.monotonic() - begin < timeout + 1.0
+            with pytest.raises(ConnectionClosed):
+                until(client, Message)
+            assert client.unacknowledged == 1
+
+
+def test_what_comes_in_the_closing_handshake_is_acknowledged_and_received() -> None:
+    """Issue 13, item 19: the client reads on up to the server's answer."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(PATIENCE)
+        client = Client(f"ws://127.0.0.1:{listening.getsockname()[1]}/")
+        attempt = InThread(client.connect)
+        sock, _ = listening.accept()
+        with Peer.server(sock, "Sec-WebSocket-Protocol: syncchat.v1\r\n") as peer:
+            attempt.result()
+            peer.send(TextMessage(data=encode(welcome(0))))
+            nonce = client.say("last words")
+            assert nonce is not None
+            assert peer.expect(TextMessage).data
+            closing = InThread(client.close)
+            close = peer.expect(CloseConnection)
+            own = Message(1, 0.0, "ann", "last words", "message", nonce)
+            peer.send_bytes(Connection(ConnectionType.SERVER).send(TextMessage(data=encode(own))))
+            peer.send(close.response())
+            closing.result()
+        assert client.unacknowledged == 0
+        assert messages(list(client)) == ["last words"]
+        assert client.close_code == 1000
+
+
 def test_a_server_without_the_subprotocol_is_talked_to_in_lines() -> None:
     heard: list[str | bytes] = []
 
@@ -707,16 +815,59 @@ def test_a_place_in_the_url_is_where_a_client_begins() -> None:
             client.join("other")
             client.say("first there")
             assert messages(until(client, Message)) == ["first there"]
-            assert client._link._tracker.place is not None
-            assert client._link._tracker.place.endswith(":1")
+            assert client._link._protocol.tracker.place is not None
+            assert client._link._protocol.tracker.place.endswith(":1")
+
+
+def test_history_and_live_meet_in_a_room_that_is_joined() -> None:
+    """Issue 13, item 11: the tracker begins behind the past that it is given."""
+    tracker = Tracker(history_on_join=True)
+    tracker.expect(resume=False, history=True)
+    assert fed(tracker, welcome(2), History((message(2),), True)) == ["Welcome", 2]
+    assert fed(tracker, welcome(7, "g", "ops")) == ["Welcome"]
+    past = History((message(6), message(7)), True)
+    assert fed(tracker, past, message(7), message(8)) == [6, 7, 8]
+    assert tracker.place == "g:8"
+    # A room of which nothing is kept.
+    assert fed(tracker, welcome(0, "h", "new"), History((), True), message(1)) == ["Welcome", 1]
+    # A server that does not know of it.
+    assert fed(tracker, welcome(5, "i", "old"), message(6)) == ["Welcome", 6]
+
+
+@pytest.mark.parametrize("query", ["", "?history=5"])
+def test_a_joined_room_begins_with_its_last_messages(query: str) -> None:
+    """Issue 13, item 11: as many as the client asks for on entering, by keyword or URL."""
+    with ChatServer(port=0, notices=False, rate=0) as chat:
+        for number in range(20):
+            chat.say(str(number), room="ops")
+        with Client(url_of(chat, f"/{query}"), history=0 if query else 5) as client:
+            until(client, Welcome)
+            client.join("ops")
+            client.say("live")
+            heard = until(client, Welcome)
+            while "live" not in messages(heard):
+                heard.append(client.receive(PATIENCE))
+            assert messages(heard) == ["15", "16", "17", "18", "19", "live"]
+            assert not any(isinstance(event, Gap) for event in heard)
+            # And again after a break, with no repeat.
+            cut(client)
+            client.say("after it")
+            assert messages(until(client, Message)) == ["after it"]
+            client.join("empty")
+            client.say("first")
+            assert messages(until(client, Message)) == ["first"]
+        with Client(url_of(chat)) as client:
+            client.join("ops")
+            client.say("last")
+            assert messages(until(client, Message)) == ["last"]
 
 
 def test_the_outbox_sends_a_window_again_and_a_join_alone() -> None:
     outbox = Outbox()
     for number in range(100):
-        outbox.add(Item(str(number), f"n{number}"))
-    outbox.add(Item("join", None))
-    outbox.add(Item("behind", "b"))
+        outbox.add(Item(str(number), f"n{number}", ""))
+    outbox.add(Item("join", None, ""))
+    outbox.add(Item("behind", "b", ""))
 
     def sendable() -> list[str]:
         return [item.text for item in iter(outbox.next, None)]
@@ -727,7 +878,7 @@ def test_the_outbox_sends_a_window_again_and_a_join_alone() -> None:
         outbox.settle(f"n{number}")
     outbox.settle("a stranger's")
     assert sendable() == [str(number) for number in range(64, 74)]
-    outbox.rewind()
+    outbox.rewind(tried=True)
     assert len(outbox) == 92
     assert sendable() == [str(number) for number in range(10, 74)]
     for number in range(100):
@@ -741,7 +892,7 @@ def test_the_outbox_sends_a_window_again_and_a_join_alone() -> None:
 def test_a_message_of_any_size_gets_through_an_empty_window() -> None:
     outbox = Outbox()
     for nonce in "ab":
-        outbox.add(Item("x" * 1_000_000, nonce))
+        outbox.add(Item("x" * 1_000_000, nonce, ""))
     assert outbox.next() is not None
     assert outbox.next() is None
     outbox.settle("a")

@@ -11,7 +11,6 @@ import socket
 import threading
 import time
 from pathlib import Path
-from typing import Self
 
 import pytest
 
@@ -19,84 +18,9 @@ from syncchat import Client, ConnectionClosed, Disconnected, Gap
 from syncchat.chat.events import Message
 from tests.peer import PATIENCE
 from tests.processes import SERVER, Script
+from tests.proxy import Proxy
 
 CLIENTS = 8
-
-
-class Proxy:
-    """Hands bytes on between clients and the server, and can cut every connection by RST."""
-
-    def __init__(self, port: int) -> None:
-        self._target = port
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listening.getsockname()[1])
-        #: Guards the list.
-        self._lock = threading.Lock()
-        self._pairs: list[tuple[socket.socket, socket.socket]] = []
-        self._threads = [threading.Thread(target=self._accept, name="proxy")]
-        self._threads[0].start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-        self._threads[0].join()
-        self.cut(1.0, random.Random(0))
-        for thread in self._threads:
-            thread.join()
-
-    def cut(self, part: float, chance: random.Random) -> None:
-        """Cut so large a part of the connections, in the middle of whatever they carry."""
-        with self._lock:
-            pairs = [pair for pair in self._pairs if chance.random() <= part]
-        for pair in pairs:
-            for sock in pair:
-                try:
-                    sock.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    continue
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                near, _ = self._listening.accept()
-            except OSError:
-                return
-            try:
-                far = socket.create_connection(("127.0.0.1", self._target))
-            except OSError:
-                near.close()
-                continue
-            with self._lock:
-                self._pairs.append((near, far))
-            thread = threading.Thread(target=self._carry, args=(near, far), name="proxied")
-            self._threads.append(thread)
-            thread.start()
-
-    def _carry(self, near: socket.socket, far: socket.socket) -> None:
-        back = threading.Thread(target=self._hand_on, args=(far, near), name="proxied back")
-        back.start()
-        self._hand_on(near, far)
-        back.join()
-        with self._lock:
-            self._pairs.remove((near, far))
-        near.close()
-        far.close()
-
-    @staticmethod
-    def _hand_on(source: socket.socket, sink: socket.socket) -> None:
-        try:
-            while data := source.recv(65536):
-                sink.sendall(data)
-        except OSError:
-            pass
-        for sock in (source, sink):
-            try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue
 
 
 class Talker:

@@ -913,3 +913,21 @@ def test_a_terminal_that_is_closed_ends_it() -> None:
         client.hang_up()
         wait_for(lambda: codes)
     assert codes == [1000]
+
+
+def test_a_room_that_is_joined_begins_with_its_last_messages() -> None:
+    """Issue 13, item 11: as many as ``--history`` shows on entering, and in the same way."""
+    with ChatServer(port=0, notices=False, greeting="") as chat:
+        for number in range(9):
+            chat.say(f"message {number}", room="ops")
+        with Terminal(f"ws://127.0.0.1:{chat.port}", "--history", "2") as screen:
+            screen.wait_for_line(">.*")
+            screen.wait_for_last(r".*\blobby\b.*connected.*")
+            screen.type("/join ops\r")
+            screen.wait_for_line("server: message 8")
+            chat.say("live", room="ops")
+            screen.wait_for_line("server: live")
+            shown = screen.scrollback()
+            assert shown[-5] == "-> You are in ops now."
+            assert re.fullmatch("--- What was said before, since .* ---", shown[-4])
+            assert shown[-3:] == ["server: message 7", "server: message 8", "server: live"]

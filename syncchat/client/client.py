@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import ssl
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Self
@@ -20,16 +21,21 @@ from ..closecodes import ORDERLY
 from ..errors import ConnectionClosed, NotConnected
 from ..net import Deadline, WebSocket, connect
 from ..net.connector import parse_url
-from .comeback import asks_for_past, url_for
-from .happenings import Disconnected, Event, Gap, Line, Reconnected, ending
+from .comeback import asks_for_past, history_of, url_for
+from .happenings import Disconnected, Event, Gap, Line, Reconnected, Sent, ending
 from .link import Link
 from .outbox import Item
+from .protocol import Protocol
 
 __all__ = ["Client"]
 
 #: Bytes of a message from the server: a piece of history takes some, and
 #: servers of other makes send what they like.
 _MAX_MESSAGE = 4 * 1024 * 1024
+
+#: Bytes that may wait for the server: more than all that is said before the
+#: server's dialect is known, which is then sent at once.
+_MAX_BACKLOG = 64 * 1024 * 1024
 
 
 class Client:
@@ -44,10 +50,13 @@ class Client:
     of the room is received once and in order, over breaks of the connection
     and restarts of the server, from which the client comes back by itself. A
     server that does not speak ``syncchat.v1`` is talked to in plain lines, of
-    which none can be acknowledged.
+    which none can be acknowledged: one that does not agree to it, or whose first
+    message is no ``welcome``, or that says nothing for a second. What is said
+    before that is known waits, and is sent then.
 
     - ``nick``: what to be called; by default what the URL says, or one's address.
-    - ``history``: how many of the last messages to begin with.
+    - ``history``: how many of the last messages to begin with, in each room that
+      is entered, 0 to 1,000.
     - ``reconnect``: False for a client that does not come back.
     - ``timeout``: seconds that connecting may take.
     - ``token``: the secret that the server asks for.
@@ -82,12 +91,14 @@ class Client:
             wanted = None if nick is None else check_nick(nick)
         except BadNick as exc:
             raise ValueError(str(exc)) from exc
-        self._link = Link(
-            self._dial,
+        #: How many of the last messages of a room to ask for on going there.
+        self._history_on_join = history_of(url, history)
+        protocol = Protocol(
             wanted,
-            reconnect=reconnect,
             history=asks_for_past(url, history),
+            history_on_join=self._history_on_join > 0,
         )
+        self._link = Link(self._dial, protocol, reconnect=reconnect)
         #: Who said something to us alone last. Written by who receives.
         self._whispered: str | None = None
         #: How messages are shown. Written by who shows them.
@@ -115,9 +126,10 @@ class Client:
     def close(self, timeout: float | None = None) -> None:
         """Leave with a proper close, and give everything back. Nothing if it is closed.
 
-        Waits for the server's answer for ``timeout`` seconds, by default 10.
-        What is not acknowledged by then may be lost: :meth:`flush` first. What
-        has come can still be received.
+        Takes ``timeout`` seconds at most, by default 10: a server that does not
+        answer by then is cut off, and an attempt to come back ends at once. What
+        is not acknowledged by then may be lost: :meth:`flush` first. What has
+        come can still be received.
         """
         self._link.close(timeout)
 
@@ -129,7 +141,10 @@ class Client:
 
     @property
     def connected(self) -> bool:
-        """Whether one is in a room at this moment, as far as is known."""
+        """Whether one is in a room at this moment, as far as is known.
+
+        Of a server of plain lines: whether there is a connection.
+        """
         return self._link.ready
 
     @property
@@ -145,7 +160,7 @@ class Client:
 
     @property
     def unacknowledged(self) -> int:
-        """How many messages wait for the server's acknowledgement."""
+        """How many messages wait for the server's acknowledgement, or to be sent in plain lines."""
         return self._link.unacknowledged
 
     @property
@@ -170,13 +185,16 @@ class Client:
     def say(self, text: str, timeout: float | None = None) -> str | None:
         """Say ``text`` to the room, whatever it begins with. Returns its nonce, if it has one.
 
-        An ``Error`` with that nonce says that the server has refused it.
-        Waits where a lot waits to be acknowledged already, for ``timeout``
-        seconds, and then raises :class:`TimeoutError`. Raises
+        An ``Error`` with that nonce says that the server has refused it, ``Sent``
+        that the server is one of plain lines. Waits where 1,000 messages wait to
+        be acknowledged already, for ``timeout`` seconds, and then raises
+        :class:`TimeoutError`: a server with a rate limit (``Welcome.limits``)
+        acknowledges that many a second. Raises
         :class:`~syncchat.errors.ConnectionClosed` where it is over,
-        :class:`RuntimeError` before :meth:`connect`, :class:`ValueError` for a
-        text that is longer than the server takes, :class:`TypeError` for what
-        is no text, :class:`UnicodeEncodeError` for a lone surrogate.
+        :class:`~syncchat.errors.NotConnected` where a server of plain lines is
+        away, :class:`RuntimeError` before :meth:`connect`, :class:`ValueError`
+        for a text that is longer than the server takes, :class:`TypeError` for
+        what is no text, :class:`UnicodeEncodeError` for a lone surrogate.
         """
         return self._say(events.Say, text, timeout)
 
@@ -187,13 +205,13 @@ class Client:
     def join(self, room: str, timeout: float | None = None) -> None:
         """Go to another room, behind what was said before. As :meth:`say`.
 
-        The answer is a ``Welcome``, or an ``Error``. Raises :class:`ValueError`, too, for
-        what is no room's name, except with a server of another make.
+        The answer is a ``Welcome``, and the last messages there where this client
+        asks for some (``history``), or an ``Error``. Raises :class:`ValueError` for
+        what is no room's name, except with a server of plain lines.
         """
-        if self._plain:
-            self._send_plain(f"/join {room}", timeout)
-            return
-        item = Item(events.encode(events.Join(check_room(room))), None)
+        name = room if self._link.plain else check_room(room)
+        request = events.Join(name, history=self._history_on_join)
+        item = Item(events.encode(request), None, f"/join {room}")
         self._link.post(item, Deadline.after(timeout))
 
     def ask(self, request: events.FromClient) -> None:
@@ -202,11 +220,7 @@ class Client:
         The answer is an event. Raises what :meth:`say` does, and
         :class:`~syncchat.errors.NotConnected` where it cannot be sent now.
         """
-        if self._plain:
-            raise NotConnected("the server knows plain lines only: send_line() what it is to have")
-        text = events.encode(request)
-        self._check_size(text)
-        self._link.ask(text)
+        self._link.ask(events.encode(request))
 
     def ping(self) -> Future[float]:
         """Ping the server; the result is the round trip in seconds.
@@ -221,13 +235,17 @@ class Client:
 
         Returns the nonce of what has one. Raises :class:`ValueError` for a
         command that there is not, or wrong, and as :meth:`say` and :meth:`ask` do.
+        A server of plain lines gets ``line`` as it is.
         """
-        if self._plain:
-            self._send_plain(line, timeout)
+        plain = self._link.plain
+        if plain:
+            self._link.send_line(line, Deadline.after(timeout))
             return None
         try:
             asked = parse(line)
         except events.BadEvent as exc:
+            if plain is None:
+                raise NotConnected("which commands the server has is not known yet") from exc
             raise ValueError(str(exc)) from exc
         if isinstance(asked, events.Say | events.Action):
             return self._say(type(asked), asked.text, timeout)
@@ -252,10 +270,7 @@ class Client:
         :class:`TimeoutError`, and :class:`~syncchat.errors.ConnectionClosed`
         where it is over before.
         """
-        if self._plain:
-            self._link.websocket.flush(timeout)
-        else:
-            self._link.flush(Deadline.after(timeout))
+        self._link.flush(Deadline.after(timeout))
 
     # Hearing.
 
@@ -303,6 +318,8 @@ class Client:
             return [ending(event.code, event.reason)]
         if isinstance(event, Reconnected):
             return ["-> Connected again."]
+        if isinstance(event, Sent):
+            return []
         if isinstance(event, events.Welcome):
             # A format of a stranger's that is none is not worth a conversation.
             with contextlib.suppress(ValueError):
@@ -311,21 +328,22 @@ class Client:
 
     # Underneath.
 
-    @property
-    def _plain(self) -> bool:
-        """The server does not speak our dialect."""
-        return self._link.websocket.subprotocol is None
-
     def _dial(
-        self, nick: str | None, rooms: tuple[str, str] | None, after: str | None
+        self,
+        nick: str | None,
+        rooms: tuple[str, str] | None,
+        after: str | None,
+        stop: threading.Event,
     ) -> WebSocket:
         return connect(
             url_for(self.url, rooms=rooms, nick=nick, after=after, history=self._history),
             ssl_context=self._ssl_context,
             headers=self._headers,
             subprotocols=[events.SUBPROTOCOL],
+            stop=stop,
             open_timeout=self._timeout,
             max_message=_MAX_MESSAGE,
+            max_backlog=_MAX_BACKLOG,
         )
 
     def _say(
@@ -334,32 +352,11 @@ class Client:
         if not isinstance(text, str):
             raise TypeError(f"a text is str, not {type(text).__name__}")
         text.encode()
-        if not self._plain:
-            nonce = secrets.token_urlsafe(9)
-            encoded = events.encode(kind(text, nonce))
-            self._check_size(encoded)
-            self._link.post(Item(encoded, nonce), Deadline.after(timeout))
-            return nonce
         if kind is events.Action:
-            self._send_plain(f"/me {text}", timeout)
+            line = f"/me {text}"
         else:
             # A slash at the beginning would make it a command.
-            self._send_plain("/" + text if text.startswith("/") else text, timeout)
-        return None
-
-    def _send_plain(self, line: str, timeout: float | None) -> None:
-        websocket = self._link.websocket
-        # As fast as the server takes it, rather than into a backlog.
-        websocket.flush(timeout)
-        try:
-            websocket.send(line)
-        except ConnectionClosed:
-            if self._link.end is not None:
-                raise
-            raise NotConnected("there is no connection at the moment") from None
-
-    def _check_size(self, encoded: str) -> None:
-        """Refuse what the server would close the connection for."""
-        welcome = self._link.welcome
-        if welcome is not None and len(encoded.encode()) > welcome.limits.message:
-            raise ValueError(f"it is longer than the {welcome.limits.message} bytes of a message")
+            line = "/" + text if text.startswith("/") else text
+        nonce = secrets.token_urlsafe(9)
+        item = Item(events.encode(kind(text, nonce)), nonce, line)
+        return self._link.post(item, Deadline.after(timeout))

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
+from ..chat.events import MAX_HISTORY
 from ..chat.rooms import BadRoom, check_room
 from ..closecodes import NO_CODE, NORMAL, POLICY_VIOLATION, TOO_BIG
 from ..errors import ConnectionClosed, HandshakeRefused
 from ..net import Address, Deadline
 from ..net.address import route_to
 
-__all__ = ["asks_for_past", "delays", "is_final", "url_for", "wait"]
+__all__ = ["asks_for_past", "delays", "history_of", "is_final", "url_for", "wait"]
 
 #: Seconds to the first attempt, and between two at most.
 _FIRST, _LONGEST = 0.5, 30.0
@@ -68,9 +69,14 @@ def wait(seconds: float, server: Address | None, stop: threading.Event) -> bool:
 
 def asks_for_past(url: str, history: int) -> bool:
     """Whether a server answers to ``url`` with history."""
-    query = parse_qs(urlsplit(url).query)
-    last = query.get("history", ["0"])[-1]
-    return history > 0 or "after" in query or (last.isdecimal() and int(last[:9]) > 0)
+    return history_of(url, history) > 0 or "after" in parse_qs(urlsplit(url).query)
+
+
+def history_of(url: str, history: int) -> int:
+    """How many of the last messages are asked for, by ``history`` or else by ``url``."""
+    last = parse_qs(urlsplit(url).query).get("history", ["0"])[-1]
+    in_url = int(last[:9]) if last.isascii() and last.isdecimal() else 0
+    return min(history or in_url, MAX_HISTORY)
 
 
 def url_for(

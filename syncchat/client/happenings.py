@@ -8,7 +8,7 @@ from ..chat.events import FromServer
 from ..chat.safetext import clean
 from ..closecodes import ABNORMAL, GOING_AWAY, NO_CODE, NORMAL, meaning
 
-__all__ = ["Disconnected", "Event", "Gap", "Line", "Reconnected", "ending"]
+__all__ = ["Disconnected", "Event", "Gap", "Line", "Reconnected", "Sent", "ending"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,19 @@ class Reconnected:
     """There is a connection again. What was missed comes next, where the server tells it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The message with this nonce is sent, to a server that acknowledges nothing.
+
+    Only for what was said before the client knew that the server does not speak
+    ``syncchat.v1``: what is said later has no nonce.
+    """
+
+    nonce: str
+
+
 #: What :meth:`Client.receive` returns.
-Event = FromServer | Line | Gap | Disconnected | Reconnected
+Event = FromServer | Line | Gap | Disconnected | Reconnected | Sent
 
 
 def ending(code: int, reason: str) -> str:

@@ -11,9 +11,14 @@ __all__ = ["Tracker"]
 
 
 class Tracker:
-    """Takes what the server says, over however many connections. For one thread at a time."""
+    """Takes what the server says, over however many connections. For one thread at a time.
 
-    def __init__(self) -> None:
+    ``history_on_join`` says whether the last messages of a room are asked for on
+    going there.
+    """
+
+    def __init__(self, *, history_on_join: bool = False) -> None:
+        self._history_on_join = history_on_join
         #: As of the last welcome, and what has happened since.
         self.welcome: Welcome | None = None
         self.nick = ""
@@ -61,8 +66,8 @@ class Tracker:
 
     def _enter(self, welcome: Welcome) -> None:
         if not self._arriving:
-            # Into another room, from which nothing of the past was asked for.
-            self._last, self._awaiting = None, False
+            # Into another room.
+            self._last, self._awaiting = None, self._history_on_join
         self._arriving = False
         self.welcome, self.nick = welcome, welcome.nick
         if not self._awaiting:

@@ -25,7 +25,7 @@ from ..chat.events import (
 )
 from ..chat.lines import LineFormat, reply
 from ..chat.nicks import is_address
-from ..client import Client, Disconnected, Event, Gap, Line, Reconnected
+from ..client import Client, Disconnected, Event, Gap, Line, Reconnected, Sent
 from .farewell import AGAIN, COMING_BACK
 from .mentions import mark, mentions
 from .people import People
@@ -274,6 +274,14 @@ class Painter:
         rings = self._preferences.bell == "all"
         yield from self._show([("", event.text)], rings=rings)
 
+    def _sent(self, event: Sent) -> Iterator[Block]:
+        # Typed before the dialect was known: shown as any line for such a server.
+        message = self._waiting.settle(event.nonce)
+        if message is not None:
+            typed = f"/me {message.text}" if message.kind == "action" else message.text
+            shown = [("class:notice", f"> {text_for_screen(typed)}")]
+            yield self._timed(shown, time.localtime(), settles=event.nonce)
+
     def _other(self, event: Event) -> Iterator[Block]:
         style = "class:notice" if isinstance(event, Joined | Left | Renamed | Away | Back) else ""
         for line in self._client.lines(event):
@@ -303,4 +311,5 @@ _PAINTERS: dict[type, Callable[[Painter, Any], Iterator[Block]]] = {
     Ack: Painter._ack,  # noqa: SLF001
     Error: Painter._error,  # noqa: SLF001
     Line: Painter._line,  # noqa: SLF001
+    Sent: Painter._sent,  # noqa: SLF001
 }

@@ -1,0 +1,93 @@
+"""A TCP proxy whose connections break in the ways of a network."""
+
+from __future__ import annotations
+
+import random
+import socket
+import threading
+from typing import Self
+
+__all__ = ["Proxy"]
+
+
+class Proxy:
+    """Hands bytes on between clients and the server, until a connection is cut or swallowed."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listening.getsockname()[1])
+        #: Guards the list.
+        self._lock = threading.Lock()
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        #: The sockets whose data goes nowhere.
+        self._swallowed: set[socket.socket] = set()
+        self._threads = [threading.Thread(target=self._accept, name="proxy")]
+        self._threads[0].start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._threads[0].join()
+        self.cut(1.0, random.Random(0))
+        for thread in self._threads:
+            thread.join()
+
+    def cut(self, part: float, chance: random.Random) -> None:
+        """Cut so large a part of the connections, in the middle of whatever they carry."""
+        with self._lock:
+            pairs = [pair for pair in self._pairs if chance.random() <= part]
+        for pair in pairs:
+            for sock in pair:
+                try:
+                    sock.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    continue
+
+    def swallow(self) -> None:
+        """Hand on nothing more of the connections that there are, and leave them open."""
+        with self._lock:
+            self._swallowed.update(sock for pair in self._pairs for sock in pair)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listening.accept()
+            except OSError:
+                return
+            try:
+                far = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:
+                near.close()
+                continue
+            with self._lock:
+                self._pairs.append((near, far))
+            thread = threading.Thread(target=self._carry, args=(near, far), name="proxied")
+            self._threads.append(thread)
+            thread.start()
+
+    def _carry(self, near: socket.socket, far: socket.socket) -> None:
+        back = threading.Thread(target=self._hand_on, args=(far, near), name="proxied back")
+        back.start()
+        self._hand_on(near, far)
+        back.join()
+        with self._lock:
+            self._pairs.remove((near, far))
+        near.close()
+        far.close()
+
+    def _hand_on(self, source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                if source not in self._swallowed:
+                    sink.sendall(data)
+        except OSError:
+            pass
+        for sock in (source, sink):
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue

@@ -1,0 +1,123 @@
+"""A line that is dead without a word: noticed soon where an answer is due, and never wrongly."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import ExitStack
+
+import pytest
+
+from syncchat import ChatServer, Client, Disconnected
+from syncchat.chat.events import Message, Welcome
+from syncchat.errors import ConnectionClosed
+from tests.people import Json, url_of
+from tests.processes import CLIENT, Script, Terminal
+from tests.proxy import Proxy
+from tests.stage import Stage
+
+#: Seconds until it is noticed, and what a busy machine may take besides.
+NOTICED, SLACK = 10.0, 10.0
+
+
+def test_a_dead_line_is_noticed_in_ten_seconds_where_something_is_not_acknowledged() -> None:
+    """Issue 13, item 13: by a program, a pipe and a terminal; and nothing is lost."""
+    with (
+        ChatServer(port=0, notices=False, rate=0, ping_interval=0) as chat,
+        Proxy(chat.port) as proxy,
+        ExitStack() as stack,
+    ):
+        url = f"ws://127.0.0.1:{proxy.port}/"
+        client = stack.enter_context(Client(url, nick="program"))
+        pipe = stack.enter_context(Script([*CLIENT, "--nick", "pipe", url]))
+        screen = stack.enter_context(Terminal(url, "--nick", "terminal"))
+        pipe.type("before\n")
+        screen.type("before\r")
+        heard: set[str] = set()
+        while heard != {"pipe", "terminal"}:
+            event = client.receive(NOTICED)
+            if isinstance(event, Message):
+                heard.add(event.nick)
+        proxy.swallow()
+        begin = time.monotonic()
+        client.say("meanwhile")
+        pipe.type("meanwhile\n")
+        screen.type("meanwhile\r")
+        event = client.receive(NOTICED + SLACK)
+        while not isinstance(event, Disconnected):
+            event = client.receive(NOTICED + SLACK)
+        took = time.monotonic() - begin
+        assert NOTICED - 1 < took < NOTICED + SLACK
+        assert event == Disconnected(1006, "no sign of life")
+        gone = "The server is gone: the connection was lost (no sign of life)."
+        pipe.wait_for_line(gone.replace("(", r"\(").replace(")", r"\)"), errors=True)
+        screen.wait_for_line(gone.replace("(", r"\(").replace(")", r"\)"))
+        client.flush(NOTICED + SLACK)
+        screen.wait_for_line("terminal: meanwhile")
+        pipe.wait_for_line("pipe: meanwhile")
+        with Json(url_of(chat, "/?history=9")) as judge:
+            judge.event("welcome")
+            said = [(m["nick"], m["text"]) for m in judge.event("history")["messages"]]
+            assert sorted(said) == [
+                ("pipe", "before"),
+                ("pipe", "meanwhile"),
+                ("program", "meanwhile"),
+                ("terminal", "before"),
+                ("terminal", "meanwhile"),
+            ]
+        pipe.end_input()
+        assert pipe.exit_code() == 0
+
+
+def breaks_of(client: Client, until: threading.Event, found: list[object]) -> None:
+    """Note every break, and how many messages come."""
+    while not until.is_set():
+        try:
+            event = client.receive(0.1)
+        except TimeoutError:
+            continue
+        except ConnectionClosed as exc:
+            found.append(exc)
+            return
+        if isinstance(event, Disconnected | Message):
+            found.append(event)
+
+
+@pytest.mark.timeout(90)
+def test_a_server_that_is_slow_is_not_taken_for_dead() -> None:
+    """Issue 13, item 13: a rate limit, fast or slow, and a server that never acknowledges."""
+    stop = threading.Event()
+    with ExitStack() as stack:
+        # Nine messages a second fewer than are said; one in five seconds; none.
+        ten = stack.enter_context(ChatServer(port=0, notices=False, rate=10, burst=1))
+        few = stack.enter_context(ChatServer(port=0, notices=False, rate=0.2, burst=1))
+        mute = stack.enter_context(Stage())
+        urls = [url_of(ten), url_of(few), f"ws://{mute.url}/"]
+        clients = [stack.enter_context(Client(url)) for url in urls]
+        found: list[list[object]] = [[], [], []]
+        threads = []
+        stack.callback(stop.set)
+        for client, numbers, notes in zip(clients, [900, 4, 1], found, strict=True):
+            while not isinstance(client.receive(10.0), Welcome):
+                continue
+            for number in range(numbers):
+                client.say(str(number))
+            thread = threading.Thread(target=breaks_of, args=(client, stop, notes))
+            thread.start()
+            stack.callback(thread.join)
+            threads.append(thread)
+        end = time.monotonic() + 2 * NOTICED
+        while time.monotonic() < end:
+            time.sleep(0.1)
+            for notes in found:
+                assert not any(isinstance(each, Disconnected | Exception) for each in notes)
+        assert clients[0].unacknowledged > 0
+        assert clients[1].unacknowledged == 0
+        assert clients[2].unacknowledged == 1
+        assert len(found[1]) == 4
+        assert len(mute.clients) == 1
+        stop.set()
+        for thread in threads:
+            thread.join()
+        for client in clients:
+            client.close(0)

@@ -1,0 +1,367 @@
+"""Servers of other makes, which agree to every subprotocol and speak plain lines all the same."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import inf
+
+import pytest
+
+from syncchat import Client, Disconnected, Line, NotConnected, Sent
+from syncchat.chat.events import (
+    Error,
+    Join,
+    Message,
+    NamesRequest,
+    Say,
+    Welcome,
+    decode_from_client,
+    encode,
+)
+from syncchat.client import Event
+from syncchat.client.dialect import Dialect
+from syncchat.client.outbox import Item
+from syncchat.client.protocol import Protocol
+from syncchat.errors import ConnectionClosed
+from syncchat.net import WebSocket, serve
+from tests.peer import PATIENCE, wait_for
+from tests.processes import CLIENT, Script, Terminal, run
+from tests.stage import welcome
+
+Handler = Callable[[WebSocket], None]
+
+
+class Mirror:
+    """Serves with a handler, and agrees to the subprotocol of syncchat's clients."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+        self.heard: list[str | bytes] = []
+        self.url = ""
+
+    def hear(self, websocket: WebSocket, *, answer: str | None = None) -> None:
+        """Listen to the end, and send back what was said where there is an answer."""
+        for message in websocket:
+            self.heard.append(message)
+            if answer is not None:
+                websocket.send(answer.format(message))
+
+
+@contextmanager
+def mirroring(handler: Callable[[Mirror, WebSocket], None]) -> Iterator[Mirror]:
+    mirror = Mirror(lambda websocket: handler(mirror, websocket))
+    with serve(mirror._handler, subprotocols=["syncchat.v1"]) as server:
+        mirror.url = f"ws://127.0.0.1:{server.port}/"
+        yield mirror
+
+
+def until(client: Client, kind: type) -> list[Event]:
+    """The events up to one of that kind, that included."""
+    events: list[Event] = []
+    while not any(isinstance(event, kind) for event in events):
+        events.append(client.receive(PATIENCE))
+    return events
+
+
+def greets(mirror: Mirror, websocket: WebSocket) -> None:
+    websocket.send("hello")
+    mirror.hear(websocket, answer="{}")
+
+
+def echoes(mirror: Mirror, websocket: WebSocket) -> None:
+    mirror.hear(websocket, answer="{}")
+
+
+def is_silent(mirror: Mirror, websocket: WebSocket) -> None:
+    mirror.hear(websocket)
+
+
+def greets_late(mirror: Mirror, websocket: WebSocket) -> None:
+    time.sleep(1.3)
+    greets(mirror, websocket)
+
+
+@pytest.mark.parametrize("handler", [greets, echoes, is_silent, greets_late])
+def test_a_server_that_mirrors_the_subprotocol_is_talked_to_in_lines(
+    handler: Callable[[Mirror, WebSocket], None],
+) -> None:
+    """Issue 13, item 1: what is said goes out, what comes is received, nothing hangs."""
+    with mirroring(handler) as mirror, Client(mirror.url) as client:
+        # Said before the dialect is known, or behind it.
+        client.say("/etc/hosts")
+        client.act("waves")
+        client.send_line("as typed")
+        client.join("ops")
+        client.flush(PATIENCE)
+        wait_for(lambda: len(mirror.heard) == 4)
+        wanted = ["//etc/hosts", "/me waves", "as typed", "/join ops"]
+        assert mirror.heard == wanted
+        assert client.connected
+        assert client.room is client.nick is None
+        assert client.unacknowledged == 0
+        with pytest.raises(NotConnected, match="plain lines"):
+            client.ask(NamesRequest())
+        # Now that it is known.
+        assert client.say("later") is None
+        client.send_line("/names")
+        client.flush(PATIENCE)
+        wait_for(lambda: len(mirror.heard) == 6)
+        client.leave(PATIENCE)
+        lines = [event.text for event in client if isinstance(event, Line)]
+    assert mirror.heard[4:] == ["later", "/names"]
+    echo = [] if handler is is_silent else [*wanted, "later", "/names"]
+    greeting = ["hello"] if handler in (greets, greets_late) else []
+    assert lines == greeting + echo
+
+
+@pytest.mark.parametrize(
+    "first", ["hello", "", "{", '{"type":"hologram"}', '{"type":"ack","nonce":"n","offset":1}']
+)
+def test_a_first_message_that_is_no_welcome_means_plain_lines(first: str) -> None:
+    """Issue 13, item 1: that message and all later ones are lines, a welcome among them."""
+    late = encode(welcome())
+
+    def handler(_mirror: Mirror, websocket: WebSocket) -> None:
+        websocket.send(b"binary messages tell nothing")
+        websocket.send(first)
+        websocket.send(late)
+        websocket.recv()
+
+    with mirroring(handler) as mirror, Client(mirror.url, reconnect=False) as client:
+        assert client.receive(PATIENCE) == Line(first)
+        assert client.receive(PATIENCE) == Line(late)
+        assert client.connected
+
+
+def test_a_text_said_before_the_dialect_is_known_is_told_to_be_sent() -> None:
+    """Issue 13, item 1: it has a nonce, and ``Sent`` comes ahead of whatever is answered."""
+    with mirroring(echoes) as mirror, Client(mirror.url, reconnect=False) as client:
+        nonces = [client.say("one"), client.say("two")]
+        assert client.unacknowledged == 2
+        assert None not in nonces
+        told = [client.receive(PATIENCE) for _ in range(4)]
+        assert [event for event in told if isinstance(event, Sent)] == [
+            Sent(nonce) for nonce in nonces if nonce
+        ]
+        assert told.index(Sent(str(nonces[0]))) < told.index(Line("one"))
+
+
+def test_a_command_is_refused_while_the_servers_commands_are_not_known() -> None:
+    """Issue 13, item 1: it is neither lost nor called wrong."""
+    with mirroring(is_silent) as mirror, Client(mirror.url, reconnect=False) as client:
+        with pytest.raises(NotConnected):
+            client.send_line("/spin")
+        with pytest.raises(NotConnected):
+            client.send_line("/names")
+        wait_for(lambda: client.connected)
+        client.send_line("/spin")
+        wait_for(lambda: mirror.heard == ["/spin"])
+
+
+def test_a_welcome_that_comes_late_is_still_believed() -> None:
+    """Issue 13, item 1: a slow server of ours gets as events what it refused as lines."""
+    heard: list[object] = []
+    release = threading.Event()
+
+    def handler(mirror: Mirror, websocket: WebSocket) -> None:
+        release.wait(PATIENCE)
+        websocket.send(encode(welcome()))
+        for text in websocket:
+            mirror.heard.append(text)
+            try:
+                event = decode_from_client(str(text))
+            except Exception:
+                websocket.send(encode(Error("malformed", "This is no event.")))
+                continue
+            heard.append(event)
+            if isinstance(event, Say):
+                websocket.send(encode(Message(len(heard), 0.0, "ann", event.text, "message",
+                                              event.nonce)))  # fmt: skip
+
+    with mirroring(handler) as mirror, Client(mirror.url, reconnect=False) as client:
+        one = client.say("one")
+        # Until it is taken for a server of plain lines.
+        wait_for(lambda: client.connected)
+        client.flush(PATIENCE)
+        two = client.say("two")
+        # Would mean something to a server of ours, and waits.
+        client.say('{"type":"say","text":"three"}')
+        client.join("ops")
+        release.set()
+        wait_for(lambda: len(heard) == 4)
+        assert [event.text for event in heard if isinstance(event, Say)] == [
+            "one", "two", '{"type":"say","text":"three"}',
+        ]  # fmt: skip
+        assert heard[3] == Join("ops")
+        assert mirror.heard[:2] == ["one", "two"]
+        told = [client.receive(PATIENCE) for _ in range(5)]
+        assert told[0] == Sent(str(one))
+        assert two is None
+        assert isinstance(told[1], Welcome)
+        # The refusals of the lines are nobody's concern.
+        assert all(isinstance(event, Message) for event in told[2:])
+        assert client.room == "lobby"
+
+
+def test_a_welcome_that_never_comes_is_not_waited_for_for_ever() -> None:
+    """Issue 13, item 1: the pure decision, at its moments."""
+
+    def state() -> tuple[bool | None, bool, bool, float]:
+        return dialect.plain, dialect.certain, dialect.keeps, dialect.due_at
+
+    dialect = Dialect("syncchat.v1", 100.0, known=False)
+    assert state() == (None, False, True, 101.0)
+    assert not dialect.pass_time(100.9)
+    assert dialect.pass_time(101.0)
+    assert state() == (True, False, True, 110.0)
+    assert dialect.pass_time(110.0)
+    assert state() == (True, False, False, inf)
+    # Still believed, however late it comes.
+    assert dialect.hear(welcome())
+    assert state() == (False, True, False, inf)
+    # One that has welcomed this client before has all the time that it needs.
+    dialect = Dialect("syncchat.v1", 100.0, known=True)
+    assert not dialect.pass_time(1e9)
+    # A refusal of our server's does not make it another's.
+    assert not dialect.hear(Error("room", "There is no room."))
+    assert state() == (None, False, True, inf)
+    assert dialect.hear(None)
+    assert state() == (True, True, False, inf)
+    assert not dialect.hear(welcome())
+    for other in (None, "chat"):
+        dialect = Dialect(other, 0.0, known=True)
+        assert state() == (True, True, False, inf)
+
+
+def test_what_is_said_in_lines_for_long_is_not_lost_silently() -> None:
+    """Issue 13, item 1: a welcome that comes behind more than is kept tells so."""
+    protocol = Protocol(None, history=False, history_on_join=False)
+    protocol.begin("syncchat.v1", 0.0)
+
+    def say(text: str) -> list[str]:
+        protocol.say(Item(encode(Say(text, text)), text, text))
+        sent = []
+        while (going := protocol.next()) is not None:
+            protocol.sent(going[0])
+            sent.append(going[1])
+        return sent
+
+    assert say("a") == []
+    protocol.pass_time(1.0)
+    assert say("b") == ["a", "b"]
+    assert say('{"type":"back"}') == []
+    protocol.pass_time(10.0)
+    assert say("c") == ['{"type":"back"}', "c"]
+    assert len(protocol.outbox) == 0
+    told = list(protocol.read(encode(welcome())))
+    assert [type(event) for event in told] == [Error, Welcome]
+    assert isinstance(told[0], Error)
+    assert told[0].text.startswith("4 messages are lost")
+    complaint = encode(Error("malformed", "This is no event."))
+    assert [list(protocol.read(complaint)) for _ in range(4)] == [[]] * 4
+    assert list(protocol.read(complaint)) == [Error("malformed", "This is no event.")]
+
+
+def test_a_refusal_ahead_of_any_welcome_is_an_error_and_no_line() -> None:
+    """Issue 13, item 1: our server says why before it closes."""
+    refusal = Error("room", "There are too many rooms.")
+
+    def handler(_mirror: Mirror, websocket: WebSocket) -> None:
+        websocket.send(encode(refusal))
+        websocket.close(1008, "no")
+
+    with mirroring(handler) as mirror, Client(mirror.url) as client:
+        assert client.receive(PATIENCE) == refusal
+        with pytest.raises(ConnectionClosed, match="1008"):
+            client.receive(PATIENCE)
+
+
+def test_a_message_in_doubt_is_not_said_again_in_plain_lines() -> None:
+    """Issue 13, item 1: a server that is another one after a break knows no nonces."""
+    connections = 0
+
+    def handler(mirror: Mirror, websocket: WebSocket) -> None:
+        nonlocal connections
+        connections += 1
+        if connections == 1:
+            websocket.send(encode(welcome()))
+            websocket.recv()
+            websocket.abort()
+        else:
+            websocket.send("hello")
+            mirror.hear(websocket)
+
+    with mirroring(handler) as mirror, Client(mirror.url) as client:
+        nonce = client.say("in doubt")
+        until(client, Disconnected)
+        client.say("fresh")
+        client.flush(PATIENCE)
+        wait_for(lambda: mirror.heard)
+        assert mirror.heard == ["fresh"]
+        (error,) = [event for event in until(client, Line) if isinstance(event, Error)]
+        assert (error.code, error.nonce) == ("unavailable", nonce)
+
+
+def test_much_that_was_said_before_the_dialect_is_known_gets_out() -> None:
+    """Issue 13, item 1: more than a backlog of the usual size."""
+    texts = [f"{number} {'x' * 60_000}" for number in range(60)]
+
+    def handler(mirror: Mirror, websocket: WebSocket) -> None:
+        time.sleep(1.5)
+        mirror.hear(websocket)
+
+    with mirroring(handler) as mirror, Client(mirror.url, reconnect=False) as client:
+        for text in texts:
+            client.say(text)
+        client.flush(PATIENCE)
+        wait_for(lambda: len(mirror.heard) == len(texts))
+        assert mirror.heard == texts
+
+
+# The pipe and the terminal.
+
+
+@pytest.mark.parametrize("handler", [greets, echoes, is_silent, greets_late])
+def test_a_pipe_to_a_server_that_mirrors_the_subprotocol_ends(
+    handler: Callable[[Mirror, WebSocket], None],
+) -> None:
+    """Issue 13, item 1: ``echo hi | client`` to a node server, for one."""
+    with mirroring(handler) as mirror:
+        result = run([*CLIENT, mirror.url], "hi\nand hi again\n")
+        assert (result.returncode, result.stderr) == (0, "Connected to the chat!\n")
+        assert mirror.heard == ["hi", "and hi again"]
+        echo = "" if handler is is_silent else "hi\nand hi again\n"
+        # A pipe leaves when it has said all, and misses what comes later.
+        assert result.stdout in (echo, f"hello\n{echo}", "")
+        assert handler is not greets or result.stdout.startswith("hello\n")
+
+
+def test_a_pipe_shows_the_lines_of_such_a_server_as_they_come() -> None:
+    """Issue 13, item 1: also as events."""
+    with mirroring(greets) as mirror, Script([*CLIENT, "--json", mirror.url]) as client:
+        assert json.loads(client.wait_for_line(".*hello.*")) == {"type": "line", "text": "hello"}
+        client.type("one\n")
+        client.wait_for_line(r'.*"one".*')
+        client.end_input()
+        assert client.exit_code() == 0
+
+
+def test_a_terminal_shows_what_it_says_to_such_a_server() -> None:
+    """Issue 13, item 1: also what is typed before the server's dialect is known."""
+    with mirroring(echoes) as mirror, Terminal(mirror.url) as screen:
+        screen.wait_for_line(">.*")
+        screen.type("at once\r")
+        wait_for(lambda: screen.lines()[1:3] == ["> at once", "at once"])
+        screen.type("later\r")
+        screen.wait_for_line("later")
+        screen.type("/spin round\r")
+        screen.wait_for_line("/spin round")
+        wait_for(lambda: mirror.heard == ["at once", "later", "/spin round"])
+        assert not any(line.startswith("…") for line in screen.lines())
+        screen.type("\x04")
+        assert screen.exit_code() == 0
+        assert "Not delivered" not in "\n".join(screen.lines())
