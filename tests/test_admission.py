@@ -199,7 +199,7 @@ def test_the_token_by_flag_file_and_environment(tmp_path: Path) -> None:
             port = server.wait_for_line(r"listening on port \d+").rsplit(" ", 1)[1]
             url = f"ws://127.0.0.1:{port}/"
             with Script([*CLIENT, url, *flags], **changes) as client:
-                client.wait_for_line("Welcome.*")
+                client.wait_for_line("Welcome.*", errors=True)
             with Script([*CLIENT, url + "?token=gu3ss"]) as stranger:
                 assert stranger.exit_code() == 1
                 assert stranger.errors == [

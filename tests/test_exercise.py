@@ -142,7 +142,8 @@ def test_e10_client_prints_its_prefix() -> None:
         with Terminal(server.url, "--prefix", "From server: ") as client:
             client.wait_for_line(re.escape(f"From server: {GREETING}"))
         with Script([*CLIENT, server.url, "--prefix", "From server: "]) as piped:
-            piped.wait_for_line(re.escape(f"From server: {GREETING}"))
+            piped.type("hello\n")
+            piped.wait_for_line(r"From server: 127\.0\.0\.1:\d+: hello")
 
 
 def test_e11_only_who_is_connected_receives_a_message() -> None:
@@ -212,7 +213,7 @@ def test_e14_each_client_says_that_the_server_is_gone(way: signal.Signals) -> No
     ):
         client.wait_for_line(">.*")
         leaving.wait_for_line(">.*")
-        piped.wait_for_line(re.escape(GREETING))
+        piped.wait_for_line(re.escape(GREETING), errors=True)
         server.signal(way)
         assert server.exit_code() == (0 if way != signal.SIGKILL else -signal.SIGKILL)
         client.wait_for_line("The server is gone: .*")
@@ -233,9 +234,9 @@ def test_e15_the_port_is_chosen_by_flag_url_or_environment() -> None:
     with Script([*SERVER], SYNCCHAT_PORT=port) as server:
         server.wait_for_line(f"listening on port {port}")
         with Script(CLIENT, SYNCCHAT_PORT=port) as by_environment:
-            by_environment.wait_for_line(re.escape(GREETING))
+            by_environment.wait_for_line(re.escape(GREETING), errors=True)
         with Script([*CLIENT, f"ws://127.0.0.1:{port}"]) as by_url:
-            by_url.wait_for_line(re.escape(GREETING))
+            by_url.wait_for_line(re.escape(GREETING), errors=True)
     with Script([*SERVER, "--port", port], SYNCCHAT_PORT="1") as by_flag:
         by_flag.wait_for_line(f"listening on port {port}")
 
@@ -303,7 +304,7 @@ def test_several_clients_talk_and_leave_in_any_order() -> None:
         clients = [Script([*CLIENT, server.url]) for _ in range(3)]
         try:
             for client in clients:
-                client.wait_for_line(re.escape(GREETING))
+                client.wait_for_line(re.escape(GREETING), errors=True)
             # A greeting comes before the room: wait until all are in.
             wait_for(lambda: all(said(clients, index) for index in range(3)))
             clients[1].end_input()

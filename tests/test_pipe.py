@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -9,21 +10,33 @@ import shlex
 import signal
 import socket
 import subprocess
+import sys
+import termios
+import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
+import pexpect
 import psutil
+import pyte
 import pytest
 
 from syncchat import ChatServer, Client
-from syncchat.chat.events import Message, encode
+from syncchat.chat.events import BadEvent, Error, Message, Say, decode_from_client, encode
 from syncchat.net import WebSocket, serve
 from tests.peer import PATIENCE, Peer, wait_for
 from tests.processes import CLIENT, SERVER, Script, ServerScript, environment, run
 from tests.stage import welcome
 
 GREETING = "Welcome to chat! Type a message"
+
+
+def unread(client: Script) -> int:
+    """Bytes of the input that the client has not read."""
+    assert client.process.stdin is not None
+    size = fcntl.ioctl(client.process.stdin.fileno(), termios.FIONREAD, b"\0" * 4)
+    return int.from_bytes(size, sys.byteorder)
 
 
 def test_a_pipe_sends_every_line_waits_for_the_server_and_exits_0() -> None:
@@ -35,15 +48,14 @@ def test_a_pipe_sends_every_line_waits_for_the_server_and_exits_0() -> None:
         assert result.returncode == 0
         received = [line.partition(": ")[2] for line in lines if line.startswith("Received")]
         assert received == text.split("\n")
-        assert result.stdout.startswith(f"{GREETING}\n")
-        shown = [line.partition(": ")[2] for line in result.stdout.splitlines()[1:]]
+        shown = [line.partition(": ")[2] for line in result.stdout.splitlines()]
         assert shown == text.split("\n")
-        assert result.stderr == "Connected to the chat!\n"
+        assert result.stderr == f"Connected to the chat!\n{GREETING}\n"
 
 
 def test_a_pipe_shows_each_message_at_once() -> None:
     with ServerScript() as server, Script([*CLIENT, server.url]) as client:
-        client.wait_for_line(re.escape(GREETING))
+        client.wait_for_line(re.escape(GREETING), errors=True)
         client.type("one\n")
         client.wait_for_line(r"127\.0\.0\.1:\d+: one")
         assert not any(">" in line for line in client.lines)
@@ -126,11 +138,12 @@ def test_a_pipe_whose_reader_has_enough_ends_quietly() -> None:
             assert client.stdin is not None
             assert client.stdout is not None
             assert client.stderr is not None
-            assert client.stdout.readline() == f"{GREETING}\n"
+            client.stdin.write("one\n")
+            assert client.stdout.readline().endswith(": one\n")
             client.stdout.close()
             client.stdin.write("one more\n")
             assert client.wait(PATIENCE) == 0
-            assert client.stderr.read() == "Connected to the chat!\n"
+            assert client.stderr.read() == f"Connected to the chat!\n{GREETING}\n"
 
 
 def test_a_pipe_says_lines_that_begin_with_a_slash() -> None:
@@ -152,9 +165,12 @@ def test_an_output_that_cannot_be_written_is_one_line_and_exit_code_1() -> None:
             env=environment(),
             text=True,
         ) as client:
+            assert client.stdin is not None
+            client.stdin.write("hi\n")
+            client.stdin.flush()
             assert client.wait(PATIENCE) == 1
             assert client.stderr is not None
-            assert client.stderr.read().splitlines()[1:] == [
+            assert client.stderr.read().splitlines()[2:] == [
                 "cannot write the output: No space left on device"
             ]
 
@@ -190,8 +206,8 @@ def test_a_server_that_goes_in_the_middle_is_said_and_is_exit_code_1() -> None:
 
 def test_the_prefix_comes_from_the_environment_too() -> None:
     with ServerScript() as server:
-        result = run([*CLIENT, server.url], "", SYNCCHAT_PREFIX="| ")
-        assert result.stdout in (f"| {GREETING}\n", "")
+        result = run([*CLIENT, server.url, "--nick", "ann"], "hi\n", SYNCCHAT_PREFIX="| ")
+        assert result.stdout == "| ann: hi\n"
         assert result.returncode == 0
 
 
@@ -250,8 +266,218 @@ def test_a_line_that_is_too_long_is_told_and_the_others_are_said() -> None:
         assert result.stdout == "ann: one\nann: two\n"
         lines = result.stderr.splitlines()
         # By the client, or by the server's word, if that had not come when it was read.
-        assert re.search("[Ii]t is longer than the 65536 bytes of a message", lines[1])
+        wanted = r"line 2 was refused: [Ii]t is longer than the 65536 bytes of a message\.?"
+        assert re.fullmatch(wanted, lines[1])
         assert result.returncode == 1
+
+
+def test_only_messages_go_to_standard_output() -> None:
+    """Issue 13, item 12: the greeting goes to standard error, once, as notices do."""
+    with ExitStack() as stack:
+        with ServerScript() as server:
+            client = stack.enter_context(Script([*CLIENT, server.url, "--nick", "ann"]))
+            client.wait_for_line(re.escape(GREETING), errors=True)
+            with Client(server.url, nick="bob") as bob:
+                client.wait_for_line(r" \* bob joined.*", errors=True)
+                wait_for(lambda: bob.connected)
+                bob.say("hello")
+                bob.send_line("/msg ann psst")
+                client.wait_for_line(re.escape("[PM from bob] psst"))
+        client.wait_for_line("-> Trying to come back.", errors=True)
+        again = stack.enter_context(Script([*SERVER, "--port", str(server.port)]))
+        again.wait_for_line("listening .*")
+        client.wait_for_line("Connected to the chat again!", errors=True)
+        client.type("there again\n")
+        client.wait_for_line("ann: there again")
+        client.end_input()
+        assert client.exit_code() == 0
+        assert client.lines == ["bob: hello", "[PM from bob] psst", "ann: there again"]
+        assert client.errors.count(GREETING) == 1
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_a_line_that_is_too_long_is_named_before_and_after_the_limit_is_known(
+    flags: list[str],
+) -> None:
+    """Issue 13, item 12: by its number, and the rest goes out."""
+    release = threading.Event()
+
+    def late(websocket: WebSocket) -> None:
+        # The first lines are said before this.
+        release.wait(PATIENCE)
+        websocket.send(encode(welcome()))
+        offset = 0
+        for text in websocket:
+            try:
+                said = decode_from_client(str(text))
+            except BadEvent as exc:
+                # A line, where this took so long that the client has assumed plain lines.
+                websocket.send(encode(Error("malformed", str(exc))))
+                continue
+            assert isinstance(said, Say)
+            offset += 1
+            websocket.send(encode(Message(offset, 0.0, "ann", said.text, "message", said.nonce)))
+
+    with (
+        serve(late, subprotocols=["syncchat.v1"], max_message=1_000_000) as server,
+        Script([*CLIENT, *flags, f"ws://127.0.0.1:{server.port}/"]) as client,
+    ):
+        long = "x" * 70_000
+        client.type(f"one\n{long}\nthree\n")
+        wait_for(lambda: unread(client) == 0)
+        release.set()
+        limit = r"t is longer than the 65536 bytes of a message\.?"
+        client.wait_for_line(f"line 2 was refused: I{limit}", errors=True)
+        client.wait_for_line(".*three.*")
+        client.type(f"{long}\n{'y' * 5_000_000}\nsix\n{'z' * 5_000_000}")
+        client.end_input()
+        assert client.exit_code() == 1
+        client.wait_for_line(f"line 4 was refused: i{limit}", errors=True)
+        for number in (5, 7):
+            told = f"line {number} was refused: it is longer than the 4194304 characters of a line"
+            assert told in client.errors
+        assert len([line for line in client.errors if "refused" in line]) == 4
+        lines = client.lines
+        if flags:
+            events = [json.loads(line) for line in lines]
+            lines = [f"ann: {each['text']}" for each in events if each["type"] == "message"]
+        assert lines == ["ann: one", "ann: three", "ann: six"]
+
+
+# The server's rate limit.
+
+
+LIMIT = "The server takes 20 messages a second from one client"
+LIFT = r"The server's flag --rate 0 lifts the limit\."
+
+
+def test_a_pipe_tells_what_the_rate_limit_means_and_how_long_is_left() -> None:
+    """Issue 13, item 8: once, in one plain line, where standard error is no terminal."""
+    with ServerScript("--no-notices", "--rate", "20", "--burst", "5", "--greeting", "") as server:
+        for flags in ([], ["--json"]):
+            begin = time.monotonic()
+            result = run([*CLIENT, *flags, server.url], "".join(f"{n}\n" for n in range(65)))
+            assert result.returncode == 0
+            assert time.monotonic() - begin > 2
+            _, told = result.stderr.splitlines()
+            wanted = rf"{LIMIT}: the (\d+) lines left take about (\d+) s\. {LIFT}"
+            found = re.fullmatch(wanted, told)
+            assert found is not None, told
+            assert 20 < int(found[1]) <= 65
+            assert 1 <= int(found[2]) <= 3
+
+
+def test_a_pipe_says_nothing_of_the_limit_for_a_short_input() -> None:
+    """Issue 13, item 8: what the server takes at once, and slow input, are not held up."""
+    with (
+        ServerScript("--no-notices", "--greeting", "") as server,
+        ServerScript("--no-notices", "--greeting", "", "--rate", "0") as unlimited,
+    ):
+        short = run([*CLIENT, server.url], "".join(f"{n}\n" for n in range(20)))
+        assert (short.returncode, short.stderr) == (0, "Connected to the chat!\n")
+        long = run([*CLIENT, unlimited.url], "".join(f"{n}\n" for n in range(5000)))
+        assert (long.returncode, long.stderr) == (0, "Connected to the chat!\n")
+        with Script([*CLIENT, server.url]) as client:
+            for number in range(30):
+                client.type(f"{number}\n")
+                client.wait_for_line(f".*: {number}")
+            client.end_input()
+            assert client.exit_code() == 0
+            assert client.errors == ["Connected to the chat!"]
+
+
+def test_a_pipe_that_does_not_end_tells_the_rate_alone() -> None:
+    """Issue 13, item 8: nobody knows how long the input is going to be."""
+    with ServerScript("--no-notices", "--rate", "20", "--greeting", "") as server:
+        with Script([*CLIENT, server.url]) as client:
+            client.type("".join(f"{number}\n" for number in range(100)))
+            client.wait_for_line(f"{LIMIT}; more input than that waits\\. {LIFT}", errors=True)
+            client.end_input()
+            assert client.exit_code() == 0
+            assert len(client.errors) == 2
+
+
+def test_the_lines_of_a_file_are_counted(tmp_path: Path) -> None:
+    """Issue 13, item 8: also those that are still to be read."""
+    path = tmp_path / "lines"
+    path.write_text("".join(f"{number}\n" for number in range(20_000)) + "the last")
+    with ServerScript("--no-notices", "--rate", "20", "--greeting", "") as server:
+        command = f"exec {shlex.join([*CLIENT, server.url])} <{shlex.quote(str(path))}"
+        with Script(["sh", "-c", command]) as client:
+            line = client.wait_for_line(f"{LIMIT}: .*", errors=True)
+            client.signal(signal.SIGTERM)
+            client.exit_code()
+    found = re.fullmatch(rf"{LIMIT}: the (\d+) lines left take about 17 min\. {LIFT}", line)
+    assert found is not None, line
+    assert 19_900 < int(found[1]) <= 20_001
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_a_terminal_shows_the_progress_and_takes_it_away(flags: list[str]) -> None:
+    """Issue 13, item 8: on standard error, below what is told there."""
+    with ServerScript("--no-notices", "--rate", "20", "--burst", "5", "--greeting", "") as server:
+        command = shlex.join([*CLIENT, *flags, server.url])
+        child = pexpect.spawn(
+            "sh",
+            ["-c", f"seq 100 | {command} >/dev/null"],
+            env=environment(),
+            timeout=PATIENCE * 2,
+            encoding="utf-8",
+            dimensions=(24, 80),
+        )
+        screen = pyte.Screen(80, 24)
+        stream = pyte.Stream(screen)
+        states = []
+        while True:
+            try:
+                stream.feed(child.read_nonblocking(4096, timeout=PATIENCE))
+            except pexpect.EOF:
+                break
+            states.append(screen.display[screen.cursor.y].rstrip())
+        child.close()
+        assert child.exitstatus == 0
+    shown = [line.rstrip() for line in screen.display if line.strip()]
+    assert shown[0] == "Connected to the chat!"
+    assert LIMIT in shown[1]
+    progress = [
+        re.fullmatch(r"(\d+) lines sent, (\d+) of (\d+) acknowledged, about (\d+) s to go", state)
+        for state in states
+        if "to go" in state
+    ]
+    if flags:
+        assert not progress
+        return
+    assert len(progress) > 5
+    acknowledged = [int(each[2]) for each in progress if each is not None]
+    assert len(acknowledged) == len(progress)
+    assert acknowledged == sorted(acknowledged)
+    assert progress[-1] is not None
+    assert progress[-1][1] == progress[-1][3] == "100"
+    # Nothing of it stays.
+    assert not any("to go" in line for line in screen.display)
+
+
+def test_progress_and_messages_share_a_terminal() -> None:
+    """Issue 13, item 8: no line of the one stands in a line of the other."""
+    with ServerScript("--no-notices", "--rate", "20", "--burst", "5", "--greeting", "") as server:
+        command = shlex.join([*CLIENT, "--nick", "ann", server.url])
+        child = pexpect.spawn(
+            "sh",
+            ["-c", f"seq 60 | {command}"],
+            env=environment(),
+            timeout=PATIENCE * 2,
+            encoding="utf-8",
+            dimensions=(100, 80),
+        )
+        screen = pyte.Screen(80, 100)
+        pyte.Stream(screen).feed(child.read())
+        child.close()
+        assert child.exitstatus == 0
+    shown = [line.rstrip() for line in screen.display if line.strip()]
+    said = [line for line in shown if line.startswith("ann: ")]
+    assert said == [f"ann: {number}" for number in range(1, 61)]
+    # The rest is what standard error has to tell, which takes two rows.
+    assert len(shown) == 60 + 1 + 2
 
 
 # Over breaks.
@@ -310,7 +536,7 @@ def test_a_break_is_told_on_standard_error() -> None:
     with ExitStack() as stack:
         with ServerScript("--no-notices") as server:
             client = stack.enter_context(Script([*CLIENT, server.url]))
-            client.wait_for_line(re.escape(GREETING))
+            client.wait_for_line(re.escape(GREETING), errors=True)
         client.wait_for_line("The server is gone: .*", errors=True)
         client.wait_for_line("-> Trying to come back.", errors=True)
         client.type("said meanwhile\n")
@@ -326,9 +552,10 @@ def test_what_could_not_be_delivered_is_told_when_one_is_told_to_end() -> None:
     with ExitStack() as stack:
         with ServerScript() as server:
             client = stack.enter_context(Script([*CLIENT, server.url]))
-            client.wait_for_line(re.escape(GREETING))
+            client.wait_for_line(re.escape(GREETING), errors=True)
         client.wait_for_line("-> Trying to come back.", errors=True)
         client.type("one\ntwo\n")
+        wait_for(lambda: unread(client) == 0)
         client.end_input()
         # Its input has ended, and yet it waits for the server.
         wait_for(lambda: psutil.Process(client.process.pid).status() == psutil.STATUS_SLEEPING)
@@ -361,13 +588,13 @@ def test_a_server_of_plain_lines_gets_the_rest_when_it_is_back() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_leaves_a_pipe_in_order(number: signal.Signals) -> None:
     with ServerScript("--no-notices") as server, Script([*CLIENT, server.url]) as client:
-        client.wait_for_line(re.escape(GREETING))
+        client.wait_for_line(re.escape(GREETING), errors=True)
         client.type("last words\n")
         server.wait_for_line("Received from .*: last words")
         client.signal(number)
         assert client.exit_code() == 0
         server.wait_for_line("Client .* disconnected")
-        assert client.errors == ["Connected to the chat!"]
+        assert client.errors == ["Connected to the chat!", GREETING]
 
 
 def test_an_error_output_that_nobody_reads_does_no_harm() -> None:
@@ -384,7 +611,7 @@ def test_an_error_output_that_nobody_reads_does_no_harm() -> None:
         ) as client:
             os.close(writing)
             output, _ = client.communicate("x" * 70_000 + "\nhello\n", timeout=PATIENCE)
-        assert output == f"{GREETING}\nann: hello\n"
+        assert output == "ann: hello\n"
         assert client.returncode == 1
 
 
@@ -492,5 +719,6 @@ def test_a_line_without_an_end_takes_no_memory() -> None:
         )
         result = run(["sh", "-c", f"ulimit -v 1000000; {command}"])
         assert result.stdout.endswith(": end\n")
-        assert "t is longer than the 65536 bytes of a message" in result.stderr
+        refused = "line 1 was refused: it is longer than the 4194304 characters of a line"
+        assert refused in result.stderr
         assert result.returncode == 1

@@ -10,17 +10,20 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 
 import msgspec
 
-from ..chat.events import Error
+from ..chat.events import Error, History, Message, PrivateMessage, Welcome
 from ..chat.safetext import clean
-from ..client import Client, Disconnected, Event, Gap, Reconnected
+from ..client import Client, Disconnected, Event, Line, Reconnected
 from ..closecodes import NORMAL
 from ..errors import ConnectionClosed, NotConnected
 from ..net import Deadline
 from .farewell import AGAIN, COMING_BACK, CONNECTED, farewell
-from .standard_input import input_lines
+from .rate_limit import InputLines, RateLimit
+from .standard_error import StandardError
+from .standard_input import LONGEST, count_lines, input_lines
 from .strangers import tamed
 
 __all__ = ["run_pipe"]
@@ -38,7 +41,7 @@ _FAREWELL = 3.0
 
 
 def run_pipe(client: Client, prefix: str = "", *, as_json: bool = False) -> int:
-    """Send every line of standard input, print every line that comes. Returns the exit code.
+    """Send every line of standard input, print every message that comes. Returns the exit code.
 
     Returns when the server has had all the input, or is gone for good, or
     nobody reads the output any more. What is no message goes to standard error,
@@ -48,12 +51,13 @@ def run_pipe(client: Client, prefix: str = "", *, as_json: bool = False) -> int:
         # Who started us with nohup wants us to stay.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
-    _tell(CONNECTED)
-    worker = _Printer(client, prefix, as_json=as_json)
+    errors = StandardError()
+    errors.tell(CONNECTED)
+    worker = _Printer(client, prefix, errors, as_json=as_json)
     told_to_end = refused = False
     try:
         worker.start()
-        refused = not _feed(client, worker)
+        _feed(client, worker)
     except (ConnectionClosed, TimeoutError):
         pass  # Which the outcome, or what is not delivered, tells.
     except KeyboardInterrupt:
@@ -62,7 +66,7 @@ def run_pipe(client: Client, prefix: str = "", *, as_json: bool = False) -> int:
             if client.retry_in is None:
                 client.flush(_FAREWELL)
     except OSError as exc:
-        _tell(f"cannot read the input: {exc.strerror}")
+        errors.tell(f"cannot read the input: {exc.strerror}")
         refused = worker.leaving = True
     finally:
         # Whoever cannot wait says so once more, and is told what was not
@@ -74,39 +78,32 @@ def run_pipe(client: Client, prefix: str = "", *, as_json: bool = False) -> int:
             client.close(0)
             if worker.ident is not None:
                 worker.join()
+        errors.show("")
     return _result(client, worker, refused=refused or worker.refused, told_to_end=told_to_end)
 
 
 def _result(client: Client, worker: _Printer, *, refused: bool, told_to_end: bool) -> int:
+    tell = worker.errors.tell
     if worker.failure is not None:
-        _tell(f"cannot write the output: {worker.failure.strerror}")
+        tell(f"cannot write the output: {worker.failure.strerror}")
         return 1
     outcome = worker.outcome
     code = 1 if refused else 0
     if outcome is not None and not told_to_end and not (worker.leaving and outcome.code == NORMAL):
         line, failed = farewell(outcome)
-        _tell(line)
+        tell(line)
         code = code or failed
     if client.unacknowledged and not worker.had_enough:
-        _tell(f"Not delivered: {client.unacknowledged} of your messages.")
+        tell(f"Not delivered: {client.unacknowledged} of your messages.")
         code = 1
     return code
 
 
-def _tell(line: str) -> None:
-    """Tell who looks at standard error, if there is one."""
-    if sys.stderr is None:
-        return
-    with contextlib.suppress(OSError):
-        # Where nobody does, as in `2>&1 | head`, there is nobody to tell.
-        print(line, file=sys.stderr, flush=True)
-
-
-def _feed(client: Client, worker: _Printer) -> bool:
-    """Say all the input, and leave when the server has it. False: some of it cannot be said."""
-    all_said = True
+def _feed(client: Client, worker: _Printer) -> None:
+    """Say all the input, and leave when the server has it."""
     for line in input_lines(sys.stdin.fileno(), worker.over):
-        all_said = _say(client, line, worker) and all_said
+        _say(client, line, worker)
+    worker.lines.ended = True
     if worker.outcome is None:
         # The server's acknowledgements, and its answer to our Close, say
         # that it has had all of it.
@@ -114,26 +111,29 @@ def _feed(client: Client, worker: _Printer) -> bool:
         worker.leaving = True
         client.leave(_PATIENCE)
         worker.join()
-    return all_said
 
 
-def _say(client: Client, line: str, worker: _Printer) -> bool:
-    """Say a line, whatever it begins with: logs are full of paths. False: it cannot be said.
+def _say(client: Client, line: str | None, worker: _Printer) -> None:
+    """Say a line, whatever it begins with: logs are full of paths.
 
-    As fast as the server takes it. Raises :class:`ConnectionClosed`.
+    As fast as the server takes it. One that cannot be said is told. Raises
+    :class:`ConnectionClosed`.
     """
+    nonce = None
     while True:
         try:
-            client.say(line)
+            if line is None:
+                raise ValueError(f"it is longer than the {LONGEST} characters of a line")
+            nonce = client.say(line)
         except ValueError as exc:
-            _tell(f"cannot send a line: {exc}")
-            return False
+            worker.refuse(worker.lines.done + 1, str(exc))
         except NotConnected:
             # A server of plain lines, which the client does not keep for it.
-            if worker.ended.wait(_LOOK):
-                return False
-        else:
-            return True
+            if not worker.ended.wait(_LOOK):
+                continue
+            worker.refused = True
+        worker.lines.advance(nonce)
+        return
 
 
 def _deliver(client: Client) -> None:
@@ -154,12 +154,20 @@ def _deliver(client: Client) -> None:
 class _Printer(threading.Thread):
     """The worker: prints what comes from the server, one line a message, flushed at once."""
 
-    def __init__(self, client: Client, prefix: str, *, as_json: bool) -> None:
+    def __init__(
+        self, client: Client, prefix: str, errors: StandardError, *, as_json: bool
+    ) -> None:
         super().__init__(name="syncchat-printer", daemon=True)
         self._client = client
         self._prefix = prefix
         self._as_json = as_json
         self._on_screen = sys.stdout.isatty()
+        self.errors = errors
+        #: The input, as far as it is said.
+        self.lines = InputLines()
+        self._limit = RateLimit(self.lines, errors, _input_counter(), progress=not as_json)
+        #: The server has welcomed us before.
+        self._welcomed = False
         #: We are going; set by the owner.
         self.leaving = False
         #: How the server ended the conversation, if it was the server.
@@ -173,12 +181,25 @@ class _Printer(threading.Thread):
         self.ended = threading.Event()
         self.over, self._signal = socket.socketpair()
 
+    def refuse(self, number: int, why: str) -> None:
+        """Tell that the line of this number is not said. From any thread."""
+        self.refused = True
+        self.errors.tell(f"line {number} was refused: {why}")
+
     def run(self) -> None:
         """Print until the connection is over or nobody reads."""
         try:
             with self._signal:
                 while True:
-                    self._print(self._client.receive())
+                    event = None
+                    with contextlib.suppress(TimeoutError):
+                        event = self._client.receive(self._limit.pause)
+                    if event is not None:
+                        self._print(event)
+                    if self._client.retry_in is None:
+                        self._limit.look(self._client.unacknowledged)
+                    else:
+                        self._limit.rest()
         except ConnectionClosed as exc:
             self.outcome = exc
         except OSError as exc:
@@ -186,6 +207,7 @@ class _Printer(threading.Thread):
             if not isinstance(exc, BrokenPipeError):
                 self.failure = exc
         finally:
+            self._limit.rest()
             self.ended.set()
             # Nobody waits for a server that takes no more; and who reads no
             # more, as in `| head`, had enough.
@@ -193,27 +215,42 @@ class _Printer(threading.Thread):
 
     def _print(self, event: Event) -> None:
         """Raises OSError where nobody reads."""
+        is_message = isinstance(event, Message | History | PrivateMessage | Line)
+        if self._on_screen or not is_message:
+            event = tamed(event)
+        if isinstance(event, Welcome):
+            self._limit.learn(event.limits)
         if isinstance(event, Error) and event.nonce is not None:
             # It is about something that was said.
-            self.refused = True
-        told = isinstance(event, Error | Gap | Disconnected | Reconnected)
-        if self._on_screen or told:
-            event = tamed(event)
+            self.refuse(self.lines.number_of(event.nonce), indent(clean(event.text)))
         if self._as_json:
             self._write(_json_of(event))
             return
-        lines = [clean(line) for line in self._client.lines(event)]
-        if isinstance(event, Disconnected):
-            lines.append(COMING_BACK)
-        elif isinstance(event, Reconnected):
-            lines = [AGAIN]
-        if told:
+        lines = [clean(line) for line in self._words(event)]
+        if not is_message:
             for line in lines:
-                _tell(line)
+                self.errors.tell(line)
         elif lines:
             self._write("\n".join(self._prefix + line for line in lines))
 
+    def _words(self, event: Event) -> list[str]:
+        """The event in words; nothing where there is nothing to tell."""
+        lines = self._client.lines(event)
+        if isinstance(event, Disconnected):
+            return [*lines, COMING_BACK]
+        if isinstance(event, Reconnected):
+            return [AGAIN]
+        if isinstance(event, Error) and event.nonce is not None:
+            return []
+        if isinstance(event, Welcome):
+            # The greeting is for who comes, and not for who comes back.
+            welcomed, self._welcomed = self._welcomed, True
+            return [] if welcomed else lines
+        return lines
+
     def _write(self, text: str) -> None:
+        if self._on_screen:
+            self.errors.hide()
         data = f"{text}\n".encode(sys.stdout.encoding, "replace")
         while data:
             try:
@@ -221,6 +258,22 @@ class _Printer(threading.Thread):
             except BlockingIOError:
                 # Somebody else has made it non-blocking.
                 select.select([], [sys.stdout.fileno()], [])
+
+
+def _input_counter() -> Callable[[], int | None]:
+    """Counts the lines of standard input when it is asked to, from where that is now."""
+    descriptor, begin = sys.stdin.fileno(), 0
+    with contextlib.suppress(OSError):
+        # A pipe has no place.
+        begin = os.lseek(descriptor, 0, os.SEEK_CUR)
+
+    def count() -> int | None:
+        try:
+            return count_lines(descriptor, begin)
+        except OSError:
+            return None
+
+    return count
 
 
 def _json_of(event: Event) -> str:

@@ -1,0 +1,140 @@
+"""What a pipe tells of a server's rate limit, which holds up a long input."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from ..chat.events import Limits
+from .standard_error import StandardError
+
+__all__ = ["InputLines", "RateLimit"]
+
+#: Nonces that are kept: of all events that can wait for whoever receives, and of
+#: all messages that can wait for the server.
+_MOST_NONCES = 12_000
+
+#: Seconds of delay that are worth a word.
+_WORTH = 1.0
+
+#: Seconds for which the end of the input is waited for, after which its length counts
+#: as unknown; and those between two looks meanwhile, and at the progress.
+_GRACE, _SOON, _OFTEN = 0.5, 0.1, 0.25
+
+
+class InputLines:
+    """How far the input is said. From any thread."""
+
+    def __init__(self) -> None:
+        #: Guards the fields below.
+        self._lock = threading.Lock()
+        self._numbers: dict[str, int] = {}
+        #: How many lines have been said or refused.
+        self.done = 0
+        #: There are no more.
+        self.ended = False
+
+    def advance(self, nonce: str | None) -> None:
+        """The next line has been dealt with; its nonce, if it has one."""
+        with self._lock:
+            self.done += 1
+            if nonce is not None:
+                self._numbers[nonce] = self.done
+                if len(self._numbers) > _MOST_NONCES:
+                    del self._numbers[next(iter(self._numbers))]
+
+    def number_of(self, nonce: str) -> int:
+        """The number of the line with this nonce, from 1 on."""
+        with self._lock:
+            # An answer may come before advance() is called.
+            return self._numbers.pop(nonce, self.done + 1)
+
+
+class RateLimit:
+    """Says once what the limit means, and shows the progress at a terminal. For one thread.
+
+    ``total`` returns how many lines the input has, None where that is not known.
+    """
+
+    def __init__(
+        self,
+        lines: InputLines,
+        errors: StandardError,
+        total: Callable[[], int | None],
+        *,
+        progress: bool,
+    ) -> None:
+        self._lines = lines
+        self._errors = errors
+        self._total = total
+        self._progress = progress
+        self._rate = 0.0
+        self._burst = 0
+        self._slow_since: float | None = None
+        self._told = False
+        #: The lines of the input, as far as known when the limit was told.
+        self._known: int | None = None
+        #: Seconds to the next :meth:`look` at the latest; None: at the next event.
+        self.pause: float | None = None
+
+    def learn(self, limits: Limits) -> None:
+        """The server has told what it holds clients to."""
+        self._rate, self._burst = limits.rate, limits.burst
+
+    def look(self, waiting: int) -> None:
+        """Look how it goes, with so many lines that are not acknowledged."""
+        done = self._lines.done
+        acknowledged = done - waiting
+        if not self._rate or self._seconds(waiting, acknowledged) < _WORTH:
+            self.rest()
+            return
+        now = time.monotonic()
+        if self._slow_since is None:
+            self._slow_since = now
+        if not self._told:
+            self._known = self._total()
+        known = done if self._lines.ended else self._known
+        if not self._told:
+            if known is None and now < self._slow_since + _GRACE:
+                self.pause = _SOON
+                return
+            self._told = True
+            self._errors.tell(self._note(known, acknowledged))
+        if self._progress:
+            self._errors.show(self._state(known, done, acknowledged))
+            self.pause = _OFTEN
+        else:
+            self.pause = None
+
+    def rest(self) -> None:
+        """Nothing is held up at the moment."""
+        self._slow_since = self.pause = None
+        self._errors.show("")
+
+    def _seconds(self, lines: int, acknowledged: int) -> float:
+        """How long so many more take."""
+        at_once = max(0, self._burst - acknowledged)
+        return max(0, lines - at_once) / self._rate
+
+    def _note(self, known: int | None, acknowledged: int) -> str:
+        limit = f"The server takes {self._rate:g} messages a second from one client"
+        lift = "The server's flag --rate 0 lifts the limit."
+        if known is None:
+            return f"{limit}; more input than that waits. {lift}"
+        left = known - acknowledged
+        time_left = _duration(self._seconds(left, acknowledged))
+        return f"{limit}: the {left} lines left take about {time_left}. {lift}"
+
+    def _state(self, known: int | None, done: int, acknowledged: int) -> str:
+        lines = acknowledged if known is None else f"{acknowledged} of {known}"
+        left = (done if known is None else known) - acknowledged
+        time_left = _duration(self._seconds(left, acknowledged))
+        return f"{done} lines sent, {lines} acknowledged, about {time_left} to go"
+
+
+def _duration(seconds: float) -> str:
+    for unit, name in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds:.0f} s"
