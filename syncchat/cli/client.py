@@ -48,7 +48,7 @@ def client_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
     if not {"-h", "--help", "--version"}.intersection(sys.argv[1:] if argv is None else argv):
         apply_config(parser, config_file())
     options = parser.parse_args(argv)
-    if sys.stdin is None or sys.stdout is None:
+    if sys.stdout is None or (sys.stdin is None and not options.listen):
         print("standard input and output must be open", file=sys.stderr)
         return 1
     token = read_secret(parser, options.token, options.token_file)
@@ -75,8 +75,8 @@ def client_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
         print(failure, file=sys.stderr)
         return 1
     try:
-        if options.json or not is_interactive():
-            return run_pipe(client, options.prefix, as_json=options.json)
+        if options.json or options.listen or not is_interactive():
+            return run_pipe(client, options.prefix, as_json=options.json, listen=options.listen)
         preferences = Preferences(
             options.prefix, options.color, options.bell, timestamps=options.timestamps
         )
@@ -137,6 +137,13 @@ def _client_parser(prog: str | None) -> argparse.ArgumentParser:
     )
     add_switch(
         parser, "json", "print events, one a line, as JSON; no prompt", "store_true", default=False
+    )
+    add_switch(
+        parser,
+        "listen",
+        "read no input, and print until a signal ends it: for a service; no prompt",
+        "store_true",
+        default=False,
     )
     add_flag(
         parser,

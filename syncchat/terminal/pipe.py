@@ -1,4 +1,4 @@
-"""The client in a pipe: lines in, lines out, no prompt."""
+"""The client in a pipe, or as a service that only listens: no prompt."""
 
 from __future__ import annotations
 
@@ -40,12 +40,16 @@ _LOOK = 0.5
 _FAREWELL = 3.0
 
 
-def run_pipe(client: Client, prefix: str = "", *, as_json: bool = False) -> int:
+def run_pipe(
+    client: Client, prefix: str = "", *, as_json: bool = False, listen: bool = False
+) -> int:
     """Send every line of standard input, print every message that comes. Returns the exit code.
 
     Returns when the server has had all the input, or is gone for good, or
-    nobody reads the output any more. What is no message goes to standard error,
-    unless all goes to standard output ``as_json``. On the main thread only.
+    nobody reads the output any more. With ``listen``, no input is read, and it
+    goes on until a signal says so: SIGINT, SIGTERM, or SIGHUP. What is no message
+    goes to standard error, unless all goes to standard output ``as_json``. On the
+    main thread only.
     """
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         # Who started us with nohup wants us to stay.
@@ -53,11 +57,15 @@ def run_pipe(client: Client, prefix: str = "", *, as_json: bool = False) -> int:
             signal.signal(number, signal.default_int_handler)
     errors = StandardError()
     errors.tell(CONNECTED)
-    worker = _Printer(client, prefix, errors, as_json=as_json)
+    worker = _Printer(client, prefix, errors, as_json=as_json, listen=listen)
     told_to_end = refused = False
     try:
         worker.start()
-        _feed(client, worker)
+        if listen:
+            with worker.over:
+                worker.join()
+        else:
+            _feed(client, worker)
     except (ConnectionClosed, TimeoutError):
         pass  # Which the outcome, or what is not delivered, tells.
     except KeyboardInterrupt:
@@ -155,7 +163,7 @@ class _Printer(threading.Thread):
     """The worker: prints what comes from the server, one line a message, flushed at once."""
 
     def __init__(
-        self, client: Client, prefix: str, errors: StandardError, *, as_json: bool
+        self, client: Client, prefix: str, errors: StandardError, *, as_json: bool, listen: bool
     ) -> None:
         super().__init__(name="syncchat-printer", daemon=True)
         self._client = client
@@ -165,7 +173,8 @@ class _Printer(threading.Thread):
         self.errors = errors
         #: The input, as far as it is said.
         self.lines = InputLines()
-        self._limit = RateLimit(self.lines, errors, _input_counter(), progress=not as_json)
+        total = (lambda: None) if listen else _input_counter()
+        self._limit = RateLimit(self.lines, errors, total, progress=not as_json)
         #: The server has welcomed us before.
         self._welcomed = False
         #: We are going; set by the owner.
