@@ -15,7 +15,7 @@ from collections.abc import Callable
 import msgspec
 
 from ..chat.events import Error, History, Message, PrivateMessage, Welcome
-from ..chat.safetext import clean
+from ..chat.safetext import clean, indent
 from ..client import Client, Disconnected, Event, Line, Reconnected
 from ..closecodes import NORMAL
 from ..errors import ConnectionClosed, NotConnected
