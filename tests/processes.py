@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -179,6 +180,15 @@ class Terminal:
             data = cast("bytes", self._child.read_nonblocking(65536, timeout=0.02))
         except (pexpect.TIMEOUT, pexpect.EOF):
             return
+        self._show(data)
+
+    def read_once(self) -> list[str]:
+        """What stands on the screen after one read of the pseudo-terminal, for which it waits."""
+        assert select.select([self._child.fileno()], [], [], PATIENCE)[0], self.written[-1000:]
+        self._show(os.read(self._child.fileno(), 65536))
+        return [line.rstrip() for line in self._screen.display]
+
+    def _show(self, data: bytes) -> None:
         self.written += data
         self._stream.feed(data)
         if b"\x1b[6n" in data and self.tells_cursor:

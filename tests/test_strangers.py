@@ -81,9 +81,9 @@ HARMFUL = re.compile(
 )
 
 #: What a prompt needs, and nothing else: colours, moves within its own rows, wiping
-#: below, autowrap, bracketed paste, the cursor's visibility.
+#: below, autowrap, bracketed paste, the cursor's visibility, synchronized updates.
 PROMPTS_OWN = re.compile(
-    r"\x1b[78]|\x1b\[0m|\x1b\[0;[0-9;]*m|\x1b\[\d*[ABCDK]|\x1b\[J|\x1b\[\?(7|1|12|25|2004)[hl]|\x1b\[\d+;\d+H"
+    r"\x1b[78]|\x1b\[0m|\x1b\[0;[0-9;]*m|\x1b\[\d*[ABCDK]|\x1b\[J|\x1b\[\?(7|1|12|25|2004|2026)[hl]|\x1b\[\d+;\d+H"
 )
 
 

@@ -332,6 +332,48 @@ def test_a_flood_is_shown_whole_and_in_order_while_one_types() -> None:
         assert shown == [f"line {number}" for number in range(10_000)]
 
 
+def test_the_prompt_is_on_the_screen_during_a_flood() -> None:
+    """Issue 13, item 12: the prompt is there after every read of the terminal.
+
+    Excepted is a read that ends within a synchronized update (DEC private mode
+    2026): the kernel hands out about 4,096 bytes a read, wherever they end, and
+    splits what is written while it is read. A terminal that knows the mode
+    shows nothing of such a part. Each update fits into one read, so that other
+    terminals see parts only where they are slow or the kernel splits a write.
+    """
+    begin, end = b"\x1b[?2026h", b"\x1b[?2026l"
+    rate, lines = 1000, 3000
+    with (
+        ChatServer(port=0, rate=0, notices=False) as chat,
+        Terminal(f"ws://127.0.0.1:{chat.port}") as client,
+    ):
+        client.wait_for_last(" lobby .*")
+
+        def flood() -> None:
+            started = time.monotonic()
+            for number in range(lines):
+                time.sleep(max(0.0, started + number / rate - time.monotonic()))
+                chat.say(f"line {number} " + "of a flood " * (number % 10))
+
+        noise = threading.Thread(target=flood, name="flood")
+        noise.start()
+        try:
+            looked = 0
+            while f"line {lines - 1} ".encode() not in client.written[-8192:]:
+                shown = client.read_once()
+                if client.written.rfind(begin) > client.written.rfind(end):
+                    continue
+                looked += 1
+                assert ">" in shown, shown
+                assert any(line.startswith(" lobby ") for line in shown), shown
+        finally:
+            noise.join()
+        updates = re.findall(re.escape(begin) + b".*?" + re.escape(end), client.written, re.DOTALL)
+        assert looked > 40
+        assert len(updates) > 40
+        assert max(map(len, updates)) < 4096
+
+
 def test_everything_is_rendered_as_people_know_it() -> None:
     with Stage() as stage, Terminal(stage.url) as client:
         stage.wait_for_client()

@@ -22,7 +22,7 @@ from prompt_toolkit.layout import (
 from prompt_toolkit.output import ColorDepth, Output
 from prompt_toolkit.widgets import SearchToolbar, TextArea
 
-from .drawing import call_in, wipe
+from .drawing import call_in, release, wipe
 from .keys import Paste, Tab, clearing_keys, complete, leaving_keys, paste_keys, typing_keys
 from .resizing import Resizing
 from .style import STYLE
@@ -115,6 +115,7 @@ class Prompt:
             erase_when_done=True,
             output=output,
             terminal_size_polling_interval=self._resizing.polling_interval,
+            after_render=self._drawn,
         )
 
     def held(self) -> bool:
@@ -143,7 +144,11 @@ class Prompt:
             if self._over:
                 self._exit()
 
-        self.app.run(pre_run=begin)
+        try:
+            self.app.run(pre_run=begin)
+        finally:
+            # Something may have been printed after the prompt was drawn for the last time.
+            release(self._output)
 
     def end(self) -> None:
         """Have :meth:`run` return. From any thread, and from a signal's handler."""
@@ -173,6 +178,16 @@ class Prompt:
         call_in(self.app, again)
 
     # Underneath.
+
+    def _drawn(self, app: Application[None]) -> None:
+        """The prompt is drawn: write it, and what was printed above it."""
+        try:
+            release(self._output)
+        except OSError as exc:
+            # Raised where the prompt is run.
+            if app.future is None or app.future.done():
+                raise
+            app.exit(exception=exc)
 
     def _exit(self) -> None:
         future = self.app.future

@@ -20,6 +20,7 @@ from ..errors import ConnectionClosed
 from .commands import ARGUMENTS, LocalCommands
 from .completion import ChatCompleter
 from .conversation import Conversation
+from .drawing import HoldingOutput
 from .farewell import CONNECTED, farewell
 from .known_rooms import KnownRooms
 from .painter import Painter
@@ -179,11 +180,7 @@ class _Screen:
 
 def _output() -> Output:
     output = create_output()
-    if isinstance(output, Vt100_Output):
-        # Nothing depends on where the cursor is, and a terminal that answers
-        # late would have its answer typed into the shell.
-        output.enable_cpr = False
-    return output
+    return HoldingOutput(output) if isinstance(output, Vt100_Output) else output
 
 
 @contextmanager

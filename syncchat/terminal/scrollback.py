@@ -22,13 +22,22 @@ __all__ = ["Block", "Scrollback"]
 #: a pause is shown at once.
 _GATHER = 0.03
 
-#: Blocks that are printed in one go, between two looks at the keyboard, and characters.
-_AT_ONCE, _AT_ONCE_SIZE = 500, 32 * 1024
+#: Bytes that are printed between two drawings of the prompt. With the prompt they fit
+#: into one read of a pseudo-terminal (4,095 bytes on Linux), so that a terminal that
+#: does not know synchronized updates shows no part of them without the prompt.
+_AT_ONCE = 3000
 
-#: Characters of what is left that is printed for who leaves.
+#: Seconds from one such printing to the next while blocks are left; the prompt is
+#: drawn, and the keyboard is read, in between.
+_NEXT = 0.001
+
+#: Bytes that the escape sequences of a styled fragment take, about.
+_STYLED = 20
+
+#: Bytes of what is left that is printed for who leaves.
 _AT_LAST = 256 * 1024
 
-#: Blocks that wait to be printed, and their characters. A terminal that was stopped
+#: Blocks that wait to be printed, and their bytes. A terminal that was stopped
 #: takes none, and then the server waits, too.
 _MOST, _LARGEST = 10_000, 4 * 1024 * 1024
 
@@ -46,8 +55,11 @@ class Block:
 
     @property
     def size(self) -> int:
-        """How many characters it has."""
-        return sum(len(text) for _, text in self.fragments)
+        """How many bytes it takes on the terminal, about."""
+        return sum(
+            len(text.encode("utf-8", "replace")) + (_STYLED if style else 0)
+            for style, text in self.fragments
+        )
 
 
 class Scrollback:
@@ -100,7 +112,7 @@ class Scrollback:
     def flush(self) -> None:
         """Print all that is there, where no prompt is. On the main thread."""
         with self._lock:
-            blocks = self._take_locked(_MOST, _AT_LAST)
+            blocks = self._take_locked(_AT_LAST)
             left, self._blocks = len(self._blocks), deque()
         if left:
             blocks.append(Block([("class:warning", f"-> {left} more were not shown.")]))
@@ -112,13 +124,16 @@ class Scrollback:
         if self._app is not None and self._blocks and not self._scheduled:
             self._scheduled = call_in(self._app, self._print_above)
 
-    def _take_locked(self, most: int, largest: int) -> list[Block]:
-        """So many blocks at most, and one at least if there is one."""
+    def _take_locked(self, most: int) -> list[Block]:
+        """So many bytes at most, but one block at least if there is one."""
         taken: list[Block] = []
         size = 0
-        while self._blocks and len(taken) < most and (not taken or size < largest):
+        while self._blocks:
+            more = self._blocks[0].size
+            if taken and size + more > most:
+                break
             taken.append(self._blocks.popleft())
-            size += taken[-1].size
+            size += more
         self._size -= size
         return taken
 
@@ -129,19 +144,23 @@ class Scrollback:
             if app is None or app.loop is None or not self._blocks:
                 self._scheduled = False
                 return
-            blocks = [] if self._held() else self._take_locked(_AT_ONCE, _AT_ONCE_SIZE)
+            # Wiped, and not drawn since: what is printed now goes into the same write.
+            held = self._held() or app.renderer.last_rendered_screen is None
+            blocks = [] if held else self._take_locked(_AT_ONCE)
+            soon = held or bool(self._blocks)
             self._room.notify_all()
-        # Until there is nothing more: also what comes meanwhile.
-        app.loop.call_later(_GATHER, self._print_above)
-        if not blocks:
-            return
         try:
-            wipe(app)
-            self._print(blocks)
-            app.invalidate()
+            if blocks:
+                # Writes nothing before the prompt is drawn again.
+                wipe(app)
+                self._print(blocks)
+                app.invalidate()
         except Exception as exc:  # noqa: BLE001 - raised where the prompt was run
             if app.future is not None and not app.future.done():
                 app.exit(exception=exc)
+        # Until there is nothing more: also what comes meanwhile. Printing takes longer
+        # than _NEXT, and a timer that is due would come before the prompt is drawn.
+        app.loop.call_later(_NEXT if soon else _GATHER, self._print_above)
 
     def _print(self, blocks: Sequence[Block]) -> None:
         if not blocks:
