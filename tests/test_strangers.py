@@ -111,7 +111,7 @@ def events_of(attack: str, offset: int) -> Iterator[FromServer]:
     yield Joined(attack, 3, (attack,))
     yield Left(attack, 2, (attack,), attack)
     yield Renamed(attack, f"{attack}2")
-    yield Names([attack, "ann"])
+    yield Names([attack, "ann"], [attack])
     yield PrivateMessage(attack, "ann", attack, 0.0)
     yield PrivateMessage("ann", attack, attack, 0.0)
     yield Rooms((RoomCount(attack, 1),))

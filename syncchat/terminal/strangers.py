@@ -31,7 +31,7 @@ _UNSEEN = ("Mn", "Me", "Cf")
 _SUSPECT = re.compile(rf"[^\x00-\x7f]{{{_MARKS + 1},}}")
 
 
-#: The members of events that are names, and texts; of a tuple or a list, each.
+#: The members of events that are names, and texts. A tuple or a list has names.
 _NAMES = frozenset({"nick", "old", "to", "room", "members", "names", "others"})
 _TEXTS = frozenset({"text", "reason", "greeting", "format", "away"})
 #: Those that hold further objects.
@@ -74,15 +74,14 @@ def _tame_struct(struct: _Struct) -> _Struct:
         tame: Any
         if not value:
             continue
-        if field in _TEXTS:
-            tame = text_for_screen(value)
-        elif field in _NAMES:
-            many = not isinstance(value, str)
-            tame = type(value)(map(name_for_screen, value)) if many else name_for_screen(value)
-        elif field in _PARTS:
+        if field in _PARTS:
             tame = tuple(map(_tame_struct, value))
-        else:
+        elif field not in _NAMES and field not in _TEXTS:
             continue
+        elif not isinstance(value, str):
+            tame = type(value)(map(name_for_screen, value))
+        else:
+            tame = text_for_screen(value) if field in _TEXTS else name_for_screen(value)
         if tame != value:
             changes[field] = tame
     return msgspec.structs.replace(struct, **changes) if changes else struct
