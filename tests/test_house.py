@@ -25,6 +25,7 @@ FLOORS = [
     ["syncchat.terminal.scrollback", "syncchat.terminal.toolbar", "syncchat.terminal.resizing"],
     ["syncchat.terminal.commands", "syncchat.terminal.completion", "syncchat.terminal.keys"],
     ["syncchat.terminal.people", "syncchat.terminal.known_rooms", "syncchat.terminal.waiting"],
+    ["syncchat.terminal.questions"],
     ["syncchat.terminal.preferences", "syncchat.terminal.typed", "syncchat.terminal.mentions"],
     ["syncchat.terminal.farewell"],
     ["syncchat.terminal.rate_limit"],

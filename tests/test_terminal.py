@@ -589,6 +589,23 @@ def test_the_toolbar_tells_where_one_is_and_how_it_is() -> None:
         client.wait_for_last(r" ops \| ann \| coming back (in \d+ s|now)")
 
 
+def test_the_number_of_people_is_right_without_notices() -> None:
+    """Issue 13, item 4: the toolbar counts people also where the server sends no notices."""
+    with ServerScript("--no-notices") as server, Client(server.url, nick="eve") as eve:
+        with Terminal(server.url, "--nick", "ann") as ann:
+            ann.wait_for_last(" lobby .*2 here .*")
+            with Client(server.url, nick="bob"), Client(server.url, nick="carl"):
+                eve.close()
+                ann.wait_for_last(" lobby .*3 here .*", PATIENCE * 2)
+                # The client's own question is not answered on the screen, a person's is.
+                ann.type("/names\r")
+                ann.wait_for_line("-> 3 connected: ann, bob, carl")
+                assert len([line for line in ann.scrollback() if "connected:" in line]) == 1
+                # Also nicks can be completed.
+                ann.type("ca\t!")
+                ann.wait_for_line("> carl: !")
+
+
 def test_a_server_that_does_not_answer_is_told_of() -> None:
     with ServerScript() as server, Terminal(server.url, "--nick", "ann") as client:
         client.wait_for_last(r".*\| connected \| \d+ ms")

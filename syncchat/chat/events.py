@@ -206,7 +206,8 @@ class Welcome(_Event, frozen=True):
     """The client is in; every message behind ``offset`` is going to come.
 
     ``greeting`` and ``format`` are the operator's: what is to be shown first,
-    and how a message is shown.
+    and how a message is shown. ``notices``: the server tells who joins, leaves, is
+    renamed, or is away. Where it does not, ask for the names.
     """
 
     room: str
@@ -218,6 +219,7 @@ class Welcome(_Event, frozen=True):
     limits: Limits
     format: str
     greeting: str = ""
+    notices: bool = True
 
 
 class Message(_Event, frozen=True, gc=False):

@@ -332,6 +332,7 @@ class Room:
             settings.limits,
             settings.format,
             member.dialect.moved(self.name) if member.greeted else settings.greeting,
+            settings.notices,
         )
         member.greeted = True
         if entering.nick in (None, member.nick):

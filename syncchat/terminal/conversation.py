@@ -6,13 +6,22 @@ import time
 from collections.abc import Callable
 
 from ..chat.commands import Quit, Reply, parse
-from ..chat.events import Action, BadEvent, Message, Private, RoomsRequest, Say, Search
+from ..chat.events import (
+    Action,
+    BadEvent,
+    Message,
+    NamesRequest,
+    Private,
+    RoomsRequest,
+    Say,
+    Search,
+)
 from ..client import Client
 from ..engine import Kind
 from ..errors import ConnectionClosed, NotConnected
 from .commands import LocalCommands
-from .known_rooms import KnownRooms
 from .painter import Painter
+from .questions import Questions
 from .scrollback import Scrollback
 from .waiting import Waiting
 from .wrapping import Fragment, shorten
@@ -32,7 +41,8 @@ class Conversation:
         painter: Painter,
         scrollback: Scrollback,
         waiting: Waiting,
-        rooms: KnownRooms,
+        rooms: Questions,
+        names: Questions,
         commands: LocalCommands,
         leave: Callable[[], None],
     ) -> None:
@@ -41,6 +51,7 @@ class Conversation:
         self._scrollback = scrollback
         self._waiting = waiting
         self._rooms = rooms
+        self._names = names
         self._commands = commands
         self._leave = leave
 
@@ -107,7 +118,9 @@ class Conversation:
         elif isinstance(asked, Search):
             self._painter.searching(asked.words, lambda: client.send_line(line, timeout=0))
         elif isinstance(asked, RoomsRequest) and client.connected:
-            self._rooms.ask()
+            self._rooms.ask(by_person=True)
+        elif isinstance(asked, NamesRequest) and client.connected:
+            self._names.ask(by_person=True)
         else:
             client.send_line(line, timeout=0)
 

@@ -14,6 +14,7 @@ from types import FrameType
 from prompt_toolkit.output import Output, create_output
 from prompt_toolkit.output.vt100 import Vt100_Output
 
+from ..chat.events import NamesRequest
 from ..chat.safetext import indent
 from ..client import Client
 from ..errors import ConnectionClosed
@@ -28,6 +29,7 @@ from .people import People
 from .preferences import Preferences
 from .printer import Printer
 from .prompt import Prompt
+from .questions import Questions
 from .scrollback import Scrollback
 from .strangers import text_for_screen
 from .style import color_depth
@@ -77,6 +79,7 @@ class _Screen:
         self._people = People()
         self._waiting = Waiting()
         self._rooms = KnownRooms(client)
+        self._names = Questions(client, NamesRequest())
         self._painter = Painter(client, self._people, preferences, self._waiting)
         self._scrollback = Scrollback(self._output, depth, self._waiting.printed)
         commands = LocalCommands(
@@ -87,7 +90,8 @@ class _Screen:
             self._painter,
             self._scrollback,
             self._waiting,
-            self._rooms,
+            self._rooms.questions,
+            self._names,
             commands,
             self._leave,
         )
@@ -110,7 +114,13 @@ class _Screen:
             ),
         )
         self._printer = Printer(
-            client, self._painter, self._people, self._rooms, self._scrollback, self._prompt
+            client,
+            self._painter,
+            self._people,
+            self._rooms,
+            self._names,
+            self._scrollback,
+            self._prompt,
         )
 
     def run(self) -> int:
