@@ -67,6 +67,7 @@ def run_json(*flags: str) -> dict[str, Any]:
     return data
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(200)
 def test_every_peer_serves_the_same_chat() -> None:
     outcome = run_json("--connections", "5", "--in-flight", "2", "--seconds", "0.2", "--rounds=1")
@@ -81,6 +82,7 @@ def test_every_peer_serves_the_same_chat() -> None:
     assert case["times_better"]["syncchat"]["median"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workload", WORKLOADS)
 def test_every_workload_gives_its_figures(workload: str) -> None:
     counts = {"stalled": 3, "rooms": 8, "echo": 1}
@@ -98,6 +100,7 @@ def test_every_workload_gives_its_figures(workload: str) -> None:
         assert case["rounds"]["syncchat"][0]["deliveries"] == pytest.approx(200 * 4, rel=0.2)
 
 
+@pytest.mark.slow
 def test_the_chat_is_measured_on_both_engines_and_without_those_who_relay_lines() -> None:
     names = ["syncchat", "syncchat-sqlite", "websockets-asyncio", "picows", "simple-websocket"]
     flags = [flag for name in names for flag in ("--server", name)]
@@ -221,6 +224,7 @@ def test_no_loss_stays_unseen(
             sock.close()
 
 
+@pytest.mark.slow
 def test_a_server_that_waits_for_one_who_does_not_read_is_said_to_fail() -> None:
     names = ["--server", "syncchat", "--server", "websockets-threads"]
     flags = ["--connections", "3", "--stalled", "1", "--size", "65000", "--megabytes", "30"]
@@ -238,6 +242,7 @@ def test_a_peer_that_is_missing_is_named() -> None:
     assert "node-ws is skipped: node is not found" in result.stdout
 
 
+@pytest.mark.slow
 def test_the_table_replaces_the_one_in_a_file_and_the_chart_is_a_picture(tmp_path: Path) -> None:
     document, chart = tmp_path / "benchmarks.md", tmp_path / "chart.svg"
     document.write_text("before\n<!-- benchmark -->\nold\n<!-- /benchmark -->\nafter\n")

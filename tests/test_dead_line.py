@@ -83,6 +83,7 @@ def breaks_of(client: Client, until: threading.Event, found: list[object]) -> No
             found.append(event)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(90)
 def test_a_server_that_is_slow_is_not_taken_for_dead() -> None:
     """Issue 13, item 13: a rate limit, fast or slow, and a server that never acknowledges."""

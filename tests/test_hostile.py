@@ -166,6 +166,7 @@ def attack(target: Target, data: bytes, end: str, stalled: Stalled) -> None:
     sock.close()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", ["handshakes", "frame streams"])
 def test_mutated_input_costs_nobody_anything(target: Target, kind: str) -> None:
@@ -194,6 +195,7 @@ def test_mutated_input_costs_nobody_anything(target: Target, kind: str) -> None:
     target.is_as_before()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_thousand_slow_lorises_are_gone_after_the_deadline(target: Target) -> None:
     slow_lorises(target)
@@ -227,6 +229,7 @@ def slow_lorises(target: Target) -> None:
             trickling.join(PATIENCE)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_fifty_thousand_connects_and_disconnects_leave_nothing(target: Target) -> None:
     request = upgrade_request()

@@ -90,6 +90,7 @@ def join_once(port: int, place: tuple[str, int] | None) -> tuple[str, int]:
         return welcome["epoch"], offsets[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("engine", ["memory:", "sqlite:"])
 def test_history_and_live_meet_a_thousand_times(engine: str, tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ def started(database: Path, port: int) -> Script:
     return server
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(0)
 def test_every_acknowledged_message_survives_once_and_in_one_order(
     tmp_path: Path, kills: int

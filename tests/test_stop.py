@@ -28,6 +28,7 @@ def many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, CLIENTS + 500), hard))
 
 
+@pytest.mark.slow
 def test_with_2000_clients_and_messages_flowing_ctrl_c_ends_it_in_3_seconds(
     many_files: None,
 ) -> None:

@@ -589,6 +589,7 @@ def test_the_toolbar_tells_where_one_is_and_how_it_is() -> None:
         client.wait_for_last(r" ops \| ann \| coming back (in \d+ s|now)")
 
 
+@pytest.mark.slow
 def test_the_number_of_people_is_right_without_notices() -> None:
     """Issue 13, item 4: the toolbar counts people also where the server sends no notices."""
     with ServerScript("--no-notices") as server, Client(server.url, nick="eve") as eve:
@@ -606,6 +607,7 @@ def test_the_number_of_people_is_right_without_notices() -> None:
                 ann.wait_for_line("> carl: !")
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_answer_is_told_of() -> None:
     with ServerScript() as server, Terminal(server.url, "--nick", "ann") as client:
         client.wait_for_last(r".*\| connected \| \d+ ms")
