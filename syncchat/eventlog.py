@@ -7,7 +7,7 @@ import time
 
 import msgspec
 
-from .chat.safetext import escape
+from .chat.sanitize import escape
 from .reach import join_command
 
 __all__ = [

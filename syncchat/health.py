@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from ._version import __version__
 from .engine import Engine, EngineFailed
-from .meters import Histogram, Meters
+from .metrics import Histogram, Metrics
 from .net import Refusal, Request, Response, Stats, View
 from .net.address import is_loopback
 
@@ -94,7 +94,7 @@ def _reason(engine: Engine | None) -> str | None:
     return None
 
 
-def metrics_view(stats: Callable[[], Stats], meters: Meters) -> View:
+def metrics_view(stats: Callable[[], Stats], metrics: Metrics) -> View:
     """The numbers in Prometheus' text format, if its client library is there."""
     try:
         from prometheus_client import exposition  # noqa: PLC0415 - an extra
@@ -102,7 +102,7 @@ def metrics_view(stats: Callable[[], Stats], meters: Meters) -> View:
     except ModuleNotFoundError:
         return _no_metrics
     registry = CollectorRegistry()
-    registry.register(_Collector(stats, meters))
+    registry.register(_Collector(stats, metrics))
 
     def view(request: Request) -> Response:
         try:
@@ -123,15 +123,15 @@ def _no_metrics(_request: Request) -> Response:
 class _Collector:
     """What prometheus-client asks at each scrape; it keeps no numbers of its own."""
 
-    def __init__(self, stats: Callable[[], Stats], meters: Meters) -> None:
+    def __init__(self, stats: Callable[[], Stats], metrics: Metrics) -> None:
         self._stats = stats
-        self._meters = meters
+        self._metrics = metrics
 
     def collect(self) -> Iterator[Any]:
         """Every metric, as of now."""
         from prometheus_client import core  # noqa: PLC0415 - an extra
 
-        stats, meters = self._stats(), self._meters
+        stats, metrics = self._stats(), self._metrics
         info = core.InfoMetricFamily("syncchat", "The server.")
         info.add_metric([], {"version": __version__})
         yield info
@@ -157,9 +157,9 @@ class _Collector:
             refused.add_metric([reason], count)
         yield refused
         for name, help_text, histogram in [
-            ("batch_messages", "Messages kept and delivered at a time.", meters.batch),
-            ("delivery_seconds", "From a message's arrival to its delivery.", meters.delivery),
-            ("commit_seconds", "Of the engine's transactions.", meters.commit),
+            ("batch_messages", "Messages kept and delivered at a time.", metrics.batch),
+            ("delivery_seconds", "From a message's arrival to its delivery.", metrics.delivery),
+            ("commit_seconds", "Of the engine's transactions.", metrics.commit),
         ]:
             yield _family(core.HistogramMetricFamily(f"syncchat_{name}", help_text), histogram)
 

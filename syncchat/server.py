@@ -17,7 +17,7 @@ from .chat.member import Member
 from .chat.nicks import MAX_NICK
 from .chat.room import Post
 from .chat.rooms import LOBBY, Rooms, check_room, valid_names
-from .chat.safetext import clean
+from .chat.sanitize import clean
 from .chat.session import Session
 from .chat.settings import RoomSettings
 from .chat.token import TokenCheck
@@ -35,7 +35,7 @@ from .eventlog import (
     as_lines,
 )
 from .health import for_monitors, health_view, metrics_view
-from .meters import Meters
+from .metrics import Metrics
 from .net import (
     Address,
     Limits,
@@ -160,7 +160,7 @@ class ChatServer:
         self._server: Server | None = None
         #: There while the server runs.
         self._rooms: Rooms | None = None
-        self._meters = Meters()
+        self._metrics = Metrics()
         #: Written without the lock, see request_stop().
         self._stop_requested = False
 
@@ -230,7 +230,7 @@ class ChatServer:
         with self._lock:
             if self._server is not None:
                 raise RuntimeError("the chat server runs already")
-            meters = self._meters = Meters()
+            metrics = self._metrics = Metrics()
             server = serve(
                 self._converse,
                 self._host,
@@ -244,11 +244,11 @@ class ChatServer:
                 on_refused=self._log_refused,
                 on_slow=self._log_slow,
                 on_stop=self._interrupt,
-                routes=self._all_routes(meters),
+                routes=self._all_routes(metrics),
                 **self._limits,
             )
             try:
-                self._rooms = self._open_rooms(server, meters)
+                self._rooms = self._open_rooms(server, metrics)
             except BaseException:
                 server.stop()
                 raise
@@ -256,15 +256,15 @@ class ChatServer:
         self._note_listening(server)
         return server
 
-    def _all_routes(self, meters: Meters) -> dict[str, View]:
+    def _all_routes(self, metrics: Metrics) -> dict[str, View]:
         kind = self._engine_name.partition(":")[0]
         health = health_view(self._engine, kind)
-        metrics = metrics_view(self.stats, meters)
+        numbers = metrics_view(self.stats, metrics)
         pages = web_routes(self._authorize) if self._web else {"/*": _only_websockets}
         return {
             **pages,
             "/healthz": for_monitors(health, self._authorize),
-            "/metrics": for_monitors(metrics, self._authorize),
+            "/metrics": for_monitors(numbers, self._authorize),
             **self._routes,
         }
 
@@ -277,7 +277,7 @@ class ChatServer:
         if rooms is not None:
             rooms.engine.interrupt()
 
-    def _open_rooms(self, server: Server, meters: Meters) -> Rooms:
+    def _open_rooms(self, server: Server, metrics: Metrics) -> Rooms:
         limits = Limits(**self._limits)
         settings = RoomSettings(
             dialects=(self._plain, self._json),
@@ -287,13 +287,13 @@ class ChatServer:
             notices=self._notices,
             version=f"syncchat {__version__}",
             limits=events.Limits(limits.max_message, MAX_NICK, limits.rate, limits.burst),
-            meters=meters,
+            metrics=metrics,
             call_at=server.call_at,
         )
         engine = open_engine(
             self._engine_name,
             self._keep,
-            lambda seconds: meters.commit.observe([seconds]),
+            lambda seconds: metrics.commit.observe([seconds]),
             valid_names,
         )
         try:

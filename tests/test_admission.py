@@ -12,7 +12,7 @@ from wsproto.events import TextMessage
 
 from syncchat import ChatServer, Client, HandshakeRefused
 from syncchat.net import Refusal, Request, WebSocket, connect, serve
-from syncchat.net.admission import Admission
+from syncchat.net.access_policy import AccessPolicy
 from tests.peer import Peer, ask_http
 from tests.processes import CLIENT, SERVER, Script, run
 
@@ -27,7 +27,7 @@ def request(host: str = "localhost:2000", origin: str | None = None) -> Request:
     return Request("/", headers, host)
 
 
-def is_let_in(admission: Admission, asked: Request) -> bool:
+def is_let_in(admission: AccessPolicy, asked: Request) -> bool:
     try:
         admission.check(asked)
     except Refusal:
@@ -60,7 +60,7 @@ def is_let_in(admission: Admission, asked: Request) -> bool:
 def test_a_page_must_be_the_servers_own_or_named(
     origin: str | None, host: str, welcome: bool
 ) -> None:
-    admission = Admission("0.0.0.0", [("0.0.0.0", 2000)], ["https://named.example"], None)
+    admission = AccessPolicy("0.0.0.0", [("0.0.0.0", 2000)], ["https://named.example"], None)
     assert is_let_in(admission, request(host, origin)) == welcome
 
 
@@ -76,8 +76,8 @@ def test_a_page_must_be_the_servers_own_or_named(
 )  # fmt: skip
 def test_a_server_on_loopback_goes_by_its_own_names_only(host: str, welcome: bool) -> None:
     addresses = [("127.0.0.1", 2000), ("::1", 2000)]
-    assert is_let_in(Admission("chat.test", addresses, [], None), request(host)) == welcome
-    everywhere = Admission("chat.test", [*addresses, ("0.0.0.0", 2000)], [], None)
+    assert is_let_in(AccessPolicy("chat.test", addresses, [], None), request(host)) == welcome
+    everywhere = AccessPolicy("chat.test", [*addresses, ("0.0.0.0", 2000)], [], None)
     assert is_let_in(everywhere, request(host))
 
 

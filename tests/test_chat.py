@@ -12,7 +12,7 @@ from wsproto.events import BytesMessage, CloseConnection, TextMessage
 from syncchat import ChatServer, Client, ConnectionClosed, events
 from syncchat.chat.lines import LineFormat
 from syncchat.chat.rooms import room_of
-from syncchat.chat.safetext import clean, escape, indent
+from syncchat.chat.sanitize import clean, escape, indent
 from syncchat.client import Line
 from syncchat.errors import AddressInUse, CannotConnect, InvalidURL
 from syncchat.net import WebSocket, serve

@@ -50,8 +50,8 @@ from syncchat.chat.events import (
     encode,
 )
 from syncchat.client import Event
-from syncchat.client.comeback import asks_for_past, delays, is_final, url_for
 from syncchat.client.outbox import Item, Outbox
+from syncchat.client.reconnect import asks_for_past, delays, is_final, url_for
 from syncchat.client.tracker import Tracker
 from syncchat.net import WebSocket, serve
 from tests.peer import PATIENCE, InThread, Peer, wait_for

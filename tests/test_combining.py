@@ -7,13 +7,15 @@ import threading
 
 import pytest
 
-from syncchat.net.combining import Combiner
+from syncchat.net.combining_queue import CombiningQueue
 from tests.peer import PATIENCE, wait_for
 
 
 def test_a_lone_thread_applies_its_own_items_at_once() -> None:
     applied: list[tuple[list[int], int]] = []
-    combiner: Combiner[int] = Combiner(lambda *batch: applied.append(batch), max_weight=10)
+    combiner: CombiningQueue[int] = CombiningQueue(
+        lambda *batch: applied.append(batch), max_weight=10
+    )
     assert combiner.position == 0
     combiner.submit([1, 2], 2)
     combiner.submit([3], 1)
@@ -30,7 +32,7 @@ def test_items_of_many_threads_are_applied_once_each_in_order_by_one_thread_at_a
         applied.extend(batch)
         inside.release()
 
-    combiner = Combiner(apply, max_weight=20)
+    combiner = CombiningQueue(apply, max_weight=20)
 
     def submit(thread: int) -> None:
         for number in range(0, 3000, 3):
@@ -57,7 +59,7 @@ def test_what_comes_while_a_batch_is_applied_becomes_the_next_batch() -> None:
         entered.set()
         go_on.wait(PATIENCE)
 
-    combiner = Combiner(apply, max_weight=100)
+    combiner = CombiningQueue(apply, max_weight=100)
     holder = threading.Thread(target=combiner.submit, args=([1], 1))
     holder.start()
     assert entered.wait(PATIENCE)
@@ -77,7 +79,7 @@ def test_a_full_queue_makes_publishers_wait_until_it_is_taken() -> None:
         go_on.wait(PATIENCE)
         applied.extend(batch)
 
-    combiner = Combiner(apply, max_weight=2)
+    combiner = CombiningQueue(apply, max_weight=2)
     holder = threading.Thread(target=combiner.submit, args=([1], 1))
     holder.start()
     assert entered.wait(PATIENCE)
@@ -106,7 +108,7 @@ def test_a_holder_that_has_done_its_share_is_relieved_by_the_next() -> None:
             combiner.submit([0], 0)
             helper_is_in.wait(0.001)
 
-    combiner = Combiner(apply, max_weight=100)
+    combiner = CombiningQueue(apply, max_weight=100)
     first = threading.Thread(target=combiner.submit, args=([1], 1), name="first")
     first.start()
     assert entered.wait(PATIENCE)
@@ -136,7 +138,7 @@ def test_a_failure_reaches_the_holder_and_strands_nobodys_items() -> None:
             raise LookupError("one")
         applied.extend(batch)
 
-    combiner = Combiner(apply, max_weight=100)
+    combiner = CombiningQueue(apply, max_weight=100)
     caught: list[LookupError] = []
 
     def hold() -> None:
@@ -164,18 +166,18 @@ def test_settling_waits_for_what_another_thread_has_in_hand() -> None:
     entered, go_on = threading.Event(), threading.Event()
 
     def apply(batch: list[int], first: int) -> None:
-        combiner.settle()  # The holder itself does not wait.
+        combiner.drain()  # The holder itself does not wait.
         entered.set()
         go_on.wait(PATIENCE)
         applied.extend(batch)
 
-    combiner = Combiner(apply, max_weight=100)
-    combiner.settle()
+    combiner = CombiningQueue(apply, max_weight=100)
+    combiner.drain()
     holder = threading.Thread(target=combiner.submit, args=([1], 1))
     holder.start()
     assert entered.wait(PATIENCE)
     combiner.submit([2], 1)
-    settling = threading.Thread(target=combiner.settle)
+    settling = threading.Thread(target=combiner.drain)
     settling.start()
     settling.join(0.05)
     assert settling.is_alive()
@@ -192,7 +194,7 @@ def test_settling_waits_while_one_holder_relieves_another() -> None:
         nonlocal applied
         applied += len(batch)
 
-    combiner: Combiner[int] = Combiner(apply, max_weight=1 << 30)
+    combiner: CombiningQueue[int] = CombiningQueue(apply, max_weight=1 << 30)
     done = threading.Event()
     early: list[tuple[int, int]] = []
 
@@ -200,16 +202,16 @@ def test_settling_waits_while_one_holder_relieves_another() -> None:
         while not done.is_set():
             combiner.submit([0], 1)
 
-    def settle() -> None:
+    def drain() -> None:
         for _ in range(3000):
             goal = combiner.position
-            combiner.settle()
+            combiner.drain()
             if applied < goal:
                 early.append((applied, goal))
         done.set()
 
     threads = [threading.Thread(target=busy) for _ in range(3)]
-    threads.append(threading.Thread(target=settle))
+    threads.append(threading.Thread(target=drain))
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -219,7 +221,9 @@ def test_settling_waits_while_one_holder_relieves_another() -> None:
 
 def test_an_interrupt_on_the_main_thread_stops_nobody_else() -> None:
     applied: list[int] = []
-    combiner: Combiner[int] = Combiner(lambda batch, _: applied.extend(batch), max_weight=100)
+    combiner: CombiningQueue[int] = CombiningQueue(
+        lambda batch, _: applied.extend(batch), max_weight=100
+    )
     me = threading.get_ident()
     stop = threading.Event()
 
@@ -248,13 +252,15 @@ def test_an_interrupt_on_the_main_thread_stops_nobody_else() -> None:
     other.start()
     other.join(PATIENCE)
     assert not other.is_alive()
-    combiner.settle()
+    combiner.drain()
     assert applied[-1] == 7
 
 
 def test_an_offer_is_applied_at_once_where_the_baton_is_free() -> None:
     applied: list[list[int]] = []
-    combiner: Combiner[int] = Combiner(lambda batch, _first: applied.append(batch), max_weight=100)
+    combiner: CombiningQueue[int] = CombiningQueue(
+        lambda batch, _first: applied.append(batch), max_weight=100
+    )
     combiner.offer(1)
     combiner.submit([2], 1)
     combiner.offer(3)
@@ -273,7 +279,7 @@ def test_an_offer_does_nobody_elses_work_and_waits_for_nobody() -> None:
             entered.set()
             release.wait(PATIENCE)
 
-    combiner: Combiner[int] = Combiner(apply, max_weight=100)
+    combiner: CombiningQueue[int] = CombiningQueue(apply, max_weight=100)
     # Offered while another holds the baton: that one does it.
     holder = threading.Thread(target=combiner.submit, args=([1], 1), name="holder")
     holder.start()
@@ -285,8 +291,8 @@ def test_an_offer_does_nobody_elses_work_and_waits_for_nobody() -> None:
     # Offered while nobody does: whoever comes meanwhile takes over.
     entered.clear()
     release.clear()
-    flusher = threading.Thread(target=combiner.offer, args=(5,), name="flusher")
-    flusher.start()
+    io_thread = threading.Thread(target=combiner.offer, args=(5,), name="flusher")
+    io_thread.start()
     entered.wait(PATIENCE)
     others = [
         threading.Thread(target=combiner.submit, args=([item], 1), name="other")
@@ -296,9 +302,9 @@ def test_an_offer_does_nobody_elses_work_and_waits_for_nobody() -> None:
         other.start()
     wait_for(lambda: combiner.position == 6)
     release.set()
-    for thread in (flusher, *others):
+    for thread in (io_thread, *others):
         thread.join(PATIENCE)
-    combiner.settle()
+    combiner.drain()
     assert applied[2] == ("flusher", 5)
     assert [name for name, _ in applied[3:]] == ["other"] * 3
     assert {item for _, item in applied[3:]} == {6, 7, 8}

@@ -131,7 +131,7 @@ def test_a_message_to_one_comes_in_its_place_among_those_to_all() -> None:
         for number in range(100):
             group.send(f"all {number}")
             group.send_to(first, f"one {number}")
-        group.settle()
+        group.drain()
         busy.set()
         noise.join(PATIENCE)
         group.send("end")

@@ -14,8 +14,8 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessag
 from syncchat import ChatServer, Client
 from syncchat.errors import ConnectionClosed, HandshakeRefused
 from syncchat.net import Deadline, Limits, WebSocket, connect, serve
-from syncchat.net.flood import TokenBucket
 from syncchat.net.limits import ConnectionSettings, ServerSettings
+from syncchat.net.rate_limit import TokenBucket
 from tests.peer import PATIENCE, Peer, client_side, read_all, upgrade_request, wait_for
 from tests.people import line
 
@@ -174,7 +174,7 @@ def test_without_an_interval_nobody_is_pinged() -> None:
     with client_side(ping_interval=None) as (websocket, peer):
         websocket.send("the only thing")
         assert peer.expect(TextMessage).data == "the only thing"
-        assert not [t for t in threading.enumerate() if t.name.startswith("syncchat-flusher")]
+        assert not [t for t in threading.enumerate() if t.name.startswith("syncchat-io")]
 
 
 # Flood control.

@@ -20,7 +20,7 @@ from wsproto.events import TextMessage
 
 from syncchat import ChatServer
 from syncchat.net import Refusal, Request, Response, Server, WebSocket, serve
-from syncchat.net.admission import Authorize
+from syncchat.net.access_policy import Authorize
 from tests.nginx import Nginx, needs_nginx
 from tests.peer import PATIENCE, Peer, read_all, upgrade_request, wait_for
 from tests.processes import ROOT, SERVER, Script, run

@@ -241,8 +241,8 @@ def test_a_step_that_fails_is_logged_and_costs_nobody_else_anything(
         def fail() -> None:
             raise ZeroDivisionError
 
-        room._combiner.submit([lambda: heard.append(1), fail, lambda: heard.append(2)], 0)
-        room.settle()
+        room._queue.submit([lambda: heard.append(1), fail, lambda: heard.append(2)], 0)
+        room.drain()
         assert heard == [1, 2]
         assert "a step failed" in caplog.text
         ann.send("still here")

@@ -87,7 +87,7 @@ def test_n_clients_cost_n_and_two_threads() -> None:
         names = sorted(thread.name for thread in threading.enumerate())
         assert sum(name.startswith("syncchat 127.0.0.1:") for name in names) == 20
         assert f"syncchat-acceptor:{server.port}" in names
-        assert f"syncchat-flusher:{server.port}" in names
+        assert f"syncchat-io:{server.port}" in names
 
 
 def test_serve_forever_serves_until_another_thread_stops_it() -> None:

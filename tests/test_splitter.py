@@ -15,7 +15,7 @@ from wsproto.events import BytesMessage, Event, Ping, TextMessage
 
 from syncchat.errors import ConnectionClosed
 from syncchat.net import WebSocket
-from syncchat.net.splitter import Splitter
+from syncchat.net.frame_parser import FrameParser
 from tests.peer import PATIENCE, Peer, client_side, server_side
 
 Message = str | bytes
@@ -86,7 +86,7 @@ def test_what_is_whole_is_read_here_and_all_else_is_left_to_wsproto() -> None:
     client = Connection(ConnectionType.CLIENT)
     whole = bytes(client.send(TextMessage(data="whole")))
     ping = bytes(client.send(Ping()))
-    splitter = Splitter(is_client=False, max_message=100)
+    splitter = FrameParser(is_client=False, max_message=100)
     splitter.feed(whole + ping + whole[:-1])
     assert splitter.next_message() == "whole"
     assert splitter.next_message() is None
@@ -114,7 +114,7 @@ def test_what_is_whole_is_read_here_and_all_else_is_left_to_wsproto() -> None:
     ],
 )
 def test_no_frame_with_a_fault_is_read_here(frame: bytes) -> None:
-    splitter = Splitter(is_client=False, max_message=100)
+    splitter = FrameParser(is_client=False, max_message=100)
     splitter.feed(frame)
     assert splitter.next_message() is None
     assert splitter.next_piece() == frame
@@ -132,7 +132,7 @@ def test_a_fault_behind_good_messages_comes_after_them() -> None:
 
 def test_a_flood_of_tiny_frames_costs_each_byte_once() -> None:
     pings = bytes(Connection(ConnectionType.CLIENT).send(Ping())) * 200_000
-    splitter = Splitter(is_client=False, max_message=100)
+    splitter = FrameParser(is_client=False, max_message=100)
     splitter.feed(pings)
     handed = 0
     # At 1.2 MB, a copy of the rest for each frame would be 120 GB.

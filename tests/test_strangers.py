@@ -30,7 +30,7 @@ from syncchat.chat.events import (
     encode,
 )
 from syncchat.net import WebSocket, serve
-from syncchat.terminal.strangers import name_for_screen, tamed, text_for_screen
+from syncchat.terminal.sanitize import name_for_screen, sanitized, text_for_screen
 from tests.peer import PATIENCE
 from tests.processes import CLIENT, Script, Terminal
 from tests.stage import Stage, welcome
@@ -290,6 +290,6 @@ def test_what_languages_need_stays(text: str) -> None:
 def test_an_event_without_harm_is_the_same_event() -> None:
     for event in events_of("harmless", 1):
         if not isinstance(event, History):
-            assert tamed(event) is event
+            assert sanitized(event) is event
     hello = welcome()
-    assert tamed(hello) is hello
+    assert sanitized(hello) is hello

@@ -12,12 +12,12 @@ from syncchat.chat.commands import COMMANDS, unknown
 from syncchat.chat.events import Joined, Left, Message, Names, Renamed
 from syncchat.terminal.commands import ARGUMENTS, LocalCommands, help_text
 from syncchat.terminal.mentions import mark, mentions
+from syncchat.terminal.pending import Pending
 from syncchat.terminal.people import People
 from syncchat.terminal.preferences import Preferences
 from syncchat.terminal.resizing import rows_added
 from syncchat.terminal.style import style_of
 from syncchat.terminal.toolbar import candidates_line
-from syncchat.terminal.waiting import Waiting
 from syncchat.terminal.wrapping import Fragment, shorten, width_of, wrap
 from tests.stage import welcome
 
@@ -167,22 +167,22 @@ def test_colours_are_readable_on_dark_and_on_light(background: str) -> None:
 
 
 def test_what_waits_is_shown_until_the_answer_is() -> None:
-    waiting = Waiting()
+    pending = Pending()
     shown: list[str] = []
     message = Message(0, 0.0, "ann", "one", "message")
-    waiting.send(lambda: "n1", message, lambda: shown.append("one"))
-    waiting.send(lambda: None, message, lambda: shown.append("two"))
+    pending.send(lambda: "n1", message, lambda: shown.append("one"))
+    pending.send(lambda: None, message, lambda: shown.append("two"))
     # Which is not going to be acknowledged.
     assert shown == ["two"]
-    settled = waiting.settle("n1")
+    settled = pending.settle("n1")
     assert settled is not None
     assert settled.text == "one"
     # Not twice, whatever the server says.
-    assert waiting.settle("n1") is None
-    assert waiting.settle("stranger") is None
-    assert [message.text for message in waiting.shown] == ["one"]
-    waiting.printed("n1")
-    assert waiting.shown == []
+    assert pending.settle("n1") is None
+    assert pending.settle("stranger") is None
+    assert [message.text for message in pending.shown] == ["one"]
+    pending.printed("n1")
+    assert pending.shown == []
 
 
 # Help.

@@ -16,8 +16,8 @@ from prompt_toolkit.output import DummyOutput
 
 from syncchat import Client
 from syncchat.chat.events import Joined, Message, Names, RoomCount, Rooms, RoomsRequest
+from syncchat.terminal.input_history import open_history
 from syncchat.terminal.prompt import Prompt
-from syncchat.terminal.typed import open_history
 from tests.peer import PATIENCE, wait_for
 from tests.processes import ServerScript, Terminal
 from tests.stage import Stage

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from .commands import Asked, parse
 from .events import SUBPROTOCOL, BadEvent, FromServer, Say, decode_from_client, encode
 from .lines import LineFormat, lines_of, reply
-from .safetext import clean, without_line_end
+from .sanitize import clean, without_line_end
 
 __all__ = ["Dialect", "JsonDialect", "PlainDialect"]
 

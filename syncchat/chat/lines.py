@@ -24,7 +24,7 @@ from .events import (
     Welcome,
     Whois,
 )
-from .safetext import indent
+from .sanitize import indent
 
 __all__ = ["LineFormat", "lines_of", "reply"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from .safetext import clean
+from .sanitize import clean
 
 __all__ = ["MAX_NICK", "SERVER_NICK", "BadNick", "check_nick", "is_address"]
 

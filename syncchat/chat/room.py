@@ -19,8 +19,7 @@ from math import inf
 
 from ..engine import Draft, Engine, EngineFailed, Entry, Kind
 from ..net import Deadline
-from ..net.combining import Combiner
-from .audience import Audience
+from ..net.combining_queue import CombiningQueue
 from .events import (
     Ack,
     Away,
@@ -36,11 +35,12 @@ from .events import (
     encode,
     message_of,
 )
+from .history import Past, next_piece, recent
 from .member import Member
 from .nicks import SERVER_NICK
-from .notices import Notices
-from .past import Past, next_piece, recent
+from .presence_batch import PresenceBatch
 from .settings import RoomSettings
+from .subscribers import Subscribers
 
 __all__ = ["Post", "Room"]
 
@@ -94,13 +94,15 @@ class Room:
         self.name = name
         self._engine = engine
         self._settings = settings
-        self._combiner: Combiner[Post | _Step] = Combiner(self._apply, max_weight=_MAX_QUEUED)
+        self._queue: CombiningQueue[Post | _Step] = CombiningQueue(
+            self._apply, max_weight=_MAX_QUEUED
+        )
         # What follows belongs to the baton's holder, who alone changes it.
-        self._audiences = {dialect: Audience(dialect) for dialect in settings.dialects}
+        self._subscribers = {dialect: Subscribers(dialect) for dialect in settings.dialects}
         self._by_nick: dict[str, Member] = {}
         #: The first offset that was delivered of the batch in hand.
         self._fresh_from = inf
-        self._notices = Notices()
+        self._notices = PresenceBatch()
         #: A timer for the notices is set.
         self._timed = False
 
@@ -118,7 +120,7 @@ class Room:
         try:
             while True:
                 self._do(lambda: self._enter(entering))
-                self._combiner.settle()
+                self._queue.drain()
                 if entering.failure is not None:
                     raise entering.failure
                 if entering.entered:
@@ -135,12 +137,12 @@ class Room:
 
     def leave(self, member: Member, reason: str | None) -> None:
         """Let ``member`` out. It has heard what was said before, and hears nothing after."""
-        self._combiner.submit([lambda: self._leave(member, reason)], 0)
-        self._combiner.settle()
+        self._queue.submit([lambda: self._leave(member, reason)], 0)
+        self._queue.drain()
 
     def post(self, posts: Sequence[Post]) -> None:
         """Put what is said into the log, in this order and with no other's in between."""
-        self._combiner.submit(posts, sum(len(post.text) + _OVERHEAD for post in posts))
+        self._queue.submit(posts, sum(len(post.text) + _OVERHEAD for post in posts))
 
     def rename(self, member: Member, nick: str) -> None:
         """Call ``member`` otherwise; an error to it where the nick is taken."""
@@ -160,15 +162,15 @@ class Room:
 
     def tell(self, member: Member, *told: FromServer) -> None:
         """Tell one member something, in its place among what all hear."""
-        self._do(lambda: self._audiences[member.dialect].tell_one(member, told))
+        self._do(lambda: self._subscribers[member.dialect].tell_one(member, told))
 
     def send(self, member: Member, text: str) -> None:
         """Send one member a text of its dialect, in its place among what all hear."""
-        self._do(lambda: self._audiences[member.dialect].send_one(member, [text]))
+        self._do(lambda: self._subscribers[member.dialect].send_one(member, [text]))
 
-    def settle(self) -> None:
+    def drain(self) -> None:
         """Block until all that was done so far has its effect."""
-        self._combiner.settle()
+        self._queue.drain()
 
     def __len__(self) -> int:
         """How many are in it."""
@@ -189,13 +191,13 @@ class Room:
         self._fresh_from = entries[0].offset
         messages = [message_of(entry) for entry in entries]
         if self._settings.echo:
-            for audience in self._audiences.values():
-                audience.tell(messages)
+            for subscribers in self._subscribers.values():
+                subscribers.tell(messages)
             return
         found = (self.find(nick) for nick in {message.nick for message in messages})
         senders = [member for member in found if member is not None]
-        for audience in self._audiences.values():
-            audience.tell_others(messages, senders)
+        for subscribers in self._subscribers.values():
+            subscribers.tell_others(messages, senders)
 
     def take_live(self, text: str) -> None:
         """Let whom it concerns have a live event."""
@@ -205,8 +207,8 @@ class Room:
             if isinstance(event, Joined) and not event.others:
                 # Who came alone knows that it did.
                 newcomer = self.find(event.nick)
-            for audience in self._audiences.values():
-                audience.tell([event], newcomer)
+            for subscribers in self._subscribers.values():
+                subscribers.tell([event], newcomer)
             return
         hearer, sender = self.find(event.to), self.find(event.nick)
         if hearer is not None:
@@ -218,7 +220,7 @@ class Room:
     # With the baton.
 
     def _do(self, step: _Step) -> None:
-        self._combiner.submit([step], _OVERHEAD)
+        self._queue.submit([step], _OVERHEAD)
 
     def _apply(self, batch: list[Post | _Step], _first: int) -> None:
         posts: list[Post] = []
@@ -260,9 +262,9 @@ class Room:
             return
         # What is new has been delivered by now.
         done = time.perf_counter()
-        meters = self._settings.meters
-        meters.batch.observe([len(posts)])
-        meters.delivery.observe([done - post.came_at for post in posts])
+        metrics = self._settings.metrics
+        metrics.batch.observe([len(posts)])
+        metrics.delivery.observe([done - post.came_at for post in posts])
         for post, entry in zip(posts, entries, strict=True):
             old = entry.offset < self._fresh_from
             if old and post.member is not None and entry.nonce is not None:
@@ -299,9 +301,9 @@ class Room:
         except Exception as exc:  # noqa: BLE001 - raised in enter()
             entering.failure = exc
             return
-        audience = self._audiences[member.dialect]
-        audience.tell_one(member, told)
-        audience.add(member)
+        subscribers = self._subscribers[member.dialect]
+        subscribers.tell_one(member, told)
+        subscribers.add(member)
         self._by_nick[member.nick.casefold()] = member
         member.since, member.spoke, member.whispered = time.time(), None, None
         entering.entered = True
@@ -341,7 +343,7 @@ class Room:
         return [welcome, Error("nick", text, "nick")]
 
     def _leave(self, member: Member, reason: str | None) -> None:
-        self._audiences[member.dialect].discard(member.websocket)
+        self._subscribers[member.dialect].discard(member.websocket)
         self._by_nick.pop(member.nick.casefold(), None)
         self._engine.release(self.name, member.nick)
         # Even of who has only been on the way in: others have seen its name.
@@ -393,7 +395,7 @@ class Room:
         elif not self._timed:
             self._timed = True
             # On the flusher, which has others' writes to finish.
-            on_timer = partial(self._combiner.offer, self._on_timer)
+            on_timer = partial(self._queue.offer, self._on_timer)
             self._settings.call_at(Deadline(due), on_timer)
 
     def _on_timer(self) -> None:
@@ -413,4 +415,4 @@ class Room:
         return Names(names, sorted(away, key=str.casefold))
 
     def _tell_one(self, member: Member, event: FromServer) -> None:
-        self._audiences[member.dialect].tell_one(member, [event])
+        self._subscribers[member.dialect].tell_one(member, [event])

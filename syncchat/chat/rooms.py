@@ -13,8 +13,8 @@ from urllib.parse import unquote
 from ..engine import Engine, EngineFailed, Entry
 from ..errors import RoomsFull
 from .events import RoomCount
+from .history import Past
 from .member import Member
-from .past import Past
 from .room import Room
 from .settings import RoomSettings
 
@@ -146,7 +146,7 @@ class Rooms:
             yield room
             # What was said in it is not in another thread's hand any more, for
             # which the name might soon be another room's.
-            room.settle()
+            room.drain()
         finally:
             self._release(room)
 

@@ -35,13 +35,13 @@ from .events import (
     WhoisRequest,
 )
 from .events import Rooms as RoomList
+from .history import Past, found, last_of
 from .lines import reply
 from .member import Member
 from .nicks import BadNick, check_nick
-from .past import Past, found, last_of
 from .room import Post, Room
 from .rooms import BadRoom, Rooms, check_room, room_of
-from .safetext import clean
+from .sanitize import clean
 
 __all__ = ["Session"]
 
@@ -147,13 +147,13 @@ class Session:
                 asked = self._read(message)
                 if isinstance(asked, Quit):
                     self._flush()
-                    self._room.settle()
+                    self._room.drain()
                     return
                 self._act_on(asked)
             self._flush()
             if self._websocket.closing:
                 # It hears its own last words before it hears that it may go.
-                self._room.settle()
+                self._room.drain()
 
     def _read(self, message: str | bytes) -> Asked | None:
         try:
@@ -234,7 +234,7 @@ class Session:
             with rooms.used(name):
                 rooms.engine.position(name)
                 # Which name it has, is settled in the room's order.
-                here.settle()
+                here.drain()
                 nick = self._member.chosen
                 after = None if asked.after is None else _position(asked.after)
                 last = self._url_history if self._dialect.joins_by_name else asked.history
@@ -272,7 +272,7 @@ class Session:
 
     def _history(self, asked: HistoryRequest) -> None:
         # With what the client itself said before.
-        self._room.settle()
+        self._room.drain()
         engine, name = self._rooms.engine, self._room.name
         self._answer("history", lambda: last_of(engine, name, asked.before, asked.limit))
 
@@ -282,7 +282,7 @@ class Session:
             text = f"A search has at most {_MOST_WORDS} words."
             self._complain(Error("too_big", text, "search"))
             return
-        self._room.settle()
+        self._room.drain()
         engine, name = self._rooms.engine, self._room.name
         self._answer("search", lambda: found(engine, name, words, asked.limit))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..meters import Meters
+from ..metrics import Metrics
 from ..net import Deadline
 from .dialects import Dialect
 from .events import Limits
@@ -27,6 +27,6 @@ class RoomSettings:
     notices: bool
     version: str
     limits: Limits
-    meters: Meters
+    metrics: Metrics
     #: Runs something at a moment, on a thread that must not be held up.
     call_at: Callable[[Deadline, Callable[[], None]], None]

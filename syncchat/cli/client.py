@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .._version import __version__
-from ..chat.safetext import escape
+from ..chat.sanitize import escape
 from ..client import Client
 from ..errors import CannotConnect, HandshakeFailed, InvalidURL
 from ..net.connector import parse_url

@@ -13,11 +13,11 @@ from types import FrameType
 
 from .._version import __version__
 from ..chat.lines import LineFormat
-from ..console import Console
 from ..engine import EngineUnusable
 from ..errors import CannotListen
+from ..log_writer import LogWriter
 from ..net import Limits
-from ..process import tune
+from ..process_tuning import tune
 from ..server import DEFAULT_FORMAT, DEFAULT_GREETING, DEFAULT_PORT, DEFAULT_ROOMS, ChatServer
 from .flags import (
     add_flag,
@@ -59,7 +59,7 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
         print(f"cannot use the certificate {cert}: {why}", file=sys.stderr)
         return 1
     # Closed by who started us: then there is no log.
-    console = None if options.quiet or sys.stdout is None else Console(sys.stdout.fileno())
+    log_writer = None if options.quiet or sys.stdout is None else LogWriter(sys.stdout.fileno())
     server = ChatServer(
         options.host,
         options.port,
@@ -71,7 +71,7 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
         engine=options.engine,
         keep=options.keep,
         max_rooms=options.max_rooms,
-        log=None if console is None else console.print,
+        log=None if log_writer is None else log_writer.print,
         log_json=options.log_json,
         token=token,
         ssl_context=ssl_context,
@@ -103,8 +103,8 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
         print(exc, file=sys.stderr)
         return 1
     finally:
-        if console is not None:
-            console.close()
+        if log_writer is not None:
+            log_writer.close()
     return 0
 
 

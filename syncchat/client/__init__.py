@@ -1,6 +1,6 @@
 """The chat client, for programs: connect, say, iterate, come back after a break."""
 
 from .client import Client
-from .happenings import Disconnected, Event, Gap, Line, Reconnected, Sent, ending
+from .events import Disconnected, Event, Gap, Line, Reconnected, Sent, ending
 
 __all__ = ["Client", "Disconnected", "Event", "Gap", "Line", "Reconnected", "Sent", "ending"]

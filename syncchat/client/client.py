@@ -15,17 +15,17 @@ from ..chat.commands import HELP_TEXT, Help, Quit, Reply, parse
 from ..chat.lines import LineFormat, lines_of
 from ..chat.nicks import BadNick, check_nick
 from ..chat.rooms import check_room
-from ..chat.safetext import indent
+from ..chat.sanitize import indent
 from ..chat.token import bearer
 from ..closecodes import ORDERLY
 from ..errors import ConnectionClosed, NotConnected
 from ..net import Deadline, WebSocket, connect
 from ..net.connector import parse_url
-from .comeback import asks_for_past, history_of, url_for
-from .happenings import Disconnected, Event, Gap, Line, Reconnected, Sent, ending
+from .events import Disconnected, Event, Gap, Line, Reconnected, Sent, ending
 from .link import Link
 from .outbox import Item
 from .protocol import Protocol
+from .reconnect import asks_for_past, history_of, url_for
 
 __all__ = ["Client"]
 

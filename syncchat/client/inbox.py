@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ..errors import ConnectionClosed
 from ..net import Deadline
-from .happenings import Event
+from .events import Event
 
 __all__ = ["Inbox"]
 

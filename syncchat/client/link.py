@@ -11,12 +11,12 @@ from ..chat import events
 from ..closecodes import ABNORMAL, NORMAL
 from ..errors import ConnectionClosed, NotConnected
 from ..net import Deadline, WebSocket
-from .comeback import delays, is_final, wait
-from .happenings import Disconnected, Event, Reconnected
+from .events import Disconnected, Event, Reconnected
 from .inbox import Inbox
 from .outbox import Item
 from .protocol import Protocol
 from .pulse import Pulse
+from .reconnect import delays, is_final, wait
 
 __all__ = ["Dial", "Link"]
 

@@ -9,9 +9,9 @@ from math import inf
 
 from ..chat import events
 from ..chat.nicks import is_address
-from ..chat.safetext import without_line_end
+from ..chat.sanitize import without_line_end
 from .dialect import Dialect
-from .happenings import Event, Line, Sent
+from .events import Event, Line, Sent
 from .outbox import Item, Outbox
 from .tracker import Tracker
 

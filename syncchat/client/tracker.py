@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..chat.events import Ack, FromServer, History, Message, Renamed, Welcome
-from .happenings import Gap
+from .events import Gap
 
 __all__ = ["Tracker"]
 

@@ -21,7 +21,7 @@ from .interface import (
     new_epoch,
 )
 from .local import LocalEngine
-from .turns import Turns
+from .search_throttle import SearchThrottle
 
 __all__ = ["MemoryEngine"]
 
@@ -91,7 +91,7 @@ class MemoryEngine(LocalEngine):
         #: Guards changes of ``_logs``, which may be looked at without. Before a
         #: log's lock.
         self._lock = threading.Lock()
-        self._turns = Turns()
+        self._throttle = SearchThrottle()
         self._logs: dict[str, _Log] = {}
 
     def check(self) -> None:
@@ -134,7 +134,7 @@ class MemoryEngine(LocalEngine):
         if not wanted:
             return []
         entries = self._kept(room)
-        with self._turns.take() as deadline:
+        with self._throttle.take() as deadline:
             return fitting(_matching(reversed(entries), wanted, deadline), limit)[0]
 
     def keeps(self, room: str) -> bool:
@@ -149,7 +149,7 @@ class MemoryEngine(LocalEngine):
         return sorted(room for room in tuple(self._logs) if self.keeps(room))
 
     def interrupt(self) -> None:
-        self._turns.close()
+        self._throttle.close()
 
     def close(self) -> None:
         self.interrupt()

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from ..net import Deadline
-from .file import claim, connect, inspect, migrate, rename_rooms
 from .interface import (
     Draft,
     EngineFailed,
@@ -28,7 +27,8 @@ from .interface import (
     fitting,
 )
 from .local import LocalEngine
-from .turns import Turns
+from .search_throttle import SearchThrottle
+from .sqlite_file import claim, connect, inspect, migrate, rename_rooms
 
 __all__ = ["SqliteEngine"]
 
@@ -81,7 +81,7 @@ class SqliteEngine(LocalEngine):
         #: does not wait for a commit.
         self._read_lock = threading.Lock()
         #: And for the one that searches, which may take long.
-        self._turns = Turns()
+        self._throttle = SearchThrottle()
         #: The engine is about to be closed: nobody waits for anything.
         self._closing = threading.Event()
         try:
@@ -200,7 +200,7 @@ class SqliteEngine(LocalEngine):
         if not query:
             return []
         where = "id IN (SELECT rowid FROM texts WHERE texts MATCH ?) ORDER BY offset DESC"
-        with self._turns.take() as deadline:
+        with self._throttle.take() as deadline:
             self._index()
             self._searcher.set_progress_handler(
                 lambda: deadline.expired or self._closing.is_set(), _SEARCH_STEPS
@@ -230,14 +230,14 @@ class SqliteEngine(LocalEngine):
 
     def interrupt(self) -> None:
         self._closing.set()
-        self._turns.close()
+        self._throttle.close()
         with contextlib.suppress(sqlite3.ProgrammingError):
             # Closed already, else.
             self._reader.interrupt()
 
     def close(self) -> None:
         self.interrupt()
-        with self._lock, self._read_lock, self._turns.over():
+        with self._lock, self._read_lock, self._throttle.over():
             for database in (self._searcher, self._reader, self._writer, self._claim):
                 database.close()
 

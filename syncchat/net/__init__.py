@@ -19,6 +19,7 @@ never blocks; a :class:`Group` fans out.
 """
 
 from .address import Address, format_address
+from .connection_thread import Handler
 from .connector import connect
 from .deadline import Deadline
 from .group import Group
@@ -28,7 +29,6 @@ from .messages import Message
 from .server import Server, serve
 from .stats import Stats
 from .websocket import WebSocket
-from .worker import Handler
 
 __all__ = [
     "Address",

@@ -18,9 +18,9 @@ from urllib.parse import SplitResult, quote, urlsplit
 from ..errors import CannotConnect, InvalidURL
 from .address import Address, address_of, format_address
 from .deadline import Deadline, StoppableDeadline
-from .flusher import Flusher
 from .handshake import request_upgrade
 from .heartbeat import start_heartbeat
+from .io_thread import IOThread
 from .limits import ConnectionSettings, Limits
 from .stream import OneSelector, Stream
 from .tls import NotTLS, tls_reason
@@ -128,14 +128,14 @@ def connect(
     if stop is not None:
         deadline = StoppableDeadline(deadline.at, stop)
     place = format_address((target.host, target.port))
-    flusher = Flusher(f"syncchat-flusher {place}")
+    io_thread = IOThread(f"syncchat-io {place}")
     with contextlib.ExitStack() as undo:
         sock, address = _connect_tcp(target, deadline)
         undo.callback(sock.close)
-        undo.callback(flusher.stop)
+        undo.callback(io_thread.stop)
         stream = Stream(
             sock,
-            flusher,
+            io_thread,
             address=address,
             max_backlog=held_to.max_backlog,
             stall_timeout=held_to.stall_timeout,
@@ -162,8 +162,8 @@ def connect(
             subprotocols=subprotocols,
             secure=target.secure,
         )
-        websocket = WebSocket(stream, opening, flusher, is_client=True, limits=held_to)
-        start_heartbeat(flusher, lambda: [websocket], held_to.ping_interval, held_to.ping_timeout)
+        websocket = WebSocket(stream, opening, io_thread, is_client=True, limits=held_to)
+        start_heartbeat(io_thread, lambda: [websocket], held_to.ping_interval, held_to.ping_timeout)
         undo.pop_all()
     return websocket
 

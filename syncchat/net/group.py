@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from .combining import Combiner
+from .combining_queue import CombiningQueue
 from .fanout import Fanout
 from .messages import Message, checked
 from .outlet import Written
@@ -65,7 +65,9 @@ class Group:
         self._snapshot: tuple[WebSocket, ...] | None = ()
         #: The highest of the positions.
         self._newest = 0
-        self._combiner: Combiner[_Outgoing] = Combiner(self._fan_out, max_weight=_MAX_QUEUED)
+        self._queue: CombiningQueue[_Outgoing] = CombiningQueue(
+            self._fan_out, max_weight=_MAX_QUEUED
+        )
         #: The baton holder's alone.
         self._fanout = Fanout()
 
@@ -109,7 +111,7 @@ class Group:
                 # What is queued by now was sent before it came. What is queued
                 # from now on cannot be fanned out before this lock is free, and
                 # then to the new member, too.
-                self._members[websocket] = self._newest = self._combiner.position
+                self._members[websocket] = self._newest = self._queue.position
                 self._snapshot = None
         websocket.act_on(written)
 
@@ -144,13 +146,13 @@ class Group:
         """
         self._submit((message,), frozenset(), websocket)
 
-    def settle(self) -> None:
+    def drain(self) -> None:
         """Block until all that was sent so far is on its way to the members.
 
         A ``send`` may return while another thread has the message in hand.
         Who closes a member and wants it to hear what was sent before, settles first.
         """
-        self._combiner.settle()
+        self._queue.drain()
 
     def _submit(
         self, messages: Iterable[Message], exclude: frozenset[WebSocket], only: WebSocket | None
@@ -162,7 +164,7 @@ class Group:
             outgoing.append(_Addressed(message, exclude, only) if exclude or only else message)
             weight += size + _OVERHEAD
         if outgoing:
-            self._combiner.submit(outgoing, weight)
+            self._queue.submit(outgoing, weight)
 
     # With the baton: one thread at a time.
 

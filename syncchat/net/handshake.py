@@ -28,7 +28,7 @@ from .stream import Stream
 from .tls import is_record
 
 __all__ = [
-    "Opening",
+    "HandshakeResult",
     "accept",
     "answer",
     "dismiss",
@@ -55,7 +55,7 @@ _MAX_BODY = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
+class HandshakeResult:
     """An opening handshake that came to its good end."""
 
     #: wsproto's side of the open connection.
@@ -84,7 +84,7 @@ def accept(
     check: Callable[[Request], Request],
     *,
     plain: bool,
-) -> Opening | Request | None:
+) -> HandshakeResult | Request | None:
     """Read the client's request, as ``check`` returns it, and make the answer, 101.
 
     ``subprotocols`` are the server's, the preferred one first; ``check`` has
@@ -104,7 +104,7 @@ def accept(
     request = check(_request_of(upgrade, stream.address))
     chosen = next((name for name in subprotocols if name in upgrade.subprotocols), None)
     # wsproto would drop what came in the same packet behind the request.
-    return Opening(Connection(_SERVER), rest, _acceptance(key, chosen), request, chosen)
+    return HandshakeResult(Connection(_SERVER), rest, _acceptance(key, chosen), request, chosen)
 
 
 def _acceptance(key: bytes, subprotocol: str | None) -> bytes:
@@ -252,7 +252,7 @@ def request_upgrade(
     headers: Sequence[tuple[str, str]] = (),
     subprotocols: Sequence[str] = (),
     secure: bool = False,
-) -> Opening:
+) -> HandshakeResult:
     """Ask the server for a WebSocket, and read its answer; ``secure`` for a stream with TLS.
 
     Raises :class:`HandshakeRefused` for an ordinary HTTP answer,
@@ -288,7 +288,7 @@ def request_upgrade(
                 # behind the head, which is the splitter's to cut.
                 connection = Connection(_CLIENT)
                 rest = _END_OF_HEAD.split(received, 1)[1]
-                return Opening(
+                return HandshakeResult(
                     connection, rest, b"", _request_of(upgrade, stream.address), event.subprotocol
                 )
             if isinstance(event, RejectConnection):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from .deadline import Deadline
-from .flusher import Flusher
+from .io_thread import IOThread
 from .websocket import WebSocket
 
 __all__ = ["start_heartbeat"]
@@ -17,7 +17,7 @@ _LONGEST = 1.0
 
 
 def start_heartbeat(
-    flusher: Flusher,
+    io_thread: IOThread,
     websockets: Callable[[], Iterable[WebSocket]],
     interval: float | None,
     timeout: float,
@@ -34,8 +34,8 @@ def start_heartbeat(
 
     def beat() -> None:
         # First of all, so that whatever happens the heart goes on.
-        flusher.call_at(Deadline.after(pause), beat)
+        io_thread.call_at(Deadline.after(pause), beat)
         for websocket in websockets():
             websocket.beat(interval, timeout)
 
-    flusher.call_at(Deadline.after(pause), beat)
+    io_thread.call_at(Deadline.after(pause), beat)

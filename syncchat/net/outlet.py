@@ -13,7 +13,7 @@ from enum import Enum, auto
 from .address import Address, format_address
 from .backlog import Backlog
 from .deadline import Deadline
-from .flusher import Flusher
+from .io_thread import IOThread
 from .tls import TLS
 
 __all__ = ["DONTWAIT", "Outlet", "Written"]
@@ -55,7 +55,7 @@ class Outlet:
         "_broken",
         "_closed",
         "_drained",
-        "_flusher",
+        "_io_thread",
         "_lock",
         "_max_backlog",
         "_moved_at",
@@ -74,14 +74,14 @@ class Outlet:
     def __init__(
         self,
         sock: socket.socket,
-        flusher: Flusher,
+        io_thread: IOThread,
         *,
         address: Address,
         max_backlog: int,
         stall_timeout: float | None,
     ) -> None:
         self._sock = sock
-        self._flusher = flusher
+        self._io_thread = io_thread
         self._max_backlog = max_backlog
         self._stall_timeout = stall_timeout
         #: The peer's host and port; of a trusted proxy its client's, once that is known.
@@ -361,7 +361,7 @@ class Outlet:
 
     def _have_it_flushed(self) -> None:
         try:
-            watched = self._flusher.watch(self)
+            watched = self._io_thread.watch(self)
         except (OSError, RuntimeError):
             # A flusher that cannot start is as good as one that has ended.
             watched = False
@@ -374,7 +374,7 @@ class Outlet:
             if self._timed:
                 return
             self._timed = True
-        self._flusher.call_at(Deadline.after(self._stall_timeout), self._check_stall)
+        self._io_thread.call_at(Deadline.after(self._stall_timeout), self._check_stall)
 
     def _check_stall(self) -> None:
         """On the flusher: has the queue moved within the limit?"""
@@ -387,4 +387,4 @@ class Outlet:
         if stalled:
             (self.on_stall or self.abort)()
         else:
-            self._flusher.call_at(Deadline(limit), self._check_stall)
+            self._io_thread.call_at(Deadline(limit), self._check_stall)

@@ -16,7 +16,7 @@ from ..closecodes import ABNORMAL, TRY_AGAIN_LATER, check_close
 from ..errors import ConnectionClosed
 from .address import Address, format_address
 from .deadline import Deadline
-from .flusher import Flusher
+from .io_thread import IOThread
 from .limits import Limits
 from .messages import Message, event_of
 from .outlet import Written
@@ -45,7 +45,7 @@ class Sender:
         "_close_sent",
         "_connection",
         "_ended",
-        "_flusher",
+        "_io_thread",
         "_limits",
         "_lock",
         "_on_slow",
@@ -61,7 +61,7 @@ class Sender:
         self,
         stream: Stream,
         connection: Connection,
-        flusher: Flusher,
+        io_thread: IOThread,
         *,
         is_client: bool,
         limits: Limits,
@@ -72,7 +72,7 @@ class Sender:
         #: Messages that were taken on their way out.
         self.messages_out = 0
         self._stream = stream
-        self._flusher = flusher
+        self._io_thread = io_thread
         self._limits = limits
         self._on_slow = on_slow
         #: Guards wsproto's state and the fields below, and keeps what wsproto
@@ -243,7 +243,7 @@ class Sender:
         check_close(code, reason)
         self._send_close(code, reason, discard=discard)
         if deadline.remaining() is not None:
-            self._flusher.call_at(deadline, self._stream.abort)
+            self._io_thread.call_at(deadline, self._stream.abort)
 
     def abort(self) -> None:
         """Cut the connection off, without a closing handshake. Never blocks."""

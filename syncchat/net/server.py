@@ -12,21 +12,21 @@ from http import HTTPStatus
 from types import MappingProxyType
 from typing import Self, Unpack
 
+from .access_policy import AccessPolicy, Authorize
 from .address import Address, format_address
-from .admission import Admission, Authorize
+from .connection_thread import ConnectionThread, Handler, ServerConfig
 from .deadline import Deadline
-from .flusher import Flusher
 from .forwarded import LOOPBACK, TrustedProxies
 from .handshake import dismiss
 from .heartbeat import start_heartbeat
 from .http import Refusal, View
+from .io_thread import IOThread
 from .limits import Limits, ServerSettings
 from .listener import Listener
 from .origin import origin_of, parse_origin, parse_public_url
-from .stats import Stats, Tally
+from .stats import Counters, Stats
 from .stream import Stream
 from .websocket import WebSocket
-from .worker import Handler, Service, Worker
 
 __all__ = ["Server", "serve"]
 
@@ -103,17 +103,17 @@ def serve(
         trusted_proxies = LOOPBACK if trusted_proxies is None else trusted_proxies
     proxies = TrustedProxies(trusted_proxies or ())
     listener = Listener(host, port)
-    admission = Admission(
+    access_policy = AccessPolicy(
         host, listener.addresses, allowed, authorize, proxies, secure=ssl_context is not None
     )
-    service = Service(
+    service = ServerConfig(
         handler,
         held_to,
         tuple(subprotocols),
         dict(routes),
-        admission,
+        access_policy,
         ssl_context,
-        Tally(),
+        Counters(),
         on_refused,
         on_slow,
     )
@@ -127,17 +127,17 @@ class Server:
     """
 
     def __init__(
-        self, listener: Listener, service: Service, on_stop: Callable[[], None] | None
+        self, listener: Listener, service: ServerConfig, on_stop: Callable[[], None] | None
     ) -> None:
         self._listener = listener
         self._service = service
         self._on_stop = on_stop
         #: Host and port of each socket that is listened at.
         self.addresses: list[Address] = listener.addresses
-        self._flusher = Flusher(f"syncchat-flusher:{self.port}")
+        self._io_thread = IOThread(f"syncchat-io:{self.port}")
         #: Guards the fields below. Of all locks, only the tally's is taken under it.
         self._lock = threading.Lock()
-        self._workers: set[Worker] = set()
+        self._workers: set[ConnectionThread] = set()
         #: How many of them there are, and how many from each host, those that
         #: are refused left out.
         self._served = 0
@@ -174,11 +174,11 @@ class Server:
         with self._lock:
             # Under the lock, so that no connection is counted twice or not at all.
             live = ((worker.traffic, worker.stream.backlog_size) for worker in self._workers)
-            return self._service.tally.stats(live)
+            return self._service.counters.stats(live)
 
     def call_at(self, deadline: Deadline, callback: Callable[[], None]) -> None:
         """Run ``callback`` at ``deadline``, on the flusher; it must not block. Not after a stop."""
-        self._flusher.call_at(deadline, callback)
+        self._io_thread.call_at(deadline, callback)
 
     # Running.
 
@@ -271,7 +271,7 @@ class Server:
             except Exception:
                 logger.exception("on_stop() failed")
         self._end_workers(deadline)
-        self._flusher.stop()
+        self._io_thread.stop()
         if acceptor is not None and self._in_background:
             acceptor.join()
 
@@ -307,7 +307,7 @@ class Server:
                 if worker.thread.is_alive() and (left == before or deadline.expired):
                     return
 
-    def _other_workers(self) -> list[Worker]:
+    def _other_workers(self) -> list[ConnectionThread]:
         with self._lock:
             me = threading.current_thread()
             return [worker for worker in self._workers if worker.thread is not me]
@@ -330,13 +330,15 @@ class Server:
                 raise RuntimeError("a server is started once")
             self._acceptor = acceptor
         try:
-            self._flusher.start()
+            self._io_thread.start()
         except BaseException:
             # There will be no accept loop for a stop to wait for.
             self._listener.over.set()
             raise
         limits = self._service.limits
-        start_heartbeat(self._flusher, self._websockets, limits.ping_interval, limits.ping_timeout)
+        start_heartbeat(
+            self._io_thread, self._websockets, limits.ping_interval, limits.ping_timeout
+        )
 
     def _take_in(self, sock: socket.socket, address: Address) -> None:
         """Serve one more client, or tell it that there are too many. On the acceptor."""
@@ -344,18 +346,18 @@ class Server:
         limits = self._service.limits
         stream = Stream(
             sock,
-            self._flusher,
+            self._io_thread,
             address=address,
             max_backlog=limits.max_backlog,
             stall_timeout=limits.stall_timeout,
         )
         # A trusted proxy tells the client's host in the request.
-        host = None if self._service.admission.proxies.trusts(address[0]) else address[0]
+        host = None if self._service.access_policy.proxies.trusts(address[0]) else address[0]
         with self._lock:
             refusal = self._refusal_locked(host)
             ceremonious = refusal is None or self._refused_locked() < _CEREMONIES
-            worker = Worker(
-                stream, self._flusher, self._service, self._note_end, self._count_client, refusal
+            worker = ConnectionThread(
+                stream, self._io_thread, self._service, self._note_end, self._count_client, refusal
             )
             if ceremonious:
                 self._workers.add(worker)
@@ -364,7 +366,7 @@ class Server:
                     worker.served = True
                     self._count_locked(worker, host)
         if refusal is not None and not ceremonious:
-            self._service.tally.note_refused("503")
+            self._service.counters.note_refused("503")
             if self._service.ssl_context is None:
                 dismiss(stream, refusal)
             else:
@@ -380,7 +382,7 @@ class Server:
             self._forget(worker)
             raise
 
-    def _count_client(self, worker: Worker, host: str) -> None:
+    def _count_client(self, worker: ConnectionThread, host: str) -> None:
         """Count a trusted proxy's client for its ``host``, once its request has told that.
 
         Raises :class:`Refusal` where there are too many from there; while the
@@ -398,7 +400,7 @@ class Server:
         if refusal is not None:
             raise refusal
 
-    def _count_locked(self, worker: Worker, host: str | None) -> None:
+    def _count_locked(self, worker: ConnectionThread, host: str | None) -> None:
         worker.counted_for = host
         if host is not None:
             self._per_host[host] += 1
@@ -421,16 +423,16 @@ class Server:
     def _refused_locked(self) -> int:
         return len(self._workers) - self._served
 
-    def _note_end(self, worker: Worker) -> None:
+    def _note_end(self, worker: ConnectionThread) -> None:
         """A worker's last call, on its thread."""
         self._forget(worker)
         with self._lock:
             self._ending.append(worker.thread)
 
-    def _forget(self, worker: Worker) -> None:
+    def _forget(self, worker: ConnectionThread) -> None:
         with self._lock:
             self._workers.discard(worker)
-            self._service.tally.note_ended(worker.traffic)
+            self._service.counters.note_ended(worker.traffic)
             if worker.served:
                 self._served -= 1
             host = worker.counted_for

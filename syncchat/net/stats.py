@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["Stats", "Tally", "Traffic"]
+__all__ = ["Counters", "Stats", "Traffic"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Stats:
     refused: dict[str, int]
 
 
-class Tally:
+class Counters:
     """Adds up what is over. From any thread."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ import time
 
 from .address import Address
 from .deadline import Deadline
-from .flusher import Flusher
+from .io_thread import IOThread
 from .outlet import DONTWAIT, Outlet
 from .tls import TLS
 
@@ -40,7 +40,7 @@ class Stream(Outlet):
     def __init__(
         self,
         sock: socket.socket,
-        flusher: Flusher,
+        io_thread: IOThread,
         *,
         address: Address,
         max_backlog: int,
@@ -48,7 +48,7 @@ class Stream(Outlet):
     ) -> None:
         super().__init__(
             sock,
-            flusher,
+            io_thread,
             address=address,
             max_backlog=max_backlog,
             stall_timeout=stall_timeout,

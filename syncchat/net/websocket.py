@@ -17,14 +17,14 @@ from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, Tex
 from ..closecodes import ABNORMAL, INVALID_DATA, NORMAL, ORDERLY, TOO_BIG, check_close
 from ..errors import ConnectionClosed
 from .deadline import Deadline
-from .flood import TokenBucket
-from .flusher import Flusher
-from .handshake import Opening
+from .frame_parser import FrameParser
+from .handshake import HandshakeResult
 from .http import Request
+from .io_thread import IOThread
 from .limits import Limits
 from .messages import Assembler, Message, MessageTooBig
+from .rate_limit import TokenBucket
 from .sender import Sender
-from .splitter import Splitter
 from .stream import Stream
 
 __all__ = ["WebSocket"]
@@ -51,11 +51,11 @@ class WebSocket(Sender):
         "_bucket",
         "_deferred",
         "_events",
+        "_frame_parser",
         "_messages",
         "_paused_until",
         "_recv_lock",
         "_resumed_at",
-        "_splitter",
         "messages_in",
         "request",
         "subprotocol",
@@ -64,8 +64,8 @@ class WebSocket(Sender):
     def __init__(
         self,
         stream: Stream,
-        opening: Opening,
-        flusher: Flusher,
+        opening: HandshakeResult,
+        io_thread: IOThread,
         *,
         is_client: bool,
         limits: Limits,
@@ -74,7 +74,7 @@ class WebSocket(Sender):
         super().__init__(
             stream,
             opening.connection,
-            flusher,
+            io_thread,
             is_client=is_client,
             limits=limits,
             on_slow=on_slow,
@@ -90,7 +90,7 @@ class WebSocket(Sender):
         #: told by the reader, and may close then and there.
         self._recv_lock = threading.RLock()
         self._messages: deque[Message] = deque()
-        self._splitter = Splitter(is_client=is_client, max_message=limits.max_message)
+        self._frame_parser = FrameParser(is_client=is_client, max_message=limits.max_message)
         #: What wsproto makes of the pieces that it got; None: it wants more.
         self._events: Iterator[Event] | None = None
         self._assembler = Assembler(limits.max_message, limits.max_fragments)
@@ -103,7 +103,7 @@ class WebSocket(Sender):
         #: a rule, until the messages ahead of it have been handed out.
         self._deferred: Callable[[], None] | None = None
         # Frames may have come in one packet with the handshake.
-        self._splitter.feed(opening.rest)
+        self._frame_parser.feed(opening.rest)
         self._process()
 
     @property
@@ -193,7 +193,7 @@ class WebSocket(Sender):
         finally:
             self._recv_lock.release()
         if self.is_client:
-            self._flusher.stop()
+            self._io_thread.stop()
 
     def __enter__(self) -> Self:
         return self
@@ -261,7 +261,7 @@ class WebSocket(Sender):
             return
         data = self._stream.read(deadline)
         if data:
-            self._splitter.feed(data)
+            self._frame_parser.feed(data)
             self._process()
         else:
             self._end(ABNORMAL, str(self._stream.error or ""))
@@ -278,14 +278,14 @@ class WebSocket(Sender):
         """Work through what has come, until it is done or a flooder has to wait."""
         while not self._ended:
             if self._events is None:
-                message = self._splitter.next_message()
+                message = self._frame_parser.next_message()
                 if message is not None:
                     self.messages_in += 1
                     self._messages.append(message)
                     if self._bucket is not None and self._must_wait(self._bucket):
                         return
                     continue
-                piece = self._splitter.next_piece()
+                piece = self._frame_parser.next_piece()
                 if not piece:
                     return
                 self._connection.receive_data(piece)

@@ -15,16 +15,16 @@ from collections.abc import Callable
 import msgspec
 
 from ..chat.events import Error, History, Message, PrivateMessage, Welcome
-from ..chat.safetext import clean, indent
+from ..chat.sanitize import clean, indent
 from ..client import Client, Disconnected, Event, Line, Reconnected
 from ..closecodes import NORMAL
 from ..errors import ConnectionClosed, NotConnected
 from ..net import Deadline
-from .farewell import AGAIN, COMING_BACK, CONNECTED, farewell
+from .exit_status import AGAIN, COMING_BACK, CONNECTED, exit_status
 from .rate_limit import InputLines, RateLimit
+from .sanitize import sanitized
 from .standard_error import StandardError
 from .standard_input import LONGEST, count_lines, input_lines
-from .strangers import tamed
 
 __all__ = ["run_pipe"]
 
@@ -98,7 +98,7 @@ def _result(client: Client, worker: _Printer, *, refused: bool, told_to_end: boo
     outcome = worker.outcome
     code = 1 if refused else 0
     if outcome is not None and not told_to_end and not (worker.leaving and outcome.code == NORMAL):
-        line, failed = farewell(outcome)
+        line, failed = exit_status(outcome)
         tell(line)
         code = code or failed
     if client.unacknowledged and not worker.had_enough:
@@ -226,7 +226,7 @@ class _Printer(threading.Thread):
         """Raises OSError where nobody reads."""
         is_message = isinstance(event, Message | History | PrivateMessage | Line)
         if self._on_screen or not is_message:
-            event = tamed(event)
+            event = sanitized(event)
         if isinstance(event, Welcome):
             self._limit.learn(event.limits)
         if isinstance(event, Error) and event.nonce is not None:

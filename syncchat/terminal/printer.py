@@ -11,13 +11,13 @@ from concurrent.futures import Future
 from ..chat.events import Away, AwayRequest, Back, Error, Names, Rooms, Welcome
 from ..client import Client, Disconnected, Event, Reconnected
 from ..errors import ConnectionClosed, NotConnected
-from .known_rooms import KnownRooms
-from .painter import Painter
 from .people import People
 from .prompt import Prompt
 from .questions import Questions
+from .renderer import Renderer
+from .room_cache import RoomCache
+from .sanitize import sanitized
 from .scrollback import Scrollback
-from .strangers import tamed
 
 __all__ = ["Printer"]
 
@@ -36,16 +36,16 @@ class Printer(threading.Thread):
     def __init__(
         self,
         client: Client,
-        painter: Painter,
+        renderer: Renderer,
         people: People,
-        rooms: KnownRooms,
+        rooms: RoomCache,
         names: Questions,
         scrollback: Scrollback,
         prompt: Prompt,
     ) -> None:
         super().__init__(name="syncchat-printer", daemon=True)
         self._client = client
-        self._painter = painter
+        self._renderer = renderer
         self._people = people
         self._rooms = rooms
         self._names = names
@@ -78,7 +78,7 @@ class Printer(threading.Thread):
             while True:
                 self._ask_names()
                 try:
-                    event = tamed(self._client.receive(self._pause()))
+                    event = sanitized(self._client.receive(self._pause()))
                 except TimeoutError:
                     self._look()
                     continue
@@ -94,7 +94,7 @@ class Printer(threading.Thread):
     def _print(self, event: Event) -> None:
         if not self._to_print(event):
             return
-        blocks = list(self._painter.paint(event))
+        blocks = list(self._renderer.paint(event))
         if blocks:
             self._scrollback.add(*blocks)
         else:

@@ -82,11 +82,11 @@ class RateLimit:
         """The server has told what it holds clients to."""
         self._rate, self._burst = limits.rate, limits.burst
 
-    def look(self, waiting: int) -> None:
+    def look(self, pending: int) -> None:
         """Look how it goes, with so many lines that are not acknowledged."""
         done = self._lines.done
-        acknowledged = done - waiting
-        if not self._rate or self._seconds(waiting, acknowledged) < _WORTH:
+        acknowledged = done - pending
+        if not self._rate or self._seconds(pending, acknowledged) < _WORTH:
             self.rest()
             return
         now = time.monotonic()

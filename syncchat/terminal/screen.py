@@ -15,27 +15,27 @@ from prompt_toolkit.output import Output, create_output
 from prompt_toolkit.output.vt100 import Vt100_Output
 
 from ..chat.events import NamesRequest
-from ..chat.safetext import indent
+from ..chat.sanitize import indent
 from ..client import Client
 from ..errors import ConnectionClosed
 from .commands import ARGUMENTS, LocalCommands
 from .completion import ChatCompleter
-from .conversation import Conversation
+from .controller import Controller
 from .drawing import HoldingOutput
-from .farewell import CONNECTED, farewell
-from .known_rooms import KnownRooms
-from .painter import Painter
+from .exit_status import CONNECTED, exit_status
+from .input_history import open_history
+from .pending import Pending
 from .people import People
 from .preferences import Preferences
 from .printer import Printer
 from .prompt import Prompt
 from .questions import Questions
+from .renderer import Renderer
+from .room_cache import RoomCache
+from .sanitize import text_for_screen
 from .scrollback import Scrollback
-from .strangers import text_for_screen
 from .style import color_depth
 from .toolbar import status_line
-from .typed import open_history
-from .waiting import Waiting
 
 __all__ = ["run_screen"]
 
@@ -77,19 +77,19 @@ class _Screen:
         self._output = _output()
         depth = color_depth(preferences.color)
         self._people = People()
-        self._waiting = Waiting()
-        self._rooms = KnownRooms(client)
+        self._pending = Pending()
+        self._rooms = RoomCache(client)
         self._names = Questions(client, NamesRequest())
-        self._painter = Painter(client, self._people, preferences, self._waiting)
-        self._scrollback = Scrollback(self._output, depth, self._waiting.printed)
+        self._renderer = Renderer(client, self._people, preferences, self._pending)
+        self._scrollback = Scrollback(self._output, depth, self._pending.printed)
         commands = LocalCommands(
             preferences, self._people, lambda: client.nick, self._clear, self._size
         )
-        self._conversation = Conversation(
+        self._controller = Controller(
             client,
-            self._painter,
+            self._renderer,
             self._scrollback,
-            self._waiting,
+            self._pending,
             self._rooms.questions,
             self._names,
             commands,
@@ -102,8 +102,8 @@ class _Screen:
             completer=ChatCompleter(
                 ARGUMENTS, self._people, lambda: client.nick, self._rooms.names
             ),
-            on_enter=self._conversation.enter,
-            above=lambda: self._conversation.above(self._size()[0]),
+            on_enter=self._controller.enter,
+            above=lambda: self._controller.above(self._size()[0]),
             status=lambda: status_line(
                 client,
                 self._people,
@@ -115,7 +115,7 @@ class _Screen:
         )
         self._printer = Printer(
             client,
-            self._painter,
+            self._renderer,
             self._people,
             self._rooms,
             self._names,
@@ -161,9 +161,9 @@ class _Screen:
             print(f"The client has a mistake: {self._printer.failure!r}.", file=sys.stderr)
             code = 1
         elif not left and self._printer.outcome is not None:
-            line, code = farewell(self._printer.outcome)
+            line, code = exit_status(self._printer.outcome)
             print(line, file=sys.stderr)
-        lost = self._waiting.unanswered
+        lost = self._pending.unanswered
         if lost:
             code = 1
             print(f"Not delivered: {len(lost)} of your messages.", file=sys.stderr)
@@ -185,7 +185,7 @@ class _Screen:
         self._prompt.clear()
 
     def _warn(self, text: str) -> None:
-        self._scrollback.add(self._painter.local(f"-> {text}", "class:warning"))
+        self._scrollback.add(self._renderer.local(f"-> {text}", "class:warning"))
 
 
 def _output() -> Output:

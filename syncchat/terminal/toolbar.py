@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..client import Client
 from .people import People
-from .strangers import name_for_screen
+from .sanitize import name_for_screen
 from .wrapping import Fragment, shorten, width_of
 
 __all__ = ["candidates_line", "status_line"]

@@ -13,13 +13,13 @@ from .forwarded import TrustedProxies
 from .http import Refusal, Request
 from .origin import host_of
 
-__all__ = ["Admission", "Authorize"]
+__all__ = ["AccessPolicy", "Authorize"]
 
 #: A server's own say: raises :class:`Refusal` to turn a client away.
 Authorize = Callable[[Request], None]
 
 
-class Admission:
+class AccessPolicy:
     """The checks of an opening handshake. From any thread.
 
     Browsers let any page open a WebSocket to any host, and tell where the page

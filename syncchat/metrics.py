@@ -6,7 +6,7 @@ import threading
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
-__all__ = ["Histogram", "Meters"]
+__all__ = ["Histogram", "Metrics"]
 
 #: Upper bounds of what is counted together: messages of a batch; seconds.
 _BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -40,7 +40,7 @@ class Histogram:
         return counts, total
 
 
-class Meters:
+class Metrics:
     """One for each life of a chat server."""
 
     def __init__(self) -> None:

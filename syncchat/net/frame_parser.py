@@ -12,7 +12,7 @@ from wsproto.frame_protocol import XorMaskerSimple
 
 from .messages import Message
 
-__all__ = ["Splitter"]
+__all__ = ["FrameParser"]
 
 _TEXT, _BINARY = 0x81, 0x82  # each with FIN
 _FIN, _CONTROL = 0x80, 0x08
@@ -25,7 +25,7 @@ _MAX_HEADER = 14
 _SMALL = 1024
 
 
-class Splitter:
+class FrameParser:
     """What one end has received and not looked at yet. For one thread at a time.
 
     ``max_message`` is how many bytes a message may have that is decoded here.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..chat.events import FromServer
-from ..chat.safetext import clean
+from ..chat.sanitize import clean
 from ..closecodes import ABNORMAL, GOING_AWAY, NO_CODE, NORMAL, meaning
 
 __all__ = ["Disconnected", "Event", "Gap", "Line", "Reconnected", "Sent", "ending"]

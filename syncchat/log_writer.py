@@ -14,22 +14,22 @@ import stat
 import threading
 
 from .net.deadline import Deadline
-from .net.flusher import Flusher
+from .net.io_thread import IOThread
 
-__all__ = ["Console"]
+__all__ = ["LogWriter"]
 
 #: Bytes that may wait for a console that takes nothing; lines beyond are counted, not kept.
 _MAX_QUEUED = 1024 * 1024
 
 
-class Console:
+class LogWriter:
     """Writes lines to a file descriptor, each whole, never blocking on a terminal or a pipe.
 
     ``print`` may be called from any thread; ``close`` by the owner, once.
     """
 
     def __init__(self, descriptor: int) -> None:
-        self._flusher = Flusher("syncchat-console")
+        self._io_thread = IOThread("syncchat-log")
         self._own = _reopen(descriptor)
         self._descriptor = descriptor if self._own is None else self._own
         self._socket = _socket_of(descriptor)
@@ -55,14 +55,14 @@ class Console:
             self._watched = not self._write_locked()
             if not self._watched:
                 return
-        self._flusher.watch(self)
+        self._io_thread.watch(self)
 
     def close(self, timeout: float = 1.0) -> None:
         """Give what is queued ``timeout`` seconds to get out, then let go."""
         deadline = Deadline.after(timeout)
         with self._lock:
             self._emptied.wait_for(lambda: not self._watched, deadline.remaining())
-        self._flusher.stop()
+        self._io_thread.stop()
         if self._own is not None:
             os.close(self._own)
         if self._socket is not None:

@@ -10,10 +10,10 @@ from .dialects import Dialect
 from .events import Ack, FromServer, Message
 from .member import Member
 
-__all__ = ["Audience"]
+__all__ = ["Subscribers"]
 
 
-class Audience:
+class Subscribers:
     """For one thread at a time: the holder of the room's baton."""
 
     def __init__(self, dialect: Dialect) -> None:

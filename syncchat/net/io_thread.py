@@ -22,7 +22,7 @@ from typing import Protocol
 
 from .deadline import Deadline
 
-__all__ = ["Flushable", "Flusher"]
+__all__ = ["Flushable", "IOThread"]
 
 logger = logging.getLogger("syncchat.net")
 
@@ -43,7 +43,7 @@ class Flushable(Protocol):
         """No longer watched, and never again: the flusher ends. Drop what is queued."""
 
 
-class Flusher:
+class IOThread:
     """The thread that finishes what others began, and its requests.
 
     The thread starts with :meth:`start` or with the first request, and ends
@@ -51,7 +51,7 @@ class Flusher:
     be called from any thread.
     """
 
-    def __init__(self, name: str = "syncchat-flusher") -> None:
+    def __init__(self, name: str = "syncchat-io") -> None:
         self._name = name
         #: Guards everything below. Last in the lock order: whoever holds it
         #: takes no other lock.

@@ -5,16 +5,16 @@ from __future__ import annotations
 from ..client import ending
 from ..closecodes import NO_CODE, NORMAL
 from ..errors import ConnectionClosed
-from .strangers import text_for_screen
+from .sanitize import text_for_screen
 
-__all__ = ["AGAIN", "COMING_BACK", "CONNECTED", "farewell"]
+__all__ = ["AGAIN", "COMING_BACK", "CONNECTED", "exit_status"]
 
 CONNECTED = "Connected to the chat!"
 AGAIN = "Connected to the chat again!"
 COMING_BACK = "-> Trying to come back."
 
 
-def farewell(closed: ConnectionClosed) -> tuple[str, int]:
+def exit_status(closed: ConnectionClosed) -> tuple[str, int]:
     """A line for the user, and the exit code: 0 only where the server ended it in order.
 
     The line is safe for a terminal, whatever reason the server gave.

@@ -26,17 +26,17 @@ from ..chat.events import (
 from ..chat.lines import LineFormat, reply
 from ..chat.nicks import is_address
 from ..client import Client, Disconnected, Event, Gap, Line, Reconnected, Sent
-from .farewell import AGAIN, COMING_BACK
+from .exit_status import AGAIN, COMING_BACK
 from .mentions import mark, mentions
+from .pending import Pending
 from .people import People
 from .preferences import Preferences
+from .sanitize import name_for_screen, text_for_screen
 from .scrollback import Block
-from .strangers import name_for_screen, text_for_screen
 from .style import style_of
-from .waiting import Waiting
 from .wrapping import Fragment
 
-__all__ = ["Painter"]
+__all__ = ["Renderer"]
 
 _ANEW = "The server has begun anew: what was said just before is not kept."
 
@@ -44,7 +44,7 @@ _ANEW = "The server has begun anew: what was said just before is not kept."
 _FROM, _TO = "[PM from ", "[Sent PM to "
 
 
-class Painter:
+class Renderer:
     """For one thread at a time: the one that receives.
 
     What it is given has been tamed.
@@ -55,12 +55,12 @@ class Painter:
         client: Client,
         people: People,
         preferences: Preferences,
-        waiting: Waiting,
+        pending: Pending,
     ) -> None:
         self._client = client
         self._people = people
         self._preferences = preferences
-        self._waiting = waiting
+        self._pending = pending
         self._form = LineFormat("{sender}: {text}")
         #: The words of searches that are not answered yet. Appended to by the
         #: thread that asks.
@@ -82,7 +82,7 @@ class Painter:
 
     def paint(self, event: Event) -> Iterator[Block]:
         """The blocks that show ``event``; none where it is not for people."""
-        return _PAINTERS.get(type(event), Painter._other)(self, event)
+        return _PAINTERS.get(type(event), Renderer._other)(self, event)
 
     def searching(self, words: str, ask: Callable[[], object]) -> None:
         """Ask for these words, which are to stand out in the answer. From any thread."""
@@ -162,7 +162,7 @@ class Painter:
 
     def _message(self, message: Message, *, from_server: bool = True) -> Iterator[Block]:
         if message.nonce is not None:
-            self._waiting.settle(message.nonce)
+            self._pending.settle(message.nonce)
         past = message.offset <= self._past_end
         if past and self._announce:
             since = f"--- {self._announce}, since {_when(message.time)} ---"
@@ -251,7 +251,7 @@ class Painter:
 
     def _ack(self, event: Ack) -> Iterator[Block]:
         # Said to a server that does not send it back, or known to it already.
-        message = self._waiting.settle(event.nonce)
+        message = self._pending.settle(event.nonce)
         if message is not None:
             # Which was said by whatever one is called now.
             nick = self._own or message.nick
@@ -263,20 +263,20 @@ class Painter:
             self._searches.popleft()
         # The block indents its continuation lines.
         lines: list[Fragment] = [("class:warning", f"-> {event.text}")]
-        message = None if event.nonce is None else self._waiting.settle(event.nonce)
+        message = None if event.nonce is None else self._pending.settle(event.nonce)
         if message is not None:
             lines += [("", "\n"), *self.message(message)]
         yield from self._show(lines, settles=event.nonce)
 
     def _line(self, event: Line) -> Iterator[Block]:
         # It may be the echo of a line that is being sent at this moment.
-        self._waiting.let_be_shown()
+        self._pending.let_be_shown()
         rings = self._preferences.bell == "all"
         yield from self._show([("", event.text)], rings=rings)
 
     def _sent(self, event: Sent) -> Iterator[Block]:
         # Typed before the dialect was known: shown as any line for such a server.
-        message = self._waiting.settle(event.nonce)
+        message = self._pending.settle(event.nonce)
         if message is not None:
             typed = f"/me {message.text}" if message.kind == "action" else message.text
             shown = [("class:notice", f"> {text_for_screen(typed)}")]
@@ -300,16 +300,16 @@ def _when(moment: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", _local_time(moment))
 
 
-_PAINTERS: dict[type, Callable[[Painter, Any], Iterator[Block]]] = {
-    Message: Painter._message,  # noqa: SLF001
-    History: Painter._history,  # noqa: SLF001
-    PrivateMessage: Painter._private,  # noqa: SLF001
-    Welcome: Painter._welcome,  # noqa: SLF001
-    Gap: Painter._gap,  # noqa: SLF001
-    Disconnected: Painter._disconnected,  # noqa: SLF001
-    Reconnected: Painter._reconnected,  # noqa: SLF001
-    Ack: Painter._ack,  # noqa: SLF001
-    Error: Painter._error,  # noqa: SLF001
-    Line: Painter._line,  # noqa: SLF001
-    Sent: Painter._sent,  # noqa: SLF001
+_PAINTERS: dict[type, Callable[[Renderer, Any], Iterator[Block]]] = {
+    Message: Renderer._message,  # noqa: SLF001
+    History: Renderer._history,  # noqa: SLF001
+    PrivateMessage: Renderer._private,  # noqa: SLF001
+    Welcome: Renderer._welcome,  # noqa: SLF001
+    Gap: Renderer._gap,  # noqa: SLF001
+    Disconnected: Renderer._disconnected,  # noqa: SLF001
+    Reconnected: Renderer._reconnected,  # noqa: SLF001
+    Ack: Renderer._ack,  # noqa: SLF001
+    Error: Renderer._error,  # noqa: SLF001
+    Line: Renderer._line,  # noqa: SLF001
+    Sent: Renderer._sent,  # noqa: SLF001
 }

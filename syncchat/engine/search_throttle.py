@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from ..net import Deadline
 from .interface import EngineFailed
 
-__all__ = ["SEARCH_SECONDS", "Turns"]
+__all__ = ["SEARCH_SECONDS", "SearchThrottle"]
 
 #: Seconds that a search may take, and for which one may wait for its turn.
 SEARCH_SECONDS = 2.0
@@ -20,7 +20,7 @@ _PATIENCE = 5.0
 _REST = 3.0
 
 
-class Turns:
+class SearchThrottle:
     """One at a time, with a rest after each. From any thread."""
 
     def __init__(self) -> None:

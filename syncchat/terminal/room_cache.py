@@ -12,13 +12,13 @@ from ..client import Client
 from ..errors import ConnectionClosed, NotConnected
 from .questions import Questions
 
-__all__ = ["KnownRooms"]
+__all__ = ["RoomCache"]
 
 #: Seconds for which an answer is good enough.
 _FRESH = 5.0
 
 
-class KnownRooms:
+class RoomCache:
     """Asks the server. Every method may be called from any thread."""
 
     def __init__(self, client: Client) -> None:

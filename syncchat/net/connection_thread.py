@@ -11,19 +11,19 @@ from http import HTTPStatus
 
 from ..closecodes import GOING_AWAY, INTERNAL_ERROR, NORMAL
 from ..errors import ConnectionClosed
+from .access_policy import AccessPolicy
 from .address import Address, format_address
-from .admission import Admission
 from .deadline import Deadline
-from .flusher import Flusher
-from .handshake import Opening, accept, answer, is_whole
+from .handshake import HandshakeResult, accept, answer, is_whole
 from .http import Refusal, Request, Response, View, check_method, encode, view_for
+from .io_thread import IOThread
 from .limits import Limits
-from .stats import Tally, Traffic
+from .stats import Counters, Traffic
 from .stream import Stream
 from .tls import NotTLS, tls_reason
 from .websocket import WebSocket
 
-__all__ = ["Handler", "Service", "Worker"]
+__all__ = ["ConnectionThread", "Handler", "ServerConfig"]
 
 logger = logging.getLogger("syncchat.net")
 
@@ -46,7 +46,7 @@ _stack_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class ServerConfig:
     """What a server does for each of its clients."""
 
     handler: Handler
@@ -54,14 +54,14 @@ class Service:
     subprotocols: Sequence[str]
     #: The views of requests that are no handshakes, by their paths.
     routes: Mapping[str, View]
-    admission: Admission
+    access_policy: AccessPolicy
     ssl_context: ssl.SSLContext | None
-    tally: Tally
+    counters: Counters
     on_refused: Callable[[Address, str], None] | None
     on_slow: Callable[[WebSocket], None] | None
 
 
-class Worker:
+class ConnectionThread:
     """A connection's thread, and what can be done to it from outside.
 
     ``on_end`` is the thread's last call. With ``refusal``, that is the answer to
@@ -72,7 +72,7 @@ class Worker:
 
     __slots__ = (
         "_count_client",
-        "_flusher",
+        "_io_thread",
         "_on_end",
         "_prepared",
         "_service",
@@ -87,13 +87,13 @@ class Worker:
     def __init__(
         self,
         stream: Stream,
-        flusher: Flusher,
-        service: Service,
-        on_end: Callable[[Worker], None],
-        count_client: Callable[[Worker, str], None],
+        io_thread: IOThread,
+        service: ServerConfig,
+        on_end: Callable[[ConnectionThread], None],
+        count_client: Callable[[ConnectionThread, str], None],
         refusal: Refusal | None,
     ) -> None:
-        self._flusher = flusher
+        self._io_thread = io_thread
         self._service = service
         self._on_end = on_end
         self._count_client = count_client
@@ -103,7 +103,7 @@ class Worker:
         self.served = False
         self.counted_for: str | None = None
         #: What prepare() has made ready.
-        self._prepared: Opening | Request | Refusal | None = None
+        self._prepared: HandshakeResult | Request | Refusal | None = None
         self.stream = stream
         #: Set once the handshake is done.
         self.websocket: WebSocket | None = None
@@ -119,7 +119,11 @@ class Worker:
         new, cold, and wait for each other.
         """
         service = self._service
-        if service.ssl_context is not None or service.admission.asks or self.refusal is not None:
+        if (
+            service.ssl_context is not None
+            or service.access_policy.asks
+            or self.refusal is not None
+        ):
             return
         if is_whole(self.stream.fetch()):
             try:
@@ -194,23 +198,23 @@ class Worker:
         if isinstance(opening, Refusal):
             raise opening
         if opening is None:
-            service.tally.note_refused("gone")
+            service.counters.note_refused("gone")
             return
         if isinstance(opening, Request):
             self._serve_plain(opening)
             return
         self.stream.write(opening.answer)
-        service.tally.note_opened()
+        service.counters.note_opened()
         self.websocket = WebSocket(
             self.stream,
             opening,
-            self._flusher,
+            self._io_thread,
             is_client=False,
             limits=service.limits,
             on_slow=self._note_slow,
         )
 
-    def _accept(self, deadline: Deadline) -> Opening | Request | None:
+    def _accept(self, deadline: Deadline) -> HandshakeResult | Request | None:
         service = self._service
         return accept(
             self.stream, deadline, service.subprotocols, self._check, plain=bool(service.routes)
@@ -247,7 +251,7 @@ class Worker:
     def _view(self, request: Request) -> Response:
         service = self._service
         request = self._identify(request)
-        service.admission.check_host(request)
+        service.access_policy.check_host(request)
         view = view_for(service.routes, request.path)
         if view is None:
             raise Refusal(HTTPStatus.NOT_FOUND, "There is nothing here.")
@@ -265,7 +269,7 @@ class Worker:
         if self.counted_for is None:
             self._count_client(self, request.remote_address[0])
         try:
-            self._service.admission.check(request)
+            self._service.access_policy.check(request)
         except Refusal:
             raise
         except Exception as exc:
@@ -275,14 +279,14 @@ class Worker:
 
     def _identify(self, request: Request) -> Request:
         """The request with the address of its client, which is this connection's from now on."""
-        admission = self._service.admission
-        identified = admission.identify(request)
+        access_policy = self._service.access_policy
+        identified = access_policy.identify(request)
         if identified.remote_address != self.stream.address:
             self.stream.address = identified.remote_address
             self.thread.name = f"syncchat {format_address(identified.remote_address)}"
         if identified.host != request.host:
             # A page of a name that was resolved anew can claim any X-Forwarded-Host.
-            admission.check_host(request)
+            access_policy.check_host(request)
         return identified
 
     def _handle(self, websocket: WebSocket) -> None:
@@ -297,7 +301,7 @@ class Worker:
         websocket.close(code)
 
     def _note_refused(self, reason: str, text: str) -> None:
-        self._service.tally.note_refused(reason)
+        self._service.counters.note_refused(reason)
         if self._service.on_refused is not None:
             try:
                 self._service.on_refused(self.stream.address, text)
@@ -305,7 +309,7 @@ class Worker:
                 logger.exception("on_refused() failed for %s", self.thread.name)
 
     def _note_slow(self, websocket: WebSocket) -> None:
-        self._service.tally.note_slow()
+        self._service.counters.note_slow()
         if self._service.on_slow is not None:
             try:
                 self._service.on_slow(websocket)

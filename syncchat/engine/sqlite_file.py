@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from .interface import EngineUnusable
-from .schema import APPLICATION_ID, MIGRATIONS, TABLES, VERSION
+from .sqlite_schema import APPLICATION_ID, MIGRATIONS, TABLES, VERSION
 
 __all__ = ["claim", "connect", "inspect", "migrate", "rename_rooms"]
 

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
-__all__ = ["Combiner"]
+__all__ = ["CombiningQueue"]
 
 Item = TypeVar("Item")
 
@@ -47,7 +47,7 @@ class _Waiter(Generic[Item]):
         self.wakeup.acquire()
 
 
-class Combiner(Generic[Item]):
+class CombiningQueue(Generic[Item]):
     """A queue of items that one thread at a time applies in batches.
 
     ``apply(batch, first)`` gets every item once, in the order of ``submit``, on
@@ -77,7 +77,7 @@ class Combiner(Generic[Item]):
         #: Threads whose items do not fit into the queue, in the order of arrival.
         self._blocked: deque[_Waiter[Item]] = deque()
         #: Threads in settle(). Their goals never decrease from left to right.
-        self._settling: deque[_Waiter[Item]] = deque()
+        self._draining: deque[_Waiter[Item]] = deque()
 
     def submit(self, items: Iterable[Item], weight: int) -> None:
         """Have ``items`` applied in this order, with no other thread's items in between.
@@ -118,7 +118,7 @@ class Combiner(Generic[Item]):
         finally:
             with self._lock:
                 self._applied += 1
-                self._wake_settled_locked()
+                self._wake_drained_locked()
                 self._pass_on_locked()
 
     @property
@@ -127,7 +127,7 @@ class Combiner(Generic[Item]):
         with self._lock:
             return self._submitted
 
-    def settle(self) -> None:
+    def drain(self) -> None:
         """Block until everything submitted so far is applied. From any thread.
 
         Returns at once on the thread that is in ``apply``.
@@ -142,10 +142,10 @@ class Combiner(Generic[Item]):
                 self._appoint_locked(me)
             else:
                 waiter = _Waiter(me, [], 0, self._submitted)
-                self._settling.append(waiter)
+                self._draining.append(waiter)
         try:
             if waiter is not None:
-                self._sleep(waiter, self._settling)
+                self._sleep(waiter, self._draining)
             if self._holder == me:
                 self._work()
         finally:
@@ -217,8 +217,8 @@ class Combiner(Generic[Item]):
         elif self._blocked:
             successor = self._blocked.popleft()
             self._enqueue_locked(successor.items, successor.weight)
-        elif self._settling:
-            successor = self._settling.popleft()
+        elif self._draining:
+            successor = self._draining.popleft()
         else:
             return
         self._appoint_locked(successor.thread)
@@ -233,7 +233,7 @@ class Combiner(Generic[Item]):
         while True:
             with self._lock:
                 self._applied += len(batch)
-                self._wake_settled_locked()
+                self._wake_drained_locked()
                 first = self._applied
                 batch = self._queue
                 if not batch or self._relief is not None:
@@ -259,6 +259,6 @@ class Combiner(Generic[Item]):
             self._enqueue_locked(waiter.items, waiter.weight)
             waiter.wakeup.release()
 
-    def _wake_settled_locked(self) -> None:
-        while self._settling and self._settling[0].goal <= self._applied:
-            self._settling.popleft().wakeup.release()
+    def _wake_drained_locked(self) -> None:
+        while self._draining and self._draining[0].goal <= self._applied:
+            self._draining.popleft().wakeup.release()

@@ -20,36 +20,36 @@ from ..client import Client
 from ..engine import Kind
 from ..errors import ConnectionClosed, NotConnected
 from .commands import LocalCommands
-from .painter import Painter
+from .pending import Pending
 from .questions import Questions
+from .renderer import Renderer
 from .scrollback import Scrollback
-from .waiting import Waiting
 from .wrapping import Fragment, shorten
 
-__all__ = ["Conversation"]
+__all__ = ["Controller"]
 
 #: Messages that stand above the prompt while they wait; of more, the last.
 _MOST_SHOWN = 3
 
 
-class Conversation:
+class Controller:
     """On the main thread. ``leave`` ends it."""
 
     def __init__(
         self,
         client: Client,
-        painter: Painter,
+        renderer: Renderer,
         scrollback: Scrollback,
-        waiting: Waiting,
+        pending: Pending,
         rooms: Questions,
         names: Questions,
         commands: LocalCommands,
         leave: Callable[[], None],
     ) -> None:
         self._client = client
-        self._painter = painter
+        self._renderer = renderer
         self._scrollback = scrollback
-        self._waiting = waiting
+        self._pending = pending
         self._rooms = rooms
         self._names = names
         self._commands = commands
@@ -78,7 +78,7 @@ class Conversation:
 
     def above(self, columns: int) -> list[Fragment]:
         """What waits for the server, as it stands above the prompt."""
-        shown = self._waiting.shown
+        shown = self._pending.shown
         lines = []
         if len(shown) > _MOST_SHOWN:
             lines.append(f"… {len(shown) - _MOST_SHOWN} more")
@@ -92,7 +92,7 @@ class Conversation:
 
     def _tell(self, text: str, style: str = "") -> None:
         if text:
-            self._scrollback.add(self._painter.local(f"-> {text}", style))
+            self._scrollback.add(self._renderer.local(f"-> {text}", style))
 
     def _send(self, line: str) -> None:
         client = self._client
@@ -109,14 +109,14 @@ class Conversation:
             self._leave()
         elif isinstance(asked, Reply):
             # To whom one has seen, rather than to whom one ignores.
-            if self._painter.whispered is None:
+            if self._renderer.whispered is None:
                 self._tell("Nobody has said anything to you alone.", "class:warning")
             else:
-                client.ask(Private(self._painter.whispered, asked.text))
+                client.ask(Private(self._renderer.whispered, asked.text))
         elif isinstance(asked, Say | Action):
             self._say(line, asked.text, "action" if isinstance(asked, Action) else "message")
         elif isinstance(asked, Search):
-            self._painter.searching(asked.words, lambda: client.send_line(line, timeout=0))
+            self._renderer.searching(asked.words, lambda: client.send_line(line, timeout=0))
         elif isinstance(asked, RoomsRequest) and client.connected:
             self._rooms.ask(by_person=True)
         elif isinstance(asked, NamesRequest) and client.connected:
@@ -131,8 +131,8 @@ class Conversation:
         messages of others. There, the line is printed as it was typed, before the echo.
         """
         client = self._client
-        self._waiting.send(
+        self._pending.send(
             lambda: client.send_line(line, timeout=0),
             Message(0, time.time(), client.nick or "", text, kind),
-            lambda: self._scrollback.add(self._painter.local(f"> {line}", "class:notice")),
+            lambda: self._scrollback.add(self._renderer.local(f"> {line}", "class:notice")),
         )

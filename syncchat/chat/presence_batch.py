@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 
-from ..net.flood import TokenBucket
+from ..net.rate_limit import TokenBucket
 from .events import Joined, Left
 
-__all__ = ["Notices"]
+__all__ = ["PresenceBatch"]
 
 #: Notices a second, and how many at once before that. With 1,000 members and
 #: 100 joins a second, one for each join would be 100,000 events a second.
 _RATE, _BURST = 4.0, 10
 
 
-class Notices:
+class PresenceBatch:
     """The changes in a room that nobody has been told of yet.
 
     For one thread at a time: the holder of the room's baton.

@@ -11,10 +11,10 @@ import msgspec
 from prompt_toolkit.utils import get_cwidth
 
 from ..chat.nicks import MAX_NICK
-from ..chat.safetext import clean
+from ..chat.sanitize import clean
 from ..client import Disconnected, Event, Line
 
-__all__ = ["name_for_screen", "tamed", "text_for_screen"]
+__all__ = ["name_for_screen", "sanitized", "text_for_screen"]
 
 #: Characters of a text: our server takes fewer.
 _LONGEST_TEXT = 65_536
@@ -41,7 +41,7 @@ _PARTS = frozenset({"messages", "rooms"})
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
 
-def tamed(event: Event) -> Event:
+def sanitized(event: Event) -> Event:
     """``event`` with nothing in it that may not be shown."""
     if isinstance(event, msgspec.Struct):
         return _tame_struct(event)

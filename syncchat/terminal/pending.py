@@ -9,10 +9,10 @@ import msgspec
 
 from ..chat.events import Message
 
-__all__ = ["Waiting"]
+__all__ = ["Pending"]
 
 
-class Waiting:
+class Pending:
     """By nonce, in the order of saying. From any thread."""
 
     def __init__(self) -> None:
