@@ -1,8 +1,8 @@
 """A chat room, and a WebSocket broadcast hub for programs with threads and no event loop.
 
-:class:`ChatServer` and :class:`Client` are the chat, and ``events`` is what they say to
-each other; :mod:`syncchat.net` is the hub beneath it; :mod:`syncchat.errors` is what
-either can raise.
+:class:`ChatServer` and :class:`Client` are the chat. ``events`` has the events that they
+exchange, :mod:`syncchat.net` is the WebSocket hub below the chat, and
+:mod:`syncchat.errors` has the exceptions of both.
 """
 
 from ._version import __version__

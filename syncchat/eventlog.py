@@ -1,4 +1,7 @@
-"""The server's event log: lines for people, which are the exercise's, or JSON for machines."""
+"""The server's event log: lines for people, or JSON for machines.
+
+The lines have the format of the tokio chat exercise from which this project grew.
+"""
 
 from __future__ import annotations
 
@@ -25,24 +28,27 @@ __all__ = [
 
 
 class Event(msgspec.Struct, frozen=True, tag_field="event", tag=str.lower):
-    """Something that happened. ``str`` is the text for people, safe for a terminal."""
+    """An event to log. ``str(event)`` is its text for people, safe to print on a terminal."""
 
 
 class Listening(Event, frozen=True):
-    """The server takes clients from now on, at a URL of its page or, without one, for clients."""
+    """The server accepts clients from now on.
+
+    ``url`` is the URL of the page, or without a page the WebSocket URL for clients.
+    """
 
     port: int
     url: str
 
     def __str__(self) -> str:
-        # The first line is the exercise's.
+        # The first line has the format of the exercise.
         is_page = self.url.startswith("http")
         begin = f"Open {self.url} in a browser, or join" if is_page else "Join"
         return f"listening on port {self.port}\n{begin} with: {join_command(self.url)}"
 
 
 class Warned(Event, frozen=True, tag="warning"):
-    """The operator is to know something about the server's settings."""
+    """A warning to the operator about the server's settings."""
 
     text: str
 
@@ -51,7 +57,7 @@ class Warned(Event, frozen=True, tag="warning"):
 
 
 class Connected(Event, frozen=True):
-    """A client has come, and its opening handshake is done."""
+    """A client has connected, and its opening handshake is done."""
 
     client: str
 
@@ -60,7 +66,7 @@ class Connected(Event, frozen=True):
 
 
 class Received(Event, frozen=True):
-    """A client has said something to its room."""
+    """A client has sent a message to its room."""
 
     client: str
     nick: str
@@ -72,7 +78,7 @@ class Received(Event, frozen=True):
 
 
 class Disconnected(Event, frozen=True):
-    """A client has gone, in whatever way."""
+    """The connection of a client has ended, for any reason."""
 
     client: str
 
@@ -81,7 +87,7 @@ class Disconnected(Event, frozen=True):
 
 
 class Refused(Event, frozen=True):
-    """A client got no WebSocket."""
+    """The server refused to open a WebSocket for a client."""
 
     client: str
     reason: str
@@ -91,7 +97,7 @@ class Refused(Event, frozen=True):
 
 
 class Slow(Event, frozen=True):
-    """A client is closed since it does not take what it is sent."""
+    """A slow consumer is closed: the client does not read what it is sent."""
 
     client: str
     reason: str
@@ -101,14 +107,14 @@ class Slow(Event, frozen=True):
 
 
 def as_lines(event: Event) -> list[str]:
-    """The event for people."""
+    """The event as lines for people."""
     return str(event).split("\n")
 
 
 def as_json(event: Event) -> list[str]:
     """The event as one line of JSON, with its ``time`` in seconds since 1970.
 
-    In printable ASCII, since it may be looked at in a terminal.
+    Only printable ASCII, so that the line is safe to print on a terminal.
     """
     members = msgspec.to_builtins(event)
     return [json.dumps({"time": time.time(), **members}).replace("\x7f", "\\u007f")]

@@ -1,4 +1,4 @@
-"""The chat server: a listener, its rooms, and the lines it logs."""
+"""The chat server: a listener, its rooms, and its event log."""
 
 from __future__ import annotations
 
@@ -67,12 +67,12 @@ _OPEN = (
     " encrypted. Set --token-file and --tls-cert, or --host 127.0.0.1."
 )
 
-#: Rooms at a time, those included in which nobody is and something is kept.
+#: Rooms at a time, including empty rooms for which messages are kept.
 DEFAULT_ROOMS = 10_000
 
 
 class ChatServer:
-    """A chat that any WebSocket client can join, one room per path of the URL.
+    """A chat server that any WebSocket client can join, with one room per URL path.
 
     To embed it::
 
@@ -81,29 +81,29 @@ class ChatServer:
             chat.say("Hello, everybody")
 
     - ``host``, ``port``: where to listen, as in :func:`syncchat.net.serve`.
-    - ``greeting``: a new client's first message; empty for none. Who has heard
-      it is in the room and misses nothing from then on.
-    - ``echo``: whether a message reaches its sender too.
+    - ``greeting``: the first message to a new client; empty for none. A client that
+      has received the greeting receives every later message of the room.
+    - ``echo``: whether the sender receives its own message too.
     - ``format``: how a message is shown, with ``{sender}`` and ``{text}``.
-    - ``notices``: whether a room is told who comes, goes, or is called otherwise.
+    - ``notices``: whether a room is told who joins, leaves, is renamed, or is away.
     - ``engine``: where messages are kept: ``memory:``, or ``sqlite:PATH``.
-    - ``keep``: how much of each room; for ``memory:`` 1,000 messages unless set.
-    - ``max_rooms``: rooms at a time, those included for which only messages are kept.
+    - ``keep``: the retention of each room; for ``memory:`` 1,000 messages by default.
+    - ``max_rooms``: rooms at a time, including empty rooms for which messages are kept.
     - ``log``: called with each line of the event log, without its newline, on
-      the thread where the event happened, so that calls may overlap; it must
-      not block. None: no log. ``log_json``: as JSON, for machines.
-    - ``token``: a secret that clients must know, as :class:`TokenCheck` has it.
-    - ``web``: whether a browser is shown the chat as a page, at the URL of a room.
+      the thread where the event happened. Calls may overlap, and ``log`` must
+      not block. None: no log. ``log_json``: log as JSON, for machines.
+    - ``token``: a secret that clients must present; see :class:`TokenCheck`.
+    - ``web``: whether browsers get the chat as a page, at the URL of a room.
     - ``ssl_context``, ``origins``, ``public_url``, ``trusted_proxies``, ``routes``: as
-      in :func:`syncchat.net.serve`. Of its own it has ``/healthz`` and ``/metrics``,
-      for who asks from this machine or knows the token.
+      in :func:`syncchat.net.serve`. The server adds the routes ``/healthz`` and
+      ``/metrics``, for requests from this machine or with the token.
     - ``limits``: those of :class:`syncchat.net.Limits`. Here ``rate`` is 10 and
-      ``burst`` 20 unless set.
+      ``burst`` is 20 by default.
 
-    Raises :class:`ValueError` for a bad ``format``, ``engine``, origin, URL or network, or text
-    with a lone surrogate.
-    It can be started and stopped any number of times; every method may be
-    called from any thread.
+    Raises :class:`ValueError` for a bad ``format``, ``engine``, origin, URL, network or limit,
+    or for text with a lone surrogate.
+    You can start and stop a server any number of times, and call every method from any
+    thread.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class ChatServer:
         routes: Mapping[str, View] = MappingProxyType({}),
         **limits: Unpack[ServerSettings],
     ) -> None:
-        # A lone surrogate would fail at every client instead of here.
+        # Raise for a lone surrogate here; later it would fail at every send to a client.
         greeting.encode()
         format.encode()
         self._host = host
@@ -155,20 +155,20 @@ class ChatServer:
         self._routes = routes
         self._limits: ServerSettings = {"rate": 10.0, "burst": 20, **limits}
         Limits(**self._limits)
-        #: Guards the two fields below: start and stop, one at a time. First in the lock order.
+        #: Guards changes of the two fields below, by start and stop. First in the lock order.
         self._lock = threading.Lock()
         self._server: Server | None = None
-        #: There while the server runs.
+        #: None while the server does not run.
         self._rooms: Rooms | None = None
         self._metrics = Metrics()
-        #: Written without the lock, see request_stop().
+        #: Written without the lock, since a signal handler may call request_stop().
         self._stop_requested = False
 
     # Running.
 
     @property
     def port(self) -> int:
-        """The port: the real one while the server runs, else the one asked for."""
+        """The port: the real one while the server runs, otherwise the requested one."""
         server = self._server
         return self._asked_port if server is None else server.port
 
@@ -177,8 +177,8 @@ class ChatServer:
 
         Raises :class:`~syncchat.errors.AddressInUse` or
         :class:`~syncchat.errors.CannotListen`,
-        :class:`~syncchat.engine.EngineUnusable`, and :class:`RuntimeError` for
-        a server that runs.
+        :class:`~syncchat.engine.EngineUnusable`, and :class:`RuntimeError` if
+        the server already runs.
         """
         self._listen().start()
         return self
@@ -186,8 +186,8 @@ class ChatServer:
     def serve_forever(self) -> None:
         """Listen, and serve on this thread until :meth:`request_stop` or :meth:`stop`.
 
-        Raises as :meth:`start` does. An exception such as
-        :class:`KeyboardInterrupt` stops the server before it goes on.
+        Raises as :meth:`start` does. On an exception such as
+        :class:`KeyboardInterrupt`, the server stops before the exception propagates.
         """
         server = self._listen()
         if self._stop_requested:
@@ -198,16 +198,17 @@ class ChatServer:
             self.stop()
 
     def request_stop(self) -> None:
-        """Have :meth:`serve_forever` return soon; takes no lock, for signal handlers."""
+        """Make :meth:`serve_forever` return soon. Takes no lock: signal handlers may call it."""
         self._stop_requested = True
         server = self._server
         if server is not None:
             server.request_stop()
 
     def stop(self, timeout: float = 1.5) -> None:
-        """Say goodbye to everybody (close code 1001), end every thread, free the port.
+        """Close every connection (code 1001), end every thread, and free the port.
 
-        As :meth:`syncchat.net.Server.stop`. Nothing for a server that does not run.
+        See :meth:`syncchat.net.Server.stop` for ``timeout``, in seconds. Does nothing if the
+        server does not run.
         """
         server = self._server
         if server is not None:
@@ -302,12 +303,12 @@ class ChatServer:
             engine.close()
             raise
 
-    # What embedding programs do with it.
+    # For embedding programs.
 
     def stats(self) -> Stats:
-        """What the server has done since its start, in numbers.
+        """The server's counters since its start.
 
-        Raises :class:`RuntimeError` for a server that does not run.
+        Raises :class:`RuntimeError` if the server does not run.
         """
         server = self._server
         if server is None:
@@ -315,12 +316,12 @@ class ChatServer:
         return server.stats()
 
     def say(self, text: str, room: str = LOBBY) -> None:
-        """Say ``text`` to everybody in ``room``, in the server's name. Never blocks on a client.
+        """Send ``text`` to everybody in ``room``, from the nick ``server``.
 
-        It is kept as every message is. Raises :class:`TypeError` for what is no
-        text, :class:`UnicodeEncodeError` for a lone surrogate,
-        :class:`ValueError` for what can be no room, and
-        :class:`~syncchat.errors.RoomsFull`. Nothing for a server that does not run.
+        Never waits for a client. The message is kept like any other. Raises
+        :class:`TypeError` if ``text`` is not ``str``, :class:`UnicodeEncodeError` for a
+        lone surrogate, :class:`ValueError` for an invalid room name, and
+        :class:`~syncchat.errors.RoomsFull`. Does nothing if the server does not run.
         """
         if not isinstance(text, str):
             raise TypeError(f"a text is str, not {type(text).__name__}")
@@ -331,7 +332,7 @@ class ChatServer:
             with rooms.used(check_room(room)) as there:
                 there.post([Post(None, clean(text))])
 
-    # A client's conversation, on its own thread.
+    # A client's session, on its connection thread.
 
     def _converse(self, websocket: WebSocket) -> None:
         client = format_address(websocket.remote_address)

@@ -1,1 +1,1 @@
-"""What a conversation is: rooms, the plain dialect, safe text."""
+"""The chat on the server: rooms, sessions, events, dialects, nicks and sanitizing."""

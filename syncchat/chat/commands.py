@@ -1,7 +1,7 @@
-"""What a line means that a person types: something to say, or a command.
+"""Parses a line that a person types: a message, or a command.
 
-The commands are ssh-chat's where it has them. They come to the same requests
-as the JSON dialect's events; the few that it does not have are declared here.
+The commands have the names that ssh-chat gives them, as far as it has them. Most commands
+become an event of the JSON dialect; the few requests that the dialect lacks are declared here.
 """
 
 from __future__ import annotations
@@ -32,43 +32,43 @@ __all__ = ["COMMANDS", "HELP_TEXT", "Asked", "Command", "Help", "Quit", "Reply",
 
 @dataclass(frozen=True, slots=True)
 class Help:
-    """Which commands are there?"""
+    """Ask for the list of commands."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quit:
-    """Leave."""
+    """Leave the chat."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Say something to whoever said something in private last."""
+    """Send a private message to the sender of the last private message."""
 
     text: str
 
 
-#: What a line can mean.
+#: What a client can ask for.
 Asked = FromClient | Help | Quit | Reply
 
-#: Messages that an answer holds unless asked otherwise, and at most.
+#: Messages of an answer: by default, and at most.
 _USUAL, _MOST = 20, 1000
 
 
-#: How alike a name and a command are that is suggested for it (difflib's ratio):
-#: ``/nik`` and ``/nick``, but not ``/query`` and ``/quit``.
+#: The least similarity (difflib's ratio) of a mistyped name to a command that is suggested:
+#: ``/nik`` suggests ``/nick``, but ``/query`` does not suggest ``/quit``.
 _NEAR = 0.7
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What can be typed behind a slash."""
+    """A command, which is typed behind a slash."""
 
-    #: What is written behind the name.
+    #: Its arguments, as the help shows them.
     arguments: str
     #: What it does, in a few words.
     help: str
-    #: What is asked for, from the text behind the name; raises ValueError, or
-    #: BadEvent where there is more to tell than the arguments.
+    #: Makes the request from the text behind the name. Raises ValueError for wrong
+    #: arguments, or BadEvent with a text that says more than the usage.
     make: Callable[[str], Asked]
 
 
@@ -84,7 +84,7 @@ def _private(text: str) -> Private:
 
 
 def _name(text: str) -> str:
-    """The name in ``text``, which may be written as one addresses people."""
+    """The nick in ``text``, without the ``@``, colon or comma of an address to a person."""
     return _required(text.removeprefix("@").rstrip(":,"))
 
 
@@ -96,7 +96,7 @@ def _history(text: str) -> HistoryRequest:
     return HistoryRequest(limit=int(text))
 
 
-#: By their names.
+#: The commands by name.
 COMMANDS: dict[str, Command] = {
     "help": Command("", "this list", lambda _: Help()),
     "nick": Command("NAME", "take another name", lambda text: Nick(_required(text))),
@@ -129,10 +129,10 @@ HELP_TEXT = "\n".join(
 
 
 def unknown(name: str, names: Iterable[str]) -> str:
-    """The reply to a command that is not among ``names``. Suggests only near misses."""
+    """The reply to the unknown command ``name``. Suggests similar ones of ``names``."""
     known, name = list(names), name[:40]
     near = [each for each in known if name and each.startswith(name)]
-    # The same letters in another order, then what differs by about one letter.
+    # The same letters in another order; otherwise a difference of about one letter.
     near = near or [each for each in known if sorted(each) == sorted(name)]
     near = near or difflib.get_close_matches(name, known, n=1, cutoff=_NEAR)
     meant = " or ".join(f"/{each}" for each in near[:3])
@@ -141,9 +141,9 @@ def unknown(name: str, names: Iterable[str]) -> str:
 
 
 def parse(line: str) -> Asked:
-    """What ``line`` means; a line that begins with ``/`` is a command, ``//`` says a slash.
+    """Parse ``line``: ``/`` begins a command, ``//`` a message that begins with a slash.
 
-    Raises :class:`BadEvent`, whose text is for who typed it.
+    Raises :class:`BadEvent`, whose text is for the person who typed the line.
     """
     if not line.startswith("/"):
         return Say(line)

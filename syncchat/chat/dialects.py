@@ -1,4 +1,4 @@
-"""The two ways in which clients are spoken to: plain lines, and JSON events."""
+"""The two dialects between server and client: plain lines, and JSON events."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ __all__ = ["Dialect", "JsonDialect", "PlainDialect"]
 
 
 class Dialect(ABC):
-    """Reads what a client sends, and writes what it is told. From any thread."""
+    """Decodes a client's messages and encodes events for it. From any thread."""
 
-    #: Whether a welcome shows who is there.
+    #: Whether a welcome lists the members.
     lists_members = True
-    #: Whether a join names the room only, so that the URL says what else is wanted.
+    #: Whether a join has only the room's name, so that ``history`` is taken from the URL.
     joins_by_name = False
 
     @abstractmethod
     def read(self, message: str | bytes) -> Asked | None:
-        """What the client asks for; None: nothing. Raises :class:`BadEvent`.
+        """Decode a client's message; None: it asks for nothing. Raises :class:`BadEvent`.
 
-        Texts in it are as they came, and are not cleaned.
+        Texts in the result are as received, not sanitized.
         """
 
     @abstractmethod
     def write(self, event: FromServer, nick: str) -> list[str]:
-        """The event as text messages, for who is called ``nick``."""
+        """The event as text messages for the client with the nick ``nick``."""
 
-    def moved(self, room: str) -> str:  # noqa: ARG002 - the lines' need
-        """What greets a client that comes from another room; empty for nothing."""
+    def moved(self, room: str) -> str:  # noqa: ARG002 - for PlainDialect
+        """The greeting of a client that comes from another room; empty for none."""
         return ""
 
 
 class PlainDialect(Dialect):
-    """Lines, as any WebSocket client can send and show them."""
+    """Lines of text, which any WebSocket client can send and show."""
 
     lists_members = False
     joins_by_name = True
@@ -46,14 +46,14 @@ class PlainDialect(Dialect):
         self._form = form
 
     def read(self, message: str | bytes) -> Asked | None:
-        """What the line means; binary and empty messages are ignored."""
+        """Parse the line. Ignores binary and empty messages."""
         if not isinstance(message, str):
             return None
         text = without_line_end(message)
         line = clean(text)
         if line.startswith("/"):
             return parse(line)
-        # Not cleaned: the log shows the text as it came.
+        # Not sanitized: the event log shows the text as received.
         return Say(text) if line else None
 
     def write(self, event: FromServer, nick: str) -> list[str]:
@@ -61,19 +61,19 @@ class PlainDialect(Dialect):
         return lines_of(event, self._form, nick)
 
     def moved(self, room: str) -> str:
-        """A line that names the room, which the welcome shows in no other way."""
+        """A line that names the room, since the line of a welcome is only its greeting."""
         return reply(f"You are in {room} now.")
 
 
 class JsonDialect(Dialect):
-    """``syncchat.v1``."""
+    """The JSON dialect, ``syncchat.v1``."""
 
     def read(self, message: str | bytes) -> Asked | None:
-        """The event that this is."""
+        """Decode the event."""
         if not isinstance(message, str):
             raise BadEvent(f"An event of {SUBPROTOCOL} is a text message, not a binary one.")
         return decode_from_client(message)
 
-    def write(self, event: FromServer, nick: str) -> list[str]:  # noqa: ARG002 - the lines' need
-        """The event, whoever it is for."""
+    def write(self, event: FromServer, nick: str) -> list[str]:  # noqa: ARG002 - for PlainDialect
+        """The event as one message, the same for every client."""
         return [encode(event)]

@@ -1,8 +1,8 @@
 """The JSON dialect, ``syncchat.v1``: one JSON object per text message, tagged by ``type``.
 
 Every event is declared here once; msgspec decodes, checks and encodes them.
-Members of an object that an event does not have are ignored, so that either
-side may be the newer one. Times are in seconds since 1970.
+Unknown members of an object are ignored, so that either side may be of a newer
+version. Times are in seconds since 1970.
 """
 
 from __future__ import annotations
@@ -59,63 +59,63 @@ __all__ = [
 
 SUBPROTOCOL = "syncchat.v1"
 
-#: A sender's random name for a message; sent again with it, it is kept once.
+#: A random id that the sender gives a message. A message sent twice with it is stored once.
 Nonce = Annotated[str, Meta(min_length=1, max_length=64)]
-#: Messages of history that can be asked for on entering a room.
+#: The most messages of history that a client can ask for when it enters a room.
 MAX_HISTORY = 1000
-#: How many messages an answer may hold.
+#: The most messages that an answer may hold.
 Limit = Annotated[int, Meta(ge=1, le=1000)]
-#: The largest is what JavaScript counts without loss.
+#: Up to the largest integer that JavaScript represents exactly.
 Offset = Annotated[int, Meta(ge=0, le=2**53)]
-#: A place in a room's log: ``EPOCH:OFFSET``.
+#: A position in a room's log: ``EPOCH:OFFSET``.
 PLACE = r"^[0-9A-Za-z_-]{1,64}:[0-9]{1,15}$"
 Place = Annotated[str, Meta(pattern=PLACE)]
 
-#: Why something did not work: it is no event; the nick, or the room, cannot be
-#: had; nobody is there of that name; it cannot be done now and may later; it is
-#: too large.
+#: Why a request failed. ``malformed``: it is not a valid event. ``nick``, ``room``: the nick or
+#: the room is invalid or not available. ``absent``: no member has that nick. ``unavailable``: it
+#: fails now and may work later. ``too_big``: it is too large.
 ErrorCode = Literal["malformed", "nick", "room", "absent", "unavailable", "too_big"]
 
 
 class BadEvent(Exception):
-    """What the other side sent is no event; the text says why, and names the field."""
+    """A received text is not a valid event; the message says why, and names the field."""
 
     def __init__(self, text: str, command: str | None = None) -> None:
         super().__init__(text)
-        #: The type of the event that it was to be, if it had one.
+        #: The ``type`` that the text has; None: it has none.
         self.command = command
 
 
 class _Event(msgspec.Struct, frozen=True, tag_field="type", tag=str.lower, omit_defaults=True):
-    """An event; its ``type`` is the class's name in lower case unless it says another."""
+    """An event; its ``type`` is the class name in lower case, unless the class sets ``tag``."""
 
 
 # To the server.
 
 
 class Say(_Event, frozen=True):
-    """Say something in the room."""
+    """Send a message to the room."""
 
     text: str
     nonce: Nonce | None = None
 
 
 class Action(_Event, frozen=True):
-    """Do something in the room, as ``/me`` does."""
+    """Send an action to the room, as ``/me`` does."""
 
     text: str
     nonce: Nonce | None = None
 
 
 class Private(_Event, frozen=True):
-    """Say something to one person in the room."""
+    """Send a private message to the member called ``to``."""
 
     to: str
     text: str
 
 
 class Nick(_Event, frozen=True):
-    """Take another name."""
+    """Take another nick."""
 
     nick: str
 
@@ -123,8 +123,8 @@ class Nick(_Event, frozen=True):
 class Join(_Event, frozen=True):
     """Go to another room.
 
-    ``after`` is the last place that was seen there; without it, ``history`` is how
-    many of the last messages to begin with.
+    ``after`` is the last position that the client has seen there. Without it,
+    ``history`` is how many of the last messages the client gets first.
     """
 
     room: str
@@ -133,41 +133,41 @@ class Join(_Event, frozen=True):
 
 
 class NamesRequest(_Event, frozen=True, tag="names"):
-    """Who is in the room?"""
+    """Ask who is in the room."""
 
 
 class HistoryRequest(_Event, frozen=True, tag="history"):
-    """What was said last, or before the message at ``before``?"""
+    """Ask for the last messages, or for those before the offset ``before``."""
 
     before: Offset | None = None
     limit: Limit = 50
 
 
 class Search(_Event, frozen=True):
-    """Which messages contain these words?"""
+    """Ask for the messages that contain all these words."""
 
     words: Annotated[str, Meta(max_length=1000)]
     limit: Limit = 50
 
 
 class RoomsRequest(_Event, frozen=True, tag="rooms"):
-    """Which rooms are there?"""
+    """Ask which rooms there are."""
 
 
 class WhoisRequest(_Event, frozen=True, tag="whois"):
-    """Who is that?"""
+    """Ask about the member of this nick."""
 
     nick: str
 
 
 class AwayRequest(_Event, frozen=True, tag="away"):
-    """Be away, for that reason if one is given, until one says to be back."""
+    """Be away, until ``back``; ``reason`` is empty for none."""
 
     reason: str = ""
 
 
 class BackRequest(_Event, frozen=True, tag="back"):
-    """Be there again."""
+    """Be back from ``away``."""
 
 
 FromClient = (
@@ -190,10 +190,10 @@ FromClient = (
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What clients are held to.
+    """The server's limits for a client.
 
-    Bytes of a message to the server, characters of a nick, messages a second
-    (0: any number) and how many at once before that.
+    ``message``: bytes of a message to the server. ``nick``: characters of a nick.
+    ``rate``: messages per second (0: any number), after ``burst`` messages at once.
     """
 
     message: int
@@ -203,11 +203,11 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Welcome(_Event, frozen=True):
-    """The client is in; every message behind ``offset`` is going to come.
+    """The client is in the room, and gets every message after ``offset``.
 
-    ``greeting`` and ``format`` are the operator's: what is to be shown first,
-    and how a message is shown. ``notices``: the server tells who joins, leaves, is
-    renamed, or is away. Where it does not, ask for the names.
+    The operator sets ``greeting``, the text to show first, and ``format``, the way to
+    show a message. ``notices``: the server tells who joins, leaves, is renamed, or is
+    away. If it does not, ask for the names.
     """
 
     room: str
@@ -234,7 +234,7 @@ class Message(_Event, frozen=True, gc=False):
 
 
 class Joined(_Event, frozen=True):
-    """Somebody came, and ``others`` besides; ``connected`` are there now."""
+    """The members ``nick`` and ``others`` joined; ``connected`` members are there now."""
 
     nick: str
     connected: int
@@ -242,7 +242,10 @@ class Joined(_Event, frozen=True):
 
 
 class Left(_Event, frozen=True):
-    """Somebody went, and ``others`` besides; ``connected`` are there now."""
+    """The members ``nick`` and ``others`` left; ``connected`` members are there now.
+
+    ``reason``: why ``nick`` left, if it left alone and not by its own wish.
+    """
 
     nick: str
     connected: int
@@ -251,21 +254,21 @@ class Left(_Event, frozen=True):
 
 
 class Renamed(_Event, frozen=True):
-    """Who was called ``old`` is now called ``nick``."""
+    """The member called ``old`` is now called ``nick``."""
 
     old: str
     nick: str
 
 
 class Names(_Event, frozen=True):
-    """Who is in the room, and which of them are away."""
+    """The nicks in the room, and those of them that are away."""
 
     names: list[str]
     away: list[str] = []
 
 
 class PrivateMessage(_Event, frozen=True, tag="private"):
-    """What somebody said to this client alone; to its sender, that it was delivered."""
+    """A private message from ``nick`` to ``to``. Its sender gets it too, as the receipt."""
 
     nick: str
     to: str
@@ -274,12 +277,13 @@ class PrivateMessage(_Event, frozen=True, tag="private"):
 
 
 class History(_Event, frozen=True):
-    """Messages of the past, the oldest first.
+    """Messages of the history, the oldest first.
 
-    On entering, ``complete`` says that nothing is missing between what the
-    client saw last and these; a long past comes in several of these, each with
-    what follows the one before. In an answer, that there is nothing else to be had:
-    nothing older, no further match. ``command`` is what is answered, if it is that.
+    When a client enters, ``command`` is None, and ``complete`` says that nothing is
+    missing between the last message that the client has seen and these; a long
+    history comes in several such events, in order. In an answer, ``command`` is
+    the request, and ``complete`` says that there is nothing else: no older message,
+    or no further match.
     """
 
     messages: tuple[Message, ...]
@@ -288,14 +292,14 @@ class History(_Event, frozen=True):
 
 
 class Ack(_Event, frozen=True):
-    """The message of this nonce is kept, at ``offset``."""
+    """The message with this nonce is stored, at ``offset``."""
 
     nonce: str
     offset: int
 
 
 class Error(_Event, frozen=True):
-    """Something did not work. ``command`` is the type of the event that asked for it."""
+    """A request failed. ``command`` and ``nonce`` are its type and nonce, if they are known."""
 
     code: ErrorCode
     text: str
@@ -304,22 +308,23 @@ class Error(_Event, frozen=True):
 
 
 class RoomCount(msgspec.Struct, frozen=True):
-    """A room, and how many are in it."""
+    """A room and its number of members."""
 
     room: str
     connected: int
 
 
 class Rooms(_Event, frozen=True):
-    """The rooms in which somebody is, or for which messages are kept."""
+    """The rooms that have members, or for which messages are kept."""
 
     rooms: tuple[RoomCount, ...]
 
 
 class Whois(_Event, frozen=True):
-    """Who that is: in the room since when, and when there was something of it last.
+    """About a member: when it entered the room, and when it spoke there last.
 
-    Who is away has a reason, empty where it gave none.
+    ``spoke`` is None if it has not spoken. ``away`` is its reason to be away, empty for none;
+    None: it is not away.
     """
 
     nick: str
@@ -329,14 +334,14 @@ class Whois(_Event, frozen=True):
 
 
 class Away(_Event, frozen=True):
-    """Somebody is away; also to who says something to it in private."""
+    """A member is away. Also sent to a member that sends it a private message."""
 
     nick: str
     reason: str = ""
 
 
 class Back(_Event, frozen=True):
-    """Somebody who was away is back."""
+    """A member that was away is back."""
 
     nick: str
 
@@ -371,12 +376,12 @@ def encode(event: FromClient | FromServer) -> str:
 
 
 def message_of(entry: Entry) -> Message:
-    """The event that tells of a log's entry."""
+    """The event for an entry of a log."""
     return Message(entry.offset, entry.time, entry.nick, entry.text, entry.kind, entry.nonce)
 
 
 def decode_from_client(text: str) -> FromClient:
-    """What a client sent. Raises :class:`BadEvent`."""
+    """Decode an event from a client. Raises :class:`BadEvent`."""
     try:
         return _from_client.decode(text)
     except (msgspec.DecodeError, RecursionError) as exc:
@@ -384,7 +389,7 @@ def decode_from_client(text: str) -> FromClient:
 
 
 def decode_from_server(text: str) -> FromServer:
-    """What a server sent. Raises :class:`BadEvent`."""
+    """Decode an event from a server. Raises :class:`BadEvent`."""
     try:
         return _from_server.decode(text)
     except (msgspec.DecodeError, RecursionError) as exc:

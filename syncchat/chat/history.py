@@ -1,4 +1,4 @@
-"""The past that somebody who enters is given, in pieces that a connection can take."""
+"""The history for a client that enters a room, in pieces of limited size."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from .events import History, message_of
 
 __all__ = ["Past", "Piece", "found", "last_of", "next_piece", "recent"]
 
-#: Messages of a piece; a backlog takes several.
+#: Messages of a piece, at most. The backlog of a connection can hold several pieces.
 _MESSAGES = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What of the past somebody who enters wants: all after a place, or the last so many."""
+    """The history that an entering client wants.
+
+    All messages after the position ``after``, or without it the ``last`` messages.
+    """
 
     after: Position | None = None
     last: int = 0
@@ -23,20 +26,20 @@ class Past:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece of what somebody missed."""
+    """A piece of the messages that a client missed."""
 
     history: History
-    #: Where it ends, from which the next goes on.
+    #: Where it ends, and the next piece begins.
     end: Position
-    #: There is more.
+    #: Whether more pieces follow.
     more: bool
 
 
 def next_piece(engine: Engine, room: str, after: Position) -> Piece:
-    """What follows ``after``, as much of it as one page takes.
+    """The messages after ``after``, as many as fit on one page.
 
-    Where the log is another one by now, it is the last of that. Raises
-    :class:`~syncchat.engine.EngineFailed`.
+    If the log has another epoch by now, or ends before ``after``: its last messages, not
+    ``complete``. Raises :class:`~syncchat.engine.EngineFailed`.
     """
     end = engine.position(room)
     if after.offset == 0:
@@ -51,7 +54,7 @@ def next_piece(engine: Engine, room: str, after: Position) -> Piece:
         complete = complete and entries[0].offset == after.offset + 1
         reached = entries[-1].offset
     else:
-        # What there was has been dropped.
+        # Retention has dropped everything after ``after``, or there was nothing.
         complete = complete and after.offset == end.offset
         reached = end.offset
     history = History(tuple(map(message_of, entries)), complete)
@@ -59,7 +62,7 @@ def next_piece(engine: Engine, room: str, after: Position) -> Piece:
 
 
 def recent(engine: Engine, room: str, limit: int) -> History:
-    """The last ``limit`` messages for who enters; fewer where they are long.
+    """The last ``limit`` messages, for a client that enters; fewer if they are long.
 
     Raises :class:`~syncchat.engine.EngineFailed`.
     """
@@ -68,7 +71,9 @@ def recent(engine: Engine, room: str, limit: int) -> History:
 
 
 def last_of(engine: Engine, room: str, before: int | None, limit: int) -> History:
-    """The answer to who asks for ``limit`` messages before an offset; fewer where they are long.
+    """The answer to a request for ``limit`` messages before an offset; fewer if they are long.
+
+    ``before`` None: the last messages.
 
     Raises :class:`~syncchat.engine.EngineFailed`.
     """
@@ -77,7 +82,7 @@ def last_of(engine: Engine, room: str, before: int | None, limit: int) -> Histor
 
 
 def found(engine: Engine, room: str, words: str, limit: int) -> History:
-    """The answer to a search: the last matches, the oldest of them first.
+    """The answer to a search: the last ``limit`` matches, the oldest first.
 
     Raises :class:`~syncchat.engine.EngineFailed`.
     """

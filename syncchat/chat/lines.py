@@ -1,4 +1,4 @@
-"""What the server has to tell, as lines for people: the plain dialect's, and a terminal's."""
+"""Events as lines for people, in the plain dialect and in the terminal client."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from .sanitize import indent
 
 __all__ = ["LineFormat", "lines_of", "reply"]
 
-#: Where something is missing of what somebody missed.
+#: Shown before a history that is not complete.
 _GAP = "Some messages are missing here: they are no longer kept."
 
-#: Characters of a format.
+#: Characters of a format, at most.
 _LONGEST_FORMAT = 200
 
-#: Names that are spelled out where many come or go.
+#: Nicks that a notice lists if many members join or leave; it counts the others.
 _SPELLED_OUT = 10
 
 
 class LineFormat:
-    """How a message is shown as one line: ``{sender}: {text}``, or as the operator likes it.
+    """The format of a message as a line, such as ``{sender}: {text}``; the operator sets it.
 
-    Raises :class:`ValueError`, whose text says what is wrong, for a template
-    that holds not just ``{text}``, and ``{sender}`` if it likes, once each.
+    Raises :class:`ValueError`, whose text says what is wrong, unless the template
+    contains ``{text}`` once, ``{sender}`` at most once, and no other field.
     """
 
     def __init__(self, template: str) -> None:
@@ -52,29 +52,29 @@ class LineFormat:
             fields = [field[1:] for field in Formatter().parse(template) if field[1] is not None]
         except ValueError as exc:
             raise _bad_format(template) from exc
-        # Before it is ever applied: it may be a stranger's, and ask for a width
-        # that no memory holds.
+        # Check before the first use: a client gets its template from a server that may be
+        # hostile, and a field can ask for a width that exhausts memory.
         names = sorted(str(name) for name, _, _ in fields)
         if names not in (["text"], ["sender", "text"]) or any(
             spec or conversion for _, spec, conversion in fields
         ):
             raise _bad_format(template)
-        #: What stands there: literal text, and the field behind it, if any.
+        #: The template's parts: literal text, and the name of the field behind it, if any.
         self.parts = tuple((literal, name) for literal, name, _, _ in Formatter().parse(template))
         named = "sender" in names
-        #: As it was given.
+        #: The template as given.
         self.template = template
         self._format = template.format
-        #: Without a sender in the line there is nobody whom a continuation
-        #: line could fake, and the text stays as it is.
+        #: Whether lines show the sender. If not, a continuation line cannot fake one, and
+        #: the text is not indented.
         self._named = named
 
     def line(self, sender: str, text: str) -> str:
-        """The line for ``text``, which has been cleaned."""
+        """The line for ``text``, which must be sanitized."""
         return self._format(sender=sender, text=indent(text) if self._named else text)
 
     def message(self, message: Message) -> str:
-        """The line for something said or done."""
+        """The line for a message or an action."""
         if message.kind == "action":
             return f"** {message.nick} {indent(message.text)}"
         return self.line(message.nick, message.text)
@@ -88,12 +88,12 @@ def _bad_format(template: str) -> ValueError:
 
 
 def reply(text: str) -> str:
-    """``text`` as the system says it to one client."""
+    """``text`` as a line from the system to one client."""
     return "-> " + indent(text)
 
 
 def lines_of(event: FromServer, form: LineFormat, own_nick: str) -> list[str]:
-    """The event as lines, none where it is not for people; ``own_nick`` is the reader's."""
+    """The event as lines, none if it is not for people; ``own_nick`` is the reader's nick."""
     if isinstance(event, Message):
         return [form.message(event)]
     if isinstance(event, History):
@@ -112,7 +112,7 @@ def _private(event: PrivateMessage, own_nick: str) -> str:
 
 def _past(event: History, form: LineFormat) -> list[str]:
     if event.command is None:
-        # As if one had been there.
+        # The history for a client that enters looks like live messages.
         past = [form.message(message) for message in event.messages]
         return past if event.complete else [reply(_GAP), *past]
     if not event.messages:
@@ -158,14 +158,14 @@ def _names(first: str, others: tuple[str, ...]) -> str:
 
 
 def _when(moment: float) -> str:
-    """In this machine's time zone."""
+    """``moment``, in seconds since 1970, as text in this machine's time zone."""
     try:
         return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
     except (OverflowError, OSError, ValueError):
         return "at no time"
 
 
-#: The line for each event that takes one; empty for what is not for people.
+#: For each type of event: a function that returns its line, empty if it is not for people.
 _LINES: dict[type, Callable[[Any], str]] = {
     Welcome: lambda event: event.greeting,
     Joined: _came,

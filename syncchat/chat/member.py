@@ -1,4 +1,4 @@
-"""Somebody in a room, as the room knows it."""
+"""A member of a room."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["Member"]
 
 
 class Member:
-    """A client's place in the rooms of a server: one at a time.
+    """A client in the rooms of a server; it is in one room at a time.
 
-    ``nick`` and ``address`` are cleaned. The nick is changed by the room alone,
-    with the baton; everything may be read from any thread.
+    ``nick`` and ``address`` are sanitized. Only the room's combiner changes ``nick``. Any
+    thread may read every attribute.
     """
 
     __slots__ = (
@@ -35,17 +35,17 @@ class Member:
         self.dialect = dialect
         self.address = format_address(websocket.remote_address)
         self.nick = self.address
-        #: It has been told the operator's greeting.
+        #: Whether it has received the operator's greeting.
         self.greeted = False
-        #: When it entered its room, and spoke there last; seconds since 1970.
+        #: When it entered its room, and when it spoke there last; seconds since 1970.
         self.since = time.time()
         self.spoke: float | None = None
-        #: Why it is away, empty without a reason; None: it is here.
+        #: Its reason to be away, empty for none; None: it is not away.
         self.away: str | None = None
-        #: Who said something to it in private last.
+        #: The sender of the last private message to it.
         self.whispered: str | None = None
 
     @property
     def chosen(self) -> str | None:
-        """The nick, if it has one."""
+        """The nick that it has chosen; None: its nick is its address."""
         return None if is_address(self.nick) else self.nick

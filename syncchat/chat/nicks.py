@@ -1,4 +1,4 @@
-"""Names that people give themselves: what may be one, and what may not."""
+"""The rules for nicks."""
 
 from __future__ import annotations
 
@@ -9,48 +9,48 @@ from .sanitize import clean
 
 __all__ = ["MAX_NICK", "SERVER_NICK", "BadNick", "check_nick", "is_address"]
 
-#: Characters of a nick.
+#: Characters of a nick, at most.
 MAX_NICK = 32
 
-#: Who says what the server itself says.
+#: The nick under which the server itself sends messages.
 SERVER_NICK = "server"
 
-#: Names that would pass for the system's.
+#: Nicks that could be mistaken for the system, an operator or a group of people.
 _RESERVED = frozenset({SERVER_NICK, "system", "syncchat", "admin", "all", "everybody", "nobody"})
 
-#: Characters of a text that may come to a nick once it is cleaned.
+#: Characters, at most, of a text that sanitizing may shorten to a valid nick.
 _LONGEST = 4 * MAX_NICK
 
-#: What begins a line of the system's, or a command.
+#: Characters that begin a line of the system, a command, or an address to a person or room.
 _SYSTEM_STARTS = tuple("*-/>@#[(")
 
-#: Categories of characters that show nothing, by which two names could look alike.
+#: Categories of invisible characters: with them, two nicks could look the same.
 _UNSEEN = frozenset({"Cc", "Cf", "Cn", "Co", "Cs"})
-#: Others that do the same: blank letters, and marks that are to be ignored
-#: (Default_Ignorable_Code_Point).
+#: Invisible characters of other categories: blank letters, and marks with the property
+#: Default_Ignorable_Code_Point.
 _BLANK = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
 
 
 class BadNick(Exception):
-    """A text that cannot be a nick; the message says why, to its owner."""
+    """A text that cannot be a nick; the message tells the user why."""
 
 
 def is_address(nick: str) -> bool:
-    """Whether who is called so has no nick, but goes by an address."""
-    # Which alone has a colon.
+    """Whether ``nick`` is the address of a client that has chosen no nick."""
+    # Only an address has a colon.
     return ":" in nick
 
 
 def check_nick(text: str) -> str:
-    """The nick that ``text`` asks for, cleaned and normalized. Raises :class:`BadNick`.
+    """The nick that ``text`` asks for, sanitized and normalized. Raises :class:`BadNick`.
 
-    In normal form KC, as the Nickname profile has it (RFC 8266, section 2.3), so
-    that names which look alike in other widths are one.
+    In normal form KC, as in the Nickname profile (RFC 8266, section 2.3), so that
+    full-width and half-width variants of a nick are the same nick.
     """
     if len(text) > _LONGEST:
-        # First: to normalize takes long where somebody means it to.
+        # Before normalizing, which hostile text can make slow.
         raise BadNick(f"A nick has at most {MAX_NICK} characters.")
     nick = unicodedata.normalize("NFKC", clean(text).strip())
     if not nick:
@@ -62,7 +62,7 @@ def check_nick(text: str) -> str:
     if nick.startswith(_SYSTEM_STARTS):
         raise BadNick(f"A nick does not begin with {nick[0]}")
     for char in nick:
-        # A colon ends the sender in "nick: text", and is in every address.
+        # A colon ends the sender in "nick: text", and marks a nick as an address.
         if char in ":," or char.isspace() or unicodedata.category(char) in _UNSEEN:
             raise BadNick("A nick is one word, without colons and commas.")
     if _BLANK.search(nick) or not any(unicodedata.category(char)[0] in "LNS" for char in nick):

@@ -1,4 +1,4 @@
-"""Who came and who went: told one by one, or gathered where it is a crowd."""
+"""Notices of joins and leaves: sent one by one, or batched when there are many."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ from .events import Joined, Left
 
 __all__ = ["PresenceBatch"]
 
-#: Notices a second, and how many at once before that. With 1,000 members and
-#: 100 joins a second, one for each join would be 100,000 events a second.
+#: Notices per second, after a burst of so many at once. With 1,000 members and
+#: 100 joins per second, a notice for each join would be 100,000 events per second.
 _RATE, _BURST = 4.0, 10
 
 
 class PresenceBatch:
-    """The changes in a room that nobody has been told of yet.
+    """The joins and leaves in a room that are not announced yet.
 
-    For one thread at a time: the holder of the room's baton.
+    For one thread at a time: the room's combiner.
     """
 
     def __init__(self) -> None:
-        #: What became of each who came or went: its name, whether it is here,
-        #: and why it went. By the name as it is written, which may be another's
-        #: in other letters.
+        #: The last change of each nick: whether it is here, and why it left. By the exact
+        #: spelling: the same nick in another case may be another member.
         self._changes: dict[str, tuple[bool, str | None]] = {}
         self._bucket = TokenBucket(_RATE, _BURST)
-        #: When the next may be told, on the monotonic clock.
+        #: When the next notice may be sent, on the monotonic clock.
         self.due_at = 0.0
 
     def __bool__(self) -> bool:
@@ -36,17 +35,17 @@ class PresenceBatch:
         return nick in self._changes
 
     def add(self, nick: str, *, here: bool, reason: str | None = None) -> None:
-        """Note that somebody came or went; the last such note of a name holds."""
+        """Note that ``nick`` joined or left. This replaces an earlier note of the same nick."""
         self._changes[nick] = here, reason
 
     def take(self, connected: int) -> list[Joined | Left]:
-        """What is to be told; ``connected`` is how many there are now."""
+        """The notices to send now; ``connected`` is the present number of members."""
         changes, self._changes = self._changes, {}
-        # Not later, however many had to be told before their time.
+        # At most one interval from now, even if calls before the due time have used up tokens.
         self.due_at = min(self._bucket.charge(), time.monotonic() + 1 / _RATE)
         told: list[Joined | Left] = []
-        # Even of somebody who came and went in between: who entered meanwhile
-        # has seen its name in the list.
+        # Announce also the leave of a member whose join was never announced: a client that
+        # entered in between has its nick in the list of names.
         went = [(nick, reason) for nick, (here, reason) in changes.items() if not here]
         if went:
             (first, reason), *others = went

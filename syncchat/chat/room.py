@@ -1,10 +1,10 @@
-"""A room: who is in it, and the one order of all that happens there.
+"""A room: its members, and the single order of everything that happens in it.
 
-Whatever happens goes through the room's queue: what is said, who comes, who
-goes, who is called otherwise. Whoever finds the baton free does everybody's
-work: all that was said goes to the engine as one batch, and what the engine
-makes of it to the members, with one write each. So entering is exact, however
-busy the room: the past up to N, and live from N + 1.
+Messages, joins, leaves and renames all go through the room's queue. One thread at
+a time, the combiner, does the work of all threads: it gives the queued messages to
+the engine as one batch, and writes the resulting entries to the members, with one
+write per member. Therefore joining is exact, however busy the room is: a new member
+gets the history up to offset N and live messages from N + 1.
 """
 
 from __future__ import annotations
@@ -46,42 +46,43 @@ __all__ = ["Post", "Room"]
 
 logger = logging.getLogger("syncchat.chat")
 
-#: Bytes of what is said that may wait before who says it does.
+#: Weight of the queue above which senders wait: characters of text, and the overhead below.
 _MAX_QUEUED = 1024 * 1024
-#: Bytes that an item takes in the queue besides its text.
+#: Weight of an item in the queue besides its text, about the bytes that it takes.
 _OVERHEAD = 400
 
-#: Seconds that a client may take for a piece of the past.
+#: Seconds in which a client must read a piece of its history.
 _PATIENCE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """Something that is said, on its way to the engine. ``member`` None is the server itself."""
+    """A message on its way to the engine, sent by ``member``; None: by the server itself."""
 
     member: Member | None
     text: str
     kind: Kind = "message"
     nonce: str | None = None
-    #: When it came, on the performance counter.
+    #: When it was received, in seconds on the performance counter.
     came_at: float = field(default_factory=time.perf_counter)
 
 
-#: Anything else that happens: done in its place.
+#: Any other item of the queue: a function, called in its place in the order.
 _Step = Callable[[], None]
 
 
 @dataclass(slots=True)
 class _Entering:
-    """Somebody at the door, and how it went."""
+    """The state of a client that enters the room."""
 
     member: Member
     nick: str | None
     past: Past
-    #: Its name is claimed, and it has been welcomed.
+    #: Its nick is claimed in the engine.
     named: bool = False
+    #: Its welcome is among the events for it.
     welcomed: bool = False
-    #: What it is to be told before it can be in.
+    #: Events to send to it before it can become a member.
     ahead: Sequence[FromServer] = ()
     entered: bool = False
     failure: Exception | None = None
@@ -97,24 +98,24 @@ class Room:
         self._queue: CombiningQueue[Post | _Step] = CombiningQueue(
             self._apply, max_weight=_MAX_QUEUED
         )
-        # What follows belongs to the baton's holder, who alone changes it.
+        # Only the combiner changes the fields below. Other threads may read _by_nick.
         self._subscribers = {dialect: Subscribers(dialect) for dialect in settings.dialects}
         self._by_nick: dict[str, Member] = {}
-        #: The first offset that was delivered of the batch in hand.
+        #: The first offset that the engine delivered in the current append; inf: none.
         self._fresh_from = inf
         self._notices = PresenceBatch()
-        #: A timer for the notices is set.
+        #: Whether a timer for the notices is set.
         self._timed = False
 
-    # What members do.
+    # For sessions.
 
     def enter(self, member: Member, nick: str | None, past: Past) -> None:
-        """Let ``member`` in: welcomed, given its past, and told of all that comes after.
+        """Add ``member``: it gets a welcome, its history, and everything that follows.
 
-        It is called ``nick``, or by its address where that is taken. A long
-        past goes ahead at the pace at which its client takes it. Raises
+        Its nick is ``nick``, or its address if ``nick`` is None or taken. A long
+        history is sent first, in pieces, as fast as the client reads. Raises
         :class:`EngineFailed`; and :class:`ConnectionClosed` or
-        :class:`TimeoutError` for a client that takes none of it.
+        :class:`TimeoutError` if the client does not read a piece in time.
         """
         entering = _Entering(member, nick, past)
         try:
@@ -125,7 +126,8 @@ class Room:
                     raise entering.failure
                 if entering.entered:
                     return
-                # A long past, without the baton.
+                # A long history: send it without being the combiner, so that nobody
+                # else waits for this client.
                 for event in entering.ahead:
                     for text in member.dialect.write(event, member.nick):
                         member.websocket.send(text)
@@ -136,57 +138,63 @@ class Room:
             raise
 
     def leave(self, member: Member, reason: str | None) -> None:
-        """Let ``member`` out. It has heard what was said before, and hears nothing after."""
+        """Remove ``member``, and block until that is done.
+
+        Everything queued earlier is written to the member, and nothing later.
+        """
         self._queue.submit([lambda: self._leave(member, reason)], 0)
         self._queue.drain()
 
     def post(self, posts: Sequence[Post]) -> None:
-        """Put what is said into the log, in this order and with no other's in between."""
+        """Append messages to the log, in this order, with no others in between.
+
+        Blocks while the queue is full.
+        """
         self._queue.submit(posts, sum(len(post.text) + _OVERHEAD for post in posts))
 
     def rename(self, member: Member, nick: str) -> None:
-        """Call ``member`` otherwise; an error to it where the nick is taken."""
+        """Rename ``member``, or send it an error if the nick is taken."""
         self._do(lambda: self._rename(member, nick))
 
     def set_away(self, member: Member, reason: str | None) -> None:
-        """Say that ``member`` is away, for this reason, or back: None."""
+        """Mark ``member`` as away for ``reason``, or as back if ``reason`` is None."""
         self._do(lambda: self._set_away(member, reason))
 
     def whisper(self, member: Member, to: str, text: str) -> None:
-        """Say something to one person alone; an error to ``member`` where there is none."""
+        """Send ``text`` to the member called ``to`` only, or an error to ``member`` if absent."""
         self._do(lambda: self._whisper(member, to, text))
 
     def tell_names(self, member: Member) -> None:
-        """Tell one member who is here, and who is away."""
+        """Send one member the names of all members, and of those who are away."""
         self._do(lambda: self._tell_one(member, self._names()))
 
     def tell(self, member: Member, *told: FromServer) -> None:
-        """Tell one member something, in its place among what all hear."""
+        """Send one member events, in order with the room's messages."""
         self._do(lambda: self._subscribers[member.dialect].tell_one(member, told))
 
     def send(self, member: Member, text: str) -> None:
-        """Send one member a text of its dialect, in its place among what all hear."""
+        """Send one member a text of its dialect, in order with the room's messages."""
         self._do(lambda: self._subscribers[member.dialect].send_one(member, [text]))
 
     def drain(self) -> None:
-        """Block until all that was done so far has its effect."""
+        """Block until everything queued so far is done."""
         self._queue.drain()
 
     def __len__(self) -> int:
-        """How many are in it."""
+        """The number of members."""
         return len(self._by_nick)
 
     def find(self, nick: str) -> Member | None:
-        """Who has that name here."""
+        """The member of this nick, compared by casefold; None: there is no such member."""
         return self._by_nick.get(nick.casefold())
 
-    # What the engine says: with the baton, since the engines of one server
-    # call back from ``append`` and ``publish``.
+    # For the engine. On the combiner's thread, since local engines call back from
+    # ``append`` and ``publish``.
 
     def deliver(self, entries: Sequence[Entry]) -> None:
-        """Let everybody have new entries of the log."""
+        """Send new entries of the log to all members."""
         if self._notices and any(entry.nick in self._notices for entry in entries):
-            # Nobody is heard before one is told that he came.
+            # Announce a member before its first message.
             self._tell_notices()
         self._fresh_from = entries[0].offset
         messages = [message_of(entry) for entry in entries]
@@ -200,12 +208,12 @@ class Room:
             subscribers.tell_others(messages, senders)
 
     def take_live(self, text: str) -> None:
-        """Let whom it concerns have a live event."""
+        """Send a live event to the members that it concerns."""
         event = decode_from_server(text)
         if not isinstance(event, PrivateMessage):
             newcomer = None
             if isinstance(event, Joined) and not event.others:
-                # Who came alone knows that it did.
+                # A member needs no notice of its own join.
                 newcomer = self.find(event.nick)
             for subscribers in self._subscribers.values():
                 subscribers.tell([event], newcomer)
@@ -217,7 +225,7 @@ class Room:
         if sender is not None and sender is not hearer:
             self._tell_one(sender, event)
 
-    # With the baton.
+    # The combiner's work.
 
     def _do(self, step: _Step) -> None:
         self._queue.submit([step], _OVERHEAD)
@@ -228,7 +236,7 @@ class Room:
             if isinstance(item, Post):
                 posts.append(item)
                 continue
-            # In its place: behind what was said before.
+            # Keep the order: append the earlier messages first.
             if posts:
                 self._guarded(self._append, posts)
                 posts = []
@@ -237,14 +245,18 @@ class Room:
             self._guarded(self._append, posts)
 
     def _guarded(self, step: Callable[..., None], *arguments: object) -> None:
-        """Whatever fails is its own owner's: this thread, and who comes next, are others."""
+        """Run ``step``, and log its exception.
+
+        The combiner works for other threads: a failure of one step must reach neither its own
+        caller nor the steps that follow.
+        """
         try:
             step(*arguments)
         except Exception:
             logger.exception("room %r: a step failed", self.name)
 
     def _append(self, posts: Sequence[Post]) -> None:
-        """One batch to the engine for all that was said."""
+        """Give messages to the engine as one batch."""
         now = time.time()
         drafts = []
         for post in posts:
@@ -260,7 +272,7 @@ class Room:
             for post in posts:
                 self._refuse(post, exc)
             return
-        # What is new has been delivered by now.
+        # append() has delivered the new entries.
         done = time.perf_counter()
         metrics = self._settings.metrics
         metrics.batch.observe([len(posts)])
@@ -268,11 +280,11 @@ class Room:
         for post, entry in zip(posts, entries, strict=True):
             old = entry.offset < self._fresh_from
             if old and post.member is not None and entry.nonce is not None:
-                # Said before, under the same nonce: it is kept, once.
+                # A repetition, by its nonce: it was stored before, so acknowledge it.
                 self._tell_one(post.member, Ack(entry.nonce, entry.offset))
 
     def _refuse(self, post: Post, exc: EngineFailed) -> None:
-        """Tell a sender that what it said is not kept, and was told to nobody."""
+        """Tell the sender that its message was neither stored nor sent to anybody."""
         if post.member is not None:
             command = "say" if post.kind == "message" else "action"
             text = f"Your message was not kept, say it again later: {exc}."
@@ -291,7 +303,7 @@ class Room:
                 piece = next_piece(engine, self.name, past.after)
                 told.append(piece.history)
                 if entering.ahead and not piece.more:
-                    # Who has come and gone since the welcome.
+                    # It has missed the joins and leaves since its welcome.
                     told.append(self._names())
                 if piece.more:
                     entering.past, entering.ahead = Past(piece.end), told
@@ -310,12 +322,12 @@ class Room:
         self._note(member.nick, here=True)
 
     def _name(self, entering: _Entering) -> None:
-        """Claim a name for who enters: its nick, its address, or its address with a number."""
+        """Claim a nick for the client: its nick, its address, or its address and a number."""
         member, claim = entering.member, self._engine.claim
         candidates = (f"{member.address}#{number}" for number in count(2))
         for name in chain([entering.nick or member.address, member.address], candidates):
-            # Its address is free, unless a connection from the same port was
-            # cut off and its thread has not noticed yet.
+            # The address is free, unless an earlier connection from the same port was
+            # cut off and its thread has not noticed that yet.
             if claim(self.name, name):
                 member.nick = name
                 entering.named = True
@@ -346,7 +358,7 @@ class Room:
         self._subscribers[member.dialect].discard(member.websocket)
         self._by_nick.pop(member.nick.casefold(), None)
         self._engine.release(self.name, member.nick)
-        # Even of who has only been on the way in: others have seen its name.
+        # Also for a client that never got in: others may have seen its claimed nick.
         self._note(member.nick, here=False, reason=reason)
 
     def _rename(self, member: Member, nick: str) -> None:
@@ -394,7 +406,8 @@ class Room:
             self._tell_notices()
         elif not self._timed:
             self._timed = True
-            # On the flusher, which has others' writes to finish.
+            # The timer runs on the I/O thread, which must not wait or do the combiner's
+            # work: other clients' writes depend on it.
             on_timer = partial(self._queue.offer, self._on_timer)
             self._settings.call_at(Deadline(due), on_timer)
 
@@ -404,7 +417,7 @@ class Room:
 
     def _tell_notices(self) -> None:
         told = self._notices.take(len(self._by_nick)) if self._notices else []
-        # With nobody left to hear, the name may be another room's by now.
+        # Publish nothing from a room without members: a new Room may have the name by now.
         if self._by_nick:
             for event in told:
                 self._engine.publish(self.name, encode(event))

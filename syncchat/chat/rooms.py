@@ -1,4 +1,4 @@
-"""The rooms of a server: which there are, and what they are called."""
+"""The rooms of a server, and the rules for their names."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ __all__ = ["LOBBY", "MAX_ROOM", "BadRoom", "Rooms", "check_room", "room_of", "va
 #: The room at the path ``/``.
 LOBBY = "lobby"
 
-#: Characters of a room's name.
+#: Characters of a room's name, at most.
 MAX_ROOM = 64
 
-#: Characters of a text that may come to a name once it is normalized.
+#: Characters, at most, of a text that normalizing may shorten to a valid name.
 _LONGEST = 4 * MAX_ROOM
 
-#: What of ASCII a URL's path does not carry without percent-encoding (RFC 3986, ``pchar``).
+#: ASCII characters that a URL's path has to percent-encode (RFC 3986, ``pchar``).
 _ENCODED_ASCII = re.compile(r"[^\w\-.~!$&'()*+,;=:@]", re.ASCII)
 
 
@@ -54,12 +54,12 @@ def room_of(path: str) -> str:
 def check_room(text: str) -> str:
     """The name of the room that ``text`` asks for. Raises :class:`BadRoom`.
 
-    Blanks around it, and then every ``#`` in front, are dropped. Names are compared by
-    casefold and in normal form C, and what is compared is the room's name: so it is the
-    same in every URL, in the log and in the engine.
+    Drops blanks around the name, and then every ``#`` at its start. Returns the name
+    casefolded and in normal form C, so that it is the same in every URL, in the log and
+    in the engine.
     """
     if len(text) > _LONGEST:
-        # First: to normalize takes long where somebody means it to.
+        # Before normalizing, which hostile text can make slow.
         raise BadRoom(f"A room's name has at most {MAX_ROOM} characters.")
     name = _folded(text)
     if not name:
@@ -78,9 +78,9 @@ def check_room(text: str) -> str:
 
 
 def valid_names(old: str) -> Iterator[str]:
-    """The names that a room of an earlier version may have now, without end, the best first.
+    """Yield the valid names for a room that an earlier version stored, the best first.
 
-    That is its own name where it is still valid.
+    The best is its old name, if that is still valid. Never ends.
     """
     kept = "".join(char if _is_plain(char) else "-" for char in _folded(old))[:MAX_ROOM]
     name = LOBBY if kept in ("", ".", "..") else kept
@@ -91,38 +91,42 @@ def valid_names(old: str) -> Iterator[str]:
 
 
 def _folded(text: str) -> str:
-    """``text`` as names are compared; the same again where it is folded already."""
+    """``text`` in the form in which names are compared. Folding twice changes nothing."""
     name = unicodedata.normalize("NFC", text.strip().lstrip("#"))
     return unicodedata.normalize("NFC", name.casefold())
 
 
 def _is_plain(char: str) -> bool:
-    """Whether it may stand in a name: a URL carries it as it is, or in UTF-8, and it is seen."""
+    """Whether a name may contain ``char``.
+
+    ASCII: if a URL needs no percent-encoding for it. Any other: if it is printable.
+    """
     return not _ENCODED_ASCII.match(char) if char.isascii() else char.isprintable()
 
 
 class Rooms:
-    """Every room with somebody in it, or for which the engine keeps something. From any thread.
+    """Every room that has members, or for which the engine keeps messages.
 
-    There are ``most`` of them; :class:`RoomsFull` is raised for one more.
+    At most ``most`` rooms; :class:`RoomsFull` is raised for one more. Every method may
+    be called from any thread.
     """
 
     def __init__(self, engine: Engine, settings: RoomSettings, most: int) -> None:
         self.engine = engine
         self._settings = settings
         self._most = most
-        #: Guards the fields below, and that a room in ``_rooms`` is used. Before
-        #: the engine's locks in the lock order.
+        #: Guards the fields below, so that a room is in ``_rooms`` exactly while it is in
+        #: ``_users``. Before the engine's locks in the lock order.
         self._lock = threading.Lock()
         self._rooms: dict[str, Room] = {}
-        #: How many use each of them: its members, and who is on the way in.
+        #: How many use each room: its members, clients that enter, and ``used`` blocks.
         self._users: dict[str, int] = {}
-        #: The others for which something is kept, as far as is known here.
+        #: The other rooms for which messages are kept, as far as is known here.
         self._kept = set(engine.rooms())
         engine.attach(self._deliver, self._take_live)
 
     def enter(self, name: str, member: Member, nick: str | None, past: Past) -> Room:
-        """Let ``member`` into the room, as :meth:`Room.enter`. Raises :class:`RoomsFull`, too."""
+        """Add ``member`` to the room, as :meth:`Room.enter`. Raises :class:`RoomsFull` too."""
         room = self._acquire(name)
         try:
             room.enter(member, nick, past)
@@ -132,7 +136,7 @@ class Rooms:
         return room
 
     def leave(self, room: Room, member: Member, reason: str | None = None) -> None:
-        """Let ``member`` out of the room that it is in."""
+        """Remove ``member`` from ``room``, which it is in."""
         try:
             room.leave(member, reason)
         finally:
@@ -140,18 +144,18 @@ class Rooms:
 
     @contextmanager
     def used(self, name: str) -> Iterator[Room]:
-        """The room, there at least while the ``with`` block lasts. Raises :class:`RoomsFull`."""
+        """The room, which exists while the ``with`` block lasts. Raises :class:`RoomsFull`."""
         room = self._acquire(name)
         try:
             yield room
-            # What was said in it is not in another thread's hand any more, for
-            # which the name might soon be another room's.
+            # Another thread may be the combiner and still deliver posts of the block. Wait
+            # for it: after the release, the name may belong to a new Room.
             room.drain()
         finally:
             self._release(room)
 
     def counts(self) -> tuple[RoomCount, ...]:
-        """Every room and how many are in it, in the order of the alphabet.
+        """Every room and its number of members, sorted by name.
 
         Raises :class:`~syncchat.engine.EngineFailed`.
         """
@@ -167,7 +171,7 @@ class Rooms:
         with self._lock:
             room = self._rooms.get(name)
             if room is None:
-                # The lobby, which needs no name, is there for everybody.
+                # The lobby can be entered even when there are too many rooms.
                 full = name != LOBBY and self._count_locked() >= self._most
                 if name not in self._kept and full:
                     self._forget_locked()
@@ -179,7 +183,7 @@ class Rooms:
             return room
 
     def _forget_locked(self) -> None:
-        """Let go of rooms for which nothing is kept any more."""
+        """Forget rooms for which no messages are kept any more."""
         still = set(self.engine.rooms())
         for name in self._kept - still:
             self.engine.forget(name)
@@ -196,12 +200,12 @@ class Rooms:
                 return
             del self._users[name], self._rooms[name]
             try:
-                # Under the lock: who enters now begins the room's new life, if
-                # it is to have one.
+                # Under the lock, so that no client can enter a new Room of this name
+                # before the engine forgets the old one.
                 self.engine.forget(name)
                 kept = self.engine.keeps(name)
             except EngineFailed:
-                # It says so itself; what is there, stays.
+                # Unknown, so assume that messages are kept.
                 kept = True
             if kept:
                 self._kept.add(name)

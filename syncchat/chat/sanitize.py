@@ -1,4 +1,4 @@
-"""Text from strangers: what may reach a terminal, a log, or another's screen."""
+"""Sanitizing of received text, so that it is safe on a terminal, in a log and on a page."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import re
 
 __all__ = ["clean", "escape", "indent", "without_line_end"]
 
-#: What can drive a terminal, reorder what is read, or hide: C0 but newline and
-#: tab, DEL, C1, bidirectional controls, line and paragraph separators, tag
-#: characters. ZWJ and ZWNJ stay, which emoji and whole scripts need.
+#: Characters that can control a terminal, reorder text, or hide text: C0 except newline
+#: and tab, DEL, C1, bidirectional controls, line and paragraph separators, tag
+#: characters. ZWJ and ZWNJ are allowed, since emoji and some scripts need them.
 _HARMFUL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\U000e0000-\U000e007f]"
 )
 
-#: Those of them that are ASCII.
+#: Those of them in ASCII.
 _HARMFUL_ASCII = bytes([*range(9), *range(11, 32), 127])
 
 _INDENT = "    "
 
 
 def clean(text: str) -> str:
-    r"""``text`` without characters that could do harm; newline and tab stay.
+    r"""``text`` without harmful characters; newline and tab stay.
 
-    ``\r\n`` becomes ``\n``, since a carriage return is among the harmful.
+    ``\r\n`` becomes ``\n``, since a carriage return is harmful.
     """
-    # Both shortcuts are several times as fast as the expression, which few
-    # texts need: nothing of the harmful is printable.
+    # Both shortcuts are several times as fast as the regular expression, and no harmful
+    # character is printable, so that few texts need the expression.
     if text.isascii():
         raw = text.encode()
         kept = raw.translate(None, _HARMFUL_ASCII)
@@ -34,21 +34,21 @@ def clean(text: str) -> str:
 
 
 def without_line_end(text: str) -> str:
-    r"""``text`` without one ``\n`` or ``\r\n`` at its end, as clients such as websocat send it."""
+    r"""``text`` without one ``\n`` or ``\r\n`` at its end, which clients such as websocat send."""
     return text[:-1].removesuffix("\r") if text.endswith("\n") else text
 
 
 def indent(text: str) -> str:
-    """``text`` with its continuation lines indented, so that none can pose as a line of its own.
+    """``text`` with indented continuation lines, so that none can look like another message.
 
-    Each gets the same prefix before its own blanks, so that their columns stay in proportion.
-    To be applied once, where a text becomes a line for people: texts of events are raw.
+    Each continuation line gets the same prefix before its own blanks, so that columns stay
+    aligned. Apply it once, where a text becomes a line for people: texts of events are raw.
     """
     return text.replace("\n", "\n" + _INDENT)
 
 
 def escape(text: str) -> str:
-    """``text`` for one line of a log: what cannot be printed is escaped as ``repr`` does."""
+    """``text`` for one line of a log: escapes unprintable characters as ``repr`` does."""
     if text.isprintable() and "\\" not in text:
         return text
     return "".join(char if char in "'\"" else repr(char)[1:-1] for char in text)

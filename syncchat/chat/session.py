@@ -1,4 +1,4 @@
-"""A client's conversation with the server, on the client's own thread."""
+"""A session: one client's conversation with the server, on its connection thread."""
 
 from __future__ import annotations
 
@@ -45,23 +45,23 @@ from .sanitize import clean
 
 __all__ = ["Session"]
 
-#: Lines of a message: each is set in for plain clients, which makes it longer.
+#: Lines of a message, at most: plain clients get each line indented, which takes more bytes.
 _MOST_LINES = 4096
 
-#: Characters of the reason why somebody is away.
+#: Characters of the reason in ``/away``, at most.
 _LONGEST_REASON = 200
 
-#: Words of a search.
+#: Words of a search, at most.
 _MOST_WORDS = 16
 
-#: Of a number in the URL: more would be no number that there is.
+#: Digits of a number in the URL, at most, as in PLACE.
 _DIGITS = 15
 _PLACE = re.compile(PLACE)
 
 
 @dataclass(frozen=True, slots=True)
 class _Wishes:
-    """What the URL asks for besides the room."""
+    """What the URL's query asks for, and an error for each part of it that is invalid."""
 
     nick: str | None
     past: Past
@@ -69,10 +69,11 @@ class _Wishes:
 
 
 class Session:
-    """Made for one connection.
+    """The session of one connection.
 
-    ``heard`` is called with each message for a room: who says it, the room's
-    name, and the text as it came.
+    ``heard`` is called with each message to a room: the sender, the room's
+    name, and the text as received, not sanitized. It is called on the thread of
+    :meth:`run`.
     """
 
     def __init__(
@@ -90,12 +91,13 @@ class Session:
         #: How many of the last messages of a room the URL asks for.
         self._url_history = 0
         self._posts: list[Post] = []
-        #: The room that it is in, or was in last.
+        #: The room that the client is in, or was in last.
         self._room: Room
+        #: Whether the client is in it.
         self._inside = False
 
     def run(self) -> None:
-        """Talk until the client leaves. Raises :class:`ConnectionClosed`, mostly."""
+        """Serve the client until it leaves. Usually ends by raising :class:`ConnectionClosed`."""
         request = self._websocket.request
         wishes = _wishes_of(request)
         self._url_history = wishes.past.last
@@ -105,7 +107,7 @@ class Session:
                 self._complain(complaint)
             self._listen()
         except TimeoutError:
-            # It does not even take what it asked for.
+            # The client does not read the history that it asked for.
             self._websocket.close(TRY_AGAIN_LATER, "too slow: the past was not taken")
         except _TurnedAway as turned:
             for message in self._dialect.write(turned.error, ""):
@@ -114,10 +116,10 @@ class Session:
         finally:
             self._leave(self._reason())
 
-    # Coming and going.
+    # Entering and leaving.
 
     def _enter(self, name: str, nick: str | None, past: Past) -> None:
-        """Enter a room, from outside. Raises :class:`_TurnedAway`."""
+        """Enter a room; the client must be in none. Raises :class:`_TurnedAway`."""
         try:
             self._room = self._rooms.enter(name, self._member, nick, past)
             self._inside = True
@@ -132,17 +134,17 @@ class Session:
             self._rooms.leave(self._room, self._member, reason)
 
     def _reason(self) -> str | None:
-        """Why the client left, where that is not its own wish."""
+        """Why the client left; None if the connection was closed in order."""
         code = self._websocket.close_code
         if code is None or code in ORDERLY:
             return None
         return "connection lost" if code == ABNORMAL else meaning(code)
 
-    # Listening.
+    # Receiving.
 
     def _listen(self) -> None:
         while True:
-            # All that came at once goes out at once.
+            # Messages that arrive together are published together.
             for message in self._websocket.recv_many():
                 asked = self._read(message)
                 if isinstance(asked, Quit):
@@ -152,7 +154,8 @@ class Session:
                 self._act_on(asked)
             self._flush()
             if self._websocket.closing:
-                # It hears its own last words before it hears that it may go.
+                # The next recv answers the Close. Before that, the client must receive
+                # its own last messages.
                 self._room.drain()
 
     def _read(self, message: str | bytes) -> Asked | None:
@@ -165,7 +168,7 @@ class Session:
     def _act_on(self, asked: Asked | None) -> None:
         if asked is not None:
             if not isinstance(asked, Say | Action):
-                # In its place: behind what the client said before.
+                # Keep the order: publish the client's earlier messages first.
                 self._flush()
             _ACTIONS[type(asked)](self, asked)
 
@@ -178,7 +181,7 @@ class Session:
         self._room.tell(self._member, event)
 
     def _answer(self, command: str, read: Callable[[], FromServer]) -> None:
-        """Tell what the engine has to say to ``command``."""
+        """Send the client the answer to ``command`` that ``read`` gets from the engine."""
         try:
             self._tell(read())
         except EngineFailed as exc:
@@ -188,7 +191,7 @@ class Session:
         self._flush()
         self._tell(error)
 
-    # What a client can ask for.
+    # One method for each request of a client.
 
     def _say(self, asked: Say) -> None:
         self._heard(self._member, self._room.name, asked.text)
@@ -230,10 +233,10 @@ class Session:
             name = check_room(asked.room)
             if name == here.name:
                 raise BadRoom(f"You are in {name}.")
-            # What can fail, fails before the old room is left.
+            # Try everything that can fail before the client leaves the old room.
             with rooms.used(name):
                 rooms.engine.position(name)
-                # Which name it has, is settled in the room's order.
+                # A rename may still be in the old room's queue.
                 here.drain()
                 nick = self._member.chosen
                 after = None if asked.after is None else _position(asked.after)
@@ -256,7 +259,7 @@ class Session:
             self._tell(Whois(member.nick, member.since, member.spoke, member.away))
 
     def _go_away(self, asked: AwayRequest) -> None:
-        # In one line, as a notice is.
+        # In one line, since a notice is one line.
         reason = " ".join(clean(asked.reason).split())
         if len(reason) > _LONGEST_REASON:
             text = f"A reason has at most {_LONGEST_REASON} characters."
@@ -271,7 +274,7 @@ class Session:
         self._answer("rooms", lambda: RoomList(self._rooms.counts()))
 
     def _history(self, asked: HistoryRequest) -> None:
-        # With what the client itself said before.
+        # The answer must contain what the client itself said before.
         self._room.drain()
         engine, name = self._rooms.engine, self._room.name
         self._answer("history", lambda: last_of(engine, name, asked.before, asked.limit))
@@ -309,7 +312,7 @@ _ACTIONS: dict[type, Callable[[Session, Any], None]] = {
 
 
 class _TurnedAway(Exception):
-    """The client cannot be in any room; it is told so and closed."""
+    """The client cannot enter a room. It gets ``error`` and is closed with ``code``."""
 
     def __init__(self, code: int, error: Error) -> None:
         super().__init__(error.text)
@@ -335,7 +338,7 @@ def _room_of(request: Request) -> str:
 
 
 def _wishes_of(request: Request) -> _Wishes:
-    """What the query asks for. What is wrong in it is left out, and told."""
+    """What the query asks for. An invalid part is left out, and has an error instead."""
     query = parse_qs(request.query, keep_blank_values=True)
     complaints = []
     nick, last, after = None, 0, None

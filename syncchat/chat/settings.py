@@ -1,4 +1,4 @@
-"""What all rooms of a server have in common."""
+"""The settings that all rooms of a server share."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["RoomSettings"]
 
 @dataclass(frozen=True, slots=True)
 class RoomSettings:
-    """What all rooms of a server have in common."""
+    """The settings that all rooms of a server share."""
 
     dialects: Sequence[Dialect]
-    #: The operator's words to who enters, and way to show a message.
+    #: The operator's greeting for new clients, and format of a message.
     greeting: str
     format: str
-    #: Whether who says something hears it, too.
+    #: Whether the sender of a message receives it too.
     echo: bool
-    #: Whether the room is told who comes, goes, and is called otherwise.
+    #: Whether a room is told who joins, leaves, is renamed, or is away.
     notices: bool
     version: str
     limits: Limits
     metrics: Metrics
-    #: Runs something at a moment, on a thread that must not be held up.
+    #: Calls a function at a moment, on the I/O thread: the function must not block.
     call_at: Callable[[Deadline, Callable[[], None]], None]

@@ -1,4 +1,4 @@
-"""The members of a room who speak one dialect: what they are told is encoded once for all."""
+"""The members of a room that use the same dialect: an event is encoded once for all of them."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ __all__ = ["Subscribers"]
 
 
 class Subscribers:
-    """For one thread at a time: the holder of the room's baton."""
+    """The members that use ``dialect``. For one thread at a time: the room's combiner."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
         self._fanout = Fanout()
-        #: In the order of their coming.
+        #: In the order in which they joined.
         self._members: dict[WebSocket, None] = {}
-        #: The same to go through; None: to be made anew.
+        #: The same members for a faster loop; None: they have changed.
         self._websockets: tuple[WebSocket, ...] | None = ()
 
     def add(self, member: Member) -> None:
-        """Let ``member`` hear what is told from now on."""
+        """Add ``member``: it gets every later event."""
         self._members[member.websocket] = None
         self._websockets = None
 
     def discard(self, websocket: WebSocket) -> None:
-        """Let it hear no more; nothing if it is no member."""
+        """Remove a member. Does nothing if it is not one."""
         self._members.pop(websocket, None)
         self._websockets = None
 
     def tell(self, told: Sequence[FromServer], but: Member | None = None) -> None:
-        """Let everybody have the same events, except for one."""
+        """Send the same events to all members but ``but``."""
         if self._members:
             special: dict[WebSocket, list[bytearray]] = {}
             if but is not None and but.websocket in self._members:
@@ -45,7 +45,7 @@ class Subscribers:
             self._write(self._fanout.encode(texts), special)
 
     def tell_others(self, messages: Sequence[Message], senders: Sequence[Member]) -> None:
-        """Let everybody have the messages but their senders, who get acknowledgements."""
+        """Send messages to all members; a sender gets an acknowledgement of its own instead."""
         if not self._members:
             return
         frames = [self._frames(message) for message in messages]
@@ -58,12 +58,12 @@ class Subscribers:
         self._write([frame for usual in frames for frame in usual], special)
 
     def tell_one(self, member: Member, told: Sequence[FromServer]) -> None:
-        """Let one member have events, or somebody who is about to be one."""
+        """Send events to one member, or to a client that is about to become one."""
         write = self._dialect.write
         self.send_one(member, [text for event in told for text in write(event, member.nick)])
 
     def send_one(self, member: Member, texts: Sequence[str]) -> None:
-        """Send one member texts of its dialect."""
+        """Send texts of the dialect to one member."""
         for websocket in self._fanout.write((member.websocket,), self._fanout.encode(texts)):
             self.discard(websocket)
 

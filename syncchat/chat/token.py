@@ -1,4 +1,4 @@
-"""The shared secret that lets a client in."""
+"""The shared secret that a client needs to connect."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ __all__ = ["TokenCheck", "bearer"]
 
 
 def bearer(token: str) -> tuple[str, str]:
-    """The header by which a client shows its token (RFC 6750, section 2.1)."""
+    """The header in which a client sends its token (RFC 6750, section 2.1)."""
     return "Authorization", f"Bearer {token}"
 
 
 class TokenCheck:
-    """Lets in who knows the token: by ``Authorization: Bearer``, or by ``?token=`` in the URL.
+    """Admits requests with the token, in ``Authorization: Bearer`` or in the URL's ``?token=``.
 
-    The second is for browsers, which cannot set a header. The token stands in
-    no answer and no log line. From any thread.
+    The second is for browsers, which cannot set a header. The token never appears in an
+    answer or in the log. May be called from any thread.
     """
 
     def __init__(self, token: str) -> None:
         self._token = token.encode()
 
     def __call__(self, request: Request) -> None:
-        """Raise :class:`Refusal` for who does not know it."""
+        """Raise :class:`Refusal` (401) unless ``request`` has the token."""
         scheme, _, shown = request.headers.get("authorization", "").partition(" ")
         candidates = [shown.strip()] if scheme.lower() == "bearer" and shown.strip() else []
         candidates += parse_qs(request.query).get("token", [])
-        # In constant time, each of them: the time must not tell how much is right.
+        # Compare each candidate in constant time: the time must not reveal how much of it
+        # is right.
         if any([self._is_right(candidate) for candidate in candidates]):  # noqa: C419
             return
         # RFC 6750, section 3.1, has no error for a client that gave no token.
