@@ -1,4 +1,4 @@
-"""Where messages are numbered and kept: one interface, an engine for each need."""
+"""Engines, which number and store messages: one interface, and its implementations."""
 
 from collections.abc import Callable, Iterator
 
@@ -40,7 +40,7 @@ __all__ = [
 
 
 def check_engine(name: str) -> None:
-    """Raise :class:`ValueError` for what names no engine."""
+    """Raise :class:`ValueError` if ``name`` names no engine."""
     scheme, _, rest = name.partition(":")
     if (scheme == "memory" and not rest) or (scheme == "sqlite" and rest):
         return
@@ -53,14 +53,15 @@ def open_engine(
     on_commit: Callable[[float], None] | None = None,
     valid_names: Callable[[str], Iterator[str]] | None = None,
 ) -> Engine:
-    """The engine that ``name`` asks for: ``memory:``, or ``sqlite:PATH``.
+    """Open the engine ``name``: ``memory:``, or ``sqlite:PATH``.
 
-    ``on_commit`` is called with the seconds of each transaction, if the engine has some.
-    ``valid_names`` yields the names that a room may have whose log an earlier version kept, without
-    end, the best first; such a room gets the first that is free.
+    ``on_commit`` is called with the seconds of each transaction, if the engine has transactions.
+    ``valid_names``, called with the old name of a room that an earlier version stored, yields
+    the names that the room may have now, the best first, without end. The room gets the first
+    free one.
 
-    Raises :class:`ValueError` for any other name, and :class:`EngineUnusable`
-    where what it names cannot be used.
+    Raises :class:`ValueError` for any other name, and :class:`EngineUnusable` if the file
+    cannot be used.
     """
     check_engine(name)
     scheme, _, rest = name.partition(":")

@@ -1,9 +1,9 @@
-"""What a room asks of an engine, whichever it is.
+"""The interface of engines.
 
 Each room has a log. Its messages are numbered by ``offset``: 1, 2, 3, ... with
-no hole. The log has an ``epoch``, random per life of the log. Who comes back
-says the last pair it saw, and gets exactly what it missed or is told that
-there is a gap (the semantics of Centrifugo's recovery).
+no hole. The log has an ``epoch``, a random name that changes when the log begins
+anew. Reconnect with the last epoch and offset to receive exactly the missed messages,
+or to be told that there is a gap (the semantics of Centrifugo's recovery).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = [
     "new_epoch",
 ]
 
-#: Bytes of the texts on a page, which is cut short where there would be more.
+#: Bytes of the texts on a page, at most; a longer page is cut short.
 PAGE_BYTES = 256 * 1024
 
 #: ``message`` is something said, ``action`` something done (``/me``).
@@ -45,22 +45,22 @@ Kind = Literal["message", "action"]
 
 
 class EngineFailed(SyncchatError, OSError):
-    """The engine could not do it now: a full disk, mostly. Nothing was kept of the batch."""
+    """The engine cannot do this now, for example on a full disk. Nothing of the batch is kept."""
 
 
 class EngineUnusable(SyncchatError, OSError):
-    """What the engine was to be opened from is not what it can work with."""
+    """The engine cannot be opened: its file is not usable."""
 
 
-# No garbage collector looks through these: there may be a million of them, and
-# none can be part of a cycle.
+# The garbage collector does not track these (gc=False): there may be a million of
+# them, and none can be part of a cycle.
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
     """A message on its way into a room's log.
 
-    ``nonce`` is its sender's random name for it: the same text sent again with
-    that is kept once.
+    ``nonce`` is the random id that its sender gave it. The same text with the same
+    nonce is stored once.
     """
 
     nick: str
@@ -82,7 +82,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in a log: the last message seen, 0 for none."""
+    """A position in a log. ``offset`` is that of the last message seen, 0 for none."""
 
     epoch: str
     offset: int
@@ -90,10 +90,10 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A run of a log, the oldest first.
+    """Consecutive messages of a log, the oldest first.
 
-    ``complete``: nothing is missing of what was asked for. It is not where
-    messages have been dropped by now, or the log is another one.
+    ``complete``: nothing of the requested messages is missing. False if messages have been
+    dropped or left out, or if the log has another epoch.
     """
 
     entries: tuple[Entry, ...]
@@ -102,7 +102,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """How much of each room is kept: so many messages, and none older than so many seconds.
+    """The retention of a room: at most so many messages, and none older than so many seconds.
 
     None is no limit.
     """
@@ -111,127 +111,128 @@ class Keep:
     seconds: float | None = None
 
 
-#: What takes a room's new entries, in the order of their offsets and each once.
+#: Called with a room's name and its new entries, in the order of their offsets, each once.
 Deliver = Callable[[str, Sequence[Entry]], None]
 
-#: What takes a room's live events, which carry no offset and are not kept.
+#: Called with a room's name and a live event, which has no offset and is not kept.
 Live = Callable[[str, str], None]
 
 
 class Engine(ABC):
-    """The rooms' logs, and who sits in them. Every method may be called from any thread.
+    """The logs of all rooms, and the names taken in them. Call any method from any thread.
 
-    What is new in a room comes back through the two callbacks of ``attach``:
-    from a local engine on the thread that appends, before ``append`` returns;
-    from a shared one on its follower's. To a room that is the same.
+    New entries and live events reach the rooms through the two callbacks of ``attach``.
+    A local engine calls them on the thread that appends or publishes, before ``append``
+    or ``publish`` returns. A shared engine calls them on its follower thread. Rooms work
+    with both.
 
-    Raises :class:`EngineFailed` for what does not work now and may work later.
+    Methods raise :class:`EngineFailed` if something fails now and may work later.
     """
 
     @abstractmethod
     def attach(self, deliver: Deliver, live: Live) -> None:
-        """Say what takes new entries and live events. Once, before anything else."""
+        """Set the callbacks for new entries and live events. Call it once, and first."""
 
     @abstractmethod
     def check(self) -> None:
-        """Raise :class:`EngineFailed` where nothing can be read, or the last batch was not kept."""
+        """Raise :class:`EngineFailed` if reading fails, or the last write failed."""
 
     # The log.
 
     @abstractmethod
     def append(self, room: str, drafts: Sequence[Draft]) -> list[Entry]:
-        """Number the drafts and keep them, all or none; durable when it returns.
+        """Number and store the drafts, all or none. They are durable when it returns.
 
-        A draft whose nonce and text the room knows is not kept again: its old
-        offset stands in its place, and it is not delivered. It is known for longer
-        than a client takes to come back, whether it is kept as long or not. On
-        one thread at a time for each room.
+        Returns an entry for each draft. A draft whose nonce and text the room knows is
+        not stored or delivered again: its entry has the old offset. Nonces are known for
+        longer than a client takes to reconnect, even if the message is dropped earlier.
+        For each room, call it on one thread at a time.
         """
 
     @abstractmethod
     def position(self, room: str) -> Position:
-        """The end of the room's log, which begins its life with this if there is none."""
+        """The end of the room's log. A room without a log gets an empty one."""
 
     @abstractmethod
     def read_after(self, room: str, position: Position, limit: int) -> Page:
-        """What came after ``position``, the first ``limit`` of it, or a page.
+        """The first messages after ``position``, ``limit`` or one page at most.
 
-        Complete only if the epoch is the log's, nothing behind ``position``
+        Complete only if the epoch is the log's, nothing after ``position``
         has been dropped, and nothing was left out at the end.
         """
 
     @abstractmethod
     def read_before(self, room: str, offset: int | None, limit: int) -> Page:
-        """The last ``limit`` messages before ``offset``, or of all; or a page.
+        """The last messages before ``offset``, ``limit`` or one page at most.
 
-        Complete if there is none before them: nobody need ask again.
+        None: the last messages of the log. Complete if there are no older ones.
         """
 
     @abstractmethod
     def search(self, room: str, words: str, limit: int) -> list[Entry]:
-        """The last ``limit`` messages that contain each word of ``words``, or a page of them.
+        """The last messages that contain every word of ``words``, ``limit`` or one page at most.
 
-        The newest first. Nobody waits for it but who asks.
+        The newest first. Only the calling thread waits for a search.
 
-        Words are compared without regard to case, from their beginning on:
+        A word finds every word that begins with it, in upper or lower case:
         ``break`` finds ``Breakfast``.
         """
 
     @abstractmethod
     def keeps(self, room: str) -> bool:
-        """Whether there is anything in the room's log that is to outlive its last member."""
+        """Whether the room's log has messages, which are kept when the last member leaves."""
 
     @abstractmethod
     def forget(self, room: str) -> None:
-        """The room is empty: let go of what need not be kept for it. Never waits for a disk."""
+        """Free what need not be kept for a room without members. Never waits for a disk."""
 
     @abstractmethod
     def rooms(self) -> list[str]:
-        """Every room that :meth:`keeps` is true of, in the order of the alphabet."""
+        """Every room for which :meth:`keeps` is true, sorted by name."""
 
-    # What is not kept.
+    # Presence and live events, which are not kept.
 
     @abstractmethod
     def publish(self, room: str, event: str) -> None:
-        """Have a live event taken wherever the room has members."""
+        """Deliver a live event on every server where the room has members."""
 
     @abstractmethod
     def claim(self, room: str, nick: str, instead_of: str | None = None) -> bool:
-        """Take a name in the room. False: somebody has it, however it is written.
+        """Claim a name in the room. False: it is taken; names are compared by casefold.
 
-        In the same step a name that was claimed before, ``instead_of``, is
-        given back, which may be the same in other letters.
+        On success, releases the claimed name ``instead_of`` in the same step. That may be
+        the same name in another case.
         """
 
     @abstractmethod
     def release(self, room: str, nick: str) -> None:
-        """Give a claimed name back."""
+        """Release a claimed name."""
 
     @abstractmethod
     def names(self, room: str) -> list[str]:
-        """Every name that is taken in the room, in the order of the alphabet."""
+        """Every claimed name in the room, sorted without regard to case."""
 
     @abstractmethod
     def interrupt(self) -> None:
-        """It is about to be closed: who waits, or searches, gives up with :class:`EngineFailed`.
+        """Make threads that wait or search raise :class:`EngineFailed`, before :meth:`close`.
 
-        What needs no waiting still works.
+        Calls that need not wait still work.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Give everything back. What is called after it raises :class:`EngineFailed`."""
+        """Free all resources. Calls after it may raise :class:`EngineFailed`."""
 
 
 def new_epoch() -> str:
-    """A random name for a log's life."""
+    """A random epoch for a new log."""
     return secrets.token_hex(8)
 
 
 def fingerprint(draft: Draft) -> str | None:
-    """What a draft is known again by; None: it has no nonce.
+    """The key that identifies a repeated draft; None: it has no nonce.
 
-    With its text: senders may happen to count ``1, 2, 3`` alike.
+    It includes the text, since two senders may both use nonces such as ``1, 2, 3``.
     """
     if draft.nonce is None:
         return None
@@ -240,7 +241,7 @@ def fingerprint(draft: Draft) -> str | None:
 
 
 def fitting(entries: Iterable[Entry], limit: int) -> tuple[list[Entry], bool]:
-    """The first entries, ``limit`` or a page of them, one at least; whether that is all."""
+    """The first entries, ``limit`` or one page at most, one at least; and whether that is all."""
     taken: list[Entry] = []
     size = 0
     for entry in entries:

@@ -1,4 +1,4 @@
-"""What engines of a single server have in common: names, live events, delivery on the spot."""
+"""The common part of engines for a single server: names, live events, direct delivery."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class LocalEngine(Engine, ABC):
         self._live: Live = lambda _room, _event: None
         #: Guards ``_names``. No other lock is taken under it.
         self._names_lock = threading.Lock()
-        #: Each room's names, by how they are compared.
+        #: The claimed names of each room, by their casefolded form.
         self._names: dict[str, dict[str, str]] = {}
 
     def attach(self, deliver: Deliver, live: Live) -> None:
@@ -30,7 +30,7 @@ class LocalEngine(Engine, ABC):
         self._live(room, event)
 
     def _deliver_new(self, room: str, entries: Sequence[Entry], last: int) -> None:
-        """Deliver what of an append's entries lies behind ``last``, each once."""
+        """Deliver the entries of an append whose offset is above ``last``, each once."""
         fresh = []
         for entry in entries:
             if entry.offset > last:

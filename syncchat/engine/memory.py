@@ -1,4 +1,4 @@
-"""The engine that keeps messages in memory, so many per room, until the process ends."""
+"""The engine that keeps a limited number of messages per room in memory."""
 
 from __future__ import annotations
 
@@ -25,37 +25,37 @@ from .search_throttle import SearchThrottle
 
 __all__ = ["MemoryEngine"]
 
-#: Messages per room where nothing else is asked for.
+#: Messages kept per room by default.
 _DEFAULT_MESSAGES = 1000
 
-#: Nonces per room: those of half a minute, which is a client's longest pause,
-#: at more messages a second than a room takes.
+#: Nonces per room. Enough for half a minute, the longest pause before a client
+#: reconnects, at more messages per second than a room handles.
 _NONCES = 100_000
 
-#: Seconds of a search after which it lets other threads run, and for how long. The
-#: server's command sets a switch interval that is longer than a whole search.
+#: Seconds after which a search pauses so that other threads run, and seconds of the pause.
+#: Needed since the server command sets a switch interval that is longer than a whole search.
 _SLICE, _YIELD = 0.005, 0.0001
 
-#: Bytes of texts per room, in characters.
+#: Characters of the texts kept per room, at most.
 _MAX_SIZE = 8 * 1024 * 1024
 
 
 class _Log:
-    """A room's messages, a run without a hole, and the nonces of more."""
+    """A room's messages, with consecutive offsets, and the nonces of these and older ones."""
 
     def __init__(self) -> None:
-        #: Guards the fields below. A lock for each room, since rooms have
-        #: nothing to do with each other. No other lock is taken under it.
+        #: Guards the fields below. One lock per room, so that rooms do not wait for
+        #: each other. No other lock is taken under it.
         self.lock = threading.Lock()
         self.epoch = new_epoch()
         self.last = 0
         self.entries: deque[Entry] = deque()
         self._size = 0
-        #: The offsets of known messages, by fingerprint, in the order of their coming.
+        #: The offsets of known messages by fingerprint, the oldest first.
         self._nonces: dict[str, int] = {}
 
     def add(self, draft: Draft, now: float) -> Entry:
-        """Number the draft, unless it is known."""
+        """Number and store the draft, unless its fingerprint is known. Returns its entry."""
         key = fingerprint(draft)
         known = None if key is None else self._nonces.get(key)
         offset = self.last + 1 if known is None else known
@@ -69,7 +69,7 @@ class _Log:
         return entry
 
     def drop(self, keep: Keep, now: float) -> None:
-        """Let go of what is too much or too old."""
+        """Drop messages and nonces that exceed the retention."""
         most = _DEFAULT_MESSAGES if keep.messages is None else keep.messages
         entries = self.entries
         while entries and (
@@ -83,19 +83,18 @@ class _Log:
 
 
 class MemoryEngine(LocalEngine):
-    """Logs in memory. ``keep.messages`` is 1,000 a room unless set; in any case 8 MiB of texts."""
+    """Logs in memory. By default 1,000 messages per room; always at most 8 Mi characters."""
 
     def __init__(self, keep: Keep) -> None:
         super().__init__()
         self._keep = keep
-        #: Guards changes of ``_logs``, which may be looked at without. Before a
-        #: log's lock.
+        #: Guards changes of ``_logs``; lookups need no lock. Taken before a log's lock.
         self._lock = threading.Lock()
         self._throttle = SearchThrottle()
         self._logs: dict[str, _Log] = {}
 
     def check(self) -> None:
-        """Memory is always there."""
+        """Do nothing: memory cannot fail."""
 
     def append(self, room: str, drafts: Sequence[Draft]) -> list[Entry]:
         now = time.time()
@@ -164,7 +163,7 @@ class MemoryEngine(LocalEngine):
         return log
 
     def _kept(self, room: str) -> list[Entry]:
-        """What is kept of the room now."""
+        """A copy of the messages that are kept for the room now."""
         log = self._log(room)
         with log.lock:
             log.drop(self._keep, time.time())
@@ -174,7 +173,7 @@ class MemoryEngine(LocalEngine):
 def _matching(
     entries: Iterable[Entry], words: Sequence[re.Pattern[str]], deadline: Deadline
 ) -> Iterator[Entry]:
-    """Those that contain every word. Raises :class:`EngineFailed` where that takes too long."""
+    """The entries that contain every word. Raises :class:`EngineFailed` after ``deadline``."""
     slice_end = time.monotonic() + _SLICE
     for entry in entries:
         if time.monotonic() >= slice_end:

@@ -1,4 +1,4 @@
-"""Searches in turn: they cost the more, the more there is to find, and others have to live on."""
+"""Throttles expensive searches, so that other clients are served meanwhile."""
 
 from __future__ import annotations
 
@@ -12,31 +12,32 @@ from .interface import EngineFailed
 
 __all__ = ["SEARCH_SECONDS", "SearchThrottle"]
 
-#: Seconds that a search may take, and for which one may wait for its turn.
+#: Seconds that a search may take, and seconds that it may wait for its turn.
 SEARCH_SECONDS = 2.0
 _PATIENCE = 5.0
 
-#: After a search there is none for so many times as long as it took.
+#: The pause after a search, as a multiple of the time that it took.
 _REST = 3.0
 
 
 class SearchThrottle:
-    """One at a time, with a rest after each. From any thread."""
+    """Lets one search run at a time, with a pause after each. From any thread."""
 
     def __init__(self) -> None:
-        #: Guards the fields below. First in the order of an engine's locks.
+        #: Guards the fields below. ``close`` of the SQLite engine takes it after its own locks.
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._busy = False
         self._closed = False
-        #: When the rest is over, on the monotonic clock.
+        #: When the pause ends, on the monotonic clock.
         self._rested_at = 0.0
 
     @contextmanager
     def take(self) -> Iterator[Deadline]:
-        """Have a turn, which is to be over by the deadline that is given.
+        """Wait for a turn to search; the search must end by the returned deadline.
 
-        Raises :class:`EngineFailed` where others take too long.
+        Holds no lock during the ``with`` block. Raises :class:`EngineFailed` if there is
+        no turn within 5 seconds, or after :meth:`close`.
         """
         patience = Deadline.after(_PATIENCE)
         with self._lock:
@@ -60,13 +61,16 @@ class SearchThrottle:
 
     @contextmanager
     def over(self) -> Iterator[None]:
-        """Wait for the last turn to end, after :meth:`close`."""
+        """Wait for the running search to end, after :meth:`close`.
+
+        Holds the throttle's lock during the ``with`` block.
+        """
         with self._lock:
             self._changed.wait_for(lambda: not self._busy)
             yield
 
     def close(self) -> None:
-        """Nobody gets a turn any more."""
+        """Give no more turns: waiting and later calls of :meth:`take` raise."""
         with self._lock:
             self._closed = True
             self._changed.notify_all()

@@ -1,6 +1,6 @@
-"""The engine for one server that must not forget: an SQLite file.
+"""The engine that stores messages durably in an SQLite file, for one server.
 
-A batch is one transaction (group commit), in the write-ahead log and flushed
+A batch is one transaction (group commit). It is in the write-ahead log and flushed
 to the disk (``synchronous=FULL``) before ``append`` returns.
 """
 
@@ -34,31 +34,31 @@ __all__ = ["SqliteEngine"]
 
 logger = logging.getLogger("syncchat.engine")
 
-#: Seconds that a transaction waits for another program's, and between two tries.
+#: Seconds that a transaction waits for another program's, and seconds between two tries.
 _BUSY_SECONDS = 2.0
 _TRY_AGAIN = 0.01
 
-#: Seconds for which a nonce is known: a laptop may be closed over a weekend, and
-#: send what was not acknowledged when it is opened.
+#: Seconds for which a nonce is known. A laptop may be closed over a weekend, and send
+#: its unacknowledged messages again when it is opened.
 _NONCE_SECONDS = 7 * 86400.0
-#: The same where only so much is to be kept.
+#: The same if the retention is limited.
 _NONCE_SECONDS_FEW = 86400.0
 
-#: Messages whose words are indexed at once.
+#: New messages after which ``append`` puts their words into the search index.
 _INDEX_EVERY = 500
 
-#: Steps of SQLite's virtual machine between two looks at the clock.
+#: Steps of SQLite's virtual machine between two checks of a search's deadline.
 _SEARCH_STEPS = 10_000
 
 _COLUMNS = "offset, time, nick, text, kind, nonce"
 
 
 class SqliteEngine(LocalEngine):
-    """Logs in the file at ``path``, which is made if there is none.
+    """Logs in the file at ``path``, which is created if it does not exist.
 
     Raises :class:`EngineUnusable`, whose text is a line for people, for a file
-    that is damaged, of another program, or of a later version of this one; it
-    is left as it is.
+    that is damaged, belongs to another program, is in use by another server, or was made by a
+    later version of syncchat. Such a file is not changed.
     """
 
     def __init__(
@@ -74,21 +74,21 @@ class SqliteEngine(LocalEngine):
         self._keep = keep
         self._nonce_seconds = _NONCE_SECONDS if keep == Keep() else _NONCE_SECONDS_FEW
         inspect(path)
-        #: Guards the connection that writes, and the numbers below. No other lock
-        #: is taken under it.
+        #: Guards the writing connection, and the fields below. The other two locks of the
+        #: engine are taken under it, but only in ``close``.
         self._lock = threading.Lock()
-        #: The same for the connection that reads, so that who reads history
-        #: does not wait for a commit.
+        #: Guards the reading connection, a separate one, so that readers of history do not
+        #: wait for a commit.
         self._read_lock = threading.Lock()
-        #: And for the one that searches, which may take long.
+        #: Guards the searching connection, a separate one, since a search may take long.
         self._throttle = SearchThrottle()
-        #: The engine is about to be closed: nobody waits for anything.
+        #: Set when the engine is about to be closed: then nothing waits any more.
         self._closing = threading.Event()
         try:
             with contextlib.ExitStack() as undo:
                 self._claim = claim(path)
                 undo.callback(self._claim.close)
-                # It waits for others by itself, since that must be interruptible.
+                # SQLite must not wait for other programs: _begin does, interruptibly.
                 self._writer = connect(path, timeout=0)
                 undo.callback(self._writer.close)
                 migrate(self._writer)
@@ -103,13 +103,13 @@ class SqliteEngine(LocalEngine):
                 undo.pop_all()
         except sqlite3.Error as exc:
             raise EngineUnusable(f"cannot use {path}: {exc}") from exc
-        #: Messages, about, whose words no search would find yet.
+        #: About how many messages the search index lacks.
         self._unindexed = _INDEX_EVERY
-        #: Why the last transaction failed, of which the operator has been told.
+        #: Why the last transaction failed, as logged for the operator; None: it did not.
         self._failure: str | None = None
-        #: Each room's row, epoch and last offset, as far as they have been asked
-        #: for. A room of which nothing was ever kept has no row. Filled under the
-        #: lock; what is there may be read, and forgotten, without.
+        #: A cache: each room's row, epoch and last offset. The row is None for a room of
+        #: which nothing was ever stored. Entries are added under the lock, but read and
+        #: removed without it.
         self._rooms: dict[str, tuple[int | None, str, int]] = {}
 
     def check(self) -> None:
@@ -195,7 +195,7 @@ class SqliteEngine(LocalEngine):
         return Page(tuple(found[::-1]), whole)
 
     def search(self, room: str, words: str, limit: int) -> list[Entry]:
-        # Each word as a string of FTS5's, so that nothing in it is an operator.
+        # Quote each word as an FTS5 string, so that nothing in it is an operator.
         query = " ".join('"{}"*'.format(word.replace('"', '""')) for word in {*words.split()})
         if not query:
             return []
@@ -212,8 +212,8 @@ class SqliteEngine(LocalEngine):
             return bool(self._select(self._reader, room, "1", 1)[0])
 
     def forget(self, room: str) -> None:
-        # Only what is in memory: the file goes on from where it is. Without the
-        # lock, which is held over commits: nobody appends to an empty room.
+        # Only the cache: the file keeps the log's end. Without the lock, since a commit
+        # holds it for long; that is safe, since nobody appends to a room without members.
         self._rooms.pop(room, None)
 
     def rooms(self) -> list[str]:
@@ -232,7 +232,7 @@ class SqliteEngine(LocalEngine):
         self._closing.set()
         self._throttle.close()
         with contextlib.suppress(sqlite3.ProgrammingError):
-            # Closed already, else.
+            # Raised if the connection is closed already.
             self._reader.interrupt()
 
     def close(self) -> None:
@@ -243,7 +243,11 @@ class SqliteEngine(LocalEngine):
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of the block or nothing. The block commits."""
+        """Begin a transaction, which the ``with`` block must commit.
+
+        Rolls back on an exception. Turns ``sqlite3.Error`` into :class:`EngineFailed`, and logs
+        the first failure and the recovery. The caller holds ``_lock``.
+        """
         database = self._writer
         try:
             self._begin()
@@ -258,14 +262,14 @@ class SqliteEngine(LocalEngine):
                 self._failure = None
                 logger.warning("writing to %s works again", self._path)
         finally:
-            # A disk that is full may have rolled back already, and a stop may
-            # have closed it.
+            # SQLite may have rolled back already, for example on a full disk, and a stop
+            # may have closed the connection.
             with contextlib.suppress(sqlite3.Error):
                 if database.in_transaction:
                     database.execute("ROLLBACK")
 
     def _begin(self) -> None:
-        """Begin to write, when no other program does."""
+        """Begin a write transaction; wait while another program writes."""
         deadline = Deadline.after(_BUSY_SECONDS)
         while True:
             try:
@@ -278,7 +282,7 @@ class SqliteEngine(LocalEngine):
                 return
 
     def _room_locked(self, room: str) -> tuple[int | None, str, int]:
-        """The room's row, if it has one, its epoch, and its last offset."""
+        """The room's row, None if it has none, its epoch, and its last offset."""
         known = self._rooms.get(room)
         if known is not None:
             return known
@@ -288,12 +292,13 @@ class SqliteEngine(LocalEngine):
             ).fetchone()
         except sqlite3.Error as exc:
             raise EngineFailed(str(exc)) from exc
-        # The same after a restart, for who was there before anything was said.
+        # Derived from the file's seed, so that a room without a row has the same epoch after
+        # a restart. A client that was there before the first message can reconnect.
         epoch = hashlib.blake2b(f"{self._seed} {room}".encode(), digest_size=8).hexdigest()
         return found or (None, epoch, 0)
 
     def _index(self) -> None:
-        """Have a search find everything."""
+        """Put all messages into the search index."""
         with self._lock:
             if self._unindexed:
                 with self._transaction() as database:
@@ -302,7 +307,7 @@ class SqliteEngine(LocalEngine):
                     self._unindexed = 0
 
     def _index_locked(self) -> int:
-        """Put the words of new messages where a search finds them; none is left."""
+        """Put new messages into the search index. Returns how many are missing then: 0."""
         self._writer.execute(
             "INSERT INTO texts (rowid, text)"
             " SELECT id, text FROM messages WHERE id > (SELECT indexed FROM state)"
@@ -313,7 +318,7 @@ class SqliteEngine(LocalEngine):
         return 0
 
     def _drop_locked(self, row: int, last: int, now: float) -> None:
-        """Let go of what is too much or too old."""
+        """Delete messages and nonces that exceed the retention."""
         self._writer.execute("DELETE FROM nonces WHERE time < ?", (now - self._nonce_seconds,))
         if self._keep.messages is not None:
             self._writer.execute(
@@ -321,13 +326,16 @@ class SqliteEngine(LocalEngine):
                 (row, last - self._keep.messages),
             )
         if self._keep.seconds is not None:
-            # Of every room: of some of them nobody may speak again.
+            # In every room: a room may never get another append.
             self._writer.execute("DELETE FROM messages WHERE time < ?", (now - self._keep.seconds,))
 
     def _select(
         self, database: sqlite3.Connection, room: str, where: str, limit: int, *values: object
     ) -> tuple[list[Entry], bool]:
-        """A page of what is selected, and whether that is all. The caller may use ``database``."""
+        """A page of the selected messages, and whether that is all.
+
+        The caller must hold the lock of ``database``.
+        """
         query = (
             f"SELECT {_COLUMNS} FROM messages WHERE"  # noqa: S608 - our own words only
             f" room = (SELECT id FROM rooms WHERE name = ?) AND time >= ? AND {where}"
@@ -341,5 +349,5 @@ class SqliteEngine(LocalEngine):
             raise EngineFailed(str(exc)) from exc
 
     def _oldest(self) -> float:
-        """The time before which nothing is kept."""
+        """The time before which no message is kept, in seconds since 1970."""
         return -1.0 if self._keep.seconds is None else time.time() - self._keep.seconds

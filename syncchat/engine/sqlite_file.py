@@ -1,4 +1,4 @@
-"""The file of the SQLite engine: looked at before it is touched, claimed, brought up to date."""
+"""Opens the SQLite engine's file: inspects it before any change, claims it, migrates it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ from .sqlite_schema import APPLICATION_ID, MIGRATIONS, TABLES, VERSION
 
 __all__ = ["claim", "connect", "inspect", "migrate", "rename_rooms"]
 
-#: Seconds that one process waits for another's transaction.
+#: Seconds that a connection waits for a transaction of another one.
 _BUSY_SECONDS = 5.0
-#: And for another server that is about to end.
+#: Seconds that ``claim`` waits for another server to end.
 _CLAIM_SECONDS = 2.0
 
 
 def connect(path: str, mode: str = "rwc", timeout: float = _BUSY_SECONDS) -> sqlite3.Connection:
-    """A connection that any thread may use, under a lock; without Python's own transactions."""
+    """Open a connection that any thread may use, one at a time, under the caller's lock.
+
+    Python begins no transactions on it (autocommit). ``timeout``: seconds to wait for a
+    transaction of another connection.
+    """
     database = sqlite3.connect(
         f"file:{quote(path)}?mode={mode}",
         uri=True,
@@ -35,10 +39,11 @@ def connect(path: str, mode: str = "rwc", timeout: float = _BUSY_SECONDS) -> sql
 
 
 def claim(path: str) -> sqlite3.Connection:
-    """Keep other servers away from ``path`` until this is closed, or the process ends.
+    """Keep other servers from using ``path`` until the returned connection is closed.
 
-    What this server remembers of the file would not be true for long. By a file
-    beside it, since in the file itself a lock would shut out its own readers.
+    Another server would invalidate this server's cache. The lock is on a second file, since a
+    lock on ``path`` itself would also keep out this server's own readers. It ends with the
+    process. Raises :class:`EngineUnusable` if another server holds it.
     """
     database = sqlite3.connect(
         f"{path}-lock", timeout=_CLAIM_SECONDS, isolation_level=None, check_same_thread=False
@@ -54,9 +59,12 @@ def claim(path: str) -> sqlite3.Connection:
 
 
 def inspect(path: str) -> None:
-    """Raise :class:`EngineUnusable` for a file that is not ours or not whole; changes nothing."""
+    """Raise :class:`EngineUnusable` unless the file is ours and whole, or absent. Changes nothing.
+
+    It is also raised for a file of a later version, or if the folder does not exist.
+    """
     place = Path(path)
-    # SQLite's own words for these would lead astray.
+    # SQLite's messages for these two cases are misleading.
     if place.is_dir():
         raise EngineUnusable(f"cannot use {path}: it is a folder")
     if not place.parent.is_dir():
@@ -82,7 +90,7 @@ def inspect(path: str) -> None:
 
 
 def migrate(database: sqlite3.Connection) -> None:
-    """Bring the schema to the present version, step by step, all or nothing."""
+    """Upgrade the schema to the present version in one transaction."""
     database.execute("BEGIN IMMEDIATE")
     try:
         (version,) = database.execute("PRAGMA user_version").fetchone()
@@ -100,11 +108,11 @@ def migrate(database: sqlite3.Connection) -> None:
 def rename_rooms(
     database: sqlite3.Connection, valid_names: Callable[[str], Iterator[str]]
 ) -> list[tuple[str, str]]:
-    """Give each room a valid name; the old and the new name of each that got another one.
+    """Give each room a valid name. Returns the old and the new name of each renamed room.
 
-    Of rooms whose best names are the same, the one in which the most was said gets it, and
-    the others get the next names that are free: their logs stay apart. Only for who has
-    claimed the file.
+    If several rooms have the same best name, the room with the most messages gets it, and
+    the others get the next free names: logs are not merged. The caller must have claimed
+    the file.
     """
     rooms = [
         (row, name, next(valid_names(name)))
@@ -112,7 +120,7 @@ def rename_rooms(
     ]
     best_names = {best for _, _, best in rooms}
     given: set[str] = set()
-    # By a best name that is given, the names that come after it.
+    # The remaining candidates for each best name that is given away.
     further: dict[str, Iterator[str]] = {}
     changes: list[tuple[int, str, str]] = []
     for row, old, best in rooms:
@@ -126,8 +134,8 @@ def rename_rooms(
     if changes:
         database.execute("BEGIN IMMEDIATE")
         try:
-            # First out of each other's way: names are unique at every moment, and
-            # no valid one has a slash.
+            # Names must be unique after every statement, so rename to temporary names first.
+            # They have a slash, which no valid name has.
             steps = [(f"/{row}", row) for row, _, _ in changes]
             steps += [(new, row) for row, _, new in changes]
             database.executemany("UPDATE rooms SET name = ? WHERE id = ?", steps)

@@ -1,10 +1,10 @@
-"""The schema of the SQLite engine's file, as the steps that lead to it."""
+"""The schema of the SQLite engine's file, as a list of migration steps."""
 
 from __future__ import annotations
 
 __all__ = ["APPLICATION_ID", "MIGRATIONS", "TABLES", "VERSION"]
 
-#: What ``PRAGMA application_id`` says of our files: "sync".
+#: ``PRAGMA application_id`` of the engine's files: "sync" in ASCII.
 APPLICATION_ID = 0x73796E63
 
 _ROOMS = """
@@ -28,7 +28,7 @@ CREATE TABLE messages (
     UNIQUE (room, offset)
 )
 """
-#: Apart from the messages, since a nonce is known for longer than its message is kept.
+#: A separate table, since a nonce may be kept for longer than its message.
 _NONCES = """
 CREATE TABLE nonces (
     room INTEGER NOT NULL REFERENCES rooms (id),
@@ -48,9 +48,9 @@ CREATE VIRTUAL TABLE texts USING fts5 (
     tokenize = 'unicode61 remove_diacritics 0'
 )
 """
-#: One row. ``seed`` is random, for the epochs of rooms. ``indexed`` is the last
-#: message whose words are in ``texts``: they go there many at a time, since each
-#: transaction that touches it writes twenty pages.
+#: One row. ``seed`` is random; the epochs of rooms derive from it. ``indexed`` is the id of
+#: the last message that is in ``texts``. Messages are indexed many at a time, since each
+#: transaction that changes the index writes twenty pages.
 _STATE = "CREATE TABLE state (seed TEXT NOT NULL, indexed INTEGER NOT NULL)"
 _STATE_ROW = "INSERT INTO state VALUES (hex(randomblob(16)), 0)"
 _TEXT_DROPPED = """
@@ -60,8 +60,8 @@ WHEN old.id <= (SELECT indexed FROM state) BEGIN
 END
 """
 
-#: Each step's statements, from an empty file on. A step that was released stays
-#: as it is: what changes is a step more.
+#: The statements of each step, beginning with an empty file. Never change a released step:
+#: add another one.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         _ROOMS,
@@ -76,8 +76,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
 )
 
-#: The tables that there are from the first version on.
+#: The tables that every version has.
 TABLES = frozenset({"rooms", "messages", "nonces", "texts", "state"})
 
-#: The present version, as ``PRAGMA user_version`` says it.
+#: The present version of the schema, as in ``PRAGMA user_version``.
 VERSION = len(MIGRATIONS)

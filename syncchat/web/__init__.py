@@ -1,4 +1,4 @@
-"""The chat in a browser: one page, its parts, and how they are served."""
+"""Serves the browser client: one page and its parts."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ..net import Refusal, Request, Response, View
 
 __all__ = ["web_routes"]
 
-#: The parts of the page, and what they are. Where they stand is no room's path:
-#: a room's is of one piece.
+#: The parts of the page, with their content types. They are below a path of two segments,
+#: which no room has: a room's path has one segment.
 _PARTS = {
     "app.js": "text/javascript; charset=utf-8",
     "commands.js": "text/javascript; charset=utf-8",
@@ -28,15 +28,16 @@ _PARTS = {
 }
 _PLACE = "/-/"
 
-#: What may stand in a header's value of ours.
+#: A Host header's value that may be copied into the Content-Security-Policy.
 _HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}")
 
 
 def web_routes(authorize: Callable[[Request], None] | None) -> dict[str, View]:
-    """The page at ``/`` and ``/ROOM``, its parts below ``/-/``, and ``/-/door``.
+    """The routes of the page: ``/`` and ``/ROOM``, its parts below ``/-/``, and ``/-/door``.
 
-    The last tells a page, which cannot see why a WebSocket was refused, whether
-    it knows the token: 204, or what ``authorize`` raises.
+    ``/-/door`` tells the page whether its token is right: 204, or the refusal that
+    ``authorize`` raises. The page needs it since a browser does not tell it why a WebSocket
+    was refused.
     """
 
     def door(request: Request) -> Response:
@@ -48,7 +49,7 @@ def web_routes(authorize: Callable[[Request], None] | None) -> dict[str, View]:
 
 
 def _page(request: Request) -> Response:
-    # More than one piece, and the page's parts would be looked for elsewhere.
+    # The page refers to its parts by relative URLs, which need a path of one segment.
     if "/" in request.path[1:]:
         raise Refusal(HTTPStatus.NOT_FOUND, "There is nothing here.")
     try:
@@ -66,9 +67,10 @@ def _part(request: Request) -> Response:
 
 
 def _policy(host: str) -> str:
-    """What the page may load, and from where: itself, and its WebSocket.
+    """The Content-Security-Policy of the page: it may load its parts, and open its WebSocket.
 
-    ``'self'`` is the same host by ``ws:`` in the newer browsers only.
+    Names the WebSocket's URLs, since only newer browsers let ``'self'`` include ``ws:`` to
+    the same host.
     """
     sockets = f" ws://{host} wss://{host}" if _HOST.fullmatch(host) else ""
     return (
@@ -81,7 +83,7 @@ def _answer(request: Request, name: str, content_type: str, policy: str) -> Resp
     body, tag = _content(name)
     headers = [
         ("ETag", tag),
-        # Asked for each time, and mostly not sent again.
+        # Browsers ask each time, and mostly get a 304 without a body.
         ("Cache-Control", "no-cache"),
         ("Content-Security-Policy", policy),
         ("Referrer-Policy", "no-referrer"),
@@ -96,6 +98,6 @@ def _answer(request: Request, name: str, content_type: str, policy: str) -> Resp
 
 @cache
 def _content(name: str) -> tuple[bytes, str]:
-    """A part of the page, and what it is known by."""
+    """The bytes of a part of the page, and its ETag."""
     body = files(__package__).joinpath("page", name).read_bytes()
     return body, f'"{hashlib.sha256(body).hexdigest()[:32]}"'
