@@ -1,6 +1,6 @@
 """The two commands: flags, environment variables, exit codes.
 
-Exit codes: 0 done, 1 it failed, 2 used wrongly (argparse's own).
+Exit codes: 0 success, 1 failure, 2 wrong usage (from argparse).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["client_main", "main", "server_main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """``python -m syncchat server|client [flags]``. Returns the exit code."""
+    """Run ``python -m syncchat server|client [flags]``. Returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(
         prog="python -m syncchat", description="A chat room: its server, and a client for it."

@@ -1,4 +1,4 @@
-"""The client's command."""
+"""The client command."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ __all__ = ["client_main"]
 
 
 def client_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
-    """``scripts/client.py [URL]``: talk at the terminal or in a pipe. Returns the exit code."""
+    """``scripts/client.py [URL]``: chat at the terminal or in a pipe. Returns the exit code."""
     if sys.stderr is None:
-        # Closed by who started us. What is printed to nowhere goes to standard output.
+        # The parent process closed it. print(file=None) would write to standard output.
         sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - to the end
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        # Until there is something to take back, Ctrl+C simply ends the process.
+        # Before connecting there is nothing to clean up: let Ctrl+C end the process at once.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     parser = _client_parser(prog)
     if not {"-h", "--help", "--version"}.intersection(sys.argv[1:] if argv is None else argv):
@@ -65,7 +65,8 @@ def client_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
         token=token,
         ssl_context=context,
     )
-    # The server can do without what this imports, and start twice as fast.
+    # Imported late since it is slow to import. The server command does not need it, and
+    # starts in half the time without it.
     from ..terminal import Preferences, is_interactive, run_pipe, run_screen  # noqa: PLC0415
 
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
@@ -82,15 +83,15 @@ def client_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
         )
         return run_screen(client, preferences, typed_file(), token)
     except KeyboardInterrupt:
-        # Between two steps, where nobody else waits for it: leave all the same.
+        # Ctrl+C came where run_pipe() and run_screen() do not handle it: leave anyway.
         return 1 if client.unacknowledged else 0
     finally:
         client.close(0)
 
 
 def _failure_to_connect(client: Client) -> str | None:
-    """Connect; what to tell the user where that failed."""
-    # Without its query, in which there may be a token.
+    """Connect. Returns the error text for the user, or None on success."""
+    # Without the query, which may contain a token.
     shown = escape(client.url.partition("?")[0])
     try:
         client.connect()
@@ -101,7 +102,7 @@ def _failure_to_connect(client: Client) -> str | None:
     except HandshakeFailed as exc:
         return f"cannot join the chat at {shown}: {escape(str(exc))}"
     except (OSError, RuntimeError) as exc:
-        # No descriptors, or no threads.
+        # The process can open no more file descriptors or threads.
         return f"cannot connect to {shown}: {reason(exc) if isinstance(exc, OSError) else exc}"
     except KeyboardInterrupt:
         return f"gave up connecting to {shown}"
@@ -183,7 +184,7 @@ def _client_parser(prog: str | None) -> argparse.ArgumentParser:
 
 
 def _url(text: str, default_port: str) -> str:
-    """The URL that ``text`` is short for."""
+    """The whole URL for ``text``, which may lack the scheme and the port."""
     url = text
     if "://" not in text:
         host = text.partition("/")[0].partition("?")[0]
@@ -197,7 +198,7 @@ def _url(text: str, default_port: str) -> str:
     try:
         parse_url(url)
     except InvalidURL as exc:
-        # Of what was typed, rather than of what it is short for.
+        # Show the text as typed, not the whole URL.
         raise argparse.ArgumentTypeError(str(exc).replace(repr(url), repr(text))) from exc
     return url
 

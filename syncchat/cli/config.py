@@ -1,4 +1,4 @@
-"""Settings from a file in the user's config folder, for what neither flag nor environment says."""
+"""Settings from a file in the user's config folder. Flags and environment override them."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _APP = "syncchat"
 
 
 def config_file() -> Path:
-    """Where the settings stand, if anybody wrote some."""
+    """The path of the settings file, which need not exist."""
     return platformdirs.user_config_path(_APP, appauthor=False) / "config.toml"
 
 
 def typed_file() -> Path:
-    """Where what was typed is kept."""
+    """The path of the file with the input history."""
     return platformdirs.user_state_path(_APP, appauthor=False) / "history"
 
 
 def apply_config(parser: argparse.ArgumentParser, path: Path) -> None:
-    """Take the defaults that the TOML file at ``path`` sets, each named as its flag.
+    """Set the parser's defaults from the TOML file at ``path``; a setting has its flag's name.
 
-    What an environment variable sets already stays. A usage error where the
-    file cannot be read, or sets what there is not.
+    An environment variable overrides the file. Exits with a usage error if the file
+    cannot be read, or has an unknown setting or a value of the wrong type.
     """
     try:
         settings = tomllib.loads(path.read_text("utf-8"))

@@ -1,4 +1,4 @@
-"""Flags, the environment variables that stand for them, and what both commands say alike."""
+"""Flags, their environment variables, and the converters that both commands share."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ __all__ = [
 _MAX_PORT = 65535
 _DIGITS = 9
 
-#: What a header can hold in one piece.
+#: Characters that an HTTP header can carry without quoting.
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 
 _KEEP = re.compile(r"([0-9]{1,9})([smhdw]?)")
@@ -52,12 +52,12 @@ _MAY_BE_EMPTY = frozenset({"GREETING", "PREFIX"})
 
 
 class Sourced(str):
-    """A setting that stood elsewhere than behind a flag, which an error is to name."""
+    """A setting that did not come from a flag. Error messages name its source."""
 
     __slots__ = ("source",)
 
     def __new__(cls, text: str, source: str) -> Self:
-        """``source`` is a variable or a file."""
+        """``source`` is the name of an environment variable or the path of a file."""
         sourced = super().__new__(cls, text)
         sourced.source = source
         return sourced
@@ -66,9 +66,9 @@ class Sourced(str):
 
 
 def environment(name: str, default: str | None) -> str | None:
-    """The setting ``SYNCCHAT_NAME``; argparse converts and checks it as it does a flag.
+    """The environment variable ``SYNCCHAT_NAME``, which argparse then checks like a flag.
 
-    An empty variable is as good as none, but for texts that may be empty.
+    Returns ``default`` if it is not set, or empty, unless the setting may be empty.
     """
     variable = f"SYNCCHAT_{name}"
     value = os.environ.get(variable)
@@ -81,7 +81,7 @@ _T = TypeVar("_T")
 
 
 def naming_source(convert: Callable[[str], _T]) -> Callable[[str], _T]:
-    """``convert``, with the source in the text of an error where it was no flag."""
+    """Wrap ``convert``: its errors name the source of a value that came from no flag."""
 
     def converted(text: str) -> _T:
         try:
@@ -95,7 +95,7 @@ def naming_source(convert: Callable[[str], _T]) -> Callable[[str], _T]:
 
 
 def _as_it_is(text: str) -> str:
-    # Which ``str`` would not do: it forgets the source.
+    # Not str(): it would drop the source of a Sourced.
     return text
 
 
@@ -107,7 +107,7 @@ def add_flag(
     convert: Callable[[str], Any] = _as_it_is,
     metavar: str | None = None,
 ) -> None:
-    """Add ``--flag``, whose default ``SYNCCHAT_FLAG`` can change."""
+    """Add ``--flag``, with the variable ``SYNCCHAT_FLAG`` as its default if it is set."""
     parser.add_argument(
         f"--{flag}",
         type=naming_source(convert),
@@ -125,10 +125,10 @@ def add_list(
     convert: Callable[[str], Any],
     metavar: str,
 ) -> None:
-    """Add ``--flag`` to a group of the parser's, for a list of values.
+    """Add ``--flag`` for a list of values to a group of the parser.
 
-    Commas and blanks separate them. Those of ``SYNCCHAT_FLAG`` and of every
-    ``--flag`` count together. A usage error where the environment has a wrong one.
+    Commas and blanks separate values. Those of ``SYNCCHAT_FLAG`` and of every
+    ``--flag`` are combined. Exits with a usage error if the variable has a wrong value.
     """
     convert_one = naming_source(convert)
 
@@ -161,7 +161,7 @@ def add_switch(
     *,
     default: bool,
 ) -> None:
-    """Add a switch; a usage error where the environment says neither yes nor no."""
+    """Add a switch. Exits with a usage error if its variable is neither yes nor no."""
     name = flag.upper().replace("-", "_")
     word = (environment(name, "") or "").strip().lower()
     if word in ("1", "yes", "true", "on"):
@@ -174,7 +174,7 @@ def add_switch(
 
 
 def engine(text: str) -> str:
-    """The name of an engine."""
+    """Convert to the name of an engine."""
     try:
         check_engine(text)
     except ValueError as exc:
@@ -183,7 +183,7 @@ def engine(text: str) -> str:
 
 
 def keep(text: str) -> Keep:
-    """So many messages, ``1000``, or those of so long a time, ``30d``."""
+    """Convert to a retention: a number of messages, ``1000``, or a time, ``30d``."""
     found = _KEEP.fullmatch(text)
     if found is None:
         raise argparse.ArgumentTypeError(
@@ -194,14 +194,14 @@ def keep(text: str) -> Keep:
 
 
 def host(text: str) -> str:
-    """A host. Not the empty one, which would be the whole network."""
+    """Convert to a host. Refuses an empty one, which would mean all interfaces."""
     if text:
         return text
     raise argparse.ArgumentTypeError("it is empty; 0.0.0.0 is the whole network")
 
 
 def nick(text: str) -> str:
-    """What somebody may be called."""
+    """Convert to a nick."""
     try:
         return check_nick(text)
     except BadNick as exc:
@@ -209,14 +209,14 @@ def nick(text: str) -> str:
 
 
 def port(text: str) -> int:
-    """A port, 0 included."""
+    """Convert to a port, 0 included."""
     if text.isascii() and text.isdigit() and int(text) <= _MAX_PORT:
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is no port: it is a number from 0 to {_MAX_PORT}")
 
 
 def origin(text: str) -> str:
-    """Where a page may come from."""
+    """Convert to the origin of web pages."""
     try:
         return parse_origin(text)
     except ValueError as exc:
@@ -224,7 +224,7 @@ def origin(text: str) -> str:
 
 
 def public_url(text: str) -> str:
-    """Where people find the server."""
+    """Convert to the public URL of a server."""
     try:
         return parse_public_url(text)
     except ValueError as exc:
@@ -232,7 +232,7 @@ def public_url(text: str) -> str:
 
 
 def network(text: str) -> str:
-    """An IP address, or a network."""
+    """Convert to an IP address or a network."""
     try:
         return str(parse_network(text))
     except ValueError as exc:
@@ -240,14 +240,14 @@ def network(text: str) -> str:
 
 
 def count(text: str) -> int:
-    """A whole number, 0 included."""
+    """Convert to a whole number, 0 included."""
     if text.isascii() and text.isdigit() and len(text) <= _DIGITS:
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
 
 
 def one_of(*words: str) -> Callable[[str], str]:
-    """One of these words."""
+    """Return a converter that accepts only these words."""
 
     def convert(text: str) -> str:
         if text in words:
@@ -258,14 +258,14 @@ def one_of(*words: str) -> Callable[[str], str]:
 
 
 def positive(text: str) -> int:
-    """A whole number, 1 or more."""
+    """Convert to a whole number, 1 or more."""
     if text.isascii() and text.isdigit() and int(text) > 0:
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
 
 
 def seconds(text: str) -> float:
-    """A number of seconds, or of anything else that is not negative; 0 included."""
+    """Convert to a finite number of seconds, or of another unit, 0 or more."""
     try:
         value = float(text)
     except ValueError:
@@ -276,10 +276,10 @@ def seconds(text: str) -> float:
 
 
 def read_secret(parser: argparse.ArgumentParser, text: str | None, file: str | None) -> str | None:
-    """The token, given as such or in a file; a usage error where it cannot be one.
+    """The token, given as ``text`` or in ``file``. Exits with a usage error if it is invalid.
 
-    Of both, that counts which was said nearer: by a flag, a variable, a file of settings.
-    A usage error where both were said in one of these ways.
+    If both are given, a flag overrides an environment variable, which overrides the settings
+    file. It is a usage error if both come from the same of these.
     """
     if text is not None and file is not None:
         if _distance(text) == _distance(file):
@@ -298,7 +298,7 @@ def read_secret(parser: argparse.ArgumentParser, text: str | None, file: str | N
 
 
 def _both_tokens(text: str) -> str:
-    """What to tell who gave the token and its file in one way, which is the token's."""
+    """The error text if the token and its file come from the same source, that of ``text``."""
     names = "--token and --token-file"
     if _distance(text) == 1:
         names = "SYNCCHAT_TOKEN and SYNCCHAT_TOKEN_FILE"
@@ -308,13 +308,14 @@ def _both_tokens(text: str) -> str:
 
 
 def _distance(text: str) -> int:
+    # 0: from a flag; 1: from an environment variable; 2: from the settings file.
     if not isinstance(text, Sourced):
         return 0
     return 1 if text.source in os.environ else 2
 
 
 def reason(exc: OSError) -> str:
-    """The system's words, or OpenSSL's, without their numbers."""
+    """The error text of the system or of OpenSSL, without error numbers."""
     if isinstance(exc, ssl.SSLError):
         return tls_reason(exc)
     return (exc.strerror or str(exc)).lower()

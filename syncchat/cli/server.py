@@ -1,4 +1,4 @@
-"""The server's command."""
+"""The server command."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ __all__ = ["server_main"]
 def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     """``scripts/server.py``: run a chat server until Ctrl+C, SIGTERM or SIGHUP.
 
-    Returns the exit code. On the main thread only, since it sets the handlers of these signals.
+    Returns the exit code. Call it on the main thread only, since it sets signal handlers.
     """
     parser = _server_parser(prog)
     options = parser.parse_args(argv)
@@ -58,7 +58,7 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
         why = _certificate_complaint(cert, key, exc)
         print(f"cannot use the certificate {cert}: {why}", file=sys.stderr)
         return 1
-    # Closed by who started us: then there is no log.
+    # If the parent process closed standard output, there is no log.
     log_writer = None if options.quiet or sys.stdout is None else LogWriter(sys.stdout.fileno())
     server = ChatServer(
         options.host,
@@ -90,7 +90,7 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
     )
 
     def stop(signum: int, _frame: FrameType | None) -> None:
-        # Whoever asks twice does not want to wait.
+        # A second signal ends the process at once.
         signal.signal(signum, signal.SIG_DFL)
         server.request_stop()
 
@@ -109,9 +109,9 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
 
 
 def _stopping_signals() -> list[signal.Signals]:
-    """The signals that stop the server in order."""
+    """The signals that stop the server in an orderly way."""
     signals = [signal.SIGINT, signal.SIGTERM]
-    # Windows has no SIGHUP, and nohup has it ignored.
+    # Windows has no SIGHUP, and nohup makes the process ignore it.
     hangup = getattr(signal, "SIGHUP", None)
     if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
         signals.append(hangup)
@@ -306,7 +306,7 @@ def _server_parser(prog: str | None) -> argparse.ArgumentParser:
 
 
 def _server_context(cert: str | None, key: str | None) -> ssl.SSLContext | None:
-    """The server's side of TLS. Raises OSError, of which ``ssl.SSLError`` is one."""
+    """The TLS context of the server; None: no TLS. Raises OSError (``ssl.SSLError`` is one)."""
     if cert is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -315,7 +315,7 @@ def _server_context(cert: str | None, key: str | None) -> ssl.SSLContext | None:
 
 
 def _lacks_only_the_key(cert: str) -> bool:
-    """Whether there is a certificate in the file, and no private key."""
+    """Whether the file contains a certificate but no private key."""
     try:
         return _holds(cert, "CERTIFICATE") and not _holds(cert, "PRIVATE KEY")
     except OSError:
@@ -323,7 +323,7 @@ def _lacks_only_the_key(cert: str) -> bool:
 
 
 def _certificate_complaint(cert: str, key: str | None, failure: OSError) -> str:
-    """Why the certificate and its key cannot be used, which OpenSSL mostly does not say."""
+    """Why the certificate and its key cannot be used; OpenSSL's own errors rarely say it."""
     if isinstance(failure, ssl.SSLError) and failure.reason == "KEY_VALUES_MISMATCH":
         return f"the key in {key or cert} belongs to another certificate"
     try:
@@ -340,7 +340,7 @@ def _certificate_complaint(cert: str, key: str | None, failure: OSError) -> str:
 
 
 def _holds(file: str, what: str) -> bool:
-    """Whether a file has such a section in PEM (RFC 7468). Raises OSError."""
+    """Whether a file has a PEM section whose label ends in ``what`` (RFC 7468). Raises OSError."""
     return (
         re.search(rf"-----BEGIN [A-Z0-9 ]*{what}-----".encode(), Path(file).read_bytes())
         is not None
