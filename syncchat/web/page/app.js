@@ -1,4 +1,4 @@
-// The page: who one is, what is typed, what is shown around the messages.
+// The page: the user's nick and token, the input, and everything around the messages.
 
 import { COMMANDS, completions, parse } from "./commands.js";
 import { Link } from "./link.js";
@@ -8,13 +8,13 @@ import { element, nickOf } from "./text.js";
 
 const NICK = "syncchat.nick", TOKEN = "syncchat.token";
 const TOKEN_WANTED = "The server asks for a token.";
-const PRINTABLE = /^[\x21-\x7e]+$/u; // What a header can hold.
-// Messages to begin with, and to ask for at a time.
+const PRINTABLE = /^[\x21-\x7e]+$/u; // What an HTTP header can carry.
+// Messages of history to ask for, at first and each time.
 const HISTORY = 50;
 
-// Milliseconds without an answer that are worth a word.
+// Milliseconds after which unacknowledged messages are counted in the state line.
 const SLOW = 3000;
-// Bytes of an event besides what is said, and what a server takes of one unless it says otherwise.
+// Bytes that the nonce adds to an event, and the usual limit of a server for an event.
 const ROOM_FOR_NONCE = 40, USUAL_LIMIT = 65_536;
 
 const at = (id) => document.getElementById(id);
@@ -22,21 +22,21 @@ const input = at("input"), candidates = at("candidates"), people = at("people"),
 
 const log = new Log((before) => link.ask({ type: "history", before, limit: HISTORY }));
 let link;
-let names = new Map(); // nick -> when it was heard of last
+let names = new Map(); // nick -> when it last spoke or took this nick, in milliseconds since 1970; 0: unknown
 let rooms = [];
 let whispered = "";
 let unread = 0;
-let announced = 0; // How many are in the room, as far as the server has said.
-let choosing = null; // What Tab goes through.
-let returning = false;
-let atDoor = null; // Somebody is asked for a token.
-let byHistory = false; // Back or forward was pressed, and has changed the address already.
-let tabbed = false; // Tab was pressed for a room, of which none was known.
-const asked = new Set(); // What somebody asked for, whose answers are to be shown.
+let announced = 0; // The number of members, as the server last said.
+let choosing = null; // The completions on offer; null: none.
+let returning = false; // The connection was lost, and is not back yet.
+let atDoor = null; // The promise of door() while it runs.
+let byHistory = false; // Back or forward was pressed, and has changed the URL already.
+let tabbed = false; // Tab was pressed after "/join " when no room was known.
+const asked = new Set(); // Types of the user's requests, whose answers are to be shown.
 
-// Beginning.
+// Start.
 
-/** The token of the address, once: it is not to stay there. */
+/** Move the token from the URL to the session storage, so that it does not stay in the URL. */
 function tokenOfAddress() {
   const url = new URL(location.href);
   const token = url.searchParams.get("token");
@@ -46,7 +46,7 @@ function tokenOfAddress() {
   history.replaceState(null, "", url);
 }
 
-/** Ask for something, again until `wrong(answer)` has no complaint. */
+/** Ask the user a question, until `wrong(answer)` returns no complaint. */
 function ask(question, { kind = "text", complaint = "", wrong = () => "" } = {}) {
   const dialog = at("ask"), field = at("answer");
   at("question").textContent = question;
@@ -61,7 +61,7 @@ function ask(question, { kind = "text", complaint = "", wrong = () => "" } = {})
     };
     dialog.oncancel = (event) => event.preventDefault();
     dialog.onclose = () => {
-      // A browser closes it at the second Escape, whatever one says.
+      // A browser closes a dialog at the second Escape, even if "cancel" is prevented.
       if (dialog.returnValue !== "agree" || wrong(field.value.trim())) dialog.showModal();
       else resolve(field.value.trim());
     };
@@ -73,7 +73,7 @@ function ask(question, { kind = "text", complaint = "", wrong = () => "" } = {})
 
 const WHO = "What do you want to be called?";
 
-/** Ask again, since the server does not take the nick. */
+/** Ask for another nick, since the server refused the last one. */
 async function askForNick(complaint) {
   link.nick = await ask(WHO, { complaint, wrong: wrongNick });
   asked.delete("nick");
@@ -105,7 +105,7 @@ async function begin() {
   input.focus();
 }
 
-/** Return when the server lets us in, as far as the token goes; it is asked for. */
+/** Resolve when the server accepts the token, or cannot be reached; asks the user for a token. */
 function door() {
   atDoor ??= knock().finally(() => { atDoor = null; });
   return atDoor;
@@ -123,7 +123,7 @@ async function knock() {
       try {
         answer = await fetch("-/door", { headers, cache: "no-store" });
       } catch {
-        return; // No server: the link says so, and waits for it.
+        return; // No server: the link shows that, and retries.
       }
       if (answer.status !== 401) return;
       if (token) complaint = "The server does not know that one.";
@@ -142,7 +142,7 @@ async function refused() {
   }
 }
 
-// Hearing.
+// Events from the server.
 
 const HEARERS = {
   __proto__: null,
@@ -173,7 +173,7 @@ const HEARERS = {
   message(event) {
     heardOf(event.nick);
     log.message(event, link.called);
-    // What is of the past has been there before.
+    // Messages of the history are not unread.
     if (event.nick !== link.called && event.offset > link.welcome.offset) count();
   },
   joined: (event) => came(event, "joined"),
@@ -233,7 +233,7 @@ const HEARERS = {
   error(event) {
     if (event.command === "history") log.unanswered();
     if (event.command === "nick" && !asked.delete("nick")) {
-      // Of the nick that one came with.
+      // The answer to a nick from the first dialog or the storage, not to a /nick.
       if (!/ is taken /u.test(event.text)) {
         askForNick(event.text);
         return;
@@ -268,7 +268,7 @@ function when(seconds) {
   return new Date(seconds * 1000).toLocaleString([], { dateStyle: "short", timeStyle: "short" });
 }
 
-// Around it.
+// State, members and title.
 
 function showState() {
   const state = at("state");
@@ -285,7 +285,7 @@ function showState() {
   }
   const unsent = link.state !== "connected" || link.waited > SLOW ? link.waiting.length : 0;
   const text = `${texts[link.state]}${unsent ? `, ${unsent} unsent` : ""}`;
-  // What changes every second is not for who has it read out.
+  // Hide the countdown from screen readers: it changes every second.
   const countdown = link.state === "waiting" && seconds ? `, in ${seconds} s` : "";
   if (state.firstChild?.data !== text) {
     const seconds = element("span");
@@ -332,7 +332,7 @@ addEventListener("popstate", () => {
   link.post({ type: "join", room });
 });
 addEventListener("beforeunload", (event) => {
-  // What was typed and is not delivered dies with the page.
+  // Undelivered messages are lost with the page.
   if (link?.waiting.length) event.preventDefault();
 });
 addEventListener("keydown", (event) => {
@@ -347,7 +347,7 @@ who.addEventListener("click", () => {
 });
 who.setAttribute("aria-expanded", String(!matchMedia("(max-width: 40rem)").matches));
 
-// Saying.
+// Input.
 
 at("composer").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -361,7 +361,7 @@ at("composer").addEventListener("submit", (event) => {
   input.focus();
 });
 
-/** Do what was typed. False: it is to stay in the input. */
+/** Act on the typed line. False: the line stays in the input. */
 function enter(line) {
   const event = parse(line);
   if (event.wrong) {
@@ -384,7 +384,7 @@ function enter(line) {
   const size = new TextEncoder().encode(JSON.stringify(event)).length + ROOM_FOR_NONCE;
   const limit = link.welcome?.limits.message ?? USUAL_LIMIT;
   if (size > limit) {
-    // The server would end the connection for it.
+    // The server would close the connection.
     log.line("alarm", `Not sent: it is longer than the ${limit} bytes of a message.`);
     return false;
   }
@@ -414,7 +414,7 @@ input.addEventListener("keydown", (event) => {
   if (event.isComposing) return;
   if (event.key === "Enter" && !event.shiftKey) {
     event.preventDefault();
-    // What only came up while one typed is no answer to Enter.
+    // Enter takes a completion only if the user chose it by Tab or an arrow key.
     if (choosing?.byHand) choose(choosing.at);
     else at("composer").requestSubmit();
   } else if (event.key === "Tab" && !event.shiftKey && input.value) {
@@ -439,7 +439,7 @@ function fit() {
   input.style.setProperty("height", `${input.scrollHeight + 2}px`);
 }
 
-/** Offer what can stand here; put it in at once if it is the only one and Tab was pressed. */
+/** Offer completions. On Tab, insert the only one at once. Returns whether there are some. */
 function offer(byTab) {
   if (choosing && byTab) {
     choose(choosing.at);
@@ -470,7 +470,7 @@ function choose(index) {
 }
 
 function move(by) {
-  // The first arrow only takes up what is marked.
+  // The first ArrowDown only chooses the candidate that is marked already.
   if (choosing.byHand || by < 0) choosing.at = (choosing.at + by + choosing.choices.length) % choosing.choices.length;
   choosing.byHand = true;
   showCandidates();

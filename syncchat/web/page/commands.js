@@ -1,8 +1,8 @@
-// What a typed line means, and what can complete it. The same commands as everywhere.
+// Parses and completes a typed line. The commands are those of the other clients.
 
-/** By name: what is written behind it, what it does, and the event it asks for; null: it is wrong. */
+/** By name: arguments, help, and a function that makes the event; falsy for wrong arguments. */
 export const COMMANDS = {
-  __proto__: null, // So that "constructor" is no command.
+  __proto__: null, // Otherwise "constructor" would be a command.
   help: ["", "this list", () => ({ local: "help" })],
   nick: ["NAME", "take another name", (text) => text && { type: "nick", nick: text }],
   me: ["TEXT", "do something", (text) => text && { type: "action", text }],
@@ -21,7 +21,7 @@ export const COMMANDS = {
   back: ["", "be back", () => ({ type: "back" })],
 };
 
-/** The event for a line, or `{local}`, or `{wrong}` with what to tell. */
+/** The event for a line; `{local}` for a command of the page; `{wrong}` with an error text. */
 export function parse(line) {
   if (!line.startsWith("/")) return { type: "say", text: line };
   if (line.startsWith("//")) return { type: "say", text: line.slice(1) };
@@ -37,8 +37,9 @@ export function parse(line) {
 }
 
 /**
- * What can stand at the end of `text`: `{from, choices}`, each choice with what is put in and
- * what is shown. `people` are the nicks, who spoke last first.
+ * The completions of the last word of `text`: `{from, choices}`. `from` is where the word begins;
+ * a choice has `put`, the text to insert, `shown` and `hint`. `people` are the nicks; the one that
+ * spoke last comes first.
  */
 export function completions(text, people, rooms) {
   const from = text.search(/\S*$/u);

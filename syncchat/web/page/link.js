@@ -1,22 +1,24 @@
-// The connection, which is renewed when it breaks: each message once, in order, and
-// what is said is sent until the server has acknowledged it.
+// The connection, which reconnects when it breaks. Each message is received once, in order;
+// each of the user's messages is sent until the server has acknowledged it.
 
 const SUBPROTOCOL = "syncchat.v1";
-// What may be on its way at a time; the rest waits.
+// Unacknowledged messages that may be on their way at a time; the others wait.
 const WINDOW = 64;
-// Milliseconds to the first attempt to come back, and between two at most.
+// Milliseconds between two attempts to reconnect, at least and at most.
 const FIRST = 500, LONGEST = 30_000;
-// Close codes that would be the same again.
+// Close codes after which reconnecting is useless: it would fail in the same way.
 const FINAL = new Set([1000, 1002, 1003, 1005, 1007, 1008, 1009, 1010]);
-// Milliseconds of silence after which the server is asked whether it is there, and of
-// further silence, then it is not. A browser shows a page neither pings nor pongs.
+// SILENCE: milliseconds without data after which the link asks the server for an answer, and
+// further milliseconds after which it gives the connection up. LOOK: milliseconds between two
+// checks. A page sees neither pings nor pongs.
 const SILENCE = 25_000, LOOK = 5_000;
-// Milliseconds between the attempts to be called as before a break.
+// Milliseconds before each attempt to get the nick of before a break back.
 const NICK_AGAIN = [1000, 2000, 4000, 8000, 16_000, 32_000];
 
 /**
- * Dispatches `event` (with what the server says), `gap`, `state`, and `refused` where the
- * server did not even open the connection, `anew` where its log is another than before.
+ * Dispatches `event` (an event of the server, in `detail`), `gap` (messages are missing), `state`
+ * (something to show has changed), `refused` (the server did not open the connection) and `anew`
+ * (the room's log has another epoch than before).
  */
 export class Link extends EventTarget {
   #socket = null;
@@ -30,10 +32,10 @@ export class Link extends EventTarget {
   #outbox = []; // {event, nonce, sent}
   #ready = false;
   #epoch = "";
-  #last = null; // The last offset that was handed out; null: nothing of this log.
-  #awaiting = false;
+  #last = null; // The last offset that was dispatched; null: none of this log.
+  #awaiting = false; // A history is going to come.
 
-  /** `token` and `history` may be empty; `nick` is what to be called. */
+  /** `nick`: the wanted nick. `token` may be empty, `history` (a number of messages) 0. */
   constructor(path, { nick, token, history }) {
     super();
     Object.assign(this, { path, nick, token, history });
@@ -46,23 +48,23 @@ export class Link extends EventTarget {
     setInterval(() => this.#look(), LOOK);
   }
 
-  /** What waits for the server's acknowledgement, the oldest first. */
+  /** The events without an acknowledgement of the server, the oldest first. */
   get waiting() {
     return this.#outbox.map((item) => item.event);
   }
 
-  /** Milliseconds for which the oldest of it has waited. */
+  /** Milliseconds for which the oldest of them has waited; 0: there is none. */
   get waited() {
     return this.#outbox.length ? Date.now() - this.#outbox[0].since : 0;
   }
 
-  /** Make no attempt until `open()`: somebody is asked what is needed for it. */
+  /** Do not reconnect until `open()`, since the user is asked for a token. */
   hold() {
     clearTimeout(this.#timer);
     this.#held = true;
   }
 
-  /** The user has chosen another nick, and no longer wants the one from before. */
+  /** Stop asking for the old nick, since the user has chosen another one. */
   forgetNick() {
     clearTimeout(this.#nickTimer);
     this.#nickAsked = 0;
@@ -93,7 +95,7 @@ export class Link extends EventTarget {
     socket.onclose = ({ code, reason }) => this.#closed(socket, opened, code, reason);
   }
 
-  /** Say something, or go elsewhere: sent until it is acknowledged. */
+  /** Send a message or a join, again after a break until it is acknowledged. */
   post(event) {
     const nonce = event.type === "join" ? null : randomName();
     const whole = nonce ? { ...event, nonce } : event;
@@ -102,7 +104,7 @@ export class Link extends EventTarget {
     this.#announce();
   }
 
-  /** Ask something, once. False: there is no connection. */
+  /** Send a request once. False: there is no connection. */
   ask(event) {
     if (!this.#ready) return false;
     this.#socket.send(JSON.stringify(event));
@@ -135,7 +137,7 @@ export class Link extends EventTarget {
     try {
       event = JSON.parse(data);
     } catch {
-      return; // No event of ours: passed over, as one of a later version is.
+      return; // Not JSON: ignored, as events of later versions are.
     }
     if (typeof event?.type === "string") this.#hear(event);
   }
@@ -147,7 +149,7 @@ export class Link extends EventTarget {
     else if (event.type === "renamed" && event.old === this.called) this.#renamed(event.nick);
     else if (event.type === "error" && event.command === "join") this.#settle(null);
     else if (event.type === "error" && event.command === "nick" && this.#nickAsked > 0) {
-      // Nobody but this has asked.
+      // The answer to an automatic attempt of #wantNick, not to the user.
       this.#nickAsked -= 1;
       return;
     }
@@ -166,18 +168,18 @@ export class Link extends EventTarget {
     this.#pause = 2 * FIRST;
     const moved = this.#ready;
     if (moved) {
-      // Into another room, from which nothing of the past was asked for.
+      // The client went to another room; a join of this page asks for no history.
       this.#last = null;
       this.#awaiting = false;
     }
-    // A room has one name, and the address may spell it otherwise; the lobby needs none.
+    // The URL may spell the room's name differently; the path "/" stays as it is for the lobby.
     const asked = decodeURIComponent(this.path.split("/").pop());
     if (moved || (asked && asked !== welcome.room)) {
       this.path = new URL(encodeURIComponent(welcome.room), location.href).pathname;
     }
     this.room = welcome.room;
     this.called = welcome.nick;
-    // Written in the server's way; who has no nick goes by an address.
+    // Take the server's spelling of the nick; a name with a colon is an address, not a nick.
     if (!welcome.nick.includes(":")) this.nick = welcome.nick;
     if (this.#epoch && this.#epoch !== welcome.epoch && !moved) this.#tell("anew");
     this.#ready = true;
@@ -193,7 +195,7 @@ export class Link extends EventTarget {
   #wantNick(attempt) {
     clearTimeout(this.#nickTimer);
     if (attempt === 0) this.#nickAsked = 0;
-    // Its ghost may still be there, if the server has not noticed the break.
+    // The old connection may still have the nick, until the server notices the break.
     if (!this.nick || this.called === this.nick || attempt >= NICK_AGAIN.length) return;
     this.#nickTimer = setTimeout(() => {
       if (this.called === this.nick || !this.ask({ type: "nick", nick: this.nick })) return;
@@ -212,7 +214,7 @@ export class Link extends EventTarget {
     const begin = history.messages.length ? history.messages[0].offset - 1 : this.welcome.offset;
     if (!history.complete) this.#tell("gap");
     if (!history.complete || this.#last === null) this.#last = begin;
-    // It is another one where nothing had been seen of the log before.
+    // It differs on the first connection, and if the log has begun anew.
     this.#epoch = this.welcome.epoch;
     for (const message of history.messages) {
       if (message.nonce) this.#settle(message.nonce);
@@ -255,7 +257,7 @@ export class Link extends EventTarget {
     else this.#look();
   }
 
-  /** A connection that was cut without a word is noticed by nothing else. */
+  /** Give up a silent connection: nothing else detects one that was cut without a Close. */
   #look() {
     if (!this.#ready) return;
     const silence = Date.now() - this.#heardAt;
@@ -267,7 +269,7 @@ export class Link extends EventTarget {
       this.#probedAt = 0;
       const socket = this.#socket;
       socket.close();
-      // Which would wait for an answer to its goodbye.
+      // Do not wait for "close": close() waits for the server's Close first.
       this.#closed(socket, true, 1006, "");
       socket.onclose = null;
     }

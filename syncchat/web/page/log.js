@@ -1,15 +1,15 @@
-// What was said, as a list that stays short enough for a page to be quick.
+// The list of messages, which is kept short so that the page stays fast.
 
 import { element, nickOf, rich } from "./text.js";
 
-// Lines that are kept; of more, those farthest from what is looked at go.
+// Lines to keep while the user reads the newest; four times as many otherwise.
 const MOST = 600;
-// Milliseconds in which a page is looked after that nobody sees.
+// Milliseconds between two updates of a hidden page.
 const HIDDEN = 250;
-// Pixels from the end within which somebody reads what is newest.
+// Pixels from the end within which the user counts as reading the newest messages.
 const NEAR = 80;
 
-/** Calls `older()` where somebody has come to the beginning of what is there. */
+/** Calls `older(offset)` for messages before `offset` when the user scrolls to the first one. */
 export class Log {
   #list = document.getElementById("log");
   #scroller = document.getElementById("talk");
@@ -17,11 +17,11 @@ export class Log {
   #newest = document.getElementById("newest");
   #day = "";
   #first = null; // The lowest offset that is shown.
-  #complete = false;
-  #asking = false;
-  #ended = false;
-  #fresh = []; // What is not in the list yet.
-  #follow = true; // Somebody read what is newest when the page was last looked at.
+  #complete = false; // The server has no older messages.
+  #asking = false; // older() was called, and is not answered yet.
+  #ended = false; // The server's log has begun anew.
+  #fresh = []; // Lines that are not in the list yet.
+  #follow = true; // The user was reading the newest messages at the last scroll.
 
   constructor(older) {
     this.older = older;
@@ -30,16 +30,16 @@ export class Log {
       this.toEnd();
       document.getElementById("input").focus();
     });
-    // What was to be drawn, and is not going to be.
+    // A hidden page runs no animation frames: add the lines that wait for one.
     document.addEventListener("visibilitychange", () => this.#fresh.length && this.#flush());
-    // A keyboard that comes up on a phone, a window that is made smaller.
+    // The size changes when a phone shows its keyboard, or the user resizes the window.
     new ResizeObserver(() => {
       if (this.#follow) this.toEnd();
       this.#fill();
     }).observe(this.#scroller);
   }
 
-  /** Whether somebody reads what is newest. */
+  /** Whether the user reads the newest messages. */
   get atEnd() {
     const { scrollHeight, scrollTop, clientHeight } = this.#scroller;
     return scrollHeight - scrollTop - clientHeight < NEAR;
@@ -51,13 +51,13 @@ export class Log {
     this.#newest.hidden = true;
   }
 
-  /** To the oldest that there is, and on from there. */
+  /** Scroll to the oldest message, and load older ones. */
   toStart() {
     this.#scroller.scrollTop = 0;
     this.#scrolled();
   }
 
-  /** Begin anew: another room. */
+  /** Remove everything, for another room. */
   clear() {
     this.#ended = false;
     this.#list.replaceChildren();
@@ -68,17 +68,17 @@ export class Log {
     this.#older.hidden = true;
   }
 
-  /** The server's log has begun anew: what is older than what is shown is no more. */
+  /** The server's log has begun anew: ask for no older messages. */
   anew() {
     this.#ended = true;
   }
 
-  /** Whoever was asked for more of the past is not going to answer. */
+  /** The request for older messages is not going to be answered. */
   unanswered() {
     this.#asking = false;
   }
 
-  /** A message of the room's log, the newest. */
+  /** Add the newest message of the room's log. `nick` is the user's. */
   message(message, nick) {
     this.#first ??= message.offset;
     const day = dayOf(message.time);
@@ -89,14 +89,14 @@ export class Log {
     this.#append(lineOf(message, nick));
   }
 
-  /** Messages from before what is shown, the oldest first. */
+  /** Add older messages, the oldest first. `complete`: there are no older ones. */
   past(messages, complete, nick) {
     this.#asking = false;
     this.#complete = complete;
     const { scrollHeight, scrollTop } = this.#scroller;
     const fresh = messages.filter((message) => this.#first === null || message.offset < this.#first);
     if (fresh.length) this.#first = fresh[0].offset;
-    // A reader of screens is not told of these, one after the other.
+    // A screen reader must not read all of these aloud.
     this.#list.setAttribute("aria-live", "off");
     const nodes = [];
     let day = "";
@@ -115,12 +115,12 @@ export class Log {
     this.#older.textContent = this.#complete ? "This is where it begins." : "";
   }
 
-  /** A line of the system's: `kind` is notice, reply or alarm. */
+  /** Add a line of the system; `kind` is notice, reply or alarm. */
   line(kind, ...children) {
     this.#append(element("li", kind, ...children));
   }
 
-  /** Something said to one person alone. */
+  /** Add a private message. */
   private(event, nick) {
     const mine = event.nick === nick;
     this.#append(element("li", "private", timeOf(event.time), mine ? "to " : "from ",
@@ -129,7 +129,7 @@ export class Log {
 
   #append(node) {
     this.#fresh.push(node);
-    // Gathered until the page is drawn, which a hidden one is not.
+    // Collect lines until the next animation frame; a hidden page has none.
     if (this.#fresh.length > 1) return;
     if (document.hidden) setTimeout(() => this.#flush(), HIDDEN);
     else requestAnimationFrame(() => this.#flush());
@@ -139,7 +139,7 @@ export class Log {
     const fresh = this.#fresh;
     this.#fresh = [];
     const follow = this.#follow;
-    // Who reads what is old does not lose it; who never comes back must not fill the memory.
+    // Keep more lines while the user reads old ones, but a limited number, to bound the memory.
     const most = follow ? MOST : 4 * MOST;
     this.#list.append(...fresh);
     while (this.#list.childElementCount > most) this.#dropFirst();
@@ -148,7 +148,7 @@ export class Log {
     this.#fill();
   }
 
-  /** Where everything fits, nobody can scroll to what is older. */
+  /** Load older messages if everything fits on the screen: then the user cannot scroll to them. */
   #fill() {
     if (this.#scroller.scrollHeight <= this.#scroller.clientHeight) this.#scrolled();
   }

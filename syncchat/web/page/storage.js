@@ -1,13 +1,13 @@
-// What the browser remembers; where it may not, as long as the page is open.
+// Values in the browser's storage; if it is forbidden, only while the page is open.
 
 const fallback = new Map();
 
-/** What was kept under `key`, in `local` or `session`; null: nothing. */
+/** The value of `key` in the storage `kind`, "local" or "session"; null: there is none. */
 export function kept(kind, key) {
   try {
     return window[`${kind}Storage`].getItem(key) ?? fallback.get(key) ?? null;
   } catch {
-    return fallback.get(key) ?? null; // Forbidden, in some settings of privacy.
+    return fallback.get(key) ?? null; // Some privacy settings forbid the storage.
   }
 }
 
@@ -16,6 +16,6 @@ export function keep(kind, key, value) {
   try {
     window[`${kind}Storage`].setItem(key, value);
   } catch {
-    // Then it lasts as long as the page.
+    // The fallback keeps it while the page is open.
   }
 }

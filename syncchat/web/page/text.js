@@ -1,9 +1,9 @@
-// What people say, as nodes of the page: text is text, whatever it holds.
+// Turns what people write into nodes of the page, never into markup.
 
 const ADDRESS = /\bhttps?:\/\/[^\s<>"'`]+/giu;
-// What mostly belongs to the sentence, and not to the address before it.
+// Characters behind a URL that usually belong to the sentence.
 const BEHIND = ".,;:!?…";
-// Marks upon one letter, above those that languages need: they cost a browser seconds.
+// More combining marks on one letter than languages need: drawing them takes a browser seconds.
 const PILE = /([\p{M}\p{Cf}]{8})[\p{M}\p{Cf}]+/gu;
 const BRACKETS = { ")": "(", "]": "[" };
 const COLOURS = [
@@ -12,7 +12,7 @@ const COLOURS = [
   "#af5fff", "#af5fd7", "#af5faf", "#d700af", "#d75faf", "#d75f87",
 ];
 
-/** An element with a class and children, each a node or a text. */
+/** Make an element with a class and children, each a node or a text. */
 export function element(name, className = "", ...children) {
   const made = document.createElement(name);
   if (className) made.className = className;
@@ -20,7 +20,7 @@ export function element(name, className = "", ...children) {
   return made;
 }
 
-/** `text` as nodes: addresses as links, and `nick` marked where it stands as a whole word. */
+/** `said` as nodes: URLs become links, and `nick` is marked where it is a whole word. */
 export function rich(said, nick) {
   const text = said.replace(PILE, "$1");
   const nodes = [];
@@ -36,7 +36,7 @@ export function rich(said, nick) {
   return nodes;
 }
 
-/** A person's colour: always the same, in any case of letters. */
+/** The colour of a nick: always the same, in upper or lower case. */
 export function colourOf(nick) {
   let hash = 0x811c9dc5; // FNV-1a
   for (const char of nick.toLowerCase()) {
@@ -52,7 +52,7 @@ export function nickOf(nick) {
   return made;
 }
 
-/** In one pass from the end: an address may be as long as a message. */
+/** The URL without what follows it. One pass from the end, since a URL may be very long. */
 function trimmed(address) {
   const surplus = {};
   for (const [close, open] of Object.entries(BRACKETS)) {
@@ -61,7 +61,7 @@ function trimmed(address) {
   let end = address.length;
   for (; end > 0; end -= 1) {
     const last = address[end - 1];
-    // A bracket that was opened before the address is not the address's.
+    // A closing bracket without an opening one in the URL belongs to the sentence.
     if (surplus[last] > 0) surplus[last] -= 1;
     else if (!BEHIND.includes(last)) break;
   }
@@ -73,9 +73,9 @@ function linkTo(address) {
   try {
     url = new URL(address);
   } catch {
-    return null; // Not one that a browser could open.
+    return null; // Not a valid URL.
   }
-  // A name before the host is there to deceive: https://bank.example@evil.example.
+  // A user name before the host is used to deceive: https://bank.example@evil.example.
   if (url.username || url.password) return null;
   const link = element("a", "", address);
   link.href = url.href;
