@@ -238,6 +238,7 @@ class ChatServer:
                 self._asked_port,
                 ssl_context=self._ssl_context,
                 subprotocols=[events.SUBPROTOCOL],
+                response_headers=[(events.VERSION_HEADER, __version__)],
                 origins=self._origins,
                 public_url=self._public_url,
                 trusted_proxies=self._trusted_proxies,

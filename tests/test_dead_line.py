@@ -9,12 +9,23 @@ from contextlib import ExitStack
 import pytest
 
 from syncchat import ChatServer, Client, Disconnected
-from syncchat.chat.events import Message, Welcome
+from syncchat.chat.events import (
+    VERSION_HEADER,
+    Ack,
+    Message,
+    Say,
+    Welcome,
+    decode_from_client,
+    encode,
+)
+from syncchat.client.outbox import Item
+from syncchat.client.protocol import Protocol
 from syncchat.errors import ConnectionClosed
+from syncchat.net import WebSocket, serve
 from tests.people import Json, url_of
 from tests.processes import CLIENT, Script, Terminal
 from tests.proxy import Proxy
-from tests.stage import Stage
+from tests.stage import Stage, welcome
 
 #: Seconds until it is noticed, and what a busy machine may take besides.
 NOTICED, SLACK = 10.0, 10.0
@@ -122,3 +133,59 @@ def test_a_server_that_is_slow_is_not_taken_for_dead() -> None:
             thread.join()
         for client in clients:
             client.close(0)
+
+
+@pytest.mark.slow
+def test_a_line_that_dies_before_the_welcome_is_noticed() -> None:
+    """Issue 13, item 13: where something waits to be said, also on the way into the room."""
+    over = threading.Event()
+    connections: list[WebSocket] = []
+
+    def handler(websocket: WebSocket) -> None:
+        connections.append(websocket)
+        if len(connections) == 1:
+            # It does not even read, so that no ping is answered.
+            over.wait(4 * NOTICED)
+            return
+        websocket.send(encode(welcome()))
+        for message in websocket:
+            said = decode_from_client(str(message))
+            assert isinstance(said, Say)
+            websocket.send(encode(Ack(said.nonce or "", 1)))
+
+    known = [(VERSION_HEADER, "1")]
+    with (
+        serve(handler, subprotocols=["syncchat.v1"], response_headers=known) as server,
+        Client(f"ws://127.0.0.1:{server.port}/") as client,
+    ):
+        begin = time.monotonic()
+        client.say("hello")
+        assert client.receive(NOTICED + SLACK) == Disconnected(1006, "no sign of life")
+        assert time.monotonic() - begin > NOTICED
+        over.set()
+        client.flush(NOTICED + SLACK)
+
+
+def test_more_time_is_allowed_for_after_each_break_without_an_acknowledgement() -> None:
+    """Issue 13, item 13: a large message on a slow line gets through in the end."""
+    protocol = Protocol(None, history=False, history_on_join=False)
+
+    def allowance() -> float:
+        protocol.begin("syncchat.v1", {}, 0.0)
+        list(protocol.read(encode(welcome())))
+        while (going := protocol.next()) is not None:
+            protocol.sent(going[0])
+        since, seconds = protocol.owed
+        assert since is not None
+        return seconds
+
+    text = "x" * 60_000
+    protocol.say(Item(encode(Say(text, "n")), "n", text))
+    first = allowance()
+    assert first > 5.0
+    for times in (2, 4, 8):
+        protocol.lose()
+        assert allowance() == pytest.approx(times * first)
+    list(protocol.read(encode(Ack("n", 1))))
+    protocol.say(Item(encode(Say(text, "m")), "m", text))
+    assert allowance() == pytest.approx(first)

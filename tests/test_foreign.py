@@ -11,8 +11,10 @@ from math import inf
 
 import pytest
 
-from syncchat import Client, Disconnected, Line, NotConnected, Sent
+from syncchat import ChatServer, Client, Disconnected, Line, NotConnected, Sent, __version__
 from syncchat.chat.events import (
+    VERSION_HEADER,
+    Ack,
     Error,
     Join,
     Message,
@@ -27,7 +29,7 @@ from syncchat.client.dialect import Dialect
 from syncchat.client.outbox import Item
 from syncchat.client.protocol import Protocol
 from syncchat.errors import ConnectionClosed
-from syncchat.net import WebSocket, serve
+from syncchat.net import WebSocket, connect, serve
 from tests.peer import PATIENCE, wait_for
 from tests.processes import CLIENT, Script, Terminal, run
 from tests.stage import welcome
@@ -240,7 +242,7 @@ def test_a_welcome_that_never_comes_is_not_waited_for_for_ever() -> None:
 def test_what_is_said_in_lines_for_long_is_not_lost_silently() -> None:
     """Issue 13, item 1: a welcome that comes behind more than is kept tells so."""
     protocol = Protocol(None, history=False, history_on_join=False)
-    protocol.begin("syncchat.v1", 0.0)
+    protocol.begin("syncchat.v1", {}, 0.0)
 
     def say(text: str) -> list[str]:
         protocol.say(Item(encode(Say(text, text)), text, text))
@@ -365,3 +367,55 @@ def test_a_terminal_shows_what_it_says_to_such_a_server() -> None:
         screen.type("\x04")
         assert screen.exit_code() == 0
         assert "Not delivered" not in "\n".join(screen.lines())
+
+
+def test_a_server_that_makes_itself_known_is_never_taken_for_one_of_plain_lines() -> None:
+    """Issue 13, item 1: its welcome may take longer than a second, and nothing is lost."""
+    heard: list[str | bytes] = []
+    go_on = threading.Event()
+
+    def late(websocket: WebSocket) -> None:
+        go_on.wait(PATIENCE)
+        websocket.send(encode(welcome()))
+        for offset, message in enumerate(websocket, 1):
+            heard.append(message)
+            said = decode_from_client(str(message))
+            assert isinstance(said, Say)
+            websocket.send(encode(Ack(said.nonce or "", offset)))
+
+    known = [(VERSION_HEADER, "1")]
+    with serve(late, subprotocols=["syncchat.v1"], response_headers=known) as server:
+        url = f"ws://127.0.0.1:{server.port}/"
+        with Client(url) as client:
+            client.say("one")
+            with pytest.raises(TimeoutError):
+                client.flush(1.5)
+            assert (client.unacknowledged, heard) == (1, [])
+            go_on.set()
+            client.flush(PATIENCE)
+            assert len(heard) == 1
+        go_on.clear()
+        timer = threading.Timer(1.5, go_on.set)
+        timer.start()
+        result = run([*CLIENT, url], "two\nthree\n")
+        timer.join()
+        assert result.returncode == 0, result.stderr
+        assert len(heard) == 3
+
+
+def test_our_server_makes_itself_known() -> None:
+    """Issue 13, item 1."""
+    with ChatServer(port=0) as chat, connect(f"ws://127.0.0.1:{chat.port}/") as websocket:
+        assert websocket.response_headers[VERSION_HEADER.lower()] == __version__
+
+
+def test_after_a_break_a_server_that_no_longer_makes_itself_known_may_be_another() -> None:
+    """Issue 13, item 1: only one that never did is taken for the same."""
+    named = {VERSION_HEADER.lower(): "1"}
+    for first, again, known in [(named, {}, False), ({}, {}, True), ({}, named, True)]:
+        protocol = Protocol(None, history=False, history_on_join=False)
+        protocol.begin("syncchat.v1", first, 0.0)
+        list(protocol.read(encode(welcome())))
+        protocol.lose()
+        protocol.begin("syncchat.v1", again, 10.0)
+        assert (protocol.dialect.due_at == inf) is known

@@ -223,11 +223,14 @@ def test_the_log_has_the_clients_address() -> None:
         assert status(ask(chat.port, handshake(f"{claim}Origin: https://evil.example\r\n"))) == 403
         claim = "X-Forwarded-For: 192.0.2.1:9\r\nX-Forwarded-Host: localhost\r\n"
         assert status(ask(chat.port, request("/", claim, host="evil.example"))) == 403
-        assert [line.split(": ")[0] for line in lines] == [
-            "Refused 192.0.2.1:7",
-            "Refused 192.0.2.1:8",
-            "Refused 192.0.2.1:9",
-        ]
+        claim = "X-Forwarded-For: 192.0.2.1:10\r\n"
+        old = handshake(claim).replace(b"Version: 13", b"Version: 9")
+        assert status(ask(chat.port, old)) == 426
+        claim = "X-Forwarded-For: 192.0.2.1:11\r\n"
+        keyless = handshake(claim).replace(b"AAAA==", b"A")
+        assert status(ask(chat.port, keyless)) == 400
+        wanted = [f"Refused 192.0.2.1:{port}" for port in range(7, 12)]
+        assert [line.split(": ")[0] for line in lines] == wanted
 
 
 # Caps.

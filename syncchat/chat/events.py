@@ -19,6 +19,7 @@ __all__ = [
     "MAX_HISTORY",
     "PLACE",
     "SUBPROTOCOL",
+    "VERSION_HEADER",
     "Ack",
     "Action",
     "Away",
@@ -58,6 +59,10 @@ __all__ = [
 ]
 
 SUBPROTOCOL = "syncchat.v1"
+
+#: The header with its version by which a server of this package makes itself known in
+#: the opening handshake. Other servers may agree to every subprotocol that is offered.
+VERSION_HEADER = "Syncchat-Version"
 
 #: A random id that the sender gives a message. A message sent twice with it is stored once.
 Nonce = Annotated[str, Meta(min_length=1, max_length=64)]

@@ -307,7 +307,7 @@ class Link:
 
     def _begin_locked(self, websocket: WebSocket) -> None:
         self._websocket = websocket
-        self._protocol.begin(websocket.subprotocol, time.monotonic())
+        self._protocol.begin(websocket.subprotocol, websocket.response_headers, time.monotonic())
         self._pump_locked()
 
     def _listen(self, websocket: WebSocket) -> tuple[ConnectionClosed, bool]:

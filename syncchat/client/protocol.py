@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from math import inf
 
@@ -21,8 +21,12 @@ __all__ = ["Protocol"]
 #: server may not have noticed yet. After a minute it is somebody else's name.
 _NICK_AGAIN = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
-#: Characters a second that the slowest line carries which is not taken for dead.
-_SLOWEST = 8192
+#: Characters a second that a line carries at least. The time that is allowed for is
+#: doubled with each break, so often at most, until something is acknowledged.
+_SLOWEST, _MOST_DOUBLINGS = 8192, 6
+
+#: Seconds that a server may take to let a client into a room, besides the usual ones.
+_ENTERING = 5.0
 
 _IN_DOUBT = (
     "It may be said already: the connection broke, and the server now knows plain lines only."
@@ -38,6 +42,14 @@ class Protocol:
         self.outbox = Outbox()
         #: Of this connection, or the last.
         self.dialect = Dialect(None, 0.0, known=False)
+        #: Connections that were lost since the last acknowledgement.
+        self._fruitless = 0
+        #: When this connection began, on the monotonic clock.
+        self._opened_at = 0.0
+        #: The server is known to speak our dialect.
+        self._known = False
+        #: The server of the last connection made itself known by its header.
+        self._was_named = False
         #: What is said may go out: in plain lines, or because we are in a room.
         self.ready = False
         #: Plain lines that were sent before the dialect was certain, and are not kept.
@@ -63,11 +75,21 @@ class Protocol:
             rooms = self._first_room, self.tracker.room
         return self._nick, rooms, self.tracker.place
 
-    def begin(self, subprotocol: str | None, now: float) -> None:
-        """A connection is there, on which :attr:`wishes` were asked for."""
+    def begin(self, subprotocol: str | None, headers: Mapping[str, str], now: float) -> None:
+        """A connection is there, on which :attr:`wishes` were asked for.
+
+        ``headers`` are those of the server's answer, by lower-case names.
+        """
         tracker = self.tracker
         tracker.expect(resume=tracker.place is not None, history=self._history)
-        self.dialect = Dialect(subprotocol, now, known=tracker.welcome is not None)
+        # A server that did not make itself known, and sent a welcome, is taken for
+        # the same one after a break.
+        named = events.VERSION_HEADER.lower() in headers
+        known = named or (tracker.welcome is not None and not self._was_named)
+        self._was_named = named
+        self._known = known
+        self.dialect = Dialect(subprotocol, now, known=known)
+        self._opened_at = now
         self.ready = bool(self.dialect.plain)
         self._unkept = self._complaints = 0
         self._nick_asked = 0
@@ -77,6 +99,7 @@ class Protocol:
     def lose(self) -> None:
         """The connection is lost."""
         self.ready = False
+        self._fruitless += 1
         self.outbox.rewind(tried=self.dialect.plain is False)
 
     @property
@@ -86,12 +109,19 @@ class Protocol:
         And the seconds that this may take besides.
         """
         since, welcome = self.outbox.waiting_since, self.tracker.welcome
-        if since is None or not self.ready or self.dialect.plain or welcome is None:
+        if since is None or self.dialect.plain:
+            return None, 0.0
+        if self.dialect.plain is None:
+            # The welcome is due, unless the server may be one that sends none.
+            return (max(since, self._opened_at), _ENTERING) if self._known else (None, 0.0)
+        if not self.ready or welcome is None:
             return None, 0.0
         # A server with a rate limit reads nothing while it holds a client up.
         rate = welcome.limits.rate
         pause = 1 / rate if rate > 0 else 0.0
-        return since, pause + self.outbox.sent_size / _SLOWEST
+        allowance = pause + self.outbox.sent_size / _SLOWEST
+        # After breaks without an acknowledgement it may be the line that is slow.
+        return since, allowance * 2.0 ** min(self._fruitless, _MOST_DOUBLINGS)
 
     # Time.
 
@@ -170,6 +200,7 @@ class Protocol:
     def _note(self, event: events.FromServer) -> None:
         """Take notice of what concerns the connection."""
         if isinstance(event, events.Message | events.Ack | events.Error) and event.nonce:
+            self._fruitless = 0
             self.outbox.settle(event.nonce)
         elif isinstance(event, events.History):
             for message in event.messages:

@@ -52,6 +52,8 @@ class ServerConfig:
     handler: Handler
     limits: Limits
     subprotocols: Sequence[str]
+    #: Sent with every 101 besides the headers of the handshake.
+    response_headers: Sequence[tuple[str, str]]
     #: The views of requests that are no handshakes, by their paths.
     routes: Mapping[str, View]
     access_policy: AccessPolicy
@@ -217,7 +219,13 @@ class ConnectionThread:
     def _accept(self, deadline: Deadline) -> HandshakeResult | Request | None:
         service = self._service
         return accept(
-            self.stream, deadline, service.subprotocols, self._check, plain=bool(service.routes)
+            self.stream,
+            deadline,
+            service.subprotocols,
+            self._check,
+            plain=bool(service.routes),
+            identify=self._identify,
+            headers=service.response_headers,
         )
 
     def _plain_request(self) -> Request | None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from http import HTTPStatus
 
 import h11
@@ -67,6 +68,9 @@ class HandshakeResult:
     request: Request
     #: The subprotocol that the two sides agreed upon, if any.
     subprotocol: str | None
+    #: On the client's side, the answer's headers besides those of the handshake
+    #: itself, by lower-case names.
+    response_headers: Mapping[str, str] = field(default_factory=dict)
 
 
 # The server's half.
@@ -84,14 +88,16 @@ def accept(
     check: Callable[[Request], Request],
     *,
     plain: bool,
+    identify: Callable[[Request], Request],
+    headers: Sequence[tuple[str, str]] = (),
 ) -> HandshakeResult | Request | None:
     """Read the client's request, as ``check`` returns it, and make the answer, 101.
 
-    ``subprotocols`` are the server's, the preferred one first; ``check`` has
-    the last word. With ``plain``, a
-    request that asks for no upgrade, or not by GET, is returned as it is. Returns
-    None for a client that went away before it had asked for anything. Raises
-    :class:`Refusal`, which the caller gives to :func:`answer`.
+    ``subprotocols`` are the server's, the preferred one first. ``check`` has the last
+    word; ``identify`` gets a request that is refused before that. With ``plain``, a
+    request that does not ask for an upgrade by GET is returned as it is. ``headers``
+    are sent with the answer. Returns None for a client that leaves before it has sent
+    anything. Raises :class:`Refusal`, which the caller passes to :func:`answer`.
     """
     received = _read_head(stream, deadline)
     if received is None:
@@ -99,25 +105,33 @@ def accept(
     head, rest = received
     if plain and not (head.startswith(b"GET ") and _UPGRADE.search(head)):
         return parse(head, stream.address)
-    upgrade = _parse_request(head)
-    key = _check_request(upgrade)
+    try:
+        upgrade = _parse_request(head)
+        key = _check_request(upgrade)
+    except Refusal:
+        # The log names the client of a trusted proxy, unless the head is no HTTP at all.
+        with contextlib.suppress(Refusal):
+            identify(parse(head, stream.address))
+        raise
     request = check(_request_of(upgrade, stream.address))
     chosen = next((name for name in subprotocols if name in upgrade.subprotocols), None)
+    if chosen is not None:
+        headers = [("Sec-WebSocket-Protocol", chosen), *headers]
     # wsproto would drop what came in the same packet behind the request.
-    return HandshakeResult(Connection(_SERVER), rest, _acceptance(key, chosen), request, chosen)
+    return HandshakeResult(Connection(_SERVER), rest, _acceptance(key, headers), request, chosen)
 
 
-def _acceptance(key: bytes, subprotocol: str | None) -> bytes:
+def _acceptance(key: bytes, headers: Sequence[tuple[str, str]]) -> bytes:
     """The answer to a good request (RFC 6455, section 4.2.2).
 
     wsproto makes the same of it by way of h11, in eight times the time, which
     is a tenth of all that a connection costs.
     """
-    chosen = f"Sec-WebSocket-Protocol: {subprotocol}\r\n" if subprotocol is not None else ""
+    further = "".join(f"{name}: {value}\r\n" for name, value in headers)
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: %b\r\n%b\r\n"
-    ) % (generate_accept_token(key), chosen.encode("ascii"))
+    ) % (generate_accept_token(key), further.encode("ascii"))
 
 
 def answer(stream: Stream, response: bytes, deadline: Deadline) -> None:
@@ -289,7 +303,15 @@ def request_upgrade(
                 connection = Connection(_CLIENT)
                 rest = _END_OF_HEAD.split(received, 1)[1]
                 return HandshakeResult(
-                    connection, rest, b"", _request_of(upgrade, stream.address), event.subprotocol
+                    connection,
+                    rest,
+                    b"",
+                    _request_of(upgrade, stream.address),
+                    event.subprotocol,
+                    {
+                        bytes(name).decode("ascii"): bytes(value).decode("latin-1")
+                        for name, value in event.extra_headers
+                    },
                 )
             if isinstance(event, RejectConnection):
                 refused = event

@@ -50,6 +50,7 @@ def serve(
     *,
     ssl_context: ssl.SSLContext | None = None,
     subprotocols: Sequence[str] = (),
+    response_headers: Sequence[tuple[str, str]] = (),
     origins: Sequence[str] = (),
     public_url: str | None = None,
     trusted_proxies: Sequence[str] | None = None,
@@ -69,6 +70,7 @@ def serve(
 
     - ``ssl_context``: a server's context; with it the server speaks ``wss:``.
     - ``subprotocols``: those that are spoken here, the preferred first.
+    - ``response_headers``: names and values, in ASCII, to send with every 101.
     - ``origins``: the pages, besides the server's own host's, that browsers may
       connect from: ``https://example.org``, with its port if that is not the usual one.
       A server on loopback goes by their hosts, too.
@@ -110,6 +112,7 @@ def serve(
         handler,
         held_to,
         tuple(subprotocols),
+        tuple(response_headers),
         dict(routes),
         access_policy,
         ssl_context,

@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from math import inf
 from typing import Any, Self
@@ -58,6 +58,7 @@ class WebSocket(Sender):
         "_resumed_at",
         "messages_in",
         "request",
+        "response_headers",
         "subprotocol",
     )
 
@@ -83,6 +84,9 @@ class WebSocket(Sender):
         self.request: Request = opening.request
         #: The subprotocol agreed upon, or None.
         self.subprotocol: str | None = opening.subprotocol
+        #: On the client's side, the headers of the server's answer besides those of
+        #: the handshake itself, by lower-case names.
+        self.response_headers: Mapping[str, str] = opening.response_headers
         #: Messages that have come whole.
         self.messages_in = 0
         #: Held by the one thread that reads; guards the fields below. Before
