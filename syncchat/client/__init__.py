@@ -1,4 +1,4 @@
-"""The chat client, for programs: connect, say, iterate, come back after a break."""
+"""The chat client for programs: connect, send, iterate over events, reconnect after a break."""
 
 from .client import Client
 from .events import Disconnected, Event, Gap, Line, Reconnected, Sent, ending

@@ -1,4 +1,4 @@
-"""The client: one person's, or program's, place in a chat room."""
+"""The public client class: one connection of a person or a program to a chat room."""
 
 from __future__ import annotations
 
@@ -29,44 +29,49 @@ from .reconnect import asks_for_past, history_of, url_for
 
 __all__ = ["Client"]
 
-#: Bytes of a message from the server: a piece of history takes some, and
-#: servers of other makes send what they like.
+#: The largest message from the server, in bytes. A reply with history can be large, and
+#: a server that does not speak ``syncchat.v1`` may send messages of any size.
 _MAX_MESSAGE = 4 * 1024 * 1024
 
-#: Bytes that may wait for the server: more than all that is said before the
-#: server's dialect is known, which is then sent at once.
+#: The most bytes that may wait for the server's network. This is more than the outbox
+#: can hold before the server's dialect is known; all of that is then sent at once.
 _MAX_BACKLOG = 64 * 1024 * 1024
 
 
 class Client:
-    r"""One person's, or program's, place in a chat room::
+    r"""A connection of a person or a program to a chat room::
 
         with Client("ws://127.0.0.1:2000/ops", nick="robot") as client:
             client.say("hello")
             for event in client:
                 print(*client.lines(event), sep="\n")
 
-    What is said is sent until the server has acknowledged it, and every message
-    of the room is received once and in order, over breaks of the connection
-    and restarts of the server, from which the client comes back by itself. A
-    server that does not speak ``syncchat.v1`` is talked to in plain lines, of
-    which none can be acknowledged: one that does not agree to it, or whose first
-    message is no ``welcome``, or that says nothing for a second. What is said
-    before that is known waits, and is sent then.
+    The client reconnects by itself when the connection breaks or the server restarts.
+    It sends each message until the server acknowledges it, and delivers every message
+    of the room once and in order.
 
-    - ``nick``: what to be called; by default what the URL says, or one's address.
-    - ``history``: how many of the last messages to begin with, in each room that
-      is entered, 0 to 1,000.
-    - ``reconnect``: False for a client that does not come back.
+    The client sends plain lines, which the server cannot acknowledge, to a server that
+    does not speak ``syncchat.v1``: one that does not agree to that subprotocol, or
+    whose first message is not a ``welcome``, or that sends nothing for one second.
+    Until the dialect is known, messages wait in the client.
+
+    - ``nick``: the nick to ask for; by default the nick in the URL, or the client's
+      address.
+    - ``history``: how many of the last messages to fetch in each room that the client
+      enters, 0 to 1,000.
+    - ``reconnect``: False to stay disconnected after a break.
     - ``timeout``: seconds that connecting may take.
     - ``token``: the secret that the server asks for.
-    - ``ssl_context``: what ``wss:`` trusts, by default the system's certificates.
+    - ``ssl_context``: the TLS settings for ``wss:``; by default the system's
+      certificates are trusted.
 
-    Raises :class:`~syncchat.errors.InvalidURL`, and :class:`ValueError` for
-    what cannot be a nick. Every method may be called from any thread. A thread
-    of its own, from :meth:`connect` to :meth:`close`, reads what comes. Events
-    wait for :meth:`receive`: as long as nobody has ever asked for one, only the
-    last 10,000; from then on the server waits, too.
+    Raises :class:`~syncchat.errors.InvalidURL` for a bad URL, and :class:`ValueError`
+    for an invalid nick.
+
+    Any thread may call every method. A background thread reads from the server between
+    :meth:`connect` and :meth:`close`. Events wait for :meth:`receive`. Before the first
+    call of :meth:`receive`, the client keeps only the last 10,000 events; after it, a
+    full queue makes the client stop reading, and the server waits.
     """
 
     def __init__(
@@ -81,7 +86,7 @@ class Client:
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         parse_url(url)
-        #: Where the chat is.
+        #: The URL of the chat.
         self.url = url
         self._history = history
         self._timeout = timeout
@@ -91,7 +96,7 @@ class Client:
             wanted = None if nick is None else check_nick(nick)
         except BadNick as exc:
             raise ValueError(str(exc)) from exc
-        #: How many of the last messages of a room to ask for on going there.
+        #: How many of the last messages to ask for when the client enters another room.
         self._history_on_join = history_of(url, history)
         protocol = Protocol(
             wanted,
@@ -99,37 +104,38 @@ class Client:
             history_on_join=self._history_on_join > 0,
         )
         self._link = Link(self._dial, protocol, reconnect=reconnect)
-        #: Who said something to us alone last. Written by who receives.
+        #: The nick that sent the last private message. Written by the thread that receives.
         self._whispered: str | None = None
-        #: How messages are shown. Written by who shows them.
+        #: The server's format for messages. Written by the thread that calls lines().
         self._form = LineFormat("{sender}: {text}")
 
     # The connection.
 
     def connect(self) -> Self:
-        """Connect, for the first time or after the end; returns the client.
+        """Connect, for the first time or again after the end. Returns the client.
 
-        Raises what :func:`syncchat.net.connect` does: a first time, it does not
-        wait for a server to come up.
+        Raises the same exceptions as :func:`syncchat.net.connect`. The first connection
+        is tried only once: this method does not wait for a server to start.
         """
         self._link.open(f"syncchat-client {self.url.partition('?')[0]}")
         return self
 
     def leave(self, timeout: float | None = None) -> None:
-        """Say goodbye once all that was said is acknowledged, without waiting for the answer.
+        """Send a Close after all messages are acknowledged, without waiting for the reply.
 
-        What the server had still to send can be received. Raises as :meth:`flush` does.
+        Events that the server still sends can be received. Raises the same exceptions
+        as :meth:`flush`.
         """
         self.flush(timeout)
         self._link.begin_close()
 
     def close(self, timeout: float | None = None) -> None:
-        """Leave with a proper close, and give everything back. Nothing if it is closed.
+        """Close the connection properly and free all resources. No effect on a closed client.
 
-        Takes ``timeout`` seconds at most, by default 10: a server that does not
-        answer by then is cut off, and an attempt to come back ends at once. What
-        is not acknowledged by then may be lost: :meth:`flush` first. What has
-        come can still be received.
+        Takes at most ``timeout`` seconds, by default 10. If the server does not reply
+        by then, the connection is cut. An attempt to reconnect ends at once. Messages
+        that are not acknowledged by then may be lost: call :meth:`flush` first. Events
+        that have arrived can still be received.
         """
         self._link.close(timeout)
 
@@ -141,73 +147,78 @@ class Client:
 
     @property
     def connected(self) -> bool:
-        """Whether one is in a room at this moment, as far as is known.
+        """Whether the client is in a room now, as far as the client knows.
 
-        Of a server of plain lines: whether there is a connection.
+        With a server of plain lines: whether there is a connection.
         """
         return self._link.ready
 
     @property
     def room(self) -> str | None:
-        """The room that one is in, or was last; None where the server does not say."""
+        """The current room, or the last one; None if the server does not tell."""
         welcome = self._link.welcome
         return None if welcome is None else welcome.room
 
     @property
     def nick(self) -> str | None:
-        """What one is called; None where the server does not say."""
+        """The client's nick; None if the server does not tell."""
         return self._link.nick or None
 
     @property
     def unacknowledged(self) -> int:
-        """How many messages wait for the server's acknowledgement, or to be sent in plain lines."""
+        """The number of messages that are not acknowledged or, in plain lines, not sent yet."""
         return self._link.unacknowledged
 
     @property
     def retry_in(self) -> float | None:
-        """Seconds to the next attempt to come back, 0 during it; None where there is none."""
+        """Seconds to the next attempt to reconnect, 0 during it; None if no attempt is planned."""
         return self._link.retry_in
 
     @property
     def close_code(self) -> int | None:
-        """How it ended, None while it is not over: :attr:`WebSocket.close_code`."""
+        """The close code (:attr:`WebSocket.close_code`); None until the final end."""
         end = self._link.end
         return None if end is None else end.code
 
     @property
     def close_reason(self) -> str | None:
-        """The text that came with the close code, None while it is not over."""
+        """The text that came with the close code; None until the final end."""
         end = self._link.end
         return None if end is None else end.reason
 
-    # Saying.
+    # Sending.
 
     def say(self, text: str, timeout: float | None = None) -> str | None:
-        """Say ``text`` to the room, whatever it begins with. Returns its nonce, if it has one.
+        """Send ``text`` to the room, even if it begins with a slash. Returns its nonce.
 
-        An ``Error`` with that nonce says that the server has refused it, ``Sent``
-        that the server is one of plain lines. Waits where 1,000 messages wait to
-        be acknowledged already, for ``timeout`` seconds, and then raises
-        :class:`TimeoutError`: a server with a rate limit (``Welcome.limits``)
-        acknowledges that many a second. Raises
-        :class:`~syncchat.errors.ConnectionClosed` where it is over,
-        :class:`~syncchat.errors.NotConnected` where a server of plain lines is
-        away, :class:`RuntimeError` before :meth:`connect`, :class:`ValueError`
-        for a text that is longer than the server takes, :class:`TypeError` for
-        what is no text, :class:`UnicodeEncodeError` for a lone surrogate.
+        Returns None if the server is known to speak plain lines, because they have no
+        nonce. Later, an ``Error`` event with the nonce tells that the server refused
+        the message; a ``Sent`` event tells that the server speaks plain lines.
+
+        Blocks while 1,000 messages (or 4 Mi characters) wait for an acknowledgement, for
+        at most ``timeout`` seconds (None: no limit). A server with a rate limit
+        (``Welcome.limits``) acknowledges at most that many messages a second.
+
+        Raises :class:`TimeoutError` when ``timeout`` has passed,
+        :class:`~syncchat.errors.ConnectionClosed` after the end,
+        :class:`~syncchat.errors.NotConnected` while a server of plain lines is
+        unreachable, :class:`RuntimeError` before :meth:`connect`, :class:`ValueError`
+        for a text longer than the server's limit, :class:`TypeError` if ``text`` is not
+        a str, and :class:`UnicodeEncodeError` for a lone surrogate.
         """
         return self._say(events.Say, text, timeout)
 
     def act(self, text: str, timeout: float | None = None) -> str | None:
-        """Do something, as ``/me`` does. As :meth:`say`."""
+        """Send an action, as ``/me`` does. Returns and raises the same as :meth:`say`."""
         return self._say(events.Action, text, timeout)
 
     def join(self, room: str, timeout: float | None = None) -> None:
-        """Go to another room, behind what was said before. As :meth:`say`.
+        """Go to another room, after all messages sent so far. Blocks and raises as :meth:`say`.
 
-        The answer is a ``Welcome``, and the last messages there where this client
-        asks for some (``history``), or an ``Error``. Raises :class:`ValueError` for
-        what is no room's name, except with a server of plain lines.
+        The server answers with a ``Welcome``, followed by the room's last messages if
+        this client asks for ``history``; or with an ``Error``. Also raises
+        :class:`ValueError` for an invalid room name, unless the server speaks plain
+        lines.
         """
         name = room if self._link.plain else check_room(room)
         request = events.Join(name, history=self._history_on_join)
@@ -215,27 +226,28 @@ class Client:
         self._link.post(item, Deadline.after(timeout))
 
     def ask(self, request: events.FromClient) -> None:
-        """Send any other event: ``Private``, ``Nick``, ``Search``; not again after a break.
+        """Send any other event (``Private``, ``Nick``, ``Search``); not repeated after a break.
 
-        The answer is an event. Raises what :meth:`say` does, and
-        :class:`~syncchat.errors.NotConnected` where it cannot be sent now.
+        The answer arrives as an event. Raises the same exceptions as :meth:`say`, and
+        :class:`~syncchat.errors.NotConnected` if the event cannot be sent now.
         """
         self._link.ask(events.encode(request))
 
     def ping(self) -> Future[float]:
-        """Ping the server; the result is the round trip in seconds.
+        """Ping the server. The future's result is the round trip in seconds.
 
-        Raises :class:`~syncchat.errors.ConnectionClosed` at a break, as the
-        future does where the pong does not come.
+        Raises :class:`~syncchat.errors.ConnectionClosed` while there is no connection.
+        The future fails with the same exception if the connection breaks before the
+        pong.
         """
         return self._link.websocket.ping()
 
     def send_line(self, line: str, timeout: float | None = None) -> str | None:
         """Send ``line`` as a person would type it: ``/names`` is a command.
 
-        Returns the nonce of what has one. Raises :class:`ValueError` for a
-        command that there is not, or wrong, and as :meth:`say` and :meth:`ask` do.
-        A server of plain lines gets ``line`` as it is.
+        Returns the nonce, or None if the command has none. A server of plain lines gets
+        ``line`` unchanged. Raises :class:`ValueError` for an unknown or malformed
+        command, and the same exceptions as :meth:`say` and :meth:`ask`.
         """
         plain = self._link.plain
         if plain:
@@ -264,24 +276,24 @@ class Client:
         return None
 
     def flush(self, timeout: float | None = None) -> None:
-        """Block until the server has acknowledged, or refused, all that was said.
+        """Block until the server has acknowledged or refused all messages.
 
-        Where that is not to be had, until the network has taken it. Raises
-        :class:`TimeoutError`, and :class:`~syncchat.errors.ConnectionClosed`
-        where it is over before.
+        With a server of plain lines: until the network has taken them. Raises
+        :class:`TimeoutError`, and :class:`~syncchat.errors.ConnectionClosed` if the
+        connection ends for good first.
         """
         self._link.flush(Deadline.after(timeout))
 
-    # Hearing.
+    # Receiving.
 
     def receive(self, timeout: float | None = None) -> Event:
-        """The next event.
+        """Wait for the next event and return it.
 
-        Texts in it are as the server sent them: clean them before a terminal
-        sees them. Raises :class:`TimeoutError` after ``timeout`` seconds, and
-        :class:`~syncchat.errors.ConnectionClosed` after the last event.
+        Texts in it are as the server sent them: sanitize them before you print them to
+        a terminal. Raises :class:`TimeoutError` after ``timeout`` seconds (None: no
+        limit), and :class:`~syncchat.errors.ConnectionClosed` after the last event.
         """
-        # Raises where there never was a connection.
+        # Raises RuntimeError before the first connection.
         self._link.websocket  # noqa: B018
         event = self._link.receive(Deadline.after(timeout))
         if isinstance(event, events.PrivateMessage) and event.nick != self._link.nick:
@@ -289,10 +301,10 @@ class Client:
         return event
 
     def __iter__(self) -> Iterator[Event]:
-        """Every event until it is over.
+        """Yield every event until the connection ends for good.
 
-        Raises :class:`~syncchat.errors.ConnectionClosed` at the end where it
-        was not closed in order (code 1000, 1001 or none).
+        Then raises :class:`~syncchat.errors.ConnectionClosed`, unless the end was
+        orderly (code 1000, 1001 or none).
         """
         while True:
             try:
@@ -304,13 +316,14 @@ class Client:
             yield event
 
     def lines(self, event: Event) -> list[str]:
-        """``event`` as lines for people, messages as the server's operator wants them shown.
+        """Format ``event`` as lines for people; messages in the server's format.
 
-        Continuation lines are indented by four blanks before their own, except for
-        those of a greeting, and of messages that are shown without their sender.
+        Continuation lines are indented by four spaces more, except in a greeting and in
+        messages that are shown without their sender.
         """
         if isinstance(event, Line):
-            # Also where the server has indented them: the client cannot know that.
+            # Lines that the server has indented are indented again: the client cannot
+            # tell the difference.
             return [indent(event.text)]
         if isinstance(event, Gap):
             return ["-> Some messages are missing here: the server has them no more."]
@@ -321,12 +334,12 @@ class Client:
         if isinstance(event, Sent):
             return []
         if isinstance(event, events.Welcome):
-            # A format of a stranger's that is none is not worth a conversation.
+            # Keep the last format if the server's is invalid: messages can be shown all the same.
             with contextlib.suppress(ValueError):
                 self._form = LineFormat(event.format)
         return lines_of(event, self._form, self._link.nick)
 
-    # Underneath.
+    # Internals.
 
     def _dial(
         self,
@@ -355,7 +368,7 @@ class Client:
         if kind is events.Action:
             line = f"/me {text}"
         else:
-            # A slash at the beginning would make it a command.
+            # A slash at the beginning would make the text a command.
             line = "/" + text if text.startswith("/") else text
         nonce = secrets.token_urlsafe(9)
         item = Item(events.encode(kind(text, nonce)), nonce, line)

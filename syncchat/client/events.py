@@ -1,4 +1,4 @@
-"""What a client is told besides what the server says: about the connection, and what is lost."""
+"""The client's additions to the server's events: connection changes, lost messages, plain lines."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Messages are missing here: those behind ``after``, as far as the server has no more of them.
+    """Messages after offset ``after`` are missing, because the server no longer has them.
 
-    ``epoch`` tells whether it is still the same log. Then those are missing
-    whose offsets lie between ``after`` and that of the next message.
+    ``epoch`` is the epoch of the room's log. If it is unchanged, the missing offsets
+    lie between ``after`` and the offset of the next message.
     """
 
     after: int
@@ -32,7 +32,7 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The connection is lost, with this close code, and the client is about to come back."""
+    """The connection is lost, with this close code. The client is about to reconnect."""
 
     code: int
     reason: str
@@ -40,26 +40,26 @@ class Disconnected:
 
 @dataclass(frozen=True, slots=True)
 class Reconnected:
-    """There is a connection again. What was missed comes next, where the server tells it."""
+    """The connection is restored. The missed messages follow, if the server sends them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The message with this nonce is sent, to a server that acknowledges nothing.
+    """The message with this nonce was sent to a server that acknowledges nothing.
 
-    Only for what was said before the client knew that the server does not speak
-    ``syncchat.v1``: what is said later has no nonce.
+    Only for messages that the program sent before the client knew that the server does
+    not speak ``syncchat.v1``. Later messages have no nonce.
     """
 
     nonce: str
 
 
-#: What :meth:`Client.receive` returns.
+#: The types that :meth:`Client.receive` returns.
 Event = FromServer | Line | Gap | Disconnected | Reconnected | Sent
 
 
 def ending(code: int, reason: str) -> str:
-    """How a connection ended, in a line that is safe for a terminal."""
+    """Tell how a connection ended, in one line that is safe for a terminal."""
     if code in (NORMAL, NO_CODE):
         return "The server has closed the connection."
     if code == GOING_AWAY:

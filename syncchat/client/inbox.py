@@ -1,4 +1,4 @@
-"""The events that wait for whoever receives."""
+"""The queue of events that wait for the program to receive them."""
 
 from __future__ import annotations
 
@@ -12,51 +12,51 @@ from .events import Event
 
 __all__ = ["Inbox"]
 
-#: Events that wait, and the characters in which they came.
+#: The most events that wait, and the most characters in the messages that brought them.
 _MAX_EVENTS, _MAX_SIZE = 10_000, 16 * 1024 * 1024
 
 
 class Inbox:
-    """A bounded queue of events. Every method may be called from any thread.
+    """A bounded queue of events. Any thread may call every method.
 
-    As long as nobody has ever called :meth:`receive`, only the last events are
-    kept; from then on, :meth:`hand` waits for room.
+    Until the first call of :meth:`receive`, a full queue drops its oldest event. After
+    it, :meth:`hand` waits for room.
     """
 
     def __init__(self) -> None:
-        #: Guards everything below. Behind the client's lock in the lock order.
+        #: Guards everything below. Taken after the client's lock in the lock order.
         self._lock = threading.Lock()
-        #: An event has come or was taken, or it is over.
+        #: Notified when an event is added or taken, and at the end.
         self._changed = threading.Condition(self._lock)
-        #: Each with the characters in which it came.
+        #: Each event with its share of the characters that arrived.
         self._events: deque[tuple[Event, int]] = deque()
         self._size = 0
-        #: Somebody has asked for events; nobody is going to any more.
+        #: Whether receive() has ever been called, and whether hand() must not wait any more.
         self._wanting = False
         self._closed = False
-        #: What is raised behind the last event, once there is one.
+        #: The exception that follows the last event, once the connection has ended.
         self._end: ConnectionClosed | None = None
 
     def open(self) -> None:
-        """Take events again, after an end. Those that wait still wait."""
+        """Accept events again after an end. Events that already wait stay in the queue."""
         with self._lock:
             self._closed = False
             self._end = None
 
     def close(self) -> None:
-        """Let no :meth:`hand` wait any more: what does not fit is dropped."""
+        """Stop every :meth:`hand` from waiting. Events that do not fit are dropped."""
         with self._lock:
             self._closed = True
             self._changed.notify_all()
 
     def finish(self, end: ConnectionClosed) -> None:
-        """Raise ``end`` behind the last event."""
+        """Make :meth:`receive` raise ``end`` after the last event."""
         with self._lock:
             self._end = end
             self._changed.notify_all()
 
     def receive(self, deadline: Deadline) -> Event:
-        """The next event. Raises :class:`TimeoutError`, or the end."""
+        """Return the next event. Raises :class:`TimeoutError`, or the end after the last event."""
         with self._lock:
             self._wanting = True
             self._changed.wait_for(
@@ -72,7 +72,7 @@ class Inbox:
             return event
 
     def hand(self, new: Sequence[Event], size: int = 0) -> None:
-        """Have events received, which came in so many characters; waits for room."""
+        """Add events, which arrived in ``size`` characters altogether. Waits for room."""
         share = size // len(new) if new else 0
         with self._lock:
             for event in new:
@@ -82,13 +82,13 @@ class Inbox:
                 if self._full_locked():
                     if self._closed:
                         return
-                    # Nobody has ever asked.
+                    # receive() was never called: drop the oldest event.
                     _, dropped = self._events.popleft()
                     self._size -= dropped
                 self._append_locked(event, share)
 
     def put(self, event: Event) -> None:
-        """Have an event of the client's own received; never waits, however full it is."""
+        """Add an event of the client itself. Never waits, even if the queue is full."""
         with self._lock:
             self._append_locked(event, 0)
 

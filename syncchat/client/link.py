@@ -1,4 +1,4 @@
-"""The client's connection, which is renewed when it breaks, and what must outlive it."""
+"""The client's connection: opens it, renews it after a break, and keeps the state across breaks."""
 
 from __future__ import annotations
 
@@ -24,46 +24,53 @@ _NOT_BACK = "closed before it had come back"
 _CLOSED_MEANWHILE = "the client was closed while it connected"
 _NO_CONNECTION = "there is no connection at the moment"
 
-#: Seconds that :meth:`Link.close` may take by default; and the share of its time,
-#: and the most seconds, that the thread gets after the connection is cut.
+#: Seconds that :meth:`Link.close` may take by default. The reserve for joining the
+#: thread after the connection is cut: a share of the timeout, and the most seconds.
 _CLOSE_TIMEOUT = 10.0
 _SHARE, _MOST = 0.1, 0.25
 
-#: Makes a connection, from the nick that is wanted, the first room and the one
-#: to come back to, and the place there. The event, once set, ends the attempt.
+#: Opens a connection. The arguments are the nick to ask for; the URL's room and the
+#: room to return to; the position there; and an event that ends the attempt when it is
+#: set.
 Dial = Callable[[str | None, tuple[str, str] | None, str | None, threading.Event], WebSocket]
 
 
 class Link:
-    """Reads on a thread of its own, from :meth:`open` to :meth:`close`.
+    """Reads on a background thread from :meth:`open` to :meth:`close`.
 
-    Every method may be called from any thread.
+    Any thread may call every method.
     """
 
     def __init__(self, dial: Dial, protocol: Protocol, *, reconnect: bool) -> None:
         self._dial = dial
         self._reconnect = reconnect
         self._inbox = Inbox()
-        #: Guards everything below, the protocol too. Before a WebSocket's locks,
-        #: and the inbox's, in the lock order.
+        #: Guards everything below, including the protocol. Taken before the WebSocket's
+        #: locks and the inbox's lock in the lock order.
         self._lock = threading.Lock()
-        #: Something is acknowledged, or sent to a server of plain lines, or it is over.
+        #: Notified when an item is acknowledged, or sent to a server of plain lines,
+        #: and at the end.
         self._changed = threading.Condition(self._lock)
         self._protocol = protocol
         self._closed = False
         self._websocket: WebSocket | None = None
-        #: How it ended, once it is over.
+        #: How the connection ended for good; None until then.
         self._end: ConnectionClosed | None = None
-        #: When the next attempt to come back is due, on the monotonic clock.
+        #: When the next attempt to reconnect is due, on the monotonic clock; None if
+        #: none is planned.
         self._retry_at: float | None = None
-        #: Set: no attempt to connect is made any more, and one under way ends.
+        #: Set to end an attempt to connect, and to prevent further attempts.
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     # The connection.
 
     def open(self, name: str) -> None:
-        """Connect, and begin to read, on a thread of that name. Raises what dialling does."""
+        """Connect, and start to read on a thread with this name. Raises what dialling raises.
+
+        Also raises :class:`RuntimeError` if the link is open, and :class:`NotConnected`
+        if :meth:`close` is called meanwhile.
+        """
         if self._thread is not None and self._end is None:
             raise RuntimeError("the client is connected already")
         self.close(None)
@@ -89,15 +96,15 @@ class Link:
             raise NotConnected(_CLOSED_MEANWHILE)
 
     def begin_close(self) -> None:
-        """Say goodbye, without waiting for the answer; what is still to come can be received."""
+        """Send a Close without waiting for the reply. Events that still arrive can be received."""
         self._stop.set()
         self.websocket.begin_close(NORMAL, "", Deadline.after(None))
 
     def close(self, timeout: float | None) -> None:
-        """Close the connection properly and join the thread. Nothing where that was done.
+        """Close the connection properly and join the thread. No effect on a closed link.
 
-        Takes ``timeout`` seconds at most, by default 10. A thread that the system
-        holds up, as in the look-up of a name, may end later.
+        Takes at most ``timeout`` seconds, by default 10. A thread that the system
+        blocks, for example in a DNS lookup, may end later.
         """
         if timeout is None:
             timeout = _CLOSE_TIMEOUT
@@ -108,67 +115,67 @@ class Link:
             websocket = self._websocket
             self._closed = True
             if self._retry_at is not None:
-                # The thread may take a moment to notice.
+                # The thread may take a moment to notice, so end the inbox here.
                 self._inbox.finish(ConnectionClosed(ABNORMAL, _NOT_BACK))
         self._inbox.close()
         if websocket is not None:
-            # The thread reads on, up to the server's answer.
+            # The thread goes on reading until the server's Close.
             websocket.begin_close(NORMAL, "", closing)
         if self._thread is not None:
             self._thread.join(deadline.remaining())
 
     @property
     def opened(self) -> bool:
-        """Whether it is open, be it on its way back, and nobody has closed it."""
+        """Whether the link is open or reconnecting, and :meth:`close` was not called."""
         return self._thread is not None and not self._closed
 
     @property
     def websocket(self) -> WebSocket:
-        """The connection, or the last. Raises :class:`RuntimeError` before the first."""
+        """The current or last connection. Raises :class:`RuntimeError` before the first."""
         if self._websocket is None:
             raise RuntimeError("the client is not connected: call connect(), or use with")
         return self._websocket
 
     @property
     def end(self) -> ConnectionClosed | None:
-        """How it ended, None while it is not over."""
+        """How the connection ended; None until it has ended for good."""
         return self._end
 
     @property
     def ready(self) -> bool:
-        """Whether what is said goes out at this moment, as far as is known."""
+        """Whether messages can be sent right now, as far as the client knows."""
         return self._protocol.ready
 
     @property
     def plain(self) -> bool | None:
-        """Whether the server, of this connection or the last, speaks plain lines; None: unknown."""
+        """Whether the server of this or the last connection speaks plain lines; None: unknown."""
         return self._protocol.dialect.plain
 
     @property
     def retry_in(self) -> float | None:
-        """Seconds to the next attempt to come back, 0 during it; None where there is none."""
+        """Seconds to the next attempt to reconnect, 0 during it; None if no attempt is planned."""
         at = self._retry_at
         return None if at is None else max(0.0, at - time.monotonic())
 
     @property
     def welcome(self) -> events.Welcome | None:
-        """The server's last; None where it sent none."""
+        """The server's last ``welcome``; None if there was none."""
         return None if self.plain else self._protocol.tracker.welcome
 
     @property
     def nick(self) -> str:
-        """What one is called, as the server said last; empty where it did not."""
+        """The client's nick, as the server last told it; empty if it did not."""
         return "" if self.plain else self._protocol.tracker.nick
 
-    # Saying.
+    # Sending.
 
     def post(self, item: Item, deadline: Deadline) -> str | None:
-        """Send ``item`` until it is acknowledged; returns its nonce.
+        """Send ``item`` until the server acknowledges it. Returns its nonce.
 
-        In plain lines it is sent once, as fast as the server takes it, and has no
-        nonce. Raises :class:`TimeoutError`, :class:`NotConnected` where a server
-        of plain lines is away, :class:`ValueError` for an item that is too long,
-        or the end.
+        In plain lines, sends it once, as fast as the server takes it, and returns None.
+        Raises :class:`TimeoutError`, :class:`NotConnected` while a server of plain
+        lines is unreachable, :class:`ValueError` for an item that is too long, or the
+        end of the connection.
         """
         websocket, protocol = self.websocket, self._protocol
         if self.plain:
@@ -189,11 +196,12 @@ class Link:
             return nonce
 
     def ask(self, text: str) -> None:
-        """Send the event ``text`` once. Raises :class:`NotConnected` where that cannot be now.
+        """Send the event ``text`` once. Raises :class:`NotConnected` if it cannot be sent now.
 
-        And as :meth:`post` does.
+        Also raises :class:`ValueError` for an event that is too long, or the end of the
+        connection.
         """
-        # Raises where there never was a connection.
+        # Raises RuntimeError before the first connection.
         self.websocket  # noqa: B018
         with self._lock:
             if self.plain and self._end is None:
@@ -202,9 +210,9 @@ class Link:
             self._send_once_locked(text)
 
     def send_line(self, line: str, deadline: Deadline) -> None:
-        """Send ``line`` once to a server of plain lines, behind what was said before.
+        """Send ``line`` once to a server of plain lines, after all items posted so far.
 
-        Raises as :meth:`post` does.
+        Raises the same exceptions as :meth:`post`.
         """
         self.websocket.flush(deadline.remaining())
         with self._lock:
@@ -218,21 +226,21 @@ class Link:
             if self._protocol.ready:
                 self.websocket.send(text)
         except ConnectionClosed:
-            # The reader is about to see it, too.
+            # The reader thread is about to notice the loss, too.
             self._protocol.ready = False
         if not self._protocol.ready:
             raise NotConnected(_NO_CONNECTION)
 
     @property
     def unacknowledged(self) -> int:
-        """How many items wait for the server's acknowledgement."""
+        """The number of items that the server has not acknowledged."""
         with self._lock:
             return len(self._protocol.outbox)
 
     def flush(self, deadline: Deadline) -> None:
-        """Block until everything is acknowledged or, in plain lines, taken by the network.
+        """Block until every item is acknowledged or, in plain lines, taken by the network.
 
-        Raises :class:`TimeoutError`, or the end.
+        Raises :class:`TimeoutError`, or the end of the connection.
         """
         with self._lock:
             self._wait_sent_locked(deadline)
@@ -241,39 +249,39 @@ class Link:
             websocket.flush(deadline.remaining())
 
     def _wait_sent_locked(self, deadline: Deadline) -> None:
-        """Wait until everything is acknowledged or, in plain lines, sent."""
+        """Wait until every item is acknowledged or, in plain lines, sent."""
         outbox = self._protocol.outbox
         self._changed.wait_for(lambda: not outbox or self._end is not None, deadline.remaining())
         if outbox:
             raise self._end or TimeoutError("the server has not acknowledged all in time")
 
     def _pump_locked(self) -> None:
-        """Send what may be sent, and wake whoever waits for a change. Never blocks."""
+        """Send the items that may be sent now, and wake the waiting threads. Never blocks."""
         self._changed.notify_all()
         while (going := self._protocol.next()) is not None:
             item, text = going
             try:
                 self.websocket.send(text)
             except ConnectionClosed:
-                # The reader is about to see it, too; it is sent again later.
+                # The reader thread is about to notice the loss, too. The item is sent again later.
                 self._protocol.ready = False
                 return
             told = self._protocol.sent(item)
             if told is not None:
-                # Before whatever the server answers to it.
+                # Before any answer of the server to this item.
                 self._inbox.put(told)
 
-    # Hearing.
+    # Receiving.
 
     def receive(self, deadline: Deadline) -> Event:
-        """The next event. Raises :class:`TimeoutError`, or the end."""
+        """Return the next event. Raises :class:`TimeoutError`, or the end after the last event."""
         return self._inbox.receive(deadline)
 
     def hand(self, new: Sequence[Event]) -> None:
-        """Have events received, which the client itself has made; waits for room."""
+        """Add events that the client itself has made. Waits for room."""
         self._inbox.hand(new)
 
-    # The reader's thread.
+    # The reader thread.
 
     def _run(self, first: WebSocket) -> None:
         websocket: WebSocket | None = first
@@ -286,7 +294,7 @@ class Link:
                 if self._stop.is_set() or not self._reconnect or is_final(exc):
                     end = exc
                     return
-                # Before anybody hears of it, and looks.
+                # Set before the event is handed over: its receiver may look at retry_in at once.
                 self._retry_at = time.monotonic()
                 self.hand([Disconnected(exc.code, exc.reason)])
                 if welcomed:
@@ -295,7 +303,7 @@ class Link:
                 if websocket is not None:
                     self.hand([Reconnected()])
         finally:
-            # Whatever comes: nobody is to wait for a thread that is no more.
+            # Also after an unexpected exception: no thread may go on waiting for this one.
             with self._lock:
                 self._retry_at = None
                 self._end = end
@@ -311,7 +319,7 @@ class Link:
         self._pump_locked()
 
     def _listen(self, websocket: WebSocket) -> tuple[ConnectionClosed, bool]:
-        """Hand out what comes; how this connection ended, and whether one was let in."""
+        """Deliver events until the connection ends. Returns the end, and whether it was ready."""
         protocol = self._protocol
         pulse = Pulse(websocket)
         welcomed = False
@@ -320,7 +328,8 @@ class Link:
                 with self._lock:
                     due_at, owed = protocol.due_at, protocol.owed
                     if self._stop.is_set():
-                        # No ping may follow the Close; its answer has a time limit.
+                        # No ping may follow the Close, and the wait for the Close reply
+                        # has a limit anyway.
                         owed = None, 0.0
                     welcomed = welcomed or protocol.ready
                 due_at = min(due_at, pulse.check(*owed))
@@ -335,13 +344,13 @@ class Link:
             return exc, welcomed
 
     def _take(self, messages: Sequence[str | bytes]) -> list[Event]:
-        """What the user is to be told of what has come, or of the time that has passed."""
+        """Return the events for these messages, and note the time that has passed."""
         protocol = self._protocol
         with self._lock:
             told = [event for message in messages for event in protocol.read(message)]
             request = protocol.pass_time(time.monotonic())
             if request is not None:
-                # Where the connection is lost, the next read tells.
+                # A lost connection shows at the next read.
                 with contextlib.suppress(ConnectionClosed):
                     self.websocket.send(request)
             self._pump_locked()
@@ -350,7 +359,7 @@ class Link:
     def _come_back(
         self, lost: WebSocket, pauses: Iterator[float]
     ) -> tuple[WebSocket | None, ConnectionClosed]:
-        """A new connection, or None; and in the latter case, how it ended."""
+        """Reconnect. Returns the new connection, or None and the end to report."""
         over = ConnectionClosed(ABNORMAL, _NOT_BACK)
         for seconds in pauses:
             self._retry_at = time.monotonic() + seconds
@@ -359,7 +368,8 @@ class Link:
             try:
                 websocket = self._connect()
             except (OSError, RuntimeError) as exc:
-                # No server, no network; no descriptors or threads left here.
+                # The server or the network is unreachable, or this process has no
+                # descriptors or threads left.
                 if is_final(exc):
                     return None, ConnectionClosed(ABNORMAL, str(exc))
                 continue

@@ -1,4 +1,4 @@
-"""What a client has said and the server has not acknowledged yet."""
+"""The messages that the server has not acknowledged yet."""
 
 from __future__ import annotations
 
@@ -8,67 +8,67 @@ from dataclasses import dataclass
 
 __all__ = ["Item", "Outbox"]
 
-#: What may be on its way at a time, in messages and in characters; the rest waits
-#: here, so that no connection takes more than its backlog.
+#: The most messages and characters that are sent and not acknowledged. Further items
+#: wait here, so that no connection exceeds its backlog.
 _WINDOW, _WINDOW_SIZE = 64, 128 * 1024
 
-#: The same of all that waits.
+#: The most messages and characters that are not acknowledged, sent or not.
 _CAPACITY, _CAPACITY_SIZE = 1000, 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An event, encoded, and the nonce that its acknowledgement is known by.
+    """An encoded event, and the nonce that its acknowledgement carries.
 
-    None is for a join, which the next welcome settles: it is sent alone, since
-    what is said before it belongs to the old room, and what is said behind it
-    to the new one. ``line`` is the same in the plain dialect.
+    The nonce is None for a join, which the next welcome settles. A join is sent alone:
+    earlier items belong to the old room, later items to the new one. ``line`` is the
+    item in the plain dialect.
     """
 
     text: str
     nonce: str | None
     line: str
-    #: Whether whoever said it knows the nonce, and is told what becomes of it.
+    #: Whether the program knows the nonce, and gets an event about its fate.
     announced: bool = True
 
 
 class Outbox:
-    """In the order of saying; whoever uses it holds the client's lock."""
+    """Items in the order in which they were added. The caller holds the client's lock."""
 
     def __init__(self) -> None:
         self._waiting: deque[Item] = deque()
         self._size = 0
         self._sent: dict[str | None, Item] = {}
         self._sent_size = 0
-        #: Sent as plain lines to a server whose dialect is only assumed.
+        #: Items sent as plain lines to a server whose dialect is only assumed.
         self._aside: deque[Item] = deque()
         self._aside_size = 0
-        #: The nonces of those in ``_waiting`` that a lost connection has carried.
+        #: The nonces of the items in ``_waiting`` that were sent on a connection that broke.
         self._tried: set[str | None] = set()
         self._waiting_since = 0.0
 
     def __len__(self) -> int:
-        """How many are not acknowledged."""
+        """Return the number of items that are not acknowledged."""
         return len(self._sent) + len(self._waiting)
 
     @property
     def full(self) -> bool:
-        """Whether who has something to say must wait."""
+        """Whether a new item must wait."""
         size = self._size + self._sent_size + self._aside_size
         return len(self) + len(self._aside) >= _CAPACITY or size >= _CAPACITY_SIZE
 
     @property
     def waiting_since(self) -> float | None:
-        """Since when there has been something, on the monotonic clock; None: there is nothing."""
+        """Since when the outbox has not been empty, on the monotonic clock; None if it is empty."""
         return self._waiting_since if len(self) else None
 
     @property
     def sent_size(self) -> int:
-        """Characters that are sent and not acknowledged."""
+        """The number of characters that are sent and not acknowledged."""
         return self._sent_size
 
     def add(self, item: Item) -> None:
-        """Put ``item`` last."""
+        """Append ``item``."""
         if not len(self):
             self._waiting_since = time.monotonic()
         self._waiting.append(item)
@@ -76,11 +76,11 @@ class Outbox:
 
     @property
     def first(self) -> Item | None:
-        """The first that is not sent."""
+        """The first item that is not sent; None if there is none."""
         return self._waiting[0] if self._waiting else None
 
     def next(self) -> Item | None:
-        """The next item to send, which counts as sent now; None: none, or not now."""
+        """Return the next item to send and count it as sent; None if none may be sent now."""
         if not self._waiting or None in self._sent:
             return None
         item = self._waiting[0]
@@ -97,11 +97,14 @@ class Outbox:
         return item
 
     def settle(self, nonce: str | None) -> None:
-        """The server has it, or has refused it. None is the join; nothing for a stranger's."""
+        """Remove the sent item that the server has answered.
+
+        None stands for the join. A nonce of another client is ignored.
+        """
         self._take_sent(nonce)
 
     def drop_larger(self, limit: int) -> list[str]:
-        """The nonces of what is not sent and has more than ``limit`` bytes, which is dropped."""
+        """Drop the unsent items of more than ``limit`` bytes. Returns their nonces."""
         larger = [item for item in self._waiting if len(item.text.encode()) > limit]
         for item in larger:
             self._waiting.remove(item)
@@ -109,9 +112,9 @@ class Outbox:
         return [item.nonce for item in larger if item.nonce is not None]
 
     def rewind(self, *, tried: bool) -> None:
-        """The connection is lost: all that is not acknowledged is to be sent again.
+        """After the loss of a connection, queue all unacknowledged items to be sent again.
 
-        ``tried``: the server may have got it, and knows it again by its nonce.
+        ``tried``: the server may have stored them, and recognizes them by their nonces.
         """
         if tried:
             self._tried.update(self._sent)
@@ -123,9 +126,9 @@ class Outbox:
     # For a server of plain lines, which acknowledges nothing.
 
     def drop_tried(self) -> list[str]:
-        """Drop what a server may have got already, and return the nonces.
+        """Drop the items that a server may have stored already. Returns their nonces.
 
-        A server of plain lines would take it for something new.
+        A server of plain lines would treat them as new messages.
         """
         tried = [item for item in self._waiting if item.nonce and item.nonce in self._tried]
         for item in tried:
@@ -135,21 +138,21 @@ class Outbox:
         return [item.nonce for item in tried if item.nonce is not None]
 
     def set_aside(self, nonce: str | None) -> None:
-        """It is sent, and kept until :meth:`forget` or :meth:`recall`; not counted any more."""
+        """Stop counting a sent item, but keep it until :meth:`forget` or :meth:`recall`."""
         item = self._take_sent(nonce)
         if item is not None:
             self._aside.append(item)
             self._aside_size += len(item.text)
 
     def forget(self) -> int:
-        """Keep what was set aside no longer. Returns how much it was."""
+        """Discard the items that were set aside. Returns their number."""
         count = len(self._aside)
         self._aside.clear()
         self._aside_size = 0
         return count
 
     def recall(self) -> int:
-        """What was set aside has not been said, and is to be sent again. Returns how many."""
+        """Queue the items that were set aside to be sent again. Returns their number."""
         self._waiting.extendleft(reversed(self._aside))
         self._size += self._aside_size
         return self.forget()

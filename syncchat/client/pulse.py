@@ -1,4 +1,4 @@
-"""Whether a silent server that owes an answer is still there."""
+"""Checks that a silent server, which owes an answer, is still alive."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from ..net import WebSocket
 
 __all__ = ["Pulse"]
 
-#: Seconds of silence before the server is pinged, and before it is given up.
+#: Seconds of silence before the client pings the server, and then before it gives up.
 _SILENCE = 5.0
 
 
 class Pulse:
-    """The check of one connection. For the thread that receives from it.
+    """The check of one connection. Only for the thread that receives from it.
 
-    The WebSocket's own heartbeat waits longer, since it costs a little for each
-    connection that is merely idle.
+    The heartbeat of the WebSocket waits longer, because it costs some work for every
+    idle connection.
     """
 
     def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket
-        #: When this last pinged the server, on the monotonic clock.
+        #: When this object last pinged the server, on the monotonic clock.
         self._pinged_at = -inf
 
     def check(self, owed_since: float | None, allowance: float) -> float:
-        """Ping a server that is silent. Returns when to check again, on the monotonic clock.
+        """Ping a silent server. Returns when to check again, on the monotonic clock.
 
-        ``owed_since`` says since when the server has owed an answer, None: it owes
-        none. ``allowance`` are the seconds that this answer may take besides.
-        Raises :class:`~syncchat.errors.ConnectionClosed`, with the code 1006, for
-        a server that has not answered the ping in any way.
+        ``owed_since`` is the time since which the server has owed an answer, None if it
+        owes none. ``allowance`` is the number of additional seconds that this answer
+        may take. Raises :class:`~syncchat.errors.ConnectionClosed` with code 1006 if
+        the server has sent nothing at all after the ping.
         """
         now = time.monotonic()
         if owed_since is None:
-            # What is said in the meantime is not overdue by then.
+            # A message sent in the meantime is not overdue by then.
             return now + _SILENCE
         alive_at = max(owed_since, self._websocket.heard_at)
         if self._pinged_at < alive_at:

@@ -1,4 +1,4 @@
-"""Whether, when and where a client comes back after a break."""
+"""Decides whether, when and where the client reconnects after a break."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ from ..net.address import route_to
 
 __all__ = ["asks_for_past", "delays", "history_of", "is_final", "url_for", "wait"]
 
-#: Seconds to the first attempt, and between two at most.
+#: The shortest pause before an attempt, and the longest, in seconds.
 _FIRST, _LONGEST = 0.5, 30.0
 
-#: Seconds between two looks at the network while it is waited for.
+#: Seconds between two checks of the network during a pause.
 _LOOK = 0.5
 
-#: The conversation is over, or what this client says is wrong and would be again.
+#: Codes after which reconnecting is useless: the conversation is over, or the client
+#: would make the same mistake again.
 _FINAL_CODES = frozenset({NORMAL, 1002, 1003, NO_CODE, 1007, POLICY_VIOLATION, TOO_BIG, 1010})
 
-#: Refusals that may pass; any other would be the same again.
+#: Refusals that may be temporary. Any other 4xx status would come again.
 _PASSING = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 
 
 def is_final(exc: Exception) -> bool:
-    """Whether this end of a connection, or of an attempt, is the end for good."""
+    """Whether the client must not reconnect after this end of a connection, or of an attempt."""
     if isinstance(exc, ConnectionClosed):
-        # Of the codes that belong to nobody, the upper half of each thousand
-        # is for good, as Centrifugo has it.
+        # In the codes for applications (3000 and up), the upper half of each thousand
+        # is final, as in Centrifugo.
         return exc.code in _FINAL_CODES or (exc.code >= 3000 and exc.code % 1000 >= 500)
     if isinstance(exc, HandshakeRefused):
         return exc.status < HTTPStatus.INTERNAL_SERVER_ERROR and exc.status not in _PASSING
@@ -42,10 +43,10 @@ def is_final(exc: Exception) -> bool:
 
 
 def delays() -> Iterator[float]:
-    """The seconds before each attempt: longer and longer, and by chance.
+    """Yield the seconds before each attempt: random, and longer from attempt to attempt.
 
-    So that the clients of a server that was restarted do not come all at once,
-    from the first attempt on ("Exponential Backoff And Jitter", AWS, 2015).
+    The randomness spreads the clients of a restarted server over time, from the first
+    attempt on ("Exponential Backoff And Jitter", AWS, 2015).
     """
     longest = 2 * _FIRST
     while True:
@@ -54,7 +55,7 @@ def delays() -> Iterator[float]:
 
 
 def wait(seconds: float, server: Address | None, stop: threading.Event) -> bool:
-    """Wait, or less if the network has returned. False: the client is told to stop."""
+    """Wait ``seconds``, or less if the network returns. Returns False if ``stop`` is set."""
     deadline = Deadline.after(seconds)
     before = None if server is None else route_to(server)
     while not deadline.expired:
@@ -68,12 +69,12 @@ def wait(seconds: float, server: Address | None, stop: threading.Event) -> bool:
 
 
 def asks_for_past(url: str, history: int) -> bool:
-    """Whether a server answers to ``url`` with history."""
+    """Whether the request for ``url`` makes the server send history."""
     return history_of(url, history) > 0 or "after" in parse_qs(urlsplit(url).query)
 
 
 def history_of(url: str, history: int) -> int:
-    """How many of the last messages are asked for, by ``history`` or else by ``url``."""
+    """Return how many of the last messages ``history``, or else ``url``, asks for."""
     last = parse_qs(urlsplit(url).query).get("history", ["0"])[-1]
     in_url = int(last[:9]) if last.isascii() and last.isdecimal() else 0
     return min(history or in_url, MAX_HISTORY)
@@ -87,15 +88,15 @@ def url_for(
     after: str | None,
     history: int,
 ) -> str:
-    """``url`` with what is asked for.
+    """Return ``url`` with the query and the path for a connection.
 
-    ``rooms`` are the one that it names and the one to go to; None: the former.
+    ``rooms`` are the URL's room and the room to enter; None: the URL's room.
     """
     parts = urlsplit(url)
     asked = {"nick": nick, "after": after, "history": str(history) if history else None}
     left_out = {name for name, value in asked.items() if value is not None}
     if after is not None:
-        # Each says where to begin; the place is the more exact.
+        # Both say where to begin; the position is more exact.
         asked["history"] = None
         left_out.add("history")
     query = [
@@ -109,7 +110,7 @@ def url_for(
 
 
 def _path(path: str, first: str, room: str) -> str:
-    """The path to ``room``, given the one to ``first``; before it a proxy may want a prefix."""
+    """Return the path of ``room``, given that of ``first``. Keeps a prefix for a proxy."""
     if room == first:
         return path
     prefix = unquote(path).strip("/")
@@ -120,7 +121,7 @@ def _path(path: str, first: str, room: str) -> str:
 
 
 def _named_by(text: str) -> str | None:
-    """The room that ``text`` names, however it is spelled; None: it is no room's name."""
+    """Return the room that ``text`` names, in whatever spelling; None if it is no room name."""
     try:
         return check_room(text)
     except BadRoom:

@@ -1,4 +1,4 @@
-"""Where a client is in its room's log, so that it gets each message once and in order."""
+"""Tracks the position in a room's log, so that the client gets each message once and in order."""
 
 from __future__ import annotations
 
@@ -11,44 +11,44 @@ __all__ = ["Tracker"]
 
 
 class Tracker:
-    """Takes what the server says, over however many connections. For one thread at a time.
+    """Follows the events of a server across reconnects. Only for one thread at a time.
 
-    ``history_on_join`` says whether the last messages of a room are asked for on
-    going there.
+    ``history_on_join`` says whether the client asks for the last messages of a room
+    that it joins.
     """
 
     def __init__(self, *, history_on_join: bool = False) -> None:
         self._history_on_join = history_on_join
-        #: As of the last welcome, and what has happened since.
+        #: The last welcome, and the current nick.
         self.welcome: Welcome | None = None
         self.nick = ""
         self._epoch = ""
-        #: The last offset that was handed out; None: nothing of this log.
+        #: The last offset that was delivered; None if none of this log was.
         self._last: int | None = None
-        #: The welcome of this connection has not come.
+        #: Whether the welcome of this connection is still to come.
         self._arriving = False
-        #: History is asked for and has not come.
+        #: Whether history was requested and has not arrived.
         self._awaiting = False
 
     @property
     def room(self) -> str | None:
-        """The room that the client is in, or was last."""
+        """The current room, or the last one."""
         return None if self.welcome is None else self.welcome.room
 
     @property
     def place(self) -> str | None:
-        """``EPOCH:OFFSET`` of the last message, to come back by; None: there is no such place."""
+        """The position of the last message as ``EPOCH:OFFSET``, to reconnect with; or None."""
         return None if self._last is None else f"{self._epoch}:{self._last}"
 
     def expect(self, *, resume: bool, history: bool) -> None:
-        """A connection begins, on which the last place, or so many messages, were asked for."""
+        """Start on a new connection, which asked for the last position, or for ``history``."""
         if not resume:
             self._last = None
         self._awaiting = resume or history
         self._arriving = True
 
     def feed(self, event: FromServer) -> Iterator[FromServer | Gap]:
-        """What the user is to be told of it."""
+        """Note an event. Yields the events for the program."""
         if isinstance(event, Message):
             yield from self._message(event)
             return
@@ -60,18 +60,18 @@ class Tracker:
         elif isinstance(event, Renamed) and event.old == self.nick:
             self.nick = event.nick
         elif isinstance(event, Ack) and self._last is not None and event.offset == self._last + 1:
-            # One's own, where the server does not send it back.
+            # The client's own message, which the server acknowledges instead of sending it back.
             self._last = event.offset
         yield event
 
     def _enter(self, welcome: Welcome) -> None:
         if not self._arriving:
-            # Into another room.
+            # The client has entered another room.
             self._last, self._awaiting = None, self._history_on_join
         self._arriving = False
         self.welcome, self.nick = welcome, welcome.nick
         if not self._awaiting:
-            # The log begins here.
+            # Messages are delivered from this offset on.
             self._epoch, self._last = welcome.epoch, welcome.offset
 
     def _past(self, history: History) -> Iterator[FromServer | Gap]:
@@ -83,14 +83,14 @@ class Tracker:
             yield Gap(self._last or 0, self.welcome.epoch)
         if not history.complete or self._last is None:
             self._last = begin
-        # It is another one where nothing had been seen of the log before.
+        # The epoch changes if nothing of this log was seen before.
         self._epoch = self.welcome.epoch
         for message in history.messages:
             yield from self._message(message)
 
     def _message(self, message: Message) -> Iterator[FromServer | Gap]:
         if self._last is None and self.welcome is not None:
-            # The past was asked for, and the server gives none.
+            # History was requested, but the server sends none.
             self._epoch, self._last = self.welcome.epoch, message.offset - 1
         last = self._last or 0
         if message.offset <= last:
