@@ -1,4 +1,4 @@
-"""The terminal client: a prompt where there is a terminal that can show one, else a filter."""
+"""The terminal client: shows a prompt at a capable terminal, and works as a filter elsewhere."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ __all__ = [
 
 
 def is_interactive() -> bool:
-    """Whether there is a terminal that can show a prompt."""
+    """Whether standard input and output are a terminal that can show a prompt."""
     return sys.stdin.isatty() and sys.stdout.isatty() and not is_dumb_terminal()

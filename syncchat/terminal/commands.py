@@ -1,4 +1,4 @@
-"""The commands of this client's own, and how it helps with all of them."""
+"""The commands that the client itself carries out, and the help for all commands."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .wrapping import shorten
 
 __all__ = ["ARGUMENTS", "LocalCommands", "help_text"]
 
-#: Behind each name what is written there, and what it does. Those of the chat's
-#: that this client does itself are among them.
+#: For each local command, its arguments and its help. A local command replaces a
+#: command of the chat with the same name.
 _LOCAL = {
     "bell": ("off|mention|all", "when to ring"),
     "timestamp": ("[on|off]", "show times"),
@@ -25,21 +25,21 @@ _HELP = {name: (command.arguments, command.help) for name, command in COMMANDS.i
 _QUIT = _HELP.pop("quit")
 _ALL = _HELP | {"help": ("[COMMAND]", "this list")} | _LOCAL | {"quit": _QUIT}
 
-#: What is written behind each command, by their names.
+#: The arguments of each command, by the command's name.
 ARGUMENTS = {name: arguments for name, (arguments, _) in _ALL.items()}
 
-#: Columns between two of the help.
+#: Spaces between two columns of the help.
 _GAP = 2
 
 
 def help_text(columns: int, rows: int) -> str:
-    """All commands, in so many columns and rows; only their names where more has no room."""
+    """List all commands in so many columns and rows; only their names if the list does not fit."""
     entries = [(f"/{name} {arguments}".rstrip(), text) for name, (arguments, text) in _ALL.items()]
     entries.append(("//TEXT", "say a text that begins with a slash"))
     first = max(len(usage) for usage, _ in entries) + _GAP
     whole = first + max(len(text) for _, text in entries) + _GAP
     lines = [f"{usage:<{first}}{text}" for usage, text in entries]
-    # As in a dictionary: down, and then to the right.
+    # Fill the first column from top to bottom, then the next, as a dictionary does.
     side_by_side = max(1, columns // whole)
     height = -(-len(lines) // side_by_side)
     if height > rows:
@@ -51,7 +51,7 @@ def help_text(columns: int, rows: int) -> str:
 
 
 def _split(line: str) -> tuple[str, str]:
-    """The name of a command, empty for what is none, and what stands behind it."""
+    """Return a command's name, and what follows it; an empty name if ``line`` is no command."""
     if not line.startswith("/") or line.startswith("//"):
         return "", ""
     word, *rest = line[1:].split(None, 1) or [""]
@@ -59,10 +59,10 @@ def _split(line: str) -> tuple[str, str]:
 
 
 class LocalCommands:
-    """Done here, and not by the server. On the main thread.
+    """The commands that the client carries out itself. Only for the main thread.
 
-    ``own_nick`` is what one is called; ``clear`` clears the screen, ``size`` says
-    how many columns and rows it has.
+    ``own_nick`` returns the user's nick. ``clear`` clears the screen. ``size`` returns
+    the screen's columns and rows.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class LocalCommands:
         self._size = size
 
     def run(self, line: str) -> str | None:
-        """Do what ``line`` asks for: what to tell, empty for nothing; None: it is not for here."""
+        """Carry out ``line``. Returns the text to show, perhaps empty; None if it is not local."""
         name, argument = _split(line)
         action = {
             "help": self._help,
@@ -93,7 +93,7 @@ class LocalCommands:
         return None if action is None else action(argument)
 
     def complaint(self, line: str) -> str | None:
-        """What is to be told of a command that there is not; None: there is nothing to tell."""
+        """Return what to say about an unknown command; None if ``line`` is not one."""
         name, _ = _split(line)
         if name in _ALL or not line.startswith("/") or line.startswith("//"):
             return None
@@ -103,7 +103,8 @@ class LocalCommands:
         name = argument.removeprefix("/").lower()
         if not name:
             columns, rows = self._size()
-            # Beside the indent; besides the heading, the prompt and what is below it.
+            # Subtract the indent from the columns; the heading, the prompt and the
+            # toolbar from the rows.
             return "Commands:\n" + help_text(columns - 4, rows - 3)
         if name not in _ALL:
             return unknown(name, _ALL)
@@ -121,7 +122,7 @@ class LocalCommands:
 
     def _timestamp(self, argument: str) -> str:
         shown = self._preferences.timestamps
-        # The form that they take is as good a word for it.
+        # The name of the format works like "on".
         wanted = {"": not shown, "on": True, "hh:mm": True, "off": False}
         if argument.lower() not in wanted:
             return "Write it as /timestamp [on|off]"

@@ -1,4 +1,4 @@
-"""What Tab completes: commands, what stands behind them, nicks, rooms."""
+"""Tab completion of commands, their arguments, nicks and rooms."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ __all__ = ["ChatCompleter"]
 
 
 class ChatCompleter(Completer):
-    """``commands`` are the names, with what is written behind each.
+    """Completes what is typed. ``commands`` maps each command's name to its arguments.
 
-    ``rooms`` returns the rooms that are known, and may ask for them anew.
+    ``own_nick`` returns the user's nick. ``rooms`` returns the known rooms, and may ask
+    the server for a new list.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class ChatCompleter(Completer):
         document: Document,
         complete_event: CompleteEvent,  # noqa: ARG002 - the library's signature
     ) -> Iterable[Completion]:
-        """On the main thread."""
+        """Yield the completions. Called on the main thread."""
         before = document.text_before_cursor
         words = before.split(" ")
         start = words[-1].rpartition("\n")[2]
@@ -58,7 +59,7 @@ class ChatCompleter(Completer):
         return [at + nick for nick in nicks]
 
     def _arguments(self, name: str, start: str) -> list[str]:
-        """What can stand first behind a command, as its help has it."""
+        """Return the candidates for a command's first argument, according to the command's help."""
         kind = self._commands.get(name, "")
         if name == "unignore":
             folded = start.casefold()
@@ -70,7 +71,7 @@ class ChatCompleter(Completer):
             return [room for room in self._rooms() if room.startswith(wanted)]
         if name == "help":
             return [other for other in self._commands if other.startswith(start.lower())]
-        # The words to choose from, as in "off|mention|all".
+        # The choices, as in "off|mention|all".
         choices = kind.strip("[]").split("|") if "|" in kind else []
         if choices:
             return [choice for choice in choices if choice.startswith(start.lower())]

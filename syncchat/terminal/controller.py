@@ -1,4 +1,4 @@
-"""What becomes of what somebody types."""
+"""Carries out what the user types: runs local commands, and sends everything else."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from .wrapping import Fragment, shorten
 
 __all__ = ["Controller"]
 
-#: Messages that stand above the prompt while they wait; of more, the last.
+#: The most pending messages shown above the prompt: the latest ones.
 _MOST_SHOWN = 3
 
 
 class Controller:
-    """On the main thread. ``leave`` ends it."""
+    """Handles the user's input. Only for the main thread. ``leave`` ends the conversation."""
 
     def __init__(
         self,
@@ -56,11 +56,11 @@ class Controller:
         self._leave = leave
 
     def enter(self, text: str) -> None:
-        """Do what was typed: never blocks, and tells what is wrong with it."""
+        """Carry out what was typed, and report errors on the screen. Never blocks."""
         if not text.strip():
             return
         if self._commands.complaint(text.lstrip()) is None and text.lstrip().startswith("/"):
-            # A blank before it is no reason to say a private message to all.
+            # Remove blanks before a command: a private message must not go to the room by mistake.
             text = text.lstrip()
         answer = self._commands.run(text)
         if answer is not None:
@@ -74,10 +74,10 @@ class Controller:
             beginning = shorten(" ".join(text[:100].split()), 40)
             self._tell(f"Not sent: {beginning} ({exc})", "class:warning")
         except ConnectionClosed:
-            pass  # It is over, which is the worker's to tell.
+            pass  # The connection has ended, which the printer thread reports.
 
     def above(self, columns: int) -> list[Fragment]:
-        """What waits for the server, as it stands above the prompt."""
+        """Format the pending messages for the rows above the prompt."""
         shown = self._pending.shown
         lines = []
         if len(shown) > _MOST_SHOWN:
@@ -88,7 +88,7 @@ class Controller:
             lines.append(shorten(f"… {act}{text}", columns))
         return [("class:waiting", "\n".join(lines))] if lines else []
 
-    # Underneath.
+    # Internals.
 
     def _tell(self, text: str, style: str = "") -> None:
         if text:
@@ -97,7 +97,7 @@ class Controller:
     def _send(self, line: str) -> None:
         client = self._client
         if client.room is None and line.startswith("/") and line.strip().lower() != "/quit":
-            # A server of another make, which may have commands of its own.
+            # A server that does not speak syncchat.v1 may have commands itself.
             self._say(line, line, "message")
             return
         complaint = self._commands.complaint(line)
@@ -108,7 +108,7 @@ class Controller:
         if isinstance(asked, Quit):
             self._leave()
         elif isinstance(asked, Reply):
-            # To whom one has seen, rather than to whom one ignores.
+            # Answer the last sender that was shown, which is not an ignored one.
             if self._renderer.whispered is None:
                 self._tell("Nobody has said anything to you alone.", "class:warning")
             else:
@@ -125,10 +125,10 @@ class Controller:
             client.send_line(line, timeout=0)
 
     def _say(self, line: str, text: str, kind: Kind) -> None:
-        """Send ``line``, which says ``text``, and show it until the server has answered.
+        """Send ``line``, which means ``text``, and show it until the server has answered.
 
-        An echo of a server that does not speak our dialect cannot be told from the
-        messages of others. There, the line is printed as it was typed, before the echo.
+        If the server does not speak ``syncchat.v1``, its echo cannot be told from the
+        messages of others. Then ``line`` is printed as typed, before the echo.
         """
         client = self._client
         self._pending.send(

@@ -1,4 +1,4 @@
-"""What the prompt's application leaves to its owner: calls from other threads, and wiping."""
+"""Drawing around prompt_toolkit's application: calls from other threads, wiping, held output."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from prompt_toolkit.output.vt100 import Vt100_Output
 __all__ = ["HoldingOutput", "call_in", "release", "rows_to_cursor", "wipe"]
 
 #: Begin and end of a synchronized update (DEC private mode 2026): the terminal shows
-#: nothing of what is between them before the end. Other terminals ignore both.
+#: the output between them all at once. Terminals without this mode ignore both.
 _BEGIN_UPDATE, _END_UPDATE = "\x1b[?2026h", "\x1b[?2026l"
 
 
 class HoldingOutput(Vt100_Output):
-    """A terminal that can hold back its output, and then write all of it at once.
+    """A terminal output that can hold back data and then write it all at once.
 
-    prompt_toolkit flushes after each step. Where each flush is a write of its own,
-    the terminal shows the states between two steps, in which there is no prompt.
+    prompt_toolkit flushes after each step. If each flush were a separate write, the
+    terminal would show intermediate states without a prompt.
 
-    On the main thread only.
+    Only for the main thread.
     """
 
     def __init__(self, like: Vt100_Output) -> None:
@@ -33,8 +33,8 @@ class HoldingOutput(Vt100_Output):
             like.term,
             like.default_color_depth,
             like.enable_bell,
-            # Nothing depends on where the cursor is, and a terminal that answers
-            # late would have its answer typed into the shell.
+            # Nothing here needs the cursor position, and the answer of a slow terminal
+            # would end up in the shell's input.
             enable_cpr=False,
         )
         self._holding = False
@@ -46,33 +46,33 @@ class HoldingOutput(Vt100_Output):
             self._holding = True
 
     def release(self) -> None:
-        """Write what was held back, in one write. Raises :class:`OSError`."""
+        """Write the held data in one write. Raises :class:`OSError`."""
         if self._holding:
             self.write_raw(_END_UPDATE)
             self._holding = False
             self.flush()
 
     def flush(self) -> None:
-        """Write what is there, unless it is held back. Raises :class:`OSError`."""
+        """Write the buffered data, unless it is held. Raises :class:`OSError`."""
         if not self._holding:
             super().flush()
 
 
 def release(output: Output) -> None:
-    """Write what ``output`` holds back, if it is one that does. Raises :class:`OSError`."""
+    """Write the held data if ``output`` is a :class:`HoldingOutput`. Raises :class:`OSError`."""
     if isinstance(output, HoldingOutput):
         output.release()
 
 
 def call_in(app: Application[Any], function: Callable[[], None]) -> bool:
-    """Have ``function`` called on the application's thread; from any thread.
+    """Call ``function`` on the application's thread. Any thread may call this.
 
-    False: it does not run, or not any more.
+    Returns False if the application is not running.
     """
     loop = app.loop
     if loop is None:
         return False
-    # It may end between the two lines.
+    # The loop may be closed between these two lines.
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(function)
         return True
@@ -80,7 +80,7 @@ def call_in(app: Application[Any], function: Callable[[], None]) -> bool:
 
 
 def rows_to_cursor(app: Application[Any]) -> list[int]:
-    """The widths of the application's rows over the cursor, and at last the cursor's column."""
+    """Return the widths of the application's rows above the cursor, then the cursor's column."""
     screen = app.renderer.last_rendered_screen
     if screen is None:
         return [0]
@@ -93,15 +93,15 @@ def rows_to_cursor(app: Application[Any]) -> list[int]:
 
 
 def wipe(app: Application[Any], resized: int | None = None) -> None:
-    """Wipe the application off the screen, to draw it anew after :meth:`Application.invalidate`.
+    """Erase the application from the screen. :meth:`Application.invalidate` draws it again.
 
-    A :class:`HoldingOutput` writes nothing before the application is drawn again.
+    A :class:`HoldingOutput` then writes nothing before the application is drawn again.
 
-    After the window was resized it begins ``resized`` rows higher than it was
-    drawn, and may end anywhere.
+    ``resized``: after a resize, the application begins this many rows above the place
+    where it was drawn, and may end anywhere.
 
-    Row by row: where an application begins in the first row of the screen, tmux
-    takes its usual "erase below" for a screen that is cleared, and puts it into
+    Erases row by row. If an application begins in the first row of the screen, tmux
+    treats the usual "erase below" as clearing the screen, and copies the screen into
     the scrollback.
     """
     output, screen = app.output, app.renderer.last_rendered_screen
@@ -114,12 +114,13 @@ def wipe(app: Application[Any], resized: int | None = None) -> None:
     output.write_raw("\r")
     output.cursor_up(len(above) + (resized or 0))
     output.reset_attributes()
-    # DECSC and DECRC: at the bottom of the screen, down leads nowhere.
+    # Save and restore the cursor (DECSC, DECRC): on the last row, moving down has no
+    # effect, so moving up again would not lead back.
     output.write_raw("\x1b7")
     for _ in range(screen.height if resized is None else output.get_size().rows):
         output.erase_end_of_line()
         output.write_raw("\x1b[B")
     output.write_raw("\x1b8")
     output.enable_autowrap()
-    # Which forgets what was drawn, and flushes.
+    # Forgets what was drawn, and flushes.
     app.renderer.reset(leave_alternate_screen=False)

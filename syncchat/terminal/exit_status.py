@@ -1,4 +1,4 @@
-"""How a connection begins, breaks and ends, in words and as an exit code."""
+"""The texts and exit codes for the start, a break and the end of a connection."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COMING_BACK = "-> Trying to come back."
 
 
 def exit_status(closed: ConnectionClosed) -> tuple[str, int]:
-    """A line for the user, and the exit code: 0 only where the server ended it in order.
+    """Return a line for the user, and the exit code: 0 only if the server closed in order.
 
     The line is safe for a terminal, whatever reason the server gave.
     """

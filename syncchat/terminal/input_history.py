@@ -1,4 +1,4 @@
-"""What was typed before, kept from run to run, but for secrets."""
+"""The history of typed lines, which is kept between runs, except for secrets."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
 __all__ = ["open_history"]
 
-#: Bytes of the file above which its older half is forgotten.
+#: The size in bytes above which the older half of the file is discarded.
 _LARGEST = 1024 * 1024
 
-#: What shows that somebody typed, or pasted, a secret.
+#: Substrings of a line that contains a secret.
 _SECRET = ("token=", "authorization:")
 
 
 def open_history(path: Path, token: str | None, warn: Callable[[str], None]) -> History:
-    """The lines that were typed before, in the file at ``path``.
+    """Open the history of typed lines in the file at ``path``.
 
-    What cannot be kept is told to ``warn``, once, and lasts as long as the process.
+    If the file cannot be used, calls ``warn`` once, and the history lasts only as long
+    as the process.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # For nobody else's eyes: private messages stand there, too.
+        # Readable by the owner only: the file contains private messages.
         os.close(os.open(path, os.O_CREAT | os.O_APPEND | os.O_RDWR, 0o600))
         _trim(path)
     except OSError as exc:
@@ -35,7 +36,7 @@ def open_history(path: Path, token: str | None, warn: Callable[[str], None]) -> 
 
 
 class _Typed(FileHistory):
-    """A file that may turn out to be full, and in which no token stands."""
+    """A history file that tolerates write errors, and does not store secrets."""
 
     def __init__(self, path: Path, token: str | None, warn: Callable[[str], None]) -> None:
         self._path = path
@@ -44,7 +45,7 @@ class _Typed(FileHistory):
         super().__init__(str(path))
 
     def load_history_strings(self) -> Iterable[str]:
-        """As before, where the file is still there."""
+        """Read the file, or nothing if it cannot be read."""
         try:
             return list(super().load_history_strings())
         except OSError as exc:
@@ -52,12 +53,12 @@ class _Typed(FileHistory):
             return []
 
     def store_string(self, string: str) -> None:
-        """Keep it, unless there is a secret in it."""
+        """Store ``string``, unless it contains a secret."""
         lowered = string.lower()
         if any(word in lowered for word in _SECRET) or (self._token and self._token in string):
             return
         try:
-            # What the terminal sent as no UTF-8 came as lone surrogates.
+            # Bytes from the terminal that are not UTF-8 arrive as lone surrogates.
             super().store_string(string.encode("utf-8", "replace").decode())
         except OSError as exc:
             self._complain(exc)
@@ -69,7 +70,7 @@ class _Typed(FileHistory):
 
 
 def _trim(path: Path) -> None:
-    """Forget the older half of a file that has become large. Raises OSError."""
+    """Discard the older half of a file that has become too large. Raises OSError."""
     if path.stat().st_size <= _LARGEST:
         return
     data = path.read_bytes()

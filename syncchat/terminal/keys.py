@@ -1,4 +1,4 @@
-"""The keys: those that leave, those that type, and what becomes of a paste."""
+"""The key bindings: leaving, typing, completing and pasting."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ __all__ = ["Paste", "Tab", "clearing_keys", "complete", "leaving_keys", "paste_k
 
 
 class Paste:
-    """The question whether a paste of several lines is to be sent.
+    """The question whether to send a pasted text of several lines.
 
-    Typing on ends it, and so does whatever resets the buffer, which tells nobody.
+    Further typing ends the question. A reset of the buffer fires no event, so code that
+    resets the buffer must call :meth:`forget`.
     """
 
     def __init__(self, buffer: Buffer) -> None:
-        #: How many lines; 0: there is none.
+        #: The number of lines to send; 0 if there is no question.
         self.lines = 0
-        #: Whether there is one.
+        #: Whether the question is open.
         self.asks = Condition(lambda: self.lines > 0)
         buffer.on_text_changed += self.forget
         buffer.on_cursor_position_changed += self.forget
@@ -34,17 +35,18 @@ class Paste:
 
 
 class Tab:
-    """Where Tab was pressed and nothing was found, which may be known a moment later."""
+    """The text for which Tab found nothing yet; a later answer may provide candidates."""
 
     def __init__(self) -> None:
         self.asked: Document | None = None
 
 
 def leaving_keys(buffer: Buffer, paste: Paste) -> KeyBindings:
-    """Ctrl+C and Ctrl+D leave where nothing is typed; Ctrl+Z suspends.
+    """Bind Ctrl+C and Ctrl+D, which leave if nothing is typed, and Ctrl+Z, which suspends.
 
-    Where something is typed, Ctrl+C clears the input, and Up brings the text back.
-    A search handles Ctrl+C itself. SIGINT from outside, which is no key, always leaves.
+    If something is typed, Ctrl+C clears the input, and Up brings the text back. A
+    search handles Ctrl+C itself. A SIGINT from outside, which is no key press, always
+    leaves.
     """
     bindings = KeyBindings()
     nothing_typed = Condition(lambda: not buffer.text)
@@ -71,7 +73,7 @@ def leaving_keys(buffer: Buffer, paste: Paste) -> KeyBindings:
 
 
 def clearing_keys(clear: Callable[[], None]) -> KeyBindings:
-    """Ctrl+L."""
+    """Bind Ctrl+L, which clears the screen."""
     bindings = KeyBindings()
 
     @bindings.add("c-l")
@@ -82,7 +84,7 @@ def clearing_keys(clear: Callable[[], None]) -> KeyBindings:
 
 
 def typing_keys(buffer: Buffer, tab: Tab) -> KeyBindings:
-    """Enter sends, Alt+Enter begins a line; Tab goes through what can stand here."""
+    """Bind Enter (send), Alt+Enter (new line) and Tab (next candidate)."""
     bindings = KeyBindings()
     typing = has_focus(buffer)
 
@@ -108,17 +110,17 @@ def typing_keys(buffer: Buffer, tab: Tab) -> KeyBindings:
 
     @bindings.add("c-o", filter=typing)
     def _nothing(_event: KeyPressEvent) -> None:
-        # By default it would send.
+        # By default, Ctrl+O would send the text.
         pass
 
     return bindings
 
 
 def complete(buffer: Buffer) -> bool:
-    """Put in what can stand here; of several, the first, and Tab goes on to the next.
+    """Insert the first candidate; Tab then goes on to the next. Returns False if there is none.
 
-    At once: a completion that is looked for in the background, as the library
-    does it, is lost on whoever types fast. False: nothing can stand here.
+    Works synchronously: the library's completion in the background gets lost if the
+    user types fast.
     """
     asked = CompleteEvent(completion_requested=True)
     found = list(buffer.completer.get_completions(buffer.document, asked))
@@ -131,7 +133,7 @@ def complete(buffer: Buffer) -> bool:
 
 
 def paste_keys(buffer: Buffer, paste: Paste) -> KeyBindings:
-    """What is pasted is typed text; of several lines, it asks before it is sent."""
+    """Insert pasted text like typed text; several lines need a confirmation before sending."""
     bindings = KeyBindings()
     asked = has_focus(buffer) & paste.asks
 
@@ -153,7 +155,7 @@ def paste_keys(buffer: Buffer, paste: Paste) -> KeyBindings:
 
     @bindings.add("enter", filter=asked)
     def _ask_again(_event: KeyPressEvent) -> None:
-        # Which is pressed without thinking: the question stays.
+        # Enter is easily pressed by mistake, so the question stays.
         pass
 
     return bindings

@@ -1,4 +1,4 @@
-"""Words in a text that are to stand out: one's own name, and what was searched for."""
+"""Finds the parts of a text to highlight: the user's nick, and the words of a search."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ __all__ = ["mark", "mentions"]
 
 
 def mentions(text: str, nick: str) -> bool:
-    """Whether ``nick`` stands in ``text`` as a whole word, in any case of letters."""
+    """Whether ``nick`` occurs in ``text`` as a whole word. Ignores case."""
     folded = nick.casefold()
-    # Before the expression: most texts do not.
+    # The substring test is cheap, and most texts fail it.
     return (
         bool(folded)
         and folded in text.casefold()
@@ -20,7 +20,11 @@ def mentions(text: str, nick: str) -> bool:
 
 
 def mark(text: str, nick: str, words: Iterable[str] = ()) -> Iterator[tuple[str, str]]:
-    """``text`` in fragments: ``class:mention`` is the nick, ``class:match`` begins as a word."""
+    """Yield ``text`` in fragments of (style, text). Ignores case.
+
+    ``class:mention`` is the nick as a whole word. ``class:match`` is a word that begins
+    with one of ``words``.
+    """
     found = [("class:mention", _whole(nick.casefold()))] if nick else []
     found += [("class:match", _beginning(word.casefold())) for word in words if word]
     folded = text.casefold()
@@ -32,7 +36,7 @@ def mark(text: str, nick: str, words: Iterable[str] = ()) -> Iterator[tuple[str,
     if not spans:
         yield "", text
         return
-    # Folding may make a text longer: which character each came from.
+    # Casefolding may lengthen a text: map each folded character to its origin.
     if len(folded) == len(text):
         place = list(range(len(text) + 1))
     else:

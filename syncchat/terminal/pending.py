@@ -1,4 +1,4 @@
-"""What one has said and the server has not acknowledged: shown above the prompt until it is."""
+"""The pending messages: sent but not acknowledged, and shown above the prompt."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ __all__ = ["Pending"]
 
 
 class Pending:
-    """By nonce, in the order of saying. From any thread."""
+    """Pending messages by nonce, in the order of sending. Any thread may call every method."""
 
     def __init__(self) -> None:
-        #: Guards both; before the client's lock in the lock order, so that no
-        #: answer is looked at before its question stands here.
+        #: Guards both dictionaries. Taken before the client's lock in the lock order,
+        #: and held while a message is sent, so that no answer is handled before its
+        #: message is stored here.
         self._lock = threading.Lock()
-        #: What is not answered.
+        #: The messages that the server has not answered.
         self._open: dict[str, Message] = {}
-        #: What stands above the prompt: also what is answered, until the answer
-        #: is on the screen.
+        #: The messages shown above the prompt, also answered ones until the answer is
+        #: on the screen.
         self._shown: dict[str, Message] = {}
 
     def send(
@@ -31,10 +32,10 @@ class Pending:
         message: Message,
         show: Callable[[], None],
     ) -> None:
-        """Send something, and note ``message`` under the nonce that ``send`` returns.
+        """Call ``send``, and store ``message`` under the nonce that it returns.
 
-        Where there is none, the server sends no acknowledgement: ``show`` is called to
-        print the text, before any answer to it is printed. Raises what ``send`` does.
+        Without a nonce, the server sends no acknowledgement. Then ``show`` is called to
+        print the text, before any answer to it is printed. Raises what ``send`` raises.
         """
         with self._lock:
             nonce = send()
@@ -45,28 +46,28 @@ class Pending:
                 self._open[nonce] = self._shown[nonce] = noted
 
     def let_be_shown(self) -> None:
-        """Block while another thread is in :meth:`send`: its text is printed before an answer."""
+        """Block while another thread is in :meth:`send`, so that its text is printed first."""
         with self._lock:
             pass
 
     def settle(self, nonce: str) -> Message | None:
-        """It is answered; what it was, or None for a stranger's, or one that was before."""
+        """Note an answer. Returns its message; None if the nonce is unknown or already answered."""
         with self._lock:
             return self._open.pop(nonce, None)
 
     @property
     def unanswered(self) -> list[Message]:
-        """What the server has not acknowledged, the oldest first."""
+        """The messages that the server has not acknowledged, oldest first."""
         with self._lock:
             return list(self._open.values())
 
     def printed(self, nonce: str) -> None:
-        """The answer is on the screen."""
+        """Note that the answer is on the screen."""
         with self._lock:
             self._shown.pop(nonce, None)
 
     @property
     def shown(self) -> list[Message]:
-        """What stands above the prompt, the oldest first."""
+        """The messages to show above the prompt, oldest first."""
         with self._lock:
             return list(self._shown.values())

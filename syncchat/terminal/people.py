@@ -1,4 +1,4 @@
-"""Who is in the room, who spoke last, and whom one does not want to hear."""
+"""The people in the room, the recent speakers, and the ignored nicks."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ from ..client import Event
 
 __all__ = ["People"]
 
-#: Names of speakers that are remembered, present or not.
+#: The most speakers that are remembered, present or not.
 _MOST_SPEAKERS = 1000
 
 
 class People:
-    """As far as the server has told. From any thread."""
+    """What the server has told about people. Any thread may call every method."""
 
     def __init__(self) -> None:
-        #: Guards everything below; no other lock is taken under it.
+        #: Guards everything below. No other lock is taken while it is held.
         self._lock = threading.Lock()
-        #: Everybody; and of them who has been heard of, the last one last.
+        #: All nicks in the room; and those that were active, the latest last.
         self._here: set[str] = set()
         self._heard: dict[str, None] = {}
         self._count = 0
-        #: The last who said something, be they still here or not, casefolded.
+        #: The casefolded nicks of the latest speakers, present or not.
         self._speakers: dict[str, None] = {}
-        #: By the name casefolded, the name as it was written.
+        #: Maps casefolded nicks to their spelling.
         self._ignored: dict[str, str] = {}
 
     @property
     def count(self) -> int:
-        """How many are in the room, oneself included."""
+        """The number of people in the room, including the user."""
         return self._count
 
     @property
     def ignored(self) -> list[str]:
-        """Who is ignored."""
+        """The ignored nicks."""
         with self._lock:
             return list(self._ignored.values())
 
     def knows(self, nick: str) -> bool:
-        """Whether anybody of that name is here, or has said something."""
+        """Whether someone with this nick is in the room or has spoken."""
         folded = nick.casefold()
         with self._lock:
             return folded in self._speakers or any(name.casefold() == folded for name in self._here)
@@ -60,17 +60,20 @@ class People:
         return bool(self._ignored) and nick.casefold() in self._ignored
 
     def ignore(self, nick: str) -> None:
-        """Ignore ``nick``, and go on when it is called otherwise."""
+        """Ignore ``nick``, also after that person changes the nick."""
         with self._lock:
             self._ignored[nick.casefold()] = nick
 
     def unignore(self, nick: str) -> bool:
-        """Hear ``nick`` again. False: it was not ignored."""
+        """Stop ignoring ``nick``. Returns False if it was not ignored."""
         with self._lock:
             return self._ignored.pop(nick.casefold(), None) is not None
 
     def beginning_with(self, start: str, own_nick: str | None) -> list[str]:
-        """The others whose names begin so, in any case of letters; who spoke last comes first."""
+        """Return the other people whose nicks begin with ``start``, the latest active first.
+
+        Ignores case, and leaves out ignored people.
+        """
         folded = start.casefold()
         with self._lock:
             silent = self._here - self._heard.keys()
@@ -83,7 +86,7 @@ class People:
             ]
 
     def note(self, event: Event) -> None:
-        """Take notice of who came, went, spoke, or is called otherwise."""
+        """Note who came, left, spoke or changed the nick."""
         with self._lock:
             if isinstance(event, Message | PrivateMessage):
                 self._note_speaker(event.nick)
@@ -103,7 +106,7 @@ class People:
                 self._here.update(names)
                 self._count = len(names)
 
-    # Under the lock.
+    # Called with the lock held.
 
     def _remove(self, *names: str) -> None:
         self._here.difference_update(names)

@@ -1,4 +1,4 @@
-"""The client in a pipe, or as a service that only listens: no prompt."""
+"""The client without a prompt: in a pipe, or as a service that only listens."""
 
 from __future__ import annotations
 
@@ -28,31 +28,30 @@ from .standard_input import LONGEST, count_lines, input_lines
 
 __all__ = ["run_pipe"]
 
-#: Seconds for which a server may be away once the input has ended, and nobody
-#: would notice that this waits.
+#: Seconds to wait for an unreachable server after the end of the input: the user may
+#: not notice that the program waits.
 _PATIENCE = 60.0
 
-#: Seconds between two looks at whether the server is there, where that is waited for.
+#: Seconds between two checks whether the server is reachable.
 _LOOK = 0.5
 
-#: Seconds that a server gets to acknowledge the last lines, and to answer a
-#: goodbye, where we were told to end.
+#: Seconds that the server gets to acknowledge the last lines, and then to answer the
+#: Close, after a signal.
 _FAREWELL = 3.0
 
 
 def run_pipe(
     client: Client, prefix: str = "", *, as_json: bool = False, listen: bool = False
 ) -> int:
-    """Send every line of standard input, print every message that comes. Returns the exit code.
+    """Send every line of standard input and print every message. Returns the exit code.
 
-    Returns when the server has had all the input, or is gone for good, or
-    nobody reads the output any more. With ``listen``, no input is read, and it
-    goes on until a signal says so: SIGINT, SIGTERM, or SIGHUP. What is no message
-    goes to standard error, unless all goes to standard output ``as_json``. On the
-    main thread only.
+    Returns when the server has acknowledged all input, or is gone for good, or nobody
+    reads the output any more. With ``listen``, reads no input, and runs until SIGINT,
+    SIGTERM or SIGHUP. Messages go to standard output and everything else to standard
+    error; with ``as_json``, all events go to standard output. Only for the main thread.
     """
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-        # Who started us with nohup wants us to stay.
+        # Under nohup, SIGHUP is ignored: leave it so.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
     errors = StandardError()
@@ -67,7 +66,7 @@ def run_pipe(
         else:
             _feed(client, worker)
     except (ConnectionClosed, TimeoutError):
-        pass  # Which the outcome, or what is not delivered, tells.
+        pass  # Reported by _result(), from the outcome and the undelivered messages.
     except KeyboardInterrupt:
         told_to_end = True
         with contextlib.suppress(KeyboardInterrupt, ConnectionClosed, TimeoutError):
@@ -77,8 +76,7 @@ def run_pipe(
         errors.tell(f"cannot read the input: {exc.strerror}")
         refused = worker.leaving = True
     finally:
-        # Whoever cannot wait says so once more, and is told what was not
-        # delivered all the same.
+        # A second signal cuts the wait short. The undelivered messages are reported all the same.
         with contextlib.suppress(KeyboardInterrupt):
             if client.retry_in is None:
                 client.close(_FAREWELL if told_to_end else None)
@@ -108,13 +106,12 @@ def _result(client: Client, worker: _Printer, *, refused: bool, told_to_end: boo
 
 
 def _feed(client: Client, worker: _Printer) -> None:
-    """Say all the input, and leave when the server has it."""
+    """Send all input, and leave when the server has acknowledged it."""
     for line in input_lines(sys.stdin.fileno(), worker.over):
         _say(client, line, worker)
     worker.lines.ended = True
     if worker.outcome is None:
-        # The server's acknowledgements, and its answer to our Close, say
-        # that it has had all of it.
+        # The acknowledgements and the answer to our Close prove that the server has all the input.
         _deliver(client)
         worker.leaving = True
         client.leave(_PATIENCE)
@@ -122,10 +119,10 @@ def _feed(client: Client, worker: _Printer) -> None:
 
 
 def _say(client: Client, line: str | None, worker: _Printer) -> None:
-    """Say a line, whatever it begins with: logs are full of paths.
+    """Send one line as a message, also if it begins with a slash: logs are full of paths.
 
-    As fast as the server takes it. One that cannot be said is told. Raises
-    :class:`ConnectionClosed`.
+    Waits as long as the server needs. Reports a line that cannot be sent; None stands
+    for a line that is too long. Raises :class:`ConnectionClosed`.
     """
     nonce = None
     while True:
@@ -136,7 +133,7 @@ def _say(client: Client, line: str | None, worker: _Printer) -> None:
         except ValueError as exc:
             worker.refuse(worker.lines.done + 1, str(exc))
         except NotConnected:
-            # A server of plain lines, which the client does not keep for it.
+            # The client does not queue lines for an unreachable server of plain lines.
             if not worker.ended.wait(_LOOK):
                 continue
             worker.refused = True
@@ -145,7 +142,7 @@ def _say(client: Client, line: str | None, worker: _Printer) -> None:
 
 
 def _deliver(client: Client) -> None:
-    """Wait until the server has had everything. :class:`TimeoutError` where it stays away."""
+    """Wait until the server has everything. :class:`TimeoutError` if it stays unreachable."""
     limit = Deadline.after(_PATIENCE)
     while True:
         try:
@@ -160,7 +157,7 @@ def _deliver(client: Client) -> None:
 
 
 class _Printer(threading.Thread):
-    """The worker: prints what comes from the server, one line a message, flushed at once."""
+    """The thread that prints the server's events, one line per message, flushed at once."""
 
     def __init__(
         self, client: Client, prefix: str, errors: StandardError, *, as_json: bool, listen: bool
@@ -171,32 +168,32 @@ class _Printer(threading.Thread):
         self._as_json = as_json
         self._on_screen = sys.stdout.isatty()
         self.errors = errors
-        #: The input, as far as it is said.
+        #: The progress of the input.
         self.lines = InputLines()
         total = (lambda: None) if listen else _input_counter()
         self._limit = RateLimit(self.lines, errors, total, progress=not as_json)
-        #: The server has welcomed us before.
+        #: Whether the server has sent a welcome before.
         self._welcomed = False
-        #: We are going; set by the owner.
+        #: Whether the client is leaving. Set by the main thread.
         self.leaving = False
-        #: How the server ended the conversation, if it was the server.
+        #: How the connection ended; None until then.
         self.outcome: ConnectionClosed | None = None
-        #: The server did not take something that was said.
+        #: Whether the server, or the client, has refused a line.
         self.refused = False
-        #: Whoever reads the output does not any more; why, if that is a failure.
+        #: Whether the output can no longer be written; and the error, if that is a failure.
         self.had_enough = False
         self.failure: OSError | None = None
-        #: There is nothing more to print; the socket turns readable with it.
+        #: Set at the end of the printing. The socket turns readable at the same time.
         self.ended = threading.Event()
         self.over, self._signal = socket.socketpair()
 
     def refuse(self, number: int, why: str) -> None:
-        """Tell that the line of this number is not said. From any thread."""
+        """Report that the line with this number was refused. Any thread may call this."""
         self.refused = True
         self.errors.tell(f"line {number} was refused: {why}")
 
     def run(self) -> None:
-        """Print until the connection is over or nobody reads."""
+        """Print until the connection ends or nobody reads the output."""
         try:
             with self._signal:
                 while True:
@@ -218,19 +215,19 @@ class _Printer(threading.Thread):
         finally:
             self._limit.rest()
             self.ended.set()
-            # Nobody waits for a server that takes no more; and who reads no
-            # more, as in `| head`, had enough.
+            # If the output is closed, as in `| head`, nobody waits for the server's
+            # reply: close at once.
             self._client.close(0 if self.had_enough else None)
 
     def _print(self, event: Event) -> None:
-        """Raises OSError where nobody reads."""
+        """Print an event. Raises OSError if nobody reads the output."""
         is_message = isinstance(event, Message | History | PrivateMessage | Line)
         if self._on_screen or not is_message:
             event = sanitized(event)
         if isinstance(event, Welcome):
             self._limit.learn(event.limits)
         if isinstance(event, Error) and event.nonce is not None:
-            # It is about something that was said.
+            # The error refuses a line of the input.
             self.refuse(self.lines.number_of(event.nonce), indent(clean(event.text)))
         if self._as_json:
             self._write(_json_of(event))
@@ -243,7 +240,7 @@ class _Printer(threading.Thread):
             self._write("\n".join(self._prefix + line for line in lines))
 
     def _words(self, event: Event) -> list[str]:
-        """The event in words; nothing where there is nothing to tell."""
+        """Format the event for people; an empty list if there is nothing to print."""
         lines = self._client.lines(event)
         if isinstance(event, Disconnected):
             return [*lines, COMING_BACK]
@@ -252,7 +249,7 @@ class _Printer(threading.Thread):
         if isinstance(event, Error) and event.nonce is not None:
             return []
         if isinstance(event, Welcome):
-            # The greeting is for who comes, and not for who comes back.
+            # Print the greeting once, and not again after a reconnect.
             welcomed, self._welcomed = self._welcomed, True
             return [] if welcomed else lines
         return lines
@@ -265,15 +262,15 @@ class _Printer(threading.Thread):
             try:
                 data = data[os.write(sys.stdout.fileno(), data) :]
             except BlockingIOError:
-                # Somebody else has made it non-blocking.
+                # Another process has made standard output non-blocking.
                 select.select([], [sys.stdout.fileno()], [])
 
 
 def _input_counter() -> Callable[[], int | None]:
-    """Counts the lines of standard input when it is asked to, from where that is now."""
+    """Return a function that counts the lines of standard input, from its current position."""
     descriptor, begin = sys.stdin.fileno(), 0
     with contextlib.suppress(OSError):
-        # A pipe has no place.
+        # A pipe has no position.
         begin = os.lseek(descriptor, 0, os.SEEK_CUR)
 
     def count() -> int | None:
@@ -286,7 +283,7 @@ def _input_counter() -> Callable[[], int | None]:
 
 
 def _json_of(event: Event) -> str:
-    """The event as ``syncchat.v1`` has it, and as it would have the client's own; in ASCII."""
+    """Format the event as JSON in ASCII, as ``syncchat.v1`` does; the client's events likewise."""
     members = msgspec.to_builtins(event)
     if "type" not in members:
         members = {"type": type(event).__name__.lower(), **members}

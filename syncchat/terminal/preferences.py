@@ -1,4 +1,4 @@
-"""How somebody likes the screen to be."""
+"""The user's preferences for the screen."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 __all__ = ["BELLS", "Bell", "Preferences"]
 
-#: When the terminal rings: never, for one's own name and private messages, for all.
+#: When the terminal rings: never; for the user's nick and private messages; for every message.
 Bell = Literal["off", "mention", "all"]
 
 BELLS: tuple[Bell, ...] = get_args(Bell)
@@ -15,11 +15,14 @@ BELLS: tuple[Bell, ...] = get_args(Bell)
 
 @dataclass
 class Preferences:
-    """Changed on the main thread, and read from any: each is one word that is replaced."""
+    """Changed on the main thread, read by any thread.
 
-    #: What goes before each line from the server.
+    Each change replaces one attribute, which is atomic.
+    """
+
+    #: The prefix of each line from the server.
     prefix: str = ""
-    #: Of ``style.COLOR_CHOICES``.
+    #: One of ``style.COLOR_CHOICES``.
     color: str = "auto"
     bell: Bell = "mention"
     #: Whether lines begin with the time.

@@ -1,4 +1,4 @@
-"""The worker: prints what comes from the server, and notes how the connection is."""
+"""The printer thread: prints the server's events, and tracks the state of the connection."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from .scrollback import Scrollback
 
 __all__ = ["Printer"]
 
-#: Seconds between two measurements of the round trip, and two of the countdown.
+#: Seconds between two measurements of the round trip, and between two updates of a countdown.
 _MEASURE, _COUNT = 10.0, 0.5
 
-#: Seconds between two questions for the names where the server sends no notices:
-#: so many at least, and so many for each person in the room. With the latter, the
-#: answers to all that are in a large room do not grow with the square of their number.
+#: Seconds between two requests for the names, if the server sends no notices: a
+#: minimum, and a part per person in the room. Because of the latter, the total traffic
+#: of these requests in a large room does not grow with the square of its size.
 _ASK_NAMES, _ASK_NAMES_PER_PERSON = 10.0, 0.1
 
 
 class Printer(threading.Thread):
-    """Ends, and ends the prompt, when nothing more can come."""
+    """The thread that prints. It ends the prompt when no more events can arrive."""
 
     def __init__(
         self,
@@ -52,28 +52,28 @@ class Printer(threading.Thread):
         self._scrollback = scrollback
         self._prompt = prompt
         self._measure_at = 0.0
-        #: When the client asks for the names; never where notices tell them.
+        #: When to ask for the names again; never if notices tell who comes and leaves.
         self._names_at = math.inf
-        #: When the ping was sent that is not answered.
+        #: When the unanswered ping was sent; None if there is none.
         self._asked_at: float | None = None
         self._returning = False
-        #: How the server ended the conversation, if it was the server.
+        #: How the connection ended; None until then.
         self.outcome: ConnectionClosed | None = None
-        #: Why it ended where nobody wanted it to.
+        #: The unexpected exception that ended the thread; None if there was none.
         self.failure: Exception | None = None
-        #: The last round trip in seconds.
+        #: The last round trip in seconds; None if unknown.
         self.latency: float | None = None
-        #: Why one is away; None: one is not.
+        #: The reason why the user is away; None if not away.
         self.away: str | None = None
 
     @property
     def silence(self) -> float:
-        """Seconds for which the server has owed an answer; 0: it owes none. From any thread."""
+        """Seconds since the unanswered ping; 0 if there is none. Any thread may read this."""
         asked_at = self._asked_at
         return 0.0 if asked_at is None else time.monotonic() - asked_at
 
     def run(self) -> None:
-        """Print until the connection is over, which the owner's ``close`` brings about."""
+        """Print until the connection ends; the main thread ends it with the client's ``close``."""
         try:
             while True:
                 self._ask_names()
@@ -86,7 +86,7 @@ class Printer(threading.Thread):
                 self._print(event)
         except ConnectionClosed as exc:
             self.outcome = exc
-        except Exception as exc:  # noqa: BLE001 - told by the owner, when the screen is its own
+        except Exception as exc:  # noqa: BLE001 - reported by the main thread after the prompt
             self.failure = exc
         finally:
             self._prompt.end()
@@ -101,7 +101,7 @@ class Printer(threading.Thread):
             self._prompt.refresh()
 
     def _to_print(self, event: Event) -> bool:
-        """Whether it is for people, and no answer to a question of the client's own."""
+        """Whether to print the event: not if it answers a request that the client itself made."""
         failed = event.command if isinstance(event, Error) else None
         if isinstance(event, Rooms) or failed == "rooms":
             if isinstance(event, Rooms):
@@ -129,8 +129,8 @@ class Printer(threading.Thread):
             self._measure_at = 0.0
             self._names_at = math.inf if event.notices else self._next_names_at()
             if self._returning and self.away is not None:
-                # Which the server does not know of a new connection. Where it
-                # is lost again, it is said when that has come back.
+                # The server does not know that this new connection is away. If it
+                # breaks again, the next welcome repeats the request.
                 with contextlib.suppress(NotConnected, ConnectionClosed):
                     self._client.ask(AwayRequest(self.away))
             self._returning = False
@@ -145,16 +145,16 @@ class Printer(threading.Thread):
         return time.monotonic() + pause
 
     def _ask_names(self) -> None:
-        """Ask who is here, if it is time: the server does not tell who comes and goes."""
+        """Ask for the names if it is time: this server does not tell who comes and leaves."""
         if time.monotonic() < self._names_at:
             return
         self._names_at = self._next_names_at()
-        # Where the connection is lost, the next event tells.
+        # A lost connection shows in the next event.
         with contextlib.suppress(NotConnected, ConnectionClosed):
             self._names.ask(by_person=False)
 
     def _look(self) -> None:
-        """Nothing has come for a moment."""
+        """Update the screen, or measure the round trip, after a moment without events."""
         if self._client.retry_in is not None or self._asked_at is not None:
             self._prompt.refresh()
             return
@@ -162,12 +162,12 @@ class Printer(threading.Thread):
             return
         self._asked_at = time.monotonic()
         self._measure_at = self._asked_at + _MEASURE
-        # Where it is lost, the next event tells.
+        # A lost connection shows in the next event.
         with contextlib.suppress(ConnectionClosed):
             self._client.ping().add_done_callback(self._measured)
 
     def _measured(self, pong: Future[float]) -> None:
-        """On the client's thread."""
+        """Store the round trip. Called on the client's thread."""
         self._asked_at = None
         if pong.exception() is None:
             self.latency = pong.result()

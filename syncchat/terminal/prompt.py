@@ -1,4 +1,4 @@
-"""The line that is typed, what stands above and below it, and the keys."""
+"""The input line, the rows above and below it, and its keys."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ __all__ = ["PROMPT", "Prompt"]
 
 PROMPT = "> "
 
-#: Rows that a typed text of many lines takes at most, as a part of the screen.
+#: The input takes at most one part in so many of the screen's rows.
 _SHARE = 3
 
 
 class Prompt:
-    """One prompt for the whole conversation, on the main thread.
+    """One prompt for the whole conversation. Runs on the main thread.
 
-    A prompt for each line would leave the terminal to the shell's own line
-    editing for the moment between two, in which keys are lost.
+    With a new prompt for each line, the terminal's own line editing would be active for
+    a moment between two lines, and would lose keys.
 
-    ``on_enter`` gets what was typed; ``above`` and ``status`` return what stands
-    over and under the input.
+    ``on_enter`` is called with each typed text. ``above`` and ``status`` return the
+    rows above and below the input.
     """
 
     def __init__(
@@ -119,11 +119,11 @@ class Prompt:
         )
 
     def held(self) -> bool:
-        """Whether nothing may be printed at this moment. On the main thread."""
+        """Whether nothing may be printed at this moment. Only for the main thread."""
         return self._resizing.asking()
 
     def clear(self) -> None:
-        """Clear the screen. On the main thread."""
+        """Clear the screen. Only for the main thread."""
         wipe(self.app)
         self._output.erase_screen()
         self._output.cursor_goto(1, 1)
@@ -131,11 +131,11 @@ class Prompt:
         self.app.invalidate()
 
     def run(self, started: Callable[[], None]) -> None:
-        """Return when somebody has called :meth:`end`, or the user leaves.
+        """Show the prompt until :meth:`end` is called or the user leaves.
 
-        Raises :class:`EOFError` for Ctrl+D and an end of the input,
-        :class:`KeyboardInterrupt` for Ctrl+C, :class:`OSError` where the
-        terminal is no more. ``started`` is called when there is a prompt.
+        Calls ``started`` when the prompt is running. Raises :class:`EOFError` for
+        Ctrl+D and the end of the input, :class:`KeyboardInterrupt` for Ctrl+C, and
+        :class:`OSError` if the terminal is closed.
         """
 
         def begin() -> None:
@@ -147,27 +147,27 @@ class Prompt:
         try:
             self.app.run(pre_run=begin)
         finally:
-            # Something may have been printed after the prompt was drawn for the last time.
+            # Output may have been held after the last drawing of the prompt.
             release(self._output)
 
     def end(self) -> None:
-        """Have :meth:`run` return. From any thread, and from a signal's handler."""
-        # The prompt is about to start, or runs, or is over. About to start: it
-        # looks whether it is over. Otherwise it has a loop, or had.
+        """Make :meth:`run` return. Any thread and any signal handler may call this."""
+        # A prompt that is about to start checks _over in begin(). A running prompt has
+        # a loop for the call; after its end, the call has no effect.
         self._over = True
         call_in(self.app, self._exit)
 
     @property
     def text(self) -> str:
-        """What is typed and not entered."""
+        """The text that is typed but not sent."""
         return self._input.text
 
     def refresh(self) -> None:
-        """Show what has changed above and below. From any thread."""
+        """Draw the rows above and below the input again. Any thread may call this."""
         call_in(self.app, self.app.invalidate)
 
     def complete_again(self) -> None:
-        """Complete what Tab was pressed for in vain, now that more is known. From any thread."""
+        """Repeat a Tab that found nothing, now that more is known. Any thread may call this."""
         buffer = self._input.buffer
 
         def again() -> None:
@@ -177,14 +177,14 @@ class Prompt:
 
         call_in(self.app, again)
 
-    # Underneath.
+    # Internals.
 
     def _drawn(self, app: Application[None]) -> None:
-        """The prompt is drawn: write it, and what was printed above it."""
+        """Write the drawn prompt, and the text printed above it, to the terminal."""
         try:
             release(self._output)
         except OSError as exc:
-            # Raised where the prompt is run.
+            # Makes run() raise the exception.
             if app.future is None or app.future.done():
                 raise
             app.exit(exception=exc)
@@ -198,10 +198,10 @@ class Prompt:
         return Dimension(min=1, max=max(1, self._output.get_size().rows // _SHARE))
 
     def _accept(self, buffer: Buffer) -> bool:
-        """Enter was pressed. False: the text is done with."""
+        """Handle Enter. Returns False, which discards the text."""
         self._tab.asked = None
         self._paste.forget(buffer)
-        # What the terminal sent as no UTF-8 came as lone surrogates.
+        # Bytes from the terminal that are not UTF-8 arrive as lone surrogates.
         self._on_enter(buffer.text.encode("utf-8", "replace").decode().rstrip("\r\n"))
         return False
 

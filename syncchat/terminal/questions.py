@@ -1,4 +1,4 @@
-"""Questions to the server, some asked by a person and some by the client itself."""
+"""Requests to the server, made by the user or by the client itself."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ __all__ = ["Questions"]
 
 
 class Questions:
-    """Questions of one kind. Only the answer to a person's question is printed.
+    """Requests of one kind. Only answers to the user's own requests are printed.
 
-    Every method may be called from any thread.
+    Any thread may call every method.
     """
 
     def __init__(self, client: Client, question: FromClient) -> None:
         self._client = client
         self._question = question
-        #: Guards what follows, and that questions stand in the order in which
-        #: they are asked. Before the client's lock in the lock order.
+        #: Guards the field below, and keeps its order equal to the order of sending.
+        #: Taken before the client's lock in the lock order.
         self._lock = threading.Lock()
-        #: For each question that is not answered, whether a person asked it.
+        #: For each unanswered request, whether the user made it.
         self._asked: deque[bool] = deque()
 
     def ask(self, *, by_person: bool) -> None:
-        """Ask the server. Raises as :meth:`Client.ask`."""
+        """Send the request to the server. Raises the same exceptions as :meth:`Client.ask`."""
         with self._lock:
             self._client.ask(self._question)
             self._asked.append(by_person)
 
     def answered(self) -> bool:
-        """An answer or an error has come: whether it is to be printed."""
+        """Note an answer or an error. Returns whether to print it."""
         with self._lock:
             return self._asked.popleft() if self._asked else True
 
     def forget(self) -> None:
-        """The connection was lost: nothing that was asked is going to be answered."""
+        """Forget all requests: after the loss of the connection, none is answered any more."""
         with self._lock:
             self._asked.clear()

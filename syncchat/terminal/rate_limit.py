@@ -1,4 +1,4 @@
-"""What a pipe tells of a server's rate limit, which holds up a long input."""
+"""Reports how a server's rate limit delays a long input from a pipe."""
 
 from __future__ import annotations
 
@@ -11,32 +11,33 @@ from .standard_error import StandardError
 
 __all__ = ["InputLines", "RateLimit"]
 
-#: Nonces that are kept: of all events that can wait for whoever receives, and of
-#: all messages that can wait for the server.
+#: The most nonces that are kept: enough for all events that can wait for the program,
+#: and all messages that can wait for the server.
 _MOST_NONCES = 12_000
 
-#: Seconds of delay that are worth a word.
+#: The shortest delay in seconds that is reported.
 _WORTH = 1.0
 
-#: Seconds for which the end of the input is waited for, after which its length counts
-#: as unknown; and those between two looks meanwhile, and at the progress.
+#: Seconds to wait for the end of the input, after which its length counts as unknown;
+#: seconds between two checks meanwhile; and seconds between two updates of the
+#: progress.
 _GRACE, _SOON, _OFTEN = 0.5, 0.1, 0.25
 
 
 class InputLines:
-    """How far the input is said. From any thread."""
+    """The progress of the input. Any thread may call every method."""
 
     def __init__(self) -> None:
         #: Guards the fields below.
         self._lock = threading.Lock()
         self._numbers: dict[str, int] = {}
-        #: How many lines have been said or refused.
+        #: The number of lines that were sent or refused.
         self.done = 0
-        #: There are no more.
+        #: Whether the input has ended.
         self.ended = False
 
     def advance(self, nonce: str | None) -> None:
-        """The next line has been dealt with; its nonce, if it has one."""
+        """Count a line that was sent or refused; ``nonce`` is its nonce, None if it has none."""
         with self._lock:
             self.done += 1
             if nonce is not None:
@@ -45,16 +46,16 @@ class InputLines:
                     del self._numbers[next(iter(self._numbers))]
 
     def number_of(self, nonce: str) -> int:
-        """The number of the line with this nonce, from 1 on."""
+        """Return the number of the line with this nonce, counted from 1."""
         with self._lock:
-            # An answer may come before advance() is called.
+            # An answer may arrive before advance() is called.
             return self._numbers.pop(nonce, self.done + 1)
 
 
 class RateLimit:
-    """Says once what the limit means, and shows the progress at a terminal. For one thread.
+    """Reports the limit once, and shows the progress at a terminal. Only for one thread.
 
-    ``total`` returns how many lines the input has, None where that is not known.
+    ``total`` returns the number of lines in the input, None if it is unknown.
     """
 
     def __init__(
@@ -73,17 +74,17 @@ class RateLimit:
         self._burst = 0
         self._slow_since: float | None = None
         self._told = False
-        #: The lines of the input, as far as known when the limit was told.
+        #: The number of lines in the input, as known when the limit was reported.
         self._known: int | None = None
-        #: Seconds to the next :meth:`look` at the latest; None: at the next event.
+        #: Seconds until :meth:`look` must be called; None: after the next event.
         self.pause: float | None = None
 
     def learn(self, limits: Limits) -> None:
-        """The server has told what it holds clients to."""
+        """Note the limits that the server has told."""
         self._rate, self._burst = limits.rate, limits.burst
 
     def look(self, pending: int) -> None:
-        """Look how it goes, with so many lines that are not acknowledged."""
+        """Check the progress, and report it; ``pending`` is the number of unacknowledged lines."""
         done = self._lines.done
         acknowledged = done - pending
         if not self._rate or self._seconds(pending, acknowledged) < _WORTH:
@@ -108,12 +109,12 @@ class RateLimit:
             self.pause = None
 
     def rest(self) -> None:
-        """Nothing is held up at the moment."""
+        """Note that nothing is delayed at the moment."""
         self._slow_since = self.pause = None
         self._errors.show("")
 
     def _seconds(self, lines: int, acknowledged: int) -> float:
-        """How long so many more take."""
+        """Return how many seconds ``lines`` more lines take."""
         at_once = max(0, self._burst - acknowledged)
         return max(0, lines - at_once) / self._rate
 

@@ -1,4 +1,4 @@
-"""What comes, as it stands on the screen: who says it in what colour, when, and what stands out."""
+"""Turns events into styled text: colored nicks, times, and highlights."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ _FROM, _TO = "[PM from ", "[Sent PM to "
 
 
 class Renderer:
-    """For one thread at a time: the one that receives.
+    """Formats events for the screen. Only for the thread that receives, except where noted.
 
-    What it is given has been tamed.
+    Every event must be sanitized before.
     """
 
     def __init__(
@@ -62,45 +62,44 @@ class Renderer:
         self._preferences = preferences
         self._pending = pending
         self._form = LineFormat("{sender}: {text}")
-        #: The words of searches that are not answered yet. Appended to by the
-        #: thread that asks.
+        #: The words of the unanswered searches. The main thread appends to it.
         self._searches: deque[str] = deque()
-        #: Who was last seen to say something to us alone.
+        #: The sender of the last private message that was shown.
         self.whispered: str | None = None
-        #: The day that was shown last, as a time's first three members.
+        #: The last date shown: the first three members of a struct_time.
         self._day: tuple[int, ...] = time.localtime()[:3]
-        #: A welcome has come; what was said before the last ends with this
-        #: offset, and is still to be announced.
+        #: Whether a welcome has arrived; the last offset before that welcome; and the
+        #: heading for the messages up to that offset, while it is not printed yet.
         self._entered = False
         self._past_end = 0
         self._announce = ""
-        #: The log's, as of the last welcome; it was another before the break.
+        #: The log's epoch in the last welcome, and whether it changed during the last break.
         self._epoch = ""
         self._anew = False
-        #: There was a break, and no welcome since.
+        #: Whether the connection broke and no welcome has arrived since.
         self._returning = False
 
     def paint(self, event: Event) -> Iterator[Block]:
-        """The blocks that show ``event``; none where it is not for people."""
+        """Return the blocks that show ``event``; none if the event is not for people."""
         return _PAINTERS.get(type(event), Renderer._other)(self, event)
 
     def searching(self, words: str, ask: Callable[[], object]) -> None:
-        """Ask for these words, which are to stand out in the answer. From any thread."""
+        """Call ``ask`` to search for ``words``, and highlight them in the answer. Any thread."""
         self._searches.append(words)
         try:
             ask()
         except BaseException:
-            # Unless a break has been noticed, which ends all that was asked.
+            # A break may have removed them already, because it ends all searches.
             with contextlib.suppress(ValueError):
                 self._searches.remove(words)
             raise
 
     def local(self, text: str, style: str = "") -> Block:
-        """A line of the client's own. From any thread."""
+        """Format a line of the client itself. Any thread may call this."""
         return self._timed([(style, text_for_screen(text))], time.localtime())
 
     def message(self, message: Message, words: Sequence[str] = ()) -> list[Fragment]:
-        """Something that was said or done."""
+        """Format a message or an action."""
         who = (style_of(message.nick), message.nick)
         text = list(mark(message.text, self._sought(message.nick), words))
         if message.kind == "action":
@@ -114,15 +113,15 @@ class Renderer:
                 shown += text
         return shown
 
-    # Underneath.
+    # Internals.
 
     @property
     def _own(self) -> str:
-        """What one is called, as it may be shown."""
+        """The user's nick, sanitized."""
         return name_for_screen(self._client.nick or "")
 
     def _sought(self, sender: str) -> str:
-        """The name to look for in what ``sender`` says: nobody mentions himself."""
+        """Return the nick to highlight in a message of ``sender``; empty in one's own message."""
         own = self._own
         return "" if is_address(own) or own == sender else own
 
@@ -135,9 +134,9 @@ class Renderer:
         settles: str | None = None,
         from_server: bool = True,
     ) -> Iterator[Block]:
-        """A text, under the date where another day is shown than before.
+        """Format a text, after a line with the date if the date has changed.
 
-        The prefix marks what comes from the server.
+        Lines from the server begin with the user's prefix.
         """
         when = _local_time(moment)
         if self._preferences.timestamps and when[:3] != self._day:
@@ -154,7 +153,7 @@ class Renderer:
         rings: bool = False,
         settles: str | None = None,
     ) -> Block:
-        """A block, with the time before it where that is liked."""
+        """Make a block, with the time in front if the user wants it."""
         if not self._preferences.timestamps:
             return Block(fragments, 4, rings=rings, settles=settles)
         clock = ("class:time", time.strftime("%H:%M ", when))
@@ -187,7 +186,7 @@ class Renderer:
         return bell == "all" or (mentioned and bell == "mention")
 
     def _history(self, history: History) -> Iterator[Block]:
-        """The answer to a question: what one is in itself comes as messages."""
+        """Format the answer to a request. Unrequested history arrives as messages instead."""
         words: list[str] = []
         if history.command == "search" and self._searches:
             words = self._searches.popleft().split()
@@ -196,7 +195,7 @@ class Renderer:
             yield from self._show([("", reply("Nothing was found."))])
         for message in found:
             when = ("class:time", f"[{_when(message.time)}] ")
-            # A time of its own is enough.
+            # The message shows its date and time, so the block needs no other.
             yield Block([("", "-> "), when, *self.message(message, words)], 4)
 
     def _private(self, event: PrivateMessage) -> Iterator[Block]:
@@ -221,10 +220,9 @@ class Renderer:
         try:
             self._form = LineFormat(welcome.format)
         except ValueError:
-            # A format of a stranger's that is none is not worth a conversation.
+            # Use the default if the server's format is invalid: messages can be shown all the same.
             self._form = LineFormat("{sender}: {text}")
-        # The greeting is for who comes; who goes from room to room, or comes
-        # back, is told where it is.
+        # Show the greeting once. After a change of rooms or a reconnect, show the room instead.
         moved = reply(f"You are in {welcome.room} now.")
         text = moved if self._entered else welcome.greeting
         self._announce = "What came meanwhile" if self._returning else "What was said before"
@@ -250,10 +248,10 @@ class Renderer:
         yield self.local(AGAIN)
 
     def _ack(self, event: Ack) -> Iterator[Block]:
-        # Said to a server that does not send it back, or known to it already.
+        # The server does not send this message back, or has stored it before.
         message = self._pending.settle(event.nonce)
         if message is not None:
-            # Which was said by whatever one is called now.
+            # The sender's nick is the current one.
             nick = self._own or message.nick
             told = msgspec.structs.replace(message, offset=event.offset, nick=nick)
             yield from self._message(told, from_server=False)
@@ -269,13 +267,13 @@ class Renderer:
         yield from self._show(lines, settles=event.nonce)
 
     def _line(self, event: Line) -> Iterator[Block]:
-        # It may be the echo of a line that is being sent at this moment.
+        # The line may be the echo of one that the main thread is sending right now.
         self._pending.let_be_shown()
         rings = self._preferences.bell == "all"
         yield from self._show([("", event.text)], rings=rings)
 
     def _sent(self, event: Sent) -> Iterator[Block]:
-        # Typed before the dialect was known: shown as any line for such a server.
+        # Typed before the dialect was known: show it like any line to such a server.
         message = self._pending.settle(event.nonce)
         if message is not None:
             typed = f"/me {message.text}" if message.kind == "action" else message.text
@@ -289,7 +287,7 @@ class Renderer:
 
 
 def _local_time(moment: float | None) -> time.struct_time:
-    """In this machine's time zone; now, for a moment that no clock shows."""
+    """Convert to local time. Returns the current time for None and for an invalid ``moment``."""
     try:
         return time.localtime(moment)
     except (OverflowError, OSError, ValueError):

@@ -1,4 +1,4 @@
-"""A window that becomes narrower: nothing of the prompt stays behind in the scrollback."""
+"""Redraws the prompt after a resize, so that no part of it stays in the scrollback."""
 
 from __future__ import annotations
 
@@ -16,46 +16,46 @@ from .drawing import rows_to_cursor, wipe
 
 __all__ = ["Resizing", "rows_added"]
 
-#: Seconds in which a terminal says where its cursor is, if it does at all.
+#: Seconds to wait for the terminal to report its cursor, which some terminals never do.
 _PATIENCE = 0.1
 
 _SIGWINCH = getattr(signal, "SIGWINCH", None)
 
 
 class Resizing:
-    """Draws the prompt anew where it was drawn before. On the main thread.
+    """Draws the prompt again at its old place. Only for the main thread.
 
-    Most terminals break a row that has become too long into two, some cut it
-    off, and none says so; so prompt_toolkit wipes from where the prompt would
-    begin if nothing was broken. Where the difference matters, this asks the
-    terminal for its cursor, whose column tells.
+    When the window gets narrower, most terminals wrap a row that is too long, and some
+    cut it off. No terminal reports which. prompt_toolkit assumes that no row was
+    wrapped, and erases from there. If the difference matters, this class asks the
+    terminal for the cursor position, whose column gives the answer.
     """
 
     def __init__(self, output: Output) -> None:
         self._output = output
         self._app: Application[Any] | None = None
-        #: What was drawn when the terminal was asked for its cursor.
+        #: The screen that was drawn when the terminal was asked for its cursor; None if it was not.
         self._asked: Screen | None = None
 
     def asking(self) -> bool:
-        """Whether the terminal is asked: then nothing may be drawn until it has answered."""
+        """Whether an answer of the terminal is awaited. Nothing may be drawn until it arrives."""
         return self._asked is not None
 
     @property
     def polling_interval(self) -> float | None:
-        """For an application: seconds between two looks at the size; None: a signal tells."""
+        """Seconds between two checks of the size, for the application; None if a signal tells."""
         return 0.5 if _SIGWINCH is None else None
 
     def attach(self, app: Application[Any]) -> None:
-        """Look after ``app``, which is about to run."""
+        """Handle the resizes of ``app``, which is about to run."""
         self._app = app
         loop = app.loop
         if loop is not None and _SIGWINCH is not None:
-            # Behind the application itself, which is not to be told any more.
+            # Runs after the application has set its handler, and replaces it.
             loop.call_soon(loop.add_signal_handler, _SIGWINCH, self._resized)
 
     def bindings(self) -> KeyBindings:
-        """What hears the terminal's answer."""
+        """Return the key binding for the terminal's answer."""
         bindings = KeyBindings()
 
         @bindings.add(Keys.CPRResponse, save_before=lambda _event: False)
@@ -86,13 +86,13 @@ class Resizing:
         if self._app is None or self._asked is None:
             return
         added = 0
-        # Unless it was drawn meanwhile, for a key: then the answer is too late.
+        # If the prompt was drawn again meanwhile, for a key press, the answer is out of date.
         if self._app.renderer.last_rendered_screen is self._asked:
             added = rows_added(rows_to_cursor(self._app), self._columns(), column)
         self._draw(added)
 
     def _draw(self, added: int) -> None:
-        """Draw the prompt anew, which begins so many rows higher than it did."""
+        """Draw the prompt again. It now begins ``added`` rows higher than before."""
         self._asked = None
         if self._app is not None:
             wipe(self._app, added)
@@ -103,13 +103,13 @@ class Resizing:
 
 
 def rows_added(widths: Sequence[int], columns: int, column: int) -> int:
-    """How many rows a terminal has added that is ``columns`` wide now.
+    """Return how many rows a terminal has added by wrapping at its new width of ``columns``.
 
-    ``widths`` are those of the rows over the cursor, and at last the cursor's
-    column as it was; ``column`` is where it is now.
+    ``widths`` are the widths of the rows above the cursor, and then the cursor's old
+    column. ``column`` is its new column.
     """
     *above, before = widths
     if before >= columns and column != before % columns:
-        # Cut off, and the cursor moved to the edge.
+        # The terminal cut the rows off and moved the cursor to the edge.
         return 0
     return sum(max(0, (width - 1) // columns) for width in above) + before // columns

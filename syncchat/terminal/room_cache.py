@@ -1,4 +1,4 @@
-"""Which rooms there are, as far as the server has told: for completion."""
+"""The rooms of the server, cached for completion."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from .questions import Questions
 
 __all__ = ["RoomCache"]
 
-#: Seconds for which an answer is good enough.
+#: Seconds for which an answer counts as current.
 _FRESH = 5.0
 
 
 class RoomCache:
-    """Asks the server. Every method may be called from any thread."""
+    """The names of the rooms that the server has reported. Any thread may call every method."""
 
     def __init__(self, client: Client) -> None:
         self.questions = Questions(client, RoomsRequest())
-        #: Guards what follows; no other lock is taken under it.
+        #: Guards the fields below. No other lock is taken while it is held.
         self._lock = threading.Lock()
         self._names: list[str] = []
         self._asked_at = -_FRESH
 
     def names(self) -> Sequence[str]:
-        """The rooms; asks anew where that was long ago."""
+        """Return the known rooms, and request a new list if the last request is too old."""
         now = time.monotonic()
         with self._lock:
             known = list(self._names)
@@ -37,12 +37,12 @@ class RoomCache:
             if due:
                 self._asked_at = now
         if due:
-            # Where that cannot be, these are all that are known.
+            # Without a connection, the known rooms have to do.
             with contextlib.suppress(NotConnected, ConnectionClosed):
                 self.questions.ask(by_person=False)
         return known
 
     def note(self, rooms: Rooms) -> None:
-        """Take notice of the rooms that there are."""
+        """Store the server's list of rooms."""
         with self._lock:
             self._names = sorted(each.room for each in rooms.rooms)

@@ -1,4 +1,4 @@
-"""What strangers sent, as it may be shown: the one door to the screen."""
+"""Sanitizes text from the server. All such text passes through here before it is shown."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from ..client import Disconnected, Event, Line
 
 __all__ = ["name_for_screen", "sanitized", "text_for_screen"]
 
-#: Characters of a text: our server takes fewer.
+#: The most characters of a text. A syncchat server accepts fewer.
 _LONGEST_TEXT = 65_536
-#: Characters of a name; an address is longer than a nick may be.
+#: The most characters of a name. An address may be longer than a nick.
 _LONGEST_NAME = 2 * MAX_NICK
 
-#: Marks upon one letter. More than the languages need, which is four or five, and
-#: few enough that they do not paint over the lines above.
+#: The most marks on one letter. Languages need four or five, and this few do not paint
+#: over the lines above.
 _MARKS = 8
 
 _UNSEEN = ("Mn", "Me", "Cf")
 
-#: More such marks than that, perhaps: nothing in ASCII combines.
+#: Text that may have more marks than that: no ASCII character is a mark.
 _SUSPECT = re.compile(rf"[^\x00-\x7f]{{{_MARKS + 1},}}")
 
 
-#: The members of events that are names, and texts. A tuple or a list has names.
+#: The fields of events that contain names, or a text. A tuple or a list contains names.
 _NAMES = frozenset({"nick", "old", "to", "room", "members", "names", "others"})
 _TEXTS = frozenset({"text", "reason", "greeting", "format", "away"})
-#: Those that hold further objects.
+#: The fields that contain further objects.
 _PARTS = frozenset({"messages", "rooms"})
 
 
@@ -42,7 +42,7 @@ _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
 
 def sanitized(event: Event) -> Event:
-    """``event`` with nothing in it that may not be shown."""
+    """Return ``event`` without anything that is unsafe to show."""
     if isinstance(event, msgspec.Struct):
         return _tame_struct(event)
     if isinstance(event, Line):
@@ -53,7 +53,10 @@ def sanitized(event: Event) -> Event:
 
 
 def text_for_screen(text: str) -> str:
-    """``text`` without what drives a terminal, hides, or paints over other lines; newlines stay."""
+    """Return ``text`` without unsafe characters; newlines stay.
+
+    Removes what controls a terminal, is invisible, or paints over other lines.
+    """
     beyond = len(text) - _LONGEST_TEXT
     if beyond > 0:
         text = f"{text[:_LONGEST_TEXT]}… ({beyond} characters more)"
@@ -62,7 +65,7 @@ def text_for_screen(text: str) -> str:
 
 
 def name_for_screen(name: str) -> str:
-    """A name, or anything else that is one short line."""
+    """Sanitize a name, or any other text that must be one short line."""
     short = name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…"
     return text_for_screen(short).replace("\n", " ").replace("\t", " ")
 
@@ -91,7 +94,7 @@ def _limit_marks(found: re.Match[str]) -> str:
     kept = []
     marks = 0
     for char in found[0]:
-        # Whatever takes no column stands upon what is before it.
+        # A character without a column is drawn on top of the one before it.
         seen = get_cwidth(char) and unicodedata.category(char) not in _UNSEEN
         marks = 0 if seen else marks + 1
         if marks <= _MARKS:

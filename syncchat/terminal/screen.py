@@ -1,4 +1,4 @@
-"""The client at a terminal: prompt_toolkit reads on the main thread, a worker prints."""
+"""The client at a terminal: the main thread runs the prompt, and a second thread prints."""
 
 from __future__ import annotations
 
@@ -39,28 +39,29 @@ from .toolbar import status_line
 
 __all__ = ["run_screen"]
 
-#: What a terminal that is no more is known by.
+#: Error numbers that mean that the terminal is closed.
 _CLOSED = frozenset({errno.EIO, errno.EBADF, errno.ENXIO, errno.EPIPE})
 
-#: Messages that are shown when they could not be delivered, and characters of each.
-#: What was typed is in the history besides.
+#: The most undelivered messages that are shown at the end, and the most characters of
+#: each. The history of typed lines has them, too.
 _MOST_LOST, _LONGEST_LOST = 10, 1000
 
-#: Seconds that a server gets to answer a goodbye.
+#: Seconds that the server gets to acknowledge the last messages, and then to answer the Close.
 _FAREWELL = 3.0
 
 
 def run_screen(
     client: Client, preferences: Preferences, typed: Path, token: str | None = None
 ) -> int:
-    """Talk until somebody leaves. Returns the exit code.
+    """Run the chat until the user leaves or the connection ends. Returns the exit code.
 
-    ``typed`` is the file of what was typed before, in which ``token`` is not to stand.
+    ``typed`` is the history file of typed lines. Lines that contain ``token`` are not
+    stored there.
     """
     try:
         return _Screen(client, preferences, typed, token).run()
     except OSError as exc:
-        # A terminal that is closed ends it quietly, wherever that is noticed.
+        # A closed terminal ends the program quietly, wherever the error occurs.
         if exc.errno not in _CLOSED:
             print(f"cannot use the terminal: {exc.strerror}", file=sys.stderr)
             return 1
@@ -68,7 +69,7 @@ def run_screen(
 
 
 class _Screen:
-    """Puts the parts together, and takes them apart in the end."""
+    """Creates the parts of the screen, and stops them at the end."""
 
     def __init__(
         self, client: Client, preferences: Preferences, typed: Path, token: str | None
@@ -124,7 +125,7 @@ class _Screen:
         )
 
     def run(self) -> int:
-        """Talk until somebody leaves. Returns the exit code."""
+        """Run the chat until the user leaves or the connection ends. Returns the exit code."""
         print(CONNECTED, flush=True)
         with _signals_end(self._prompt.end):
             try:
@@ -137,8 +138,8 @@ class _Screen:
             finally:
                 left = self._printer.outcome is None and self._printer.failure is None
                 self._scrollback.detach()
-                # Whoever cannot wait for an answer presses Ctrl+C once more,
-                # and is told what was not delivered all the same.
+                # A second Ctrl+C cuts the wait short. The undelivered messages are
+                # reported all the same.
                 with contextlib.suppress(KeyboardInterrupt):
                     self._say_goodbye()
                 with contextlib.suppress(KeyboardInterrupt):
@@ -195,11 +196,11 @@ def _output() -> Output:
 
 @contextmanager
 def _signals_end(end: Callable[[], None]) -> Iterator[None]:
-    """SIGTERM and a closed terminal call ``end``, so that one leaves in order."""
+    """Make SIGTERM and a closed terminal call ``end``, so that the client leaves in order."""
     numbers = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
 
     def leave(_signum: int, _frame: FrameType | None) -> None:
-        # Whoever asks twice does not want to wait for a terminal that is stuck.
+        # A second signal ends the process at once: the terminal may be stuck.
         for number in numbers:
             signal.signal(number, signal.SIG_DFL)
         end()
@@ -207,7 +208,7 @@ def _signals_end(end: Callable[[], None]) -> Iterator[None]:
     before = {
         number: signal.signal(number, leave)
         for number in numbers
-        # Who started us with nohup wants us to stay.
+        # Under nohup, SIGHUP is ignored: leave it so.
         if signal.getsignal(number) is not signal.SIG_IGN
     }
     try:

@@ -1,4 +1,4 @@
-"""What has been said, in the terminal's own scrollback: printed above the prompt."""
+"""Prints messages above the prompt, so that the terminal's own scrollback keeps them."""
 
 from __future__ import annotations
 
@@ -18,44 +18,44 @@ from .wrapping import Fragment, wrap
 
 __all__ = ["Block", "Scrollback"]
 
-#: Seconds for which blocks are gathered after some were printed; the first after
-#: a pause is shown at once.
+#: Seconds for which blocks are collected after a print. The first block after a pause
+#: is printed at once.
 _GATHER = 0.03
 
-#: Bytes that are printed between two drawings of the prompt. With the prompt they fit
-#: into one read of a pseudo-terminal (4,095 bytes on Linux), so that a terminal that
-#: does not know synchronized updates shows no part of them without the prompt.
+#: The most bytes printed between two drawings of the prompt. Together with the prompt,
+#: they fit into one read of a pseudo-terminal (4,095 bytes on Linux), so that a
+#: terminal without synchronized updates never shows them without the prompt.
 _AT_ONCE = 3000
 
-#: Seconds from one such printing to the next while blocks are left; the prompt is
-#: drawn, and the keyboard is read, in between.
+#: Seconds between two prints while blocks are left. In between, the prompt is drawn and
+#: the keyboard is read.
 _NEXT = 0.001
 
-#: Bytes that the escape sequences of a styled fragment take, about.
+#: Approximate bytes of the escape sequences of a styled fragment.
 _STYLED = 20
 
-#: Bytes of what is left that is printed for who leaves.
+#: The most bytes printed when the user leaves.
 _AT_LAST = 256 * 1024
 
-#: Blocks that wait to be printed, and their bytes. A terminal that was stopped
-#: takes none, and then the server waits, too.
+#: The most blocks that wait to be printed, and their bytes. A suspended terminal prints
+#: nothing; then the client stops reading, and the server waits.
 _MOST, _LARGEST = 10_000, 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """What one event shows: its lines, set in by ``indent`` but for the first."""
+    """The text that shows one event. All lines but the first are indented by ``indent``."""
 
     fragments: Sequence[Fragment]
     indent: int = 0
-    #: The terminal is to ring.
+    #: Whether the terminal rings.
     rings: bool = False
-    #: The nonce that it answers.
+    #: The nonce of the message that this block answers.
     settles: str | None = None
 
     @property
     def size(self) -> int:
-        """How many bytes it takes on the terminal, about."""
+        """The approximate number of bytes that the terminal receives."""
         return sum(
             len(text.encode("utf-8", "replace")) + (_STYLED if style else 0)
             for style, text in self.fragments
@@ -63,7 +63,7 @@ class Block:
 
 
 class Scrollback:
-    """``printed`` is called with each nonce whose answer is on the screen."""
+    """The queue of blocks to print. Calls ``printed`` with each nonce whose answer is printed."""
 
     def __init__(
         self, output: Output, depth: ColorDepth | None, printed: Callable[[str], None]
@@ -71,19 +71,22 @@ class Scrollback:
         self._output = output
         self._depth = depth
         self._printed = printed
-        #: Guards what follows; no other lock is taken under it.
+        #: Guards the fields below. No other lock is taken while it is held.
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
         self._blocks: deque[Block] = deque()
         self._size = 0
-        #: Somebody is going to print what is there.
+        #: Whether a call of _print_above() is scheduled.
         self._scheduled = False
         self._app: Application[None] | None = None
         self._held: Callable[[], bool] = bool
         self._closed = False
 
     def add(self, *blocks: Block) -> None:
-        """Have blocks printed. From any thread; another than the main one may have to wait."""
+        """Queue blocks. Any thread may call this.
+
+        A thread other than the main thread waits while the queue is full.
+        """
         may_wait = threading.current_thread() is not threading.main_thread()
         with self._lock:
             if may_wait:
@@ -95,22 +98,25 @@ class Scrollback:
             self._schedule_locked()
 
     def attach(self, app: Application[None], held: Callable[[], bool]) -> None:
-        """From now on there is a prompt, under which nothing is printed. On the main thread.
+        """Start to print above the prompt of ``app``. Only for the main thread.
 
-        Nothing is printed while ``held()`` says so.
+        Prints nothing while ``held()`` returns True.
         """
         with self._lock:
             self._app, self._held = app, held
             self._schedule_locked()
 
     def detach(self) -> None:
-        """The prompt is gone for good: nobody waits any more; :meth:`flush` prints the rest."""
+        """Stop printing, because the prompt has ended, and wake the waiting threads.
+
+        :meth:`flush` prints the rest.
+        """
         with self._lock:
             self._app, self._closed = None, True
             self._room.notify_all()
 
     def flush(self) -> None:
-        """Print all that is there, where no prompt is. On the main thread."""
+        """Print the queued blocks without a prompt. Only for the main thread."""
         with self._lock:
             blocks = self._take_locked(_AT_LAST)
             left, self._blocks = len(self._blocks), deque()
@@ -118,14 +124,14 @@ class Scrollback:
             blocks.append(Block([("class:warning", f"-> {left} more were not shown.")]))
         self._print(blocks)
 
-    # Underneath.
+    # Internals.
 
     def _schedule_locked(self) -> None:
         if self._app is not None and self._blocks and not self._scheduled:
             self._scheduled = call_in(self._app, self._print_above)
 
     def _take_locked(self, most: int) -> list[Block]:
-        """So many bytes at most, but one block at least if there is one."""
+        """Take blocks of at most ``most`` bytes, but at least one block if there is one."""
         taken: list[Block] = []
         size = 0
         while self._blocks:
@@ -138,13 +144,14 @@ class Scrollback:
         return taken
 
     def _print_above(self) -> None:
-        """On the main thread, in the prompt's loop."""
+        """Print blocks. Runs on the main thread, in the prompt's loop."""
         with self._lock:
             app = self._app
             if app is None or app.loop is None or not self._blocks:
                 self._scheduled = False
                 return
-            # Wiped, and not drawn since: what is printed now goes into the same write.
+            # Without a rendered screen, the prompt is wiped and not drawn again yet.
+            # Blocks printed now would go into the same write, so wait.
             held = self._held() or app.renderer.last_rendered_screen is None
             blocks = [] if held else self._take_locked(_AT_ONCE)
             soon = held or bool(self._blocks)
@@ -155,11 +162,12 @@ class Scrollback:
                 wipe(app)
                 self._print(blocks)
                 app.invalidate()
-        except Exception as exc:  # noqa: BLE001 - raised where the prompt was run
+        except Exception as exc:  # noqa: BLE001 - raised by Prompt.run()
             if app.future is not None and not app.future.done():
                 app.exit(exception=exc)
-        # Until there is nothing more: also what comes meanwhile. Printing takes longer
-        # than _NEXT, and a timer that is due would come before the prompt is drawn.
+        # Repeat until the queue is empty; other threads may have added blocks. The
+        # delay starts after the printing, which takes longer than _NEXT: a timer that
+        # is due would fire before the prompt is drawn.
         app.loop.call_later(_NEXT if soon else _GATHER, self._print_above)
 
     def _print(self, blocks: Sequence[Block]) -> None:

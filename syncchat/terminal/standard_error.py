@@ -1,4 +1,4 @@
-"""Standard error of the client in a pipe: lines, and at a terminal one line of progress."""
+"""Standard error of the client in a pipe: lines, and at a terminal one progress line."""
 
 from __future__ import annotations
 
@@ -9,46 +9,46 @@ import threading
 
 __all__ = ["StandardError"]
 
-#: Columns of a terminal that does not say how many it has.
+#: The columns assumed for a terminal that does not report them.
 _COLUMNS = 80
 
 
 class StandardError:
-    """Every method may be called from any thread. Where nobody reads, nothing happens."""
+    """Any thread may call every method. Write errors are ignored."""
 
     def __init__(self) -> None:
-        #: Whether a line of progress can be shown.
+        #: Whether a progress line can be shown.
         self.is_terminal = sys.stderr.isatty()
         #: Guards the fields below, and the order of writes. Last in the lock order.
         self._lock = threading.Lock()
         self._progress = ""
-        #: The progress that stands on the screen.
+        #: The progress line that is on the screen now.
         self._shown = ""
 
     def tell(self, line: str) -> None:
-        """Print a line, above the progress."""
+        """Print a line above the progress line."""
         with self._lock:
             self._write_locked(line + "\n", self._progress)
 
     def show(self, progress: str) -> None:
-        """Show this line of progress, in ASCII, instead of the one before; empty for none."""
+        """Show ``progress``, in ASCII, instead of the last progress line. Empty: none."""
         if self.is_terminal:
             with self._lock:
                 self._progress = progress
                 self._write_locked("", progress)
 
     def hide(self) -> None:
-        """Take the progress off the screen until the next call of another method."""
+        """Remove the progress line from the screen until the next call of another method."""
         with self._lock:
             self._write_locked("", "")
 
     def _write_locked(self, text: str, progress: str) -> None:
         if self._shown == progress and not text:
             return
-        # With blanks rather than an escape sequence, which a dumb terminal does not know.
+        # Erase with blanks: a dumb terminal knows no escape sequences.
         erase = f"\r{' ' * len(self._shown)}\r" if self._shown else ""
         with contextlib.suppress(OSError):
-            # Where nobody reads, as in `2>&1 | head`, there is nobody to tell.
+            # If nobody reads, as in `2>&1 | head`, there is nobody to tell.
             self._shown = progress[: self._columns() - 1] if progress else ""
             print(f"{erase}{text}{self._shown}", end="", file=sys.stderr, flush=True)
 

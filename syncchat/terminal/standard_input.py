@@ -1,4 +1,4 @@
-"""The lines of standard input, for as long as somebody wants them."""
+"""Reads the lines of standard input, until the end or until the client stops."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _Selector: type[selectors.BaseSelector] = getattr(
     selectors, "PollSelector", selectors.SelectSelector
 )
 
-#: Characters that a line may have: many times what a server takes.
+#: The most characters of a line: many times what a server accepts.
 LONGEST = 4 * 1024 * 1024
 
-#: Bytes of a file whose lines are counted, and of a piece of it.
+#: The largest file whose lines are counted, and the size of one read, in bytes.
 _COUNTED, _PIECE = 64 * 1024 * 1024, 1024 * 1024
 
 
 def count_lines(descriptor: int, begin: int) -> int | None:
-    """The lines of a file from the offset ``begin`` on; None for what is no file, or too large.
+    """Count the lines of a file from the offset ``begin`` on; None for a pipe or a large file.
 
     Does not move the file's own offset.
     """
@@ -43,10 +43,10 @@ def count_lines(descriptor: int, begin: int) -> int | None:
 
 
 def input_lines(descriptor: int, over: socket.socket) -> Iterator[str | None]:
-    """The lines of ``descriptor`` until its end, or until ``over`` turns readable.
+    """Yield the lines of ``descriptor`` until its end, or until ``over`` turns readable.
 
-    None stands for a line of more than :data:`LONGEST` characters, which no server
-    takes and no memory should hold.
+    Yields None for a line of more than :data:`LONGEST` characters: no server accepts
+    it, and it must not fill the memory. Closes ``over`` at the end.
     """
     descriptor = _waitable(descriptor)
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
@@ -78,11 +78,11 @@ def input_lines(descriptor: int, over: socket.socket) -> Iterator[str | None]:
 
 
 def _waitable(descriptor: int) -> int:
-    """A descriptor to read from that can be waited for, beside others."""
+    """Return a descriptor for the same input that a selector can wait for."""
     if os.name == "posix":
         return descriptor
-    # Elsewhere, sockets can: a thread passes on what comes. It cannot be told
-    # to stop while it reads, and ends with the process.
+    # On other systems, a selector can wait only for sockets, so a thread forwards the
+    # input. The thread cannot be stopped while it reads; it ends with the process.
     reading, writing = socket.socketpair()
 
     def forward() -> None:
@@ -95,7 +95,7 @@ def _waitable(descriptor: int) -> int:
 
 
 def _read(descriptor: int) -> bytes:
-    """What has come; nothing at the end, of which a terminal that is closed is one."""
+    """Return the available bytes; empty at the end, and when the terminal was closed."""
     try:
         return os.read(descriptor, 65536)
     except OSError as exc:

@@ -1,4 +1,4 @@
-"""Colours that are readable on dark and on light, and whether there are any."""
+"""Colors that are readable on dark and on light backgrounds, and the choice of color depth."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from prompt_toolkit.styles import Style
 
 __all__ = ["COLOR_CHOICES", "STYLE", "color_depth", "style_of"]
 
-#: Of the 256 that nearly every terminal has, those with a contrast of 3:1 or more
-#: (WCAG 2.2, 1.4.11) to black, white, and the backgrounds of the usual themes.
+#: Those of the usual 256 terminal colors that have a contrast of at least 3:1 (WCAG
+#: 2.2, 1.4.11) to black, to white, and to the backgrounds of common themes.
 _NICKS = (
     "#af5f5f", "#d75f5f", "#d75f00", "#af5f00", "#878700", "#5f8700", "#008700", "#00875f",
     "#008787", "#0087af", "#0087d7", "#5f87af", "#5f87d7", "#5f5fff", "#875fff", "#875fd7",
@@ -39,15 +39,15 @@ COLOR_CHOICES = ("auto", "always", "never")
 
 
 def style_of(nick: str) -> str:
-    """The style of a nick: the same everywhere and at any time, in any case of letters."""
+    """Return the style of a nick. It depends only on the nick, ignoring case."""
     digest = sha1(nick.casefold().encode("utf-8", "replace"), usedforsecurity=False).digest()
     return _NICKS[int.from_bytes(digest[:4]) % len(_NICKS)]
 
 
 def color_depth(choice: str) -> ColorDepth | None:
-    """How many colours there are, of ``COLOR_CHOICES``; None: what the terminal has.
+    """Return the color depth for one of ``COLOR_CHOICES``; None: let prompt_toolkit decide.
 
-    By itself, prompt_toolkit obeys ``NO_COLOR`` (no-color.org).
+    In that case, prompt_toolkit obeys ``NO_COLOR`` (no-color.org).
     """
     if choice == "never":
         return ColorDepth.MONOCHROME

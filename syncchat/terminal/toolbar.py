@@ -1,4 +1,4 @@
-"""The line below the prompt: where one is, who one is, how the connection is."""
+"""The line below the prompt: the room, the nick and the state of the connection."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["candidates_line", "status_line"]
 
 _BETWEEN = " | "
 
-#: Seconds without an answer that are worth a word.
+#: Seconds without an answer from which the toolbar shows the delay.
 _LONG = 3.0
 
 
@@ -27,15 +27,15 @@ def status_line(
     silence: float,
     away: bool,
 ) -> list[Fragment]:
-    """As much of the state as there is room for, the most important first to stay.
+    """Format the state. If ``columns`` are too few, leaves out the least important parts.
 
-    ``latency`` is the last round trip, ``silence`` how long the next one takes
-    already, both in seconds.
+    ``latency`` is the last round trip. ``silence`` is how long the current ping has
+    been unanswered. Both are in seconds.
     """
     state, warning = _connection(client, silence)
     unsent = client.unacknowledged
     nick = name_for_screen(client.nick or "")
-    # What it is, how important it is (the least goes first), and its style.
+    # The text, the importance (the lowest is left out first), and the style.
     parts = [
         (name_for_screen(client.room or ""), 5, ""),
         (f"{nick} (away)" if away else nick, 3, ""),
@@ -55,8 +55,8 @@ def status_line(
 
 
 def candidates_line(names: Sequence[str], chosen: int | None, columns: int) -> list[Fragment]:
-    """What Tab goes through, with the one that is chosen in sight."""
-    # As many before the chosen one as fit with it.
+    """Format the candidates of Tab, with the chosen one visible."""
+    # Begin with as many earlier candidates as fit beside the chosen one.
     first = chosen or 0
     used = width_of(names[first]) + 2
     while first > 0 and used + width_of(names[first - 1]) + 2 < columns:
@@ -76,7 +76,7 @@ def candidates_line(names: Sequence[str], chosen: int | None, columns: int) -> l
 
 
 def _connection(client: Client, silence: float) -> tuple[str, bool]:
-    """How the connection is, and whether that is bad news."""
+    """Describe the connection, and return whether that is a warning."""
     if client.close_code is not None:
         return "offline", True
     retry_in = client.retry_in

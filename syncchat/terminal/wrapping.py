@@ -1,4 +1,4 @@
-"""Lines for a terminal of so many columns: broken between words, continuations set in."""
+"""Wraps text for a terminal: breaks lines between words, and indents continuation lines."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from prompt_toolkit.utils import get_cwidth
 
 __all__ = ["Fragment", "shorten", "width_of", "wrap"]
 
-#: A style of prompt_toolkit's, and a text in it.
+#: A style of prompt_toolkit, and a text in that style.
 Fragment = tuple[str, str]
 
-#: A newline, blanks of whatever kind, or a piece of a word.
+#: A newline, other white space, or a part of a word.
 _PIECES = re.compile(r"\n|[^\S\n]+|\S+")
 
-#: What is left in one piece, so that it can be copied.
+#: Marks a URL, which is not broken, so that it can be copied.
 _ADDRESS = "://"
 
-#: Columns of a tab, which would move the cursor by nobody knows how many.
+#: Replaces a tab, whose width on the terminal is unknown.
 _TAB = "    "
 
 
 def width_of(text: str) -> int:
-    """How many columns ``text`` takes."""
+    """Return the number of columns that ``text`` takes."""
     return len(text) if text.isascii() else get_cwidth(text)
 
 
 def shorten(text: str, columns: int) -> str:
-    """``text``, cut off with an ellipsis where it takes more than ``columns``."""
+    """Return ``text``, cut off with an ellipsis if it takes more than ``columns``."""
     if width_of(text) <= columns:
         return text
     taken, kept = 1, []
@@ -41,14 +41,14 @@ def shorten(text: str, columns: int) -> str:
 
 
 def wrap(fragments: Sequence[Fragment], columns: int, indent: int) -> list[Fragment]:
-    """The fragments with newlines put in, so that no word is broken that fits in a line.
+    """Insert newlines into the fragments, so that only words longer than a line are broken.
 
-    What follows a newline is set in by ``indent``, so that nothing can pass for a
-    line of its own. Only an address that fits in no line is left to the terminal:
-    broken by us, it could not be copied.
+    All lines but the first are indented by ``indent``, so that a message cannot imitate
+    another message. A URL that is longer than a line is left to the terminal to break:
+    otherwise it could not be copied.
     """
     if columns - indent < indent:
-        # So narrow that it would be mostly indent.
+        # The lines are so short that they would consist mostly of the indent.
         indent = 0
     wrapped: list[Fragment] = []
     at = 0
@@ -81,7 +81,7 @@ def wrap(fragments: Sequence[Fragment], columns: int, indent: int) -> list[Fragm
 
 
 def _broken(word: Sequence[Fragment], columns: int, at: int, indent: int) -> list[Fragment]:
-    """A word that fits in no line, broken wherever a line ends; the first begins at ``at``."""
+    """Break a word that is longer than a line at each line's end. It begins in column ``at``."""
     broken: list[Fragment] = []
     for style, text in word:
         begin = 0
@@ -96,7 +96,7 @@ def _broken(word: Sequence[Fragment], columns: int, at: int, indent: int) -> lis
 
 
 def _words(fragments: Sequence[Fragment]) -> Iterator[list[Fragment]]:
-    """Words, each of one fragment or more; blanks and newlines are words of their own."""
+    """Yield the words as lists of fragments. White space and newlines are separate words."""
     word: list[Fragment] = []
     for style, text in fragments:
         for piece in _PIECES.findall(text):
