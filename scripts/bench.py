@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Measures chat servers side by side, in one run on one machine.
 
-Each server runs in a process of its own, in turn, for several rounds. What a
-client sends reaches everybody in its room as ``address: text``, uncompressed;
-in ``chat``, as an event of ``syncchat.v1``, which the peers get ready-made.
-``python scripts/bench.py --help`` lists the flags; ``pip install .[bench]``
-brings what it needs.
+Each server runs in its own process, one after the other, for several rounds. A server
+sends each message to everybody in the sender's room, uncompressed, as ``address:
+text``. In the workload ``chat``, the message is an event of ``syncchat.v1``; the peers
+receive that event ready-made and relay it. ``python scripts/bench.py --help`` lists the
+flags; ``pip install .[bench]`` installs the requirements.
 
-The load runs in this process, on one core; where its own use of it comes near
-100 %, it was the limit and not the server.
+The load runs in this process, on one core. If its own CPU use is near 100 %, the load
+was the limit and not the server.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ try:
 except ModuleNotFoundError as exc:
     sys.exit(f"The module {exc.name!r} is missing: pip install '.[bench]' brings it")
 
-#: Descriptors besides the clients'.
+#: File descriptors besides the clients'.
 _FILES = 64
 
-#: Where the files of a run are: ``/tmp`` may be in memory, and no log is kept there.
+#: The folder for the files of a run. ``/tmp`` may be in memory, where no log is kept.
 _DISK = "/var/tmp"  # noqa: S108 - a folder with a random name in it
 
-#: What of a workload's cases a flag can change.
+#: The fields of a case that a flag can change.
 _OVERRIDES = ("connections", "senders", "in_flight", "size", "stalled", "seconds", "megabytes")
 
 
@@ -81,7 +81,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def cases_of(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[Case]:
-    """The cases of the workloads that are asked for, with the flags' changes."""
+    """Return the cases of the chosen workloads, with the flags' changes."""
     names = list(dict.fromkeys(options.workload or ["fanout"]))
     if "all" in names:
         names = list(WORKLOADS)
@@ -93,7 +93,7 @@ def cases_of(parser: argparse.ArgumentParser, options: argparse.Namespace) -> li
         for case in WORKLOADS[name].cases:
             changed = replace(case, **changes)
             if case.rooms > 1:
-                # More rooms, or fewer, of the same size.
+                # Keep the size of a room, and change the number of rooms.
                 rooms = changed.connections * case.rooms // case.connections
                 changed = replace(changed, rooms=max(1, rooms))
             if changed.senders == 0 or (changed.senders > changed.readers and not options.senders):
@@ -121,7 +121,7 @@ def check(parser: argparse.ArgumentParser, case: Case) -> None:
 
 
 def allow_files(count: int) -> None:
-    """Ask the system for enough descriptors, for the servers, too."""
+    """Raise the limit for open files, which the servers inherit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < count:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))

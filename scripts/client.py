@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""The chat client, from a checkout as it is: python scripts/client.py --help."""
+"""Runs the chat client from a checkout without installation: python scripts/client.py --help."""
 
 import signal
 import sys
 
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    # While all is imported, Ctrl+C simply ends the process; the client takes it back.
+    # During the imports, Ctrl+C simply ends the process. The client sets its own handler later.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from pathlib import Path

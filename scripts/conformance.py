@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Holds both sides of syncchat.net against the public WebSocket conformance suite.
+"""Tests both sides of syncchat.net with the public WebSocket conformance suite.
 
-Prints a table: a row a group of cases, for the echo server and the echo client
-in tests/. Compression, groups 12 and 13, is declined and not run. The suite,
-autobahntestsuite, needs a Python 2.7 interpreter, named by PYTHON27 or found on
-the PATH or among pyenv's; it is installed in a folder of its own. Exit code 0:
-no case failed and none was non-strict.
+Tests the echo server and the echo client in tests/, and prints a table with a row per
+group of cases. Groups 12 and 13 (compression) are not run, because syncchat declines
+compression. The suite, autobahntestsuite, needs a Python 2.7 interpreter: the one in
+PYTHON27, on the PATH, or in pyenv's folder. The suite is installed in a separate
+folder. The exit code is 0 if no case failed and none was non-strict.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 AGENT = "syncchat"
 GROUPS = ["1", "2", "3", "4", "5", "6", "7", "9", "10"]
-#: Seconds for one side of it.
+#: Seconds for the test of one side.
 PATIENCE = 900
 
 #: The last releases that run on Python 2.7; the suite asks for most of them by version.
@@ -65,7 +65,7 @@ PINS = [
     "argparse==1.4.0",
 ]
 
-#: Runs the suite's server on loopback; by itself it would listen everywhere.
+#: Runs the suite's server on loopback; by default it listens on all interfaces.
 SERVER_ON_LOOPBACK = """
 from autobahntestsuite import wstest
 from twisted.internet import reactor
@@ -77,11 +77,11 @@ wstest.run()
 
 
 class SuiteError(Exception):
-    """The suite itself does not run."""
+    """The suite itself cannot run."""
 
 
 def find_python27() -> str | None:
-    """A Python 2.7 interpreter."""
+    """Return the path of a Python 2.7 interpreter, or None."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     candidates = [
         os.environ.get("PYTHON27"),
@@ -106,7 +106,7 @@ def find_python27() -> str | None:
 
 
 def installed_suite(python27: str, folder: Path) -> Path:
-    """The suite's interpreter, installed on first use."""
+    """Return the suite's interpreter. Installs the suite on the first call."""
     python = folder / "venv" / "bin" / "python"
     done = folder / "installed"
     if done.exists():
@@ -127,7 +127,7 @@ def installed_suite(python27: str, folder: Path) -> Path:
         )
         if result.returncode:
             raise SuiteError(f"cannot install the suite:\n{result.stderr[-2000:]}")
-    # Masks and checks text in C; without a compiler the suite is only slower.
+    # wsaccel masks and checks text in C. Without a compiler, the suite is only slower.
     subprocess.run(
         [str(python), "-m", "pip", "install", "--no-deps", "wsaccel==0.6.6"],
         capture_output=True,
@@ -139,7 +139,7 @@ def installed_suite(python27: str, folder: Path) -> Path:
 
 
 def specification(folder: Path, name: str, content: dict[str, object], groups: list[str]) -> str:
-    """A file that tells the suite what to do."""
+    """Write a file that tells the suite what to do. Returns its path."""
     path = folder / name
     cases = {"cases": [f"{group}.*" for group in groups]}
     excluded: dict[str, object] = {"exclude-cases": [], "exclude-agent-cases": {}}
@@ -151,7 +151,7 @@ def specification(folder: Path, name: str, content: dict[str, object], groups: l
 
 @contextmanager
 def running(command: list[str], folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process, which is ended at the end."""
+    """Run a process, and terminate it at the end."""
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             command, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True
@@ -168,7 +168,7 @@ def environment() -> dict[str, str]:
 
 
 def test_server(python: Path, folder: Path, groups: list[str]) -> None:
-    """The suite's client against our server."""
+    """Run the suite's client against our server."""
     with subprocess.Popen(
         [sys.executable, str(ROOT / "tests" / "echo_server.py"), "0"],
         stdout=subprocess.PIPE,
@@ -187,7 +187,7 @@ def test_server(python: Path, folder: Path, groups: list[str]) -> None:
 
 
 def test_client(python: Path, folder: Path, groups: list[str]) -> None:
-    """Our client against the suite's server."""
+    """Run our client against the suite's server."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
     url = f"ws://127.0.0.1:{port}"
@@ -209,7 +209,7 @@ def test_client(python: Path, folder: Path, groups: list[str]) -> None:
 
 
 def verdicts(folder: Path) -> dict[str, Counter[str]]:
-    """The suite's report: per group, how many cases ended how."""
+    """Return the suite's report: for each group, how many cases had which result."""
     try:
         report = json.loads((folder / "index.json").read_text("utf-8"))[AGENT]
     except (OSError, KeyError, ValueError) as exc:
@@ -227,7 +227,7 @@ def verdicts(folder: Path) -> dict[str, Counter[str]]:
 
 
 def table(results: dict[str, dict[str, Counter[str]]], groups: list[str]) -> str:
-    """The table of docs/testing.md."""
+    """Format the table of docs/testing.md."""
     kinds = ["ok", "informational", "non-strict", "failed"]
     sides = list(results)
     lines = [

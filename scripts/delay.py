@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How long a message takes from the server's ``say`` to the bytes on a real terminal.
+"""Measures the time from the server's ``say`` to the bytes on a real terminal.
 
 ``scripts/delay.py`` needs ``pip install '.[test]'``; it takes ten seconds.
 """
@@ -21,12 +21,12 @@ sys.path.insert(0, str(ROOT))
 
 from syncchat import ChatServer  # noqa: E402
 
-#: Messages that are measured, seconds between two, and lines of noise per second.
+#: The number of measured messages, the seconds between two, and the lines of noise per second.
 COUNT, PAUSE, NOISE = 40, 0.1, 300
 
 
 def main() -> int:
-    """Print the delays, in quiet and in a noisy room."""
+    """Print the delays in a quiet and in a noisy room."""
     with ChatServer(port=0, greeting="", rate=0) as chat:
         command = [str(ROOT / "scripts" / "client.py"), f"127.0.0.1:{chat.port}"]
         child: pexpect.spawn[Any] = pexpect.spawn(sys.executable, command, dimensions=(24, 80))
@@ -48,13 +48,13 @@ def main() -> int:
 
 
 def make_noise(chat: ChatServer, stop: threading.Event) -> None:
-    """Say something all the time."""
+    """Send messages until ``stop`` is set."""
     while not stop.wait(1 / NOISE):
         chat.say("noise")
 
 
 def delay(chat: ChatServer, child: pexpect.spawn[Any], number: int) -> float:
-    """Seconds until a message stands on the terminal."""
+    """Return the seconds until a message is on the terminal."""
     time.sleep(PAUSE)
     mark = f"mark {number}.".encode()
     seen = b""
@@ -68,7 +68,7 @@ def delay(chat: ChatServer, child: pexpect.spawn[Any], number: int) -> float:
 
 
 def figures(delays: list[float]) -> str:
-    """The median and the worst, in milliseconds."""
+    """Format the median and the longest delay in milliseconds."""
     return f"median {statistics.median(delays) * 1000:.1f} ms, worst {max(delays) * 1000:.1f} ms"
 
 

@@ -1,8 +1,5 @@
 #!/usr/bin/env python3
-"""Makes docs/page.png: a real server, and what a real browser shows.
-
-``scripts/page_picture.py [FILE]`` needs ``pip install '.[test]'`` and Chromium.
-"""
+"""Makes docs/page.png: a screenshot of a real browser with a real server."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
 #!/usr/bin/env python3
-"""The README's picture of a session: a real server, real clients, and what a real screen shows.
-
-``scripts/picture.py [FILE]`` needs ``pip install '.[test]'``.
-"""
+"""Makes the README's picture of a session, from a real server, real clients and a real screen."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ PICTURE = ROOT / "docs" / "session.svg"
 
 COLUMNS, ROWS = 72, 24
 
-#: Pixels: a cell, and the window around the cells.
+#: Pixels: a cell's width and height, the margin around the cells, and the title bar.
 WIDTH, HEIGHT, MARGIN, BAR = 8.4, 18, 14, 34
 
 BACKGROUND, FOREGROUND, FRAME = "#16191f", "#d5dae3", "#262b35"
@@ -41,14 +38,14 @@ def main() -> int:
 
 
 def session() -> list[list[Any]]:
-    """The cells of one person's screen, in the middle of a conversation."""
-    # The emulator knows no faint text; nothing of ours blinks.
+    """Return the cells of one user's screen, in the middle of a conversation."""
+    # The emulator has no faint text, so show it as blinking: no text of syncchat blinks.
     pyte.graphics.TEXT[2] = "+blink"
     with ServerScript("--rate", "0") as server:
         url = f"127.0.0.1:{server.port}/kitchen"
         with ExitStack() as stack:
             bob = stack.enter_context(Terminal(url, "--nick", "bob"))
-            # One after the other, so that it is the same picture each time.
+            # Connect one after the other, so that the picture is always the same.
             bob.wait_for_last(".*1 here.*")
             ann = stack.enter_context(Terminal(url, "--nick", "ann", columns=COLUMNS, rows=ROWS))
 
@@ -84,7 +81,7 @@ def session() -> list[list[Any]]:
 
 
 def svg_of(rows: Sequence[Sequence[Any]]) -> str:
-    """The cells as a picture of a window."""
+    """Draw the cells as a window."""
     width = COLUMNS * WIDTH + 2 * MARGIN
     height = len(rows) * HEIGHT + 2 * MARGIN + BAR
     shapes = [shape for row, cells in enumerate(rows) for shape in shapes_of(row, cells)]
@@ -107,7 +104,7 @@ def svg_of(rows: Sequence[Sequence[Any]]) -> str:
 
 
 def shapes_of(row: int, cells: Sequence[Any]) -> Iterator[str]:
-    """One row: a box behind whatever has a background, and a text for each run of one look."""
+    """Yield one row's shapes: a box for each background, a text for each run of one style."""
     top = BAR + MARGIN + row * HEIGHT
     at = 0
     for look, run in groupby(cells, key=lambda cell: cell._replace(data="")):
@@ -139,7 +136,7 @@ def shapes_of(row: int, cells: Sequence[Any]) -> Iterator[str]:
 
 
 def hexadecimal(colour: str, default: str) -> str:
-    """A colour of the emulator's; those that have names are not used."""
+    """Return a color of the emulator in hexadecimal. Named colors do not occur."""
     return default if colour == "default" else f"#{colour}"
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The chat server, from a checkout as it is: python scripts/server.py --help."""
+"""Runs the chat server from a checkout without installation: python scripts/server.py --help."""
 
 import sys
 from pathlib import Path

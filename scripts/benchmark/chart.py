@@ -1,4 +1,4 @@
-"""What a run gave, as a picture: a bar chart of the ratios."""
+"""Draws the results of a run as a bar chart of the ratios."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STYLE = Style(
 
 
 def as_svg(outcome: Outcome) -> str:
-    """How many times better ours is, a group of bars a workload, a bar a peer."""
+    """Draw how many times better syncchat is: a group of bars per workload, a bar per peer."""
     chart = pygal.HorizontalBar(
         style=_STYLE,
         js=(),
@@ -28,12 +28,12 @@ def as_svg(outcome: Outcome) -> str:
         legend_at_bottom=True,
         truncate_legend=-1,
         print_values=True,
-        # From 1 to the right where ours is better, to the left where not.
+        # Bars begin at 1: to the right if syncchat is better, to the left if not.
         zero=1,
         height=180 + 150 * len(outcome.cases),
         width=900,
     )
-    # The first at the top.
+    # pygal draws from the bottom, so this puts the first case at the top.
     cases = outcome.cases[::-1]
     chart.x_labels = [measured.case.name for measured in cases]
     for name in outcome.versions:

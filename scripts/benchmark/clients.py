@@ -1,7 +1,7 @@
-"""The load's clients: raw sockets behind an opening handshake, and frames made by hand.
+"""The load's clients: raw sockets with hand-made frames.
 
-Made to cost little, so that the server is what is measured; of the protocol
-they know what they need.
+They cost little CPU, so that the run measures the server. They implement only the parts
+of the protocol that they need.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from .frames import client_frame
 
 __all__ = ["PATIENCE", "hang_up", "open_clients", "roll_call"]
 
-#: Seconds without any progress after which a server is given up.
+#: Seconds without any progress after which a server counts as failed.
 PATIENCE = 10.0
 
-#: Handshakes on their way at a time: below every server's queue of connections.
+#: The most handshakes in progress at a time: fewer than any server's queue of connections.
 _AT_ONCE = 64
 
-#: Bytes that the kernel holds for a client that never reads.
+#: The kernel's receive buffer, in bytes, of a client that never reads.
 _STALLED_BUFFER = 4096
 
-#: Seconds without a word after which whoever has not heard is asked again.
+#: Seconds of silence after which the roll call asks the missing clients again.
 _QUIET = 0.2
 
-#: The roll call's question, and the word that ends it.
+#: The roll call's question, and the text that ends it.
 _QUESTION, _END = b"who is here?", b"all are here"
 
 
@@ -42,11 +42,12 @@ def open_clients(
     trust: ssl.SSLContext | None = None,
     stalled: int = 0,
 ) -> list[socket.socket]:
-    """A client for each path, in that order, with the opening handshake done.
+    """Connect a client for each path, in that order, and complete the opening handshake.
 
-    And welcomed, where the dialect has that. With ``trust``, over TLS. The
-    last ``stalled`` of them are going to read nothing. Raises
-    :class:`RuntimeError` where the server refuses one.
+    Also waits for the welcome if the dialect has one. With ``trust``, connects over
+    TLS. The last ``stalled`` clients get a small receive buffer, because they never
+    read. Raises :class:`RuntimeError` if the server refuses a client or does not
+    answer.
     """
     clients: list[socket.socket] = []
     answers: dict[int, tuple[socket.socket, bytes]] = {}
@@ -79,17 +80,18 @@ def open_clients(
 
 
 def hang_up(clients: Sequence[socket.socket]) -> None:
-    """Close them all by RST, so that no port is held up for a minute."""
+    """Close all sockets by RST, so that no port stays in TIME_WAIT."""
     for sock in clients:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         sock.close()
 
 
 def roll_call(rooms: Sequence[Sequence[socket.socket]], dialect: Dialect) -> None:
-    """Return when every client is in its room, and nothing is under way.
+    """Wait until every client is in its room and no message is on its way.
 
-    The handshake's end is no sign of the former: what is sent meanwhile would
-    be missing at the end. Raises :class:`RuntimeError` where one hears nothing.
+    The end of the handshake does not prove that a client is in its room, and the run
+    would count messages that it misses as lost. Raises :class:`RuntimeError` if a
+    client receives nothing.
     """
     missing = {sock.fileno(): sock for room in rooms for sock in room}
     members = {room[0]: {sock.fileno() for sock in room} for room in rooms}
@@ -109,7 +111,7 @@ def roll_call(rooms: Sequence[Sequence[socket.socket]], dialect: Dialect) -> Non
 
 
 def _hear(poll: select.epoll, missing: dict[int, socket.socket]) -> bool:
-    """Strike out who hears something, until all is quiet. False: nobody for a long time."""
+    """Remove the clients that receive something. Returns False if none does for a long time."""
     heard = False
     deadline = time.monotonic() + PATIENCE
     while missing and time.monotonic() < deadline:
@@ -125,7 +127,7 @@ def _hear(poll: select.epoll, missing: dict[int, socket.socket]) -> bool:
 
 
 def _read_to_the_end(sock: socket.socket, tail: int) -> None:
-    """Read on until the roll call's last word, and the ``tail`` bytes behind it."""
+    """Read up to the roll call's last text, and the ``tail`` bytes after it."""
     sock.settimeout(PATIENCE)
     heard = b""
     while not heard.endswith(_END, 0, max(0, len(heard) - tail)):
@@ -158,7 +160,7 @@ def _request(path: str, subprotocol: str | None) -> bytes:
 
 
 def _receive(sock: socket.socket) -> bytes:
-    """What is there; nothing where it is not whole yet."""
+    """Return the available bytes; nothing if a TLS record is incomplete."""
     try:
         received = sock.recv(65536)
     except (BlockingIOError, ssl.SSLWantReadError):

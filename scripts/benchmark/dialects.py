@@ -1,7 +1,7 @@
-"""The dialects: what a client says to a server, and what of it everybody gets.
+"""The dialects: what a client sends to a server, and what the members of its room receive.
 
-Made by hand, to cost little. In all of them the text stands in what is sent
-and in what comes as it is.
+Messages are made by hand, which costs little CPU. In all dialects the text is contained
+unchanged in the message that is sent and in the one that is received.
 """
 
 from __future__ import annotations
@@ -16,39 +16,39 @@ from .frames import EqualFrames, Frames, UnequalFrames, frame_end, server_header
 
 __all__ = ["Dialect", "Events", "Lines", "RelayedEvents", "name_of"]
 
-#: The event that holds a message, as ours writes it. The nonce is as long as our client's.
+#: The event of a message as syncchat writes it. The nonce is as long as the syncchat client's.
 _HEAD = b'{"type":"message","offset":%d,"time":%a,"nick":"%b","text":"'
 _TAIL = b'","kind":"message","nonce":"%012d"}'
 
 
 def name_of(sock: socket.socket) -> str:
-    """What a server calls a client."""
+    """Return the name that a server gives to a client: its address."""
     return ":".join(map(str, sock.getsockname()))
 
 
 class Dialect(ABC):
-    """How the clients of one run talk."""
+    """How the clients of one run talk to the server."""
 
-    #: What they ask for in the handshake, if anything.
+    #: The subprotocol to ask for in the handshake, if any.
     subprotocol: str | None = None
-    #: Bytes behind the text of a message that comes.
+    #: Bytes after the text in a received message.
     tail = 0
 
     @abstractmethod
     def write(self, sender: socket.socket, text: bytes) -> bytes:
-        """The payload by which ``sender`` says ``text``."""
+        """Return the payload with which ``sender`` sends ``text``."""
 
     @abstractmethod
     def frames(self, clients: Sequence[socket.socket], size: int) -> Frames:
-        """The frames in which texts of ``size`` bytes come. Raises :class:`RuntimeError`."""
+        """Return the frames that carry texts of ``size`` bytes. Raises :class:`RuntimeError`."""
 
     def welcomed(self, data: bytes) -> bool:  # noqa: ARG002 - the events' need
-        """Whether a client has got what it has to, before anybody says anything."""
+        """Whether ``data`` contains all that a client must receive before the first message."""
         return True
 
 
 class Lines(Dialect):
-    """What a client sends comes as ``address: text``."""
+    """Plain lines: a text arrives as ``address: text``."""
 
     def write(self, sender: socket.socket, text: bytes) -> bytes:  # noqa: ARG002 - the events' need
         return text
@@ -62,7 +62,7 @@ class Lines(Dialect):
 
 
 class Events(Dialect):
-    """Our JSON dialect: a ``say`` goes, a ``message`` comes."""
+    """syncchat's JSON dialect: a client sends ``say`` and receives ``message``."""
 
     subprotocol: str | None = "syncchat.v1"
     tail = len(_TAIL % 0)
@@ -71,11 +71,11 @@ class Events(Dialect):
         self._number = itertools.count(1)
 
     def write(self, sender: socket.socket, text: bytes) -> bytes:  # noqa: ARG002 - the relayed' need
-        # No nonce twice: a message that comes again under the same is none.
+        # Each nonce is new: the server does not store a message again under a known nonce.
         return b'{"type":"say","text":"%b","nonce":"%012d"}' % (text, next(self._number))
 
     def frames(self, clients: Sequence[socket.socket], size: int) -> Frames:  # noqa: ARG002 - the lines' need
-        # Offsets and times, as they are written, have more digits or fewer.
+        # Offsets and times vary in their number of digits.
         return UnequalFrames()
 
     def welcomed(self, data: bytes) -> bool:
@@ -86,7 +86,7 @@ class Events(Dialect):
 
 
 class RelayedEvents(Events):
-    """The same for a server that passes on what it gets: a ``message`` goes."""
+    """JSON for a server that relays what it receives: a client sends a complete ``message``."""
 
     subprotocol = None
 

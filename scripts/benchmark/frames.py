@@ -1,4 +1,4 @@
-"""Frames: made for what clients send, and told apart and counted in what they get."""
+"""Makes the frames that clients send, and splits and counts the frames that they receive."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["EqualFrames", "Frames", "UnequalFrames", "client_frame", "frame_end"
 
 
 def client_frame(payload: bytes) -> bytes:
-    """A masked text frame; the mask is zero, so that the payload stands in it as it is."""
+    """Return a masked text frame. The mask is zero, so the payload is unchanged."""
     size = len(payload)
     if size < 126:
         return bytes([0x81, 0x80 | size, 0, 0, 0, 0]) + payload
@@ -20,12 +20,12 @@ def client_frame(payload: bytes) -> bytes:
 
 
 def server_header(size: int) -> int:
-    """Bytes of the header of a server's frame with ``size`` bytes of payload."""
+    """Return the size of the header of a server's frame with ``size`` bytes of payload."""
     return 2 if size < 126 else 4 if size < 65536 else 10
 
 
 def frame_end(data: bytes, start: int) -> int | None:
-    """Where the server's frame that begins at ``start`` ends; None: not all of it is there."""
+    """Return where the server's frame that begins at ``start`` ends; None if it is incomplete."""
     if len(data) < start + 2:
         return None
     size, begin = data[start + 1], start + 2
@@ -36,27 +36,30 @@ def frame_end(data: bytes, start: int) -> int | None:
 
 
 class Frames(ABC):
-    """The messages that each client of a room gets, one frame each, from the first on."""
+    """The messages that each client of a room receives, one frame each, since the start."""
 
     @abstractmethod
     def ends(self, data: bytes, before: int) -> Sequence[int]:
-        """Where the whole frames in ``data`` end, of which a client had ``before`` bytes before."""
+        """Return where the complete frames in ``data`` end.
+
+        The client had received ``before`` bytes before ``data``.
+        """
 
     @abstractmethod
     def whole(self, received: int) -> int:
-        """How many messages are whole in the first bytes that a client gets."""
+        """Return how many messages are complete in the first ``received`` bytes."""
 
     @abstractmethod
     def extent(self, messages: int) -> int:
-        """How many bytes the first messages take; they have been whole."""
+        """Return how many bytes the first ``messages`` take. All must have been complete."""
 
     @abstractmethod
     def deliveries(self, received: int) -> float:
-        """How many messages are in so many bytes, whoever got them."""
+        """Return how many messages ``received`` bytes contain, added up over all clients."""
 
 
 class EqualFrames(Frames):
-    """All have one size, so that nobody need look at them; of any number of rooms."""
+    """Frames of one size, which need not be parsed. For any number of rooms."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -75,14 +78,14 @@ class EqualFrames(Frames):
 
 
 class UnequalFrames(Frames):
-    """Their sizes are seen in passing, at whoever's frames are told apart; of one room.
+    """Frames of different sizes, which are learned from the clients whose frames are parsed.
 
-    All in a room get the same bytes, so that what one of them has seen is where
-    the messages end for all.
+    Only for one room. All clients of a room receive the same bytes, so the messages end
+    at the same places for all of them.
     """
 
     def __init__(self) -> None:
-        #: Bytes of the first 0, 1, 2, ... messages.
+        #: The bytes of the first 0, 1, 2, ... messages.
         self._extents = [0]
 
     def ends(self, data: bytes, before: int) -> Sequence[int]:

@@ -1,9 +1,8 @@
-"""The load: messages sent at a rate, or so many in flight, and the count of what comes.
+"""The load: sends messages at a rate or with a number in flight, and counts the deliveries.
 
-Deliveries are counted by their bytes: the frames of a run have one size, or
-else the sizes that are seen at the few clients that are read frame by frame,
-for the latency. A message counts as in flight until its room has had as many
-deliveries as it has members.
+Deliveries are counted by their bytes. Either all frames of a run have one size, or the
+sizes are learned from the few clients whose frames are parsed to measure the latency. A
+message counts as in flight until its room has had as many deliveries as it has members.
 """
 
 from __future__ import annotations
@@ -21,17 +20,17 @@ from .frames import client_frame
 
 __all__ = ["SEQUENCE_DIGITS", "Load"]
 
-#: A text begins with its number, in so many digits.
+#: The digits of the number at the beginning of each text.
 SEQUENCE_DIGITS = 10
 
-#: Clients whose frames are read one by one.
+#: Clients whose frames are parsed.
 _OBSERVERS = 4
-#: The same where so few messages come that more can be looked at.
+#: The same for a run with a rate, whose few messages leave time for more clients.
 _PACED_OBSERVERS = 20
 
 
 class _Room:
-    """The clients of a room that read, and how far they are."""
+    """The reading clients of a room, and their progress."""
 
     def __init__(self, clients: Sequence[socket.socket], senders: int) -> None:
         self.audience = len(clients)
@@ -41,10 +40,11 @@ class _Room:
 
 
 class Load:
-    """Clients in their rooms, and what they have seen.
+    """Clients in their rooms, and what they have received.
 
-    In each of ``rooms``, ``senders`` of the clients send in turn, in ``dialect``. There,
-    ``in_flight`` messages are kept on their way, or ``rate`` a second are sent.
+    In each of ``rooms``, ``senders`` of the clients take turns to send, in ``dialect``.
+    Each room keeps ``in_flight`` messages on their way, or sends ``rate`` messages a
+    second.
     """
 
     def __init__(
@@ -58,9 +58,9 @@ class Load:
         size: int,
     ) -> None:
         clients = [sock for room in rooms for sock in room]
-        #: Bytes that have come.
+        #: Bytes received.
         self.received = 0
-        #: Seconds from sending to seeing, at the observers.
+        #: Seconds from sending to receiving, at the clients whose frames are parsed.
         self.latencies: list[float] = []
         self._rooms = [_Room(room, senders) for room in rooms]
         self._in_flight = in_flight
@@ -68,10 +68,10 @@ class Load:
         self._started_at = 0.0
         self._dialect = dialect
         self._frames = dialect.frames(clients, size)
-        #: Where a text begins, seen from its frame's end.
+        #: Where a text begins, in bytes before the end of its frame.
         self._text_at = size + dialect.tail
         self._padding = b"x" * (size - SEQUENCE_DIGITS)
-        #: The next message's number, and when each was sent.
+        #: The next message's number, and the time when each message was sent.
         self._number = 0
         self._sent_at: dict[int, float] = {}
         self._where = {
@@ -79,7 +79,7 @@ class Load:
             for members, room in zip(rooms, self._rooms, strict=True)
             for sock in members
         }
-        #: Bytes that each client has had, and the rooms that were heard of
+        #: The bytes that each client has received, and the rooms with new deliveries
         #: since the last refill.
         self._had = dict.fromkeys(self._where, 0)
         self._moved = set(self._rooms)
@@ -93,20 +93,20 @@ class Load:
 
     @property
     def deliveries(self) -> float:
-        """How many messages have reached a client, each client counted."""
+        """How many messages have been delivered, added up over all clients."""
         return self._frames.deliveries(self.received)
 
     def close(self) -> None:
         self._poll.close()
 
     def run_for(self, seconds: float) -> float:
-        """Send for so long. Returns how long it was."""
+        """Send for so many seconds. Returns the time that it took."""
         begin = time.monotonic()
         self._run_until(lambda: time.monotonic() >= begin + seconds)
         return time.monotonic() - begin
 
     def run_through(self, megabytes: float) -> float:
-        """Send until so much more has come. Returns how long it took."""
+        """Send until so many more megabytes have been received. Returns the seconds."""
         begin = time.monotonic()
         goal = self.received + megabytes * 1e6
         self._run_until(lambda: self.received >= goal)
@@ -117,7 +117,7 @@ class Load:
         self._send(self._rooms[0], 1)
 
     def settle(self) -> None:
-        """Have everything arrive that is under way. Raises :class:`RuntimeError` for a loss."""
+        """Wait until every message has arrived. Raises :class:`RuntimeError` for a loss."""
         self._run_until(
             lambda: all(self._arrived(room) >= room.sent for room in self._rooms), sending=False
         )
@@ -127,7 +127,7 @@ class Load:
                 raise RuntimeError(f"a client got {self._had[number]} bytes instead of {expected}")
 
     def _arrived(self, room: _Room) -> int:
-        """How many messages have had as many deliveries as the room has members."""
+        """Return how many messages have had as many deliveries as the room has members."""
         return self._frames.whole(room.received // room.audience)
 
     def _run_until(self, over: Callable[[], bool], *, sending: bool = True) -> None:
@@ -146,20 +146,20 @@ class Load:
                 raise RuntimeError("the server delivers no more")
 
     def _pause(self) -> float:
-        """Seconds until a message is due for which nothing has to come first."""
+        """Return the seconds until the next message is due; 1 if there is no rate."""
         if self._rate is None:
             return 1.0
         due = self._started_at + self._rooms[0].sent / self._rate
         return max(0.0, due - time.perf_counter())
 
     def _refill(self) -> None:
-        """Send what is due."""
+        """Send the messages that are due."""
         if self._rate is not None:
             passed = time.perf_counter() - self._started_at
             for room in self._rooms:
                 self._send(room, int(passed * self._rate) + 1 - room.sent)
             return
-        # What is read while a send waits is looked at again.
+        # Rooms with deliveries during a blocked send are checked again later.
         moved, self._moved = self._moved, set()
         for room in moved:
             self._send(room, self._in_flight - (room.sent - self._arrived(room)))
@@ -172,7 +172,8 @@ class Load:
             sender = next(room.senders)
             payload = self._dialect.write(sender, text)
             outgoing.setdefault(sender, []).append(client_frame(payload))
-            # When it was due, so that a server cannot hide its own delay.
+            # Count from the time when the message was due, so that a server cannot hide
+            # its own delay.
             due = self._started_at + (room.sent + ahead) / self._rate if self._rate else now
             self._sent_at[self._number] = due
             self._number += 1
@@ -183,15 +184,15 @@ class Load:
                 try:
                     data = data[sock.send(data) :]
                 except (BlockingIOError, ssl.SSLWantWriteError):
-                    # A server that lets its senders wait: see what it has for us.
+                    # The server makes its senders wait: read what it has sent.
                     self._receive_all(1.0)
 
     def _receive_all(self, timeout: float) -> None:
-        """Read what has come, waiting ``timeout`` seconds at most."""
+        """Read what has arrived. Waits ``timeout`` seconds at most."""
         for number, _ in self._poll.poll(timeout):
             sock, room = self._where[number]
             self._receive(number, sock, room)
-            # What is decrypted already makes no descriptor readable.
+            # Data that TLS has already decrypted does not make the descriptor readable.
             while isinstance(sock, ssl.SSLSocket) and sock.pending():
                 self._receive(number, sock, room)
             self._moved.add(room)

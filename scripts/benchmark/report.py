@@ -1,4 +1,4 @@
-"""The results of a run as text: for the terminal, for programs, and for docs/benchmarks.md."""
+"""Formats the results of a run: for the terminal, for programs, and for docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BEGIN, _END = "<!-- benchmark -->", "<!-- /benchmark -->"
 
 
 def as_text(outcome: Outcome) -> str:
-    """Every case with a row a server; ``x`` is how many times better ours is."""
+    """Format each case with a row per server. ``x`` is how many times better syncchat is."""
     parts = ["\n".join(_head(outcome))]
     parts += ["\n".join(_case_rows(measured)) for measured in outcome.cases]
     legend = f"x: {OURS} is so many times better, the median of each round's ratio (and its spread)"
@@ -26,7 +26,7 @@ def as_text(outcome: Outcome) -> str:
 
 
 def as_json(outcome: Outcome) -> str:
-    """Every figure of every round, and the ratios."""
+    """Format every figure of every round, and the ratios."""
     data = asdict(outcome)
     for entry, measured in zip(data["cases"], outcome.cases, strict=True):
         entry["name"] = measured.case.name
@@ -40,9 +40,10 @@ def as_json(outcome: Outcome) -> str:
 
 
 def as_markdown(outcome: Outcome, command: str, place: str) -> str:
-    """The table with the command above it.
+    """Format the table with the command above it.
 
-    If the file ``place`` has such a block, the text of the file with that block replaced.
+    If the file ``place`` already has such a block, returns the file's text with the
+    block replaced.
     """
     table = "\n".join(_markdown_lines(outcome, command))
     path = Path(place)
@@ -89,12 +90,12 @@ def _case_rows(measured: Measured) -> list[str]:
 
 
 def _short(ratio: float) -> str:
-    """Two digits, or as many as a large one has."""
+    """Format a ratio with two digits, or as an integer from 10 on."""
     return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2g}"
 
 
 def _width(spread: Spread) -> float:
-    """How far the rounds lie apart, in per cent of their median."""
+    """Return the distance between the rounds, in per cent of their median."""
     return (spread.high - spread.low) / spread.median * 100 if spread.median else 0.0
 
 

@@ -1,4 +1,4 @@
-"""The rounds: each server in turn, A B A B, and what came of it."""
+"""Runs the rounds, each server in turn (A B A B), and collects the results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Measured", "Outcome", "Spread", "run"]
 
 @dataclass(frozen=True)
 class Spread:
-    """A figure over the rounds."""
+    """The values of a figure over the rounds."""
 
     median: float
     low: float
@@ -34,7 +34,7 @@ class Spread:
 
 @dataclass
 class Measured:
-    """What a case gave, for each server by its name."""
+    """The results of a case, by the servers' names."""
 
     case: Case
     rounds: dict[str, list[Figures]] = field(default_factory=dict)
@@ -43,16 +43,17 @@ class Measured:
 
     @property
     def headline(self) -> str:
-        """The figure that servers are compared by."""
+        """The figure by which servers are compared."""
         return WORKLOADS[self.case.workload].headline
 
     def spread(self, server: str, figure: str) -> Spread:
         return Spread.of([figures[figure] for figures in self.rounds[server]])
 
     def ratio(self, server: str, other: str, figure: str) -> Spread | None:
-        """How many times better ``server`` is than ``other``, round by round.
+        """Return how many times better ``server`` is than ``other``, round by round.
 
-        None where one of them has no figures, or the clock was too coarse.
+        None if a server has no figures, or a figure is 0 because the clock is too
+        coarse.
         """
         pairs = [
             (mine[figure], theirs[figure])
@@ -68,12 +69,12 @@ class Measured:
 
 @dataclass
 class Outcome:
-    """A whole run: where and when, who took part, and what they did."""
+    """The results of a whole run: the date, the machine, the servers and their figures."""
 
     date: str
     machine: str
     rounds: int
-    #: Each server's version, and those that are not here with the reason.
+    #: Each server's version; and the servers that are not available, with the reason.
     versions: dict[str, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     cases: list[Measured] = field(default_factory=list)
@@ -105,7 +106,7 @@ def run(cases: Sequence[Case], servers: Sequence[Server], rounds: int, site: Sit
 
 
 def _measure_once(server: Server, measured: Measured, site: Site) -> None:
-    """One run, unless the server has failed or been skipped in this case before."""
+    """Run a server once, unless it has failed or was skipped in this case before."""
     name = server.name
     if name in measured.skipped or name in measured.failures:
         return
@@ -121,7 +122,7 @@ def _measure_once(server: Server, measured: Measured, site: Site) -> None:
 
 
 def _machine() -> str:
-    """The machine in a line, without its name."""
+    """Describe the machine in one line, without its name."""
     model = platform.processor() or platform.machine()
     try:
         for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
@@ -129,7 +130,7 @@ def _machine() -> str:
                 model = line.partition(":")[2].strip()
                 break
     except OSError:
-        pass  # Only Linux has it.
+        pass  # Only Linux has this file.
     memory = psutil.virtual_memory().total / 2**30
     return (
         f"{os.cpu_count()} cores ({model}), {memory:.0f} GiB,"

@@ -1,4 +1,4 @@
-"""The servers that are compared, and how one of them is started."""
+"""The servers that are compared, and how to start them."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ SCRIPTS = Path(__file__).resolve().parent.parent
 
 
 class Skipped(Exception):
-    """Why a server takes no part."""
+    """Raised with the reason why a server takes no part."""
 
 
 @dataclass
 class Certificate:
-    """What a server over TLS shows, and its clients trust."""
+    """The certificate of a TLS server, and the context that makes its clients trust it."""
 
     path: str
     trust: ssl.SSLContext
@@ -63,7 +63,7 @@ class Certificate:
 
 @dataclass
 class Site:
-    """What the servers need around them: a certificate, and a folder for Node's packages."""
+    """What the servers need: a certificate, and a folder for Node's packages."""
 
     certificate: Certificate
     folder: Path
@@ -74,12 +74,12 @@ class Site:
 
 
 class Server(ABC):
-    """A server in a process of its own, as the report calls it."""
+    """A server that runs in its own process. ``name`` is its name in the report."""
 
-    #: Whether it has rooms by path, and whether it speaks TLS.
+    #: Whether the path selects a room, and whether the server supports TLS.
     rooms: ClassVar[bool] = True
     tls: ClassVar[bool] = True
-    #: How it is spoken to in a chat of lines, and in one of events; None: it is not.
+    #: The dialect for a chat of lines, and for a chat of events; None if the server takes no part.
     lines: ClassVar[type[Dialect] | None] = Lines
     events: ClassVar[type[Dialect] | None] = None
 
@@ -88,14 +88,14 @@ class Server(ABC):
 
     @abstractmethod
     def version(self, site: Site) -> str:
-        """What is compared, as in ``websockets 16.0``. Raises :class:`Skipped`."""
+        """Return what is compared, as in ``websockets 16.0``. Raises :class:`Skipped`."""
 
     @abstractmethod
     def command(self, site: Site, certificate: Certificate | None) -> list[str]:
-        """What to run."""
+        """Return the command that starts the server."""
 
     def port(self, process: subprocess.Popen[str]) -> int:
-        """The port, from the line that it prints."""
+        """Return the port, from the line that the server prints."""
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
@@ -106,7 +106,7 @@ class Server(ABC):
     def running(
         self, site: Site, certificate: Certificate | None
     ) -> Iterator[tuple[psutil.Process, int]]:
-        """The server's process, and its port."""
+        """Run the server. Yields its process and its port."""
         with subprocess.Popen(
             self.command(site, certificate),
             stdout=subprocess.PIPE,
@@ -127,9 +127,9 @@ class Server(ABC):
 
 
 def _schedule(pid: int) -> None:
-    """Let every server have the policy that ours asks for; its later threads inherit it."""
+    """Give a server the scheduling policy that syncchat asks for. Its threads inherit it."""
     if sys.platform == "linux":
-        # Where it may not be, it is not for ours either.
+        # If this is not allowed, syncchat does not get the policy either.
         with suppress(OSError):
             os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))
 
@@ -154,7 +154,7 @@ class Ours(Server):
         return [sys.executable, str(SCRIPTS / "server.py"), *flags]
 
     def port(self, process: subprocess.Popen[str]) -> int:
-        """The port at which it listens, since it prints nothing."""
+        """Return the port at which the process listens: with these flags it prints nothing."""
         deadline = time.monotonic() + PATIENCE
         running = psutil.Process(process.pid)
         while time.monotonic() < deadline and process.poll() is None:
@@ -166,9 +166,9 @@ class Ours(Server):
 
 
 class OursOnDisk(Ours):
-    """With the engine that forgets nothing, in a file of its own for each run."""
+    """syncchat with the SQLite engine, and a new file for each run."""
 
-    # What is said is kept whatever the dialect: one workload shows what that takes.
+    # The engine stores messages of both dialects, so one workload is enough to show the cost.
     lines = None
 
     def version(self, site: Site) -> str:
@@ -193,7 +193,7 @@ class OursOnDisk(Ours):
 
 
 class Peer(Server):
-    """A chat on another library, with the script and the distribution that it needs."""
+    """A chat server on another library: a script, and the distribution that it needs."""
 
     def __init__(self, name: str, script: str, distribution: str) -> None:
         super().__init__(name)
@@ -215,7 +215,7 @@ class Relay(Peer):
 
 
 class WebsocketServer(Peer):
-    # It forgets the path, and its TLS needs a function that Python 3.12 has no more.
+    # The library does not keep the path, and its TLS uses a function that Python 3.12 has removed.
     rooms = False
     tls = False
 
@@ -228,7 +228,7 @@ class Floor(Peer):
 
 
 class Node(Relay):
-    """Node's ws, fetched for the run where ``node`` and ``npm`` are found."""
+    """Node's ws, which is fetched for the run if ``node`` and ``npm`` are found."""
 
     def version(self, site: Site) -> str:
         for tool in ("node", "npm"):

@@ -1,4 +1,4 @@
-"""The workloads by name: what is asked of a server, and what is measured of it."""
+"""The workloads by name: what a server has to do, and what is measured."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from .servers import Server, Site, Skipped
 
 __all__ = ["FIGURES", "WORKLOADS", "Case", "Figure", "Figures", "measure", "why_not"]
 
-#: The room in which the peers pass on what they get as it is.
+#: The room in which the peers relay messages unchanged.
 RELAY = "/relay"
 
-#: Seconds before a measurement begins.
+#: Seconds of load before a measurement begins.
 _WARM_UP = 0.5
 
-#: What one run gave, by the names of ``FIGURES``.
+#: The results of one run, by the names in ``FIGURES``.
 Figures = dict[str, float]
 
 
 @dataclass(frozen=True)
 class Figure:
-    """How a figure is called and written, and which way is better."""
+    """A figure's title and number format, and whether more is better."""
 
     title: str
     form: str
@@ -54,7 +54,7 @@ FIGURES: dict[str, Figure] = {
 
 @dataclass(frozen=True)
 class Case:
-    """What one run asks of a server."""
+    """The parameters of one run."""
 
     workload: str
     connections: int = 100
@@ -71,13 +71,13 @@ class Case:
 
     @property
     def name(self) -> str:
-        """As the report calls it: ``fanout 1,000``."""
+        """The name in the report: ``fanout 1,000``."""
         several = len(WORKLOADS[self.workload].cases) > 1
         return f"{self.workload} {self.connections:,}" if several else self.workload
 
     @property
     def readers(self) -> int:
-        """How many clients of a room read."""
+        """The number of clients in a room that read."""
         return (self.connections - self.stalled) // self.rooms
 
     def describe(self) -> str:
@@ -101,19 +101,19 @@ class Case:
         return ", ".join([*parts, extent])
 
     def paths(self) -> list[str]:
-        """Where each client connects to; those who read before those who do not."""
+        """Return the path of each client; clients that read come before those that do not."""
         if self.events:
             return [RELAY] * self.connections
         return [f"/room{number % self.rooms}" for number in range(self.connections)]
 
     def dialect(self, server: Server) -> type[Dialect] | None:
-        """How ``server`` is spoken to; None: it cannot be."""
+        """Return the dialect for ``server``; None if it has none for this case."""
         return server.events if self.events else server.lines
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What is measured, in which cases, and the figure that servers are compared by."""
+    """What to measure, in which cases, and the figure by which servers are compared."""
 
     measure: Callable[[Server, Case, Site], Figures]
     headline: str
@@ -121,7 +121,7 @@ class Workload:
 
 
 def why_not(server: Server, case: Case) -> str | None:
-    """Why ``server`` takes no part in ``case``, if so."""
+    """Return why ``server`` takes no part in ``case``; None if it does."""
     if case.rooms > 1 and not server.rooms:
         return "it has no rooms"
     if case.tls and not server.tls:
@@ -132,7 +132,7 @@ def why_not(server: Server, case: Case) -> str | None:
 
 
 def measure(server: Server, case: Case, site: Site) -> Figures:
-    """One run of ``server``. Raises :class:`RuntimeError` and :class:`OSError` for a failure."""
+    """Run ``server`` once. Raises :class:`RuntimeError` and :class:`OSError` for a failure."""
     reason = why_not(server, case)
     if reason is not None:
         raise Skipped(reason)
@@ -141,7 +141,7 @@ def measure(server: Server, case: Case, site: Site) -> Figures:
 
 @contextmanager
 def _loaded(server: Server, case: Case, site: Site) -> Iterator[tuple[psutil.Process, Load]]:
-    """The running server with its clients, all in their rooms and warmed up."""
+    """Run the server with its clients, all of them in their rooms and warmed up."""
     spoken = case.dialect(server)
     assert spoken is not None
     dialect = spoken()
@@ -172,7 +172,7 @@ def _loaded(server: Server, case: Case, site: Site) -> Iterator[tuple[psutil.Pro
 
 
 def _traffic(server: Server, case: Case, site: Site) -> Figures:
-    """Messages to everybody: how many, how soon, and what they cost."""
+    """Measure messages to everybody: the throughput, the latency and the CPU cost."""
     with _loaded(server, case, site) as (process, load):
         delivered = load.deliveries
         cpu, own = _cpu(process), time.process_time()
@@ -195,7 +195,7 @@ def _traffic(server: Server, case: Case, site: Site) -> Figures:
 
 
 def _stalled(server: Server, case: Case, site: Site) -> Figures:
-    """The same with clients that never read, and without."""
+    """Measure the same with clients that never read, and without them."""
     alone = _traffic(server, replace(case, stalled=0), site)
     figures = _traffic(server, case, site)
     figures["p99_alone"] = alone["p99"]
@@ -204,7 +204,7 @@ def _stalled(server: Server, case: Case, site: Site) -> Figures:
 
 
 def _storm(server: Server, case: Case, site: Site) -> Figures:
-    """All clients come at once."""
+    """Measure many clients that connect at once."""
     with server.running(site, None) as (process, port):
         cpu, own = _cpu(process), time.process_time()
         begin = time.monotonic()
@@ -220,7 +220,7 @@ def _storm(server: Server, case: Case, site: Site) -> Figures:
 
 
 def _idle(server: Server, case: Case, site: Site) -> Figures:
-    """Clients that are there: what they take, and that all of them are reached."""
+    """Measure the memory of idle clients, and a broadcast that reaches all of them."""
     with server.running(site, None) as (process, port):
         memory = process.memory_info().rss
         begin = time.monotonic()
@@ -249,13 +249,13 @@ def _idle(server: Server, case: Case, site: Site) -> Figures:
 
 
 def _cpu(process: psutil.Process) -> float:
-    """Seconds of processor time so far."""
+    """Return the CPU time so far, in seconds."""
     times = process.cpu_times()
     return float(times.user + times.system)
 
 
 def _quantile(ordered: list[float], part: float) -> float:
-    """In milliseconds."""
+    """Return a quantile in milliseconds; ``ordered`` is in seconds."""
     return ordered[min(len(ordered) - 1, int(len(ordered) * part))] * 1e3
 
 

@@ -1,7 +1,7 @@
-"""No chat but the floor under every Python one: recv, then a bare loop over the sockets.
+"""Not a chat, but the lower bound for any Python server: recv, then a loop over the sockets.
 
-It reads what one client sends, makes one string of bytes of it, and sends that
-to each socket of the room. It checks nothing, and one slow reader stops it.
+It reads what one client sends, builds one string of bytes, and sends it to each socket
+of the room. It checks nothing, and one slow reader blocks it.
 """
 
 import base64
@@ -40,7 +40,10 @@ def header(size: int) -> bytes:
 
 
 def read_texts(client: socket.socket) -> list[bytes]:
-    """What whole, masked frames say whose mask is zero, as the load's is; nothing at the end."""
+    """Return the payloads of the frames; an empty list at the end of the connection.
+
+    Expects complete masked frames whose mask is zero, as the load sends them.
+    """
     data = client.recv(65536)
     texts = []
     while data:

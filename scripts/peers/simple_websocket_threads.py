@@ -10,7 +10,7 @@ from typing import Any
 from simple_websocket import ConnectionClosed, Server
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-# As our command does.
+# The same switch interval as the syncchat command.
 sys.setswitchinterval(0.05)
 
 lock = threading.Lock()
@@ -34,14 +34,14 @@ def application(environ: dict[str, Any], _start_response: Callable[..., Any]) ->
                 except (ConnectionClosed, OSError):
                     continue
     except ConnectionClosed:
-        return []  # The load hangs up without a closing handshake.
+        return []  # The load disconnects without a closing handshake.
     finally:
         with lock:
             room.discard(websocket)
 
 
 class QuietHandler(WSGIRequestHandler):
-    # Send at once: by itself, Nagle's algorithm is left on.
+    # Send at once: by default, Nagle's algorithm is left on.
     disable_nagle_algorithm = True
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:

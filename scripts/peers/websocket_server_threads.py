@@ -6,13 +6,13 @@ from typing import Any
 from websocket_server import WebsocketServer
 from websocket_server.websocket_server import WebSocketHandler
 
-# As our command does.
+# The same switch interval as the syncchat command.
 sys.setswitchinterval(0.05)
 
-# Send at once, as every other server here does: by itself it leaves Nagle's
-# algorithm on, and a message waits until the client has confirmed the one before.
+# Send at once, as all other servers here do. By default, Nagle's algorithm is left on,
+# and a message waits until the client has confirmed the one before.
 WebSocketHandler.disable_nagle_algorithm = True
-# More than 5 clients may come at a time.
+# By default, the queue of new connections has room for 5 only.
 WebsocketServer.request_queue_size = 128
 
 

@@ -21,7 +21,7 @@ async def handler(websocket: ServerConnection) -> None:
         async for message in websocket:
             broadcast(room, f"{prefix}{message!s}")
     except ConnectionClosed:
-        pass  # The load hangs up without a closing handshake.
+        pass  # The load disconnects without a closing handshake.
     finally:
         room.discard(websocket)
 

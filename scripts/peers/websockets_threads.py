@@ -8,7 +8,7 @@ from collections import defaultdict
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
-# As our command does.
+# The same switch interval as the syncchat command.
 sys.setswitchinterval(0.05)
 
 lock = threading.Lock()
@@ -32,7 +32,7 @@ def handler(websocket: ServerConnection) -> None:
                 except ConnectionClosed:
                     continue
     except ConnectionClosed:
-        pass  # The load hangs up without a closing handshake.
+        pass  # The load disconnects without a closing handshake.
     finally:
         with lock:
             room.discard(websocket)

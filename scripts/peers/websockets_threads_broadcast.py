@@ -9,7 +9,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.connection import broadcast
 from websockets.sync.server import ServerConnection, serve
 
-# As our command does.
+# The same switch interval as the syncchat command.
 sys.setswitchinterval(0.05)
 
 lock = threading.Lock()
@@ -28,7 +28,7 @@ def handler(websocket: ServerConnection) -> None:
                 members = list(room)
             broadcast(members, f"{host}:{port}: {message!s}")
     except ConnectionClosed:
-        pass  # The load hangs up without a closing handshake.
+        pass  # The load disconnects without a closing handshake.
     finally:
         with lock:
             room.discard(websocket)
