@@ -84,7 +84,10 @@ class Renderer:
         return _PAINTERS.get(type(event), Renderer._other)(self, event)
 
     def searching(self, words: str, ask: Callable[[], object]) -> None:
-        """Call ``ask`` to search for ``words``, and highlight them in the answer. Any thread."""
+        """Call ``ask`` to search for ``words``, and highlight them in the answer.
+
+        Any thread may call this.
+        """
         self._searches.append(words)
         try:
             ask()

@@ -64,7 +64,7 @@ class Resizing:
 
         return bindings
 
-    # Underneath.
+    # Internals.
 
     def _resized(self) -> None:
         app = self._app
