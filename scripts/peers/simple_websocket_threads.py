@@ -11,7 +11,7 @@ from simple_websocket import ConnectionClosed, Server
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 # The same switch interval as the syncchat command.
-sys.setswitchinterval(0.05)
+sys.setswitchinterval(1.0)
 
 lock = threading.Lock()
 rooms: defaultdict[str, set[Server]] = defaultdict(set)

@@ -7,7 +7,7 @@ from websocket_server import WebsocketServer
 from websocket_server.websocket_server import WebSocketHandler
 
 # The same switch interval as the syncchat command.
-sys.setswitchinterval(0.05)
+sys.setswitchinterval(1.0)
 
 # Send at once, as all other servers here do. By default, Nagle's algorithm is left on,
 # and a message waits until the client has confirmed the one before.

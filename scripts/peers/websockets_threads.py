@@ -9,7 +9,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
 # The same switch interval as the syncchat command.
-sys.setswitchinterval(0.05)
+sys.setswitchinterval(1.0)
 
 lock = threading.Lock()
 rooms: defaultdict[str, set[ServerConnection]] = defaultdict(set)

@@ -10,7 +10,7 @@ from websockets.sync.connection import broadcast
 from websockets.sync.server import ServerConnection, serve
 
 # The same switch interval as the syncchat command.
-sys.setswitchinterval(0.05)
+sys.setswitchinterval(1.0)
 
 lock = threading.Lock()
 rooms: defaultdict[str, set[ServerConnection]] = defaultdict(set)
