@@ -1,7 +1,8 @@
 """WebSocket on threads: a broadcast hub for programs without an event loop.
 
-Knows nothing of chat. One thread per connection runs your handler; ``send``
-never blocks; a :class:`Group` fans out.
+The package does not depend on the chat. Each connection has a thread, which
+runs your handler. ``send`` never blocks. A :class:`Group` sends a message to
+many connections.
 
     from syncchat.net import Group, WebSocket, serve
 

@@ -1,9 +1,8 @@
-"""A lock-protected list of connections, and the fan-out to it.
+"""A thread-safe list of connections, and the fan-out of messages to them.
 
-Encode once, write in batches, block on nobody: a message is encoded as a
-frame once, whatever the number of members (an unmasked, uncompressed frame is
-the same bytes for each of them), the frames of a batch are joined, and each
-member costs one non-blocking write a batch.
+A message is encoded once for all members, because an unmasked, uncompressed
+frame has the same bytes for each of them. The frames of a batch are joined, and
+each member costs one non-blocking write per batch.
 """
 
 from __future__ import annotations
@@ -20,55 +19,55 @@ from .websocket import WebSocket
 
 __all__ = ["Group"]
 
-#: Bytes of messages that may wait for a fan-out before publishers do.
+#: Bytes of queued messages above which publishers block.
 _MAX_QUEUED = 1024 * 1024
 
-#: Bytes that a message takes in the queue besides its own.
+#: Bytes that a queued message takes in addition to its payload.
 _OVERHEAD = 200
 
 
 @dataclass(slots=True)
 class _Addressed:
-    """A message in the queue that is not for everybody."""
+    """A queued message that does not go to all members."""
 
     message: Message
     exclude: frozenset[WebSocket]
-    #: The one member that it is for, if it is not for all others.
+    #: The only recipient. None: all members that are not excluded.
     only: WebSocket | None
 
     def is_for(self, websocket: WebSocket) -> bool:
-        """Whether this member is to hear it."""
+        """Whether this member receives the message."""
         return websocket not in self.exclude and self.only in (None, websocket)
 
 
-#: What waits in the queue. A message for everybody stands for itself.
+#: An item of the queue. A plain message goes to all members.
 _Outgoing = str | bytes | _Addressed
 
 
 class Group:
-    """The connections that hear the same messages, in the same order.
+    """Connections that receive the same messages in the same order.
 
-    Every method may be called from any thread, whether or not it serves a
-    connection. A member hears each message whose ``send`` began after the
-    member's ``add`` had returned, and none whose ``send`` had returned before
-    ``add`` began. Members that are closed drop out by themselves at the
-    next message, but ``discard`` is the proper way.
+    Every method may be called from any thread, whether or not the thread serves a
+    connection. A member receives each message whose ``send`` began after the
+    member's ``add`` returned, and no message whose ``send`` returned before
+    ``add`` began. The group removes a closed member at the next message, but you
+    should call ``discard`` when a handler ends.
     """
 
     def __init__(self) -> None:
-        #: Guards the three fields below. Before the combiner's lock and a
-        #: member's in the lock order.
+        #: Guards the three fields below. In the lock order it comes before the
+        #: lock of the combining queue and before a member's lock.
         self._lock = threading.Lock()
-        #: Each member with the position of the first message that is for it.
+        #: Each member, with the position of the first message that it receives.
         self._members: dict[WebSocket, int] = {}
-        #: Who they are, to go through outside the lock; None: to be made anew.
+        #: The members, for iteration outside the lock. None: must be rebuilt.
         self._snapshot: tuple[WebSocket, ...] | None = ()
-        #: The highest of the positions.
+        #: The highest of these positions.
         self._newest = 0
         self._queue: CombiningQueue[_Outgoing] = CombiningQueue(
             self._fan_out, max_weight=_MAX_QUEUED
         )
-        #: The baton holder's alone.
+        #: Only the combiner uses it.
         self._fanout = Fanout()
 
     def __repr__(self) -> str:
@@ -79,7 +78,7 @@ class Group:
             return len(self._members)
 
     def __iter__(self) -> Iterator[WebSocket]:
-        """The members of this moment, in the order of their coming."""
+        """The current members, in the order in which they were added."""
         with self._lock:
             return iter(tuple(self._members))
 
@@ -88,14 +87,15 @@ class Group:
             return websocket in self._members
 
     def add(self, websocket: WebSocket, greeting: Message | None = None) -> None:
-        """Let ``websocket`` hear what is sent from now on; a member stays as it is.
+        """Add a member, which receives all messages that are sent from now on.
 
-        ``greeting`` is the first thing that a new member hears: once it has
-        come, the client knows that it is in, and misses nothing from then on.
+        Has no effect if ``websocket`` is a member. ``greeting`` is the first
+        message that a new member receives. A client that has received it misses
+        no later message.
 
-        Raises :class:`ValueError` for a client's end: its frames are masked
-        one by one and cannot be shared (RFC 6455, section 5.3). A greeting may
-        raise what :meth:`WebSocket.send` does; then it is no member.
+        Raises :class:`ValueError` for the client side of a connection: its frames
+        are masked one by one and cannot be shared (RFC 6455, section 5.3). With a
+        greeting, raises as :meth:`WebSocket.send` does; then nothing is added.
         """
         if websocket.is_client:
             raise ValueError("a group is for a server's connections, this is a client's")
@@ -104,53 +104,55 @@ class Group:
             if websocket in self._members:
                 return
             if greeting is not None:
-                # Under the lock: a fan-out that sees the new member begins
-                # after it, so that nothing overtakes the greeting.
+                # Send it under the lock: a fan-out that includes the new member
+                # starts after the lock is released, so no message overtakes the
+                # greeting.
                 written = websocket.offer(greeting)
             if written is Written.ACCEPTED:
-                # What is queued by now was sent before it came. What is queued
-                # from now on cannot be fanned out before this lock is free, and
-                # then to the new member, too.
+                # Messages in the queue were sent before this add(). A message
+                # that is queued from now on is fanned out after this lock is
+                # released, so the new member receives it.
                 self._members[websocket] = self._newest = self._queue.position
                 self._snapshot = None
         websocket.act_on(written)
 
     def discard(self, websocket: WebSocket) -> None:
-        """Let ``websocket`` hear no more; nothing if it is no member."""
+        """Remove a member. Has no effect if ``websocket`` is not a member."""
         with self._lock:
             if self._members.pop(websocket, None) is not None:
                 self._snapshot = None
 
     def send(self, message: Message, exclude: Iterable[WebSocket] = ()) -> None:
-        """Send ``message`` to every member but those in ``exclude``.
+        """Send ``message`` to every member except those in ``exclude``.
 
-        Never blocks on a member. Blocks while another thread has a full queue
-        of messages in hand. Raises :class:`UnicodeEncodeError` for a lone
-        surrogate and :class:`TypeError` for what is neither text nor bytes,
-        before anybody has been sent anything.
+        Never waits for a member. May wait for another thread that is sending
+        queued messages: while the queue is full, or to take over from that thread.
+        Raises :class:`UnicodeEncodeError` for a lone surrogate and
+        :class:`TypeError` for a message that is neither text nor bytes, before
+        anything is sent to any member.
         """
         self.send_many((message,), exclude)
 
     def send_many(self, messages: Iterable[Message], exclude: Iterable[WebSocket] = ()) -> None:
-        """Send several messages, with no other's in between.
+        """Send several messages, with no other message in between.
 
-        As :meth:`send`, with one write a member for all of them.
+        Works as :meth:`send`, but writes all of them to a member together.
         """
         self._submit(messages, frozenset(exclude), None)
 
     def send_to(self, websocket: WebSocket, message: Message) -> None:
-        """Send ``message`` to one member, in its place among what all hear.
+        """Send ``message`` to one member, in order with the messages to all members.
 
-        ``websocket.send`` could overtake what another thread has in hand.
-        Nothing for who is no member. Raises as :meth:`send` does.
+        ``websocket.send`` could overtake messages that another thread is sending.
+        Has no effect if ``websocket`` is not a member. Raises as :meth:`send` does.
         """
         self._submit((message,), frozenset(), websocket)
 
     def drain(self) -> None:
-        """Block until all that was sent so far is on its way to the members.
+        """Block until all messages sent so far are written or queued for the members.
 
-        A ``send`` may return while another thread has the message in hand.
-        Who closes a member and wants it to hear what was sent before, settles first.
+        ``send`` may return while another thread is still sending the message. Call
+        drain() before you close a member that must receive earlier messages.
         """
         self._queue.drain()
 
@@ -166,7 +168,7 @@ class Group:
         if outgoing:
             self._queue.submit(outgoing, weight)
 
-    # With the baton: one thread at a time.
+    # Only the combiner calls this, so it runs on one thread at a time.
 
     def _fan_out(self, batch: list[_Outgoing], first: int) -> None:
         addressed = [outgoing for outgoing in batch if isinstance(outgoing, _Addressed)]
@@ -174,7 +176,8 @@ class Group:
             if self._snapshot is None:
                 self._snapshot = tuple(self._members)
             members = self._snapshot
-            # Who is not to hear all of it, and from which message on it may.
+            # Members that do not receive the whole batch, with the position of
+            # the first message that each of them may receive.
             partly: dict[WebSocket, int] = {}
             if self._newest > first:
                 partly = {one: since for one, since in self._members.items() if since > first}

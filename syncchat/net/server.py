@@ -32,14 +32,14 @@ __all__ = ["Server", "serve"]
 
 logger = logging.getLogger("syncchat.net")
 
-#: Seconds in which, after all connections have been cut off, at least one thread
-#: must end for a stop to go on waiting, and how long it waits in all. Thousands of
-#: threads end one after another.
+#: Seconds. A stop that has aborted all connections goes on waiting as long as at
+#: least one thread ends in each _GRACE, but no longer than _LONGEST_GRACE in total.
+#: Thousands of threads end one after another.
 _GRACE = 1.0
 _LONGEST_GRACE = 20.0
 
-#: Clients above the cap that are told so with all ceremony, on threads of
-#: their own; further ones get what a single write can say.
+#: How many refused clients at a time get a complete HTTP answer, each on its own
+#: thread. Further clients get a single write; with TLS, only a closed connection.
 _CEREMONIES = 64
 
 
@@ -61,42 +61,43 @@ def serve(
     routes: Mapping[str, View] = MappingProxyType({}),
     **limits: Unpack[ServerSettings],
 ) -> Server:
-    """A server that listens at ``host`` and ``port`` and runs ``handler`` for each client.
+    """Return a server that listens at ``host`` and ``port`` and runs ``handler`` for each client.
 
-    ``host`` is an address or a name, of which every address is listened at;
-    None or ``""`` is every address of the machine. ``port`` 0 lets the system
-    choose. It listens when this returns; clients are served from
-    :meth:`Server.start`, :meth:`Server.serve_forever` or ``with`` on.
+    ``host`` is an address or a name; the server listens at every address of a name.
+    None or ``""`` means every address of the machine. With ``port`` 0 the system
+    chooses the port. The server listens when this function returns. It serves
+    clients after :meth:`Server.start`, :meth:`Server.serve_forever` or ``with``.
 
-    - ``ssl_context``: a server's context; with it the server speaks ``wss:``.
-    - ``subprotocols``: those that are spoken here, the preferred first.
-    - ``response_headers``: names and values, in ASCII, to send with every 101.
-    - ``origins``: the pages, besides the server's own host's, that browsers may
-      connect from: ``https://example.org``, with its port if that is not the usual one.
-      A server on loopback goes by their hosts, too.
-    - ``public_url``: where clients reach the server by way of a proxy, like
-      ``https://example.org/chat/``. Its origin is one of ``origins``.
-    - ``trusted_proxies``: IP addresses, and networks in CIDR notation. What they say
-      of their clients in ``X-Forwarded-For``, ``-Proto`` and ``-Host``, or ``Forwarded``
-      (RFC 7239), counts for ``remote_address``, ``max_connections_per_address`` and
-      :class:`Request`; it does not from elsewhere. None: loopback with a ``public_url``,
-      nobody without.
-    - ``authorize``: called with each :class:`Request` that is in order; raises
-      :class:`Refusal` to turn the client away. On that connection's thread.
-    - ``on_refused``: called with the address and the reason of each client that
-      got no WebSocket; on that connection's thread.
-    - ``on_slow``: called once for each client that is closed as a slow
-      consumer, on the thread that noticed; it must not block.
-    - ``on_stop``: called when a stop begins, so that handlers can be told to
-      come to an end; it must not block.
-    - ``routes``: what plain HTTP is answered, by path, or by ``/beginning/*``: called
-      with the :class:`Request`, on its connection's thread, a view returns a
-      :class:`Response`. Every answer is the connection's last.
+    - ``ssl_context``: a server-side context; with it the server speaks ``wss:``.
+    - ``subprotocols``: the supported subprotocols, the preferred one first.
+    - ``response_headers``: names and values, in ASCII, to send with every 101 answer.
+    - ``origins``: the origins of other hosts' pages that may connect from a browser:
+      ``https://example.org``, with the port if it is not the default one. A server
+      on loopback also accepts their hosts as its own names.
+    - ``public_url``: the URL at which clients reach the server through a proxy, like
+      ``https://example.org/chat/``. Its origin is added to ``origins``.
+    - ``trusted_proxies``: IP addresses, and networks in CIDR notation. The server
+      believes their headers ``X-Forwarded-For``, ``-Proto`` and ``-Host``, or
+      ``Forwarded`` (RFC 7239), and uses them for ``remote_address``,
+      ``max_connections_per_address`` and :class:`Request`. It ignores these headers
+      from other hosts. None: loopback if there is a ``public_url``, otherwise no proxy.
+    - ``authorize``: called with the :class:`Request` of each valid handshake, on that
+      connection's thread; raises :class:`Refusal` to refuse the client.
+    - ``on_refused``: called with the address and the reason of each refused client, on
+      that connection's thread. A client that is refused with a single write, or that
+      leaves before it sends a request, is only counted.
+    - ``on_slow``: called once for each client that is closed as a slow consumer, on
+      the thread that detects it; it must not block.
+    - ``on_stop``: called when a stop begins, so that you can tell handlers to end; it
+      must not block.
+    - ``routes``: the views for plain HTTP, by path or by ``/beginning/*``. A view is
+      called with the :class:`Request` on its connection's thread, and returns a
+      :class:`Response`. The server closes the connection after each answer.
     - ``limits``: ``max_message``, ``max_backlog``, ``max_connections`` and the
       others of :class:`Limits`.
 
     Raises :class:`AddressInUse` or :class:`CannotListen`, both :class:`OSError`, and
-    :class:`ValueError` for what is no origin, URL or network.
+    :class:`ValueError` for an invalid origin, URL or network.
     """
     held_to = Limits(**limits)
     allowed = [parse_origin(origin) for origin in origins]
@@ -124,9 +125,9 @@ def serve(
 
 
 class Server:
-    """A listening server, made by :func:`serve`. It is started once and stopped once.
+    """A listening server, created by :func:`serve`. It is started once and stopped once.
 
-    Every method may be called from any thread, a handler's included.
+    Every method may be called from any thread, including a handler's thread.
     """
 
     def __init__(
@@ -135,26 +136,26 @@ class Server:
         self._listener = listener
         self._service = service
         self._on_stop = on_stop
-        #: Host and port of each socket that is listened at.
+        #: Host and port of each listening socket.
         self.addresses: list[Address] = listener.addresses
         self._io_thread = IOThread(f"syncchat-io:{self.port}")
-        #: Guards the fields below. Of all locks, only the tally's is taken under it.
+        #: Guards the fields below. Only the lock of Counters is taken under it.
         self._lock = threading.Lock()
         self._workers: set[ConnectionThread] = set()
-        #: How many of them there are, and how many from each host, those that
-        #: are refused left out.
+        #: The number of connections in total and per host, without those that are
+        #: being refused.
         self._served = 0
         self._per_host: Counter[str] = Counter()
-        #: Threads that are about to end, to be joined by the next who passes.
+        #: Threads that are about to end. The next call of _reap() joins them.
         self._ending: deque[threading.Thread] = deque()
         self._acceptor: threading.Thread | None = None
-        #: The acceptor is a thread of the server's own, for stop() to join.
+        #: The acceptor is a thread that start() created, and stop() joins it.
         self._in_background = False
         #: stop() was called.
         self._stopping = False
-        #: The thread that is in stop().
+        #: The thread that runs stop(), if there is one.
         self._stopper: threading.Thread | None = None
-        #: Nobody is in stop().
+        #: Set when a stop() has ended; cleared when one begins.
         self._stopped = threading.Event()
 
     def __repr__(self) -> str:
@@ -163,33 +164,37 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The port that is listened at: the real one where 0 was asked for."""
+        """The port at which the server listens; for port 0, the one that the system chose."""
         return self.addresses[0][1]
 
     @property
     def connections(self) -> int:
-        """How many connections there are, those in the opening handshake included."""
+        """The number of connections, including those in the opening handshake."""
         with self._lock:
             return len(self._workers)
 
     def stats(self) -> Stats:
-        """What the server has done so far, in numbers."""
+        """The server's counters since its start."""
         with self._lock:
-            # Under the lock, so that no connection is counted twice or not at all.
+            # Count under the lock: a connection that ends in between would be
+            # counted twice or not at all.
             live = ((worker.traffic, worker.stream.backlog_size) for worker in self._workers)
             return self._service.counters.stats(live)
 
     def call_at(self, deadline: Deadline, callback: Callable[[], None]) -> None:
-        """Run ``callback`` at ``deadline``, on the flusher; it must not block. Not after a stop."""
+        """Run ``callback`` at ``deadline`` on the I/O thread, unless the server stops earlier.
+
+        The callback must not block.
+        """
         self._io_thread.call_at(deadline, callback)
 
     # Running.
 
     def start(self) -> Self:
-        """Serve in the background, on an acceptor thread. Returns the server.
+        """Start to serve in the background, on an acceptor thread. Returns the server.
 
-        Raises :class:`RuntimeError` for a server that was started or stopped,
-        and :class:`OSError` or ``RuntimeError`` where the system has no
+        Raises :class:`RuntimeError` for a server that was started or stopped
+        before, and :class:`OSError` or ``RuntimeError`` if the system has no
         descriptors or threads left.
         """
         thread = threading.Thread(
@@ -208,11 +213,11 @@ class Server:
         return self
 
     def serve_forever(self) -> None:
-        """Serve on the calling thread until somebody stops the server; stopped on return.
+        """Serve on the calling thread until the server is stopped.
 
-        Of a server that was started in the background, waits for the end. An
-        exception that comes out of the blue, as :class:`KeyboardInterrupt`
-        does, stops the server before it goes on.
+        If the server runs in the background, wait for its end. An asynchronous
+        exception such as :class:`KeyboardInterrupt` stops the server before this
+        method raises it. The server is always stopped when the method ends.
         """
         with self._lock:
             started = self._acceptor is not None or self._stopping
@@ -230,18 +235,20 @@ class Server:
         self._listener.interrupt()
 
     def stop(self, timeout: float = 1.5) -> None:
-        """Tell every client (close code 1001), end every thread, close every socket.
+        """Send every client close code 1001, end every thread, close every socket.
 
-        Clients have ``timeout`` seconds to answer, then they are cut off. A
-        handler that does not return even then is named in the log and left
-        alone. A call while another stops the server waits for that; one after
-        a stop that was interrupted finishes it. Called from a handler, it does
-        not wait for that handler.
+        Clients have ``timeout`` seconds to answer; then their connections are
+        aborted. If a handler does not return even then, its thread's name is logged
+        and the thread keeps running. If another thread is stopping the server,
+        the call waits for that thread. A call after an interrupted stop finishes
+        the stop. A call from a handler does not wait for that handler, nor for
+        another thread that is stopping the server.
         """
         me = threading.current_thread()
         if self._stopper is me or (self._acceptor is me and not self._listener.over.is_set()):
-            # A signal handler, on top of this very method or of the accept
-            # loop, and of whatever lock they hold. They see to it themselves.
+            # A signal handler has interrupted this method or the accept loop on
+            # this thread, which may hold a lock. Take no lock here: the interrupted
+            # stop() or serve_forever() stops the server.
             self._listener.interrupt()
             return
         with self._lock:
@@ -262,7 +269,7 @@ class Server:
             self._stopped.set()
 
     def _stop(self, deadline: Deadline) -> None:
-        """All that a stop takes. It may be done again."""
+        """Do all steps of a stop. Every step may be repeated."""
         acceptor = self._acceptor
         if acceptor is not None and acceptor is not threading.current_thread():
             self._listener.interrupt()
@@ -301,7 +308,7 @@ class Server:
             logger.warning("the handler of %r has not returned", worker.thread.name)
 
     def _await_workers(self, deadline: Deadline) -> None:
-        """Wait for threads whose connections are cut off, for as long as some of them end."""
+        """Wait for the threads of aborted connections, as long as some of them end."""
         left = self.connections
         for worker in self._other_workers():
             while worker.thread.is_alive():
@@ -316,7 +323,7 @@ class Server:
             return [worker for worker in self._workers if worker.thread is not me]
 
     def _reap(self) -> None:
-        """Join the threads that have nothing left to do."""
+        """Join the threads that have ended or are about to end."""
         while True:
             with self._lock:
                 if not self._ending:
@@ -335,7 +342,7 @@ class Server:
         try:
             self._io_thread.start()
         except BaseException:
-            # There will be no accept loop for a stop to wait for.
+            # The accept loop never runs, so a stop must not wait for it.
             self._listener.over.set()
             raise
         limits = self._service.limits
@@ -344,7 +351,7 @@ class Server:
         )
 
     def _take_in(self, sock: socket.socket, address: Address) -> None:
-        """Serve one more client, or tell it that there are too many. On the acceptor."""
+        """Serve a new client, or refuse it if there are too many. On the acceptor thread."""
         self._reap()
         limits = self._service.limits
         stream = Stream(
@@ -354,7 +361,7 @@ class Server:
             max_backlog=limits.max_backlog,
             stall_timeout=limits.stall_timeout,
         )
-        # A trusted proxy tells the client's host in the request.
+        # A trusted proxy names the client's host in the request, which comes later.
         host = None if self._service.access_policy.proxies.trusts(address[0]) else address[0]
         with self._lock:
             refusal = self._refusal_locked(host)
@@ -379,17 +386,18 @@ class Server:
             worker.prepare()
             worker.start()
         except BaseException:
-            # Whatever it is, and KeyboardInterrupt can be here on the main
-            # thread: no stop must wait for a thread that never began.
+            # After any exception, also KeyboardInterrupt on the main thread: a
+            # stop must not wait for a thread that did not start.
             stream.close()
             self._forget(worker)
             raise
 
     def _count_client(self, worker: ConnectionThread, host: str) -> None:
-        """Count a trusted proxy's client for its ``host``, once its request has told that.
+        """Count the client of a trusted proxy for ``host``, which its request names.
 
-        Raises :class:`Refusal` where there are too many from there; while the
-        worker says so, it takes no other client's place.
+        Raises :class:`Refusal` if there are too many clients from that host. While
+        the connection thread sends the refusal, the connection does not count for
+        ``max_connections``, unless _CEREMONIES clients are being refused already.
         """
         with self._lock:
             if not worker.served:
@@ -409,7 +417,10 @@ class Server:
             self._per_host[host] += 1
 
     def _refusal_locked(self, host: str | None) -> Refusal | None:
-        """What to answer to a client from ``host``, None for a proxy's, if there are too many."""
+        """The refusal of a client from ``host`` if there are too many clients, else None.
+
+        ``host`` is None for a client of a trusted proxy.
+        """
         most = self._service.limits.max_connections
         if most is not None and self._served >= most:
             return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "There are too many clients.")
@@ -427,7 +438,7 @@ class Server:
         return len(self._workers) - self._served
 
     def _note_end(self, worker: ConnectionThread) -> None:
-        """A worker's last call, on its thread."""
+        """Forget a connection thread. The thread itself makes this call, as its last one."""
         self._forget(worker)
         with self._lock:
             self._ending.append(worker.thread)
@@ -445,6 +456,6 @@ class Server:
                     del self._per_host[host]
 
     def _websockets(self) -> list[WebSocket]:
-        """Every connection whose handshake is done."""
+        """All connections whose opening handshake is done."""
         with self._lock:
             return [worker.websocket for worker in self._workers if worker.websocket is not None]

@@ -1,4 +1,4 @@
-"""One WebSocket over a stream, either side of it, driven through wsproto (RFC 6455)."""
+"""A WebSocket over a stream, client side or server side, based on wsproto (RFC 6455)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["WebSocket"]
 
 _OPEN, _LOCAL_CLOSING = ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING
 
-#: Bytes that a peer may still send behind the closing handshake.
+#: Bytes that a peer may still send after the closing handshake.
 _LINGER_BYTES = 16 * 1024 * 1024
 
 
@@ -39,11 +39,11 @@ class WebSocket(Sender):
     """One end of an open WebSocket connection.
 
     ``send``, ``ping``, ``close``, ``begin_close`` and ``abort`` may be called
-    from any thread. ``recv`` may too; threads that receive at the same time
-    take turns. Pings are answered, and the close of the peer noticed, while
-    some thread is in ``recv``, ``recv_many`` or an iteration.
+    from any thread. So may ``recv``; threads that receive at the same time
+    take turns. Pings are answered, and the peer's Close is handled, only while
+    a thread is in ``recv``, ``recv_many`` or an iteration.
 
-    Made by :func:`syncchat.net.serve` and :func:`syncchat.net.connect`.
+    Created by :func:`syncchat.net.serve` and :func:`syncchat.net.connect`.
     """
 
     __slots__ = (
@@ -82,57 +82,58 @@ class WebSocket(Sender):
         )
         #: The handshake request: ``path``, ``query``, ``headers``.
         self.request: Request = opening.request
-        #: The subprotocol agreed upon, or None.
+        #: The negotiated subprotocol, or None.
         self.subprotocol: str | None = opening.subprotocol
-        #: On the client's side, the headers of the server's answer besides those of
-        #: the handshake itself, by lower-case names.
+        #: On the client's side, the headers of the server's answer except those of the
+        #: handshake itself, by lower-case names.
         self.response_headers: Mapping[str, str] = opening.response_headers
-        #: Messages that have come whole.
+        #: The number of complete messages that have arrived.
         self.messages_in = 0
         #: Held by the one thread that reads; guards the fields below. Before
-        #: ``_lock`` in the lock order. Reentrant: whoever waits for a pong is
-        #: told by the reader, and may close then and there.
+        #: ``_lock`` in the lock order. Reentrant: the reading thread runs the
+        #: callbacks of a ping's future, and a callback may call close().
         self._recv_lock = threading.RLock()
         self._messages: deque[Message] = deque()
         self._frame_parser = FrameParser(is_client=is_client, max_message=limits.max_message)
-        #: What wsproto makes of the pieces that it got; None: it wants more.
+        #: wsproto's events for the bytes that it has received. None: it needs more.
         self._events: Iterator[Event] | None = None
         self._assembler = Assembler(limits.max_message, limits.max_fragments)
         self._bucket = TokenBucket(limits.rate, limits.burst) if limits.rate else None
-        #: The moment before which no further frame is looked at.
+        #: The rate limit allows no further frame before this moment, on the
+        #: monotonic clock. 0.0: there is no pause.
         self._paused_until = 0.0
-        #: When the last such pause was over.
+        #: When the last such pause ended.
         self._resumed_at = 0.0
-        #: The end of the conversation, by the peer's Close or its violation of
-        #: a rule, until the messages ahead of it have been handed out.
+        #: Ends the connection after the peer's Close or protocol violation. It is
+        #: called after all earlier messages are handed out.
         self._deferred: Callable[[], None] | None = None
-        # Frames may have come in one packet with the handshake.
+        # Frames may have arrived in one packet with the handshake.
         self._frame_parser.feed(opening.rest)
         self._process()
 
     @property
     def closing(self) -> bool:
-        """Whether the end has come, and is answered by the next ``recv``: a Close, mostly."""
+        """Whether the peer's Close or violation waits until earlier messages are received."""
         return self._deferred is not None
 
     @property
     def heard_at(self) -> float:
-        """When the last bytes came from the peer, in seconds on the monotonic clock.
+        """When the last bytes from the peer were read, in seconds on the monotonic clock.
 
-        From any thread. They count when they are read, which some thread in
-        ``recv``, ``recv_many`` or an iteration does.
+        From any thread. Bytes are read only while a thread is in ``recv``,
+        ``recv_many`` or an iteration.
         """
         return self._stream.heard_at
 
     # Receiving.
 
     def recv(self, timeout: float | None = None) -> Message:
-        """The next message, a ``str`` for text and ``bytes`` for binary.
+        """Return the next message, a ``str`` for text and ``bytes`` for binary.
 
-        Waits ``timeout`` seconds at most, for ever by default. Raises
-        :class:`TimeoutError`, after which the connection is as it was, and
-        :class:`ConnectionClosed` once every message has been handed out and no
-        more will come.
+        Waits at most ``timeout`` seconds, without limit by default. Raises
+        :class:`TimeoutError`, which leaves the connection usable, and
+        :class:`ConnectionClosed` when all messages are received and no more can
+        arrive.
         """
         self._take_turn(timeout)
         try:
@@ -141,9 +142,9 @@ class WebSocket(Sender):
             self._recv_lock.release()
 
     def recv_many(self, timeout: float | None = None) -> list[Message]:
-        """The next messages, one at least: all that have arrived.
+        """Return all messages that have arrived, at least one.
 
-        As :meth:`recv`, with less work a message where many come at once.
+        Works as :meth:`recv`, but faster if many messages arrive at a time.
         """
         self._take_turn(timeout)
         try:
@@ -154,10 +155,10 @@ class WebSocket(Sender):
             self._recv_lock.release()
 
     def __iter__(self) -> Iterator[Message]:
-        """Every message until the connection is closed.
+        """Iterate over all messages until the connection is closed.
 
-        Ends with the codes 1000, 1001 and 1005; any other raises
-        :class:`ConnectionClosed`.
+        The iteration ends at the close codes 1000, 1001 and 1005; any other code
+        raises :class:`ConnectionClosed`.
         """
         while True:
             try:
@@ -171,19 +172,19 @@ class WebSocket(Sender):
     # Closing, and the heartbeat.
 
     def close(self, code: int = NORMAL, reason: str = "", timeout: float | None = None) -> None:
-        """Do the closing handshake and give the socket back.
+        """Do the closing handshake and close the socket.
 
-        Takes ``timeout`` seconds at most, by default the connection's
-        ``close_timeout``; a peer that has not answered by then is cut off.
-        Messages that still arrive are dropped. A closed connection stays as it
-        is. Raises :class:`ValueError` for a code that may not be sent (RFC
-        6455, section 7.4) or a reason of more than 123 bytes.
+        Takes at most ``timeout`` seconds, by default the connection's
+        ``close_timeout``; then the connection is aborted. Messages that still
+        arrive are dropped. Has no effect on a closed connection. Raises
+        :class:`ValueError` for a code that may not be sent (RFC 6455, section 7.4)
+        or a reason of more than 123 bytes.
         """
         check_close(code, reason)
         deadline = Deadline.after(self._limits.close_timeout if timeout is None else timeout)
         self._send_close(code, reason)
         if not self._recv_lock.acquire(timeout=deadline.for_lock()):
-            # Another thread reads, and waits for a Close that does not come.
+            # Another thread is reading, and the peer's Close has not arrived in time.
             self._stream.abort()
             self._recv_lock.acquire()
         try:
@@ -206,31 +207,33 @@ class WebSocket(Sender):
         self.close()
 
     def beat(self, interval: float, timeout: float) -> None:
-        """A beat of the heartbeat: ping a silent peer, give up one that stays silent.
+        """Do one step of the heartbeat: ping a silent peer, abort one that stays silent.
 
-        On the flusher; never blocks.
+        Runs on the I/O thread; never blocks.
         """
         heard_at = self._stream.heard_at
         silence = time.monotonic() - heard_at
         if self._ended or silence < interval:
             return
-        # What a flooder sent long ago and is read only now counts as well.
+        # After a pause of the rate limit, frames are parsed that arrived before it.
+        # So the end of the pause counts as a sign of life.
         alive_at = max(heard_at, self._resumed_at)
         overdue = time.monotonic() - alive_at >= interval + timeout and self._pinged_at > alive_at
-        # Unread input is a sign of life, too: nobody is receiving here.
+        # Unread input is a sign of life, too: the peer sends, but no thread receives.
         if overdue and not self._stream.has_input():
             self._note_end("no sign of life")
             self._stream.abort()
         elif time.monotonic() - self._pinged_at >= interval:
-            # Again and again: where this end reads a flooder slowly, its own
-            # pings are what keeps the flooder from giving up.
+            # Repeat the ping in each interval: if the rate limit slows reading
+            # down, this end answers the peer's pings late, and only its own pings
+            # show the peer that it is alive.
             self._pinged_at = time.monotonic()
             self._send_heartbeat()
 
     # The reading side. The caller holds _recv_lock.
 
     def _take_turn(self, timeout: float | None) -> None:
-        """Return with _recv_lock held and a message there; raise without."""
+        """Return with _recv_lock held and a message ready; raise with the lock released."""
         deadline = None
         if timeout is None:
             self._recv_lock.acquire()
@@ -244,7 +247,7 @@ class WebSocket(Sender):
                     raise self._closed()
                 self._advance(deadline)
                 if deadline is not None and deadline.expired and not self._has_news():
-                    # A peer that always has something to say, but no message.
+                    # The peer keeps sending, but does not complete a message.
                     raise TimeoutError("no message arrived in time")
         except BaseException:
             self._recv_lock.release()
@@ -254,7 +257,7 @@ class WebSocket(Sender):
         return self._ended or bool(self._messages)
 
     def _advance(self, deadline: Deadline | None) -> None:
-        """Take the next step of the conversation. Raises :class:`TimeoutError`."""
+        """Do the next step: end the connection, pause, or read. Raises :class:`TimeoutError`."""
         if self._deferred is not None:
             end, self._deferred = self._deferred, None
             end()
@@ -271,7 +274,7 @@ class WebSocket(Sender):
             self._end(ABNORMAL, str(self._stream.error or ""))
 
     def _pause(self, deadline: Deadline | None) -> None:
-        """Let a flooder wait for its turn. Raises :class:`TimeoutError`."""
+        """Wait as long as the rate limit demands. Raises :class:`TimeoutError`."""
         end = Deadline(min(self._paused_until, deadline.at if deadline else inf))
         if not self._stream.wait_broken(end) and end.at < self._paused_until:
             raise TimeoutError("no message may be read in time")
@@ -279,7 +282,7 @@ class WebSocket(Sender):
         self._resumed_at = time.monotonic()
 
     def _process(self) -> None:
-        """Work through what has come, until it is done or a flooder has to wait."""
+        """Parse the bytes that have arrived, until all are parsed or the rate limit is reached."""
         while not self._ended:
             if self._events is None:
                 message = self._frame_parser.next_message()
@@ -294,8 +297,9 @@ class WebSocket(Sender):
                     return
                 self._connection.receive_data(piece)
                 self._events = self._connection.events()
-            # Each step for itself, so that a sender waits for one frame's
-            # parsing at most: a step may change the state that send() checks.
+            # A step may change wsproto's state, which send() checks. The lock is
+            # held for one step only, so that a sender waits for the parsing of at
+            # most one frame.
             with self._lock:
                 event = next(self._events, None)
             if event is None:
@@ -312,7 +316,7 @@ class WebSocket(Sender):
                 return
 
     def _must_wait(self, bucket: TokenBucket) -> bool:
-        """Charge a flooder for a frame. True: the next one is for later."""
+        """Charge the rate limit for a frame. True: the next frame must wait."""
         moment = bucket.charge()
         if moment <= time.monotonic():
             return False
@@ -338,7 +342,7 @@ class WebSocket(Sender):
         self._conclude(partial(self._answer_close, event))
 
     def _conclude(self, end: Callable[[], None]) -> None:
-        """End the conversation behind the messages that are still to be handed out."""
+        """Call ``end`` now, or after the remaining messages are handed out."""
         if self._messages:
             self._deferred = end
         else:
@@ -346,8 +350,8 @@ class WebSocket(Sender):
 
     def _answer_close(self, event: CloseConnection) -> None:
         with self._lock:
-            # Where the state says that nobody has closed, or only we, this is
-            # no Close of the peer's but wsproto's word that it parses no more.
+            # In these states the peer has not sent a Close. The event means that
+            # wsproto has found a protocol violation and parses no more.
             violation = self._connection.state in (_OPEN, _LOCAL_CLOSING)
             if not violation and not self._close_sent:
                 self._close_sent = True
@@ -358,7 +362,7 @@ class WebSocket(Sender):
             self._end(int(event.code), event.reason or "")
 
     def _fail(self, code: int, reason: str) -> None:
-        """The peer broke the rules: say so, and hear no more (RFC 6455, section 7.1.7)."""
+        """Fail the connection after the peer's violation of a rule (RFC 6455, section 7.1.7)."""
         if self._send_close(code, reason):
             self._end(code, reason)
         else:
@@ -366,9 +370,10 @@ class WebSocket(Sender):
 
 
 def _reason_for(code: int, said: str) -> str:
-    """The close reason for a violation of which wsproto has ``said`` this.
+    """The close reason for a violation; ``said`` is the reason that wsproto gives.
 
-    Its own words, but where they are those of Python's codecs or an object's ``repr``.
+    It is wsproto's text, except where that text comes from Python's codecs or
+    holds the ``repr`` of an object.
     """
     if code == INVALID_DATA:
         where = "a close reason" if "CLOSE" in said else "a text message"
