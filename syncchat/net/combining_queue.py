@@ -1,6 +1,6 @@
 """Flat combining with group commit: one thread applies the items of all threads in batches.
 
-Threads that have work for one place do not compete for its lock. Each appends
+Threads that share a resource do not compete for its lock. Each thread appends
 its items to a queue. A thread that finds no combiner becomes the combiner: it
 applies everything in the queue, batch by batch, for all threads. The busier the
 threads, the larger the batches, and the less a single item costs. (Hendler,
@@ -27,18 +27,18 @@ _SHIFT = 0.05
 
 
 class _Waiter(Generic[Item]):
-    """A thread that waits; another thread wakes it exactly once, whatever the reason.
+    """A thread that waits. Another thread wakes it exactly once.
 
-    Each waiter sleeps on a lock of its own. One condition for all of them would
-    wake every waiter for every batch: with 10,000 threads that leave at the same
-    time, that is 10,000 wake-ups a batch.
+    Each waiter sleeps on a separate lock. One condition for all of them would
+    wake every waiter for every batch: if 10,000 threads leave at the same time,
+    that is 10,000 wake-ups per batch.
     """
 
     __slots__ = ("goal", "items", "thread", "wakeup", "weight")
 
     def __init__(self, thread: int, items: list[Item], weight: int, goal: int) -> None:
         self.thread = thread
-        #: What the thread wants to submit, and its weight.
+        #: The items that the thread submits, and their weight.
         self.items = items
         self.weight = weight
         #: The position up to which everything must be applied.
@@ -52,39 +52,40 @@ class CombiningQueue(Generic[Item]):
 
     ``apply(batch, first)`` gets every item once, in the order of ``submit``, on
     the thread of some submitter; never two batches at a time. ``first`` is the
-    position of the batch's first item among all items. It must not block, since
-    other threads wait for it. While items of more than ``max_weight`` are queued
-    (in the unit of ``submit``'s ``weight``), ``submit`` blocks. To a network
-    client that is TCP backpressure.
+    position of the batch's first item among all items. ``apply`` must not block,
+    because other threads wait for it. While items of more than ``max_weight`` are
+    queued (in the unit of ``submit``'s ``weight``), ``submit`` blocks. For a
+    network client this is TCP backpressure.
     """
 
     def __init__(self, apply: Callable[[list[Item], int], None], *, max_weight: int) -> None:
         self._apply = apply
         self._max_weight = max_weight
-        #: Guards everything below. No other lock is taken under it but that of a
-        #: waiter, which is only released.
+        #: Guards everything below. No other lock is taken under it; a waiter's lock
+        #: is only released.
         self._lock = threading.Lock()
         self._queue: list[Item] = []
         self._weight = 0
-        #: How many items have been queued, and how many of them applied.
+        #: How many items have been queued, and how many of them have been applied.
         self._submitted = 0
         self._applied = 0
-        #: The thread that is the combiner, and until when it stays that.
+        #: The combiner's thread, if there is one, and the moment until which it
+        #: keeps its role.
         self._holder: int | None = None
         self._until = 0.0
         #: The thread that takes over from the combiner after the present batch.
         self._relief: _Waiter[Item] | None = None
         #: Threads whose items do not fit into the queue, in the order of arrival.
         self._blocked: deque[_Waiter[Item]] = deque()
-        #: Threads in settle(). Their goals never decrease from left to right.
+        #: Threads in drain(). Their goals never decrease from left to right.
         self._draining: deque[_Waiter[Item]] = deque()
 
     def submit(self, items: Iterable[Item], weight: int) -> None:
         """Have ``items`` applied in this order, with no other thread's items in between.
 
-        On return they are applied, or another thread is about to apply them. From
-        any thread, also from within ``apply``. An exception that ``apply`` raises
-        leaves the ``submit`` of the thread that is the combiner.
+        On return they are applied, or another thread will apply them. From any
+        thread, also from within ``apply``. If ``apply`` raises an exception, the
+        combiner's ``submit`` raises it.
         """
         me = threading.get_ident()
         # Only this thread makes itself the combiner, so this needs no lock.
@@ -93,16 +94,16 @@ class CombiningQueue(Generic[Item]):
             if self._hand_in(list(items), weight, me):
                 self._work()
         finally:
-            # An exception such as KeyboardInterrupt can end any line above. A
-            # combiner that does not give up its role stops all threads.
+            # An exception such as KeyboardInterrupt can occur at any line above. A
+            # combiner that does not give up its role would stop all threads.
             if self._holder == me and not nested:
                 self._resign(me)
 
     def offer(self, item: Item) -> None:
         """Have ``item`` applied without waiting and without applying other threads' items.
 
-        For a thread with duties of its own, such as the flusher. One thread at a
-        time, and not from within ``apply``.
+        For a thread with other duties, such as the I/O thread. Only one thread at a
+        time may call it, and not from within ``apply``.
         """
         with self._lock:
             first = self._submitted
@@ -138,7 +139,7 @@ class CombiningQueue(Generic[Item]):
             if self._applied >= self._submitted or self._holder == me:
                 return
             if self._holder is None:
-                # Only after an exception that came from outside.
+                # Possible only after an asynchronous exception like KeyboardInterrupt.
                 self._appoint_locked(me)
             else:
                 waiter = _Waiter(me, [], 0, self._submitted)
@@ -179,11 +180,12 @@ class CombiningQueue(Generic[Item]):
         return self._holder == me
 
     def _sleep(self, waiter: _Waiter[Item], line: deque[_Waiter[Item]]) -> None:
-        """Wait until another thread wakes ``waiter``, which is the relief or stands in ``line``."""
+        """Wait until another thread wakes ``waiter``, which is the relief or is in ``line``."""
         try:
             waiter.wakeup.acquire()
         except BaseException:
-            # Interrupted: from here on no other thread must count on this one.
+            # This thread is interrupted: no other thread may wake it later, or hand
+            # the combiner's role to it.
             with self._lock:
                 if self._relief is waiter:
                     self._relief = None
@@ -206,10 +208,10 @@ class CombiningQueue(Generic[Item]):
                 self._pass_on_locked()
 
     def _pass_on_locked(self) -> None:
-        """The combiner ends: hand its role to a thread that waits for something, if there is one.
+        """Hand the combiner's role to a waiting thread, if there is one.
 
-        While there is no combiner, nothing is queued and no thread waits, but
-        after an exception that came from outside.
+        While there is no combiner, nothing is queued and no thread waits, except
+        after an asynchronous exception.
         """
         self._holder = None
         if self._relief is not None:
@@ -237,8 +239,8 @@ class CombiningQueue(Generic[Item]):
                 first = self._applied
                 batch = self._queue
                 if not batch or self._relief is not None:
-                    # In one step with the look at the queue: a thread that
-                    # submits later finds no combiner, and becomes it.
+                    # Under the same lock as the check of the queue: a thread that
+                    # submits later finds no combiner, and becomes the combiner.
                     self._pass_on_locked()
                     break
                 self._queue = []
@@ -253,7 +255,7 @@ class CombiningQueue(Generic[Item]):
             raise failure
 
     def _admit_locked(self) -> None:
-        """Queue the items of blocked threads, as many as fit, for the next batch."""
+        """Queue the items of blocked threads for the next batch, as many as fit."""
         while self._blocked and self._weight <= self._max_weight:
             waiter = self._blocked.popleft()
             self._enqueue_locked(waiter.items, waiter.weight)

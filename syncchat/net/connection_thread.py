@@ -1,4 +1,4 @@
-"""A connection's own thread, from the accepted socket to the last byte."""
+"""The thread of one connection, from the accepted socket to the last byte."""
 
 from __future__ import annotations
 
@@ -27,34 +27,34 @@ __all__ = ["ConnectionThread", "Handler", "ServerConfig"]
 
 logger = logging.getLogger("syncchat.net")
 
-#: What serves one connection, on a thread of its own, from the open handshake
-#: to its return. :class:`ConnectionClosed` may leave it.
+#: Serves one connection on the connection's thread, after the opening handshake.
+#: When it returns, the connection is closed. It may raise :class:`ConnectionClosed`.
 Handler = Callable[[WebSocket], None]
 
-#: Bytes of stack of a connection's thread. Only what is touched is resident;
-#: below the 2 MiB of a huge page, which would be resident at the first touch,
-#: and enough for the interpreter's recursion limit through calls from C.
+#: Bytes of stack of a connection's thread. Only touched pages are resident. The
+#: size is below the 2 MiB of a huge page, which would be resident at the first
+#: touch, and is enough for the interpreter's recursion limit through calls from C.
 _STACK_SIZE = 2 * 1024 * 1024 - 64 * 1024
-#: Seconds in which a client takes a refusal.
+#: Seconds that a refused client has to send its request or to take the refusal.
 _FAREWELL = 2.0
 
-#: The answer to a request without TLS, which is what most bytes without it are.
+#: The answer to a client that does not speak TLS; most of these send an HTTP request.
 _TLS_ONLY = Refusal(HTTPStatus.BAD_REQUEST, "This port speaks TLS: try wss:// or https://.")
 
-#: Guards the interpreter's stack size, which is one for all threads to come.
+#: Guards the interpreter's stack size, which is global: it applies to every new thread.
 _stack_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """What a server does for each of its clients."""
+    """The settings that a server applies to each connection."""
 
     handler: Handler
     limits: Limits
     subprotocols: Sequence[str]
-    #: Sent with every 101 besides the headers of the handshake.
+    #: Sent with every 101 answer besides the headers of the handshake.
     response_headers: Sequence[tuple[str, str]]
-    #: The views of requests that are no handshakes, by their paths.
+    #: The views for requests that are not handshakes, by path.
     routes: Mapping[str, View]
     access_policy: AccessPolicy
     ssl_context: ssl.SSLContext | None
@@ -64,12 +64,12 @@ class ServerConfig:
 
 
 class ConnectionThread:
-    """A connection's thread, and what can be done to it from outside.
+    """The thread of one connection, and the methods that other threads call.
 
-    ``on_end`` is the thread's last call. With ``refusal``, that is the answer to
-    whoever wants a WebSocket. ``count_client`` is called with the worker and the
-    client's host where a trusted proxy's client wants a WebSocket; it may raise
-    :class:`Refusal`.
+    The thread calls ``on_end`` last. A ``refusal`` is the answer to a request for
+    a WebSocket. ``count_client`` is called with this object and the client's
+    host when the client of a trusted proxy requests a WebSocket; it may
+    raise :class:`Refusal`.
     """
 
     __slots__ = (
@@ -100,11 +100,11 @@ class ConnectionThread:
         self._on_end = on_end
         self._count_client = count_client
         self.refusal = refusal
-        #: Written by the server, under its lock: whether this counts for
-        #: ``max_connections``, and the host that it counts for, None for none yet.
+        #: Written by the server under its lock: whether this connection counts for
+        #: ``max_connections``, and the host for which it counts, if that is known.
         self.served = False
         self.counted_for: str | None = None
-        #: What prepare() has made ready.
+        #: The result of prepare(), if there is one.
         self._prepared: HandshakeResult | Request | Refusal | None = None
         self.stream = stream
         #: Set once the handshake is done.
@@ -114,11 +114,11 @@ class ConnectionThread:
         )
 
     def prepare(self) -> None:
-        """Read the request if it is there, and make the answer. On the acceptor; never waits.
+        """Read the request if it has arrived, and make the answer.
 
-        Most requests have come by the time their client is accepted. Here, one
-        after the other, they cost half of what they do on threads that are
-        new, cold, and wait for each other.
+        Runs on the acceptor thread; never waits. Most requests have arrived when
+        their client is accepted. To handle them here, one after the other, costs
+        half as much as on new threads, which are cold and wait for each other.
         """
         service = self._service
         if (
@@ -131,11 +131,11 @@ class ConnectionThread:
             try:
                 self._prepared = self._accept(Deadline.after(0))
             except Refusal as refusal:
-                # To say so takes time, which is the thread's.
+                # To send the refusal takes time, so the connection's thread does it.
                 self._prepared = refusal
 
     def start(self) -> None:
-        """Start the thread. Raises :class:`RuntimeError` where there can be no more."""
+        """Start the thread. Raises :class:`RuntimeError` if the system has no threads left."""
         with _stack_lock:
             usual = threading.stack_size(_STACK_SIZE)
             try:
@@ -144,7 +144,7 @@ class ConnectionThread:
                 threading.stack_size(usual)
 
     def begin_close(self, deadline: Deadline) -> None:
-        """Tell the client that the server goes; one in the handshake is cut off."""
+        """Tell the client that the server stops. During the opening handshake, abort instead."""
         if self.websocket is None:
             self.stream.abort()
         else:
@@ -152,7 +152,7 @@ class ConnectionThread:
 
     @property
     def traffic(self) -> Traffic:
-        """What went over the connection so far."""
+        """The traffic of the connection so far."""
         websocket, stream = self.websocket, self.stream
         if websocket is None:
             return Traffic(0, 0, stream.bytes_in, stream.bytes_out)
@@ -229,9 +229,10 @@ class ConnectionThread:
         )
 
     def _plain_request(self) -> Request | None:
-        """What a client asks for that is no handshake, and so takes nobody's place.
+        """The request of a refused client, if it is not a handshake; else None.
 
-        A monitor is to see a server that is full as full, not as sick.
+        Plain HTTP is answered even if the server is full, so that a monitor does
+        not take a full server for a broken one.
         """
         if not self._service.routes:
             return None
@@ -242,7 +243,7 @@ class ConnectionThread:
         return opening if isinstance(opening, Request) else None
 
     def _serve_plain(self, request: Request) -> None:
-        """Answer what is no handshake."""
+        """Answer a request that is not a handshake."""
         service = self._service
         head_only = request.method == "HEAD"
         try:
@@ -272,7 +273,10 @@ class ConnectionThread:
         return response
 
     def _check(self, request: Request) -> Request:
-        """The request for a WebSocket as it counts. Raises :class:`Refusal`."""
+        """Check a handshake request; return it with its client's address.
+
+        Raises :class:`Refusal`.
+        """
         request = self._identify(request)
         if self.counted_for is None:
             self._count_client(self, request.remote_address[0])
@@ -286,14 +290,15 @@ class ConnectionThread:
         return request
 
     def _identify(self, request: Request) -> Request:
-        """The request with the address of its client, which is this connection's from now on."""
+        """The request with its client's address, which becomes this connection's address."""
         access_policy = self._service.access_policy
         identified = access_policy.identify(request)
         if identified.remote_address != self.stream.address:
             self.stream.address = identified.remote_address
             self.thread.name = f"syncchat {format_address(identified.remote_address)}"
         if identified.host != request.host:
-            # A page of a name that was resolved anew can claim any X-Forwarded-Host.
+            # By DNS rebinding, a web page can send any X-Forwarded-Host, so check
+            # the forwarded name, too.
             access_policy.check_host(request)
         return identified
 
@@ -302,7 +307,7 @@ class ConnectionThread:
         try:
             self._service.handler(websocket)
         except ConnectionClosed:
-            pass  # The usual way to hear that the client is gone.
+            pass  # The client is gone: the usual end of a handler.
         except Exception:
             code = INTERNAL_ERROR
             logger.exception("the handler of %r failed", self.thread.name)
@@ -322,6 +327,6 @@ class ConnectionThread:
             try:
                 self._service.on_slow(websocket)
             except Exception:
-                # On the thread of a fan-out or of the flusher, whose work is
-                # everybody's.
+                # This runs on the combiner's thread or the I/O thread, which work
+                # for all clients and must continue.
                 logger.exception("on_slow() failed for %s", self.thread.name)

@@ -1,9 +1,9 @@
-"""The one thread that finishes stalled writes and enforces deadlines.
+"""The thread that finishes incomplete writes and runs timers.
 
-A write that the kernel does not take whole is queued by the stream that it
-belongs to; the flusher waits until the socket turns writable and lets the
-stream go on. Only the flusher's own thread touches its selector: other
-threads leave word in ``_requests`` and wake it.
+A stream queues the data that the kernel does not accept at once. The I/O thread
+waits until the socket is writable, and then lets the stream continue. Only the
+I/O thread uses its selector: other threads append their requests to
+``_requests`` and wake it.
 """
 
 from __future__ import annotations
@@ -28,38 +28,38 @@ logger = logging.getLogger("syncchat.net")
 
 
 class Flushable(Protocol):
-    """What the flusher can look after: :class:`Stream`, or a server's console."""
+    """An object that the I/O thread can watch: a :class:`Stream`, or a server's console."""
 
     def fileno(self) -> int:
-        """The descriptor that is watched; open until ``release`` has agreed."""
+        """The descriptor to watch. It stays open until ``release`` returns True."""
 
     def flush(self) -> bool:
-        """Write what the kernel takes, without blocking. True: nothing is left."""
+        """Write what the kernel accepts, without blocking. True: nothing is left."""
 
     def release(self) -> bool:
-        """No longer watched. False: something was queued meanwhile, watch it again."""
+        """The I/O thread stops watching. False: data was queued meanwhile, watch again."""
 
     def abandon(self) -> None:
-        """No longer watched, and never again: the flusher ends. Drop what is queued."""
+        """The I/O thread ends, and never watches again. Drop all queued data."""
 
 
 class IOThread:
-    """The thread that finishes what others began, and its requests.
+    """The I/O thread and the requests to it.
 
     The thread starts with :meth:`start` or with the first request, and ends
-    with :meth:`stop`, which whoever made the flusher calls. Every method may
+    with :meth:`stop`, which the creator of the object must call. Every method may
     be called from any thread.
     """
 
     def __init__(self, name: str = "syncchat-io") -> None:
         self._name = name
-        #: Guards everything below. Last in the lock order: whoever holds it
-        #: takes no other lock.
+        #: Guards everything below. Last in the lock order: no other lock is taken
+        #: under it.
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stopped = False
         self._requests: deque[Flushable] = deque()
-        #: A heap: the moment, a ticket that settles a draw, what to call.
+        #: A heap of moment, ticket and callback. The ticket orders equal moments.
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._ticket = itertools.count()
         self._waker: socket.socket | None = None
@@ -67,16 +67,16 @@ class IOThread:
     def start(self) -> None:
         """Start the thread, unless it runs or has been stopped.
 
-        Raises :class:`OSError` or :class:`RuntimeError` where the system has
-        no descriptors or threads left. So does the first request.
+        Raises :class:`OSError` or :class:`RuntimeError` if the system has no
+        descriptors or threads left. The first request may raise them, too.
         """
         with self._lock:
             self._start_locked()
 
     def watch(self, flushable: Flushable) -> bool:
-        """Call ``flushable.flush()`` whenever it is writable, until it says done.
+        """Call ``flushable.flush()`` whenever the descriptor is writable, until it returns True.
 
-        Returns False when the flusher has been stopped: nothing will happen.
+        Returns False, and does nothing, if the I/O thread has been stopped.
         """
         with self._lock:
             if not self._start_locked():
@@ -86,9 +86,9 @@ class IOThread:
             return True
 
     def call_at(self, deadline: Deadline, callback: Callable[[], None]) -> None:
-        """Run ``callback`` at ``deadline`` on the flusher's thread.
+        """Run ``callback`` at ``deadline`` on the I/O thread.
 
-        The callback must not block. A stopped flusher runs nothing.
+        The callback must not block. A stopped I/O thread runs no callbacks.
         """
         with self._lock:
             if self._start_locked():
@@ -98,9 +98,9 @@ class IOThread:
                     self._wake_locked()
 
     def stop(self) -> None:
-        """End the thread and join it, except where it is the caller.
+        """End the I/O thread, and join it unless it is the caller.
 
-        What is still being watched is abandoned.
+        Objects that it still watches are abandoned.
         """
         with self._lock:
             self._stopped = True
@@ -114,7 +114,7 @@ class IOThread:
         if self._stopped:
             return False
         if self._thread is None:
-            # All that can fail, fails here and not on the thread.
+            # Create everything here, so that the caller gets every error.
             with contextlib.ExitStack() as undo:
                 receiver, waker = map(undo.enter_context, socket.socketpair())
                 receiver.setblocking(False)
@@ -131,7 +131,7 @@ class IOThread:
 
     def _wake_locked(self) -> None:
         if self._waker is not None:
-            # A full pipe means that a wake-up is on its way already.
+            # A full buffer means that a wake-up is pending already.
             with contextlib.suppress(OSError):
                 self._waker.send(b"\0")
 
@@ -162,12 +162,12 @@ class IOThread:
                         self._flush(selector, key.data)
             selector.unregister(receiver)
             watched: list[Flushable] = [key.data for key in selector.get_map().values()]
-        # The selector is closed by now, so that they may close their descriptors.
+        # The selector is closed now, so the objects may close their descriptors.
         for flushable in itertools.chain(watched, requests):
             flushable.abandon()
 
     def _due_locked(self) -> tuple[list[Callable[[], None]], float | None]:
-        """What is to be called now, and the seconds until the next moment."""
+        """The callbacks that are due, and the seconds until the next timer, if there is one."""
         due: list[Callable[[], None]] = []
         now = time.monotonic()
         while self._timers and self._timers[0][0] <= now:
@@ -181,15 +181,15 @@ class IOThread:
         except Exception:
             logger.exception("flusher: %r failed", flushable)
         if done:
-            # First out of the selector, then released: release may close
-            # the descriptor, and its number may be another's at once.
+            # Unregister before release(): it may close the descriptor, and another
+            # socket may get the same number at once.
             selector.unregister(flushable)
             if not flushable.release():
                 selector.register(flushable, selectors.EVENT_WRITE, flushable)
 
     @staticmethod
     def _guarded(callback: Callable[[], None]) -> None:
-        """A callback that fails must not take everybody's flusher with it."""
+        """Run ``callback``. An exception of it must not end the I/O thread."""
         try:
             callback()
         except Exception:

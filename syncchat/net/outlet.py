@@ -1,4 +1,4 @@
-"""The writing half of a stream: from any thread, and it never blocks."""
+"""The writing side of a stream: usable from any thread, and writes never block."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ __all__ = ["DONTWAIT", "Outlet", "Written"]
 
 
 class Written(Enum):
-    """What became of a write."""
+    """The result of a write."""
 
-    #: The kernel has it, or the queue.
+    #: The data is sent or queued.
     ACCEPTED = auto()
-    #: The stream takes no more: it is sealed, broken or closed.
+    #: The stream accepts no more data: it is sealed, broken or closed.
     REFUSED = auto()
-    #: The queue is full: the peer is a slow consumer. Nothing was queued.
+    #: The backlog is full: the peer is a slow consumer. Nothing was queued.
     OVERFLOW = auto()
 
 
-# An enumeration's members are looked up slowly, and these once a write.
+# Looking up a member of an enumeration is slow, and each write uses them.
 _ACCEPTED, _REFUSED, _OVERFLOW = Written.ACCEPTED, Written.REFUSED, Written.OVERFLOW
 
-#: The flag that makes one send non-blocking on a blocking socket. Where the
-#: platform lacks it (Windows) the socket is non-blocking, and who reads waits.
+#: The flag that makes a single call non-blocking on a blocking socket. On platforms
+#: without it (Windows) the socket is non-blocking, and a reader waits with a selector.
 DONTWAIT: int = getattr(socket, "MSG_DONTWAIT", 0)
 
 
 class Outlet:
-    """A connected socket, as far as writing to it goes, and closing it.
+    """Writes to a connected socket, and closes it.
 
-    Straight to the kernel where that takes it, else into a backlog that the
-    flusher works off. ``close`` is for the stream's owner, everything else for
-    any thread; only ``wait_flushed`` and ``wait_broken`` block.
+    Data goes directly to the kernel, or into a backlog that the I/O thread sends.
+    Only the stream's owner may call ``close``; any thread may call the other
+    methods. Only ``wait_flushed`` and ``wait_broken`` block.
 
-    ``max_backlog`` is how many bytes may be queued; ``stall_timeout`` how many
-    seconds the backlog may stand still, None for ever: past that the flusher's
-    thread calls ``on_stall``, outside every lock.
+    ``max_backlog`` is how many bytes may be queued. ``stall_timeout`` is how many
+    seconds the backlog may make no progress, None without limit; after that the
+    I/O thread calls ``on_stall``, holding no lock.
     """
 
     __slots__ = (
@@ -84,32 +84,33 @@ class Outlet:
         self._io_thread = io_thread
         self._max_backlog = max_backlog
         self._stall_timeout = stall_timeout
-        #: The peer's host and port; of a trusted proxy its client's, once that is known.
+        #: The peer's host and port; for a trusted proxy, those of its client, once known.
         self.address = address
-        #: Why the connection broke, where the operating system said so.
+        #: The error of the operating system or of TLS that broke the connection.
         self.error: OSError | None = None
-        #: What a stall calls instead of ``abort``.
+        #: Called on a stall, instead of ``abort``.
         self.on_stall: Callable[[], None] | None = None
         #: Guards the fields below, and every send and close of the socket, so
-        #: that a descriptor is never closed under a write. The flusher's lock
-        #: may be taken under no stream's lock: word is left after it.
+        #: that no descriptor is closed during a write. The I/O thread's lock must
+        #: not be taken under a stream's lock, so requests to the I/O thread are
+        #: made after this lock is released.
         self._lock = threading.Lock()
         self._backlog: Backlog | None = None
-        #: When the backlog began or last moved, on the monotonic clock.
+        #: When the backlog began or last made progress, on the monotonic clock.
         self._moved_at = 0.0
         self._tls: TLS | None = None
-        #: Bytes that the kernel has taken.
+        #: Bytes that the kernel has accepted.
         self.bytes_out = 0
         self._sealed = False
         self._broken = False
         self._closed = False
-        #: The flusher watches this stream.
+        #: The I/O thread watches this stream.
         self._watched = False
-        #: A timer for ``_check_stall`` is set; there is one at most.
+        #: A timer for ``_check_stall`` is set. There is at most one.
         self._timed = False
         self._drained: threading.Condition | None = None
         sock.settimeout(None if DONTWAIT else 0.0)
-        # A peer that is gone already is noticed by the first read.
+        # This fails if the peer is gone. The first read notices that.
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -119,23 +120,23 @@ class Outlet:
 
     @property
     def backlog_size(self) -> int:
-        """Bytes that wait for the peer to take them."""
-        # Without the lock: another thread may have emptied it in between.
+        """Bytes that wait until the peer takes them."""
+        # Without the lock, another thread may set the field to None, so read it once.
         backlog = self._backlog
         return 0 if backlog is None else backlog.size
 
     def fileno(self) -> int:
-        """The socket's descriptor, -1 once it is closed."""
+        """The socket's descriptor, -1 after the socket is closed."""
         return self._sock.fileno()
 
     # Writing.
 
-    def write(self, data: bytes) -> Written:  # noqa: PLR0911 - the hot path, told in full
+    def write(self, data: bytes) -> Written:  # noqa: PLR0911 - the hot path, without calls
         """Send ``data`` or queue it; never blocks.
 
-        Straight to the kernel where nothing is queued. ``data`` that the
-        kernel did not take whole is queued whatever its size; what would put
-        a backlog that there is already over the limit overflows.
+        If nothing is queued, ``data`` goes directly to the kernel, and the part
+        that the kernel does not accept is queued whatever its size. If there is a
+        backlog, ``data`` that would exceed its limit is an overflow.
         """
         with self._lock:
             if self._sealed:
@@ -151,8 +152,8 @@ class Outlet:
                 raw = self._encode_locked(data)
                 if self._broken:
                     return _REFUSED
-            # _send_locked() once more, without the call: this is what a fan-out
-            # does for each member and each batch.
+            # This repeats _send_locked() to save a call: a fan-out runs this code
+            # for each member and each batch.
             try:
                 sent = self._sock.send(raw, DONTWAIT)
             except (BlockingIOError, InterruptedError):
@@ -169,11 +170,11 @@ class Outlet:
         return _ACCEPTED
 
     def seal(self, last: bytes, *, discard: bool = False) -> bool:
-        """Write ``last``, then take no more. False: it took no more already.
+        """Write ``last``, then accept no more data. False: the stream was sealed before.
 
-        With ``discard``, what is queued goes, but for the write that the
-        kernel has begun: a frame is never cut. ``last`` is queued however full
-        the backlog is.
+        With ``discard``, queued writes are dropped, except the one that the kernel
+        has begun: a frame is never cut. ``last`` is queued even if the backlog is
+        full.
         """
         watch = False
         with self._lock:
@@ -193,7 +194,7 @@ class Outlet:
     def wait_flushed(self, deadline: Deadline) -> bool:
         """Block until nothing is queued. False: the deadline came first.
 
-        Returns True for a stream that broke, since nothing is queued any more.
+        Returns True for a broken stream, because nothing is queued any more.
         """
         with self._lock:
             return self._wait_locked(lambda: self._backlog is None, deadline)
@@ -201,48 +202,48 @@ class Outlet:
     def wait_broken(self, deadline: Deadline) -> bool:
         """Block until the stream is broken or closed. False: the deadline came first.
 
-        A pause that an abort cuts short.
+        Use it as a pause that ends early if the connection is aborted.
         """
         with self._lock:
             return self._wait_locked(lambda: self._broken, deadline)
 
     def shutdown_write(self) -> None:
-        """Send FIN behind what was written. Call it with nothing queued."""
+        """Send FIN after the data that was written. Call it when nothing is queued."""
         with self._lock:
             self._sealed = True
             if self._tls is not None and self._backlog is None and not self._broken:
                 self._send_locked(self._tls.close_notify())
-            # The peer may have reset the connection: then it is over anyway.
+            # This fails if the peer has reset the connection; then it is closed anyway.
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_WR)
 
     def abort(self) -> None:
         """End the connection at once; a blocked ``read`` returns.
 
-        ``shutdown`` wakes a thread that is blocked in ``recv``, ``close`` does
-        not; closing is left to the owner.
+        This is a ``shutdown``, which wakes a thread that is blocked in ``recv``;
+        ``close`` does not wake it. The owner closes the socket later.
         """
         with self._lock:
             self._break_locked(None)
 
     def close(self) -> None:
-        """Give the descriptor back. What is queued is lost."""
+        """Close the socket. Queued data is lost."""
         with self._lock:
             if self._closed:
                 return
             self._break_locked(None)
             self._closed = True
             self.on_stall = None
-            # A descriptor that the flusher watches is the flusher's to let go
-            # of: closed here, its number could be another socket's by then.
-            # The shutdown has woken it.
+            # While the I/O thread watches the descriptor, only release() and
+            # abandon() close it: after a close here, another socket could get its
+            # number while it is still watched. The shutdown has woken the I/O thread.
             if not self._watched:
                 self._sock.close()
 
-    # The flusher's side.
+    # For the I/O thread.
 
     def flush(self) -> bool:
-        """Write what the kernel takes. True: nothing is left. Called by the flusher."""
+        """Write what the kernel accepts now. True: nothing is left. On the I/O thread."""
         with self._lock:
             while self._backlog is not None:
                 raw = self._backlog.take_begun()
@@ -261,7 +262,7 @@ class Outlet:
             return True
 
     def release(self) -> bool:
-        """The flusher watches no longer. False: it must go on."""
+        """End the watch of the I/O thread. False: there is a backlog, so it must go on."""
         with self._lock:
             if self._backlog is not None:
                 return False
@@ -271,17 +272,17 @@ class Outlet:
             return True
 
     def abandon(self) -> None:
-        """The flusher is gone for good: without it nothing that is queued gets out."""
+        """Break the stream: without an I/O thread, queued data cannot be sent."""
         with self._lock:
             self._watched = False
             self._break_locked(None)
             if self._closed:
                 self._sock.close()
 
-    # Under the lock.
+    # The caller holds the lock.
 
     def _encode_locked(self, data: bytes) -> bytes:
-        """``data`` as it goes over the wire."""
+        """``data`` as bytes for the network: encrypted, if the stream has TLS."""
         if self._tls is None:
             return data
         try:
@@ -291,7 +292,7 @@ class Outlet:
             return b""
 
     def _send_locked(self, raw: bytes | memoryview) -> int:
-        """How many bytes the kernel takes now."""
+        """Send without blocking. Returns how many bytes the kernel has accepted."""
         try:
             sent = self._sock.send(raw, DONTWAIT)
         except (BlockingIOError, InterruptedError):
@@ -303,18 +304,21 @@ class Outlet:
         return sent
 
     def _begin_locked(self, data: bytes) -> bool:
-        """Send ``data`` with nothing queued before it. True: the flusher is to go on."""
+        """Send ``data`` while nothing is queued. True: the I/O thread must send the rest."""
         raw = data if self._tls is None else self._encode_locked(data)
         sent = self._send_locked(raw)
         return sent < len(raw) and self._keep_locked(memoryview(raw)[sent:])
 
     def _begin_raw_locked(self, raw: bytes) -> bool:
-        """Send what TLS itself says, before whatever waits to be encrypted."""
+        """Send TLS protocol data ahead of all data that waits for encryption.
+
+        True: the I/O thread must send the rest.
+        """
         if not raw or self._sealed:
             return False
         if self._backlog is not None:
             if self._backlog.size + len(raw) > self._max_backlog:
-                # Who asks for new keys without end and reads none.
+                # The peer keeps asking for new keys, but does not read the answers.
                 self._break_locked(None)
             else:
                 self._backlog.append_begun(raw)
@@ -323,7 +327,7 @@ class Outlet:
         return sent < len(raw) and self._keep_locked(memoryview(raw)[sent:])
 
     def _keep_locked(self, rest: memoryview) -> bool:
-        """Begin a backlog. True: the flusher is to be told."""
+        """Begin a backlog with ``rest``. True: the I/O thread does not watch the stream yet."""
         if self._broken:
             return False
         self._backlog = Backlog()
@@ -346,24 +350,24 @@ class Outlet:
         return self._drained.wait_for(condition, deadline.remaining())
 
     def _break_locked(self, error: OSError | None) -> None:
-        """Nothing more goes out, and whoever waits for this stream is woken."""
+        """End all writing, and wake every thread that waits for this stream."""
         if self.error is None:
             self.error = error
         self._sealed = True
         self._broken = True
         self._forget_backlog_locked()
         if not self._closed:
-            # ENOTCONN where the peer was faster.
+            # This raises ENOTCONN if the peer has closed the connection already.
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
 
-    # After it.
+    # The caller does not hold the lock.
 
     def _have_it_flushed(self) -> None:
         try:
             watched = self._io_thread.watch(self)
         except (OSError, RuntimeError):
-            # A flusher that cannot start is as good as one that has ended.
+            # An I/O thread that cannot start is treated like one that has ended.
             watched = False
         if not watched:
             self.abandon()
@@ -377,7 +381,7 @@ class Outlet:
         self._io_thread.call_at(Deadline.after(self._stall_timeout), self._check_stall)
 
     def _check_stall(self) -> None:
-        """On the flusher: has the queue moved within the limit?"""
+        """Call ``on_stall`` if the backlog has made no progress in time. On the I/O thread."""
         with self._lock:
             if self._backlog is None:
                 self._timed = False

@@ -1,4 +1,4 @@
-"""The sending half of a WebSocket, and how it ends: from any thread, and it never blocks."""
+"""The sending side of a WebSocket, and its end: usable from any thread, never blocks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .stream import Stream
 
 __all__ = ["Sender"]
 
-# An enumeration's members are looked up slowly, and these once a write.
+# Looking up a member of an enumeration is slow, and each write uses them.
 _ACCEPTED, _REFUSED, _OVERFLOW = Written.ACCEPTED, Written.REFUSED, Written.OVERFLOW
 _OPEN = ConnectionState.OPEN
 _CLIENT, _SERVER = ConnectionType.CLIENT, ConnectionType.SERVER
@@ -34,9 +34,9 @@ _PING = bytes(Connection(_SERVER).send(Ping()))
 
 
 class Sender:
-    """What of a WebSocket any thread may use at any time.
+    """The methods of a WebSocket that any thread may call at any time.
 
-    Everything but ``flush`` returns without waiting for the peer.
+    Every method except ``flush`` returns without waiting for the peer.
     """
 
     __slots__ = (
@@ -67,24 +67,24 @@ class Sender:
         limits: Limits,
         on_slow: Callable[[Any], None] | None,
     ) -> None:
-        #: Whether this is the client's end, whose frames are masked.
+        #: Whether this is the client side, whose frames are masked.
         self.is_client = is_client
-        #: Messages that were taken on their way out.
+        #: The number of messages that were accepted for sending.
         self.messages_out = 0
         self._stream = stream
         self._io_thread = io_thread
         self._limits = limits
         self._on_slow = on_slow
-        #: Guards wsproto's state and the fields below, and keeps what wsproto
-        #: encodes in the order in which it is queued. Before the stream's lock
-        #: in the lock order.
+        #: Guards wsproto's state and the fields below. Frames are encoded and queued
+        #: under it, so that they are queued in the order in which wsproto encodes
+        #: them. Before the stream's lock in the lock order.
         self._lock = threading.Lock()
         self._connection = connection
         self._close_sent = False
-        #: No message will come any more.
+        #: No further message will arrive.
         self._ended = False
         self._slow = False
-        #: When the heartbeat pinged last, on the monotonic clock.
+        #: When the heartbeat last sent a ping, on the monotonic clock.
         self._pinged_at = 0.0
         self._close_code: int | None = None
         self._close_reason = ""
@@ -98,16 +98,17 @@ class Sender:
 
     @property
     def remote_address(self) -> Address:
-        """The peer's host and port; where that is a trusted proxy, those of its client."""
+        """The peer's host and port; for a trusted proxy, those of its client."""
         return self._stream.address
 
     @property
     def close_code(self) -> int | None:
         """The close code, None while the connection is open.
 
-        The code of the peer's Close; where this end failed the connection, the
-        code that it sent (1002, 1007, 1009, 1013); 1005 for a Close without a
-        code; 1006 where the connection ended without a Close (RFC 6455, 7.1.5).
+        It is the code of the peer's Close. If this end failed the connection, it is
+        the code that this end sent (1002, 1007, 1009, 1013). It is 1005 for a Close
+        without a code, and 1006 if the connection ended without a Close (RFC 6455,
+        section 7.1.5).
         """
         return self._close_code
 
@@ -121,17 +122,18 @@ class Sender:
     def send(self, message: Message) -> None:
         """Send a text (``str``) or binary (``bytes``) message; never blocks.
 
-        What the network does not take at once is queued. A peer with too much
-        queued is closed with 1013. Raises :class:`ConnectionClosed` where the
-        message cannot go out any more, :class:`UnicodeEncodeError` for a lone
-        surrogate, :class:`TypeError` for what is neither text nor bytes.
+        Data that the network does not accept at once is queued. If too much is
+        queued, the connection is closed with 1013. Raises :class:`ConnectionClosed`
+        if the message cannot be sent any more, :class:`UnicodeEncodeError` for a
+        lone surrogate, and :class:`TypeError` for a message that is neither text
+        nor bytes.
         """
         self.act_on(self.offer(message))
 
     def offer(self, message: Message) -> Written:
-        """Send ``message``, and leave what follows from a refusal to :meth:`act_on`.
+        """Send ``message`` without handling the result, which :meth:`act_on` does.
 
-        For a caller that holds a lock under which nobody may be called back.
+        For a caller that holds a lock under which no callback may run.
         """
         written = self._offer_event(event_of(message))
         if written is _ACCEPTED:
@@ -139,20 +141,21 @@ class Sender:
         return written
 
     def act_on(self, written: Written) -> None:
-        """Close a slow consumer, and raise :class:`ConnectionClosed` for what was not accepted."""
+        """Close a slow consumer; raise :class:`ConnectionClosed` if the write was not accepted."""
         if written is not _ACCEPTED:
             if written is _OVERFLOW:
                 self._too_slow()
             raise self._closed()
 
     def write_frames(self, frames: bytes, messages: int) -> bool:
-        """Send frames that are encoded already; never blocks. For :class:`Group`.
+        """Send encoded frames; never blocks. For :class:`Group`.
 
-        ``frames`` are whole, unmasked frames, so this is for the server's end;
-        ``messages`` says how many there are. False: the connection takes no more.
+        ``frames`` are complete, unmasked frames, so only the server side may call
+        it; ``messages`` is the number of messages in them. False: the connection
+        accepts no more.
         """
-        # Past _lock on purpose: a fan-out must not wait for whoever is parsing.
-        # A Close seals the stream, so that no frame can follow it.
+        # Does not take _lock: a fan-out must not wait for a thread that parses.
+        # A Close seals the stream, so no frame can follow it.
         written = self._stream.write(frames)
         if written is _ACCEPTED:
             self.messages_out += messages
@@ -162,19 +165,21 @@ class Sender:
         return False
 
     def flush(self, timeout: float | None = None) -> None:
-        """Block until the network has taken all that was sent.
+        """Block until the network has accepted everything that was sent.
 
-        For a sender that would rather wait than be a burden. Raises
-        :class:`TimeoutError`.
+        For a sender that prefers waiting to a long backlog. ``timeout`` is in
+        seconds, None without limit. Raises :class:`TimeoutError`.
         """
         if not self._stream.wait_flushed(Deadline.after(timeout)):
             raise TimeoutError("the peer did not take what was sent in time")
 
     def ping(self, payload: bytes = b"") -> Future[float]:
-        """Send a ping, of at most 125 bytes; never blocks.
+        """Send a ping with a payload of at most 125 bytes; never blocks.
 
-        The result of the future is the round trip in seconds; it comes while
-        some thread receives. :class:`ConnectionClosed` if no pong can come.
+        The result of the future is the round-trip time in seconds. It is set only
+        while a thread receives. If no pong can arrive any more, the future, or this
+        method, raises :class:`ConnectionClosed`. Raises :class:`ValueError` for a
+        longer payload.
         """
         if len(payload) > 125:
             raise ValueError("a ping carries at most 125 bytes")
@@ -189,7 +194,7 @@ class Sender:
         return pong
 
     def _send_heartbeat(self) -> None:
-        """Ping a silent peer, without waiting for the pong."""
+        """Ping the peer without waiting for the pong."""
         if not self.is_client:
             self.write_frames(_PING, 0)
         elif self._offer_event(Ping()) is _OVERFLOW:
@@ -201,8 +206,8 @@ class Sender:
                 return _REFUSED
             encoder = self._connection
             if encoder.state is not _OPEN:
-                # The peer's Close is parsed, but not answered yet, and
-                # wsproto lets no message pass any more; the RFC does.
+                # The peer's Close is parsed, but not answered yet. wsproto refuses
+                # to send messages in this state, but the RFC allows it.
                 encoder = Connection(_CLIENT if self.is_client else _SERVER)
             return self._stream.write(encoder.send(event))
 
@@ -229,16 +234,16 @@ class Sender:
             if pong.set_running_or_notify_cancel():
                 pong.set_result(now - sent_at)
 
-    # The end.
+    # Closing.
 
     def begin_close(
         self, code: int, reason: str, deadline: Deadline, *, discard: bool = False
     ) -> None:
-        """Send Close; cut the connection off if it is not over at ``deadline``. Never blocks.
+        """Send Close; abort the connection if it is not closed at ``deadline``. Never blocks.
 
-        Messages that the peer sent before its own Close can still be received,
-        and whoever receives sees the end. With ``discard``, what is queued for
-        the peer is dropped.
+        You can still receive the messages that the peer sent before its own Close;
+        then the receiving call reports the end of the connection. With
+        ``discard``, data that is queued for the peer is dropped.
         """
         check_close(code, reason)
         self._send_close(code, reason, discard=discard)
@@ -246,11 +251,11 @@ class Sender:
             self._io_thread.call_at(deadline, self._stream.abort)
 
     def abort(self) -> None:
-        """Cut the connection off, without a closing handshake. Never blocks."""
+        """End the connection without a closing handshake. Never blocks."""
         self._stream.abort()
 
     def _send_close(self, code: int, reason: str, *, discard: bool = False) -> bool:
-        """Send Close, unless one was sent."""
+        """Send Close. False: a Close was sent before, or the connection has ended."""
         with self._lock:
             if self._close_sent or self._ended:
                 return False
@@ -260,7 +265,7 @@ class Sender:
             return True
 
     def _end(self, code: int, reason: str) -> None:
-        """No message comes any more. The first call decides why."""
+        """Record that no further message will arrive. The first code recorded is kept."""
         with self._lock:
             self._ended = True
             if self._close_code is None:
@@ -271,7 +276,7 @@ class Sender:
                 pong.set_exception(self._closed())
 
     def _note_end(self, reason: str) -> None:
-        """Say why before the stream is aborted, which is all that the reader sees."""
+        """Record the reason before an abort: the reader sees only the end of the stream."""
         with self._lock:
             if self._close_code is None:
                 self._close_code, self._close_reason = ABNORMAL, reason
@@ -283,14 +288,14 @@ class Sender:
     # Slow consumers.
 
     def _too_slow(self) -> None:
-        """The backlog is full: 1013 behind the frame that is on its way, and time to take it."""
+        """Handle a full backlog: send 1013 after the current frame, and abort at a deadline."""
         if self._note_slow("too slow: the backlog is full"):
             deadline = Deadline.after(self._limits.close_timeout)
             self.begin_close(TRY_AGAIN_LATER, self._close_reason, deadline, discard=True)
             self._say_slow()
 
     def _stalled(self) -> None:
-        """The backlog stands still: not even a Close would get out. On the flusher."""
+        """Handle a stall: abort, because a Close cannot be sent either. On the I/O thread."""
         slow = self._note_slow("too slow: the backlog did not move")
         self._stream.abort()
         if slow:

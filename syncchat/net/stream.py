@@ -1,4 +1,4 @@
-"""One connected socket as bytes, TCP or TLS: reads may block, writes never do."""
+"""A byte stream over one connected socket, TCP or TLS: reads may block, writes never do."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from .tls import TLS
 __all__ = ["OneSelector", "Stream"]
 
 #: Bytes that a read asks for. A thread that waits in recv() holds a buffer of
-#: that size, so it waits with a small one; while reads are full it asks for much
-#: at a time, but does not wait.
+#: that size, so it waits with the small one. After a full read it asks for the
+#: large one without waiting.
 _SMALL_READ = 1024
 _LARGE_READ = 131072
 
-# A selector that costs no descriptor, to wait for one socket with a time limit.
+# A selector that uses no descriptor, for waiting on one socket with a time limit.
 OneSelector: type[selectors.BaseSelector] = getattr(
     selectors, "PollSelector", selectors.SelectSelector
 )
 
 
 class Stream(Outlet):
-    """One end of a TCP connection, owned by whoever reads from it.
+    """One end of a TCP connection. Its owner is the thread that reads from it.
 
-    What it adds to writing is for the owner, one thread at a time, but
-    ``has_input``.
+    Only the owner may call the methods of this class, one thread at a time. The
+    exception is ``has_input``, which any thread may call.
     """
 
     __slots__ = ("_early", "_more_waits", "bytes_in", "heard_at")
@@ -55,9 +55,9 @@ class Stream(Outlet):
         )
         #: The last read was full.
         self._more_waits = False
-        #: What came behind the TLS handshake, or was read before it was wanted.
+        #: Bytes that arrived with the end of the TLS handshake, or that fetch() has read.
         self._early = b""
-        #: Bytes read, and when the last of them came, on the monotonic clock.
+        #: The number of bytes read, and the time of the last read, on the monotonic clock.
         self.bytes_in = 0
         self.heard_at = time.monotonic()
 
@@ -69,12 +69,13 @@ class Stream(Outlet):
         server_side: bool,
         server_hostname: str | None = None,
     ) -> None:
-        """Do the TLS handshake; from here on everything is encrypted.
+        """Do the TLS handshake; afterwards all data is encrypted.
 
-        Before anything was written. Raises :class:`ssl.SSLError`, an
-        :class:`ssl.SSLCertVerificationError` among them, :class:`TimeoutError`,
-        and :class:`ConnectionError` where the peer went away. One of these is
-        :class:`~syncchat.net.tls.NotTLS`, after which the stream works without TLS.
+        Call it before anything is written. Raises :class:`ssl.SSLError` (for a bad
+        certificate its subclass :class:`ssl.SSLCertVerificationError`),
+        :class:`TimeoutError`, and :class:`ConnectionError` if the peer closes the
+        connection. After :class:`~syncchat.net.tls.NotTLS`, a ``ConnectionError``,
+        the stream works without TLS.
         """
         tls = TLS(context, server_side=server_side, server_hostname=server_hostname)
         received = b""
@@ -82,7 +83,7 @@ class Stream(Outlet):
             try:
                 done = tls.handshake(received)
             finally:
-                # An alert for the peer, too, where it failed.
+                # After a failure, this is the alert for the peer.
                 self.write(tls.outgoing())
             if done:
                 break
@@ -94,9 +95,9 @@ class Stream(Outlet):
             self._tls = tls
 
     def read(self, deadline: Deadline | None = None) -> bytes:
-        """The next bytes; ``b""`` at the end of the stream, a broken one included.
+        """Return the next bytes; ``b""`` at the end of the stream, also of a broken one.
 
-        Raises :class:`TimeoutError` at the deadline.
+        Blocks until there are some. Raises :class:`TimeoutError` at the deadline.
         """
         while True:
             if self._early:
@@ -109,19 +110,22 @@ class Stream(Outlet):
             if data or over:
                 return data
             if deadline is not None and deadline.expired:
-                # Records without content can come for ever.
+                # A peer may send records without content for ever.
                 raise TimeoutError("no data arrived in time")
 
     def fetch(self) -> bytes:
-        """What has come by now, which the next ``read`` returns; never waits. Before TLS."""
-        # The end, or an error, is for that read to meet.
+        """Return the bytes that have arrived; the next ``read`` returns them again.
+
+        Never waits. Only for a stream without TLS.
+        """
+        # The next read reports the end of the stream, or the error.
         with contextlib.suppress(OSError):
             self._early = self._sock.recv(_SMALL_READ, DONTWAIT)
             self.bytes_in += len(self._early)
         return self._early
 
     def has_input(self) -> bool:
-        """Whether bytes have come that nobody has read yet. From any thread."""
+        """Whether bytes have arrived that are not read yet. From any thread."""
         with self._lock:
             if self._broken or self._closed:
                 return False
@@ -131,10 +135,10 @@ class Stream(Outlet):
                 return False
 
     def drain_input(self, deadline: Deadline, limit: int) -> None:
-        """Send FIN, then read and drop until the peer's FIN, the deadline or ``limit`` bytes.
+        """Send FIN, then read and drop data until the peer's FIN, the deadline or ``limit`` bytes.
 
-        A socket closed with input unread sends RST, which can destroy what
-        was written last on its way to the peer (RFC 1122, section 4.2.2.13).
+        A socket that is closed with unread input sends RST, which can destroy the
+        last written data on its way to the peer (RFC 1122, section 4.2.2.13).
         """
         self.wait_flushed(deadline)
         self.shutdown_write()
@@ -146,10 +150,10 @@ class Stream(Outlet):
                 limit -= len(data)
 
     def _receive(self, deadline: Deadline | None) -> bytes:
-        """Bytes as they are on the wire."""
+        """Read bytes from the socket, still encrypted if the stream has TLS."""
         while True:
             if self._broken:
-                # What the kernel still holds is of no interest after an abort.
+                # After an abort, data that the kernel still holds is ignored.
                 return b""
             try:
                 if self._more_waits:
@@ -173,21 +177,21 @@ class Stream(Outlet):
         return data
 
     def _decrypt(self, tls: TLS, received: bytes) -> tuple[bytes, bool]:
-        """What ``received`` says, and whether it is the end."""
+        """The decrypted data of ``received``, and whether the stream ends after it."""
         with self._lock:
             try:
                 data, over = tls.decrypt(received)
             except ssl.SSLError as exc:
                 self._break_locked(exc)
                 return b"", True
-            # TLS may want to answer: new keys, for one.
+            # TLS may have to answer, for example to a key update.
             watch = self._begin_raw_locked(tls.outgoing())
         if watch:
             self._have_it_flushed()
         return data, over
 
     def _wait_readable(self, deadline: Deadline | None) -> None:
-        # A socket whose own side closed it is at its end, not an error.
+        # A socket that this side has closed is at its end; this is no error.
         if self._sock.fileno() < 0:
             return
         with OneSelector() as selector:
