@@ -1,4 +1,4 @@
-"""Who may come in, as far as the request tells."""
+"""The access policy: which requests a server accepts."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from .origin import host_of
 
 __all__ = ["AccessPolicy", "Authorize"]
 
-#: A server's own say: raises :class:`Refusal` to turn a client away.
+#: A check by the program: raises :class:`Refusal` to refuse the client.
 Authorize = Callable[[Request], None]
 
 
 class AccessPolicy:
-    """The checks of an opening handshake. From any thread.
+    """The checks of an opening handshake. Usable from any thread.
 
-    Browsers let any page open a WebSocket to any host, and tell where the page
-    is from in ``Origin`` (RFC 6455, section 10.2). It must be the server's own
-    host, or one of ``origins``. Other programs send none.
+    A browser lets any page open a WebSocket to any host, and names the page's
+    origin in ``Origin`` (RFC 6455, section 10.2). The origin must be the server's own
+    host or one of ``origins``. Other programs send no ``Origin``.
 
-    A server that is bound to loopback is called by its own names only: another
-    name in ``Host`` is a page's that has had its name resolved anew, to this
-    machine (DNS rebinding), and then ``Origin`` proves nothing.
+    A server on loopback accepts only its own names in ``Host``. Another name is
+    that of a web page whose name resolves to this machine (DNS rebinding), and then
+    ``Origin`` proves nothing.
     """
 
     def __init__(
@@ -48,13 +48,13 @@ class AccessPolicy:
         self._authorize = authorize
         self._secure = secure
         self.proxies = proxies or TrustedProxies()
-        #: Whether the program has a say, which may take its time.
+        #: Whether ``authorize`` is called, which may block.
         self.asks = authorize is not None
 
     def identify(self, request: Request) -> Request:
-        """The request with its client's address and scheme, which a trusted proxy may tell.
+        """The request with the client's address, scheme and host, also behind a trusted proxy.
 
-        Raises :class:`Refusal` for forwarding headers that are wrong.
+        Raises :class:`Refusal` for wrong forwarding headers.
         """
         scheme = "https" if self._secure else "http"
         proxy = request.remote_address
@@ -73,7 +73,7 @@ class AccessPolicy:
         )
 
     def check_host(self, request: Request) -> None:
-        """Raise :class:`Refusal` for who calls the server by a name that is not its own."""
+        """Raise :class:`Refusal` if ``Host`` is not a name of this server (loopback only)."""
         if self._loopback_only and not self._is_own_name(host_of(request.host)):
             raise Refusal(
                 HTTPStatus.FORBIDDEN,
@@ -82,7 +82,7 @@ class AccessPolicy:
             )
 
     def check(self, request: Request) -> None:
-        """Raise :class:`Refusal` for who may not come in."""
+        """Raise :class:`Refusal` if the host, the origin or ``authorize`` forbids the request."""
         self.check_host(request)
         origin = request.headers.get("origin")
         if origin is not None and not self._is_welcome(origin.lower(), request.host.lower()):
@@ -110,10 +110,10 @@ class AccessPolicy:
         if name in self._own_names or name == "localhost" or name.endswith(".localhost"):
             return True
         if "." not in name.rstrip(".") and ":" not in name:
-            # A name without a dot is nobody's to register.
+            # A name without a dot cannot be registered, so it is no web page's name.
             return True
         try:
-            # Nor does an address need a resolver.
+            # An IP address is not resolved, so it is safe from DNS rebinding.
             ipaddress.ip_address(name)
         except ValueError:
             return False

@@ -1,4 +1,4 @@
-"""How an address is written: ``127.0.0.1:2000``, ``[::1]:2000``."""
+"""Network addresses: their text, like ``[::1]:2000``, and their kinds."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Address = tuple[str, int]
 
 
 def address_of(sockaddr: tuple[Any, ...]) -> Address:
-    """Host and port of what the socket module calls an address.
+    """Host and port of an address of the socket module.
 
-    ``sockaddr`` has two items for IPv4 and four for IPv6, of which flow
-    and scope are left out.
+    ``sockaddr`` has two items for IPv4 and four for IPv6; the IPv6 flow and scope
+    are ignored.
     """
     return str(sockaddr[0]), int(sockaddr[1])
 
@@ -37,7 +37,7 @@ def format_address(address: Address) -> str:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether it is an address of this machine's own, written without a zone; a name is none."""
+    """Whether ``address`` is a loopback IP address without a zone. False for a name."""
     try:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
@@ -45,19 +45,19 @@ def is_loopback(address: str) -> bool:
 
 
 def are_loopback(addresses: Iterable[Address]) -> bool:
-    """Whether only this machine can connect to them; they may have zones."""
+    """Whether only this machine can connect to ``addresses``, which may have zones."""
     return all(is_loopback(host.partition("%")[0]) for host, _ in addresses)
 
 
 def is_wildcard(address: str) -> bool:
-    """Whether it stands for every address of the machine: ``0.0.0.0``, ``::``."""
+    """Whether ``address`` means every address of the machine: ``0.0.0.0`` or ``::``."""
     return ipaddress.ip_address(address.partition("%")[0]).is_unspecified
 
 
 def route_to(remote: Address) -> str | None:
-    """The address of this machine from which it would connect to ``remote``; None: it cannot.
+    """The local address that a connection to ``remote`` would use; None if there is no route.
 
-    Connecting a datagram socket only asks the system for its route: nothing is sent.
+    Sends nothing: the connect of a datagram socket only looks up the route.
     """
     family = socket.AF_INET6 if ":" in remote[0] else socket.AF_INET
     try:

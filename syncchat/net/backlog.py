@@ -1,4 +1,4 @@
-"""What a stream could not send yet, in the order in which it must go out."""
+"""The data that a stream could not send yet, in the order of sending."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections import deque
 
 __all__ = ["Backlog"]
 
-#: Bytes that are joined into one send.
+#: Maximum bytes of small writes that are joined into one send.
 _CHUNK = 262144
 
 
 class Backlog:
-    """A queue of writes behind one that is half done.
+    """A queue of writes, of which the first may be partly sent.
 
-    At its head is what is on its way: bytes as they go over the wire, the
-    rest of a write that the kernel has begun. Behind it wait whole writes as
-    they were handed in, which under TLS are encrypted when their turn comes.
-    So what waits can still be dropped, and neither a frame nor a TLS record is
-    ever cut. For one thread at a time.
+    At its head are begun bytes, ready for the network: the rest of a write that
+    the kernel has accepted in part. After them come waiting writes, complete and
+    unencrypted; under TLS they are encrypted just before they are sent. So waiting
+    writes can be dropped without cutting a frame or a TLS record. Only one thread
+    at a time may use it.
     """
 
     __slots__ = ("_begun", "_waiting", "size")
@@ -25,29 +25,29 @@ class Backlog:
     def __init__(self) -> None:
         self._begun: deque[bytes | memoryview] = deque()
         self._waiting: deque[bytes] = deque()
-        #: Bytes in it.
+        #: Bytes in the queue.
         self.size = 0
 
     def __bool__(self) -> bool:
         return self.size > 0
 
     def append(self, data: bytes) -> None:
-        """Add a whole write, last in the line."""
+        """Add a complete write at the end of the queue."""
         self._waiting.append(data)
         self.size += len(data)
 
     def append_begun(self, raw: bytes | memoryview) -> None:
-        """Add bytes of the wire behind those that are on their way, before what waits."""
+        """Add network-ready bytes after the begun bytes, before the waiting writes."""
         self._begun.append(raw)
         self.size += len(raw)
 
     def put_back(self, raw: bytes | memoryview) -> None:
-        """Put bytes of the wire that were taken, and not sent, at the head again."""
+        """Put network-ready bytes that were taken, but not sent, back at the head."""
         self._begun.appendleft(raw)
         self.size += len(raw)
 
     def take_begun(self) -> bytes | memoryview | None:
-        """The next bytes that are on their way; None: there are none."""
+        """Remove and return the first begun bytes; None if there are none."""
         if not self._begun:
             return None
         raw = self._begun.popleft()
@@ -55,7 +55,10 @@ class Backlog:
         return raw
 
     def take_waiting(self) -> bytes:
-        """The writes that wait longest, joined while they are small; at least one."""
+        """Remove and return the oldest waiting write, joined with the next ones if small.
+
+        There must be a waiting write.
+        """
         data = self._waiting.popleft()
         if self._waiting and len(data) + len(self._waiting[0]) <= _CHUNK:
             pieces = [data]
@@ -68,6 +71,6 @@ class Backlog:
         return data
 
     def drop_waiting(self) -> None:
-        """Forget every write that has not begun."""
+        """Drop all waiting writes."""
         self.size -= sum(map(len, self._waiting))
         self._waiting.clear()

@@ -1,4 +1,4 @@
-"""Where a server listens: the sockets for a host and a port."""
+"""Creates the listening sockets for a host and a port."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from .address import address_of, format_address
 
 __all__ = ["listen"]
 
-#: Connections that the kernel may hold for us until they are accepted.
+#: Connections that the kernel may queue until the server accepts them.
 _ACCEPT_QUEUE = 4096
 
 _MAX_PORT = 65535
 
-#: How often port 0 is drawn anew, when the port that the first address got is
-#: taken at the second.
+#: How many ports are tried for port 0. A new one is needed if the port that the first
+#: address got is in use at the second address.
 _DRAWS = 16
 
-#: What a host may lack of an address family that its resolver knows of.
+#: Errors for an address that the resolver returns but that this machine does not have.
 _NOT_HERE = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
-#: An address as the socket module has it: two items for IPv4, four for IPv6.
+#: An address of the socket module: two items for IPv4, four for IPv6.
 _SockAddr = tuple[Any, ...]
 
 
 def listen(host: str | None, port: int) -> list[socket.socket]:
     """Non-blocking sockets that listen at every address of ``host``, all at one port.
 
-    None and ``""`` are every address of the machine. Raises
+    None and ``""`` mean every address of the machine. Raises
     :class:`AddressInUse` and :class:`CannotListen`, both ``OSError``.
     """
     if host is not None and host.startswith("[") and host.endswith("]"):
-        # As it stands in a URL.
+        # The host is written as in a URL.
         host = host[1:-1]
     place = format_address((host or "*", port))
     if not 0 <= port <= _MAX_PORT:
-        # getaddrinfo would take the rest of a division.
+        # getaddrinfo would accept it, modulo 65536.
         raise CannotListen(f"cannot listen at {place}: a port is a number from 0 to {_MAX_PORT}")
     try:
         found = socket.getaddrinfo(
@@ -50,8 +50,8 @@ def listen(host: str | None, port: int) -> list[socket.socket]:
         )
     except (socket.gaierror, UnicodeError) as exc:
         raise CannotListen(f"cannot listen at {place}: {_reason(exc)}") from exc
-    # A resolver may name an address twice; IPv4 first, since the first one's
-    # port is the server's.
+    # A resolver may return an address twice. IPv4 comes first, because the port of
+    # the first socket is the server's port.
     wanted = sorted({(info[0], info[4]) for info in found}, key=lambda item: item[0])
     for draw in range(_DRAWS):
         try:
@@ -66,13 +66,13 @@ def listen(host: str | None, port: int) -> list[socket.socket]:
 
 
 def _bind_all(wanted: Sequence[tuple[socket.AddressFamily, _SockAddr]]) -> list[socket.socket]:
-    """One socket an address; those that the machine does not have are left out."""
+    """One socket per address. Addresses that the machine does not have are left out."""
     bound: list[socket.socket] = []
     absent: OSError | None = None
     with contextlib.ExitStack() as undo:
         for family, (host, port, *rest) in wanted:
             if bound and port == 0:
-                # Port 0 is drawn once, for all of them.
+                # For port 0, all sockets use the port that the first one got.
                 port = address_of(bound[0].getsockname())[1]  # noqa: PLW2901
             try:
                 sock = _bind(family, (host, port, *rest))
@@ -93,11 +93,12 @@ def _bind(family: socket.AddressFamily, sockaddr: _SockAddr) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         if os.name == "posix" and sys.platform != "cygwin":
-            # A restarted server takes its port back at once. On Windows the
-            # option would let two servers share it.
+            # A restarted server can use its port again at once. On Windows the
+            # option would let two servers share the port.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            # Each family has a socket of its own, so that they do not collide.
+            # There is a socket for each family. An IPv6 socket that also accepts
+            # IPv4 would collide with the IPv4 socket.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(sockaddr)
         sock.listen(_ACCEPT_QUEUE)
@@ -109,7 +110,7 @@ def _bind(family: socket.AddressFamily, sockaddr: _SockAddr) -> socket.socket:
 
 
 def _reason(exc: OSError | UnicodeError) -> str:
-    """The operating system's words without its number."""
+    """The operating system's error text without the number."""
     if isinstance(exc, OSError) and exc.strerror:
         return exc.strerror[:1].lower() + exc.strerror[1:]
     return "the name cannot be looked up"

@@ -1,4 +1,4 @@
-"""The client's way in: from a URL to an open WebSocket."""
+"""Opens a WebSocket from a URL, on the client side."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PORTS = {"ws": 80, "wss": 443}
 
 _TRY_WS = "try ws:// instead of wss://"
 
-#: What a system says of a connection that is not made at once.
+#: The errors of connect() that mean that the connection is in progress.
 _UNDER_WAY = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK})
 
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f]")
@@ -41,25 +41,25 @@ _FORBIDDEN = re.compile(r"[\x00-\x20\x7f]")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a WebSocket URL names."""
+    """The parts of a WebSocket URL."""
 
     host: str
     port: int
     #: Path and query, percent-encoded.
     resource: str
-    #: Whether it is ``wss:``.
+    #: Whether the scheme is ``wss:``.
     secure: bool
 
     @property
     def host_header(self) -> str:
-        """The ``Host`` header: without the port where it is the scheme's own."""
+        """The ``Host`` header, without the scheme's default port."""
         if self.port != _PORTS["wss" if self.secure else "ws"]:
             return format_address((self.host, self.port))
         return f"[{self.host}]" if ":" in self.host else self.host
 
 
 def parse_url(url: str) -> Target:
-    """What ``url`` names. Raises :class:`InvalidURL`, whose text says what is wrong."""
+    """Parse ``url``. Raises :class:`InvalidURL`, whose text says what is wrong."""
     if _FORBIDDEN.search(url):
         raise InvalidURL(f"{url!r} is no URL: it holds a blank or a control character")
     try:
@@ -77,7 +77,7 @@ def parse_url(url: str) -> Target:
     if port == 0:
         raise InvalidURL(f"{url!r} names port 0, at which nobody listens")
     try:
-        # As the handshake will write it (RFC 6455, section 4.1).
+        # The handshake sends the host in this encoding (RFC 6455, section 4.1).
         host.encode("idna")
     except UnicodeError as exc:
         raise InvalidURL(f"{url!r} names no host that could exist") from exc
@@ -107,17 +107,17 @@ def connect(
 ) -> WebSocket:
     """Connect to the WebSocket server at ``url``, ``ws://host[:port][/path][?query]`` or ``wss:``.
 
-    - ``ssl_context``: for ``wss:``; by default the system's certificates count.
-    - ``subprotocols``: those that the server may choose from.
-    - ``headers``: sent besides those of the handshake.
-    - ``stop``: set by another thread, it ends the attempt within a tenth of a
-      second, but not the look-up of a name: :class:`TimeoutError`, or
-      :class:`CannotConnect`.
-    - ``limits``: ``max_message`` and the others of :class:`Limits`;
-      ``open_timeout`` is for all of it, from the name's look-up to the end of
-      the handshake, and a server may stand still as long as it likes.
+    - ``ssl_context``: for ``wss:``; by default the system's certificates are trusted.
+    - ``subprotocols``: the subprotocols from which the server may choose.
+    - ``headers``: headers in addition to those of the handshake.
+    - ``stop``: when another thread sets it, the attempt ends within a tenth of a
+      second with :class:`TimeoutError` or :class:`CannotConnect`. It does not end
+      the look-up of a name.
+    - ``limits``: ``max_message`` and the others of :class:`Limits`. ``open_timeout``
+      is for the whole attempt, from the name's look-up to the end of the handshake.
+      ``stall_timeout`` is None by default.
 
-    Close what is returned, by ``close()`` or ``with``, from any thread.
+    Close the returned WebSocket by ``close()`` or ``with``, from any thread.
 
     Raises :class:`InvalidURL`, :class:`CannotConnect`, :class:`TimeoutError`,
     :class:`HandshakeRefused` and :class:`HandshakeFailed`.
@@ -169,12 +169,12 @@ def connect(
 
 
 def _no_tls_hint(stream: Stream) -> str:
-    """What to add to the failure of a TLS handshake that the server said nothing in."""
+    """A hint for the error message, if the server sent nothing in the TLS handshake."""
     return "" if stream.bytes_in else f"; if the server speaks no TLS, {_TRY_WS}"
 
 
 def _connect_tcp(target: Target, deadline: Deadline) -> tuple[socket.socket, Address]:
-    """A socket connected to the first of the host's addresses that answers, and that address."""
+    """Connect to the host's first address that answers. Returns the socket and the address."""
     place = format_address((target.host, target.port))
     try:
         found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
@@ -200,7 +200,7 @@ def _connect_tcp(target: Target, deadline: Deadline) -> tuple[socket.socket, Add
 
 
 def _connect_socket(sock: socket.socket, sockaddr: tuple[object, ...], deadline: Deadline) -> None:
-    """Connect; raises :class:`OSError`, and :class:`TimeoutError` at the deadline."""
+    """Connect. Raises :class:`OSError`, and :class:`TimeoutError` at the deadline."""
     sock.setblocking(False)
     error = sock.connect_ex(sockaddr)
     if error in _UNDER_WAY:

@@ -1,4 +1,4 @@
-"""One absolute time limit, handed down through nested steps."""
+"""An absolute time limit that nested steps share."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from math import inf
 
 __all__ = ["Deadline", "StoppableDeadline"]
 
-#: Seconds.
+#: Seconds of the longest single wait.
 _LONGEST_POLL = 86400.0
-#: The same where somebody may stop the wait.
+#: The same for a wait that another thread may stop.
 _STOPPABLE_POLL = 0.1
 
 
@@ -19,21 +19,20 @@ _STOPPABLE_POLL = 0.1
 class Deadline:
     """A moment on the monotonic clock.
 
-    Steps that follow each other, or call each other, share one ``Deadline``,
-    so that together they take no longer than was asked for. Immutable, hence
-    safe to use from any thread.
+    The steps of an operation share one ``Deadline``, so that together they take
+    no longer than requested. It is immutable, so any thread may use it.
     """
 
-    #: Seconds on :func:`time.monotonic`'s clock; ``inf`` is no limit.
+    #: Seconds on the clock of :func:`time.monotonic`; ``inf`` means no limit.
     at: float
 
     @classmethod
     def after(cls, seconds: float | None) -> Deadline:
-        """The moment ``seconds`` from now; ``None`` is no limit."""
+        """The moment ``seconds`` from now; ``None`` means no limit."""
         return cls(inf if seconds is None else time.monotonic() + seconds)
 
     def remaining(self) -> float | None:
-        """Seconds left, never below 0; ``None`` where there is no limit."""
+        """Seconds left, never below 0; ``None`` without a limit."""
         if self.at == inf:
             return None
         return max(0.0, self.at - time.monotonic())
@@ -44,40 +43,40 @@ class Deadline:
         return time.monotonic() >= self.at
 
     def for_poll(self) -> float | None:
-        """``remaining()`` for one wait of a selector, which knows none longer than some weeks.
+        """``remaining()``, limited to what a selector accepts for one wait.
 
-        Hence the wait may end before the deadline has come.
+        So the wait may end before the deadline.
         """
         remaining = self.remaining()
         return None if remaining is None else min(remaining, _LONGEST_POLL)
 
     def for_lock(self) -> float:
-        """``remaining()`` as :meth:`threading.Lock.acquire` wants it: -1 is no limit."""
+        """``remaining()`` for :meth:`threading.Lock.acquire`: -1 means no limit."""
         remaining = self.remaining()
         return -1 if remaining is None else remaining
 
 
 @dataclass(frozen=True, slots=True)
 class StoppableDeadline(Deadline):
-    """A deadline that comes early once ``stop`` is set.
+    """A deadline that expires early when ``stop`` is set.
 
-    Whoever waits with :meth:`for_poll`, and looks at :attr:`expired` behind each
-    wait, notices that within a tenth of a second.
+    A thread that waits with :meth:`for_poll`, and checks :attr:`expired` after each
+    wait, notices the stop within a tenth of a second.
     """
 
     stop: threading.Event
 
     def remaining(self) -> float | None:
-        """Seconds left, 0 where it is stopped; ``None`` where there is no limit."""
-        # Not super(), which a class with slots made by dataclass() does not have.
+        """Seconds left, 0 after a stop; ``None`` without a limit."""
+        # super() without arguments does not work in a dataclass with slots.
         return 0.0 if self.stop.is_set() else Deadline.remaining(self)
 
     @property
     def expired(self) -> bool:
-        """Whether the moment has passed, or it is stopped."""
+        """Whether the moment has passed or ``stop`` is set."""
         return self.stop.is_set() or time.monotonic() >= self.at
 
     def for_poll(self) -> float | None:
-        """``remaining()`` for one wait of a selector, which is short."""
+        """``remaining()``, limited to a tenth of a second for one wait of a selector."""
         remaining = self.remaining()
         return _STOPPABLE_POLL if remaining is None else min(remaining, _STOPPABLE_POLL)

@@ -1,4 +1,4 @@
-"""The same bytes to many: encode once, join, and one write a member for a whole batch."""
+"""The fan-out: encode each message once, and write a batch to each member at once."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from .websocket import WebSocket
 
 __all__ = ["Fanout"]
 
-#: Bytes that one write to a member may take. Small against the backlog that a
-#: member may have, so that a large batch alone makes nobody a slow consumer.
+#: Bytes of joined frames in one write to a member. Small compared to a member's
+#: maximum backlog, so that a large batch alone makes no member a slow consumer.
 _MAX_WRITE = 256 * 1024
 
 
 class Fanout:
-    """Encodes messages and writes them to members. For one thread at a time."""
+    """Encodes messages and writes them to members. Only one thread at a time may use it."""
 
     def __init__(self) -> None:
         self._encoder = FrameProtocol(client=False, extensions=[])
 
     def encode(self, messages: Iterable[Message]) -> list[bytearray]:
-        """A frame for each message: the same bytes for every member, as it is not masked."""
+        """A frame for each message. It is not masked, so every member gets the same bytes."""
         encode = self._encoder.send_data
         return [encode(message) for message in messages]
 
@@ -33,9 +33,10 @@ class Fanout:
         frames: Sequence[bytearray],
         special: Mapping[WebSocket, Sequence[bytearray]] | None = None,
     ) -> set[WebSocket]:
-        """Write ``frames`` to the members, and to each of ``special`` its own instead.
+        """Write ``frames`` to ``members``. Returns the members that accept no more data.
 
-        Never blocks on a member. Returns those who take no more.
+        ``special`` maps some members to the frames that they get instead. Never
+        waits for a member.
         """
         closed: set[WebSocket] = set()
         if special:
@@ -52,7 +53,7 @@ class Fanout:
 
 
 def _joined(frames: Sequence[bytearray]) -> Iterator[tuple[bytes, int]]:
-    """The frames as single writes, and how many each holds."""
+    """The frames joined into writes, and the number of frames in each write."""
     if len(frames) == 1:
         yield bytes(frames[0]), 1
         return

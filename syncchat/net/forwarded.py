@@ -1,4 +1,4 @@
-"""What a trusted proxy tells of its client: ``X-Forwarded-*`` and ``Forwarded`` (RFC 7239)."""
+"""A trusted proxy's headers about its client: ``X-Forwarded-*`` and ``Forwarded`` (RFC 7239)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-#: One ``name=value`` of a ``Forwarded`` header, if any, and what ends it. The
-#: characters ``:[]`` should be in quotes, and often are not.
+#: A ``name=value`` of a ``Forwarded`` header, which may be empty, and its separator.
+#: The characters ``:[]`` should be in quotes, but often are not.
 _PAIR = re.compile(
     r"""[ \t]*(?:([!#$%&'*+.^_`|~0-9A-Za-z-]+)=
         (?:([!#$%&'*+.^_`|~0-9A-Za-z:\[\]-]+)|"((?:[^"\\]|\\.)*)"))?[ \t]*([,;]|\Z)""",
@@ -40,7 +40,7 @@ _MAX_PORT = 65535
 class Client:
     """The client of a trusted proxy."""
 
-    #: Its address. The port is that of the proxy's own connection where the proxy tells none.
+    #: The client's address. If the proxy names no port, that of the proxy's connection.
     address: Address
     #: The scheme of the client's request to the proxy, ``http`` or ``https``; None if unknown.
     scheme: str | None = None
@@ -62,19 +62,19 @@ class TrustedProxies:
     """The networks of the proxies whose forwarding headers count. Immutable."""
 
     def __init__(self, networks: Iterable[str] = ()) -> None:
-        """Raises :class:`ValueError` for what is no network."""
+        """Raises :class:`ValueError` for an invalid network."""
         self._networks = [parse_network(network) for network in networks]
 
     def trusts(self, host: str) -> bool:
-        """Whether a connection from ``host``, an IP address, may be a trusted proxy's."""
+        """Whether ``host``, an IP address, is that of a trusted proxy."""
         return bool(self._networks) and self._contains(_address(host))
 
     def client_of(self, headers: Sequence[tuple[bytes, bytes]], proxy: Address) -> Client:
-        """The client whose request ``proxy``, which is trusted, has passed on.
+        """The client whose request the trusted ``proxy`` has forwarded.
 
-        ``headers`` are the request's, by lower-case names. The client is the
-        rightmost address that is no trusted proxy's: what stands to the left of
-        it, the client may have written itself. Without such headers it is
+        ``headers`` are the request's headers with lower-case names. The client is the
+        rightmost address that is not a trusted proxy's: the client may have forged
+        the addresses to the left of it. Without such headers, the client is
         ``proxy``. Raises :class:`ValueError` for headers that are malformed or
         contradict each other.
         """
@@ -88,9 +88,9 @@ class TrustedProxies:
                 element = elements[index]
                 return Client(told, _scheme(element.get("proto")), _host(element.get("host")))
             if told[0] != address[0]:
-                # The proxy sets one of them only; the client may have sent the other.
+                # The proxy sets only one of the headers; the client may have forged the other.
                 raise ValueError("Forwarded and X-Forwarded-For name different clients")
-        # The last item is what the nearest proxy has added.
+        # The nearest proxy has added the last item.
         scheme, host = (
             _joined(headers, name).rpartition(",")[2].strip()
             for name in (b"x-forwarded-proto", b"x-forwarded-host")
@@ -98,12 +98,12 @@ class TrustedProxies:
         return Client(address, _scheme(scheme), _host(host))
 
     def _nearest(self, nodes: Sequence[str], proxy: Address) -> tuple[Address, int]:
-        """The address of the client among ``nodes``, the proxy's own last; and its index."""
+        """The client's address among ``nodes``, and its index. The nearest node is last."""
         found, index = proxy, 0
         for index in reversed(range(len(nodes))):
             node = _node(nodes[index])
             if node is None:
-                # All clients of that proxy have the proxy's own address.
+                # The node is unknown: use the address of the proxy that reports it.
                 break
             address, port = node
             found = str(address), port or proxy[1]
@@ -123,12 +123,12 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 
 def _node(text: str) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int | None] | None:
-    """Address and port of a node, None for a port that is unknown; None for an unknown node.
+    """The address and port of a node; None for an unknown node.
 
-    Raises :class:`ValueError`.
+    The port is None if it is unknown. Raises :class:`ValueError`.
     """
     if text.count(":") > 1 and not text.startswith("["):
-        # As X-Forwarded-For has IPv6.
+        # X-Forwarded-For has IPv6 addresses without brackets.
         text = f"[{text}]"
     match = _NODE.fullmatch(text)
     if match is None:
@@ -144,12 +144,12 @@ def _node(text: str) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int
 
 
 def _joined(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> str:
-    """The list that the headers of that name are together (RFC 9110, section 5.3)."""
+    """The values of all headers with this name, joined to one list (RFC 9110, section 5.3)."""
     return ",".join(value.decode("latin-1") for each, value in headers if each == name)
 
 
 def _elements(text: str) -> list[dict[str, str]]:
-    """The elements of a ``Forwarded`` header, that of the nearest proxy last."""
+    """The elements of a ``Forwarded`` header. The nearest proxy's element is last."""
     elements: list[dict[str, str]] = [{}]
     at = 0
     while at <= len(text):

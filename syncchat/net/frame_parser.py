@@ -1,9 +1,9 @@
-"""Incoming bytes, cut at the frames' borders (RFC 6455, section 5.2).
+"""Splits incoming bytes into frames (RFC 6455, section 5.2).
 
-Nearly all that a client sends is whole messages of one frame each. Those are
-decoded here, at a tenth of the time; every other byte goes to wsproto as it
-came: control frames, fragments, frames of which only a part is there, and
-whatever breaks a rule, so that what is wrong with it is wsproto's to say.
+Nearly all messages of a client are single frames. This module decodes them, in a
+tenth of the time that wsproto needs. All other bytes go to wsproto unchanged:
+control frames, fragments, incomplete frames and invalid frames, whose errors
+wsproto reports.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ _MASKED = 0x80
 #: Bytes of the longest header.
 _MAX_HEADER = 14
 
-#: Bytes up to which one large number is faster than four tables.
+#: Up to this payload size in bytes, unmasking by one large integer is faster than
+#: wsproto's unmasking.
 _SMALL = 1024
 
 
 class FrameParser:
-    """What one end has received and not looked at yet. For one thread at a time.
+    """The bytes that one end has received, but not parsed yet.
 
-    ``max_message`` is how many bytes a message may have that is decoded here.
+    ``max_message`` is the maximum size in bytes of a message that is decoded here.
+    Only one thread at a time may use it.
     """
 
     __slots__ = (
@@ -42,21 +44,21 @@ class FrameParser:
     )
 
     def __init__(self, *, is_client: bool, max_message: int) -> None:
-        #: A client's frames are masked, a server's are not (section 5.3).
+        #: A client's frames are masked, a server's frames are not (section 5.3).
         self._mask_bit = 0 if is_client else _MASKED
         self._max_message = max_message
         self._buffer = b""
-        #: How much of the buffer has been handed out.
+        #: How many bytes of the buffer have been handed out.
         self._at = 0
-        #: The beginning of a header that wsproto has already.
+        #: The beginning of an incomplete header, which wsproto has already.
         self._header = b""
-        #: Bytes to come of the frame that wsproto has begun.
+        #: Missing bytes of the frame that wsproto has in part.
         self._remaining = 0
         #: wsproto waits for further fragments.
         self._in_message = False
 
     def feed(self, data: bytes) -> None:
-        """Take over what was read."""
+        """Add bytes that were read."""
         if self._at == len(self._buffer):
             self._buffer = data
         else:
@@ -64,7 +66,7 @@ class FrameParser:
         self._at = 0
 
     def next_message(self) -> Message | None:
-        """The message that comes next, if it is there whole in one frame without a fault."""
+        """The next message, if it is complete in a single valid frame; otherwise None."""
         if self._remaining or self._in_message or self._header:
             return None
         found = self._find_payload()
@@ -85,11 +87,11 @@ class FrameParser:
         return message
 
     def _find_payload(self) -> tuple[int, int] | None:
-        """Where the payload of such a message begins and ends in the buffer."""
+        """Where the payload of such a message begins and ends in the buffer, if there is one."""
         buffer, at = self._buffer, self._at
         if len(buffer) < at + 2 or buffer[at] not in (_TEXT, _BINARY):
             return None
-        # Beyond 127 where the bit is not as it must be.
+        # If the mask bit is wrong, this is above 127.
         size = buffer[at + 1] ^ self._mask_bit
         start = at + 2
         if size > 125:
@@ -105,17 +107,17 @@ class FrameParser:
         return (start, end) if end <= len(buffer) and size <= self._max_message else None
 
     def next_piece(self) -> bytes:
-        """What has come of the frame that comes next; nothing where nothing has."""
+        """The available bytes of the next frame, for wsproto; ``b""`` if there are none."""
         buffer, at = self._buffer, self._at
         if at == len(buffer):
-            # Whoever is silent from here on holds no buffer.
+            # A silent connection keeps no buffer.
             self._buffer, self._at = b"", 0
             return b""
         if not self._remaining:
             header = self._header + buffer[at : at + _MAX_HEADER - len(self._header)]
             length = _frame_length(header)
             if length is None:
-                # All that there is: it goes now, and the end of it later.
+                # The header is incomplete: hand out this part, and the rest later.
                 self._header = header
                 self._at = len(buffer)
                 return buffer[at:]
@@ -130,7 +132,7 @@ class FrameParser:
 
 
 def _frame_length(header: bytes) -> int | None:
-    """Bytes of the frame that begins so; None: too little of it has come to tell."""
+    """The frame's length in bytes with its header; None if ``header`` is incomplete."""
     if len(header) < 2:
         return None
     size = header[1] & ~_MASKED

@@ -1,7 +1,7 @@
-"""The opening handshake of either side (RFC 6455, section 4), one total deadline for all of it.
+"""The opening handshake of both sides (RFC 6455, section 4), with one total deadline.
 
-The server's half answers everything that is no WebSocket handshake as the HTTP
-server that it is to that client: with a status, a sentence and a close.
+The server side answers every request that is not a valid WebSocket handshake as
+an HTTP server does: with a status and a sentence, and closes the connection.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ __all__ = [
 
 _CLIENT, _SERVER = ConnectionType.CLIENT, ConnectionType.SERVER
 
-#: Bytes that a refused client may still send before it is cut off, and the
-#: seconds it may take: enough for the refusal to reach it.
+#: Bytes and seconds for which the server still reads from a refused client before it
+#: closes the connection, so that the refusal can reach the client.
 _LINGER_BYTES = 4 * 1024 * 1024
 _LINGER_SECONDS = 2.0
 
@@ -51,33 +51,33 @@ _REQUEST_LINE = re.compile(rb"\A([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTT
 
 _TRY_WSS = "try wss:// instead of ws://"
 
-#: Characters of a refusal's body that the client keeps.
+#: How many characters of a refusal's body the client keeps.
 _MAX_BODY = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class HandshakeResult:
-    """An opening handshake that came to its good end."""
+    """The result of a successful opening handshake."""
 
-    #: wsproto's side of the open connection.
+    #: wsproto's state of the open connection.
     connection: Connection
-    #: What came behind the handshake.
+    #: Bytes that arrived after the handshake.
     rest: bytes
-    #: What the server answers, which is still to be sent.
+    #: The server's answer, which must still be sent.
     answer: bytes
     request: Request
-    #: The subprotocol that the two sides agreed upon, if any.
+    #: The negotiated subprotocol, if there is one.
     subprotocol: str | None
     #: On the client's side, the answer's headers besides those of the handshake
     #: itself, by lower-case names.
     response_headers: Mapping[str, str] = field(default_factory=dict)
 
 
-# The server's half.
+# The server side.
 
 
 def is_whole(received: bytes) -> bool:
-    """Whether this is a request's whole head, with whatever follows it."""
+    """Whether ``received`` contains the complete head of a request."""
     return _END_OF_HEAD.search(received) is not None
 
 
@@ -91,13 +91,15 @@ def accept(
     identify: Callable[[Request], Request],
     headers: Sequence[tuple[str, str]] = (),
 ) -> HandshakeResult | Request | None:
-    """Read the client's request, as ``check`` returns it, and make the answer, 101.
+    """Read and check the client's request, and make the answer, 101.
 
-    ``subprotocols`` are the server's, the preferred one first. ``check`` has the last
-    word; ``identify`` gets a request that is refused before that. With ``plain``, a
-    request that does not ask for an upgrade by GET is returned as it is. ``headers``
-    are sent with the answer. Returns None for a client that leaves before it has sent
-    anything. Raises :class:`Refusal`, which the caller passes to :func:`answer`.
+    ``subprotocols`` are the server's, the preferred one first. ``check`` is called
+    last; the result holds the request that it returns. With ``plain``, a request
+    without an upgrade, or not by GET, is returned without a call of ``check``.
+    ``identify`` is called with a request that is refused before ``check``.
+    ``headers`` are sent with the answer.
+    Returns None for a client that left before it sent a request. Raises
+    :class:`Refusal`, which the caller sends with :func:`answer`.
     """
     received = _read_head(stream, deadline)
     if received is None:
@@ -117,15 +119,15 @@ def accept(
     chosen = next((name for name in subprotocols if name in upgrade.subprotocols), None)
     if chosen is not None:
         headers = [("Sec-WebSocket-Protocol", chosen), *headers]
-    # wsproto would drop what came in the same packet behind the request.
+    # wsproto would drop the bytes that arrived in one packet with the request.
     return HandshakeResult(Connection(_SERVER), rest, _acceptance(key, headers), request, chosen)
 
 
 def _acceptance(key: bytes, headers: Sequence[tuple[str, str]]) -> bytes:
-    """The answer to a good request (RFC 6455, section 4.2.2).
+    """The answer to a valid handshake request (RFC 6455, section 4.2.2).
 
-    wsproto makes the same of it by way of h11, in eight times the time, which
-    is a tenth of all that a connection costs.
+    wsproto would make the same answer with h11, but take eight times as long, which
+    is a tenth of the total cost of a connection.
     """
     further = "".join(f"{name}: {value}\r\n" for name, value in headers)
     return (
@@ -135,16 +137,19 @@ def _acceptance(key: bytes, headers: Sequence[tuple[str, str]]) -> bytes:
 
 
 def answer(stream: Stream, response: bytes, deadline: Deadline) -> None:
-    """Answer as plain HTTP, and see the answer off, by ``deadline``. Does not close."""
+    """Send an HTTP answer, and wait until ``deadline`` for the network to accept it.
+
+    Then reads on for a short time, so that the answer can arrive. Does not close.
+    """
     stream.seal(response)
     stream.wait_flushed(deadline)
     stream.drain_input(Deadline.after(_LINGER_SECONDS), _LINGER_BYTES)
 
 
 def dismiss(stream: Stream, refusal: Refusal) -> None:
-    """Answer by ``refusal`` with one write, and close. Never blocks.
+    """Send ``refusal`` with a single write, and close. Never blocks.
 
-    The answer may be lost to a client whose request is still unread.
+    The client may lose the answer if its request is still unread.
     """
     stream.seal(encode(refusal.response))
     stream.shutdown_write()
@@ -152,7 +157,10 @@ def dismiss(stream: Stream, refusal: Refusal) -> None:
 
 
 def _read_head(stream: Stream, deadline: Deadline) -> tuple[bytes, bytes] | None:
-    """The request's head with its empty line, and what came behind it."""
+    """The request's head with its empty line, and the bytes after it.
+
+    None if the client left before it sent a request.
+    """
     buffer = bytearray()
     while True:
         try:
@@ -167,7 +175,7 @@ def _read_head(stream: Stream, deadline: Deadline) -> tuple[bytes, bytes] | None
         searched = max(0, len(buffer) - 3)
         buffer += data
         if not _FIRST_BYTE.match(buffer):
-            # TLS, mostly: why wait for an empty line that never comes?
+            # This is not HTTP, mostly TLS, so do not wait for an empty line.
             raise Refusal(HTTPStatus.BAD_REQUEST, "This is no HTTP request.")
         end = _END_OF_HEAD.search(buffer, searched)
         if end is not None and end.end() <= MAX_HEAD:
@@ -180,7 +188,7 @@ def _read_head(stream: Stream, deadline: Deadline) -> tuple[bytes, bytes] | None
 
 
 def _parse_request(head: bytes) -> UpgradeRequest:
-    """The request as wsproto reads it; :class:`Refusal` where it does not."""
+    """Parse the request with wsproto. Raises :class:`Refusal` for an invalid request."""
     line = _REQUEST_LINE.match(head)
     if line is None:
         raise Refusal(HTTPStatus.BAD_REQUEST, "This is no HTTP request.")
@@ -204,7 +212,7 @@ def _parse_request(head: bytes) -> UpgradeRequest:
 
 
 def _refusal_of(exc: RemoteProtocolError, head: bytes) -> Refusal:
-    """What to answer to a request that wsproto does not take."""
+    """The answer to a request that wsproto rejects."""
     hint = exc.event_hint
     if isinstance(hint, RejectConnection) and hint.status_code == HTTPStatus.UPGRADE_REQUIRED:
         return Refusal(
@@ -223,7 +231,7 @@ def _refusal_of(exc: RemoteProtocolError, head: bytes) -> Refusal:
 
 
 def _check_request(upgrade: UpgradeRequest) -> bytes:
-    """What wsproto leaves unchecked. Returns the client's key."""
+    """Check what wsproto does not check: body, key and target. Returns the client's key."""
     keys = []
     for name, value in upgrade.extra_headers:
         if name == b"sec-websocket-key":
@@ -254,7 +262,7 @@ def _request_of(upgrade: UpgradeRequest, address: Address) -> Request:
     )
 
 
-# The client's half.
+# The client side.
 
 
 def request_upgrade(
@@ -267,10 +275,11 @@ def request_upgrade(
     subprotocols: Sequence[str] = (),
     secure: bool = False,
 ) -> HandshakeResult:
-    """Ask the server for a WebSocket, and read its answer; ``secure`` for a stream with TLS.
+    """Request a WebSocket from the server, and read its answer.
 
-    Raises :class:`HandshakeRefused` for an ordinary HTTP answer,
-    :class:`HandshakeFailed` for one that is neither, :class:`TimeoutError`.
+    ``secure`` says that the stream has TLS. Raises :class:`HandshakeRefused` for an
+    ordinary HTTP answer, :class:`HandshakeFailed` for any other wrong answer, and
+    :class:`TimeoutError`.
     """
     upgrade = UpgradeRequest(
         host=host,
@@ -298,8 +307,8 @@ def request_upgrade(
             raise HandshakeFailed(f"the server's answer is no WebSocket handshake: {exc}") from exc
         for event in handshake.events():
             if isinstance(event, AcceptConnection):
-                # A new connection: the handshake's has been fed what came
-                # behind the head, which is the splitter's to cut.
+                # Use a new connection: that of the handshake has already received
+                # the bytes after the head, which the frame parser must split.
                 connection = Connection(_CLIENT)
                 rest = _END_OF_HEAD.split(received, 1)[1]
                 return HandshakeResult(
@@ -325,14 +334,14 @@ def request_upgrade(
 
 
 def _closed_text(received: bytes, *, secure: bool) -> str:
-    """What to say of a server that closed the connection before it had answered."""
-    # OpenSSL answers nothing to a request without TLS.
+    """The error text if the server closed the connection before it answered."""
+    # A server with OpenSSL does not answer a request without TLS.
     hint = "" if secure or received else f"; if it speaks TLS, {_TRY_WSS}"
     return f"the server closed the connection during the handshake{hint}"
 
 
 def _check_answer(received: bytes, *, secure: bool) -> None:
-    """Raise :class:`HandshakeFailed` for TLS where none was asked for, and a head without end."""
+    """Raise :class:`HandshakeFailed` for unexpected TLS, and for a head that is too long."""
     if not secure and is_record(received):
         raise HandshakeFailed(f"the server speaks TLS: {_TRY_WSS}")
     end = _END_OF_HEAD.search(received)

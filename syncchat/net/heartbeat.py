@@ -1,4 +1,4 @@
-"""The heartbeat: who has been silent is pinged, who stays silent is gone."""
+"""The heartbeat: pings silent connections, and aborts those that stay silent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .websocket import WebSocket
 
 __all__ = ["start_heartbeat"]
 
-#: Looks at the clock per interval, and the seconds between two of them.
+#: How many sweeps there are per interval, and the bounds of the seconds between two.
 _LOOKS = 8
 _SHORTEST = 0.01
 _LONGEST = 1.0
@@ -22,18 +22,19 @@ def start_heartbeat(
     interval: float | None,
     timeout: float,
 ) -> None:
-    """Look after what ``websockets()`` returns, on the flusher's thread, until it ends.
+    """Watch the connections that ``websockets()`` returns, until the I/O thread ends.
 
-    After ``interval`` seconds of silence a connection is pinged, after
-    ``timeout`` more it is aborted; without an interval nothing is done. One
-    sweep over all costs less than a timer for each.
+    After ``interval`` seconds of silence a connection is pinged, after ``timeout``
+    more seconds it is aborted. Without an interval, do nothing. The I/O thread
+    calls ``websockets``. One sweep over all connections costs less than a timer
+    for each of them.
     """
     if not interval:
         return
     pause = min(max(min(interval, timeout) / _LOOKS, _SHORTEST), _LONGEST)
 
     def beat() -> None:
-        # First of all, so that whatever happens the heart goes on.
+        # Set the next timer first, so that an exception does not end the heartbeat.
         io_thread.call_at(Deadline.after(pause), beat)
         for websocket in websockets():
             websocket.beat(interval, timeout)

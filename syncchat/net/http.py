@@ -1,4 +1,4 @@
-"""Plain HTTP, as far as a WebSocket server speaks it: a request, an answer, a close."""
+"""Plain HTTP in a WebSocket server: one request and one answer per connection."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ __all__ = [
     "view_for",
 ]
 
-#: Bytes of a request's or response's head, both sides; h11's own limit too.
+#: Maximum bytes of the head of a request or response, on both sides; also h11's limit.
 MAX_HEAD = 16384
 
 _METHODS = ("GET", "HEAD")
 
-#: Where h11 quotes bytes of the request, as Python writes them.
+#: The part of h11's error text that quotes bytes of the request in Python's notation.
 _QUOTED = re.compile(r": (?:bytearray\()?b['\"].*", re.DOTALL)
 
-#: Statuses whose answers have no body, and say no length of one (RFC 9110, section 8.6).
+#: Statuses whose answers have neither a body nor a Content-Length (RFC 9110, section 8.6).
 _BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a client asked for, by a handshake or as plain HTTP. Immutable."""
+    """A client's request, a handshake or plain HTTP. Immutable."""
 
-    #: Path and query as they stand in the request line, percent-encoded.
+    #: Path and query as in the request line, percent-encoded.
     target: str
-    #: Every header but those of the handshake's own, names in lower case.
+    #: All headers except those of the handshake itself, with lower-case names.
     raw_headers: tuple[tuple[bytes, bytes], ...]
-    #: The ``Host`` header, or what a trusted proxy says that it was.
+    #: The ``Host`` header. Behind a trusted proxy, the one that the proxy reports.
     host: str
-    #: What a view is called for is ``GET``, or ``HEAD`` for an answer without its body.
+    #: Views are called for ``GET``, and for ``HEAD``, whose answer has no body.
     method: str = "GET"
-    #: Where it comes from: the client of a trusted proxy, not the proxy.
+    #: The client's host and port. Behind a trusted proxy, those of the proxy's client.
     remote_address: Address = ("", 0)
-    #: ``https`` where the client has asked by TLS, its trusted proxy at least.
+    #: ``https`` if the client uses TLS, to the server or to a trusted proxy.
     scheme: str = "http"
 
     @property
@@ -60,7 +60,7 @@ class Request:
 
     @property
     def query(self) -> str:
-        """What follows the ``?`` in the target; empty where there is none."""
+        """The part of the target after the ``?``; empty without one."""
         return self.target.partition("?")[2]
 
     @property
@@ -75,10 +75,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a view answers. ``headers`` are those besides the length, the type and the date.
+    """A view's answer. ``headers`` are added to those for length, type and date.
 
-    A ``body`` of text is sent as UTF-8, and a ``content_type`` of ``text/...`` without a
-    ``charset`` says so.
+    A ``str`` body is sent as UTF-8; then a ``content_type`` of ``text/...`` without
+    a ``charset`` is extended by ``charset=utf-8``.
     """
 
     body: bytes | str
@@ -87,13 +87,13 @@ class Response:
     headers: Sequence[tuple[str, str]] = ()
 
 
-#: Answers a request that is no handshake, on that connection's thread; may raise
-#: :class:`Refusal`.
+#: Answers a request that is not a handshake, on that connection's thread. It may
+#: raise :class:`Refusal`.
 View = Callable[[Request], Response]
 
 
 class Refusal(Exception):
-    """What the server answers instead of what was asked for."""
+    """An error answer to a request. Raise it in a view or in ``authorize``."""
 
     def __init__(
         self, status: HTTPStatus, text: str, headers: Sequence[tuple[str, str]] = ()
@@ -105,12 +105,12 @@ class Refusal(Exception):
 
     @property
     def response(self) -> Response:
-        """The same, as an answer."""
+        """The refusal as an answer."""
         return Response(f"{self.text}\n".encode(), status=self.status, headers=self.headers)
 
 
 def parse(head: bytes, address: Address) -> Request:
-    """The request that ``head`` is, with its empty line. Raises :class:`Refusal`."""
+    """Parse ``head``, a request's head with its empty line. Raises :class:`Refusal`."""
     http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
     http.receive_data(head)
     try:
@@ -125,12 +125,12 @@ def parse(head: bytes, address: Address) -> Request:
         raise Refusal(HTTPStatus.BAD_REQUEST, f"This is no HTTP request: {said}.") from exc
     except UnicodeError as exc:
         raise Refusal(HTTPStatus.BAD_REQUEST, "A header is not in ASCII.") from exc
-    # As to a proxy, which a server must take, too (RFC 9112, section 3.2.2).
+    # A server must also accept the absolute form of a target (RFC 9112, section 3.2.2).
     target = re.sub(r"(?i)^https?://[^/?]*(?=/)", "", target)
     others = tuple((name, value) for name, value in headers if name != b"host")
     request = Request(target, others, host, method, address)
     if not target.startswith("/"):
-        # Other methods have other targets: OPTIONS * and CONNECT host:port.
+        # Other methods may have other targets: OPTIONS * and CONNECT host:port.
         check_method(request)
         raise Refusal(HTTPStatus.BAD_REQUEST, "The request's target is not a path.")
     return request
@@ -147,7 +147,7 @@ def check_method(request: Request) -> None:
 
 
 def view_for(routes: Mapping[str, View], path: str) -> View | None:
-    """The view of the route that fits ``path``: itself, or the longest ``/beginning/*``."""
+    """The view for ``path``: of the same route, else of the longest ``/beginning/*``."""
     exact = routes.get(path)
     if exact is not None:
         return exact
@@ -156,10 +156,10 @@ def view_for(routes: Mapping[str, View], path: str) -> View | None:
 
 
 def encode(response: Response, *, head_only: bool = False) -> bytes:
-    """The answer as it goes over the wire; every one is the connection's last.
+    """The bytes of an answer. It tells the client that the connection closes after it.
 
     Raises :class:`UnicodeEncodeError` for a body with a lone surrogate, and
-    :class:`h11.LocalProtocolError` for headers that cannot be.
+    :class:`h11.LocalProtocolError` for invalid headers.
     """
     bodiless = response.status in _BODILESS
     body, content_type = response.body, response.content_type
@@ -178,7 +178,7 @@ def encode(response: Response, *, head_only: bool = False) -> bytes:
             # RFC 9110, section 6.6.1.
             *([] if "date" in named else [("Date", formatdate(usegmt=True))]),
             ("X-Content-Type-Options", "nosniff"),
-            # Upgrade is of this connection only, and must be named (section 7.8).
+            # Connection must list the Upgrade header, if there is one (section 7.8).
             ("Connection", "Upgrade, close" if "upgrade" in named else "close"),
             *response.headers,
         ],

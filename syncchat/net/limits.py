@@ -1,4 +1,4 @@
-"""What a connection and a server are held to."""
+"""The limits of a connection and of a server."""
 
 from __future__ import annotations
 
@@ -12,34 +12,35 @@ __all__ = ["ConnectionSettings", "Limits", "ServerSettings"]
 class Limits:
     """The limits by name, with their defaults; sizes in bytes, times in seconds."""
 
-    #: A message from the peer, its fragments together (close code 1009 above).
+    #: Size of a message from the peer, all fragments together. Beyond: close code 1009.
     max_message: int = 64 * 1024
-    #: Fragments of one message (1009 above).
+    #: Number of fragments of a message. Beyond: close code 1009.
     max_fragments: int = 1024
-    #: What may wait for one peer that reads too slowly (1013 above).
+    #: Size of the backlog of one peer. Beyond: close code 1013.
     max_backlog: int = 1024 * 1024
-    #: How long that may wait without a move, then the peer is cut off; None: for ever.
+    #: How long the backlog may make no progress before the connection is aborted;
+    #: None: no limit.
     stall_timeout: float | None = 10.0
-    #: For TLS and the opening handshake together.
+    #: Time for TLS and the opening handshake together.
     open_timeout: float = 10.0
-    #: For the closing handshake.
+    #: Time for the closing handshake.
     close_timeout: float = 10.0
     #: Silence after which the peer is pinged; None or 0: never.
     ping_interval: float | None = 20.0
-    #: Further silence after which it is taken for gone (close code 1006).
+    #: Further silence after which the connection is aborted (close code 1006).
     ping_timeout: float = 20.0
-    #: Frames a second that are read from one peer, which waits above; 0: any number.
+    #: Frames per second that are read from one peer; further frames wait. 0: no limit.
     rate: float = 0.0
-    #: Frames that it may send at once before ``rate`` holds.
+    #: Frames that a peer may send at once before ``rate`` applies.
     burst: int = 20
-    #: Clients at a time; those above are answered 503. None: any number.
+    #: Number of clients; further clients get status 503. None: no limit.
     max_connections: int | None = None
-    #: Clients at a time from one address, as above.
+    #: Number of clients from one address; further clients get status 503. None: no limit.
     max_connections_per_address: int | None = None
 
 
 class ConnectionSettings(TypedDict, total=False):
-    """The keywords of :func:`syncchat.net.connect`: see :class:`Limits`."""
+    """Keyword arguments of :func:`syncchat.net.connect`: see :class:`Limits`."""
 
     max_message: int
     max_fragments: int
@@ -54,7 +55,7 @@ class ConnectionSettings(TypedDict, total=False):
 
 
 class ServerSettings(ConnectionSettings, total=False):
-    """The keywords of :func:`syncchat.net.serve`: see :class:`Limits`."""
+    """Keyword arguments of :func:`syncchat.net.serve`: see :class:`Limits`."""
 
     max_connections: int | None
     max_connections_per_address: int | None

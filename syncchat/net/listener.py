@@ -1,4 +1,4 @@
-"""The accept loop: every client that comes, until it is told to stop."""
+"""The accept loop of a server."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from .binding import listen
 
 __all__ = ["Listener", "OnClient"]
 
-#: What takes a client over: its socket and its address.
+#: Called with the socket and the address of each accepted client.
 OnClient = Callable[[socket.socket, Address], None]
 
 logger = logging.getLogger("syncchat.net")
 
-#: Seconds without accepting after the system ran out of something.
+#: Seconds without accepting after the system ran out of a resource.
 _BACK_OFF = 0.1
 
 
 class Listener:
-    """Sockets that listen, and the loop that accepts from them.
+    """Listening sockets, and the loop that accepts clients from them.
 
-    Listens from the beginning; raises as :func:`~syncchat.net.binding.listen`
-    does.
+    The sockets listen when the object is created. The constructor raises as
+    :func:`~syncchat.net.binding.listen` does.
     """
 
     def __init__(self, host: str | None, port: int) -> None:
-        # All of it here, where running out of descriptors is the caller's to hear.
+        # Create everything here, so that the caller gets an error for lack of descriptors.
         with contextlib.ExitStack() as undo:
             self._sockets = [undo.enter_context(sock) for sock in listen(host, port)]
             self._receiver, self._waker = map(undo.enter_context, socket.socketpair())
@@ -40,21 +40,21 @@ class Listener:
             self._selector = undo.enter_context(selectors.DefaultSelector())
             for sock in [*self._sockets, self._receiver]:
                 self._selector.register(sock, selectors.EVENT_READ)
-            #: Gives back all of the above.
+            #: Closes all of the above.
             self._resources = undo.pop_all()
         #: Host and port of each socket, in the order of binding.
         self.addresses: list[Address] = [address_of(sock.getsockname()) for sock in self._sockets]
         #: Written by interrupt() without a lock, see there.
         self._interrupted = False
-        #: The loop is over, and no further client will be handed on.
+        #: Set when the loop has ended, or never runs: no client will be accepted.
         self.over = threading.Event()
 
     def run(self, on_client: OnClient) -> None:
-        """Accept until :meth:`interrupt`, on the calling thread.
+        """Accept clients on the calling thread, until :meth:`interrupt`.
 
-        ``on_client`` gets each connected socket with its peer's address, and
-        owns it unless it raises: :class:`OSError` for a client that is gone
-        already, :class:`RuntimeError` where there can be no thread for it.
+        ``on_client`` is called with each connected socket and its peer's address. It
+        owns the socket unless it raises: :class:`OSError` for a client that is
+        already gone, :class:`RuntimeError` if there are no threads left.
         """
         try:
             while not self._interrupted:
@@ -66,32 +66,32 @@ class Listener:
             self.over.set()
 
     def interrupt(self) -> None:
-        """Have :meth:`run` return soon. From any thread, and from signal handlers.
+        """Make :meth:`run` return soon. From any thread, and from signal handlers.
 
-        Takes no lock, because a signal handler runs on top of whatever the
-        main thread was doing, and that may hold it.
+        Takes no lock: a signal handler interrupts the main thread, which may hold
+        the lock.
         """
         self._interrupted = True
         with contextlib.suppress(OSError):
             self._waker.send(b"\0")
 
     def close(self) -> None:
-        """Give the sockets back. Only after :meth:`run`, or instead of it."""
+        """Close the sockets. Call it only after :meth:`run`, or instead of it."""
         self._resources.close()
         self.over.set()
 
     def _accept(self, listening: socket.socket, on_client: OnClient) -> bool:
-        """Hand on each client that waits. False: the system is out of something."""
+        """Accept all waiting clients. False: the system has run out of a resource."""
         while not self._interrupted:
             try:
                 sock, sockaddr = listening.accept()
             except BlockingIOError:
                 return True
             except ConnectionAbortedError:
-                # The client was gone before it was accepted.
+                # The client left before it was accepted.
                 continue
             except OSError as exc:
-                # Mostly descriptors or memory. Whatever it is, the loop goes on.
+                # Mostly a lack of descriptors or memory. The loop continues anyway.
                 logger.warning("cannot accept: %s", exc.strerror)
                 return False
             address = address_of(sockaddr)
@@ -106,8 +106,8 @@ class Listener:
         return True
 
     def _back_off(self) -> None:
-        """Wait for nothing but an interruption, until the system had time to recover."""
-        # With the selector that there is: another might be a descriptor too many.
+        """Pause so that the system can recover; an interruption ends the pause."""
+        # Use the existing selector: there may be no descriptor left for another one.
         for sock in self._sockets:
             self._selector.unregister(sock)
         self._selector.select(_BACK_OFF)

@@ -1,4 +1,4 @@
-"""A message: whole, as it is sent, and in the pieces that it arrives in."""
+"""Messages: checks before sending, and assembly of received pieces."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ def size_of(data: str | bytes | bytearray) -> int:
 
 
 def checked(message: Message) -> tuple[Message, int]:
-    """The message as it can be sent, and its size in bytes.
+    """The message as ``str`` or ``bytes``, and its size in bytes.
 
-    Raises :class:`UnicodeEncodeError` for a lone surrogate, here and not when
-    it is encoded behind others, and :class:`TypeError` for what is no message.
+    Raises :class:`UnicodeEncodeError` for a lone surrogate, so that the message
+    cannot fail later, among others in a batch, and :class:`TypeError` for a message
+    that is neither text nor bytes.
     """
     if isinstance(message, str):
         return message, size_of(message)
@@ -36,16 +37,16 @@ def checked(message: Message) -> tuple[Message, int]:
 
 
 def event_of(message: Message) -> Event:
-    """The message as wsproto's connection takes it. Raises as :func:`checked` does."""
+    """The message as an event of wsproto. Raises as :func:`checked` does."""
     message, _ = checked(message)
     return TextMessage(data=message) if isinstance(message, str) else BytesMessage(data=message)
 
 
 class Assembler:
-    """Puts messages together from what wsproto hands out, and counts their bytes.
+    """Assembles messages from wsproto's events, and limits their size.
 
-    wsproto has no limit of its own, and its events come a piece for each read,
-    not for each frame. For one thread at a time.
+    wsproto has no size limit, and it emits an event per read, not per frame. Only
+    one thread at a time may use an assembler.
     """
 
     __slots__ = ("_fragments", "_max_fragments", "_max_message", "_pieces", "_size")
@@ -58,9 +59,9 @@ class Assembler:
         self._fragments = 0
 
     def add(self, event: TextMessage | BytesMessage) -> Message | None:
-        """The message that ``event`` completes, if it does.
+        """Add a piece. Returns the message if ``event`` completes it, else None.
 
-        Raises :class:`MessageTooBig` as soon as a limit is passed; nothing can
+        Raises :class:`MessageTooBig` as soon as a limit is exceeded; nothing can
         be added after that.
         """
         data = event.data
@@ -72,7 +73,7 @@ class Assembler:
             if self._pieces is None:
                 self._pieces = []
             if data:
-                # Empty pieces would grow the list without counting.
+                # Empty pieces would make the list grow without counting as bytes.
                 self._pieces.append(data)
             return None
         pieces, self._pieces, self._size, self._fragments = self._pieces, None, 0, 0

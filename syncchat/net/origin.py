@@ -1,4 +1,4 @@
-"""Origins and the public URL: settings that name a place in the web."""
+"""Parsers for origins, the public URL and the ``Host`` header."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
 
 
 def parse_origin(text: str) -> str:
-    """The origin that ``text`` names, as browsers write it: lower case, no default port.
+    """The origin in ``text`` as browsers write it: lower case, no default port.
 
     ``text`` is ``scheme://host[:port]`` with ``http`` or ``https``; a slash may
     follow. Raises :class:`ValueError`.
@@ -38,7 +38,7 @@ def parse_origin(text: str) -> str:
 
 
 def parse_public_url(text: str) -> str:
-    """The URL that ``text`` is, with a slash at its end and its host as browsers write it.
+    """The URL in ``text``, with a slash at its end and its host as browsers write it.
 
     ``text`` is ``scheme://host[:port][/path]`` with ``http`` or ``https``.
     Raises :class:`ValueError`.
@@ -54,7 +54,7 @@ def parse_public_url(text: str) -> str:
 
 
 def origin_of(public_url: str) -> str:
-    """The origin of what :func:`parse_public_url` has returned."""
+    """The origin of ``public_url``, a result of :func:`parse_public_url`."""
     return "/".join(public_url.split("/", 3)[:3])
 
 
@@ -67,7 +67,7 @@ def host_of(authority: str) -> str:
 
 
 def _split(text: str) -> tuple[str, str]:
-    """Origin and path, ``/`` where there is none. Raises :class:`ValueError`."""
+    """The origin and the path, by default ``/``. Raises :class:`ValueError`."""
     match = _URL.fullmatch(text)
     if match is None:
         raise ValueError(text)

@@ -1,7 +1,7 @@
-"""Flood control: who sends too fast is read more slowly.
+"""Rate limit: the server reads more slowly from a peer that sends too fast.
 
-The reader of a flooder waits, and TCP passes that on to the flooder; nothing
-is lost and nobody is thrown out. (The way of the Ergo IRC server.)
+The reading thread waits, and TCP backpressure slows the peer down. Nothing is
+lost, and the connection stays open. (The Ergo IRC server does the same.)
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ __all__ = ["TokenBucket"]
 
 
 class TokenBucket:
-    """So many at once, then so many a second. For one thread at a time."""
+    """Allows ``burst`` tokens at once, then ``rate`` tokens per second.
+
+    Only one thread at a time may use it.
+    """
 
     __slots__ = ("_burst", "_filled_at", "_rate", "_tokens")
 
@@ -23,9 +26,9 @@ class TokenBucket:
         self._filled_at = time.monotonic()
 
     def charge(self) -> float:
-        """Take a token. The moment from which on there is another, on the monotonic clock.
+        """Take a token. Returns when the next token is available, on the monotonic clock.
 
-        A moment in the past: there is one now.
+        Returns the present moment if a token is available now.
         """
         now = time.monotonic()
         grown = (now - self._filled_at) * self._rate

@@ -1,4 +1,4 @@
-"""What a server has done so far, in numbers."""
+"""Counters of a server's clients, messages and bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Counters", "Stats", "Traffic"]
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What went over one connection."""
+    """The messages and bytes that went over one connection."""
 
     messages_in: int = 0
     messages_out: int = 0
@@ -22,29 +22,29 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """A server's numbers at one moment, since its start."""
+    """A snapshot of a server's counters since its start."""
 
-    #: Clients that are connected now, those in the opening handshake included.
+    #: Clients that are connected now, including those in the opening handshake.
     connections: int
-    #: Clients whose opening handshake was done, in all.
+    #: Clients that have completed the opening handshake since the start.
     connections_total: int
-    #: Whole messages from clients, and messages handed to the network for them.
+    #: Complete messages from clients, and messages accepted for sending to clients.
     messages_in: int
     messages_out: int
-    #: Bytes over the wire, handshakes and TLS included.
+    #: Bytes on the network, including handshakes and TLS.
     bytes_in: int
     bytes_out: int
-    #: Bytes that wait for clients to take them.
+    #: Bytes that wait until clients take them.
     backlog: int
     #: Clients closed because they were too slow.
     slow_consumers: int
-    #: Clients that got no WebSocket, by the reason: an HTTP status, ``"TLS"``,
-    #: or ``"gone"`` for those that left before they had asked.
+    #: Clients that got no WebSocket, by reason: an HTTP status, ``"TLS"``, or
+    #: ``"gone"`` for clients that left before they sent a request.
     refused: dict[str, int]
 
 
 class Counters:
-    """Adds up what is over. From any thread."""
+    """Counts events, and sums the traffic of ended connections. Usable from any thread."""
 
     def __init__(self) -> None:
         #: Guards the fields below. No other lock is taken under it.
@@ -55,27 +55,27 @@ class Counters:
         self._traffic: Counter[str] = Counter()
 
     def note_opened(self) -> None:
-        """A client's handshake is done."""
+        """Count a client that has completed the opening handshake."""
         with self._lock:
             self._opened += 1
 
     def note_slow(self) -> None:
-        """A client is closed because it is too slow."""
+        """Count a client that is closed because it is too slow."""
         with self._lock:
             self._slow += 1
 
     def note_refused(self, reason: str) -> None:
-        """A client got no WebSocket."""
+        """Count a client that got no WebSocket, under ``reason``."""
         with self._lock:
             self._refused[reason] += 1
 
     def note_ended(self, traffic: Traffic) -> None:
-        """A connection is over, and this went over it."""
+        """Add the traffic of a connection that has ended."""
         with self._lock:
             self._add_locked(self._traffic, traffic)
 
     def stats(self, live: Iterable[tuple[Traffic, int]]) -> Stats:
-        """The sum, with the traffic and the backlog of the connections that there are."""
+        """The totals. ``live`` has the traffic and the backlog of each open connection."""
         with self._lock:
             total = Counter(self._traffic)
             count = backlog = 0

@@ -1,8 +1,8 @@
-"""TLS as bytes in, bytes out; the socket is somebody else's.
+"""TLS without a socket: bytes in, bytes out.
 
-One ``SSLObject`` between two memory buffers, used under its stream's lock: a
-reader and a writer never meet inside OpenSSL, which has crashed programs that
-shared an ``SSLSocket`` between threads (cpython#76714).
+An ``SSLObject`` works between two memory buffers. The stream uses it under its
+lock, so a reader and a writer are never in OpenSSL at the same time. Programs
+that share an ``SSLSocket`` between threads have crashed there (cpython#76714).
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ _CONTENT_TYPES, _MAJOR_VERSION = range(20, 24), b"\x03"
 
 
 class NotTLS(ConnectionError):
-    """The peer's first bytes are of another protocol."""
+    """The peer's first bytes are not TLS."""
 
 
 def is_record(data: bytes) -> bool:
-    """Whether a TLS record may begin so. ``data`` holds one byte at least."""
+    """Whether ``data`` may be the beginning of a TLS record. It holds at least one byte."""
     return data[0] in _CONTENT_TYPES and data[1:2] in (b"", _MAJOR_VERSION)
 
 
 class TLS:
-    """One end of a TLS connection. For one thread at a time.
+    """One end of a TLS connection. Only one thread at a time may use it.
 
-    Every method may raise :class:`ssl.SSLError`; what is to be sent then, an
-    alert that tells the peer why, is still to be had from :meth:`outgoing`.
+    The methods may raise :class:`ssl.SSLError`. Then :meth:`outgoing` returns the
+    alert that tells the peer why.
     """
 
     __slots__ = ("_begun", "_incoming", "_object", "_outgoing")
@@ -39,7 +39,7 @@ class TLS:
     def __init__(
         self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None
     ) -> None:
-        #: The peer has begun to speak.
+        #: The peer has sent its first bytes.
         self._begun = False
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
@@ -48,9 +48,9 @@ class TLS:
         )
 
     def handshake(self, received: bytes) -> bool:
-        """Go on with the handshake. True: it is done.
+        """Continue the handshake. True: it is done.
 
-        Raises :class:`NotTLS` where ``received`` begins with something else.
+        Raises :class:`NotTLS` if the peer's first bytes are not a TLS record.
         """
         if received and not self._begun:
             self._begun = True
@@ -64,15 +64,16 @@ class TLS:
         return True
 
     def encrypt(self, data: bytes | memoryview) -> bytes:
-        """``data`` as it goes over the wire, all of it."""
-        # The outgoing buffer takes any amount, so nothing is left over.
+        """The TLS records for all of ``data``."""
+        # The outgoing buffer accepts any amount, so nothing is left over.
         self._object.write(data)
         return self._outgoing.read()
 
     def decrypt(self, received: bytes) -> tuple[bytes, bool]:
-        """What ``received`` says, and whether the peer has said that no more comes.
+        """The decrypted data, and whether the peer has ended its side (close_notify).
 
-        ``b""`` for part of a record. It may call for an answer: :meth:`outgoing`.
+        The data is ``b""`` for an incomplete record. TLS may have to answer: send
+        :meth:`outgoing`.
         """
         self._incoming.write(received)
         pieces: list[bytes] = []
@@ -86,19 +87,19 @@ class TLS:
         return b"".join(pieces), True
 
     def close_notify(self) -> bytes:
-        """The alert that says that no more comes (RFC 8446, section 6.1)."""
-        # It would wait for the peer's, or has seen the connection fail.
+        """The alert that ends this side's data (RFC 8446, section 6.1)."""
+        # unwrap() raises because the peer's alert is missing, or after a failure.
         with contextlib.suppress(ssl.SSLError):
             self._object.unwrap()
         return self._outgoing.read()
 
     def outgoing(self) -> bytes:
-        """What TLS itself has to say."""
+        """The bytes of the TLS protocol that must be sent to the peer."""
         return self._outgoing.read()
 
 
 def tls_reason(exc: OSError) -> str:
-    """Why a handshake failed, in words and without OpenSSL's file and line."""
+    """Why a handshake failed, as text without OpenSSL's file and line."""
     if isinstance(exc, ssl.SSLCertVerificationError):
         return f"the certificate is not good: {exc.verify_message}"
     if isinstance(exc, ssl.SSLError) and exc.reason:
