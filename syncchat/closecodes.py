@@ -29,7 +29,7 @@ TOO_BIG = 1009
 INTERNAL_ERROR = 1011
 TRY_AGAIN_LATER = 1013
 
-#: Codes with which a conversation is over as it should be.
+#: The codes of a normal end of a connection.
 ORDERLY = frozenset({NORMAL, GOING_AWAY, NO_CODE})
 
 _MEANINGS = {
@@ -49,23 +49,23 @@ _MEANINGS = {
     1014: "bad gateway",
 }
 
-#: The codes that may stand in a Close frame: those above but the two that only
-#: an API knows, and the ranges for libraries (3000) and applications (4000).
+#: The codes that a Close frame may carry: the codes above except the two that exist
+#: only in APIs, and the ranges for libraries (3000) and applications (4000).
 _ON_THE_WIRE = (_MEANINGS.keys() - {NO_CODE, ABNORMAL}) | set(range(3000, 5000))
 
-#: Bytes of a reason: a control frame takes 125, of which the code has 2.
+#: Maximum bytes of a reason: a control frame takes 125, and the code needs 2 of them.
 _MAX_REASON = 123
 
 
 def meaning(code: int) -> str:
-    """``1009 (message too big)``; the number alone where it has no registered meaning."""
+    """``1009 (message too big)``; only the number if it has no registered meaning."""
     return f"{code} ({_MEANINGS[code]})" if code in _MEANINGS else str(code)
 
 
 def check_close(code: int, reason: str) -> None:
-    """Raise :class:`ValueError` for what must not stand in a Close frame.
+    """Raise :class:`ValueError` for a code or reason that a Close frame must not carry.
 
-    wsproto does not check what it is told to send.
+    wsproto does not check them.
     """
     if code not in _ON_THE_WIRE:
         raise ValueError(f"close code {code} may not be sent")

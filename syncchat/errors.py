@@ -1,7 +1,7 @@
-"""Every exception that a caller can meet.
+"""The exceptions that syncchat raises.
 
-All of them derive from :class:`SyncchatError`, and from the built-in class
-that a caller who has never heard of syncchat would catch (``ConnectionError``,
+All of them derive from :class:`SyncchatError`. Most also derive from a built-in
+class that you can catch instead (``ConnectionError``, ``OSError``,
 ``ValueError``). Time limits raise the built-in :class:`TimeoutError`.
 """
 
@@ -28,27 +28,27 @@ class SyncchatError(Exception):
 
 
 class InvalidURL(SyncchatError, ValueError):
-    """A URL that is no ``ws://host[:port]/path``."""
+    """The URL is not of the form ``ws://host[:port]/path`` (or ``wss:``)."""
 
 
 class CannotListen(SyncchatError, OSError):
-    """The server cannot listen at the address that it was given."""
+    """The server cannot listen at the given address."""
 
 
 class AddressInUse(CannotListen):
-    """Another program listens there already."""
+    """Another program already listens at the address."""
 
 
 class RoomsFull(SyncchatError):
-    """There are as many rooms as there may be."""
+    """The server's maximum number of rooms is reached."""
 
 
 class CannotConnect(SyncchatError, ConnectionError):
-    """No TCP connection to the server came about."""
+    """The TCP connection to the server, or its TLS handshake, failed."""
 
 
 class HandshakeFailed(SyncchatError, ConnectionError):
-    """The peer's half of the opening handshake (RFC 6455, section 4) is wrong."""
+    """The peer's part of the opening handshake (RFC 6455, section 4) is wrong."""
 
 
 class HandshakeRefused(HandshakeFailed):
@@ -66,15 +66,15 @@ class HandshakeRefused(HandshakeFailed):
 
 
 class NotConnected(SyncchatError, ConnectionError):
-    """There is no connection now, and there may be one later."""
+    """There is no connection now; there may be one later."""
 
 
 class ConnectionClosed(SyncchatError, ConnectionError):
     """The WebSocket connection is over.
 
     ``code`` and ``reason`` are those of the closing handshake, as in
-    ``WebSocket.close_code``: 1005 where the peer's Close carried no code, 1006
-    where the connection ended without a Close (RFC 6455, section 7.1.5).
+    ``WebSocket.close_code``: 1005 if the peer's Close carried no code, 1006
+    if the connection ended without a Close (RFC 6455, section 7.1.5).
     """
 
     def __init__(self, code: int, reason: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Whether the server is well, and its numbers: for monitors, not for everybody."""
+"""The health check and the metrics of a server, for monitors only."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .net.address import is_loopback
 
 __all__ = ["for_monitors", "health_view", "metrics_view"]
 
-#: What a proxy adds. Whoever comes through one is not of this machine, though the
-#: proxy may be.
+#: Headers that a proxy adds. A request with one of them is not local, even if the
+#: proxy runs on this machine.
 _FORWARDED = frozenset(
     {
         "forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto",
@@ -30,7 +30,10 @@ _NO_CACHE = [("Cache-Control", "no-store")]
 
 
 def for_monitors(view: View, authorize: Callable[[Request], None] | None) -> View:
-    """``view`` for who asks from this machine, or satisfies ``authorize``."""
+    """``view``, restricted to local requests and to those that ``authorize`` accepts.
+
+    For other requests the returned view raises :class:`~syncchat.net.Refusal`.
+    """
 
     def guarded(request: Request) -> Response:
         if not _is_local(request):
@@ -43,10 +46,11 @@ def for_monitors(view: View, authorize: Callable[[Request], None] | None) -> Vie
 
 
 def _is_local(request: Request) -> bool:
-    """Whether this machine asks, and not somebody by way of it: a proxy, or a browser.
+    """Whether a program on this machine sends the request for itself.
 
-    A stranger's page can have its name resolved anew, to this machine (DNS
-    rebinding); an address, or ``localhost``, it cannot.
+    A request through a proxy is not local. Nor is a web page's request that reaches
+    this machine by DNS rebinding: its ``Host`` is the page's name, which can be
+    neither an IP address nor ``localhost``.
     """
     if not _FORWARDED.isdisjoint(request.headers):
         return False
@@ -59,10 +63,10 @@ def _is_local(request: Request) -> bool:
 
 
 def health_view(engine: Callable[[], Engine | None], kind: str) -> View:
-    """200 where messages can be read and kept, else 503 with the reason; as JSON.
+    """A view that answers 200 if messages can be read and stored, else 503, as JSON.
 
-    ``engine`` returns the engine, None while there is none; ``kind`` is what it
-    is: ``memory`` or ``sqlite``.
+    With 503 the JSON has the reason. ``engine`` returns the engine, or None while
+    the server starts or stops; ``kind`` is ``memory`` or ``sqlite``.
     """
     started = time.monotonic()
 
@@ -84,7 +88,7 @@ def health_view(engine: Callable[[], Engine | None], kind: str) -> View:
 
 
 def _reason(engine: Engine | None) -> str | None:
-    """Why the server is not well; None: it is."""
+    """Why the server fails; None if it works."""
     if engine is None:
         return "the server is starting or stopping"
     try:
@@ -95,7 +99,10 @@ def _reason(engine: Engine | None) -> str | None:
 
 
 def metrics_view(stats: Callable[[], Stats], metrics: Metrics) -> View:
-    """The numbers in Prometheus' text format, if its client library is there."""
+    """A view of the metrics in Prometheus' text format.
+
+    Without the package prometheus-client, the view answers 404.
+    """
     try:
         from prometheus_client import exposition  # noqa: PLC0415 - an extra
         from prometheus_client.registry import CollectorRegistry  # noqa: PLC0415
@@ -108,7 +115,7 @@ def metrics_view(stats: Callable[[], Stats], metrics: Metrics) -> View:
         try:
             encode, content_type = exposition.choose_encoder(request.headers.get("accept", ""))
         except (TypeError, ValueError):
-            # Of a version that there is not.
+            # The Accept header names an unknown version of the format.
             encode, content_type = exposition.choose_encoder("")
         return Response(encode(registry), content_type, headers=_NO_CACHE)
 
@@ -121,14 +128,14 @@ def _no_metrics(_request: Request) -> Response:
 
 
 class _Collector:
-    """What prometheus-client asks at each scrape; it keeps no numbers of its own."""
+    """The collector that prometheus-client calls at each scrape. It stores no numbers."""
 
     def __init__(self, stats: Callable[[], Stats], metrics: Metrics) -> None:
         self._stats = stats
         self._metrics = metrics
 
     def collect(self) -> Iterator[Any]:
-        """Every metric, as of now."""
+        """The current value of every metric."""
         from prometheus_client import core  # noqa: PLC0415 - an extra
 
         stats, metrics = self._stats(), self._metrics

@@ -1,8 +1,8 @@
-"""A server's standard output, treated as what it is: one more consumer that may be slow.
+"""Non-blocking writes of a server's log lines to its standard output.
 
-A terminal that somebody stopped with Ctrl+S, or a pipe whose reader sleeps,
-must not hold up the threads that serve clients. So a line is written without
-blocking or queued, and the rest is a flusher's work.
+A terminal that is stopped with Ctrl+S, or a pipe whose reader sleeps, must not
+block the threads that serve clients. So a line is written without blocking, and
+what remains is queued and written by an I/O thread.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from .net.io_thread import IOThread
 
 __all__ = ["LogWriter"]
 
-#: Bytes that may wait for a console that takes nothing; lines beyond are counted, not kept.
+#: Bytes that may be queued. Further lines are dropped and counted.
 _MAX_QUEUED = 1024 * 1024
 
 
 class LogWriter:
-    """Writes lines to a file descriptor, each whole, never blocking on a terminal or a pipe.
+    """Writes complete lines to a file descriptor; never blocks on a terminal or a pipe.
 
-    ``print`` may be called from any thread; ``close`` by the owner, once.
+    Any thread may call ``print``. The owner calls ``close`` once.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -33,17 +33,18 @@ class LogWriter:
         self._own = _reopen(descriptor)
         self._descriptor = descriptor if self._own is None else self._own
         self._socket = _socket_of(descriptor)
-        #: Guards the fields below and the order of writes. Before the flusher's lock.
+        #: Guards the fields below and the order of writes. Before the I/O thread's
+        #: lock in the lock order.
         self._lock = threading.Lock()
         self._queue = bytearray()
         self._lost = 0
         self._watched = False
-        #: Nobody reads any more.
+        #: Nothing can be written any more.
         self._broken = False
         self._emptied = threading.Condition(self._lock)
 
     def print(self, line: str) -> None:
-        """Write ``line`` and a newline."""
+        """Write or queue ``line`` and a newline. Never blocks on a terminal or a pipe."""
         data = f"{line}\n".encode("utf-8", "backslashreplace")
         with self._lock:
             if len(self._queue) + len(data) > _MAX_QUEUED:
@@ -58,7 +59,7 @@ class LogWriter:
         self._io_thread.watch(self)
 
     def close(self, timeout: float = 1.0) -> None:
-        """Give what is queued ``timeout`` seconds to get out, then let go."""
+        """Wait up to ``timeout`` seconds until the queue is written, then release everything."""
         deadline = Deadline.after(timeout)
         with self._lock:
             self._emptied.wait_for(lambda: not self._watched, deadline.remaining())
@@ -68,19 +69,19 @@ class LogWriter:
         if self._socket is not None:
             self._socket.close()
 
-    # The flusher's side.
+    # For the I/O thread.
 
     def fileno(self) -> int:
-        """The descriptor that is written to."""
+        """The descriptor to which the lines are written."""
         return self._descriptor
 
     def flush(self) -> bool:
-        """Write what is taken. True: nothing is left."""
+        """Write what the descriptor accepts. True: nothing is left."""
         with self._lock:
             return self._write_locked()
 
     def release(self) -> bool:
-        """No longer watched. False: lines have come meanwhile."""
+        """End the watch of the I/O thread. False: lines were queued meanwhile."""
         with self._lock:
             if self._queue:
                 return False
@@ -89,7 +90,7 @@ class LogWriter:
             return True
 
     def abandon(self) -> None:
-        """The flusher is gone: nothing more is written."""
+        """Drop the queue: the I/O thread has ended, so nothing more is written."""
         with self._lock:
             self._queue.clear()
             self._broken = True
@@ -109,8 +110,8 @@ class LogWriter:
             except BlockingIOError:
                 return False
             except OSError:
-                # The terminal is closed, the pipe's reader has gone, the disk
-                # is full. The chat goes on without a console.
+                # The terminal is closed, the pipe has no reader, or the disk is
+                # full. The server continues without its standard output.
                 self._broken = True
                 continue
             del self._queue[:written]
@@ -121,18 +122,21 @@ class LogWriter:
 
 
 def _socket_of(descriptor: int) -> socket.socket | None:
-    """The socket that a service manager gave us as output, if it is one."""
+    """The socket behind ``descriptor``, which a service manager may set as the output.
+
+    None if it is not a socket.
+    """
     if not hasattr(socket, "MSG_DONTWAIT") or not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
         return None
     return socket.socket(fileno=os.dup(descriptor))
 
 
 def _reopen(descriptor: int) -> int | None:
-    """A non-blocking descriptor for the same terminal or pipe; None where there is none.
+    """A second, non-blocking descriptor for the same terminal or pipe, if that is possible.
 
-    Setting ``O_NONBLOCK`` on the descriptor itself would set it for every
-    process that shares the terminal, the shell among them. A regular file
-    takes every write, and everything else blocks as it always did.
+    Setting ``O_NONBLOCK`` on the descriptor itself would set it for every process
+    that shares the terminal, including the shell. Regular files do not need it.
+    Writes to any other kind of file may block.
     """
     with contextlib.suppress(OSError):
         mode = os.fstat(descriptor).st_mode

@@ -1,7 +1,7 @@
-"""Settings of a whole process that does nothing but serve.
+"""Settings for a process that only runs a server.
 
-For the server's command only, never for the library: what embeds it decides
-about itself. Each is measured by ``scripts/bench.py``.
+Only the server command uses them, never the library: a program that embeds a
+server makes its own settings. ``scripts/bench.py`` measures each of them.
 """
 
 from __future__ import annotations
@@ -13,29 +13,32 @@ import sys
 
 __all__ = ["SWITCH_INTERVAL", "tune"]
 
-#: Descriptors to ask for, and what macOS grants at the least.
+#: Descriptors to request: the preferred number, then the number that macOS always grants.
 _FILES = (65_536, 10_240)
 
 #: Seconds after which a thread that waits for the interpreter lock requests it
 #: (5 ms by default). Every waiting thread wakes up once per interval to do so. If
 #: 10,000 clients leave at the same time, 10,000 threads wait: with 50 ms, their
-#: wake-ups alone fill both cores, and no thread makes progress. Threads of the
-#: server release the lock at every read and write; a search, which does neither,
-#: pauses by itself.
+#: wake-ups alone fill both cores, and no thread makes progress. The server's
+#: threads release the lock at every read and write. A search does neither, so it
+#: pauses explicitly.
 SWITCH_INTERVAL = 1.0
 
 
 def tune() -> None:
-    """Set up this process to serve many clients. From the main thread, before others start."""
+    """Set up this process to serve many clients.
+
+    Call it from the main thread, before other threads start.
+    """
     sys.setswitchinterval(SWITCH_INTERVAL)
-    # What was imported stays; the garbage collector need not look through it.
+    # Imported objects stay alive, so the garbage collector need not examine them.
     gc.freeze()
     _allow_files()
     _let_threads_finish()
 
 
 def _allow_files() -> None:
-    """Enough descriptors for as many clients as threads can serve; one a client."""
+    """Raise the limit of descriptors: each client needs one."""
     try:
         import resource  # noqa: PLC0415 - Unix only
     except ImportError:
@@ -45,17 +48,18 @@ def _allow_files() -> None:
         wanted = most if hard == resource.RLIM_INFINITY else min(most, hard)
         if soft == resource.RLIM_INFINITY or soft >= wanted:
             return
-        # macOS may grant less than it says.
+        # macOS may refuse a number that is below its reported limit.
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
             return
 
 
 def _let_threads_finish() -> None:
-    """Let a thread that wakes up wait its turn instead of pushing aside one that works (Linux).
+    """On Linux, prevent a thread that wakes up from preempting a running thread.
 
-    The one that works has the interpreter, mostly, so that the other could
-    only go back to sleep. Whoever has chosen a policy for this process keeps it.
+    The running thread mostly holds the interpreter lock, so the other thread
+    could only go back to sleep. Does not change a scheduling policy that was
+    chosen for this process.
     """
     if sys.platform == "linux":
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""How people reach a server: the URL that its log tells."""
+"""The URL at which people reach a server, for the server's log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .net.address import is_wildcard, route_to
 
 __all__ = ["join_command", "people_url"]
 
-#: Addresses in other networks, which are for documentation (RFC 5737, RFC 3849).
+#: Addresses outside of this network, reserved for documentation (RFC 5737, RFC 3849).
 _ELSEWHERE = {4: ("192.0.2.1", 9), 6: ("2001:db8::1", 9)}
 
 _SHORT = re.compile(r"ws://([^/]+:[0-9]+)/")
@@ -26,12 +26,12 @@ def people_url(
     web: bool,
     public_url: str | None,
 ) -> str:
-    """The URL of the chat's page, or without ``web`` the one for clients.
+    """The URL of the chat's web page; without ``web``, the URL for clients.
 
-    ``host`` is what the server was told to listen at, ``addresses`` where it
-    listens; ``secure`` that it speaks TLS. A host that stands for every address
-    becomes one by which other machines can reach this one. ``public_url`` is as
-    :func:`syncchat.net.origin.parse_public_url` returns it.
+    ``host`` is the configured host, ``addresses`` are those at which the server
+    listens; ``secure``: the server speaks TLS. A wildcard host is replaced by an
+    address or name at which other machines can reach this one. ``public_url`` is a
+    result of :func:`syncchat.net.origin.parse_public_url`.
     """
     url = public_url
     if url is None:
@@ -42,20 +42,20 @@ def people_url(
 
 
 def join_command(url: str) -> str:
-    """The command that joins the chat at what :func:`people_url` has returned."""
+    """The command that joins the chat at ``url``, a result of :func:`people_url`."""
     url = _for_clients(url)
     short = _SHORT.fullmatch(url)
     return f"syncchat {url if short is None else short[1]}"
 
 
 def _for_clients(url: str) -> str:
-    """``ws:`` for ``http:``, ``wss:`` for ``https:``."""
+    """``url`` with ``ws:`` instead of ``http:``, or ``wss:`` instead of ``https:``."""
     return re.sub("^http", "ws", url)
 
 
 def _own_name(wildcard: str, *, secure: bool) -> str:
-    """A name or an address of this machine."""
-    # A certificate names hosts, mostly, and no addresses.
+    """An address of this machine; its host name if ``secure``, or without a route."""
+    # Most certificates are for host names, not for addresses.
     if not secure:
         address = route_to(_ELSEWHERE[ipaddress.ip_address(wildcard).version])
         if address is not None:
