@@ -179,7 +179,7 @@ class IOThread:
         try:
             done = flushable.flush()
         except Exception:
-            logger.exception("flusher: %r failed", flushable)
+            logger.exception("I/O thread: %r failed", flushable)
         if done:
             # Unregister before release(): it may close the descriptor, and another
             # socket may get the same number at once.
@@ -193,4 +193,4 @@ class IOThread:
         try:
             callback()
         except Exception:
-            logger.exception("flusher: %r failed", callback)
+            logger.exception("I/O thread: %r failed", callback)

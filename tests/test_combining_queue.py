@@ -1,4 +1,4 @@
-"""The baton: every item once, in order, in batches, by one thread at a time."""
+"""The combining queue: every item once, in order, in batches, by one thread at a time."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ def test_an_interrupt_on_the_main_thread_stops_nobody_else() -> None:
     assert applied[-1] == 7
 
 
-def test_an_offer_is_applied_at_once_where_the_baton_is_free() -> None:
+def test_an_offer_is_applied_at_once_where_there_is_no_combiner() -> None:
     applied: list[list[int]] = []
     combiner: CombiningQueue[int] = CombiningQueue(
         lambda batch, _first: applied.append(batch), max_weight=100
@@ -280,7 +280,7 @@ def test_an_offer_does_nobody_elses_work_and_waits_for_nobody() -> None:
             release.wait(PATIENCE)
 
     combiner: CombiningQueue[int] = CombiningQueue(apply, max_weight=100)
-    # Offered while another holds the baton: that one does it.
+    # Offered while another thread is the combiner, which applies it.
     holder = threading.Thread(target=combiner.submit, args=([1], 1), name="holder")
     holder.start()
     entered.wait(PATIENCE)
@@ -291,7 +291,7 @@ def test_an_offer_does_nobody_elses_work_and_waits_for_nobody() -> None:
     # Offered while nobody does: whoever comes meanwhile takes over.
     entered.clear()
     release.clear()
-    io_thread = threading.Thread(target=combiner.offer, args=(5,), name="flusher")
+    io_thread = threading.Thread(target=combiner.offer, args=(5,), name="offering")
     io_thread.start()
     entered.wait(PATIENCE)
     others = [
@@ -305,6 +305,6 @@ def test_an_offer_does_nobody_elses_work_and_waits_for_nobody() -> None:
     for thread in (io_thread, *others):
         thread.join(PATIENCE)
     combiner.drain()
-    assert applied[2] == ("flusher", 5)
+    assert applied[2] == ("offering", 5)
     assert [name for name, _ in applied[3:]] == ["other"] * 3
     assert {item for _, item in applied[3:]} == {6, 7, 8}
