@@ -23,9 +23,9 @@ __all__ = ["Block", "Scrollback"]
 _GATHER = 0.03
 
 #: The most bytes printed between two drawings of the prompt. Together with the prompt,
-#: they fit into one read of a pseudo-terminal (4,095 bytes on Linux), so that a
-#: terminal without synchronized updates never shows them without the prompt.
-_AT_ONCE = 3000
+#: they are less than 2,048 bytes. Linux splits a longer write to a terminal there, and
+#: a terminal without synchronized updates may show the first part without the prompt.
+_AT_ONCE = 1400
 
 #: Seconds between two prints while blocks are left. In between, the prompt is drawn and
 #: the keyboard is read.
