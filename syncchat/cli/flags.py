@@ -200,12 +200,28 @@ def host(text: str) -> str:
     raise argparse.ArgumentTypeError("it is empty; 0.0.0.0 is the whole network")
 
 
-def nick(text: str) -> str:
-    """Convert to a nick."""
-    try:
-        return check_nick(text)
-    except BadNick as exc:
-        raise argparse.ArgumentTypeError(str(exc)) from exc
+def _converter(
+    parse: Callable[[str], _T], refusal: type[Exception] = ValueError
+) -> Callable[[str], _T]:
+    """``parse`` as argparse wants it: the text of a ``refusal`` becomes the usage error."""
+
+    def convert(text: str) -> _T:
+        try:
+            return parse(text)
+        except refusal as exc:
+            raise argparse.ArgumentTypeError(str(exc)) from exc
+
+    return convert
+
+
+#: Converts to a nick.
+nick = _converter(check_nick, BadNick)
+#: Converts to the origin of web pages.
+origin = _converter(parse_origin)
+#: Converts to the public URL of a server.
+public_url = _converter(parse_public_url)
+#: Converts to an IP address or a network.
+network = _converter(lambda text: str(parse_network(text)))
 
 
 def port(text: str) -> int:
@@ -213,30 +229,6 @@ def port(text: str) -> int:
     if text.isascii() and text.isdigit() and int(text) <= _MAX_PORT:
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is no port: it is a number from 0 to {_MAX_PORT}")
-
-
-def origin(text: str) -> str:
-    """Convert to the origin of web pages."""
-    try:
-        return parse_origin(text)
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(str(exc)) from exc
-
-
-def public_url(text: str) -> str:
-    """Convert to the public URL of a server."""
-    try:
-        return parse_public_url(text)
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(str(exc)) from exc
-
-
-def network(text: str) -> str:
-    """Convert to an IP address or a network."""
-    try:
-        return str(parse_network(text))
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(str(exc)) from exc
 
 
 def count(text: str) -> int:

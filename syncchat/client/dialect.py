@@ -34,6 +34,8 @@ class Dialect:
 
     def __init__(self, subprotocol: str | None, opened_at: float, *, known: bool) -> None:
         offered = subprotocol == SUBPROTOCOL
+        #: Whether the server is known to speak ``syncchat.v1``.
+        self.known = known
         #: True for plain lines, False for ``syncchat.v1``, None while unknown.
         self.plain: bool | None = None if offered else True
         #: Whether ``plain`` is final.

@@ -48,8 +48,6 @@ class Protocol:
         self._fruitless = 0
         #: When this connection began, on the monotonic clock.
         self._opened_at = 0.0
-        #: Whether the server is known to speak ``syncchat.v1``.
-        self._known = False
         #: Whether the server of the last connection sent the syncchat version header.
         self._was_named = False
         #: Whether items may be sent: the server takes plain lines, or the client is in a room.
@@ -89,7 +87,6 @@ class Protocol:
         named = events.VERSION_HEADER.lower() in headers
         known = named or (tracker.welcome is not None and not self._was_named)
         self._was_named = named
-        self._known = known
         self.dialect = Dialect(subprotocol, now, known=known)
         self._opened_at = now
         self.ready = bool(self.dialect.plain)
@@ -115,7 +112,7 @@ class Protocol:
             return None, 0.0
         if self.dialect.plain is None:
             # The welcome is due, unless the server may be one that never sends it.
-            return (max(since, self._opened_at), _ENTERING) if self._known else (None, 0.0)
+            return (max(since, self._opened_at), _ENTERING) if self.dialect.known else (None, 0.0)
         if not self.ready or welcome is None:
             return None, 0.0
         # A server with a rate limit stops reading from a client that exceeds it.
