@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -50,6 +51,15 @@ def descriptors() -> dict[str, str]:
             except OSError:
                 continue  # The one that iterdir itself uses.
     return found
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """As many open files as this user may have, for thousands of clients."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.fixture(autouse=True)

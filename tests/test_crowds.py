@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import selectors
 import signal
 import socket
@@ -93,14 +92,6 @@ def bystander(url: str) -> Iterator[list[float]]:
     finally:
         over.set()
         talking.join()
-
-
-@pytest.fixture
-def many_files() -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def wait_long(condition: Callable[[], bool], what: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import signal
 import socket
 import threading
@@ -19,13 +18,6 @@ CLIENTS = 2000
 
 #: Close frame with 1001 and our reason.
 GOODBYE = b"\x88\x18\x03\xe9the server is stopping"
-
-
-@pytest.fixture
-def many_files() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < CLIENTS + 500:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, CLIENTS + 500), hard))
 
 
 @pytest.mark.slow
