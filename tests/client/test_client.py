@@ -57,7 +57,7 @@ from syncchat.net import WebSocket, serve
 from tests.peer import PATIENCE, InThread, Peer, wait_for
 from tests.people import Json, line, url_of
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def free_port() -> int:
