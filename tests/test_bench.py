@@ -74,7 +74,8 @@ def test_every_peer_serves_the_same_chat() -> None:
     (case,) = outcome["cases"]
     assert case["failures"] == {}
     assert case["rounds"].keys() >= {"syncchat", "bare-loop", *PEERS}
-    assert ("node-ws" in case["rounds"]) != ("node-ws" in outcome["missing"])
+    for optional in ("node-ws", "bun", "bare-loop-c"):
+        assert (optional in case["rounds"]) != (optional in outcome["missing"])
     for name, (figures,) in case["rounds"].items():
         assert figures["deliveries"] > 100, name
         assert 0 < figures["p50"] <= figures["p99"] <= figures["p999"]

@@ -6,7 +6,7 @@ import pygal
 from pygal.style import Style
 
 from .rounds import Outcome
-from .servers import FLOOR, OURS
+from .servers import COMPILED_FLOOR, FLOOR, OURS
 
 __all__ = ["as_svg"]
 
@@ -37,7 +37,7 @@ def as_svg(outcome: Outcome) -> str:
     cases = outcome.cases[::-1]
     chart.x_labels = [measured.case.name for measured in cases]
     for name in outcome.versions:
-        if name not in (OURS, FLOOR):
+        if name not in (OURS, FLOOR, COMPILED_FLOOR):
             ratios = [m.ratio(OURS, name, m.headline) for m in cases]
             chart.add(name, [ratio and round(ratio.median, 2) for ratio in ratios])
     rendered: str = chart.render(is_unicode=True)

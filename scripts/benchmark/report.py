@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from .rounds import Measured, Outcome, Spread
-from .servers import FLOOR, OURS
+from .servers import COMPILED_FLOOR, FLOOR, OURS
 from .workloads import FIGURES
 
 __all__ = ["as_json", "as_markdown", "as_text"]
@@ -100,9 +100,10 @@ def _width(spread: Spread) -> float:
 
 
 def _markdown_lines(outcome: Outcome, command: str) -> list[str]:
-    peers = [name for name in outcome.versions if name not in (OURS, FLOOR)]
-    floor = [FLOOR] if FLOOR in outcome.versions else []
-    titles = ["", "figure", OURS, *peers, *floor]
+    others = [name for name in outcome.versions if name != OURS]
+    # The lower bounds come last.
+    others.sort(key=lambda name: name in (FLOOR, COMPILED_FLOOR))
+    titles = ["", "figure", OURS, *others]
     lines = [
         "```console",
         f"$ {command}",
@@ -111,9 +112,7 @@ def _markdown_lines(outcome: Outcome, command: str) -> list[str]:
         f"| {' | '.join(titles)} |",
         "|---" * len(titles) + "|",
     ]
-    lines += [
-        f"| {' | '.join(_markdown_row(measured, [*peers, *floor]))} |" for measured in outcome.cases
-    ]
+    lines += [f"| {' | '.join(_markdown_row(measured, others))} |" for measured in outcome.cases]
     lines += [
         "",
         f"Each peer's column: {OURS} is so many times better, the median of the rounds' ratios"

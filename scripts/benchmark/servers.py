@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -26,6 +27,7 @@ from .clients import PATIENCE
 from .dialects import Dialect, Events, Lines, RelayedEvents
 
 __all__ = [
+    "COMPILED_FLOOR",
     "FLOOR",
     "OURS",
     "SERVERS",
@@ -227,42 +229,95 @@ class Floor(Peer):
         return "socket.send in a loop"
 
 
+class CompiledFloor(Server):
+    """The same loop in C, which is compiled for the run if a compiler is found."""
+
+    tls = False
+
+    def version(self, site: Site) -> str:
+        compiler = shutil.which("cc")
+        if compiler is None or sys.platform != "linux":
+            raise Skipped("there is no C compiler" if compiler is None else "it needs Linux")
+        source = SCRIPTS / "peers" / "bare_loop.c"
+        compiled = _ask(
+            compiler, "-O2", "-o", str(self._program(site)), str(source), cwd=site.folder
+        )
+        if compiled.returncode:
+            raise Skipped("the C compiler failed")
+        return "the same loop in C"
+
+    def command(self, site: Site, certificate: Certificate | None) -> list[str]:  # noqa: ARG002
+        return [str(self._program(site))]
+
+    @staticmethod
+    def _program(site: Site) -> Path:
+        return site.folder / "bare_loop"
+
+
 class Node(Relay):
     """Node's ws, which is fetched for the run if ``node`` and ``npm`` are found."""
 
     def version(self, site: Site) -> str:
-        for tool in ("node", "npm"):
-            if shutil.which(tool) is None:
-                raise Skipped(f"{tool} is not found")
-        modules = site.folder / "node_modules"
-        if not modules.is_dir():
-            fetched = self._ask(
-                "npm", "install", "--no-audit", "--no-fund", "ws@8", cwd=site.folder
-            )
-            if fetched.returncode or not modules.is_dir():
-                raise Skipped("npm could not fetch ws")
-            # Node looks for packages beside the script.
-            shutil.copy(self.script, site.folder)
-        of_ws = self._ask("node", "-p", "require('ws/package.json').version", cwd=site.folder)
-        of_node = self._ask("node", "--version", cwd=site.folder)
-        return f"ws {of_ws.stdout.strip()}, Node {of_node.stdout.strip().removeprefix('v')}"
+        modules = _npm_install(site, "ws@8", "ws", "node")
+        # Node looks for packages beside the script.
+        shutil.copy(self.script, site.folder)
+        of_ws = json.loads((modules / "package.json").read_text("utf-8"))["version"]
+        of_node = _ask("node", "--version", cwd=site.folder)
+        return f"ws {of_ws}, Node {of_node.stdout.strip().removeprefix('v')}"
 
     def command(self, site: Site, certificate: Certificate | None) -> list[str]:
         script = str(site.folder / Path(self.script).name)
         return ["node", script, *([certificate.path] if certificate else [])]
 
+
+class Bun(Relay):
+    """Bun, whose server is uWebSockets. It is fetched for the run if it is not installed."""
+
+    def version(self, site: Site) -> str:
+        shown = _ask(self._bun(site), "--version", cwd=site.folder)
+        if shown.returncode:
+            raise Skipped("bun does not run here")
+        return f"Bun {shown.stdout.strip()} (uWebSockets)"
+
+    def command(self, site: Site, certificate: Certificate | None) -> list[str]:
+        return [self._bun(site), self.script, *([certificate.path] if certificate else [])]
+
     @staticmethod
-    def _ask(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-        try:
-            return subprocess.run(
-                command, cwd=cwd, capture_output=True, text=True, check=False, timeout=120
-            )
-        except subprocess.TimeoutExpired:
-            raise Skipped(f"{command[0]} did not answer") from None
+    def _bun(site: Site) -> str:
+        """Return the path of the program. Raises :class:`Skipped`."""
+        installed = shutil.which("bun")
+        if installed is not None:
+            return installed
+        _npm_install(site, "bun@1", "bun")
+        return str(site.folder / "node_modules" / ".bin" / "bun")
+
+
+def _npm_install(site: Site, package: str, name: str, *tools: str) -> Path:
+    """Install an npm package for this run, once. Returns its folder. Raises :class:`Skipped`."""
+    for tool in (*tools, "npm"):
+        if shutil.which(tool) is None:
+            raise Skipped(f"{tool} is not found")
+    folder = site.folder / "node_modules" / name
+    if not folder.is_dir():
+        fetched = _ask("npm", "install", "--no-audit", "--no-fund", package, cwd=site.folder)
+        if fetched.returncode or not folder.is_dir():
+            raise Skipped(f"npm could not fetch {name}")
+    return folder
+
+
+def _ask(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end. Raises :class:`Skipped` if that takes too long."""
+    try:
+        return subprocess.run(
+            command, cwd=cwd, capture_output=True, text=True, check=False, timeout=120
+        )
+    except subprocess.TimeoutExpired:
+        raise Skipped(f"{Path(command[0]).name} did not answer") from None
 
 
 OURS = "syncchat"
-FLOOR = "bare-loop"
+#: The servers that are no chat but a lower bound.
+FLOOR, COMPILED_FLOOR = "bare-loop", "bare-loop-c"
 
 SERVERS: dict[str, Server] = {
     server.name: server
@@ -276,6 +331,8 @@ SERVERS: dict[str, Server] = {
         Peer("simple-websocket", "simple_websocket_threads.py", "simple-websocket"),
         WebsocketServer("websocket-server", "websocket_server_threads.py", "websocket-server"),
         Node("node-ws", "node_ws.js", "ws"),
+        Bun("bun", "bun.js", "bun"),
         Floor(FLOOR, "bare_loop.py", ""),
+        CompiledFloor(COMPILED_FLOOR),
     )
 }
