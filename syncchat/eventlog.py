@@ -1,4 +1,4 @@
-"""The server's event log: lines for people, or JSON for machines.
+"""The server's event log: its events as lines for people or as JSON, and their output.
 
 The lines have the format of the tokio chat exercise from which this project grew.
 """
@@ -6,6 +6,9 @@ The lines have the format of the tokio chat exercise from which this project gre
 from __future__ import annotations
 
 import json
+import os
+import select
+import threading
 import time
 
 import msgspec
@@ -18,6 +21,7 @@ __all__ = [
     "Disconnected",
     "Event",
     "Listening",
+    "LogWriter",
     "Received",
     "Refused",
     "Slow",
@@ -25,6 +29,9 @@ __all__ = [
     "as_json",
     "as_lines",
 ]
+
+#: Bytes of log lines that may be queued. Further lines are dropped and counted.
+_MAX_QUEUED = 1024 * 1024
 
 
 class Event(msgspec.Struct, frozen=True, tag_field="event", tag=str.lower):
@@ -118,3 +125,85 @@ def as_json(event: Event) -> list[str]:
     """
     members = msgspec.to_builtins(event)
     return [json.dumps({"time": time.time(), **members}).replace("\x7f", "\\u007f")]
+
+
+class LogWriter:
+    """Writes log lines to a file descriptor on a thread of its own.
+
+    A terminal that is stopped with Ctrl+S, or a pipe whose reader sleeps, blocks that
+    thread only. Any thread may call ``print``. The owner calls ``close`` once.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        """``descriptor`` stays open as long as the process runs: its owner is the caller."""
+        self._descriptor = descriptor
+        #: Guards the fields below.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._queue = bytearray()
+        #: Lines that were dropped since the last line in the queue.
+        self._dropped = 0
+        #: Nothing more is queued: ``close`` was called, or the descriptor cannot be written to.
+        self._closed = False
+        # A daemon: a stopped terminal can block it for ever.
+        self._thread = threading.Thread(target=self._run, name="syncchat-log", daemon=True)
+        self._thread.start()
+
+    def print(self, line: str) -> None:
+        """Queue ``line`` and a newline; drop them if the queue is full. Never blocks."""
+        data = f"{line}\n".encode("utf-8", "backslashreplace")
+        with self._lock:
+            if self._closed:
+                return
+            if len(self._queue) + len(data) > _MAX_QUEUED:
+                self._dropped += 1
+                return
+            self._count_dropped_locked()
+            if not self._queue:
+                self._changed.notify()
+            self._queue += data
+
+    def close(self, timeout: float = 1.0) -> None:
+        """Wait up to ``timeout`` seconds until all queued lines are written, and end the thread.
+
+        If the reader takes no lines, the thread stays blocked in its write, as nothing can
+        interrupt it, and ends with the process.
+        """
+        with self._lock:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        try:
+            while data := self._take():
+                self._write(data)
+        except OSError:
+            # The terminal is closed, the pipe has no reader, or the disk is full. The
+            # server continues without its log.
+            with self._lock:
+                self._closed = True
+                self._queue.clear()
+
+    def _take(self) -> bytearray:
+        """Wait for lines, and return all that are queued; empty: the log is closed."""
+        with self._lock:
+            self._changed.wait_for(lambda: self._queue or self._closed)
+            self._count_dropped_locked()
+            data, self._queue = self._queue, bytearray()
+            return data
+
+    def _count_dropped_locked(self) -> None:
+        assert self._lock.locked()
+        if self._dropped:
+            self._queue += b"(%d lines dropped)\n" % self._dropped
+            self._dropped = 0
+
+    def _write(self, data: bytearray) -> None:
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[os.write(self._descriptor, rest) :]
+            except BlockingIOError:
+                # Another process that shares the descriptor has made it non-blocking.
+                select.select([], [self._descriptor], [])

@@ -15,9 +15,8 @@ from .._version import __version__
 from ..chat.lines import LineFormat
 from ..engine import EngineUnusable
 from ..errors import CannotListen
-from ..log_writer import LogWriter
+from ..eventlog import LogWriter
 from ..net import Limits
-from ..process_tuning import tune
 from ..server import DEFAULT_FORMAT, DEFAULT_GREETING, DEFAULT_PORT, DEFAULT_ROOMS, ChatServer
 from .flags import (
     add_flag,
@@ -35,6 +34,7 @@ from .flags import (
     reason,
     seconds,
 )
+from .process_tuning import tune
 
 __all__ = ["server_main"]
 
@@ -58,6 +58,8 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
         why = _certificate_complaint(cert, key, exc)
         print(f"cannot use the certificate {cert}: {why}", file=sys.stderr)
         return 1
+    # Before the log's thread starts, which inherits the scheduling policy.
+    tune()
     # If the parent process closed standard output, there is no log.
     log_writer = None if options.quiet or sys.stdout is None else LogWriter(sys.stdout.fileno())
     server = ChatServer(
@@ -96,7 +98,6 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
 
     for signum in _stopping_signals():
         signal.signal(signum, stop)
-    tune()
     try:
         server.serve_forever()
     except (CannotListen, EngineUnusable) as exc:

@@ -236,10 +236,10 @@ def test_quiet_prints_nothing(flag: str, changes: dict[str, str]) -> None:
         assert server.lines == server.errors == []
 
 
-def test_n_clients_cost_the_process_n_and_two_threads() -> None:
+def test_n_clients_cost_the_process_n_and_two_threads_and_one_for_the_log() -> None:
     with ServerScript() as server:
         peers = [Peer.client(server.port) for _ in range(10)]
-        assert psutil.Process(server.process.pid).num_threads() == 12
+        assert psutil.Process(server.process.pid).num_threads() == 13
         for peer in peers:
             peer.close()
 

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from syncchat import ChatServer
-from syncchat.process_tuning import SWITCH_INTERVAL
+from syncchat.cli.process_tuning import SWITCH_INTERVAL
 from tests.processes import ServerScript, environment
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux tells of other processes")
@@ -40,7 +40,7 @@ def test_a_process_is_tuned_by_nothing_but_the_command() -> None:
 
 def test_tuning_lengthens_the_switch_interval() -> None:
     program = (
-        "import sys; from syncchat.process_tuning import tune; tune();"
+        "import sys; from syncchat.cli.process_tuning import tune; tune();"
         " print(sys.getswitchinterval())"
     )
     shown = subprocess.run(
