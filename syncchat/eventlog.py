@@ -17,8 +17,8 @@ from .chat.sanitize import escape
 from .reach import join_command
 
 __all__ = [
-    "Connected",
-    "Disconnected",
+    "ClientConnected",
+    "ClientDisconnected",
     "Event",
     "Listening",
     "LogWriter",
@@ -63,7 +63,7 @@ class Warned(Event, frozen=True, tag="warning"):
         return f"Warning: {self.text}"
 
 
-class Connected(Event, frozen=True):
+class ClientConnected(Event, frozen=True, tag="connected"):
     """A client has connected, and its opening handshake is done."""
 
     client: str
@@ -84,7 +84,7 @@ class Received(Event, frozen=True):
         return f"Received from {self.client}: {escape(self.text)}"
 
 
-class Disconnected(Event, frozen=True):
+class ClientDisconnected(Event, frozen=True, tag="disconnected"):
     """The connection of a client has ended, for any reason."""
 
     client: str

@@ -16,15 +16,15 @@ from .chat.lines import LineFormat
 from .chat.member import Member
 from .chat.nicks import MAX_NICK
 from .chat.room import Post
-from .chat.rooms import LOBBY, Rooms, check_room, valid_names
+from .chat.rooms import LOBBY, RoomRegistry, check_room, valid_names
 from .chat.sanitize import clean
 from .chat.session import Session
 from .chat.settings import RoomSettings
 from .chat.token import TokenCheck
 from .engine import Engine, Keep, check_engine, open_engine
 from .eventlog import (
-    Connected,
-    Disconnected,
+    ClientConnected,
+    ClientDisconnected,
     Event,
     Listening,
     Received,
@@ -159,7 +159,7 @@ class ChatServer:
         self._lock = threading.Lock()
         self._server: Server | None = None
         #: None while the server does not run.
-        self._rooms: Rooms | None = None
+        self._rooms: RoomRegistry | None = None
         self._metrics = Metrics()
         #: Written without the lock, since a signal handler may call request_stop().
         self._stop_requested = False
@@ -279,7 +279,7 @@ class ChatServer:
         if rooms is not None:
             rooms.engine.interrupt()
 
-    def _open_rooms(self, server: Server, metrics: Metrics) -> Rooms:
+    def _open_rooms(self, server: Server, metrics: Metrics) -> RoomRegistry:
         limits = Limits(**self._limits)
         settings = RoomSettings(
             dialects=(self._plain, self._json),
@@ -288,7 +288,7 @@ class ChatServer:
             echo=self._echo,
             notices=self._notices,
             version=f"syncchat {__version__}",
-            limits=events.Limits(limits.max_message, MAX_NICK, limits.rate, limits.burst),
+            limits=events.ClientLimits(limits.max_message, MAX_NICK, limits.rate, limits.burst),
             metrics=metrics,
             call_at=server.call_at,
         )
@@ -299,7 +299,7 @@ class ChatServer:
             valid_names,
         )
         try:
-            return Rooms(engine, settings, self._max_rooms)
+            return RoomRegistry(engine, settings, self._max_rooms)
         except BaseException:
             engine.close()
             raise
@@ -337,14 +337,14 @@ class ChatServer:
 
     def _converse(self, websocket: WebSocket) -> None:
         client = format_address(websocket.remote_address)
-        self._note(Connected(client))
+        self._note(ClientConnected(client))
         try:
             rooms = self._rooms
             if rooms is not None:
                 dialect = self._json if websocket.subprotocol else self._plain
                 Session(websocket, dialect, rooms, self._heard).run()
         finally:
-            self._note(Disconnected(client))
+            self._note(ClientDisconnected(client))
 
     # The log.
 

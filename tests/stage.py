@@ -7,8 +7,8 @@ from typing import Self
 
 from syncchat.chat.events import (
     SUBPROTOCOL,
+    ClientLimits,
     FromServer,
-    Limits,
     Message,
     Say,
     Welcome,
@@ -23,7 +23,7 @@ __all__ = ["Stage", "welcome"]
 
 
 def welcome(offset: int = 0, nick: str = "ann", form: str = "{sender}: {text}") -> Welcome:
-    limits = Limits(65536, 32, 10.0, 20)
+    limits = ClientLimits(65536, 32, 10.0, 20)
     return Welcome("lobby", nick, "e", offset, [nick, "bob"], "s", limits, form)
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "Back",
     "BackRequest",
     "BadEvent",
+    "ClientLimits",
     "Error",
     "ErrorCode",
     "FromClient",
@@ -36,7 +37,6 @@ __all__ = [
     "Join",
     "Joined",
     "Left",
-    "Limits",
     "Message",
     "Names",
     "NamesRequest",
@@ -76,10 +76,11 @@ Offset = Annotated[int, Meta(ge=0, le=2**53)]
 PLACE = r"^[0-9A-Za-z_-]{1,64}:[0-9]{1,15}$"
 Place = Annotated[str, Meta(pattern=PLACE)]
 
-#: Why a request failed. ``malformed``: it is not a valid event. ``nick``, ``room``: the nick or
-#: the room is invalid or not available. ``absent``: no member has that nick. ``unavailable``: it
-#: fails now and may work later. ``too_big``: it is too large.
-ErrorCode = Literal["malformed", "nick", "room", "absent", "unavailable", "too_big"]
+#: Why a request failed. ``malformed``: it is not a valid event. ``nick``: the nick is invalid.
+#: ``nick_taken``: another member of the room has it. ``room``: the room is invalid or not
+#: available. ``absent``: no member has that nick. ``unavailable``: it fails now and may work
+#: later. ``too_big``: it is too large.
+ErrorCode = Literal["malformed", "nick", "nick_taken", "room", "absent", "unavailable", "too_big"]
 
 
 class BadEvent(Exception):
@@ -194,7 +195,7 @@ FromClient = (
 # From the server.
 
 
-class Limits(msgspec.Struct, frozen=True):
+class ClientLimits(msgspec.Struct, frozen=True):
     """The server's limits for a client.
 
     ``message``: bytes of a message to the server. ``nick``: characters of a nick.
@@ -221,7 +222,7 @@ class Welcome(_Event, frozen=True):
     offset: int
     members: list[str]
     server: str
-    limits: Limits
+    limits: ClientLimits
     format: str
     greeting: str = ""
     notices: bool = True
@@ -304,9 +305,12 @@ class Ack(_Event, frozen=True):
 
 
 class Error(_Event, frozen=True):
-    """A request failed. ``command`` and ``nonce`` are its type and nonce, if they are known."""
+    """A request failed. ``command`` and ``nonce`` are its type and nonce, if they are known.
 
-    code: ErrorCode
+    ``code`` is an :data:`ErrorCode`, or another text from a newer server.
+    """
+
+    code: str
     text: str
     command: str | None = None
     nonce: str | None = None

@@ -89,7 +89,7 @@ class _Entering:
 
 
 class Room:
-    """Made by :class:`Rooms`. Every method may be called from any thread."""
+    """Made by :class:`RoomRegistry`. Every method may be called from any thread."""
 
     def __init__(self, name: str, engine: Engine, settings: RoomSettings) -> None:
         self.name = name
@@ -354,7 +354,7 @@ class Room:
         if entering.nick in (None, member.nick):
             return [welcome]
         text = f"The nick {entering.nick} is taken here; you are {member.nick}."
-        return [welcome, Error("nick", text, "nick")]
+        return [welcome, Error("nick_taken", text, "nick")]
 
     def _leave(self, member: Member, reason: str | None) -> None:
         self._subscribers[member.dialect].discard(member.websocket)
@@ -367,7 +367,7 @@ class Room:
         if nick == member.nick:
             return
         if not self._engine.claim(self.name, nick, member.nick):
-            self._tell_one(member, Error("nick", f"The nick {nick} is taken here.", "nick"))
+            self._tell_one(member, Error("nick_taken", f"The nick {nick} is taken here.", "nick"))
             return
         self._tell_notices()
         old, member.nick = member.nick, nick

@@ -18,7 +18,7 @@ from .member import Member
 from .room import Room
 from .settings import RoomSettings
 
-__all__ = ["LOBBY", "MAX_ROOM", "BadRoom", "Rooms", "check_room", "room_of", "valid_names"]
+__all__ = ["LOBBY", "MAX_ROOM", "BadRoom", "RoomRegistry", "check_room", "room_of", "valid_names"]
 
 #: The room at the path ``/``.
 LOBBY = "lobby"
@@ -104,7 +104,7 @@ def _is_plain(char: str) -> bool:
     return not _ENCODED_ASCII.match(char) if char.isascii() else char.isprintable()
 
 
-class Rooms:
+class RoomRegistry:
     """Every room that has members, or for which the engine keeps messages.
 
     At most ``most`` rooms; :class:`RoomsFull` is raised for one more. Every method may

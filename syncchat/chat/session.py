@@ -28,19 +28,19 @@ from .events import (
     NamesRequest,
     Nick,
     Private,
+    Rooms,
     RoomsRequest,
     Say,
     Search,
     Whois,
     WhoisRequest,
 )
-from .events import Rooms as RoomList
 from .history import Past, found, last_of
 from .lines import reply
 from .member import Member
 from .nicks import BadNick, check_nick
 from .room import Post, Room
-from .rooms import BadRoom, Rooms, check_room, room_of
+from .rooms import BadRoom, RoomRegistry, check_room, room_of
 from .sanitize import clean
 
 __all__ = ["Session"]
@@ -80,7 +80,7 @@ class Session:
         self,
         websocket: WebSocket,
         dialect: Dialect,
-        rooms: Rooms,
+        rooms: RoomRegistry,
         heard: Callable[[Member, str, str], None],
     ) -> None:
         self._websocket = websocket
@@ -271,7 +271,7 @@ class Session:
         self._room.set_away(self._member, None)
 
     def _list_rooms(self, _asked: RoomsRequest) -> None:
-        self._answer("rooms", lambda: RoomList(self._rooms.counts()))
+        self._answer("rooms", lambda: Rooms(self._rooms.counts()))
 
     def _history(self, asked: HistoryRequest) -> None:
         # The answer must contain what the client itself said before.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..metrics import Metrics
 from ..net import Deadline
 from .dialects import Dialect
-from .events import Limits
+from .events import ClientLimits
 
 __all__ = ["RoomSettings"]
 
@@ -26,7 +26,7 @@ class RoomSettings:
     #: Whether a room is told who joins, leaves, is renamed, or is away.
     notices: bool
     version: str
-    limits: Limits
+    limits: ClientLimits
     metrics: Metrics
     #: Calls a function at a moment, on the I/O thread: the function must not block.
     call_at: Callable[[Deadline, Callable[[], None]], None]

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from ..chat.events import Limits
+from ..chat.events import ClientLimits
 from .standard_error import StandardError
 
 __all__ = ["InputLines", "RateLimit"]
@@ -79,7 +79,7 @@ class RateLimit:
         #: Seconds until :meth:`look` must be called; None: after the next event.
         self.pause: float | None = None
 
-    def learn(self, limits: Limits) -> None:
+    def learn(self, limits: ClientLimits) -> None:
         """Note the limits that the server has told."""
         self._rate, self._burst = limits.rate, limits.burst
 

@@ -33,19 +33,19 @@ _HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}")
 
 
 def web_routes(authorize: Callable[[Request], None] | None) -> dict[str, View]:
-    """The routes of the page: ``/`` and ``/ROOM``, its parts below ``/-/``, and ``/-/door``.
+    """The routes of the page: ``/`` and ``/ROOM``, its parts below ``/-/``, and ``/-/auth``.
 
-    ``/-/door`` tells the page whether its token is right: 204, or the refusal that
+    ``/-/auth`` tells the page whether its token is right: 204, or the refusal that
     ``authorize`` raises. The page needs it since a browser does not tell it why a WebSocket
     was refused.
     """
 
-    def door(request: Request) -> Response:
+    def auth(request: Request) -> Response:
         if authorize is not None:
             authorize(request)
         return Response(b"", status=HTTPStatus.NO_CONTENT, headers=[("Cache-Control", "no-store")])
 
-    return {"/": _page, "/*": _page, f"{_PLACE}door": door, f"{_PLACE}*": _part}
+    return {"/": _page, "/*": _page, f"{_PLACE}auth": auth, f"{_PLACE}*": _part}
 
 
 def _page(request: Request) -> Response:

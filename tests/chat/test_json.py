@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from syncchat import ChatServer, Keep
+from syncchat import ChatServer, Keep, events
 from tests.peer import Peer, wait_for
 from tests.people import Json, Plain, url_of
 
@@ -287,6 +287,28 @@ def test_who_comes_back_gets_exactly_what_it_missed_or_is_told_of_a_gap() -> Non
             assert plain.hear() == GREETING
             assert plain.hear().startswith("-> Some messages are missing here")
             assert plain.hear() == "ann: 3"
+
+
+def test_a_taken_nick_has_a_code_of_its_own() -> None:
+    with (
+        ChatServer(port=0, greeting="", notices=False) as chat,
+        Json(url_of(chat, "/?nick=ann")) as ann,
+        Json(url_of(chat, "/?nick=ANN")) as bob,
+    ):
+        ann.event("welcome")
+        bob.event("welcome")
+        for _ in range(2):
+            error = bob.event("error")
+            assert (error["code"], error["command"]) == ("nick_taken", "nick")
+            bob.ask(type="nick", nick="Ann")
+        assert bob.event("error")["code"] == "nick_taken"
+        bob.ask(type="nick", nick="a b")
+        assert bob.event("error")["code"] == "nick"
+
+
+def test_an_error_code_of_a_newer_server_is_no_reason_to_refuse_the_event() -> None:
+    error = events.decode_from_server('{"type":"error","code":"novel","text":"x"}')
+    assert error == events.Error("novel", "x")
 
 
 @pytest.mark.parametrize("wrong", ["after=x", "after=x:y", "after=:", "history=-1", "history=x"])

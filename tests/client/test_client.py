@@ -33,10 +33,10 @@ from syncchat import (
 )
 from syncchat.chat.events import (
     Ack,
+    ClientLimits,
     Error,
     History,
     HistoryRequest,
-    Limits,
     Message,
     Names,
     NamesRequest,
@@ -728,7 +728,7 @@ def test_a_server_without_the_subprotocol_is_talked_to_in_lines() -> None:
 
 
 def welcome(offset: int, epoch: str = "e", room: str = "lobby") -> Welcome:
-    limits = Limits(65536, 32, 10.0, 20)
+    limits = ClientLimits(65536, 32, 10.0, 20)
     return Welcome(room, "ann", epoch, offset, ["ann"], "syncchat", limits, "{text}")
 
 

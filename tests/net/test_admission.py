@@ -161,7 +161,7 @@ def test_a_wrong_token_is_told_from_none(
 ) -> None:
     """Issue 13, item 16: who gave a token hears that this one is wrong."""
     with ChatServer(port=0, token="s3cret") as chat:
-        status, headers, body = ask_http(chat.port, f"/-/door{query}", **header)
+        status, headers, body = ask_http(chat.port, f"/-/auth{query}", **header)
         assert (status, body.decode()) == (401, f"{text}\n")
         assert headers["www-authenticate"] == challenge
         with pytest.raises(HandshakeRefused, match=f"401: {text}"):

@@ -29,7 +29,7 @@ let unread = 0;
 let announced = 0; // The number of members, as the server last said.
 let choosing = null; // The completions on offer; null: none.
 let returning = false; // The connection was lost, and is not back yet.
-let atDoor = null; // The promise of door() while it runs.
+let authorizing = null; // The promise of authorize() while it runs.
 let byHistory = false; // Back or forward was pressed, and has changed the URL already.
 let tabbed = false; // Tab was pressed after "/join " when no room was known.
 const asked = new Set(); // Types of the user's requests, whose answers are to be shown.
@@ -89,7 +89,7 @@ const wrongNick = (nick) => {
 async function begin() {
   at("loading").remove();
   tokenOfAddress();
-  await door();
+  await authorize();
   let nick = kept("local", NICK);
   if (nick === null) {
     nick = await ask(WHO, { wrong: wrongNick });
@@ -106,12 +106,12 @@ async function begin() {
 }
 
 /** Resolve when the server accepts the token, or cannot be reached; asks the user for a token. */
-function door() {
-  atDoor ??= knock().finally(() => { atDoor = null; });
-  return atDoor;
+function authorize() {
+  authorizing ??= askForToken().finally(() => { authorizing = null; });
+  return authorizing;
 }
 
-async function knock() {
+async function askForToken() {
   let complaint = "";
   for (;;) {
     const token = kept("session", TOKEN);
@@ -121,7 +121,7 @@ async function knock() {
       const headers = token ? { Authorization: `Bearer ${token}` } : {};
       let answer;
       try {
-        answer = await fetch("-/door", { headers, cache: "no-store" });
+        answer = await fetch("-/auth", { headers, cache: "no-store" });
       } catch {
         return; // No server: the link shows that, and retries.
       }
@@ -135,7 +135,7 @@ async function knock() {
 
 async function refused() {
   const before = kept("session", TOKEN);
-  await door();
+  await authorize();
   if (kept("session", TOKEN) !== before && link.state === "waiting") {
     link.token = kept("session", TOKEN);
     link.open();
@@ -234,7 +234,7 @@ const HEARERS = {
     if (event.command === "history") log.unanswered();
     if (event.command === "nick" && !asked.delete("nick")) {
       // The answer to a nick from the first dialog or the storage, not to a /nick.
-      if (!/ is taken /u.test(event.text)) {
+      if (event.code !== "nick_taken") {
         askForNick(event.text);
         return;
       }
