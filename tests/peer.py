@@ -36,6 +36,12 @@ def wait_for(condition: Callable[[], object], what: str = "") -> None:
         time.sleep(0.002)
 
 
+def free_port() -> int:
+    """A port at which nobody listens at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
 class Peer:
     """A raw socket with wsproto on top, either side."""
 

@@ -14,10 +14,26 @@ from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from syncchat import ChatServer, Client
+from syncchat.chat.events import Message
+from syncchat.client import Event
 from syncchat.net import Deadline
-from tests.peer import PATIENCE
+from tests.peer import PATIENCE, wait_for
 
-__all__ = ["Json", "Plain", "line", "lines", "url_of"]
+__all__ = [
+    "GREETING",
+    "Json",
+    "Plain",
+    "cut",
+    "line",
+    "lines",
+    "messages",
+    "settled",
+    "until",
+    "url_of",
+]
+
+#: What the server tells a new client, unless it is told otherwise.
+GREETING = "Welcome to chat! Type a message"
 
 
 def url_of(chat: ChatServer, path: str = "/") -> str:
@@ -37,6 +53,29 @@ def line(client: Client) -> str:
 def lines(client: Client) -> Iterator[str]:
     """Every line until the end."""
     return (shown for event in client for shown in client.lines(event))
+
+
+def until(client: Client, *kinds: type) -> list[Event]:
+    """The events up to one of these kinds, that included."""
+    events = [client.receive(PATIENCE)]
+    while not isinstance(events[-1], kinds):
+        events.append(client.receive(PATIENCE))
+    return events
+
+
+def messages(events: list[Event]) -> list[str]:
+    """The texts of the messages among the events."""
+    return [event.text for event in events if isinstance(event, Message)]
+
+
+def cut(client: Client) -> None:
+    """As a cable does."""
+    client._link.websocket.abort()
+
+
+def settled(chat: ChatServer, count: int) -> None:
+    """Return once so many clients are connected."""
+    wait_for(lambda: chat.stats().connections == count)
 
 
 class Plain:

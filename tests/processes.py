@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import select
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 from collections.abc import Mapping
@@ -129,6 +131,13 @@ class Script:
                     pipe.close()
                 except BrokenPipeError:
                     continue
+
+
+def unread(client: Script) -> int:
+    """Bytes of the input that the process has not read."""
+    assert client.process.stdin is not None
+    size = fcntl.ioctl(client.process.stdin.fileno(), termios.FIONREAD, b"\0" * 4)
+    return int.from_bytes(size, sys.byteorder)
 
 
 class ServerScript(Script):

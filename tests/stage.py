@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 from syncchat.chat.events import (
@@ -19,7 +21,7 @@ from syncchat.errors import ConnectionClosed
 from syncchat.net import WebSocket, serve
 from tests.peer import wait_for
 
-__all__ = ["Stage", "welcome"]
+__all__ = ["Stage", "closing_with", "welcome"]
 
 
 def welcome(offset: int = 0, nick: str = "ann", form: str = "{sender}: {text}") -> Welcome:
@@ -89,3 +91,20 @@ class Stage:
 
     def __exit__(self, *exc_info: object) -> None:
         self._server.stop()
+
+
+@contextmanager
+def closing_with(code: int, subprotocols: tuple[str, ...] = ()) -> Iterator[tuple[str, list[int]]]:
+    """A server of another make that closes at once; and how often it was asked."""
+    asked: list[int] = []
+
+    def handler(websocket: WebSocket) -> None:
+        asked.append(code)
+        websocket.send("a line")
+        if code == 1006:
+            websocket.abort()
+        else:
+            websocket.close(code, "so it is")
+
+    with serve(handler, subprotocols=subprotocols) as server:
+        yield f"ws://127.0.0.1:{server.port}/", asked

@@ -19,10 +19,9 @@ from websockets.sync.server import serve as other_librarys_serve
 from wsproto.events import BytesMessage, TextMessage
 
 from tests.peer import PATIENCE, Peer, wait_for
+from tests.people import GREETING
 from tests.processes import CLIENT, SERVER, Script, Terminal
 from tests.processes import ServerScript as AnyServerScript
-
-GREETING = "Welcome to chat! Type a message"
 
 
 class ServerScript(AnyServerScript):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,49 +11,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from syncchat import ChatServer, Client
-from syncchat.web import _PARTS
-from tests.peer import PATIENCE, ask_http, wait_for
+from tests.peer import PATIENCE, wait_for
 from tests.people import Plain, url_of
 from tests.processes import SERVER, Script, ServerScript, Terminal
-from tests.windows import CHROMIUM, FLAGS, window
+from tests.windows import window
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
-
+    from playwright.sync_api import Browser
+from tests.web.pages import lines, page_url, say, wait_for_line
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium: Debian's package of that name has it")
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install '.[test]'")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-def page_url(chat: ChatServer | ServerScript, path: str = "/") -> str:
-    return f"http://127.0.0.1:{chat.port}{path}"
-
-
-def say(page: Page, text: str) -> None:
-    page.get_by_role("textbox").fill(text)
-    page.get_by_role("textbox").press("Enter")
-
-
-def lines(page: Page) -> list[str]:
-    """What was said and done, without its time."""
-    return [
-        re.sub(r"^\d\d:\d\d(\s[AP]M)?", "", text).strip()
-        for text in page.locator("#log > .said, #log > .action").all_text_contents()
-    ]
-
-
-def wait_for_line(page: Page, text: str) -> None:
-    page.locator("#log > li", has_text=text).first.wait_for()
 
 
 # Talking.
@@ -375,199 +341,3 @@ def test_tab_and_a_list_complete(browser: Browser) -> None:
         box.press("Enter")
         wait_for_line(page, "two lines")
         assert lines(page)[-1] == "ann: bob: see berta\ntwo lines".replace("berta\n", "berta \n")
-
-
-# Strangers.
-
-TRICKS = [
-    "<script>window.pwned = 1</script>",
-    "<img src=x onerror='window.pwned = 1'>",
-    "<svg/onload=window.pwned=1>",
-    "</li><h1>big</h1>",
-    "&lt;b&gt; &amp; &#x41;",
-    "javascript:window.pwned=1",
-    "data:text/html,<script>window.pwned=1</script>",
-    "https://example.org/<script>window.pwned=1</script>",
-    'https://example.org/"onmouseover="window.pwned=1',
-    "https://bank.example@evil.example/",
-    "http://[::1",
-    "${window.pwned=1} {{window.pwned=1}}",
-    "\u202ehttps://elpmaxe.org",
-    "constructor __proto__ toString",
-]
-
-
-def test_nothing_that_a_stranger_says_is_more_than_text(browser: Browser) -> None:
-    with (
-        ChatServer(port=0, greeting="<i>hello</i>", rate=0, format="{sender}: {text}") as chat,
-        window(browser, page_url(chat, "/%26lt;b%26gt;room"), "ann") as page,
-    ):
-        for number, trick in enumerate(TRICKS):
-            with Client(url_of(chat, "/%26lt;b%26gt;room")) as client:
-                wait_for(lambda: client.connected)
-                client.send_line(f"/nick <i>{number}")
-                client.send_line(f"/away {trick[:150]}")
-                client.say(trick)
-                client.act(trick)
-                client.send_line(f"/msg ann {trick}")
-                client.flush(PATIENCE)
-        with Client(url_of(chat, "/%26lt;b%26gt;room"), nick="constructor") as client:
-            client.say("the end")
-            client.flush(PATIENCE)
-        wait_for_line(page, "the end")
-        assert page.evaluate("window.pwned") is None
-        assert page.locator("#log script, #log img, #log svg, #log h1, #log i, #log b").count() == 0
-        assert page.get_by_role("heading").text_content() == "&lt;b&gt;room"
-        assert page.title().endswith("&lt;b&gt;room")
-        shown = "\n".join(lines(page))
-        for trick in TRICKS[:8]:
-            assert trick in shown
-        links = page.locator("#log a").evaluate_all(
-            "all => all.map((a) => [a.protocol, a.host, a.rel, a.target, a.textContent])"
-        )
-        assert links
-        for protocol, host, rel, target, text in links:
-            assert protocol in ("http:", "https:")
-            assert host in ("example.org", "elpmaxe.org")
-            assert "noopener" in rel
-            assert target == "_blank"
-            assert text.startswith(f"{protocol}//{host}")
-
-
-def test_long_and_strange_texts_hold_nothing_up(browser: Browser) -> None:
-    with (
-        ChatServer(port=0, greeting="", rate=0, notices=False) as chat,
-        window(browser, page_url(chat), "a-b.c+") as page,
-    ):
-        for text in [
-            "http://x/" + ")" * 60_000,
-            "http://x/" + "." * 60_000 + "y",
-            "." * 60_000,
-            "http://x/(" * 6_000,
-            "a-b.c+ " * 8_000,
-            *(["a" + "\u0301" * 32_000] * 5),
-            *(["a" + ("\u0301" * 8 + "\u200d") * 6_000] * 3),
-        ]:
-            chat.say(text)
-        chat.say("hi a-b.c+!")
-        wait_for_line(page, "hi a-b.c+!")
-        assert page.locator("#log mark").last.text_content() == "a-b.c+"
-        say(page, "/constructor")
-        wait_for_line(page, "There is no command /constructor.")
-        page.get_by_role("textbox").fill("x" * 70_000)
-        page.get_by_role("textbox").press("Enter")
-        wait_for_line(page, "Not sent: it is longer than the 65536 bytes of a message.")
-        say(page, "still here")
-        wait_for_line(page, "still here")
-
-
-@pytest.mark.timeout(120)
-def test_ten_thousand_messages_leave_a_short_list(browser: Browser) -> None:
-    with (
-        ChatServer(port=0, greeting="", notices=False) as chat,
-        window(browser, page_url(chat), "ann") as page,
-    ):
-        for number in range(10_000):
-            chat.say(f"message {number}.")
-        # A browser on a busy machine takes long to show so many.
-        last = page.locator("#log > li", has_text="message 9999.").first
-        last.wait_for(timeout=6 * PATIENCE * 1000)
-        assert page.locator("#log > li").count() <= 610
-        assert lines(page)[-1] == "server: message 9999."
-        say(page, "still here")
-        wait_for_line(page, "still here")
-        # Who reads what is old is left where he is, and may go to the end.
-        page.evaluate("document.getElementById('talk').scrollTop = 300")
-        chat.say("unseen")
-        page.get_by_role("button", name="New messages below").click()
-        page.locator("#log > li", has_text="unseen").wait_for()
-        assert not page.get_by_role("button", name="New messages below").is_visible()
-
-
-# Looks.
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_is_wide_enough(browser: Browser, scheme: str) -> None:
-    with (
-        ChatServer(port=0, greeting="", rate=0) as chat,
-        Client(url_of(chat), nick="bob") as bob,
-        window(browser, page_url(chat), "ann", 360, 640) as page,
-    ):
-        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
-        bob.say("x" * 300)
-        bob.say("https://example.org/" + "y" * 300)
-        bob.flush(PATIENCE)
-        wait_for_line(page, "y" * 300)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 360
-        assert not page.locator("#people").is_visible()
-        button = page.get_by_role("button", name="2 here")
-        assert button.get_attribute("aria-expanded") == "false"
-        button.click()
-        assert button.get_attribute("aria-expanded") == "true"
-        page.get_by_role("complementary").get_by_text("bob").wait_for()
-        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
-        assert (ground == "rgb(255, 255, 255)") == (scheme == "light")
-
-
-def test_everything_has_a_name_for_who_cannot_see_it(browser: Browser) -> None:
-    with ChatServer(port=0) as chat, window(browser, page_url(chat), "ann") as page:
-        log = page.get_by_role("log")
-        assert log.get_attribute("aria-live") == "polite"
-        page.get_by_role("textbox", name="Message, or a command").wait_for()
-        page.get_by_role("button", name="Send").wait_for()
-        page.get_by_role("complementary", name="People in this room").wait_for()
-        assert page.get_by_role("status").text_content() == "ann"
-        unnamed = page.evaluate(
-            "[...document.querySelectorAll('button, input, textarea')]"
-            ".filter((each) => !each.labels?.length && !each.textContent.trim()).length"
-        )
-        assert unnamed == 0
-
-
-# How it is served.
-
-
-def test_the_page_and_its_parts_are_served_strictly_and_once() -> None:
-    with ChatServer(port=0) as chat:
-        for path in ["/", "/kitchen", "/%23A%2Bb", *(f"/-/{name}" for name in _PARTS)]:
-            status, headers, body = ask_http(chat.port, path)
-            assert (status, headers["x-content-type-options"]) == (200, "nosniff")
-            assert "default-src 'none'" in headers["content-security-policy"]
-            assert "unsafe" not in headers["content-security-policy"]
-            assert int(headers["content-length"]) == len(body) > 100
-            tag = headers["etag"]
-            for known in (tag, f'W/{tag}, "other"', "*"):
-                assert ask_http(chat.port, path, If_None_Match=known)[::2] == (304, b"")
-            assert ask_http(chat.port, path, If_None_Match='"other"')[0] == 200
-            assert ask_http(chat.port, path, "HEAD")[::2] == (200, b"")
-            status, headers, _ = ask_http(chat.port, path, "POST")
-            assert (status, headers["allow"]) == (405, "GET, HEAD")
-        policy = ask_http(chat.port, "/", Host="localhost")[1]["content-security-policy"]
-        assert "connect-src 'self' ws://localhost wss://localhost;" in policy
-        for path in ("/a/b", "/-/nothing", "/-/../server.py", "/-/", "/" + "x" * 200):
-            assert ask_http(chat.port, path)[0] == 404, path
-        for place in re.findall(rb'(?:src|href)="([^"]+)"', ask_http(chat.port, "/")[2]):
-            assert place.startswith(b"-/")
-
-
-def test_nothing_is_loaded_from_elsewhere(browser: Browser) -> None:
-    asked: list[str] = []
-    with ChatServer(port=0) as chat, window(browser, "about:blank", None) as page:
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(page_url(chat))
-        page.get_by_label("What do you want to be called?").wait_for()
-        assert len(asked) > 6
-        assert [url for url in asked if not url.startswith(page_url(chat))] == []
-
-
-def test_a_server_without_the_page_says_what_it_is() -> None:
-    with ServerScript("--no-web") as server:
-        for path in ("/", "/kitchen", "/-/app.js"):
-            status, headers, body = ask_http(server.port, path)
-            assert (status, body[:21]) == (426, b"This is a chat server")
-            # Issue 13, item 5.
-            assert (headers["upgrade"], headers["connection"]) == ("websocket", "Upgrade, close")
-        assert ask_http(server.port, "/healthz")[0] == 200
-    with ServerScript(SYNCCHAT_WEB="no") as server:
-        assert ask_http(server.port, "/")[0] == 426

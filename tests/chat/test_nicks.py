@@ -1,0 +1,98 @@
+"""Nicks: where they come from, that they are unique, and what may be one."""
+
+from __future__ import annotations
+
+import pytest
+
+from syncchat import ChatServer
+from syncchat.chat.nicks import BadNick, check_nick
+from tests.people import Json, Plain, url_of
+
+# Names.
+
+
+def test_a_nick_comes_from_the_url_or_a_command_and_is_an_address_before() -> None:
+    with (
+        ChatServer(port=0, greeting="", notices=False) as chat,
+        Plain(url_of(chat, "/?nick=ann")) as ann,
+        Plain(url_of(chat)) as other,
+    ):
+        other.send("before")
+        assert ann.hear() == f"{other.address}: before"
+        other.send("/nick Ärger", "after")
+        assert ann.hear() == "Ärger: after"
+        ann.send("hi")
+        assert ann.hear() == "ann: hi"
+
+
+def test_a_nick_is_unique_in_its_room_however_it_is_written() -> None:
+    with (
+        ChatServer(port=0, greeting="", notices=False) as chat,
+        Plain(url_of(chat, "/?nick=Stra%C3%9Fe")) as first,
+        Plain(url_of(chat, "/?nick=STRASSE")) as second,
+        Plain(url_of(chat, "/elsewhere?nick=strasse")) as third,
+    ):
+        assert second.hear() == f"-> The nick STRASSE is taken here; you are {second.address}."
+        second.send("/nick strasse", "/nick x", "/nick X", "I am")
+        assert second.hear() == "-> The nick strasse is taken here."
+        assert second.hear() == f" * {second.address} is now known as x."
+        assert second.hear() == " * x is now known as X."
+        assert first.hear() == second.hear() == "X: I am"
+        third.send("me too")
+        assert third.hear() == "strasse: me too"
+        # Who goes gives it back.
+        first.send("/quit")
+        assert first.hear_end() == 1000
+        second.send("/nick STRASSE")
+        assert second.hear() == " * X is now known as STRASSE."
+
+
+@pytest.mark.parametrize(
+    ("nick", "why"),
+    [
+        ("server", "reserved"),
+        ("SYSTEM", "reserved"),
+        ("ｓｙｓｔｅｍ", "reserved"),
+        ("x" * 33, "at most 32"),
+        ("a b", "one word"),
+        ("a:b", "one word"),
+        ("127.0.0.1:80", "one word"),
+        ("a,b", "one word"),
+        ("a\nb", "one word"),
+        ("a\tb", "one word"),
+        ("a\u00a0b", "one word"),
+        ("a\u200db", "one word"),
+        ("a\ufeff", "one word"),
+        ("*ann", "begin"),
+        ("->", "begin"),
+        ("/quit", "begin"),
+        ("\u3164", "seen"),
+        ("a\u3164", "seen"),
+        ("\u0301", "seen"),
+        ("server\ufe0f", "seen"),
+        ("ann\u034f", "seen"),
+        ("ann\U000e0100", "seen"),
+        ("a" + "\u0315\u0300" * 4_000, "at most 32"),
+        ("\x1b\u202e", "at least one"),
+        ("", "at least one"),
+    ],
+)
+def test_a_nick_that_could_deceive_is_refused_with_a_reason(nick: str, why: str) -> None:
+    with pytest.raises(BadNick, match=why):
+        check_nick(nick)
+    with (
+        ChatServer(port=0, greeting="", notices=False) as chat,
+        Json(url_of(chat)) as client,
+    ):
+        client.event("welcome")
+        client.ask(type="nick", nick=nick)
+        error = client.event("error")
+        assert error["code"] == "nick"
+        assert why in error["text"]
+        client.ask(type="say", text="still")
+        assert client.event("message")["nick"] == client.address
+
+
+@pytest.mark.parametrize("nick", ["ann", "x" * 32, "日本", "Ünï", "a.b-c_d", "r2d2", "🦀"])
+def test_a_nick_may_be_any_word(nick: str) -> None:
+    assert check_nick(f" \x07{nick}\u200f") == nick

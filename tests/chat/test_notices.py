@@ -1,0 +1,190 @@
+"""Notices: who joins, leaves and is renamed, told singly or gathered."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+
+import pytest
+from wsproto.events import TextMessage
+
+from syncchat import ChatServer
+from tests.peer import Peer
+from tests.people import Json, Plain, settled, url_of
+
+
+def chat_names(chat: ChatServer) -> list[str]:
+    assert chat._rooms is not None
+    return chat._rooms.engine.names("lobby")
+
+
+# Who comes and goes.
+
+
+def test_a_room_is_told_who_comes_goes_and_is_called_otherwise() -> None:
+    with (
+        ChatServer(port=0, greeting="") as chat,
+        Plain(url_of(chat, "/?nick=ann")) as ann,
+        Json(url_of(chat, "/elsewhere")) as elsewhere,
+    ):
+        elsewhere.event("welcome")
+        with Json(url_of(chat, "/?nick=bob")) as bob:
+            assert ann.hear() == " * bob joined. (Connected: 2)"
+            assert bob.event("welcome")["members"] == ["ann", "bob"]
+            with Plain(url_of(chat)) as carl:
+                assert ann.hear() == f" * {carl.address} joined. (Connected: 3)"
+                assert bob.event() == {"type": "joined", "nick": carl.address, "connected": 3}
+                carl.send("/nick carl")
+                assert ann.hear() == carl.hear() == f" * {carl.address} is now known as carl."
+                assert bob.event("renamed")["nick"] == "carl"
+                carl.websocket.socket.shutdown(2)
+                assert ann.hear() == " * carl left. (Connected: 2)"
+                assert bob.event() == {
+                    "type": "left", "nick": "carl", "connected": 2, "reason": "connection lost",
+                }  # fmt: skip
+            ann.send("/join elsewhere")
+            assert bob.event() == {"type": "left", "nick": "ann", "connected": 1}
+            assert elsewhere.event() == {"type": "joined", "nick": "ann", "connected": 2}
+        assert ann.hear() == "-> You are in elsewhere now."
+
+
+def test_without_notices_nobody_is_told() -> None:
+    with (
+        ChatServer(port=0, greeting="", notices=False) as chat,
+        Json(url_of(chat)) as one,
+        Json(url_of(chat)) as two,
+    ):
+        one.event("welcome")
+        two.event("welcome")
+        two.ask(type="nick", nick="bob")
+        assert two.event("renamed")["nick"] == "bob"
+        with Json(url_of(chat)) as third:
+            third.event("welcome")
+        settled(chat, 2)
+        two.ask(type="say", text="x")
+        assert one.event("message")["nick"] == "bob"
+
+
+def test_a_crowd_that_comes_in_is_told_of_in_a_few_notices() -> None:
+    members, joins = 1000, 100
+    with ChatServer(port=0, greeting="", rate=0) as chat, ExitStack() as stack:
+        first = stack.enter_context(Json(url_of(chat, "/?nick=first")))
+        first.event("welcome")
+        for _ in range(members - 1):
+            stack.enter_context(Peer.client(chat.port))
+        settled(chat, members)
+        # All that was told of them.
+        first.find("joined", connected=members)
+        before = chat.stats().messages_out
+        begin = time.monotonic()
+        for number in range(joins):
+            at = begin + number / joins
+            while time.monotonic() < at:
+                time.sleep(0.001)
+            stack.enter_context(Peer.client(chat.port, path=f"/?nick=late{number}"))
+        told: list[str] = []
+        notices = 0
+        while len(told) < joins:
+            event = first.event("joined")
+            notices += 1
+            told += [event["nick"], *event.get("others", [])]
+        took = time.monotonic() - begin
+        # Each once, and nobody is left out; who is in first, the threads decide.
+        assert sorted(told) == sorted(f"late{number}" for number in range(joins))
+        assert event["connected"] == members + joins
+        assert notices <= 11 + 5 * took
+        assert chat.stats().messages_out - before <= (notices + 1) * (members + joins)
+
+
+def test_notices_catch_up_however_many_speakers_were_introduced() -> None:
+    with (
+        ChatServer(port=0, greeting="", rate=0) as chat,
+        Json(url_of(chat, "/?nick=ann")) as ann,
+        ExitStack() as stack,
+    ):
+        ann.event("welcome")
+        for number in range(100):
+            guest = stack.enter_context(Peer.client(chat.port, path=f"/?nick=guest{number}"))
+            guest.send(TextMessage(data="hello"))
+            ann.find("message", nick=f"guest{number}")
+        begin = time.monotonic()
+        stack.enter_context(Peer.client(chat.port, path="/?nick=silent"))
+        ann.find("joined", nick="silent")
+        assert time.monotonic() - begin < 2
+
+
+def test_a_room_that_begins_anew_hears_nothing_of_its_former_life() -> None:
+    with ChatServer(port=0, greeting="", rate=0) as chat:
+        for _ in range(10):
+            with ExitStack() as stack:
+                for _ in range(14):
+                    stack.enter_context(Peer.client(chat.port, path="/ops"))
+                settled(chat, 14)
+            settled(chat, 0)
+            with Json(url_of(chat, "/ops?nick=new")) as client:
+                assert client.event("welcome")["members"] == ["new"]
+                client.ask(type="say", text="alone")
+                time.sleep(0.3)
+                client.ask(type="names")
+                assert client.event("message")["text"] == "alone"
+                client.event("names")
+
+
+def test_a_step_that_fails_is_logged_and_costs_nobody_else_anything(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with ChatServer(port=0, greeting="") as chat, Plain(url_of(chat, "/?nick=ann")) as ann:
+        ann.send("here")
+        ann.hear()
+        assert chat._rooms is not None
+        room = chat._rooms._rooms["lobby"]
+        heard: list[int] = []
+
+        def fail() -> None:
+            raise ZeroDivisionError
+
+        room._queue.submit([lambda: heard.append(1), fail, lambda: heard.append(2)], 0)
+        room.drain()
+        assert heard == [1, 2]
+        assert "a step failed" in caplog.text
+        ann.send("still here")
+        assert ann.hear() == "ann: still here"
+
+
+def test_a_name_in_other_letters_is_another_name_in_the_notices() -> None:
+    with (
+        ChatServer(port=0, greeting="", rate=0) as chat,
+        Json(url_of(chat, "/?nick=ann")) as ann,
+        ExitStack() as stack,
+    ):
+        there = set(ann.event("welcome")["members"])
+        for _ in range(12):
+            # So many that they are gathered.
+            stack.enter_context(Peer.client(chat.port))
+        for nick in ("Bob", "bob", "BOB"):
+            with Json(url_of(chat, f"/?nick={nick}")) as bob:
+                bob.event("welcome")
+        settled(chat, 13)
+        there.discard("nobody")
+        while not there >= set(chat_names(chat)) or there != set(chat_names(chat)):
+            event = ann.event("joined", "left")
+            changed = {event["nick"], *event.get("others", [])}
+            there = there | changed if event["type"] == "joined" else there - changed
+
+
+def test_a_speaker_is_introduced_before_he_speaks() -> None:
+    with (
+        ChatServer(port=0, greeting="", rate=0) as chat,
+        # Lines spell out so many names; events all of them.
+        Json(url_of(chat, "/?nick=ann")) as ann,
+        ExitStack() as stack,
+    ):
+        ann.event("welcome")
+        for number in range(40):
+            guest = stack.enter_context(Peer.client(chat.port, path=f"/?nick=guest{number}"))
+            guest.send(TextMessage(data="hello"))
+        introduced: set[str] = set()
+        for _ in range(40):
+            while (heard := ann.event("joined", "message"))["type"] == "joined":
+                introduced |= {heard["nick"], *heard.get("others", [])}
+            assert heard["nick"] in introduced

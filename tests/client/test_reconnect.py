@@ -1,0 +1,278 @@
+"""When the client comes back, and when it gives up."""
+
+from __future__ import annotations
+
+import itertools
+import resource
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import psutil
+import pytest
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import CloseConnection, TextMessage
+
+from syncchat import (
+    ChatServer,
+    Client,
+    ConnectionClosed,
+    Disconnected,
+    HandshakeRefused,
+    Line,
+    NotConnected,
+)
+from syncchat.chat.events import (
+    Message,
+    NamesRequest,
+    Welcome,
+    encode,
+)
+from syncchat.client.reconnect import delays, is_final
+from syncchat.net import WebSocket, serve
+from tests.peer import PATIENCE, InThread, Peer, free_port, wait_for
+from tests.people import messages, until, url_of
+from tests.processes import ROOT
+from tests.stage import closing_with, welcome
+
+
+def tcp_connections() -> list[Any]:
+    return list(psutil.Process().net_connections("tcp"))
+
+
+# When to come back.
+
+
+@pytest.mark.parametrize("code", [1001, 1006, 1011, 1012, 1013, 3000, 4000, 4499])
+def test_these_close_codes_bring_a_client_back(code: int) -> None:
+    with closing_with(code) as (url, asked), Client(url) as client:
+        assert isinstance(client.receive(PATIENCE), Line | Disconnected)
+        wait_for(lambda: len(asked) >= 2)
+        assert client.close_code is None
+
+
+@pytest.mark.parametrize("code", [1000, 1002, 1003, 1007, 1008, 1009, 3500, 4999])
+def test_these_close_codes_are_for_good(code: int) -> None:
+    with closing_with(code) as (url, asked), Client(url) as client:
+        with pytest.raises(ConnectionClosed) as caught:
+            while True:
+                assert isinstance(client.receive(PATIENCE), Line)
+        assert caught.value.code == client.close_code == code
+        assert caught.value.reason == client.close_reason == "so it is"
+        assert len(asked) == 1
+
+
+def test_a_refusal_on_the_way_back_is_for_good_unless_it_may_pass() -> None:
+    for status, final in [(401, True), (403, True), (404, True), (429, False), (503, False)]:
+        assert is_final(HandshakeRefused(status)) is final
+    port = free_port()
+    with ChatServer(port=port, token="secret") as chat:
+        client = Client(url_of(chat), token="secret").connect()
+        until(client, Welcome)
+    try:
+        until(client, Disconnected)
+        with ChatServer(port=port, token="another"):
+            with pytest.raises(ConnectionClosed, match="401"):
+                until(client, Message)
+    finally:
+        client.close()
+
+
+def test_a_client_that_is_told_so_does_not_come_back() -> None:
+    with closing_with(1001) as (url, asked), Client(url, reconnect=False) as client:
+        with pytest.raises(ConnectionClosed, match="1001"):
+            until(client, Message)
+        assert len(asked) == 1
+
+
+def test_pauses_grow_by_chance_from_half_a_second_to_thirty() -> None:
+    runs = [list(itertools.islice(delays(), 12)) for _ in range(200)]
+    assert all(0.5 <= pause <= 30 for run in runs for pause in run)
+    assert all(run[0] <= 1 for run in runs)
+    assert len({run[0] for run in runs}) > 100
+    assert max(run[-1] for run in runs) > 20
+    assert sum(run[5] for run in runs) > sum(run[1] for run in runs)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs network namespaces")
+def test_a_client_comes_back_at_once_when_the_network_does() -> None:
+    # As root, or as somebody who may pretend to be.
+    ways = (["unshare", "--net"], ["unshare", "--net", "--user", "--map-root-user"])
+    possible = [
+        way
+        for way in ways
+        if not subprocess.run([*way, "true"], capture_output=True, check=False).returncode
+    ]
+    if not possible:
+        pytest.skip("no network of its own may be made here")
+    result = subprocess.run(
+        [*possible[0], sys.executable, str(ROOT / "tests" / "network_returns.py")],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+        cwd=ROOT,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors")
+def test_a_client_that_has_no_descriptor_left_tries_again() -> None:
+    port = free_port()
+    with ChatServer(port=port) as chat:
+        client = Client(url_of(chat)).connect()
+        until(client, Welcome)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        until(client, Disconnected)
+        with ChatServer(port=port):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+            time.sleep(1.5)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            until(client, Welcome)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        client.close()
+
+
+def test_close_ends_a_client_that_is_on_its_way_back() -> None:
+    with ChatServer(port=free_port()) as chat:
+        client = Client(url_of(chat)).connect()
+        until(client, Welcome)
+    until(client, Disconnected)
+    begin = time.monotonic()
+    client.close()
+    assert time.monotonic() - begin < 1
+    with pytest.raises(ConnectionClosed):
+        until(client, Message)
+
+
+@contextmanager
+def unanswered() -> Iterator[str]:
+    """The URL of a server to which no connection can be made: its queue is full."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listening, ExitStack() as stack:
+        address = listening.getsockname()
+        for _ in range(4):
+            sock = stack.enter_context(socket.socket())
+            sock.setblocking(False)
+            sock.connect_ex(address)
+        yield f"ws://127.0.0.1:{address[1]}/"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse where a queue is full")
+def test_close_ends_a_first_attempt_that_is_not_answered() -> None:
+    """Issue 13, item 19: from another thread, in the middle of a TCP connect."""
+    with unanswered() as url:
+        client = Client(url, timeout=4 * PATIENCE)
+        attempt = InThread(client.connect)
+        wait_for(lambda: any(each.status == "SYN_SENT" for each in tcp_connections()))
+        begin = time.monotonic()
+        client.close(1.0)
+        assert time.monotonic() - begin < 2.0
+        with pytest.raises(NotConnected, match="closed while it connected"):
+            attempt.result()
+
+
+@pytest.mark.parametrize("timeout", [None, 5.0])
+def test_close_ends_an_attempt_to_come_back_that_is_not_answered(timeout: float | None) -> None:
+    """Issue 13, item 19: after a flush that has failed, and in the middle of a handshake."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(PATIENCE)
+        client = Client(f"ws://127.0.0.1:{listening.getsockname()[1]}/", timeout=4 * PATIENCE)
+        attempt = InThread(client.connect)
+        sock, _ = listening.accept()
+        with Peer.server(sock, "Sec-WebSocket-Protocol: syncchat.v1\r\n") as peer:
+            attempt.result()
+            peer.send(TextMessage(data=encode(welcome())))
+            until(client, Welcome)
+            client.say("not acknowledged")
+            peer.reset()
+        sock, _ = listening.accept()
+        with sock:
+            with pytest.raises(TimeoutError):
+                client.flush(0.1)
+            begin = time.monotonic()
+            client.close(timeout)
+            # The attempt itself would take much longer.
+            assert time.monotonic() - begin < 2.5
+            with pytest.raises(ConnectionClosed):
+                until(client, Message)
+
+
+@pytest.mark.parametrize("timeout", [0.0, 0.5, 1.5])
+def test_close_takes_no_longer_than_its_timeout_where_no_answer_comes(timeout: float) -> None:
+    """Issue 13, item 19: the closing handshake and the thread's end together."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(PATIENCE)
+        client = Client(f"ws://127.0.0.1:{listening.getsockname()[1]}/")
+        attempt = InThread(client.connect)
+        sock, _ = listening.accept()
+        with Peer.server(sock, "Sec-WebSocket-Protocol: syncchat.v1\r\n") as peer:
+            attempt.result()
+            peer.send(TextMessage(data=encode(welcome())))
+            until(client, Welcome)
+            client.say("not acknowledged")
+            with pytest.raises(TimeoutError):
+                client.flush(0.1)
+            begin = time.monotonic()
+            client.close(timeout)
+            # Some slack for a machine that is busy with other things.
+            assert timeout * 0.8 <= time.monotonic() - begin < timeout + 1.0
+            with pytest.raises(ConnectionClosed):
+                until(client, Message)
+            assert client.unacknowledged == 1
+
+
+def test_what_comes_in_the_closing_handshake_is_acknowledged_and_received() -> None:
+    """Issue 13, item 19: the client reads on up to the server's answer."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(PATIENCE)
+        client = Client(f"ws://127.0.0.1:{listening.getsockname()[1]}/")
+        attempt = InThread(client.connect)
+        sock, _ = listening.accept()
+        with Peer.server(sock, "Sec-WebSocket-Protocol: syncchat.v1\r\n") as peer:
+            attempt.result()
+            peer.send(TextMessage(data=encode(welcome())))
+            nonce = client.say("last words")
+            assert nonce is not None
+            assert peer.expect(TextMessage).data
+            closing = InThread(client.close)
+            close = peer.expect(CloseConnection)
+            own = Message(1, 0.0, "ann", "last words", "message", nonce)
+            peer.send_bytes(Connection(ConnectionType.SERVER).send(TextMessage(data=encode(own))))
+            peer.send(close.response())
+            closing.result()
+        assert client.unacknowledged == 0
+        assert messages(list(client)) == ["last words"]
+        assert client.close_code == 1000
+
+
+def test_a_server_without_the_subprotocol_is_talked_to_in_lines() -> None:
+    heard: list[str | bytes] = []
+
+    def handler(websocket: WebSocket) -> None:
+        websocket.send("Hello")
+        for message in websocket:
+            heard.append(message)
+            websocket.send(f"you said {message!s}")
+
+    with serve(handler) as server, Client(f"ws://127.0.0.1:{server.port}/") as client:
+        assert client.receive(PATIENCE) == Line("Hello")
+        assert client.room is client.nick is None
+        client.say("/etc/hosts")
+        client.act("waves")
+        client.send_line("/names")
+        client.join("ops")
+        client.flush(PATIENCE)
+        wanted = ["//etc/hosts", "/me waves", "/names", "/join ops"]
+        told = [client.receive(PATIENCE) for _ in wanted]
+        assert told == [Line(f"you said {text}") for text in wanted]
+        with pytest.raises(NotConnected):
+            client.ask(NamesRequest())
+        client.leave()
+        assert list(client) == []
+    assert heard == wanted

@@ -1,0 +1,273 @@
+"""The terminal client over breaks, and how it leaves."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from syncchat import ChatServer, Client
+from syncchat.chat.events import (
+    Away,
+    AwayRequest,
+)
+from syncchat.net import WebSocket, serve
+from tests.peer import PATIENCE, wait_for
+from tests.people import GREETING, line
+from tests.processes import SERVER, Script, ServerScript, Terminal
+from tests.stage import Stage
+
+
+def test_leaving_is_a_proper_close() -> None:
+    codes: list[int | None] = []
+
+    def handler(websocket: WebSocket) -> None:
+        list(websocket)
+        codes.append(websocket.close_code)
+
+    with serve(handler) as server:
+        for keys in ("\x03", "\x04", "/quit\r", "typed\x03\x03"):
+            with Terminal(f"ws://127.0.0.1:{server.port}") as client:
+                client.wait_for_line(">.*")
+                client.type(keys)
+                assert client.exit_code() == 0
+                assert "Traceback" not in client.written.decode()
+        wait_for(lambda: len(codes) == 4)
+    assert codes == [1000] * 4
+
+
+def test_a_server_that_ends_it_in_order_is_exit_code_0() -> None:
+    with (
+        serve(lambda websocket: websocket.send("bye")) as server,
+        Terminal(f"ws://127.0.0.1:{server.port}") as client,
+    ):
+        assert client.exit_code() == 0
+        client.wait_for_line("bye")
+        client.wait_for_line(r"The server has closed the connection\.")
+
+
+def test_a_line_after_a_break_is_shown_and_one_during_it_is_refused() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+
+    def handler(websocket: WebSocket) -> None:
+        for message in websocket:
+            websocket.send(f"you said {message!s}")
+
+    with ExitStack() as stack:
+        with serve(handler, port=port):
+            client = stack.enter_context(Terminal(f"ws://127.0.0.1:{port}"))
+            client.type("one\r")
+            client.wait_for_line("you said one")
+        client.wait_for_line("The server is gone: .*")
+        client.type("two\r")
+        client.wait_for_line(r"-> Not sent: two \(there is no connection at the moment\)")
+        with serve(handler, port=port) as again:
+            wait_for(lambda: again.connections)
+            client.wait_for_line("Connected to the chat again!")
+            client.type("three\r")
+            client.wait_for_line("you said three")
+
+
+def test_what_was_typed_and_not_delivered_is_told_on_leaving() -> None:
+    with ExitStack() as stack:
+        with ChatServer(port=0) as chat:
+            client = stack.enter_context(Terminal(f"ws://127.0.0.1:{chat.port}"))
+            client.type("delivered\r")
+            client.wait_for_line(r"127\.0\.0\.1:\d+: delivered")
+            client.type("/join ops\r")
+            client.wait_for_line("-> You are in ops now.")
+        client.wait_for_line("The server is gone: .*")
+        client.type("not delivered\r   \r")
+        client.wait_for_line("… not delivered")
+        client.wait_for_last(r" ops \| .* \| coming back (in \d+ s|now) \| 1 unsent")
+        client.type("\x04")
+        assert client.exit_code() == 1
+        client.wait_for_line("Not delivered: 1 of your messages.")
+        client.wait_for_line("    not delivered")
+
+
+def test_what_was_typed_last_is_delivered_before_one_leaves() -> None:
+    with ChatServer(port=0, notices=False) as chat:
+        with Terminal(f"ws://127.0.0.1:{chat.port}") as client:
+            client.wait_for_line(">.*")
+            client.type("last words\r\x04")
+            assert client.exit_code() == 0
+        with Client(f"ws://127.0.0.1:{chat.port}", history=1) as late:
+            assert line(late) == GREETING
+            assert line(late).endswith(": last words")
+
+
+@pytest.mark.slow
+def test_a_server_that_does_not_answer_is_told_of() -> None:
+    with ServerScript() as server, Terminal(server.url, "--nick", "ann") as client:
+        client.wait_for_last(r".*\| connected \| \d+ ms")
+        server.signal(signal.SIGSTOP)
+        try:
+            client.wait_for_last(r" lobby \| ann \| 1 here \| no answer for \d+ s", 30)
+        finally:
+            server.signal(signal.SIGCONT)
+        client.wait_for_last(r".*\| connected \| \d+ ms")
+
+
+def test_the_server_is_killed_and_started_again(tmp_path: Path) -> None:
+    engine = f"sqlite:{tmp_path / 'chat.db'}"
+    with ExitStack() as stack:
+        with ServerScript("--engine", engine) as server:
+            client = stack.enter_context(Terminal(server.url, "--nick", "ann"))
+            client.type("before\r")
+            client.wait_for_line("ann: before")
+            client.type("half a thought")
+            client.wait_for_line("> half a thought")
+            server.signal(signal.SIGKILL)
+            server.exit_code()
+        client.wait_for_line(r"The server is gone: .*")
+        client.wait_for_line("> half a thought")
+        client.type(", finished\r")
+        client.wait_for_line("… half a thought, finished")
+        again = stack.enter_context(
+            Script([*SERVER, "--port", str(server.port), "--engine", engine, "--rate", "0"])
+        )
+        again.wait_for_line(r"listening .*")
+        with Client(server.url, nick="bob") as bob:
+            bob.say("while ann was away")
+            bob.flush(PATIENCE)
+            client.wait_for_line("ann: half a thought, finished")
+            client.wait_for_line("bob: while ann was away")
+        client.wait_for_line("Connected to the chat again!")
+        client.wait_for_last(r" lobby \| ann \| \d here \| connected.*")
+        said = [line for line in client.scrollback() if line.startswith(("ann: ", "bob: "))]
+        assert sorted(said) == [
+            "ann: before",
+            "ann: half a thought, finished",
+            "bob: while ann was away",
+        ]
+
+
+def test_who_is_away_stays_away_over_a_break() -> None:
+    with Stage() as stage, Terminal(stage.url) as client:
+        stage.wait_for_client()
+        client.wait_for_line(">.*")
+        client.type("/away lunch\r")
+        wait_for(lambda: stage.heard == [AwayRequest("lunch")])
+        stage.tell(Away("ann", "lunch"))
+        client.wait_for_last(r".*ann \(away\).*")
+        stage.close(1012, "restart")
+        stage.wait_for_client(2)
+        wait_for(lambda: stage.heard == [AwayRequest("lunch")] * 2)
+
+
+def test_a_server_that_has_begun_anew_says_so() -> None:
+    with ExitStack() as stack:
+        with ServerScript() as server:
+            client = stack.enter_context(Terminal(server.url, "--nick", "ann"))
+            client.type("before\r")
+            client.wait_for_line("ann: before")
+        again = stack.enter_context(Script([*SERVER, "--port", str(server.port)]))
+        again.wait_for_line("listening .*")
+        client.wait_for_line(r"-> The server has begun anew: .*")
+        client.type("after\r")
+        client.wait_for_line("ann: after")
+
+
+# Leaving.
+
+
+def test_who_leaves_waits_for_no_server_that_does_not_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+    with ExitStack() as stack:
+        with ServerScript("--port", str(port)) as server:
+            client = stack.enter_context(Terminal(server.url, "--nick", "ann"))
+            client.wait_for_line(">.*")
+        client.type("never delivered\r")
+        client.wait_for_line("… never delivered")
+        # It is let in, and told nothing.
+        mute = stack.enter_context(socket.create_server(("127.0.0.1", server.port)))
+        mute.settimeout(PATIENCE)
+        connection, _ = mute.accept()
+        with connection:
+            begin = time.monotonic()
+            client.type("\x04")
+            assert client.exit_code() == 1
+            # The attempt would have taken ten seconds.
+            assert time.monotonic() - begin < 5
+        client.wait_for_line("Not delivered: 1 of your messages.")
+        client.wait_for_line("    never delivered")
+
+
+def test_who_does_not_wait_for_the_goodbye_is_told_what_was_not_delivered() -> None:
+    with Stage() as stage, Terminal(stage.url) as client:
+        stage.wait_for_client()
+        client.wait_for_line(">.*")
+        client.type("not answered\r")
+        client.wait_for_line("… not answered")
+        client.type("\x04")
+        wait_for(lambda: not any(line.startswith(">") for line in client.lines()))
+        client.signal(signal.SIGINT)
+        assert client.exit_code() == 1
+        client.wait_for_line("Not delivered: 1 of your messages.")
+
+
+def test_why_it_ended_is_told_before_what_was_not_delivered() -> None:
+    with Stage() as stage, Terminal(stage.url) as client:
+        stage.wait_for_client()
+        client.wait_for_line(">.*")
+        client.type("one\rhalf")
+        client.wait_for_line("… one")
+        client.wait_for_line("> half")
+        stage.close(1008, "not here")
+        assert client.exit_code() == 1
+        assert client.lines()[-4:] == [
+            "The server has closed the connection, 1008 (policy violation): not here",
+            "Not delivered: 1 of your messages.",
+            "    one",
+            "Not sent: half",
+        ]
+
+
+def test_what_is_typed_when_the_server_ends_it_is_not_lost() -> None:
+    with Stage() as stage, Terminal(stage.url) as client:
+        stage.wait_for_client()
+        client.wait_for_line(">.*")
+        client.type("half a thought")
+        client.wait_for_line("> half a thought")
+        stage.close(1008, "not here")
+        assert client.exit_code() == 1
+        client.wait_for_line("The server has closed the connection, 1008 .*: not here")
+        client.wait_for_line("Not sent: half a thought")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_it_in_order(number: signal.Signals) -> None:
+    codes: list[int | None] = []
+
+    def handler(websocket: WebSocket) -> None:
+        list(websocket)
+        codes.append(websocket.close_code)
+
+    with serve(handler) as server, Terminal(f"ws://127.0.0.1:{server.port}") as client:
+        client.wait_for_line(">.*")
+        client.signal(number)
+        assert client.exit_code() == 0
+        wait_for(lambda: codes)
+        assert "Traceback" not in client.written.decode()
+    assert codes == [1000]
+
+
+def test_a_terminal_that_is_closed_ends_it() -> None:
+    codes: list[int | None] = []
+
+    def handler(websocket: WebSocket) -> None:
+        list(websocket)
+        codes.append(websocket.close_code)
+
+    with serve(handler) as server, Terminal(f"ws://127.0.0.1:{server.port}") as client:
+        client.wait_for_line(">.*")
+        client.hang_up()
+        wait_for(lambda: codes)
+    assert codes == [1000]

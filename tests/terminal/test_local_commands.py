@@ -1,0 +1,202 @@
+"""The commands of the terminal client, and those that it sends on."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from syncchat import Client
+from syncchat.chat.events import (
+    History,
+    Message,
+    Names,
+    Private,
+    PrivateMessage,
+    Renamed,
+)
+from syncchat.net import WebSocket, serve
+from tests.peer import wait_for
+from tests.processes import ServerScript, Terminal
+from tests.stage import Stage
+
+# Commands.
+
+
+def test_a_mention_stands_out_and_rings() -> None:
+    with Stage() as stage, Terminal(stage.url) as client:
+        stage.wait_for_client()
+        client.wait_for_line(">.*")
+
+        def rings(text: str, nick: str = "bob") -> bool:
+            before = client.written.count(b"\x07")
+            stage.say(text, nick)
+            stage.say(f"after {text}", "ann")
+            client.wait_for_line(re.escape(f"ann: after {text}"))
+            return client.written.count(b"\x07") > before
+
+        assert rings("well, Ann?")
+        assert all(cell.reverse for cell in client.cells("well, Ann?")[6:9])
+        assert not any(cell.reverse for cell in client.cells("well, Ann?")[:6])
+        assert not rings("annual planning")
+        assert not rings("nothing")
+        assert not rings("ann says ann", "ann")
+        client.type("/bell all\r")
+        client.wait_for_line("-> The bell is all.")
+        assert rings("anything")
+        assert not rings("my own", "ann")
+        client.type("/bell off\r")
+        client.wait_for_line("-> The bell is off.")
+        assert not rings("hey ann")
+        client.type("/bell loud\r")
+        client.wait_for_line(r"-> Write it as /bell off\|mention\|all")
+        client.type("/bell mention\r/bell\r")
+        client.wait_for_line("-> The bell is mention.")
+        stage.tell(PrivateMessage("bob", "ann", "psst", 0.0))
+        client.wait_for_line(r"\[PM from bob\] psst")
+        stage.tell(Names(["ann", "bob"]))
+        client.wait_for_line("-> 2 connected.*")
+        assert client.written.endswith(b"\x07") or client.written.count(b"\x07") == 3
+
+
+def test_who_is_ignored_is_not_heard_whatever_it_is_called() -> None:
+    with Stage() as stage, Terminal(stage.url) as client:
+        stage.wait_for_client()
+        client.wait_for_line(">.*")
+        client.type("/ignore BOB\r")
+        client.wait_for_line("-> You do not hear BOB any more.*")
+        stage.say("one")
+        stage.tell(PrivateMessage("bob", "ann", "psst", 0.0), Renamed("bob", "rob"))
+        stage.say("two", "rob")
+        client.wait_for_line(r" \* bob is now known as rob\.")
+        client.type("/ignore\r")
+        client.wait_for_line("-> You ignore rob.")
+        client.type("/unignore rob\r/unignore rob\r/unignore\r/ignore\r")
+        client.wait_for_line("-> You hear rob again.")
+        client.wait_for_line("-> You do not ignore rob.")
+        client.wait_for_line("-> Write it as /unignore NAME")
+        client.wait_for_line("-> You ignore nobody.")
+        stage.say("three", "rob")
+        client.wait_for_line("rob: three")
+        shown = client.scrollback()
+        assert not [line for line in shown if "one" in line or "psst" in line or "two" in line]
+
+
+def test_a_reply_goes_to_whom_one_has_seen() -> None:
+    with Stage() as stage, Terminal(stage.url) as client:
+        stage.wait_for_client()
+        client.wait_for_line(">.*")
+        stage.say("I am here", nick="mal")
+        client.wait_for_line("mal: I am here")
+        client.type("/ignore mal\r")
+        client.wait_for_line("-> You do not hear mal .*")
+        stage.tell(
+            PrivateMessage("bob", "ann", "one", 0.0),
+            PrivateMessage("mal", "ann", "two", 0.0),
+            History((Message(1, 0.0, "mal", "old", "message"),), complete=True, command="history"),
+        )
+        client.wait_for_line("-> Nothing was found.")
+        client.type("/reply for bob only\r")
+        wait_for(lambda: stage.heard == [Private("bob", "for bob only")])
+
+
+def test_a_command_behind_a_blank_is_not_said_to_all() -> None:
+    with Stage() as stage, Terminal(stage.url) as client:
+        stage.wait_for_client()
+        client.wait_for_line(">.*")
+        client.type("  /msg @bob: secret\r")
+        wait_for(lambda: stage.heard == [Private("bob", "secret")])
+
+
+def test_the_matches_of_a_search_are_shown() -> None:
+    with ServerScript("--no-notices") as server, Terminal(server.url, "--nick", "ann") as client:
+        client.type("breakfast at nine\rlunch at noon\r")
+        client.wait_for_line("ann: lunch at noon")
+        client.type("/search BREAK\r")
+        client.wait_for_line(r"-> \[.{16}\] ann: breakfast at nine")
+        found = client.cells("] ann: breakfast at nine")
+        assert [cell.underscore for cell in found] == [False] * 7 + [True] * 9 + [False] * 8
+        client.type("/search dinner\r")
+        client.wait_for_line(r"-> Nothing was found\.")
+        client.type("/history 1\r")
+        client.wait_for_line(r"-> \[.{16}\] ann: lunch at noon")
+
+
+def test_the_other_commands_answer() -> None:
+    with ServerScript("--no-notices") as server, Terminal(server.url, "--nick", "ann") as client:
+        with Client(server.url, nick="bob") as bob:
+            client.wait_for_line(">.*")
+            for line, answer in [
+                ("/names", "-> 2 connected: ann, bob"),
+                ("/whois bob", "-> bob is here since .*"),
+                ("/rooms", r"-> 1 room: lobby \(2\)"),
+                ("/me waves", r"\*\* ann waves"),
+                ("//slash", "ann: /slash"),
+                ("/msg bob psst", r"-> \[Sent PM to bob\] psst"),
+                ("/reply x", r"-> Nobody has said anything to you alone\."),
+                ("/HELP me", "-> /me TEXT: do something"),
+                ("/help nothing", "-> There is no command /nothing.*"),
+                ("/timestmap", r"-> There is no command /timestmap\. Did you mean /timestamp\?.*"),
+                ("/timestamp x", r"-> Write it as /timestamp \[on\|off\]"),
+                ("/msg bob", "-> Write it as /msg NAME TEXT"),
+                ("/nick anna", r" \* ann is now known as anna\."),
+                ("/join ops", r"-> You are in ops now\."),
+            ]:
+                client.type(f"{line}\r")
+                client.wait_for_line(answer)
+            client.wait_for_last(r" ops \| anna \| 1 here \| connected.*")
+            bob.join("ops")
+            bob.ask(Private("anna", "hello"))
+            client.wait_for_line(r"\[PM from bob\] hello")
+            client.type("/reply hi\r")
+            client.wait_for_line(r"-> \[Sent PM to bob\] hi")
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(80, 24), (120, 24), (40, 24), (40, 12), (80, 10)])
+def test_help_fits_the_screen(columns: int, rows: int) -> None:
+    with Stage() as stage, Terminal(stage.url, columns=columns, rows=rows) as client:
+        stage.wait_for_client()
+        client.wait_for_line(">.*")
+        client.type("/help\r")
+        client.wait_for_line("-> Commands:")
+        shown = client.lines()
+        assert shown[-2] == ">"
+        told = " ".join(shown[shown.index("-> Commands:") :])
+        for name in ("/nick", "/msg", "/search", "/bell", "/unignore", "/quit"):
+            assert name in told
+        if columns < 80:
+            return
+        assert all(len(line) < columns for line in shown)
+
+
+def test_clear_leaves_an_empty_screen_and_the_prompt() -> None:
+    with Stage() as stage, Terminal(stage.url) as client:
+        stage.wait_for_client()
+        stage.say("hello")
+        client.wait_for_line("bob: hello")
+        client.type("/clear\r")
+        stage.say("later")
+        client.wait_for_line("bob: later")
+        assert client.lines()[:2] == ["bob: later", ">"]
+        client.type("half\x0c")
+        wait_for(lambda: client.lines()[:1] == ["> half"])
+
+
+def test_a_server_of_another_make_gets_its_own_commands() -> None:
+    heard: list[object] = []
+
+    def handler(websocket: WebSocket) -> None:
+        for message in websocket:
+            heard.append(message)
+            websocket.send(f"you said {message!s}")
+
+    with serve(handler) as server, Terminal(f"ws://127.0.0.1:{server.port}") as client:
+        client.wait_for_line(">.*")
+        client.type("/roll 2d6\rhello\r/bell\r")
+        client.wait_for_line("-> The bell is mention.")
+        client.wait_for_line("you said /roll 2d6")
+        client.wait_for_line("> hello")
+        client.wait_for_line("you said hello")
+        client.type("/quit\r")
+        assert client.exit_code() == 0
+    assert heard == ["/roll 2d6", "hello"]

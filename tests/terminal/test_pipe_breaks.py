@@ -1,0 +1,165 @@
+"""The client in a pipe over breaks, and how it ends."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import signal
+import socket
+import subprocess
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+
+from syncchat.net import WebSocket, serve
+from tests.peer import PATIENCE, wait_for
+from tests.people import GREETING
+from tests.processes import CLIENT, SERVER, Script, ServerScript, environment, unread
+
+
+def test_ctrl_c_leaves_a_pipe_with_a_proper_close() -> None:
+    codes: list[int | None] = []
+
+    def handler(websocket: WebSocket) -> None:
+        websocket.send("hello")
+        list(websocket)
+        codes.append(websocket.close_code)
+
+    with serve(handler) as server, Script([*CLIENT, f"ws://127.0.0.1:{server.port}"]) as client:
+        client.wait_for_line("hello")
+        client.signal(signal.SIGINT)
+        assert client.exit_code() == 0
+        assert client.errors == ["Connected to the chat!"]
+        wait_for(lambda: codes)
+    assert codes == [1000]
+
+
+def test_a_server_that_goes_in_the_middle_is_said_and_is_exit_code_1() -> None:
+    with (
+        serve(lambda websocket: websocket.close(4000, "enough\x1b[2J")) as server,
+        Script([*CLIENT, f"ws://127.0.0.1:{server.port}", "--no-reconnect"]) as client,
+    ):
+        client.wait_for_line(
+            re.escape("The server has closed the connection, 4000: enough[2J"),
+            errors=True,
+        )
+        assert client.exit_code() == 1
+
+
+# Over breaks.
+
+
+def test_a_pipe_that_is_fed_for_days_survives_restarts_of_its_server(tmp_path: Path) -> None:
+    engine = ["--engine", f"sqlite:{tmp_path / 'chat.db'}", "--no-notices", "--rate", "0"]
+    with ExitStack() as stack:
+        log = tmp_path / "app.log"
+        log.write_text("")
+        first = stack.enter_context(ServerScript(*engine))
+        server: Script = first
+        command = f"exec tail -n +1 -f {shlex.quote(str(log))} --pid=$PPID"
+        tail = stack.enter_context(
+            subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, text=True)
+        )
+        client = stack.enter_context(
+            subprocess.Popen(
+                [*CLIENT, "--nick", "log", f"127.0.0.1:{first.port}/ops"],
+                stdin=tail.stdout,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=environment(),
+                text=True,
+            )
+        )
+        first.wait_for_line("New connection .*")
+        try:
+            with log.open("a") as file:
+                for number in range(300):
+                    if number in (100, 200):
+                        server.signal(signal.SIGKILL)
+                        server.exit_code()
+                    print(f"line {number}", file=file, flush=True)
+                    if number in (110, 210):
+                        server = stack.enter_context(
+                            Script([*SERVER, "--port", str(first.port), *engine])
+                        )
+                        server.wait_for_line("listening .*")
+            assert client.stdout is not None
+            heard = []
+            for line in client.stdout:
+                heard.append(line.rstrip("\n"))
+                if heard[-1] == "log: line 299":
+                    break
+        finally:
+            tail.kill()
+            client.terminate()
+        assert client.wait(PATIENCE) == 0
+        assert [line for line in heard if line.startswith("log: ")] == [
+            f"log: line {number}" for number in range(300)
+        ]
+
+
+def test_a_break_is_told_on_standard_error() -> None:
+    with ExitStack() as stack:
+        with ServerScript("--no-notices") as server:
+            client = stack.enter_context(Script([*CLIENT, server.url]))
+            client.wait_for_line(re.escape(GREETING), errors=True)
+        client.wait_for_line("The server is gone: .*", errors=True)
+        client.wait_for_line("-> Trying to come back.", errors=True)
+        client.type("said meanwhile\n")
+        again = stack.enter_context(Script([*SERVER, "--port", str(server.port)]))
+        again.wait_for_line("Received from .*: said meanwhile")
+        client.wait_for_line("Connected to the chat again!", errors=True)
+        client.end_input()
+        assert client.exit_code() == 0
+        assert "Traceback" not in "\n".join(client.errors)
+
+
+def test_what_could_not_be_delivered_is_told_when_one_is_told_to_end() -> None:
+    with ExitStack() as stack:
+        with ServerScript() as server:
+            client = stack.enter_context(Script([*CLIENT, server.url]))
+            client.wait_for_line(re.escape(GREETING), errors=True)
+        client.wait_for_line("-> Trying to come back.", errors=True)
+        client.type("one\ntwo\n")
+        wait_for(lambda: unread(client) == 0)
+        client.end_input()
+        # Its input has ended, and yet it waits for the server.
+        wait_for(lambda: psutil.Process(client.process.pid).status() == psutil.STATUS_SLEEPING)
+        client.signal(signal.SIGTERM)
+        assert client.exit_code() == 1
+        assert client.errors[-1] == "Not delivered: 2 of your messages."
+
+
+def test_a_server_of_plain_lines_gets_the_rest_when_it_is_back() -> None:
+    heard: list[object] = []
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+
+    def handler(websocket: WebSocket) -> None:
+        heard.extend(websocket)
+
+    with ExitStack() as stack:
+        with serve(handler, port=port):
+            client = stack.enter_context(Script([*CLIENT, f"127.0.0.1:{port}"]))
+            client.type("one\n")
+            client.wait_for_line("Connected to the chat!", errors=True)
+        client.wait_for_line("-> Trying to come back.", errors=True)
+        client.type("two\n")
+        with serve(handler, port=port):
+            client.end_input()
+            assert client.exit_code() == 0
+        assert heard == ["one", "two"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_a_pipe_in_order(number: signal.Signals) -> None:
+    with ServerScript("--no-notices") as server, Script([*CLIENT, server.url]) as client:
+        client.wait_for_line(re.escape(GREETING), errors=True)
+        client.type("last words\n")
+        server.wait_for_line("Received from .*: last words")
+        client.signal(number)
+        assert client.exit_code() == 0
+        server.wait_for_line("Client .* disconnected")
+        assert client.errors == ["Connected to the chat!", GREETING]

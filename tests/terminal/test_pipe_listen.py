@@ -1,0 +1,118 @@
+"""The client that only listens."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import subprocess
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from syncchat import Client
+from syncchat.net import serve
+from tests.peer import PATIENCE, wait_for
+from tests.processes import CLIENT, SERVER, Script, ServerScript, Terminal, environment, run
+
+# Only listening.
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_client_that_only_listens_goes_on_until_a_signal_ends_it(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    """Issue 13, item 9: with no input at all, as under systemd, and over a break."""
+    output = tmp_path / "output"
+    with ExitStack() as stack:
+        first = stack.enter_context(ServerScript("--no-notices", "--greeting", ""))
+        file = stack.enter_context(output.open("w"))
+        client = stack.enter_context(
+            subprocess.Popen(
+                [*CLIENT, "--listen", first.url],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.PIPE,
+                env=environment(),
+                text=True,
+            )
+        )
+        first.wait_for_line("New connection .*")
+        with Client(first.url, nick="bob") as bob:
+            say_until(bob, "one", output)
+        # Longer than what a pipe without input takes to end.
+        assert client.poll() is None
+        first.signal(signal.SIGKILL)
+        first.exit_code()
+        second = stack.enter_context(
+            Script([*SERVER, "--port", str(first.port), "--no-notices", "--greeting", ""])
+        )
+        second.wait_for_line("New connection .*")
+        with Client(first.url, nick="bob") as bob:
+            say_until(bob, "two", output)
+        client.send_signal(number)
+        _, errors = client.communicate(timeout=PATIENCE)
+        assert client.returncode == 0
+        second.wait_for_line("Client .* disconnected", times=2)
+        assert "Connected to the chat again!" in errors.splitlines()
+
+
+def say_until(client: Client, text: str, output: Path) -> None:
+    """Say it until it is heard: whoever listens may not be in the room at first."""
+
+    def heard() -> bool:
+        client.say(text)
+        client.flush(PATIENCE)
+        return f"bob: {text}\n" in output.read_text()
+
+    wait_for(heard)
+
+
+def test_a_client_that_only_listens_needs_no_standard_input() -> None:
+    """Issue 13, item 9: it may be closed, or a terminal, or full of text."""
+    with ServerScript("--no-notices", "--greeting", "") as server:
+        for source, setting in (("<&-", {}), ("</dev/zero", {"SYNCCHAT_LISTEN": "yes"})):
+            flags = [] if setting else ["--listen"]
+            command = f"exec {shlex.join([*CLIENT, *flags, '--json', server.url])} {source}"
+            with Script(["sh", "-c", command], **setting) as client:
+                client.wait_for_line(".*welcome.*")
+                client.signal(signal.SIGTERM)
+                assert client.exit_code() == 0
+                assert client.errors == ["Connected to the chat!"]
+        with Terminal("--listen", server.url) as screen:
+            screen.wait_for_line("Connected to the chat!")
+            with Client(server.url, nick="bob") as bob:
+                bob.say("hello")
+                bob.flush(PATIENCE)
+            screen.type("typed\r")
+            screen.signal(signal.SIGINT)
+            assert screen.exit_code() == 0
+            assert not any(line.startswith(">") for line in screen.lines())
+
+
+def test_a_client_that_only_listens_ends_with_the_conversation() -> None:
+    """Issue 13, item 9: and begins only where there is a server, as a pipe does."""
+    with serve(lambda websocket: websocket.close(1000)) as server:
+        result = run([*CLIENT, "--listen", f"ws://127.0.0.1:{server.port}/"])
+        assert result.returncode == 0
+    with serve(lambda websocket: websocket.close(1008, "out")) as server:
+        result = run([*CLIENT, "--listen", f"ws://127.0.0.1:{server.port}/"])
+        assert result.returncode == 1
+        assert "1008" in result.stderr
+    result = run([*CLIENT, "--listen", f"ws://127.0.0.1:{server.port}/"])
+    assert result.returncode == 1
+    assert "connection refused" in result.stderr
+
+
+def test_nohup_keeps_a_client_that_only_listens() -> None:
+    """Issue 13, item 9: SIGHUP is no reason to end there."""
+    with ServerScript("--no-notices", "--greeting", "") as server:
+        command = ["nohup", *CLIENT, "--listen", "--json", server.url]
+        with Script(command) as client:
+            client.wait_for_line(".*welcome.*")
+            client.signal(signal.SIGHUP)
+            with Client(server.url, nick="bob") as bob:
+                bob.say("still there?")
+                client.wait_for_line(".*still there.*")
+            client.signal(signal.SIGTERM)
+            assert client.exit_code() == 0

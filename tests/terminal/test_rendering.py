@@ -1,0 +1,405 @@
+"""How the terminal client shows what it receives."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import threading
+import time
+from contextlib import ExitStack
+
+import pytest
+
+from syncchat import ChatServer, Client
+from syncchat.chat.events import (
+    Ack,
+    Action,
+    Away,
+    Back,
+    Error,
+    History,
+    Joined,
+    Left,
+    Message,
+    Names,
+    PrivateMessage,
+    Renamed,
+    encode,
+)
+from syncchat.net import WebSocket, serve
+from tests.peer import PATIENCE, wait_for
+from tests.processes import ServerScript, Terminal
+from tests.stage import Stage, welcome
+
+
+def test_a_continuation_line_is_set_in() -> None:
+    def handler(websocket: WebSocket) -> None:
+        websocket.send("one\nroot: two")
+        list(websocket)
+
+    with serve(handler) as server, Terminal(f"ws://127.0.0.1:{server.port}") as client:
+        client.wait_for_line("one")
+        client.wait_for_line("    root: two")
+
+
+@pytest.mark.parametrize("subprotocols", [["syncchat.v1"], []], ids=["events", "plain lines"])
+def test_continuation_lines_keep_their_indentation_on_the_screen(subprotocols: list[str]) -> None:
+    """Issue 13, item 6: what a message, an error or a line holds is set in once."""
+    text = "x\n    four\n  two\nnone"
+
+    def handler(websocket: WebSocket) -> None:
+        if subprotocols:
+            websocket.send(encode(welcome()))
+            websocket.send(encode(Message(1, 0.0, "bob", text, "message")))
+            websocket.send(encode(Error("unavailable", text)))
+        else:
+            websocket.send(f"bob: {text}")
+            websocket.send(f"-> {text}")
+        list(websocket)
+
+    shown = ["        four", "      two", "    none"]
+    with serve(handler, subprotocols=subprotocols) as server:
+        with Terminal(f"ws://127.0.0.1:{server.port}") as client:
+            client.wait_for_line("-> x")
+            client.wait_for_line(">.*")
+            lines = client.scrollback()
+            begin = lines.index("bob: x")
+            assert lines[begin : begin + 8] == ["bob: x", *shown, "-> x", *shown]
+
+
+# How things look.
+
+
+def test_a_flood_is_shown_whole_and_in_order_while_one_types() -> None:
+    text = "typed in the middle of it"
+
+    def handler(websocket: WebSocket) -> None:
+        websocket.recv()
+        for number in range(10_000):
+            websocket.send(f"line {number}")
+        list(websocket)
+
+    with (
+        serve(handler, max_backlog=64 * 1024 * 1024) as server,
+        Terminal(f"ws://127.0.0.1:{server.port}") as client,
+    ):
+        client.wait_for_line(">.*")
+        client.type("go\r")
+        client.wait_for_line(r"line \d+")
+        for char in text:
+            client.type(char)
+            client.lines()
+        client.wait_for_line(f"> {text}")
+        client.wait_for_line("line 9999")
+        client.wait_for_line(f"> {text}")
+        shown = [line for line in client.scrollback() if line.startswith("line")]
+        assert shown == [f"line {number}" for number in range(10_000)]
+
+
+def test_the_prompt_is_on_the_screen_during_a_flood() -> None:
+    """Issue 13, item 12: the prompt is there after every read of the terminal.
+
+    Excepted is a read that ends within a synchronized update (DEC private mode
+    2026): the kernel hands out about 4,096 bytes a read, wherever they end, and
+    splits what is written while it is read. A terminal that knows the mode
+    shows nothing of such a part. Each update has at most 2,048 bytes, where Linux
+    splits a write, so that other terminals see parts only where they are slow.
+    """
+    begin, end = b"\x1b[?2026h", b"\x1b[?2026l"
+    rate, lines = 1000, 3000
+    with (
+        ChatServer(port=0, rate=0, notices=False) as chat,
+        Terminal(f"ws://127.0.0.1:{chat.port}") as client,
+    ):
+        client.wait_for_last(" lobby .*")
+
+        def flood() -> None:
+            started = time.monotonic()
+            for number in range(lines):
+                time.sleep(max(0.0, started + number / rate - time.monotonic()))
+                chat.say(f"line {number} " + "of a flood " * (number % 10))
+
+        noise = threading.Thread(target=flood, name="flood")
+        noise.start()
+        try:
+            looked = 0
+            while f"line {lines - 1} ".encode() not in client.written[-8192:]:
+                shown = client.read_once()
+                if client.written.rfind(begin) > client.written.rfind(end):
+                    continue
+                looked += 1
+                assert ">" in shown, shown
+                assert any(line.startswith(" lobby ") for line in shown), shown
+        finally:
+            noise.join()
+        updates = re.findall(re.escape(begin) + b".*?" + re.escape(end), client.written, re.DOTALL)
+        assert looked > 40
+        assert len(updates) > 40
+        assert max(map(len, updates)) <= 2048
+
+
+def test_everything_is_rendered_as_people_know_it() -> None:
+    with Stage() as stage, Terminal(stage.url) as client:
+        stage.wait_for_client()
+        stage.say("hello, all")
+        stage.say("two\nlines")
+        stage.tell(
+            Message(3, 0.0, "bob", "waves", "action"),
+            Joined("carl", 3),
+            Joined("dora", 5, ("emil",)),
+            Left("carl", 2, reason="connection lost"),
+            Renamed("dora", "doris"),
+            Away("bob", "lunch"),
+            Back("bob"),
+            PrivateMessage("bob", "ann", "psst", 0.0),
+            PrivateMessage("ann", "bob", "yes?", 0.0),
+            Names(["ann", "bob"]),
+            Error("absent", "There is no fred here.", "whois"),
+        )
+        client.wait_for_line("-> There is no fred here.")
+        assert client.scrollback() == [
+            "Connected to the chat!",
+            "bob: hello, all",
+            "bob: two",
+            "    lines",
+            "** bob waves",
+            " * carl joined. (Connected: 3)",
+            " * dora and emil joined. (Connected: 5)",
+            " * carl left. (Connected: 2)",
+            " * dora is now known as doris.",
+            " * bob is away: lunch",
+            " * bob is back.",
+            "[PM from bob] psst",
+            "-> [Sent PM to bob] yes?",
+            "-> 2 connected: ann, bob",
+            "-> There is no fred here.",
+        ]
+
+
+def test_a_long_line_is_broken_between_words_and_set_in() -> None:
+    with Stage() as stage, Terminal(stage.url, columns=40, rows=20) as client:
+        stage.wait_for_client()
+        stage.say("The quick brown fox jumps over the lazy dog and http://host/" + "x" * 60)
+        client.wait_for_line(r"bob: The quick brown fox jumps over the")
+        client.wait_for_line(r"    lazy dog and http://host/x+")
+        # An address stays in one piece, as far as the terminal is concerned.
+        client.wait_for_line("x+")
+
+
+def test_a_nick_has_a_colour_of_its_own_everywhere() -> None:
+    with Stage() as stage, Terminal(stage.url) as one, Terminal(stage.url) as two:
+        stage.wait_for_client(2)
+        for client in list(stage.clients):
+            stage.clients.append(client)
+            stage.tell(
+                Message(1, 0.0, "bob", "one", "message"),
+                Message(2, 0.0, "carl", "two", "message"),
+                Message(3, 0.0, "BOB", "acts", "action"),
+            )
+        for screen in (one, two):
+            screen.wait_for_line(r"\*\* BOB acts")
+        colours = [
+            {cell.fg for cell in screen.cells(text)[start : start + len(nick)]}
+            for screen in (one, two)
+            for text, start, nick in [
+                ("bob: one", 0, "bob"),
+                ("carl: two", 0, "carl"),
+                ("** BOB", 3, "BOB"),
+            ]
+        ]
+        assert colours[:3] == colours[3:]
+        bob, carl, again = colours[:3]
+        assert bob == again != carl
+        assert len(bob) == len(carl) == 1
+        assert "default" not in bob | carl
+        assert {cell.fg for cell in one.cells(": one")} == {"default"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "changes", "coloured"),
+    [
+        ((), {}, True),
+        ((), {"NO_COLOR": "1"}, False),
+        ((), {"NO_COLOR": ""}, True),
+        (("--color", "never"), {}, False),
+        (("--color", "always"), {"NO_COLOR": "1"}, True),
+        ((), {"SYNCCHAT_COLOR": "never"}, False),
+    ],
+)
+def test_whether_there_are_colours(
+    flags: tuple[str, ...], changes: dict[str, str], *, coloured: bool
+) -> None:
+    with Stage() as stage, Terminal(stage.url, *flags, changes=changes) as client:
+        stage.wait_for_client()
+        stage.say("hello")
+        client.wait_for_line("bob: hello")
+        assert (b"[0;38;" in client.written) == coloured
+
+
+def test_times_are_shown_on_request_and_a_line_tells_the_day() -> None:
+    now = dt.datetime.now(tz=dt.UTC).astimezone()
+    if now.hour == 23 and now.minute >= 58:
+        now -= dt.timedelta(minutes=5)
+    yesterday = now - dt.timedelta(days=1)
+    with Stage(offset=2) as stage, Terminal(stage.url, "--history", "2") as client:
+        stage.wait_for_client()
+        client.wait_for_line(">.*")
+        client.type("/timestamp\r")
+        client.wait_for_line(r"\d\d:\d\d -> Times are on\.")
+        old = Message(1, yesterday.timestamp(), "bob", "old\nmore", "message")
+        new = Message(2, now.timestamp(), "bob", "new", "message")
+        stage.tell(History((old, new), complete=True))
+        client.wait_for_line(f"{now:%H:%M} bob: new")
+        client.type("/timestamp off\r")
+        client.wait_for_line("-> Times are off.")
+        stage.tell(Message(3, yesterday.timestamp(), "bob", "without", "message"))
+        client.wait_for_line("bob: without")
+        shown = client.scrollback()
+        assert shown[shown.index(f"--- {yesterday:%A, %Y-%m-%d} ---") :] == [
+            f"--- {yesterday:%A, %Y-%m-%d} ---",
+            f"{yesterday:%H:%M} bob: old",
+            "        more",
+            f"--- {now:%A, %Y-%m-%d} ---",
+            f"{now:%H:%M} bob: new",
+            "-> Times are off.",
+            "bob: without",
+        ]
+
+
+def test_times_can_be_on_from_the_beginning() -> None:
+    with Stage() as stage, Terminal(stage.url, "--timestamps") as client:
+        stage.wait_for_client()
+        stage.tell(Joined("carl", 3))
+        client.wait_for_line(r"\d\d:\d\d  \* carl joined\. \(Connected: 3\)")
+
+
+@pytest.mark.parametrize("echo", [True, False])
+def test_own_messages_are_marked_until_the_server_has_them(*, echo: bool) -> None:
+    with Stage() as stage, Terminal(stage.url) as client:
+        stage.wait_for_client()
+        client.wait_for_line(">.*")
+        client.type("one\r/me acts\r")
+        first = stage.wait_for_said()[0]
+        wait_for(lambda: any(isinstance(event, Action) for event in stage.heard))
+        second = next(event for event in stage.heard if isinstance(event, Action))
+        client.wait_for_line("… one")
+        client.wait_for_line("… /me acts")
+        client.wait_for_last(r".*\| 2 unsent")
+        assert not any(line.startswith(("ann: one", "** ann")) for line in client.lines())
+        assert first.nonce is not None
+        assert second.nonce is not None
+        if echo:
+            stage.say("one", "ann", nonce=first.nonce)
+            stage.tell(Message(2, 0.0, "ann", "acts", "action", second.nonce))
+        else:
+            stage.tell(Ack(first.nonce, 1), Ack(second.nonce, 2))
+        client.wait_for_line("ann: one")
+        client.wait_for_line(r"\*\* ann acts")
+        client.wait_for_last(r"(?!.*unsent).*")
+        assert not any("…" in line for line in client.lines())
+        assert client.scrollback()[1:] == ["ann: one", "** ann acts"]
+
+
+def test_of_many_that_wait_the_last_are_shown() -> None:
+    with Stage() as stage, Terminal(stage.url) as client:
+        stage.wait_for_client()
+        client.wait_for_line(">.*")
+        client.type("".join(f"{number}\r" for number in range(9)))
+        client.wait_for_line("… 8")
+        waiting = [line for line in client.lines() if line.startswith("…")]
+        assert waiting == ["… 6 more", "… 6", "… 7", "… 8"]
+
+
+def test_what_the_server_refuses_is_shown_with_the_reason() -> None:
+    with Stage() as stage, Terminal(stage.url) as client:
+        stage.wait_for_client()
+        client.wait_for_line(">.*")
+        client.type("my words\r")
+        nonce = stage.wait_for_said()[0].nonce
+        stage.tell(Error("unavailable", "The disk is full.", "say", nonce))
+        client.wait_for_line("-> The disk is full.")
+        client.wait_for_line("    ann: my words")
+        client.wait_for_last(r"(?!.*unsent).*")
+
+
+def test_a_line_says_where_a_gap_is() -> None:
+    with Stage() as stage, Terminal(stage.url) as client:
+        stage.wait_for_client()
+        stage.say("one")
+        stage.tell(Message(7, 0.0, "bob", "seven", "message"))
+        client.wait_for_line("bob: seven")
+        assert client.scrollback()[-3:] == [
+            "bob: one",
+            "-> Some messages are missing here: the server has them no more.",
+            "bob: seven",
+        ]
+
+
+def test_the_toolbar_tells_where_one_is_and_how_it_is() -> None:
+    with ExitStack() as stack:
+        with ChatServer(port=0, notices=True) as chat:
+            url = f"127.0.0.1:{chat.port}/ops"
+            client = stack.enter_context(Terminal(url, "--nick", "ann"))
+            client.wait_for_last(r" ops \| ann \| 1 here \| connected \| \d+ ms")
+            with Client(f"ws://{url}", nick="bob"):
+                client.wait_for_last(r" ops \| ann \| 2 here \| connected \| \d+ ms")
+                client.type("/away lunch\r")
+                client.wait_for_last(r" ops \| ann \(away\) \| 2 here \| connected \| \d+ ms")
+                client.type("/back\r")
+            client.wait_for_last(r" ops \| ann \| 1 here \| connected \| \d+ ms")
+            client.resize(30, 24)
+            client.wait_for_last(r" ops \| ann \| connected")
+            client.resize(80, 24)
+        client.wait_for_last(r" ops \| ann \| coming back (in \d+ s|now)")
+
+
+@pytest.mark.slow
+def test_the_number_of_people_is_right_without_notices() -> None:
+    """Issue 13, item 4: the toolbar counts people also where the server sends no notices."""
+    with ServerScript("--no-notices") as server, Client(server.url, nick="eve") as eve:
+        with Terminal(server.url, "--nick", "ann") as ann:
+            ann.wait_for_last(" lobby .*2 here .*")
+            with Client(server.url, nick="bob"), Client(server.url, nick="carl"):
+                eve.close()
+                ann.wait_for_last(" lobby .*3 here .*", PATIENCE * 2)
+                # The client's own question is not answered on the screen, a person's is.
+                ann.type("/names\r")
+                ann.wait_for_line("-> 3 connected: ann, bob, carl")
+                assert len([line for line in ann.scrollback() if "connected:" in line]) == 1
+                # Also nicks can be completed.
+                ann.type("ca\t!")
+                ann.wait_for_line("> carl: !")
+
+
+def test_the_past_is_announced() -> None:
+    with ServerScript() as server:
+        with Client(server.url, nick="bob") as bob:
+            bob.say("one")
+            bob.say("two")
+            bob.flush(PATIENCE)
+        with Terminal(server.url, "--history", "1") as client:
+            client.wait_for_line("bob: two")
+            client.type("now\r")
+            client.wait_for_line(".*: now")
+            shown = client.scrollback()
+            at = shown.index("bob: two")
+            assert re.fullmatch(r"--- What was said before, since .{16} ---", shown[at - 1])
+            assert "bob: one" not in shown
+
+
+def test_a_room_that_is_joined_begins_with_its_last_messages() -> None:
+    """Issue 13, item 11: as many as ``--history`` shows on entering, and in the same way."""
+    with ChatServer(port=0, notices=False, greeting="") as chat:
+        for number in range(9):
+            chat.say(f"message {number}", room="ops")
+        with Terminal(f"ws://127.0.0.1:{chat.port}", "--history", "2") as screen:
+            screen.wait_for_line(">.*")
+            screen.wait_for_last(r".*\blobby\b.*connected.*")
+            screen.type("/join ops\r")
+            screen.wait_for_line("server: message 8")
+            chat.say("live", room="ops")
+            screen.wait_for_line("server: live")
+            shown = screen.scrollback()
+            assert shown[-5] == "-> You are in ops now."
+            assert re.fullmatch("--- What was said before, since .* ---", shown[-4])
+            assert shown[-3:] == ["server: message 7", "server: message 8", "server: live"]

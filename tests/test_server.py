@@ -1,0 +1,47 @@
+"""The chat server as a program embeds it."""
+
+from __future__ import annotations
+
+import threading
+
+from wsproto.events import TextMessage
+
+from syncchat import ChatServer
+from tests.peer import Peer
+from tests.people import Json, settled, url_of
+
+# What the embedding program says.
+
+
+def test_what_the_server_says_is_kept_and_numbered_as_any_message() -> None:
+    with ChatServer(port=0, greeting="") as chat:
+        chat.say("nobody hears this", room="ops")
+        with Json(url_of(chat, "/ops?history=5")) as client:
+            assert client.event("welcome")["offset"] == 1
+            (message,) = client.event("history")["messages"]
+            assert (message["nick"], message["text"]) == ("server", "nobody hears this")
+            threads = [
+                threading.Thread(target=chat.say, args=(str(number), "ops")) for number in range(8)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            offsets = [client.event("message")["offset"] for _ in threads]
+            assert offsets == list(range(2, 10))
+
+
+def test_a_peer_that_is_gone_before_it_was_let_in_leaves_nothing() -> None:
+    with ChatServer(port=0) as chat:
+        for _ in range(200):
+            peer = Peer.client(chat.port, path="/ghost?nick=ghost")
+            peer.reset()
+            peer.close()
+        settled(chat, 0)
+        rooms = chat._rooms
+        assert rooms is not None
+        assert not rooms._rooms
+        assert rooms.engine.names("ghost") == []
+        with Peer.client(chat.port, path="/ghost?nick=ghost") as peer:
+            peer.expect(TextMessage)
+            assert rooms.engine.names("ghost") == ["ghost"]

@@ -1,0 +1,176 @@
+"""What strangers send to the page; its size, its colours, and what it loads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from syncchat import ChatServer, Client
+from tests.peer import PATIENCE, wait_for
+from tests.people import url_of
+from tests.windows import window
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+from tests.web.pages import lines, page_url, say, wait_for_line
+
+pytestmark = pytest.mark.slow
+
+
+# Strangers.
+
+TRICKS = [
+    "<script>window.pwned = 1</script>",
+    "<img src=x onerror='window.pwned = 1'>",
+    "<svg/onload=window.pwned=1>",
+    "</li><h1>big</h1>",
+    "&lt;b&gt; &amp; &#x41;",
+    "javascript:window.pwned=1",
+    "data:text/html,<script>window.pwned=1</script>",
+    "https://example.org/<script>window.pwned=1</script>",
+    'https://example.org/"onmouseover="window.pwned=1',
+    "https://bank.example@evil.example/",
+    "http://[::1",
+    "${window.pwned=1} {{window.pwned=1}}",
+    "\u202ehttps://elpmaxe.org",
+    "constructor __proto__ toString",
+]
+
+
+def test_nothing_that_a_stranger_says_is_more_than_text(browser: Browser) -> None:
+    with (
+        ChatServer(port=0, greeting="<i>hello</i>", rate=0, format="{sender}: {text}") as chat,
+        window(browser, page_url(chat, "/%26lt;b%26gt;room"), "ann") as page,
+    ):
+        for number, trick in enumerate(TRICKS):
+            with Client(url_of(chat, "/%26lt;b%26gt;room")) as client:
+                wait_for(lambda: client.connected)
+                client.send_line(f"/nick <i>{number}")
+                client.send_line(f"/away {trick[:150]}")
+                client.say(trick)
+                client.act(trick)
+                client.send_line(f"/msg ann {trick}")
+                client.flush(PATIENCE)
+        with Client(url_of(chat, "/%26lt;b%26gt;room"), nick="constructor") as client:
+            client.say("the end")
+            client.flush(PATIENCE)
+        wait_for_line(page, "the end")
+        assert page.evaluate("window.pwned") is None
+        assert page.locator("#log script, #log img, #log svg, #log h1, #log i, #log b").count() == 0
+        assert page.get_by_role("heading").text_content() == "&lt;b&gt;room"
+        assert page.title().endswith("&lt;b&gt;room")
+        shown = "\n".join(lines(page))
+        for trick in TRICKS[:8]:
+            assert trick in shown
+        links = page.locator("#log a").evaluate_all(
+            "all => all.map((a) => [a.protocol, a.host, a.rel, a.target, a.textContent])"
+        )
+        assert links
+        for protocol, host, rel, target, text in links:
+            assert protocol in ("http:", "https:")
+            assert host in ("example.org", "elpmaxe.org")
+            assert "noopener" in rel
+            assert target == "_blank"
+            assert text.startswith(f"{protocol}//{host}")
+
+
+def test_long_and_strange_texts_hold_nothing_up(browser: Browser) -> None:
+    with (
+        ChatServer(port=0, greeting="", rate=0, notices=False) as chat,
+        window(browser, page_url(chat), "a-b.c+") as page,
+    ):
+        for text in [
+            "http://x/" + ")" * 60_000,
+            "http://x/" + "." * 60_000 + "y",
+            "." * 60_000,
+            "http://x/(" * 6_000,
+            "a-b.c+ " * 8_000,
+            *(["a" + "\u0301" * 32_000] * 5),
+            *(["a" + ("\u0301" * 8 + "\u200d") * 6_000] * 3),
+        ]:
+            chat.say(text)
+        chat.say("hi a-b.c+!")
+        wait_for_line(page, "hi a-b.c+!")
+        assert page.locator("#log mark").last.text_content() == "a-b.c+"
+        say(page, "/constructor")
+        wait_for_line(page, "There is no command /constructor.")
+        page.get_by_role("textbox").fill("x" * 70_000)
+        page.get_by_role("textbox").press("Enter")
+        wait_for_line(page, "Not sent: it is longer than the 65536 bytes of a message.")
+        say(page, "still here")
+        wait_for_line(page, "still here")
+
+
+@pytest.mark.timeout(120)
+def test_ten_thousand_messages_leave_a_short_list(browser: Browser) -> None:
+    with (
+        ChatServer(port=0, greeting="", notices=False) as chat,
+        window(browser, page_url(chat), "ann") as page,
+    ):
+        for number in range(10_000):
+            chat.say(f"message {number}.")
+        # A browser on a busy machine takes long to show so many.
+        last = page.locator("#log > li", has_text="message 9999.").first
+        last.wait_for(timeout=6 * PATIENCE * 1000)
+        assert page.locator("#log > li").count() <= 610
+        assert lines(page)[-1] == "server: message 9999."
+        say(page, "still here")
+        wait_for_line(page, "still here")
+        # Who reads what is old is left where he is, and may go to the end.
+        page.evaluate("document.getElementById('talk').scrollTop = 300")
+        chat.say("unseen")
+        page.get_by_role("button", name="New messages below").click()
+        page.locator("#log > li", has_text="unseen").wait_for()
+        assert not page.get_by_role("button", name="New messages below").is_visible()
+
+
+# Looks.
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_is_wide_enough(browser: Browser, scheme: str) -> None:
+    with (
+        ChatServer(port=0, greeting="", rate=0) as chat,
+        Client(url_of(chat), nick="bob") as bob,
+        window(browser, page_url(chat), "ann", 360, 640) as page,
+    ):
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
+        bob.say("x" * 300)
+        bob.say("https://example.org/" + "y" * 300)
+        bob.flush(PATIENCE)
+        wait_for_line(page, "y" * 300)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        assert not page.locator("#people").is_visible()
+        button = page.get_by_role("button", name="2 here")
+        assert button.get_attribute("aria-expanded") == "false"
+        button.click()
+        assert button.get_attribute("aria-expanded") == "true"
+        page.get_by_role("complementary").get_by_text("bob").wait_for()
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (ground == "rgb(255, 255, 255)") == (scheme == "light")
+
+
+def test_everything_has_a_name_for_who_cannot_see_it(browser: Browser) -> None:
+    with ChatServer(port=0) as chat, window(browser, page_url(chat), "ann") as page:
+        log = page.get_by_role("log")
+        assert log.get_attribute("aria-live") == "polite"
+        page.get_by_role("textbox", name="Message, or a command").wait_for()
+        page.get_by_role("button", name="Send").wait_for()
+        page.get_by_role("complementary", name="People in this room").wait_for()
+        assert page.get_by_role("status").text_content() == "ann"
+        unnamed = page.evaluate(
+            "[...document.querySelectorAll('button, input, textarea')]"
+            ".filter((each) => !each.labels?.length && !each.textContent.trim()).length"
+        )
+        assert unnamed == 0
+
+
+def test_nothing_is_loaded_from_elsewhere(browser: Browser) -> None:
+    asked: list[str] = []
+    with ChatServer(port=0) as chat, window(browser, "about:blank", None) as page:
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(page_url(chat))
+        page.get_by_label("What do you want to be called?").wait_for()
+        assert len(asked) > 6
+        assert [url for url in asked if not url.startswith(page_url(chat))] == []
