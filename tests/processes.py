@@ -19,8 +19,8 @@ from types import MappingProxyType
 from typing import Any, Self, cast
 
 import pexpect
-import pyte
 
+from tests.emulator import Emulator
 from tests.peer import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -154,7 +154,7 @@ class ServerScript(Script):
         self.url = f"ws://127.0.0.1:{self.port}/"
 
 
-class Terminal:
+class Terminal(Emulator):
     """``scripts/client.py`` at a pseudo-terminal, whose screen can be read."""
 
     def __init__(
@@ -169,8 +169,7 @@ class Terminal:
         self._own_home = tempfile.TemporaryDirectory()
         folders = str(home or self._own_home.name)
         changes = {"XDG_CONFIG_HOME": folders, "XDG_STATE_HOME": folders, **changes}
-        self._screen = pyte.HistoryScreen(columns, rows, history=20_000, ratio=1)
-        self._stream = pyte.ByteStream(self._screen)
+        super().__init__(columns, rows)
         self._child = pexpect.spawn(
             CLIENT[0],
             [*CLIENT[1:], *arguments],
@@ -181,8 +180,6 @@ class Terminal:
         self._child.delaybeforesend = None
         #: Whether it answers where its cursor is.
         self.tells_cursor = True
-        #: Every byte that the process has written.
-        self.written = b""
 
     def _update(self) -> None:
         try:
@@ -198,63 +195,11 @@ class Terminal:
         return [line.rstrip() for line in self._screen.display]
 
     def _show(self, data: bytes) -> None:
-        self.written += data
-        self._stream.feed(data)
+        super()._show(data)
         if b"\x1b[6n" in data and self.tells_cursor:
             # The terminal's part: where the cursor is.
             row, column = self._screen.cursor.y + 1, self._screen.cursor.x + 1
             self._child.send(f"\x1b[{row};{column}R")
-
-    def lines(self) -> list[str]:
-        """What stands on the screen, without the empty lines at its end."""
-        self._update()
-        lines = [line.rstrip() for line in self._screen.display]
-        while lines and not lines[-1]:
-            lines.pop()
-        return lines
-
-    def wait_for_last(self, pattern: str, patience: float = PATIENCE) -> str:
-        """The last line, the toolbar, once it matches ``pattern`` whole."""
-        deadline = time.monotonic() + patience
-        while True:
-            last = self.lines()[-1:]
-            if last and re.fullmatch(pattern, last[0]):
-                return last[0]
-            assert time.monotonic() < deadline, (pattern, self.lines())
-
-    def cells(self, text: str) -> list[Any]:
-        """The cells of ``text``, which stands somewhere on the screen, with their colours."""
-        for row, line in enumerate(self._screen.display):
-            begin = line.find(text)
-            if begin >= 0:
-                return [self._screen.buffer[row][begin + at] for at in range(len(text))]
-        raise AssertionError((text, self.lines()))
-
-    def screen(self) -> list[list[Any]]:
-        """Every cell, row by row."""
-        self._update()
-        columns = range(self._screen.columns)
-        rows = range(self._screen.lines)
-        return [[self._screen.buffer[row][at] for at in columns] for row in rows]
-
-    def scrollback(self) -> list[str]:
-        """All that was printed, be it off the screen, down to the prompt."""
-        shown = self.lines()
-        columns = range(self._screen.columns)
-        above = [
-            "".join(row[at].data for at in columns).rstrip() for row in self._screen.history.top
-        ]
-        prompt = next((at for at, line in enumerate(shown) if line.startswith(">")), len(shown))
-        return above + shown[:prompt]
-
-    def wait_for_line(self, pattern: str) -> str:
-        """A line on the screen that matches ``pattern`` whole, now or later."""
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            for line in self.lines():
-                if re.fullmatch(pattern, line):
-                    return line
-            assert time.monotonic() < deadline, (pattern, self.lines())
 
     def type(self, text: str) -> None:
         self._child.send(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ _SIGWINCH = getattr(signal, "SIGWINCH", None)
 
 
 class Resizing:
-    """Draws the prompt again at its old place. Only for the main thread.
+    """Draws the prompt again at its old place. Only for the prompt's thread.
 
     When the window gets narrower, most terminals wrap a row that is too long, and some
     cut it off. No terminal reports which. prompt_toolkit assumes that no row was
@@ -47,10 +48,14 @@ class Resizing:
         return 0.5 if _SIGWINCH is None else None
 
     def attach(self, app: Application[Any]) -> None:
-        """Handle the resizes of ``app``, which is about to run."""
+        """Handle the resizes of ``app``, which is about to run on the main thread.
+
+        On other threads, which cannot handle signals, resizes go unnoticed.
+        """
         self._app = app
         loop = app.loop
-        if loop is not None and _SIGWINCH is not None:
+        on_main_thread = threading.current_thread() is threading.main_thread()
+        if loop is not None and _SIGWINCH is not None and on_main_thread:
             # Runs after the application has set its handler, and replaces it.
             loop.call_soon(loop.add_signal_handler, _SIGWINCH, self._resized)
 

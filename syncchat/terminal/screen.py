@@ -1,4 +1,4 @@
-"""The client at a terminal: the main thread runs the prompt, and a second thread prints."""
+"""The client at a terminal: the calling thread runs the prompt, and a second thread prints."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import contextlib
 import errno
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TextIO
 
-from prompt_toolkit.output import Output, create_output
+from prompt_toolkit.application import get_app_session
+from prompt_toolkit.output import Output
 from prompt_toolkit.output.vt100 import Vt100_Output
 
 from ..chat.events import NamesRequest
@@ -51,19 +54,30 @@ _FAREWELL = 3.0
 
 
 def run_screen(
-    client: Client, preferences: Preferences, typed: Path, token: str | None = None
+    client: Client,
+    preferences: Preferences,
+    typed: Path,
+    token: str | None = None,
+    *,
+    errors: TextIO | None = None,
 ) -> int:
     """Run the chat until the user leaves or the connection ends. Returns the exit code.
 
     ``typed`` is the history file of typed lines. Lines that contain ``token`` are not
-    stored there.
+    stored there. What is told after the prompt has ended goes to ``errors``, by default
+    standard error.
+
+    Uses the input and the output of prompt_toolkit's current session, which are the
+    standard ones unless :func:`prompt_toolkit.application.create_app_session` says
+    otherwise. Signals are handled on the main thread only.
     """
+    told = sys.stderr if errors is None else errors
     try:
-        return _Screen(client, preferences, typed, token).run()
+        return _Screen(client, preferences, typed, token, told).run()
     except OSError as exc:
         # A closed terminal ends the program quietly, wherever the error occurs.
         if exc.errno not in _CLOSED:
-            print(f"cannot use the terminal: {exc.strerror}", file=sys.stderr)
+            print(f"cannot use the terminal: {exc.strerror}", file=told)
             return 1
     return 1 if client.unacknowledged else 0
 
@@ -72,9 +86,15 @@ class _Screen:
     """Creates the parts of the screen, and stops them at the end."""
 
     def __init__(
-        self, client: Client, preferences: Preferences, typed: Path, token: str | None
+        self,
+        client: Client,
+        preferences: Preferences,
+        typed: Path,
+        token: str | None,
+        errors: TextIO,
     ) -> None:
         self._client = client
+        self._errors = errors
         self._output = _output()
         depth = color_depth(preferences.color)
         self._people = People()
@@ -126,7 +146,8 @@ class _Screen:
 
     def run(self) -> int:
         """Run the chat until the user leaves or the connection ends. Returns the exit code."""
-        print(CONNECTED, flush=True)
+        self._output.write_raw(f"{CONNECTED}\n")
+        self._output.flush()
         with _signals_end(self._prompt.end):
             try:
                 self._printer.start()
@@ -159,20 +180,20 @@ class _Screen:
     def _result(self, *, left: bool) -> int:
         code = 0
         if self._printer.failure is not None:
-            print(f"The client has a mistake: {self._printer.failure!r}.", file=sys.stderr)
+            print(f"The client has a mistake: {self._printer.failure!r}.", file=self._errors)
             code = 1
         elif not left and self._printer.outcome is not None:
             line, code = exit_status(self._printer.outcome)
-            print(line, file=sys.stderr)
+            print(line, file=self._errors)
         lost = self._pending.unanswered
         if lost:
             code = 1
-            print(f"Not delivered: {len(lost)} of your messages.", file=sys.stderr)
+            print(f"Not delivered: {len(lost)} of your messages.", file=self._errors)
             for message in lost[:_MOST_LOST]:
                 text = text_for_screen(message.text[:_LONGEST_LOST])
-                print(indent(f"    {text}"), file=sys.stderr)
+                print(indent(f"    {text}"), file=self._errors)
         if not left and self._prompt.text:
-            print(indent(f"Not sent: {text_for_screen(self._prompt.text)}"), file=sys.stderr)
+            print(indent(f"Not sent: {text_for_screen(self._prompt.text)}"), file=self._errors)
         return code
 
     def _size(self) -> tuple[int, int]:
@@ -190,7 +211,7 @@ class _Screen:
 
 
 def _output() -> Output:
-    output = create_output()
+    output = get_app_session().output
     return HoldingOutput(output) if isinstance(output, Vt100_Output) else output
 
 
@@ -205,6 +226,9 @@ def _signals_end(end: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
         end()
 
+    if threading.current_thread() is not threading.main_thread():
+        # Only the main thread can handle signals.
+        numbers.clear()
     before = {
         number: signal.signal(number, leave)
         for number in numbers

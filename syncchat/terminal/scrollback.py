@@ -63,7 +63,10 @@ class Block:
 
 
 class Scrollback:
-    """The queue of blocks to print. Calls ``printed`` with each nonce whose answer is printed."""
+    """The queue of blocks to print. Calls ``printed`` with each nonce whose answer is printed.
+
+    Made by the thread that runs the prompt.
+    """
 
     def __init__(
         self, output: Output, depth: ColorDepth | None, printed: Callable[[str], None]
@@ -71,6 +74,8 @@ class Scrollback:
         self._output = output
         self._depth = depth
         self._printed = printed
+        #: The thread that runs the prompt.
+        self._prompts_thread = threading.current_thread()
         #: Guards the fields below. No other lock is taken while it is held.
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
@@ -85,9 +90,9 @@ class Scrollback:
     def add(self, *blocks: Block) -> None:
         """Queue blocks. Any thread may call this.
 
-        A thread other than the main thread waits while the queue is full.
+        A thread other than the prompt's waits while the queue is full.
         """
-        may_wait = threading.current_thread() is not threading.main_thread()
+        may_wait = threading.current_thread() is not self._prompts_thread
         with self._lock:
             if may_wait:
                 self._room.wait_for(
