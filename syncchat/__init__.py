@@ -11,6 +11,9 @@ from .client import Client, Disconnected, Gap, Line, Reconnected, Sent
 from .engine import Keep
 from .errors import (
     AddressInUse,
+    BadEvent,
+    BadNick,
+    BadRoom,
     CannotConnect,
     CannotListen,
     ConnectionClosed,
@@ -25,6 +28,9 @@ from .server import ChatServer
 
 __all__ = [
     "AddressInUse",
+    "BadEvent",
+    "BadNick",
+    "BadRoom",
     "CannotConnect",
     "CannotListen",
     "ChatServer",

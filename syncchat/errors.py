@@ -1,8 +1,12 @@
-"""The exceptions that syncchat raises.
+"""Every exception that a program can meet in syncchat, besides built-in ones.
 
 All of them derive from :class:`SyncchatError`. Most also derive from a built-in
 class that you can catch instead (``ConnectionError``, ``OSError``,
-``ValueError``). Time limits raise the built-in :class:`TimeoutError`.
+``ValueError``). Time limits raise the built-in :class:`TimeoutError`, wrong
+arguments :class:`ValueError` or :class:`TypeError`.
+
+:class:`syncchat.net.Refusal` is not an error: your own views raise it to answer
+a request.
 """
 
 from __future__ import annotations
@@ -11,6 +15,9 @@ from .closecodes import meaning
 
 __all__ = [
     "AddressInUse",
+    "BadEvent",
+    "BadNick",
+    "BadRoom",
     "CannotConnect",
     "CannotListen",
     "ConnectionClosed",
@@ -41,6 +48,25 @@ class AddressInUse(CannotListen):
 
 class RoomsFull(SyncchatError):
     """The server's maximum number of rooms is reached."""
+
+
+class BadNick(SyncchatError, ValueError):
+    """A text is not a valid nick; the message tells the user why."""
+
+
+class BadRoom(SyncchatError, ValueError):
+    """A text is not a valid room name; the message tells the user why."""
+
+
+class BadEvent(SyncchatError):
+    """A text is not a valid event of ``syncchat.v1``; the message says why, and names the field.
+
+    ``command`` is the ``type`` that the text has, None if it has none.
+    """
+
+    def __init__(self, text: str, command: str | None = None) -> None:
+        super().__init__(text)
+        self.command = command
 
 
 class CannotConnect(SyncchatError, ConnectionError):

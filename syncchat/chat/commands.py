@@ -10,11 +10,11 @@ import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from ..errors import BadEvent
 from .events import (
     Action,
     AwayRequest,
     BackRequest,
-    BadEvent,
     FromClient,
     HistoryRequest,
     Join,

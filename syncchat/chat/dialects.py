@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from ..errors import BadEvent
 from .commands import Asked, parse
-from .events import SUBPROTOCOL, BadEvent, FromServer, Say, decode_from_client, encode
+from .events import SUBPROTOCOL, FromServer, Say, decode_from_client, encode
 from .lines import LineFormat, lines_of, reply
 from .sanitize import clean, without_line_end
 

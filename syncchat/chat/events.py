@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from ..engine import Entry, Kind
+from ..errors import BadEvent
 
 __all__ = [
     "MAX_HISTORY",
@@ -81,15 +82,6 @@ Place = Annotated[str, Meta(pattern=PLACE)]
 #: available. ``absent``: no member has that nick. ``unavailable``: it fails now and may work
 #: later. ``too_big``: it is too large.
 ErrorCode = Literal["malformed", "nick", "nick_taken", "room", "absent", "unavailable", "too_big"]
-
-
-class BadEvent(Exception):
-    """A received text is not a valid event; the message says why, and names the field."""
-
-    def __init__(self, text: str, command: str | None = None) -> None:
-        super().__init__(text)
-        #: The ``type`` that the text has; None: it has none.
-        self.command = command
 
 
 class _Event(msgspec.Struct, frozen=True, tag_field="type", tag=str.lower, omit_defaults=True):
@@ -390,7 +382,7 @@ def message_of(entry: Entry) -> Message:
 
 
 def decode_from_client(text: str) -> FromClient:
-    """Decode an event from a client. Raises :class:`BadEvent`."""
+    """Decode an event from a client. Raises :class:`~syncchat.errors.BadEvent`."""
     try:
         return _from_client.decode(text)
     except (msgspec.DecodeError, RecursionError) as exc:
@@ -398,7 +390,7 @@ def decode_from_client(text: str) -> FromClient:
 
 
 def decode_from_server(text: str) -> FromServer:
-    """Decode an event from a server. Raises :class:`BadEvent`."""
+    """Decode an event from a server. Raises :class:`~syncchat.errors.BadEvent`."""
     try:
         return _from_server.decode(text)
     except (msgspec.DecodeError, RecursionError) as exc:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from ..errors import BadNick
 from .sanitize import clean
 
-__all__ = ["MAX_NICK", "SERVER_NICK", "BadNick", "check_nick", "is_address"]
+__all__ = ["MAX_NICK", "SERVER_NICK", "check_nick", "is_address"]
 
 #: Characters of a nick, at most.
 MAX_NICK = 32
@@ -31,10 +32,6 @@ _UNSEEN = frozenset({"Cc", "Cf", "Cn", "Co", "Cs"})
 _BLANK = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
-
-
-class BadNick(Exception):
-    """A text that cannot be a nick; the message tells the user why."""
 
 
 def is_address(nick: str) -> bool:

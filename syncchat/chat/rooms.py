@@ -11,14 +11,14 @@ from itertools import count
 from urllib.parse import unquote
 
 from ..engine import Engine, EngineFailed, Entry
-from ..errors import RoomsFull
+from ..errors import BadRoom, RoomsFull
 from .events import RoomCount
 from .history import Past
 from .member import Member
 from .room import Room
 from .settings import RoomSettings
 
-__all__ = ["LOBBY", "MAX_ROOM", "BadRoom", "RoomRegistry", "check_room", "room_of", "valid_names"]
+__all__ = ["LOBBY", "MAX_ROOM", "RoomRegistry", "check_room", "room_of", "valid_names"]
 
 #: The room at the path ``/``.
 LOBBY = "lobby"
@@ -31,10 +31,6 @@ _LONGEST = 4 * MAX_ROOM
 
 #: ASCII characters that a URL's path has to percent-encode (RFC 3986, ``pchar``).
 _ENCODED_ASCII = re.compile(r"[^\w\-.~!$&'()*+,;=:@]", re.ASCII)
-
-
-class BadRoom(ValueError):
-    """A text that cannot be a room's name; the message says why."""
 
 
 def room_of(path: str) -> str:

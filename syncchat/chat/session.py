@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 
 from ..closecodes import ABNORMAL, ORDERLY, POLICY_VIOLATION, TRY_AGAIN_LATER, meaning
 from ..engine import EngineFailed, Kind, Position
-from ..errors import RoomsFull
+from ..errors import BadEvent, BadNick, BadRoom, RoomsFull
 from ..net import Request, WebSocket
 from .commands import HELP_TEXT, Asked, Help, Quit, Reply
 from .dialects import Dialect
@@ -20,7 +20,6 @@ from .events import (
     Action,
     AwayRequest,
     BackRequest,
-    BadEvent,
     Error,
     FromServer,
     HistoryRequest,
@@ -38,9 +37,9 @@ from .events import (
 from .history import Past, found, last_of
 from .lines import reply
 from .member import Member
-from .nicks import BadNick, check_nick
+from .nicks import check_nick
 from .room import Post, Room
-from .rooms import BadRoom, RoomRegistry, check_room, room_of
+from .rooms import RoomRegistry, check_room, room_of
 from .sanitize import clean
 
 __all__ = ["Session"]

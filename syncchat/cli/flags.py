@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from ..chat.nicks import BadNick, check_nick
+from ..chat.nicks import check_nick
 from ..engine import Keep, check_engine
 from ..net.forwarded import parse_network
 from ..net.origin import parse_origin, parse_public_url
@@ -215,7 +215,7 @@ def _converter(
 
 
 #: Converts to a nick.
-nick = _converter(check_nick, BadNick)
+nick = _converter(check_nick)
 #: Converts to the origin of web pages.
 origin = _converter(parse_origin)
 #: Converts to the public URL of a server.

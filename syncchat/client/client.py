@@ -13,7 +13,7 @@ from typing import Self
 from ..chat import events
 from ..chat.commands import HELP_TEXT, Help, Quit, Reply, parse
 from ..chat.lines import LineFormat, lines_of
-from ..chat.nicks import BadNick, check_nick
+from ..chat.nicks import check_nick
 from ..chat.rooms import check_room
 from ..chat.sanitize import indent
 from ..chat.token import bearer
@@ -65,8 +65,8 @@ class Client:
     - ``ssl_context``: the TLS settings for ``wss:``; by default the system's
       certificates are trusted.
 
-    Raises :class:`~syncchat.errors.InvalidURL` for a bad URL, and :class:`ValueError`
-    for an invalid nick.
+    Raises :class:`~syncchat.errors.InvalidURL` for a bad URL, and
+    :class:`~syncchat.errors.BadNick` for an invalid nick.
 
     Any thread may call every method. A background thread reads from the server between
     :meth:`connect` and :meth:`close`. Events wait for :meth:`receive`. Before the first
@@ -92,10 +92,7 @@ class Client:
         self._timeout = timeout
         self._headers = [] if token is None else [bearer(token)]
         self._ssl_context = ssl_context
-        try:
-            wanted = None if nick is None else check_nick(nick)
-        except BadNick as exc:
-            raise ValueError(str(exc)) from exc
+        wanted = None if nick is None else check_nick(nick)
         #: How many of the last messages to ask for when the client enters another room.
         self._history_on_join = history_of(url, history)
         protocol = Protocol(

@@ -9,9 +9,9 @@ from http import HTTPStatus
 from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from ..chat.events import MAX_HISTORY
-from ..chat.rooms import BadRoom, check_room
+from ..chat.rooms import check_room
 from ..closecodes import NO_CODE, NORMAL, POLICY_VIOLATION, TOO_BIG
-from ..errors import ConnectionClosed, HandshakeRefused
+from ..errors import BadRoom, ConnectionClosed, HandshakeRefused
 from ..net import Address, Deadline
 from ..net.address import route_to
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from ..chat.commands import Quit, Reply, parse
 from ..chat.events import (
     Action,
-    BadEvent,
     Message,
     NamesRequest,
     Private,
@@ -18,7 +17,7 @@ from ..chat.events import (
 )
 from ..client import Client
 from ..engine import Kind
-from ..errors import ConnectionClosed, NotConnected
+from ..errors import BadEvent, ConnectionClosed, NotConnected
 from .commands import LocalCommands
 from .pending import Pending
 from .questions import Questions

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from syncchat import ChatServer
-from syncchat.chat.nicks import BadNick, check_nick
+from syncchat.chat.nicks import check_nick
+from syncchat.errors import BadNick
 from tests.people import Json, Plain, url_of
 
 # Names.

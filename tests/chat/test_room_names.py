@@ -11,8 +11,9 @@ import pytest
 from wsproto.events import CloseConnection, TextMessage
 
 from syncchat import ChatServer, Client, Keep, events
-from syncchat.chat.rooms import MAX_ROOM, BadRoom, check_room
+from syncchat.chat.rooms import MAX_ROOM, check_room
 from syncchat.engine import Draft, open_engine
+from syncchat.errors import BadRoom
 from tests.peer import PATIENCE, Peer, ask_http
 from tests.people import Json, Plain, url_of
 

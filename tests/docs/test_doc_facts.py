@@ -15,6 +15,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+import syncchat
+from syncchat import errors
 from syncchat.chat import events
 from syncchat.chat.commands import COMMANDS
 from syncchat.cli.client import _client_parser
@@ -146,6 +148,23 @@ def test_the_limits_of_the_library_are_listed_with_their_defaults() -> None:
     rows = rows_of(DOCS / "embedding.md", "### Limits")
     documented = {codes_in(row[0])[0]: row[1] for row in rows}
     assert documented == {each.name: str(each.default) for each in dataclasses.fields(Limits)}
+
+
+def test_every_exception_is_listed_with_its_built_in_base() -> None:
+    rows = rows_of(DOCS / "embedding.md", "### Errors")
+    documented = {codes_in(row[0])[0]: codes_in(row[1]) for row in rows}
+    expected = {}
+    for name in errors.__all__:
+        kind = getattr(errors, name)
+        assert issubclass(kind, errors.SyncchatError)
+        built_in = next(each for each in kind.__mro__ if each.__module__ == "builtins")
+        expected[name] = [] if built_in is Exception else [built_in.__name__]
+    del expected["SyncchatError"]
+    assert documented == expected
+
+
+def test_every_exception_is_exported() -> None:
+    assert set(errors.__all__) <= set(syncchat.__all__)
 
 
 def test_the_figures_of_the_readme_are_those_of_the_benchmark() -> None:

@@ -11,7 +11,8 @@ from contextlib import ExitStack
 import pytest
 
 from syncchat import ChatServer, Client
-from syncchat.chat.events import BadEvent, Error, Message, Say, decode_from_client, encode
+from syncchat.chat.events import Error, Message, Say, decode_from_client, encode
+from syncchat.errors import BadEvent
 from syncchat.net import WebSocket, serve
 from tests.peer import PATIENCE, Peer, wait_for
 from tests.people import GREETING
