@@ -8,7 +8,7 @@ exchange, :mod:`syncchat.net` is the WebSocket hub below the chat, and
 from ._version import __version__
 from .chat import events
 from .client import Client, Disconnected, Gap, Line, Reconnected, Sent
-from .engine import Keep
+from .engine import Retention
 from .errors import (
     AddressInUse,
     BadEvent,
@@ -17,6 +17,8 @@ from .errors import (
     CannotConnect,
     CannotListen,
     ConnectionClosed,
+    EngineFailed,
+    EngineUnusable,
     HandshakeFailed,
     HandshakeRefused,
     InvalidURL,
@@ -37,14 +39,16 @@ __all__ = [
     "Client",
     "ConnectionClosed",
     "Disconnected",
+    "EngineFailed",
+    "EngineUnusable",
     "Gap",
     "HandshakeFailed",
     "HandshakeRefused",
     "InvalidURL",
-    "Keep",
     "Line",
     "NotConnected",
     "Reconnected",
+    "Retention",
     "RoomsFull",
     "Sent",
     "SyncchatError",

@@ -21,6 +21,8 @@ __all__ = [
     "CannotConnect",
     "CannotListen",
     "ConnectionClosed",
+    "EngineFailed",
+    "EngineUnusable",
     "HandshakeFailed",
     "HandshakeRefused",
     "InvalidURL",
@@ -67,6 +69,14 @@ class BadEvent(SyncchatError):
     def __init__(self, text: str, command: str | None = None) -> None:
         super().__init__(text)
         self.command = command
+
+
+class EngineUnusable(SyncchatError, OSError):
+    """The engine cannot be opened, for example because its file is damaged."""
+
+
+class EngineFailed(SyncchatError, OSError):
+    """The engine cannot do this now, for example on a full disk. Nothing is changed."""
 
 
 class CannotConnect(SyncchatError, ConnectionError):

@@ -10,7 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ._version import __version__
-from .engine import Engine, EngineFailed
+from .engine import Engine
+from .errors import EngineFailed
 from .metrics import Histogram, Metrics
 from .net import Refusal, Request, Response, Stats, View
 from .net.address import is_loopback

@@ -21,7 +21,7 @@ from .chat.sanitize import clean
 from .chat.session import Session
 from .chat.settings import RoomSettings
 from .chat.token import TokenCheck
-from .engine import Engine, Keep, check_engine, open_engine
+from .engine import Engine, Retention, check_engine, open_engine
 from .eventlog import (
     ClientConnected,
     ClientDisconnected,
@@ -116,7 +116,7 @@ class ChatServer:
         format: str = DEFAULT_FORMAT,  # noqa: A002 - the flag's name
         notices: bool = True,
         engine: str = "memory:",
-        keep: Keep | None = None,
+        keep: Retention | None = None,
         max_rooms: int = DEFAULT_ROOMS,
         log: Callable[[str], None] | None = None,
         log_json: bool = False,
@@ -141,7 +141,7 @@ class ChatServer:
         self._notices = notices
         check_engine(engine)
         self._engine_name = engine
-        self._keep = keep or Keep()
+        self._retention = keep or Retention()
         self._max_rooms = max_rooms
         self._log = log
         self._lines_of = as_json if log_json else as_lines
@@ -177,7 +177,7 @@ class ChatServer:
 
         Raises :class:`~syncchat.errors.AddressInUse` or
         :class:`~syncchat.errors.CannotListen`,
-        :class:`~syncchat.engine.EngineUnusable`, and :class:`RuntimeError` if
+        :class:`~syncchat.errors.EngineUnusable`, and :class:`RuntimeError` if
         the server already runs.
         """
         self._listen().start()
@@ -294,7 +294,7 @@ class ChatServer:
         )
         engine = open_engine(
             self._engine_name,
-            self._keep,
+            self._retention,
             lambda seconds: metrics.commit.observe([seconds]),
             valid_names,
         )

@@ -39,7 +39,7 @@ def next_piece(engine: Engine, room: str, after: Position) -> Piece:
     """The messages after ``after``, as many as fit on one page.
 
     If the log has another epoch by now, or ends before ``after``: its last messages, not
-    ``complete``. Raises :class:`~syncchat.engine.EngineFailed`.
+    ``complete``. Raises :class:`~syncchat.errors.EngineFailed`.
     """
     end = engine.position(room)
     if after.offset == 0:
@@ -64,7 +64,7 @@ def next_piece(engine: Engine, room: str, after: Position) -> Piece:
 def recent(engine: Engine, room: str, limit: int) -> History:
     """The last ``limit`` messages, for a client that enters; fewer if they are long.
 
-    Raises :class:`~syncchat.engine.EngineFailed`.
+    Raises :class:`~syncchat.errors.EngineFailed`.
     """
     page = engine.read_before(room, None, limit)
     return History(tuple(map(message_of, page.entries)), complete=True)
@@ -75,7 +75,7 @@ def last_of(engine: Engine, room: str, before: int | None, limit: int) -> Histor
 
     ``before`` None: the last messages.
 
-    Raises :class:`~syncchat.engine.EngineFailed`.
+    Raises :class:`~syncchat.errors.EngineFailed`.
     """
     page = engine.read_before(room, before, limit)
     return History(tuple(map(message_of, page.entries)), page.complete, "history")
@@ -84,7 +84,7 @@ def last_of(engine: Engine, room: str, before: int | None, limit: int) -> Histor
 def found(engine: Engine, room: str, words: str, limit: int) -> History:
     """The answer to a search: the last ``limit`` matches, the oldest first.
 
-    Raises :class:`~syncchat.engine.EngineFailed`.
+    Raises :class:`~syncchat.errors.EngineFailed`.
     """
     entries = engine.search(room, words, limit)
     return History(tuple(map(message_of, reversed(entries))), len(entries) < limit, "search")

@@ -17,7 +17,8 @@ from functools import partial
 from itertools import chain, count
 from math import inf
 
-from ..engine import Draft, Engine, EngineFailed, Entry, Kind
+from ..engine import Draft, Engine, Entry, Kind
+from ..errors import EngineFailed
 from ..net import Deadline
 from ..net.combining_queue import CombiningQueue
 from .events import (

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from itertools import count
 from urllib.parse import unquote
 
-from ..engine import Engine, EngineFailed, Entry
-from ..errors import BadRoom, RoomsFull
+from ..engine import Engine, Entry
+from ..errors import BadRoom, EngineFailed, RoomsFull
 from .events import RoomCount
 from .history import Past
 from .member import Member
@@ -153,7 +153,7 @@ class RoomRegistry:
     def counts(self) -> tuple[RoomCount, ...]:
         """Every room and its number of members, sorted by name.
 
-        Raises :class:`~syncchat.engine.EngineFailed`.
+        Raises :class:`~syncchat.errors.EngineFailed`.
         """
         kept = self.engine.rooms()
         with self._lock:

@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from ..closecodes import ABNORMAL, ORDERLY, POLICY_VIOLATION, TRY_AGAIN_LATER, meaning
-from ..engine import EngineFailed, Kind, Position
-from ..errors import BadEvent, BadNick, BadRoom, RoomsFull
+from ..engine import Kind, Position
+from ..errors import BadEvent, BadNick, BadRoom, EngineFailed, RoomsFull
 from ..net import Request, WebSocket
 from .commands import HELP_TEXT, Asked, Help, Quit, Reply
 from .dialects import Dialect

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from ..chat.nicks import check_nick
-from ..engine import Keep, check_engine
+from ..engine import Retention, check_engine
 from ..net.forwarded import parse_network
 from ..net.origin import parse_origin, parse_public_url
 from ..net.tls import tls_reason
@@ -182,7 +182,7 @@ def engine(text: str) -> str:
     return text
 
 
-def keep(text: str) -> Keep:
+def keep(text: str) -> Retention:
     """Convert to a retention: a number of messages, ``1000``, or a time, ``30d``."""
     found = _KEEP.fullmatch(text)
     if found is None:
@@ -190,7 +190,7 @@ def keep(text: str) -> Keep:
             f"{text!r} is neither a number of messages, like 1000, nor a time, like 90s, 12h or 30d"
         )
     number, unit = int(found[1]), found[2]
-    return Keep(seconds=number * _UNITS[unit]) if unit else Keep(messages=number)
+    return Retention(seconds=number * _UNITS[unit]) if unit else Retention(messages=number)
 
 
 def host(text: str) -> str:

@@ -13,8 +13,7 @@ from types import FrameType
 
 from .._version import __version__
 from ..chat.lines import LineFormat
-from ..engine import EngineUnusable
-from ..errors import CannotListen
+from ..errors import CannotListen, EngineUnusable
 from ..eventlog import LogWriter
 from ..net import Limits
 from ..server import DEFAULT_FORMAT, DEFAULT_GREETING, DEFAULT_PORT, DEFAULT_ROOMS, ChatServer

@@ -7,14 +7,12 @@ from .interface import (
     Deliver,
     Draft,
     Engine,
-    EngineFailed,
-    EngineUnusable,
     Entry,
-    Keep,
     Kind,
     Live,
     Page,
     Position,
+    Retention,
 )
 from .memory import MemoryEngine
 from .sqlite import SqliteEngine
@@ -24,15 +22,13 @@ __all__ = [
     "Deliver",
     "Draft",
     "Engine",
-    "EngineFailed",
-    "EngineUnusable",
     "Entry",
-    "Keep",
     "Kind",
     "Live",
     "MemoryEngine",
     "Page",
     "Position",
+    "Retention",
     "SqliteEngine",
     "check_engine",
     "open_engine",
@@ -49,7 +45,7 @@ def check_engine(name: str) -> None:
 
 def open_engine(
     name: str,
-    keep: Keep,
+    retention: Retention,
     on_commit: Callable[[float], None] | None = None,
     valid_names: Callable[[str], Iterator[str]] | None = None,
 ) -> Engine:
@@ -60,11 +56,11 @@ def open_engine(
     the names that the room may have now, the best first, without end. The room gets the first
     free one.
 
-    Raises :class:`ValueError` for any other name, and :class:`EngineUnusable` if the file
-    cannot be used.
+    Raises :class:`ValueError` for any other name, and :class:`~syncchat.errors.EngineUnusable` if
+    the file cannot be used.
     """
     check_engine(name)
     scheme, _, rest = name.partition(":")
     if scheme == "memory":
-        return MemoryEngine(keep)
-    return SqliteEngine(rest, keep, on_commit, valid_names)
+        return MemoryEngine(retention)
+    return SqliteEngine(rest, retention, on_commit, valid_names)

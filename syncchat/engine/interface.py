@@ -17,21 +17,17 @@ from typing import Literal
 
 import msgspec
 
-from ..errors import SyncchatError
-
 __all__ = [
     "PAGE_BYTES",
     "Deliver",
     "Draft",
     "Engine",
-    "EngineFailed",
-    "EngineUnusable",
     "Entry",
-    "Keep",
     "Kind",
     "Live",
     "Page",
     "Position",
+    "Retention",
     "fingerprint",
     "fitting",
     "new_epoch",
@@ -42,14 +38,6 @@ PAGE_BYTES = 256 * 1024
 
 #: ``message`` is something said, ``action`` something done (``/me``).
 Kind = Literal["message", "action"]
-
-
-class EngineFailed(SyncchatError, OSError):
-    """The engine cannot do this now, for example on a full disk. Nothing of the batch is kept."""
-
-
-class EngineUnusable(SyncchatError, OSError):
-    """The engine cannot be opened: its file is not usable."""
 
 
 # The garbage collector does not track these (gc=False): there may be a million of
@@ -101,7 +89,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Keep:
+class Retention:
     """The retention of a room: at most so many messages, and none older than so many seconds.
 
     None is no limit.
@@ -126,7 +114,7 @@ class Engine(ABC):
     or ``publish`` returns. A shared engine calls them on its follower thread. Rooms work
     with both.
 
-    Methods raise :class:`EngineFailed` if something fails now and may work later.
+    Methods raise :class:`~syncchat.errors.EngineFailed` if something fails now and may work later.
     """
 
     @abstractmethod

@@ -8,14 +8,14 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
+from ..errors import EngineFailed
 from ..net import Deadline
 from .interface import (
     Draft,
-    EngineFailed,
     Entry,
-    Keep,
     Page,
     Position,
+    Retention,
     fingerprint,
     fitting,
     new_epoch,
@@ -68,14 +68,14 @@ class _Log:
                 self._nonces[key] = offset
         return entry
 
-    def drop(self, keep: Keep, now: float) -> None:
+    def drop(self, retention: Retention, now: float) -> None:
         """Drop messages and nonces that exceed the retention."""
-        most = _DEFAULT_MESSAGES if keep.messages is None else keep.messages
+        most = _DEFAULT_MESSAGES if retention.messages is None else retention.messages
         entries = self.entries
         while entries and (
             len(entries) > most
             or self._size > _MAX_SIZE
-            or (keep.seconds is not None and entries[0].time < now - keep.seconds)
+            or (retention.seconds is not None and entries[0].time < now - retention.seconds)
         ):
             self._size -= len(entries.popleft().text)
         while len(self._nonces) > _NONCES:
@@ -85,9 +85,9 @@ class _Log:
 class MemoryEngine(LocalEngine):
     """Logs in memory. By default 1,000 messages per room; always at most 8 Mi characters."""
 
-    def __init__(self, keep: Keep) -> None:
+    def __init__(self, retention: Retention) -> None:
         super().__init__()
-        self._keep = keep
+        self._retention = retention
         #: Guards changes of ``_logs``; lookups need no lock. Taken before a log's lock.
         self._lock = threading.Lock()
         self._throttle = SearchThrottle()
@@ -102,7 +102,7 @@ class MemoryEngine(LocalEngine):
         with log.lock:
             before = log.last
             entries = [log.add(draft, now) for draft in drafts]
-            log.drop(self._keep, now)
+            log.drop(self._retention, now)
         self._deliver_new(room, entries, before)
         return entries
 
@@ -114,7 +114,7 @@ class MemoryEngine(LocalEngine):
     def read_after(self, room: str, position: Position, limit: int) -> Page:
         log = self._log(room)
         with log.lock:
-            log.drop(self._keep, time.time())
+            log.drop(self._retention, time.time())
             if position.epoch != log.epoch or position.offset > log.last:
                 return Page((), complete=False)
             missed = [entry for entry in log.entries if entry.offset > position.offset]
@@ -166,7 +166,7 @@ class MemoryEngine(LocalEngine):
         """A copy of the messages that are kept for the room now."""
         log = self._log(room)
         with log.lock:
-            log.drop(self._keep, time.time())
+            log.drop(self._retention, time.time())
             return list(log.entries)
 
 

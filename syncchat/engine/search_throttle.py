@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ..errors import EngineFailed
 from ..net import Deadline
-from .interface import EngineFailed
 
 __all__ = ["SEARCH_SECONDS", "SearchThrottle"]
 
@@ -24,7 +24,7 @@ class SearchThrottle:
     """Lets one search run at a time, with a pause after each. From any thread."""
 
     def __init__(self) -> None:
-        #: Guards the fields below. ``close`` of the SQLite engine takes it after its own locks.
+        #: Guards the fields below. No other lock is taken under it.
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._busy = False
@@ -59,18 +59,16 @@ class SearchThrottle:
                 self._rested_at = now + _REST * (now - begin)
                 self._changed.notify_all()
 
-    @contextmanager
-    def over(self) -> Iterator[None]:
-        """Wait for the running search to end, after :meth:`close`.
-
-        Holds the throttle's lock during the ``with`` block.
-        """
-        with self._lock:
-            self._changed.wait_for(lambda: not self._busy)
-            yield
-
     def close(self) -> None:
         """Give no more turns: waiting and later calls of :meth:`take` raise."""
         with self._lock:
             self._closed = True
             self._changed.notify_all()
+
+    def join(self) -> None:
+        """Wait for the running search to end, after :meth:`close`.
+
+        The caller must hold no lock that a search takes.
+        """
+        with self._lock:
+            self._changed.wait_for(lambda: not self._busy)

@@ -14,15 +14,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from ..errors import EngineFailed, EngineUnusable
 from ..net import Deadline
 from .interface import (
     Draft,
-    EngineFailed,
-    EngineUnusable,
     Entry,
-    Keep,
     Page,
     Position,
+    Retention,
     fingerprint,
     fitting,
 )
@@ -64,18 +63,18 @@ class SqliteEngine(LocalEngine):
     def __init__(
         self,
         path: str,
-        keep: Keep,
+        retention: Retention,
         on_commit: Callable[[float], None] | None = None,
         valid_names: Callable[[str], Iterator[str]] | None = None,
     ) -> None:
         super().__init__()
         self._on_commit = on_commit
         self._path = path
-        self._keep = keep
-        self._nonce_seconds = _NONCE_SECONDS if keep == Keep() else _NONCE_SECONDS_FEW
+        self._retention = retention
+        self._nonce_seconds = _NONCE_SECONDS if retention == Retention() else _NONCE_SECONDS_FEW
         inspect(path)
-        #: Guards the writing connection, and the fields below. The other two locks of the
-        #: engine are taken under it, but only in ``close``.
+        #: Guards the writing connection, and the fields below. ``_read_lock`` is taken under
+        #: it, but only in ``close``.
         self._lock = threading.Lock()
         #: Guards the reading connection, a separate one, so that readers of history do not
         #: wait for a commit.
@@ -237,7 +236,9 @@ class SqliteEngine(LocalEngine):
 
     def close(self) -> None:
         self.interrupt()
-        with self._lock, self._read_lock, self._throttle.over():
+        # Before the locks: a search takes _lock.
+        self._throttle.join()
+        with self._lock, self._read_lock:
             for database in (self._searcher, self._reader, self._writer, self._claim):
                 database.close()
 
@@ -253,7 +254,7 @@ class SqliteEngine(LocalEngine):
             self._begin()
             yield database
         except sqlite3.Error as exc:
-            if self._failure is None:
+            if self._failure is None and not self._closing.is_set():
                 logger.error("cannot write to %s: %s", self._path, exc)  # noqa: TRY400 - for people
             self._failure = str(exc)
             raise EngineFailed(str(exc)) from exc
@@ -320,14 +321,16 @@ class SqliteEngine(LocalEngine):
     def _drop_locked(self, row: int, last: int, now: float) -> None:
         """Delete messages and nonces that exceed the retention."""
         self._writer.execute("DELETE FROM nonces WHERE time < ?", (now - self._nonce_seconds,))
-        if self._keep.messages is not None:
+        if self._retention.messages is not None:
             self._writer.execute(
                 "DELETE FROM messages WHERE room = ? AND offset <= ?",
-                (row, last - self._keep.messages),
+                (row, last - self._retention.messages),
             )
-        if self._keep.seconds is not None:
+        if self._retention.seconds is not None:
             # In every room: a room may never get another append.
-            self._writer.execute("DELETE FROM messages WHERE time < ?", (now - self._keep.seconds,))
+            self._writer.execute(
+                "DELETE FROM messages WHERE time < ?", (now - self._retention.seconds,)
+            )
 
     def _select(
         self, database: sqlite3.Connection, room: str, where: str, limit: int, *values: object
@@ -350,4 +353,4 @@ class SqliteEngine(LocalEngine):
 
     def _oldest(self) -> float:
         """The time before which no message is kept, in seconds since 1970."""
-        return -1.0 if self._keep.seconds is None else time.time() - self._keep.seconds
+        return -1.0 if self._retention.seconds is None else time.time() - self._retention.seconds

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from syncchat import ChatServer, Keep, events
+from syncchat import ChatServer, Retention, events
 from tests.peer import Peer, wait_for
 from tests.people import Json, Plain, url_of
 
@@ -256,7 +256,7 @@ def test_a_search_of_sqlite_takes_whatever_is_typed(tmp_path: Path) -> None:
 
 def test_who_comes_back_gets_exactly_what_it_missed_or_is_told_of_a_gap() -> None:
     with (
-        ChatServer(port=0, rate=0, keep=Keep(messages=10), notices=False) as chat,
+        ChatServer(port=0, rate=0, keep=Retention(messages=10), notices=False) as chat,
         Json(url_of(chat, "/?nick=ann")) as ann,
     ):
         epoch = ann.event("welcome")["epoch"]

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 from wsproto.events import CloseConnection, TextMessage
 
-from syncchat import ChatServer, Client, Keep, events
+from syncchat import ChatServer, Client, Retention, events
 from syncchat.chat.rooms import MAX_ROOM, check_room
 from syncchat.engine import Draft, open_engine
 from syncchat.errors import BadRoom
@@ -176,7 +176,7 @@ def test_rooms_that_were_kept_under_other_spellings_can_still_be_reached(
     path = tmp_path / "chat.db"
     kept = {"ops": 2, "OPS": 3, "Ops": 1, "ops-2": 1, "Caf\u00e9": 1, "a b": 1, "A/B": 2, "#x": 1,
             "a?": 1, "..%": 1, "ß" * 64: 1, "lobby": 1}  # fmt: skip
-    engine = open_engine(f"sqlite:{path}", Keep())
+    engine = open_engine(f"sqlite:{path}", Retention())
     for room, count in kept.items():
         engine.append(room, [Draft("ann", room)] * count)
     epochs = {room: engine.position(room).epoch for room in kept}

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from syncchat import ChatServer, Keep, RoomsFull
+from syncchat import ChatServer, Retention, RoomsFull
 from syncchat.chat.rooms import MAX_ROOM
 from tests.peer import PATIENCE
 from tests.people import Json, Plain, settled, url_of
@@ -145,7 +145,7 @@ def test_the_lobby_is_there_however_many_rooms_there_are() -> None:
 
 
 def test_rooms_for_which_nothing_is_kept_any_more_vanish() -> None:
-    with ChatServer(port=0, greeting="", max_rooms=3, keep=Keep(seconds=0.3), rate=0) as chat:
+    with ChatServer(port=0, greeting="", max_rooms=3, keep=Retention(seconds=0.3), rate=0) as chat:
         for name in ("a", "b", "c"):
             with Plain(url_of(chat, f"/{name}")) as plain:
                 plain.send("x")

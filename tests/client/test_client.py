@@ -18,9 +18,9 @@ from syncchat import (
     ConnectionClosed,
     Disconnected,
     Gap,
-    Keep,
     Line,
     NotConnected,
+    Retention,
 )
 from syncchat.chat.events import (
     Error,
@@ -146,7 +146,7 @@ def test_a_client_that_has_seen_nothing_gets_the_new_log_from_its_first_message_
             client = stack.enter_context(Client(url_of(chat)))
             until(client, Welcome)
         until(client, Disconnected)
-        with ChatServer(port=port, notices=False, keep=Keep(messages=2)) as chat:
+        with ChatServer(port=port, notices=False, keep=Retention(messages=2)) as chat:
             # Before the client returns, which takes half a second at least.
             chat.say("one")
             chat.say("two")
@@ -154,7 +154,7 @@ def test_a_client_that_has_seen_nothing_gets_the_new_log_from_its_first_message_
             assert messages(events) == ["one"]
             assert not any(isinstance(event, Gap) for event in events)
         until(client, Disconnected)
-    with ChatServer(port=0, notices=False, keep=Keep(messages=2)) as chat:
+    with ChatServer(port=0, notices=False, keep=Retention(messages=2)) as chat:
         for number in range(3):
             chat.say(str(number))
         with Json(url_of(chat, "/?after=another:0")) as late:

@@ -11,19 +11,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
 from syncchat.engine import (
     Draft,
     Engine,
-    EngineFailed,
-    EngineUnusable,
-    Keep,
     Position,
+    Retention,
     SqliteEngine,
     open_engine,
 )
+from syncchat.errors import EngineFailed, EngineUnusable
 from tests.peer import PATIENCE
 
 Opener = Callable[..., Engine]
@@ -34,9 +34,9 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
     """Opens an engine; a durable one opens what was there before."""
     engines: list[Engine] = []
 
-    def open_one(keep: Keep | None = None) -> Engine:
+    def open_one(keep: Retention | None = None) -> Engine:
         name = request.param + (str(tmp_path / "chat.db") if request.param == "sqlite:" else "")
-        engines.append(open_engine(name, keep or Keep()))
+        engines.append(open_engine(name, keep or Retention()))
         return engines[-1]
 
     yield open_one
@@ -129,7 +129,7 @@ def test_history_is_read_backwards_page_by_page(opened: Opener) -> None:
 
 
 def test_only_so_many_messages_are_kept_and_a_gap_is_told(opened: Opener) -> None:
-    engine = opened(Keep(messages=5))
+    engine = opened(Retention(messages=5))
     engine.append("a", texts(3))
     engine.append("a", texts(9, first=4))
     epoch = engine.position("a").epoch
@@ -141,7 +141,7 @@ def test_only_so_many_messages_are_kept_and_a_gap_is_told(opened: Opener) -> Non
 
 
 def test_messages_are_kept_for_so_long(opened: Opener) -> None:
-    engine = opened(Keep(seconds=0.2))
+    engine = opened(Retention(seconds=0.2))
     engine.append("a", texts(3))
     assert len(engine.read_before("a", None, 100).entries) == 3
     deadline = time.monotonic() + PATIENCE
@@ -156,7 +156,7 @@ def test_messages_are_kept_for_so_long(opened: Opener) -> None:
 def test_a_room_for_which_nothing_is_kept_claims_no_more_when_it_is_forgotten(
     opened: Opener,
 ) -> None:
-    engine = opened(Keep(messages=0))
+    engine = opened(Retention(messages=0))
     before = engine.position("a")
     assert not engine.keeps("a")
     engine.forget("a")
@@ -174,12 +174,12 @@ def test_a_room_for_which_nothing_is_kept_claims_no_more_when_it_is_forgotten(
 
 def test_the_place_before_the_first_message_holds_over_a_restart(tmp_path: Path) -> None:
     name = f"sqlite:{tmp_path / 'chat.db'}"
-    engine = open_engine(name, Keep())
+    engine = open_engine(name, Retention())
     place = engine.position("a")
     assert place.offset == 0
     assert engine.position("b").epoch != place.epoch
     engine.close()
-    engine = open_engine(name, Keep())
+    engine = open_engine(name, Retention())
     assert engine.position("a") == place
     engine.append("a", texts(2))
     assert engine.read_after("a", place, 10).complete
@@ -212,7 +212,7 @@ def test_searches_take_turns_and_leave_time_for_others(opened: Opener) -> None:
 
 
 def test_close_waits_for_no_search_and_no_other_program(tmp_path: Path) -> None:
-    engine = open_engine(f"sqlite:{tmp_path / 'chat.db'}", Keep())
+    engine = open_engine(f"sqlite:{tmp_path / 'chat.db'}", Retention())
     engine.append("a", [Draft("ann", f"w{number} and and") for number in range(5000)])
     begun = threading.Semaphore(0)
 
@@ -246,8 +246,40 @@ def test_close_waits_for_no_search_and_no_other_program(tmp_path: Path) -> None:
             assert not thread.is_alive()
 
 
+def test_close_and_a_search_that_has_just_got_its_turn_do_not_wait_for_each_other(
+    tmp_path: Path,
+) -> None:
+    engine = open_engine(f"sqlite:{tmp_path / 'chat.db'}", Retention())
+    engine.append("a", texts(10))
+    has_turn, go_on = threading.Event(), threading.Event()
+
+    def pause(frame: FrameType, event: str, _: object) -> None:
+        # SearchThrottle.take() yields: the search has its turn and holds no lock yet.
+        if (event, frame.f_code.co_name) == ("return", "take") and not has_turn.is_set():
+            has_turn.set()
+            go_on.wait(PATIENCE)
+
+    def search() -> None:
+        sys.setprofile(pause)
+        with contextlib.suppress(EngineFailed):
+            engine.search("a", "message", 10)
+
+    searching = threading.Thread(target=search, daemon=True)
+    searching.start()
+    assert has_turn.wait(PATIENCE)
+    closing = threading.Thread(target=engine.close, daemon=True)
+    closing.start()
+    # Time for close() to take every lock that it takes before the search ends.
+    closing.join(0.2)
+    assert closing.is_alive()
+    go_on.set()
+    for thread in (closing, searching):
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+
 def test_a_nonce_is_known_for_longer_than_its_message_is_kept(opened: Opener) -> None:
-    engine = opened(Keep(messages=2))
+    engine = opened(Retention(messages=2))
     engine.append("a", [Draft("ann", "once", nonce="x")])
     # What a busy room says while somebody is on the way back.
     for number in range(60):
@@ -258,7 +290,7 @@ def test_a_nonce_is_known_for_longer_than_its_message_is_kept(opened: Opener) ->
 
 
 def test_rooms_are_listed_while_something_is_kept_for_them(opened: Opener) -> None:
-    engine = opened(Keep(seconds=0.2))
+    engine = opened(Retention(seconds=0.2))
     engine.position("silent")
     assert engine.rooms() == []
     engine.append("b", texts(1))
@@ -373,7 +405,7 @@ def test_what_was_appended_is_there_after_a_kill(tmp_path: Path) -> None:
     path = tmp_path / "chat.db"
     program = (
         "import sys; from syncchat.engine import *\n"
-        f"engine = SqliteEngine({str(path)!r}, Keep())\n"
+        f"engine = SqliteEngine({str(path)!r}, Retention())\n"
         "print(engine.position('a').epoch, flush=True)\n"
         "number = 0\n"
         "while True:\n"
@@ -395,7 +427,7 @@ def test_what_was_appended_is_there_after_a_kill(tmp_path: Path) -> None:
             process.kill()
             rest = process.stdout.read().split("\n")[:-1]
             last = int(rest[-1]) if rest else offset
-        engine = SqliteEngine(str(path), Keep())
+        engine = SqliteEngine(str(path), Retention())
         entries = engine.read_before("a", None, 10_000).entries
         engine.close()
         assert [entry.offset for entry in entries] == list(range(1, len(entries) + 1))
@@ -413,7 +445,7 @@ def test_a_file_that_is_not_ours_or_not_whole_is_left_as_it_is(tmp_path: Path, d
     elif damage == "text":
         path.write_bytes(b"dear diary, " * 1000)
     else:
-        engine = SqliteEngine(str(path), Keep())
+        engine = SqliteEngine(str(path), Retention())
         engine.append("a", [Draft("ann", "x" * 1000) for _ in range(200)])
         engine.close()
         data = bytearray(path.read_bytes())
@@ -422,23 +454,23 @@ def test_a_file_that_is_not_ours_or_not_whole_is_left_as_it_is(tmp_path: Path, d
         path.write_bytes(data)
     before = path.read_bytes()
     with pytest.raises(EngineUnusable, match="cannot use") as caught:
-        SqliteEngine(str(path), Keep())
+        SqliteEngine(str(path), Retention())
     assert "\n" not in str(caught.value)
     assert path.read_bytes() == before
 
 
 def test_a_file_of_a_later_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "chat.db"
-    SqliteEngine(str(path), Keep()).close()
+    SqliteEngine(str(path), Retention()).close()
     database = sqlite3.connect(path)
     database.execute("PRAGMA user_version = 99")
     database.close()
     with pytest.raises(EngineUnusable, match="a later version"):
-        SqliteEngine(str(path), Keep())
+        SqliteEngine(str(path), Retention())
 
 
 def test_a_disk_that_may_only_be_read_is_an_error_that_passes(tmp_path: Path) -> None:
-    engine = SqliteEngine(str(tmp_path / "chat.db"), Keep())
+    engine = SqliteEngine(str(tmp_path / "chat.db"), Retention())
     engine.append("a", texts(1))
     # As SQLite sees it.
     engine._writer.execute("PRAGMA query_only = 1")
@@ -454,7 +486,7 @@ def test_a_disk_that_may_only_be_read_is_an_error_that_passes(tmp_path: Path) ->
 
 
 def test_a_full_disk_is_an_error_that_passes(tmp_path: Path) -> None:
-    engine = SqliteEngine(str(tmp_path / "chat.db"), Keep())
+    engine = SqliteEngine(str(tmp_path / "chat.db"), Retention())
     engine.append("a", texts(3))
     (pages,) = engine._writer.execute("PRAGMA page_count").fetchone()
     engine._writer.execute(f"PRAGMA max_page_count = {pages}")
@@ -469,10 +501,10 @@ def test_a_full_disk_is_an_error_that_passes(tmp_path: Path) -> None:
 
 
 def test_the_colon_of_memory_may_be_left_out() -> None:
-    open_engine("memory", Keep()).close()
+    open_engine("memory", Retention()).close()
 
 
 @pytest.mark.parametrize("name", ["", "memory:x", "sqlite:", "sqlite", "redis://x", "x"])
 def test_a_name_of_no_engine_is_a_value_error(name: str) -> None:
     with pytest.raises(ValueError, match="is no engine"):
-        open_engine(name, Keep())
+        open_engine(name, Retention())

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from syncchat.engine.sqlite_schema import APPLICATION_ID, VERSION
+from syncchat.engine.sqlite_file import APPLICATION_ID, VERSION
 from tests.people import Json, Plain
 from tests.processes import SERVER, ServerScript, environment
 
