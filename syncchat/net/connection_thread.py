@@ -146,7 +146,7 @@ class ConnectionThread:
     def begin_close(self, deadline: Deadline) -> None:
         """Tell the client that the server stops. During the opening handshake, abort instead."""
         if self.websocket is None:
-            self.stream.abort()
+            self.stream.writer.abort()
         else:
             self.websocket.begin_close(GOING_AWAY, "the server is stopping", deadline)
 
@@ -155,9 +155,9 @@ class ConnectionThread:
         """The traffic of the connection so far."""
         websocket, stream = self.websocket, self.stream
         if websocket is None:
-            return Traffic(0, 0, stream.bytes_in, stream.bytes_out)
+            return Traffic(0, 0, stream.bytes_in, stream.writer.bytes_out)
         return Traffic(
-            websocket.messages_in, websocket.messages_out, stream.bytes_in, stream.bytes_out
+            websocket.messages_in, websocket.messages_out, stream.bytes_in, stream.writer.bytes_out
         )
 
     # On the thread.
@@ -174,7 +174,7 @@ class ConnectionThread:
         except Exception:
             logger.exception("%s failed", self.thread.name)
         finally:
-            self.stream.close()
+            self.stream.writer.close()
             self._on_end(self)
 
     def _open(self) -> None:
@@ -205,7 +205,7 @@ class ConnectionThread:
         if isinstance(opening, Request):
             self._serve_plain(opening)
             return
-        self.stream.write(opening.answer)
+        self.stream.writer.write(opening.answer)
         service.counters.note_opened()
         self.websocket = WebSocket(
             self.stream,

@@ -17,12 +17,12 @@ from urllib.parse import SplitResult, quote, urlsplit
 
 from ..errors import CannotConnect, InvalidURL
 from .address import Address, address_of, format_address
-from .deadline import Deadline, StoppableDeadline
+from .deadline import Deadline, StoppableDeadline, wait_ready
 from .handshake import request_upgrade
 from .heartbeat import start_heartbeat
 from .io_thread import IOThread
 from .limits import ConnectionSettings, Limits
-from .stream import OneSelector, Stream
+from .stream import Stream
 from .tls import NotTLS, tls_reason
 from .websocket import WebSocket
 
@@ -204,11 +204,8 @@ def _connect_socket(sock: socket.socket, sockaddr: tuple[object, ...], deadline:
     sock.setblocking(False)
     error = sock.connect_ex(sockaddr)
     if error in _UNDER_WAY:
-        with OneSelector() as selector:
-            selector.register(sock, selectors.EVENT_WRITE)
-            while not selector.select(deadline.for_poll()):
-                if deadline.expired:
-                    raise TimeoutError
+        if not wait_ready(sock, selectors.EVENT_WRITE, deadline):
+            raise TimeoutError
         error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if error:
         raise OSError(error, os.strerror(error))

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import selectors
+import socket
 import threading
 import time
 from dataclasses import dataclass
 from math import inf
 
-__all__ = ["Deadline", "StoppableDeadline"]
+__all__ = ["Deadline", "StoppableDeadline", "wait_ready"]
+
+# A selector that uses no descriptor, for waiting on one socket with a time limit.
+_OneSelector: type[selectors.BaseSelector] = getattr(
+    selectors, "PollSelector", selectors.SelectSelector
+)
 
 #: Seconds of the longest single wait.
 _LONGEST_POLL = 86400.0
@@ -80,3 +87,13 @@ class StoppableDeadline(Deadline):
         """``remaining()``, limited to a tenth of a second for one wait of a selector."""
         remaining = self.remaining()
         return _STOPPABLE_POLL if remaining is None else min(remaining, _STOPPABLE_POLL)
+
+
+def wait_ready(sock: socket.socket, event: int, deadline: Deadline | None) -> bool:
+    """Block until ``event`` of :mod:`selectors` happens at ``sock``. False: the deadline came."""
+    with _OneSelector() as selector:
+        selector.register(sock, event)
+        while not selector.select(None if deadline is None else deadline.for_poll()):
+            if deadline is not None and deadline.expired:
+                return False
+    return True

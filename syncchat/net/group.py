@@ -11,10 +11,10 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from .backlog import Written
 from .combining_queue import CombiningQueue
 from .fanout import Fanout
 from .messages import Message, checked
-from .outlet import Written
 from .websocket import WebSocket
 
 __all__ = ["Group"]

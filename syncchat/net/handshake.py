@@ -141,8 +141,8 @@ def answer(stream: Stream, response: bytes, deadline: Deadline) -> None:
 
     Then reads on for a short time, so that the answer can arrive. Does not close.
     """
-    stream.seal(response)
-    stream.wait_flushed(deadline)
+    stream.writer.seal(response)
+    stream.writer.wait_flushed(deadline)
     stream.drain_input(Deadline.after(_LINGER_SECONDS), _LINGER_BYTES)
 
 
@@ -151,9 +151,9 @@ def dismiss(stream: Stream, refusal: Refusal) -> None:
 
     The client may lose the answer if its request is still unread.
     """
-    stream.seal(encode(refusal.response))
-    stream.shutdown_write()
-    stream.close()
+    stream.writer.seal(encode(refusal.response))
+    stream.writer.shutdown_write()
+    stream.writer.close()
 
 
 def _read_head(stream: Stream, deadline: Deadline) -> tuple[bytes, bytes] | None:
@@ -168,7 +168,7 @@ def _read_head(stream: Stream, deadline: Deadline) -> tuple[bytes, bytes] | None
         except TimeoutError:
             raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "The request took too long.") from None
         if not data:
-            if not buffer or stream.error:
+            if not buffer or stream.writer.error:
                 return None
             raise Refusal(HTTPStatus.BAD_REQUEST, "The request ended before its empty line.")
         # The empty line may be split between two reads.
@@ -288,7 +288,7 @@ def request_upgrade(
         extra_headers=[(name.encode("ascii"), value.encode("latin-1")) for name, value in headers],
     )
     handshake = H11Handshake(_CLIENT)
-    stream.write(handshake.send(upgrade))
+    stream.writer.write(handshake.send(upgrade))
     refused: RejectConnection | None = None
     body = bytearray()
     received = b""

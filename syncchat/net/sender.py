@@ -15,11 +15,11 @@ from wsproto.events import CloseConnection, Event, Ping, Pong
 from ..closecodes import ABNORMAL, TRY_AGAIN_LATER, check_close
 from ..errors import ConnectionClosed
 from .address import Address, format_address
+from .backlog import Written
 from .deadline import Deadline
 from .io_thread import IOThread
 from .limits import Limits
 from .messages import Message, event_of
-from .outlet import Written
 from .stream import Stream
 
 __all__ = ["Sender"]
@@ -53,6 +53,7 @@ class Sender:
         "_pings",
         "_slow",
         "_stream",
+        "_writer",
         "is_client",
         "messages_out",
     )
@@ -72,6 +73,7 @@ class Sender:
         #: The number of messages that were accepted for sending.
         self.messages_out = 0
         self._stream = stream
+        self._writer = stream.writer
         self._io_thread = io_thread
         self._limits = limits
         self._on_slow = on_slow
@@ -89,7 +91,7 @@ class Sender:
         self._close_code: int | None = None
         self._close_reason = ""
         self._pings: dict[bytes, tuple[Future[float], float]] | None = None
-        stream.on_stall = self._stalled
+        stream.writer.on_stall = self._stalled
 
     def __repr__(self) -> str:
         side = "client" if self.is_client else "server"
@@ -100,6 +102,11 @@ class Sender:
     def remote_address(self) -> Address:
         """The peer's host and port; for a trusted proxy, those of its client."""
         return self._stream.address
+
+    @property
+    def backlog_size(self) -> int:
+        """Bytes that were sent and wait until the peer takes them."""
+        return self._writer.backlog_size
 
     @property
     def close_code(self) -> int | None:
@@ -156,7 +163,7 @@ class Sender:
         """
         # Does not take _lock: a fan-out must not wait for a thread that parses.
         # A Close seals the stream, so no frame can follow it.
-        written = self._stream.write(frames)
+        written = self._writer.write(frames)
         if written is _ACCEPTED:
             self.messages_out += messages
             return True
@@ -170,7 +177,7 @@ class Sender:
         For a sender that prefers waiting to a long backlog. ``timeout`` is in
         seconds, None without limit. Raises :class:`TimeoutError`.
         """
-        if not self._stream.wait_flushed(Deadline.after(timeout)):
+        if not self._writer.wait_flushed(Deadline.after(timeout)):
             raise TimeoutError("the peer did not take what was sent in time")
 
     def ping(self, payload: bytes = b"") -> Future[float]:
@@ -209,13 +216,13 @@ class Sender:
                 # The peer's Close is parsed, but not answered yet. wsproto refuses
                 # to send messages in this state, but the RFC allows it.
                 encoder = Connection(_CLIENT if self.is_client else _SERVER)
-            return self._stream.write(encoder.send(event))
+            return self._writer.write(encoder.send(event))
 
     def _on_ping(self, event: Ping) -> None:
         with self._lock:
             if self._close_sent:
                 return
-            written = self._stream.write(self._connection.send(event.response()))
+            written = self._writer.write(self._connection.send(event.response()))
         if written is _OVERFLOW:
             self._too_slow()
 
@@ -248,11 +255,11 @@ class Sender:
         check_close(code, reason)
         self._send_close(code, reason, discard=discard)
         if deadline.remaining() is not None:
-            self._io_thread.call_at(deadline, self._stream.abort)
+            self._io_thread.call_at(deadline, self._writer.abort)
 
     def abort(self) -> None:
         """End the connection without a closing handshake. Never blocks."""
-        self._stream.abort()
+        self._writer.abort()
 
     def _send_close(self, code: int, reason: str, *, discard: bool = False) -> bool:
         """Send Close. False: a Close was sent before, or the connection has ended."""
@@ -261,7 +268,7 @@ class Sender:
                 return False
             self._close_sent = True
             close = self._connection.send(CloseConnection(code=code, reason=reason))
-            self._stream.seal(close, discard=discard)
+            self._writer.seal(close, discard=discard)
             return True
 
     def _end(self, code: int, reason: str) -> None:
@@ -297,7 +304,7 @@ class Sender:
     def _stalled(self) -> None:
         """Handle a stall: abort, because a Close cannot be sent either. On the I/O thread."""
         slow = self._note_slow("too slow: the backlog did not move")
-        self._stream.abort()
+        self._writer.abort()
         if slow:
             self._say_slow()
 

@@ -178,7 +178,7 @@ class Server:
         with self._lock:
             # Count under the lock: a connection that ends in between would be
             # counted twice or not at all.
-            live = ((worker.traffic, worker.stream.backlog_size) for worker in self._workers)
+            live = ((worker.traffic, worker.stream.writer.backlog_size) for worker in self._workers)
             return self._service.counters.stats(live)
 
     def call_at(self, deadline: Deadline, callback: Callable[[], None]) -> None:
@@ -301,7 +301,7 @@ class Server:
         for worker in self._other_workers():
             worker.thread.join(deadline.remaining())
         for worker in self._other_workers():
-            worker.stream.abort()
+            worker.stream.writer.abort()
         self._await_workers(Deadline.after(_LONGEST_GRACE))
         self._reap()
         for worker in self._other_workers():
@@ -380,7 +380,7 @@ class Server:
             if self._service.ssl_context is None:
                 dismiss(stream, refusal)
             else:
-                stream.close()
+                stream.writer.close()
             return
         try:
             worker.prepare()
@@ -388,7 +388,7 @@ class Server:
         except BaseException:
             # After any exception, also KeyboardInterrupt on the main thread: a
             # stop must not wait for a thread that did not start.
-            stream.close()
+            stream.writer.close()
             self._forget(worker)
             raise
 

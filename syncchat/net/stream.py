@@ -8,13 +8,13 @@ import socket
 import ssl
 import time
 
-from .address import Address
-from .deadline import Deadline
+from .address import Address, format_address
+from .backlog import DONTWAIT, Writer
+from .deadline import Deadline, wait_ready
 from .io_thread import IOThread
-from .outlet import DONTWAIT, Outlet
 from .tls import TLS
 
-__all__ = ["OneSelector", "Stream"]
+__all__ = ["Stream"]
 
 #: Bytes that a read asks for. A thread that waits in recv() holds a buffer of
 #: that size, so it waits with the small one. After a full read it asks for the
@@ -22,20 +22,24 @@ __all__ = ["OneSelector", "Stream"]
 _SMALL_READ = 1024
 _LARGE_READ = 131072
 
-# A selector that uses no descriptor, for waiting on one socket with a time limit.
-OneSelector: type[selectors.BaseSelector] = getattr(
-    selectors, "PollSelector", selectors.SelectSelector
-)
 
+class Stream:
+    """One end of a TCP connection.
 
-class Stream(Outlet):
-    """One end of a TCP connection. Its owner is the thread that reads from it.
-
-    Only the owner may call the methods of this class, one thread at a time. The
-    exception is ``has_input``, which any thread may call.
+    Only its owner, the thread that reads, may call the methods. Any thread may use
+    the ``writer``, whose parameters are ``max_backlog`` and ``stall_timeout``.
     """
 
-    __slots__ = ("_early", "_more_waits", "bytes_in", "heard_at")
+    __slots__ = (
+        "_early",
+        "_more_waits",
+        "_sock",
+        "_tls",
+        "address",
+        "bytes_in",
+        "heard_at",
+        "writer",
+    )
 
     def __init__(
         self,
@@ -46,20 +50,26 @@ class Stream(Outlet):
         max_backlog: int,
         stall_timeout: float | None,
     ) -> None:
-        super().__init__(
-            sock,
-            io_thread,
-            address=address,
-            max_backlog=max_backlog,
-            stall_timeout=stall_timeout,
-        )
+        self._sock = sock
+        self.writer = Writer(sock, io_thread, max_backlog=max_backlog, stall_timeout=stall_timeout)
+        #: The peer's host and port; for a trusted proxy, those of its client, once known.
+        self.address = address
         #: The last read was full.
         self._more_waits = False
         #: Bytes that arrived with the end of the TLS handshake, or that fetch() has read.
         self._early = b""
+        #: The stream is encrypted.
+        self._tls = False
         #: The number of bytes read, and the time of the last read, on the monotonic clock.
         self.bytes_in = 0
         self.heard_at = time.monotonic()
+        sock.settimeout(None if DONTWAIT else 0.0)
+        # This fails if the peer is gone. The first read notices that.
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def __repr__(self) -> str:
+        return f"<Stream {format_address(self.address)}, {self.writer!r}>"
 
     def start_tls(
         self,
@@ -71,8 +81,8 @@ class Stream(Outlet):
     ) -> None:
         """Do the TLS handshake; afterwards all data is encrypted.
 
-        Call it before anything is written. Raises :class:`ssl.SSLError` (for a bad
-        certificate its subclass :class:`ssl.SSLCertVerificationError`),
+        Call it before anything is written. Raises :class:`ssl.SSLError`
+        (for a bad certificate its subclass :class:`ssl.SSLCertVerificationError`),
         :class:`TimeoutError`, and :class:`ConnectionError` if the peer closes the
         connection. After :class:`~syncchat.net.tls.NotTLS`, a ``ConnectionError``,
         the stream works without TLS.
@@ -84,31 +94,47 @@ class Stream(Outlet):
                 done = tls.handshake(received)
             finally:
                 # After a failure, this is the alert for the peer.
-                self.write(tls.outgoing())
+                self.writer.write(tls.outgoing())
             if done:
                 break
             received = self.read(deadline)
             if not received:
                 raise ConnectionError("the connection was closed during the TLS handshake")
         self._early, _ = tls.decrypt(b"")
-        with self._lock:
-            self._tls = tls
+        self.writer.use_tls(tls)
+        self._tls = True
 
     def read(self, deadline: Deadline | None = None) -> bytes:
         """Return the next bytes; ``b""`` at the end of the stream, also of a broken one.
 
         Blocks until there are some. Raises :class:`TimeoutError` at the deadline.
         """
+        if self._early:
+            data, self._early = self._early, b""
+            return data
         while True:
-            if self._early:
-                data, self._early = self._early, b""
+            if self.writer.broken:
+                # After an abort, data that the kernel still holds is ignored.
+                return b""
+            try:
+                if self._more_waits:
+                    data = self._sock.recv(_LARGE_READ, DONTWAIT)
+                else:
+                    data = self._sock.recv(_SMALL_READ, 0 if deadline is None else DONTWAIT)
+            except BlockingIOError:
+                self._wait_readable(deadline)
+                continue
+            except OSError as exc:
+                self.writer.abort(exc)
+                return b""
+            self.heard_at = time.monotonic()
+            self.bytes_in += len(data)
+            self._more_waits = len(data) >= _SMALL_READ
+            if not data or not self._tls:
                 return data
-            data = self._receive(deadline)
-            if not data or self._tls is None:
-                return data
-            data, over = self._decrypt(self._tls, data)
-            if data or over:
-                return data
+            decrypted = self.writer.decrypt(data)
+            if decrypted is not None:
+                return decrypted
             if deadline is not None and deadline.expired:
                 # A peer may send records without content for ever.
                 raise TimeoutError("no data arrived in time")
@@ -124,24 +150,14 @@ class Stream(Outlet):
             self.bytes_in += len(self._early)
         return self._early
 
-    def has_input(self) -> bool:
-        """Whether bytes have arrived that are not read yet. From any thread."""
-        with self._lock:
-            if self._broken or self._closed:
-                return False
-            try:
-                return bool(self._sock.recv(1, socket.MSG_PEEK | DONTWAIT))
-            except OSError:
-                return False
-
     def drain_input(self, deadline: Deadline, limit: int) -> None:
         """Send FIN, then read and drop data until the peer's FIN, the deadline or ``limit`` bytes.
 
         A socket that is closed with unread input sends RST, which can destroy the
         last written data on its way to the peer (RFC 1122, section 4.2.2.13).
         """
-        self.wait_flushed(deadline)
-        self.shutdown_write()
+        self.writer.wait_flushed(deadline)
+        self.writer.shutdown_write()
         with contextlib.suppress(TimeoutError):
             while limit > 0 and not deadline.expired:
                 data = self.read(deadline)
@@ -149,55 +165,11 @@ class Stream(Outlet):
                     return
                 limit -= len(data)
 
-    def _receive(self, deadline: Deadline | None) -> bytes:
-        """Read bytes from the socket, still encrypted if the stream has TLS."""
-        while True:
-            if self._broken:
-                # After an abort, data that the kernel still holds is ignored.
-                return b""
-            try:
-                if self._more_waits:
-                    data = self._sock.recv(_LARGE_READ, DONTWAIT)
-                elif deadline is None:
-                    data = self._sock.recv(_SMALL_READ)
-                else:
-                    data = self._sock.recv(_SMALL_READ, DONTWAIT)
-                break
-            except BlockingIOError:
-                self._more_waits = False
-                if deadline is not None or not DONTWAIT:
-                    self._wait_readable(deadline)
-            except OSError as exc:
-                with self._lock:
-                    self._break_locked(exc)
-                return b""
-        self.heard_at = time.monotonic()
-        self.bytes_in += len(data)
-        self._more_waits = len(data) >= _SMALL_READ
-        return data
-
-    def _decrypt(self, tls: TLS, received: bytes) -> tuple[bytes, bool]:
-        """The decrypted data of ``received``, and whether the stream ends after it."""
-        with self._lock:
-            try:
-                data, over = tls.decrypt(received)
-            except ssl.SSLError as exc:
-                self._break_locked(exc)
-                return b"", True
-            # TLS may have to answer, for example to a key update.
-            watch = self._begin_raw_locked(tls.outgoing())
-        if watch:
-            self._have_it_flushed()
-        return data, over
-
     def _wait_readable(self, deadline: Deadline | None) -> None:
-        # A socket that this side has closed is at its end; this is no error.
-        if self._sock.fileno() < 0:
+        self._more_waits = False
+        if deadline is None and DONTWAIT:
+            # The next recv() waits.
             return
-        with OneSelector() as selector:
-            selector.register(self._sock, selectors.EVENT_READ)
-            while True:
-                if selector.select(None if deadline is None else deadline.for_poll()):
-                    return
-                if deadline is not None and deadline.expired:
-                    raise TimeoutError("no data arrived in time")
+        # A socket that this side has closed is at its end; this is no error.
+        if self._sock.fileno() >= 0 and not wait_ready(self._sock, selectors.EVENT_READ, deadline):
+            raise TimeoutError("no data arrived in time")

@@ -185,7 +185,7 @@ class WebSocket(Sender):
         self._send_close(code, reason)
         if not self._recv_lock.acquire(timeout=deadline.for_lock()):
             # Another thread is reading, and the peer's Close has not arrived in time.
-            self._stream.abort()
+            self._writer.abort()
             self._recv_lock.acquire()
         try:
             with contextlib.suppress(TimeoutError):
@@ -193,7 +193,7 @@ class WebSocket(Sender):
                     self._messages.clear()
                     self._advance(deadline)
             self._stream.drain_input(deadline, _LINGER_BYTES)
-            self._stream.close()
+            self._writer.close()
             self._end(ABNORMAL, "")
         finally:
             self._recv_lock.release()
@@ -220,9 +220,9 @@ class WebSocket(Sender):
         alive_at = max(heard_at, self._resumed_at)
         overdue = time.monotonic() - alive_at >= interval + timeout and self._pinged_at > alive_at
         # Unread input is a sign of life, too: the peer sends, but no thread receives.
-        if overdue and not self._stream.has_input():
+        if overdue and not self._writer.has_input():
             self._note_end("no sign of life")
-            self._stream.abort()
+            self._writer.abort()
         elif time.monotonic() - self._pinged_at >= interval:
             # Repeat the ping in each interval: if the rate limit slows reading
             # down, this end answers the peer's pings late, and only its own pings
@@ -271,12 +271,12 @@ class WebSocket(Sender):
             self._frame_parser.feed(data)
             self._process()
         else:
-            self._end(ABNORMAL, str(self._stream.error or ""))
+            self._end(ABNORMAL, str(self._writer.error or ""))
 
     def _pause(self, deadline: Deadline | None) -> None:
         """Wait as long as the rate limit demands. Raises :class:`TimeoutError`."""
         end = Deadline(min(self._paused_until, deadline.at if deadline else inf))
-        if not self._stream.wait_broken(end) and end.at < self._paused_until:
+        if not self._writer.wait_broken(end) and end.at < self._paused_until:
             raise TimeoutError("no message may be read in time")
         self._paused_until = 0.0
         self._resumed_at = time.monotonic()
@@ -355,7 +355,7 @@ class WebSocket(Sender):
             violation = self._connection.state in (_OPEN, _LOCAL_CLOSING)
             if not violation and not self._close_sent:
                 self._close_sent = True
-                self._stream.seal(self._connection.send(event.response()))
+                self._writer.seal(self._connection.send(event.response()))
         if violation:
             self._fail(int(event.code), _reason_for(int(event.code), event.reason or ""))
         else:

@@ -299,7 +299,7 @@ def test_a_greeting_that_does_not_fit_frees_the_group_and_tells_who_is_slow() ->
             while True:
                 slow.send(bytes(50_000))
         stalled, _ = it.join(stack)
-        while stalled._stream._backlog is None:
+        while not stalled.backlog_size:
             stalled.send(bytes(40_000))
         with pytest.raises(ConnectionClosed):
             group.add(stalled, "x" * 50_000)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import queue
+import re
 import sys
 import threading
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -370,11 +373,36 @@ def test_limits_beyond_what_poll_knows_are_as_good_as_none(pair: Maker) -> None:
     assert receiving.result() == "after all"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no MSG_DONTWAIT")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_reader_blocks_in_recv_itself_and_polls_for_nothing(pair: Maker) -> None:
-    websocket, _ = pair()
-    stream = websocket._stream
-    assert stream._sock.gettimeout() is None
+    websocket, peer = pair()
+    thread: queue.Queue[int] = queue.Queue()
+
+    def receive() -> Any:
+        thread.put(threading.get_native_id())
+        return websocket.recv()
+
+    receiving = InThread(receive)
+    task = Path(f"/proc/self/task/{thread.get(timeout=PATIENCE)}")
+
+    def switches() -> int:
+        """How often the thread has given up the processor to wait."""
+        found = re.search(
+            r"^voluntary_ctxt_switches:\s+(\d+)", task.joinpath("status").read_text(), re.MULTILINE
+        )
+        assert found is not None
+        return int(found[1])
+
+    wait_for(lambda: task.joinpath("stat").read_text().rpartition(")")[2].split()[0] == "S")
+    before = switches()
+    peer.send(Ping())
+    assert isinstance(peer.next(), Pong)
+    wait_for(lambda: switches() > before)
+    before = switches()
+    threading.Event().wait(0.3)
+    assert switches() <= before + 2
+    peer.send(TextMessage(data="x"))
+    assert receiving.result() == "x"
 
 
 def test_repr_tells_the_side_the_peer_and_the_state(pair: Maker) -> None:
