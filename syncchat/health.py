@@ -13,8 +13,7 @@ from ._version import __version__
 from .engine import Engine
 from .errors import EngineFailed
 from .metrics import Histogram, Metrics
-from .net import Refusal, Request, Response, Stats, View
-from .net.address import is_loopback
+from .net import Refusal, Request, Response, Stats, View, is_loopback
 
 __all__ = ["for_monitors", "health_view", "metrics_view"]
 

@@ -7,8 +7,7 @@ import re
 import socket
 from collections.abc import Sequence
 
-from .net import Address, format_address
-from .net.address import is_wildcard, route_to
+from .net import Address, format_address, is_wildcard, route_to
 
 __all__ = ["join_command", "people_url"]
 

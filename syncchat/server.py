@@ -13,7 +13,7 @@ from ._version import __version__
 from .chat import events
 from .chat.dialects import JsonDialect, PlainDialect
 from .chat.lines import LineFormat
-from .chat.member import Member
+from .chat.members import Member
 from .chat.nicks import MAX_NICK
 from .chat.room import Post
 from .chat.rooms import LOBBY, RoomRegistry, check_room, valid_names
@@ -43,16 +43,17 @@ from .net import (
     Request,
     Response,
     Server,
+    ServerSettings,
     Stats,
+    TrustedProxies,
     View,
     WebSocket,
+    are_loopback,
     format_address,
+    parse_origin,
+    parse_public_url,
     serve,
 )
-from .net.address import are_loopback
-from .net.forwarded import TrustedProxies
-from .net.limits import ServerSettings
-from .net.origin import parse_origin, parse_public_url
 from .reach import people_url
 from .web import web_routes
 

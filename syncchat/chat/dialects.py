@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 
 from ..errors import BadEvent
+from ..net import encode_frame
 from .commands import Asked, parse
-from .events import SUBPROTOCOL, FromServer, Say, decode_from_client, encode
+from .events import SUBPROTOCOL, FromServer, Say, decode_from_client, encode_utf8
 from .lines import LineFormat, lines_of, reply
 from .sanitize import clean, without_line_end
 
@@ -22,15 +24,22 @@ class Dialect(ABC):
     joins_by_name = False
 
     @abstractmethod
-    def read(self, message: str | bytes) -> Asked | None:
+    def decode(self, message: str | bytes) -> Asked | None:
         """Decode a client's message; None: it asks for nothing. Raises :class:`BadEvent`.
 
         Texts in the result are as received, not sanitized.
         """
 
     @abstractmethod
-    def write(self, event: FromServer, nick: str) -> list[str]:
-        """The event as text messages for the client with the nick ``nick``."""
+    def encode(self, event: FromServer, nick: str) -> list[bytes]:
+        """The event as frames for the client with the nick ``nick``."""
+
+    def encode_all(self, events: Iterable[FromServer], nick: str) -> list[bytes]:
+        """Several events as frames."""
+        frames: list[bytes] = []
+        for event in events:
+            frames += self.encode(event, nick)
+        return frames
 
     def moved(self, room: str) -> str:  # noqa: ARG002 - for PlainDialect
         """The greeting of a client that comes from another room; empty for none."""
@@ -46,7 +55,7 @@ class PlainDialect(Dialect):
     def __init__(self, form: LineFormat) -> None:
         self._form = form
 
-    def read(self, message: str | bytes) -> Asked | None:
+    def decode(self, message: str | bytes) -> Asked | None:
         """Parse the line. Ignores binary and empty messages."""
         if not isinstance(message, str):
             return None
@@ -57,9 +66,9 @@ class PlainDialect(Dialect):
         # Not sanitized: the event log shows the text as received.
         return Say(text) if line else None
 
-    def write(self, event: FromServer, nick: str) -> list[str]:
-        """The event's lines."""
-        return lines_of(event, self._form, nick)
+    def encode(self, event: FromServer, nick: str) -> list[bytes]:
+        """The event's lines, a frame for each."""
+        return [encode_frame(line.encode()) for line in lines_of(event, self._form, nick)]
 
     def moved(self, room: str) -> str:
         """A line that names the room, since the line of a welcome is only its greeting."""
@@ -69,12 +78,12 @@ class PlainDialect(Dialect):
 class JsonDialect(Dialect):
     """The JSON dialect, ``syncchat.v1``."""
 
-    def read(self, message: str | bytes) -> Asked | None:
+    def decode(self, message: str | bytes) -> Asked | None:
         """Decode the event."""
         if not isinstance(message, str):
             raise BadEvent(f"An event of {SUBPROTOCOL} is a text message, not a binary one.")
         return decode_from_client(message)
 
-    def write(self, event: FromServer, nick: str) -> list[str]:  # noqa: ARG002 - for PlainDialect
-        """The event as one message, the same for every client."""
-        return [encode(event)]
+    def encode(self, event: FromServer, nick: str) -> list[bytes]:  # noqa: ARG002 - for PlainDialect
+        """The event as one frame, the same for every client."""
+        return [encode_frame(encode_utf8(event))]

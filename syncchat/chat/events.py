@@ -8,6 +8,7 @@ version. Times are in seconds since 1970.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import msgspec
@@ -56,6 +57,7 @@ __all__ = [
     "decode_from_client",
     "decode_from_server",
     "encode",
+    "encode_utf8",
     "message_of",
 ]
 
@@ -371,9 +373,13 @@ _from_server: msgspec.json.Decoder[FromServer] = msgspec.json.Decoder(FromServer
 _TYPE = re.compile(r'"type"\s*:\s*"([a-z_]{1,32})"')
 
 
+#: The event as JSON in UTF-8. From any thread.
+encode_utf8: Callable[[FromClient | FromServer], bytes] = _encoder.encode
+
+
 def encode(event: FromClient | FromServer) -> str:
     """The event as a text message. From any thread."""
-    return _encoder.encode(event).decode()
+    return encode_utf8(event).decode()
 
 
 def message_of(entry: Entry) -> Message:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from ..net.rate_limit import TokenBucket
+from ..net import TokenBucket
 from .events import Joined, Left
 
 __all__ = ["PresenceBatch"]

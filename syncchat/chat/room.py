@@ -19,8 +19,7 @@ from math import inf
 
 from ..engine import Draft, Engine, Entry, Kind
 from ..errors import EngineFailed
-from ..net import Deadline
-from ..net.combining_queue import CombiningQueue
+from ..net import CombiningQueue, Deadline
 from .events import (
     Ack,
     Away,
@@ -37,11 +36,10 @@ from .events import (
     message_of,
 )
 from .history import Past, next_piece, recent
-from .member import Member
+from .members import Member, Members
 from .nicks import SERVER_NICK
 from .presence_batch import PresenceBatch
 from .settings import RoomSettings
-from .subscribers import Subscribers
 
 __all__ = ["Post", "Room"]
 
@@ -99,9 +97,8 @@ class Room:
         self._queue: CombiningQueue[Post | _Step] = CombiningQueue(
             self._apply, max_weight=_MAX_QUEUED
         )
-        # Only the combiner changes the fields below. Other threads may read _by_nick.
-        self._subscribers = {dialect: Subscribers(dialect) for dialect in settings.dialects}
-        self._by_nick: dict[str, Member] = {}
+        # Only the combiner changes the fields below.
+        self._members = Members(settings.dialects)
         #: The first offset that the engine delivered in the current append; inf: none.
         self._fresh_from = inf
         self._notices = PresenceBatch()
@@ -129,9 +126,7 @@ class Room:
                     return
                 # A long history: send it without being the combiner, so that nobody
                 # else waits for this client.
-                for event in entering.ahead:
-                    for text in member.dialect.write(event, member.nick):
-                        member.websocket.send(text)
+                member.send(entering.ahead)
                 member.websocket.flush(_PATIENCE)
         except BaseException:
             if entering.named:
@@ -169,15 +164,15 @@ class Room:
 
     def tell_names(self, member: Member) -> None:
         """Send one member the names of all members, and of those who are away."""
-        self._do(lambda: self._tell_one(member, self._names()))
+        self._do(lambda: self._members.tell_one(member, self._names()))
 
     def tell(self, member: Member, *told: FromServer) -> None:
         """Send one member events, in order with the room's messages."""
-        self._do(lambda: self._subscribers[member.dialect].tell_one(member, told))
+        self._do(lambda: self._members.tell_one(member, *told))
 
     def send(self, member: Member, text: str) -> None:
         """Send one member a text of its dialect, in order with the room's messages."""
-        self._do(lambda: self._subscribers[member.dialect].send_one(member, [text]))
+        self._do(lambda: self._members.send_one(member, text))
 
     def drain(self) -> None:
         """Block until everything queued so far is done."""
@@ -185,11 +180,11 @@ class Room:
 
     def __len__(self) -> int:
         """The number of members."""
-        return len(self._by_nick)
+        return len(self._members)
 
     def find(self, nick: str) -> Member | None:
         """The member of this nick, compared by casefold; None: there is no such member."""
-        return self._by_nick.get(nick.casefold())
+        return self._members.find(nick)
 
     # For the engine. On the combiner's thread, since local engines call back from
     # ``append`` and ``publish``.
@@ -202,13 +197,9 @@ class Room:
         self._fresh_from = entries[0].offset
         messages = [message_of(entry) for entry in entries]
         if self._settings.echo:
-            for subscribers in self._subscribers.values():
-                subscribers.tell(messages)
-            return
-        found = (self.find(nick) for nick in {message.nick for message in messages})
-        senders = [member for member in found if member is not None]
-        for subscribers in self._subscribers.values():
-            subscribers.tell_others(messages, senders)
+            self._members.tell(messages)
+        else:
+            self._members.tell_others(messages)
 
     def take_live(self, text: str) -> None:
         """Send a live event to the members that it concerns."""
@@ -218,15 +209,14 @@ class Room:
             if isinstance(event, Joined) and not event.others:
                 # A member needs no notice of its own join.
                 newcomer = self.find(event.nick)
-            for subscribers in self._subscribers.values():
-                subscribers.tell([event], newcomer)
+            self._members.tell([event], newcomer)
             return
         hearer, sender = self.find(event.to), self.find(event.nick)
         if hearer is not None:
             hearer.whispered = event.nick
-            self._tell_one(hearer, event)
+            self._members.tell_one(hearer, event)
         if sender is not None and sender is not hearer:
-            self._tell_one(sender, event)
+            self._members.tell_one(sender, event)
 
     # The combiner's work.
 
@@ -284,14 +274,14 @@ class Room:
             old = entry.offset < self._fresh_from
             if old and post.member is not None and entry.nonce is not None:
                 # A repetition, by its nonce: it was stored before, so acknowledge it.
-                self._tell_one(post.member, Ack(entry.nonce, entry.offset))
+                self._members.tell_one(post.member, Ack(entry.nonce, entry.offset))
 
     def _refuse(self, post: Post, exc: EngineFailed) -> None:
         """Tell the sender that its message was neither stored nor sent to anybody."""
         if post.member is not None:
             command = "say" if post.kind == "message" else "action"
             text = f"Your message was not kept, say it again later: {exc}."
-            self._tell_one(post.member, Error("unavailable", text, command, post.nonce))
+            self._members.tell_one(post.member, Error("unavailable", text, command, post.nonce))
 
     def _enter(self, entering: _Entering) -> None:
         member, past, engine = entering.member, entering.past, self._engine
@@ -316,10 +306,8 @@ class Room:
         except Exception as exc:  # noqa: BLE001 - raised in enter()
             entering.failure = exc
             return
-        subscribers = self._subscribers[member.dialect]
-        subscribers.tell_one(member, told)
-        subscribers.add(member)
-        self._by_nick[member.nick.casefold()] = member
+        self._members.tell_one(member, *told)
+        self._members.add(member)
         member.since, member.spoke, member.whispered = time.time(), None, None
         entering.entered = True
         self._note(member.nick, here=True)
@@ -358,8 +346,7 @@ class Room:
         return [welcome, Error("nick_taken", text, "nick")]
 
     def _leave(self, member: Member, reason: str | None) -> None:
-        self._subscribers[member.dialect].discard(member.websocket)
-        self._by_nick.pop(member.nick.casefold(), None)
+        self._members.discard(member)
         self._engine.release(self.name, member.nick)
         # Also for a client that never got in: others may have seen its claimed nick.
         self._note(member.nick, here=False, reason=reason)
@@ -368,16 +355,17 @@ class Room:
         if nick == member.nick:
             return
         if not self._engine.claim(self.name, nick, member.nick):
-            self._tell_one(member, Error("nick_taken", f"The nick {nick} is taken here.", "nick"))
+            self._members.tell_one(
+                member, Error("nick_taken", f"The nick {nick} is taken here.", "nick")
+            )
             return
         self._tell_notices()
-        old, member.nick = member.nick, nick
-        self._by_nick.pop(old.casefold(), None)
-        self._by_nick[nick.casefold()] = member
+        old = member.nick
+        self._members.rename(member, nick)
         if self._settings.notices:
             self._engine.publish(self.name, encode(Renamed(old, nick)))
         else:
-            self._tell_one(member, Renamed(old, nick))
+            self._members.tell_one(member, Renamed(old, nick))
 
     def _set_away(self, member: Member, reason: str | None) -> None:
         was, member.away = member.away, reason
@@ -386,17 +374,17 @@ class Room:
             self._tell_notices()
             self._engine.publish(self.name, encode(event))
         else:
-            self._tell_one(member, event)
+            self._members.tell_one(member, event)
 
     def _whisper(self, member: Member, to: str, text: str) -> None:
         hearer = self.find(to)
         if hearer is None:
-            self._tell_one(member, Error("absent", f"There is no {to} here.", "private"))
+            self._members.tell_one(member, Error("absent", f"There is no {to} here.", "private"))
         else:
             event = PrivateMessage(member.nick, hearer.nick, text, time.time())
             self._engine.publish(self.name, encode(event))
             if hearer.away is not None and hearer is not member:
-                self._tell_one(member, Away(hearer.nick, hearer.away))
+                self._members.tell_one(member, Away(hearer.nick, hearer.away))
 
     # Notices.
 
@@ -419,16 +407,11 @@ class Room:
         self._tell_notices()
 
     def _tell_notices(self) -> None:
-        told = self._notices.take(len(self._by_nick)) if self._notices else []
+        told = self._notices.take(len(self._members)) if self._notices else []
         # Publish nothing from a room without members: a new Room may have the name by now.
-        if self._by_nick:
+        if self._members:
             for event in told:
                 self._engine.publish(self.name, encode(event))
 
     def _names(self) -> Names:
-        names = self._engine.names(self.name)
-        away = (member.nick for member in self._by_nick.values() if member.away is not None)
-        return Names(names, sorted(away, key=str.casefold))
-
-    def _tell_one(self, member: Member, event: FromServer) -> None:
-        self._subscribers[member.dialect].tell_one(member, [event])
+        return Names(self._engine.names(self.name), self._members.away())

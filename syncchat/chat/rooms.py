@@ -14,7 +14,7 @@ from ..engine import Engine, Entry
 from ..errors import BadRoom, EngineFailed, RoomsFull
 from .events import RoomCount
 from .history import Past
-from .member import Member
+from .members import Member
 from .room import Room
 from .settings import RoomSettings
 

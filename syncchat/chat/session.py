@@ -36,7 +36,7 @@ from .events import (
 )
 from .history import Past, found, last_of
 from .lines import reply
-from .member import Member
+from .members import Member
 from .nicks import check_nick
 from .room import Post, Room
 from .rooms import RoomRegistry, check_room, room_of
@@ -109,8 +109,7 @@ class Session:
             # The client does not read the history that it asked for.
             self._websocket.close(TRY_AGAIN_LATER, "too slow: the past was not taken")
         except _TurnedAway as turned:
-            for message in self._dialect.write(turned.error, ""):
-                self._websocket.send(message)
+            self._member.send([turned.error])
             self._websocket.close(turned.code, turned.error.text[:100])
         finally:
             self._leave(self._reason())
@@ -159,7 +158,7 @@ class Session:
 
     def _read(self, message: str | bytes) -> Asked | None:
         try:
-            return self._dialect.read(message)
+            return self._dialect.decode(message)
         except BadEvent as exc:
             self._complain(Error("malformed", str(exc), exc.command))
             return None

@@ -17,7 +17,7 @@ from .._version import __version__
 from ..chat.sanitize import escape
 from ..client import Client
 from ..errors import CannotConnect, HandshakeFailed, InvalidURL
-from ..net.connector import parse_url
+from ..net import parse_url
 from ..server import DEFAULT_PORT
 from .config import apply_config, config_file, typed_file
 from .flags import (

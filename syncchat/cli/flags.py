@@ -12,9 +12,7 @@ from typing import Any, Self, TypeVar
 
 from ..chat.nicks import check_nick
 from ..engine import Retention, check_engine
-from ..net.forwarded import parse_network
-from ..net.origin import parse_origin, parse_public_url
-from ..net.tls import tls_reason
+from ..net import parse_network, parse_origin, parse_public_url, tls_reason
 
 __all__ = [
     "Sourced",

@@ -19,8 +19,7 @@ from ..chat.sanitize import indent
 from ..chat.token import bearer
 from ..closecodes import ORDERLY
 from ..errors import ConnectionClosed, NotConnected
-from ..net import Deadline, WebSocket, connect
-from ..net.connector import parse_url
+from ..net import Deadline, WebSocket, connect, parse_url
 from .events import Disconnected, Event, Gap, Line, Reconnected, Sent, ending
 from .link import Link
 from .outbox import Item

@@ -12,8 +12,7 @@ from ..chat.events import MAX_HISTORY
 from ..chat.rooms import check_room
 from ..closecodes import NO_CODE, NORMAL, POLICY_VIOLATION, TOO_BIG
 from ..errors import BadRoom, ConnectionClosed, HandshakeRefused
-from ..net import Address, Deadline
-from ..net.address import route_to
+from ..net import Address, Deadline, route_to
 
 __all__ = ["asks_for_past", "delays", "history_of", "is_final", "url_for", "wait"]
 

@@ -17,23 +17,36 @@ many connections.
             everybody.discard(websocket)
 
     serve(handler, "127.0.0.1", 2000).serve_forever()
+
+The parts of a group are public for programs that do more with a message than send it: a
+:class:`CombiningQueue` gives the work of all threads one order, and a :class:`Fanout`
+writes frames of :func:`encode_frame` to many connections. The rest are the rules for
+addresses, URLs and networks, for a program that checks its settings or reports its address.
 """
 
-from .address import Address, format_address
+from .address import Address, are_loopback, format_address, is_loopback, is_wildcard, route_to
+from .combining_queue import CombiningQueue
 from .connection_thread import Handler
-from .connector import connect
+from .connector import connect, parse_url
 from .deadline import Deadline
+from .fanout import Fanout, encode_frame
+from .forwarded import TrustedProxies, parse_network
 from .group import Group
 from .http import Refusal, Request, Response, View
-from .limits import Limits
+from .limits import Limits, ServerSettings
 from .messages import Message
+from .origin import parse_origin, parse_public_url
+from .rate_limit import TokenBucket
 from .server import Server, serve
 from .stats import Stats
+from .tls import tls_reason
 from .websocket import WebSocket
 
 __all__ = [
     "Address",
+    "CombiningQueue",
     "Deadline",
+    "Fanout",
     "Group",
     "Handler",
     "Limits",
@@ -42,10 +55,23 @@ __all__ = [
     "Request",
     "Response",
     "Server",
+    "ServerSettings",
     "Stats",
+    "TokenBucket",
+    "TrustedProxies",
     "View",
     "WebSocket",
+    "are_loopback",
     "connect",
+    "encode_frame",
     "format_address",
+    "is_loopback",
+    "is_wildcard",
+    "parse_network",
+    "parse_origin",
+    "parse_public_url",
+    "parse_url",
+    "route_to",
     "serve",
+    "tls_reason",
 ]

@@ -1,8 +1,8 @@
-"""A thread-safe list of connections, and the fan-out of messages to them.
+"""A group: a fan-out with a queue before it, for any number of threads.
 
-A message is encoded once for all members, because an unmasked, uncompressed
-frame has the same bytes for each of them. The frames of a batch are joined, and
-each member costs one non-blocking write per batch.
+The queue gives the messages of all threads one order, and joins them to batches. The
+group's lock makes joining exact: it guards the members, and from which message on each
+of them listens.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from .backlog import Written
 from .combining_queue import CombiningQueue
-from .fanout import Fanout
+from .fanout import Fanout, encode_frame, write_frames
 from .messages import Message, checked
 from .websocket import WebSocket
 
@@ -55,36 +55,32 @@ class Group:
     """
 
     def __init__(self) -> None:
-        #: Guards the three fields below. In the lock order it comes before the
+        #: Guards the two fields below. In the lock order it comes before the
         #: lock of the combining queue and before a member's lock.
         self._lock = threading.Lock()
-        #: Each member, with the position of the first message that it receives.
-        self._members: dict[WebSocket, int] = {}
-        #: The members, for iteration outside the lock. None: must be rebuilt.
-        self._snapshot: tuple[WebSocket, ...] | None = ()
-        #: The highest of these positions.
-        self._newest = 0
+        self._fanout = Fanout()
+        #: Members that were added while earlier messages were queued, with the position of
+        #: the first message that each of them receives.
+        self._late: dict[WebSocket, int] = {}
         self._queue: CombiningQueue[_Outgoing] = CombiningQueue(
             self._fan_out, max_weight=_MAX_QUEUED
         )
-        #: Only the combiner uses it.
-        self._fanout = Fanout()
 
     def __repr__(self) -> str:
         return f"<Group of {len(self)}>"
 
     def __len__(self) -> int:
         with self._lock:
-            return len(self._members)
+            return len(self._fanout)
 
     def __iter__(self) -> Iterator[WebSocket]:
         """The current members, in the order in which they were added."""
         with self._lock:
-            return iter(tuple(self._members))
+            return iter(self._fanout.members)
 
     def __contains__(self, websocket: object) -> bool:
         with self._lock:
-            return websocket in self._members
+            return websocket in self._fanout
 
     def add(self, websocket: WebSocket, greeting: Message | None = None) -> None:
         """Add a member, which receives all messages that are sent from now on.
@@ -101,7 +97,7 @@ class Group:
             raise ValueError("a group is for a server's connections, this is a client's")
         written = Written.ACCEPTED
         with self._lock:
-            if websocket in self._members:
+            if websocket in self._fanout:
                 return
             if greeting is not None:
                 # Send it under the lock: a fan-out that includes the new member
@@ -112,15 +108,15 @@ class Group:
                 # Messages in the queue were sent before this add(). A message
                 # that is queued from now on is fanned out after this lock is
                 # released, so the new member receives it.
-                self._members[websocket] = self._newest = self._queue.position
-                self._snapshot = None
+                self._fanout.add(websocket)
+                self._late[websocket] = self._queue.position
         websocket.act_on(written)
 
     def discard(self, websocket: WebSocket) -> None:
         """Remove a member. Has no effect if ``websocket`` is not a member."""
         with self._lock:
-            if self._members.pop(websocket, None) is not None:
-                self._snapshot = None
+            self._fanout.discard(websocket)
+            self._late.pop(websocket, None)
 
     def send(self, message: Message, exclude: Iterable[WebSocket] = ()) -> None:
         """Send ``message`` to every member except those in ``exclude``.
@@ -173,21 +169,17 @@ class Group:
     def _fan_out(self, batch: list[_Outgoing], first: int) -> None:
         addressed = [outgoing for outgoing in batch if isinstance(outgoing, _Addressed)]
         with self._lock:
-            if self._snapshot is None:
-                self._snapshot = tuple(self._members)
-            members = self._snapshot
+            members = self._fanout.members
+            if self._late:
+                self._late = {one: since for one, since in self._late.items() if since > first}
             # Members that do not receive the whole batch, with the position of
             # the first message that each of them may receive.
-            partly: dict[WebSocket, int] = {}
-            if self._newest > first:
-                partly = {one: since for one, since in self._members.items() if since > first}
+            partly = dict(self._late)
             for outgoing in addressed:
                 for one in (*outgoing.exclude, outgoing.only):
-                    if one is not None and one in self._members:
-                        partly[one] = self._members[one]
-        frames = self._fanout.encode(
-            outgoing.message if isinstance(outgoing, _Addressed) else outgoing for outgoing in batch
-        )
+                    if one is not None and one in self._fanout:
+                        partly.setdefault(one, first)
+        frames = [_frame(outgoing) for outgoing in batch]
         special = {
             one: [
                 frame
@@ -202,5 +194,12 @@ class Group:
                 for outgoing, frame in zip(batch, frames, strict=True)
                 if not isinstance(outgoing, _Addressed) or outgoing.only is None
             ]
-        for websocket in self._fanout.write(members, frames, special):
+        for websocket in write_frames(members, frames, special):
             self.discard(websocket)
+
+
+def _frame(outgoing: _Outgoing) -> bytes:
+    message = outgoing.message if isinstance(outgoing, _Addressed) else outgoing
+    if isinstance(message, str):
+        return encode_frame(message.encode())
+    return encode_frame(message, binary=True)
