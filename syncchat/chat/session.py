@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import assert_never
 from urllib.parse import parse_qs
 
 from ..closecodes import ABNORMAL, ORDERLY, POLICY_VIOLATION, TRY_AGAIN_LATER, meaning
 from ..engine import Kind, Position
 from ..errors import BadEvent, BadNick, BadRoom, EngineFailed, RoomsFull
 from ..net import Request, WebSocket
-from .commands import HELP_TEXT, Asked, Help, Quit, Reply
+from .commands import HELP_TEXT, Help, Quit, Reply
 from .dialects import Dialect
 from .events import (
     MAX_HISTORY,
@@ -21,6 +21,7 @@ from .events import (
     AwayRequest,
     BackRequest,
     Error,
+    FromClient,
     FromServer,
     HistoryRequest,
     Join,
@@ -144,31 +145,58 @@ class Session:
         while True:
             # Messages that arrive together are published together.
             for message in self._websocket.recv_many():
-                asked = self._read(message)
+                try:
+                    asked = self._dialect.decode(message)
+                except BadEvent as exc:
+                    self._complain(Error("malformed", str(exc), exc.command))
+                    continue
                 if isinstance(asked, Quit):
                     self._flush()
                     self._room.drain()
                     return
-                self._act_on(asked)
+                if asked is not None:
+                    self._act_on(asked)
             self._flush()
             if self._websocket.closing:
                 # The next recv answers the Close. Before that, the client must receive
                 # its own last messages.
                 self._room.drain()
 
-    def _read(self, message: str | bytes) -> Asked | None:
-        try:
-            return self._dialect.decode(message)
-        except BadEvent as exc:
-            self._complain(Error("malformed", str(exc), exc.command))
-            return None
-
-    def _act_on(self, asked: Asked | None) -> None:
-        if asked is not None:
-            if not isinstance(asked, Say | Action):
-                # Keep the order: publish the client's earlier messages first.
-                self._flush()
-            _ACTIONS[type(asked)](self, asked)
+    def _act_on(self, asked: FromClient | Help | Reply) -> None:
+        if not isinstance(asked, Say | Action):
+            # Keep the order: publish the client's earlier messages first.
+            self._flush()
+        match asked:
+            case Say():
+                self._post(asked, "message", asked.text)
+            case Action():
+                self._post(asked, "action", f"/me {asked.text}")
+            case Private():
+                self._room.whisper(self._member, clean(asked.to), clean(asked.text))
+            case Reply():
+                self._reply(asked.text)
+            case Nick():
+                self._rename(asked.nick)
+            case Join():
+                self._join(asked)
+            case NamesRequest():
+                self._room.tell_names(self._member)
+            case WhoisRequest():
+                self._whois(clean(asked.nick))
+            case RoomsRequest():
+                self._answer("rooms", lambda: Rooms(self._rooms.counts()))
+            case HistoryRequest():
+                self._history(asked)
+            case Search():
+                self._search(clean(asked.words), asked.limit)
+            case AwayRequest():
+                self._go_away(asked.reason)
+            case BackRequest():
+                self._room.set_away(self._member, None)
+            case Help():
+                self._room.send(self._member, reply(HELP_TEXT))
+            case _:
+                assert_never(asked)
 
     def _flush(self) -> None:
         if self._posts:
@@ -189,17 +217,10 @@ class Session:
         self._flush()
         self._tell(error)
 
-    # One method for each request of a client.
+    # What a client asks for.
 
-    def _say(self, asked: Say) -> None:
-        self._heard(self._member, self._room.name, asked.text)
-        self._post("message", asked)
-
-    def _act(self, asked: Action) -> None:
-        self._heard(self._member, self._room.name, f"/me {asked.text}")
-        self._post("action", asked)
-
-    def _post(self, kind: Kind, asked: Say | Action) -> None:
+    def _post(self, asked: Say | Action, kind: Kind, heard: str) -> None:
+        self._heard(self._member, self._room.name, heard)
         text = clean(asked.text)
         if text.count("\n") >= _MOST_LINES:
             error = Error(
@@ -209,19 +230,16 @@ class Session:
         else:
             self._posts.append(Post(self._member, text, kind, asked.nonce))
 
-    def _whisper(self, asked: Private) -> None:
-        self._room.whisper(self._member, clean(asked.to), clean(asked.text))
-
-    def _reply(self, asked: Reply) -> None:
+    def _reply(self, text: str) -> None:
         to = self._member.whispered
         if to is None:
             self._complain(Error("absent", "Nobody has said anything to you alone.", "reply"))
         else:
-            self._room.whisper(self._member, to, clean(asked.text))
+            self._room.whisper(self._member, to, clean(text))
 
-    def _rename(self, asked: Nick) -> None:
+    def _rename(self, nick: str) -> None:
         try:
-            self._room.rename(self._member, check_nick(asked.nick))
+            self._room.rename(self._member, check_nick(nick))
         except BadNick as exc:
             self._complain(Error("nick", str(exc), "nick"))
 
@@ -246,30 +264,21 @@ class Session:
         except EngineFailed as exc:
             self._complain(_unavailable(exc, "join"))
 
-    def _names(self, _asked: NamesRequest) -> None:
-        self._room.tell_names(self._member)
-
-    def _whois(self, asked: WhoisRequest) -> None:
-        member = self._room.find(clean(asked.nick))
+    def _whois(self, nick: str) -> None:
+        member = self._room.find(nick)
         if member is None:
-            self._complain(Error("absent", f"There is no {clean(asked.nick)} here.", "whois"))
+            self._complain(Error("absent", f"There is no {nick} here.", "whois"))
         else:
             self._tell(Whois(member.nick, member.since, member.spoke, member.away))
 
-    def _go_away(self, asked: AwayRequest) -> None:
+    def _go_away(self, text: str) -> None:
         # In one line, since a notice is one line.
-        reason = " ".join(clean(asked.reason).split())
+        reason = " ".join(clean(text).split())
         if len(reason) > _LONGEST_REASON:
             text = f"A reason has at most {_LONGEST_REASON} characters."
             self._complain(Error("too_big", text, "away"))
         else:
             self._room.set_away(self._member, reason)
-
-    def _come_back(self, _asked: BackRequest) -> None:
-        self._room.set_away(self._member, None)
-
-    def _list_rooms(self, _asked: RoomsRequest) -> None:
-        self._answer("rooms", lambda: Rooms(self._rooms.counts()))
 
     def _history(self, asked: HistoryRequest) -> None:
         # The answer must contain what the client itself said before.
@@ -277,36 +286,14 @@ class Session:
         engine, name = self._rooms.engine, self._room.name
         self._answer("history", lambda: last_of(engine, name, asked.before, asked.limit))
 
-    def _search(self, asked: Search) -> None:
-        words = clean(asked.words)
+    def _search(self, words: str, limit: int) -> None:
         if len(words.split()) > _MOST_WORDS:
             text = f"A search has at most {_MOST_WORDS} words."
             self._complain(Error("too_big", text, "search"))
             return
         self._room.drain()
         engine, name = self._rooms.engine, self._room.name
-        self._answer("search", lambda: found(engine, name, words, asked.limit))
-
-    def _help(self, _asked: Help) -> None:
-        self._room.send(self._member, reply(HELP_TEXT))
-
-
-_ACTIONS: dict[type, Callable[[Session, Any], None]] = {
-    Say: Session._say,  # noqa: SLF001
-    Action: Session._act,  # noqa: SLF001
-    Private: Session._whisper,  # noqa: SLF001
-    Reply: Session._reply,  # noqa: SLF001
-    Nick: Session._rename,  # noqa: SLF001
-    Join: Session._join,  # noqa: SLF001
-    NamesRequest: Session._names,  # noqa: SLF001
-    WhoisRequest: Session._whois,  # noqa: SLF001
-    RoomsRequest: Session._list_rooms,  # noqa: SLF001
-    HistoryRequest: Session._history,  # noqa: SLF001
-    Search: Session._search,  # noqa: SLF001
-    AwayRequest: Session._go_away,  # noqa: SLF001
-    BackRequest: Session._come_back,  # noqa: SLF001
-    Help: Session._help,  # noqa: SLF001
-}
+        self._answer("search", lambda: found(engine, name, words, limit))
 
 
 class _TurnedAway(Exception):
