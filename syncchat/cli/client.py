@@ -13,27 +13,86 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .._version import __version__
+import platformdirs
+
+from ..chat.nicks import check_nick
 from ..chat.sanitize import escape
 from ..client import Client
 from ..errors import CannotConnect, HandshakeFailed, InvalidURL
 from ..net import parse_url
 from ..server import DEFAULT_PORT
-from .config import apply_config, config_file, typed_file
-from .flags import (
-    add_flag,
-    add_switch,
-    count,
-    environment,
-    naming_source,
-    nick,
-    one_of,
-    port,
-    read_secret,
-    reason,
-)
+from .settings import Setting, Settings, non_negative_int, one_of, port, reason, switch
 
-__all__ = ["client_main"]
+__all__ = ["SETTINGS", "client_main", "complete_url", "config_file"]
+
+_APP = "syncchat"
+
+#: The settings. ``--help`` shows them without a heading.
+SETTINGS: dict[str, list[Setting]] = {
+    "": [
+        Setting(
+            "url",
+            "address of the chat: HOST[:PORT][/ROOM], or a ws:// or wss:// URL (%(default)s)",
+            "127.0.0.1",
+            lambda text: complete_url(text, os.environ.get("SYNCCHAT_PORT", "")),
+            "URL",
+            kind="argument",
+        ),
+        Setting("nick", "your nick (your address)", convert=check_nick, metavar="NAME"),
+        Setting(
+            "history",
+            "number of recent messages to show in each room (%(default)s)",
+            "0",
+            non_negative_int,
+            "N",
+        ),
+        switch("reconnect", "reconnect after a break (the default)", default=True),
+        switch(
+            "json",
+            "print events as JSON, one per line, without a prompt",
+            default=False,
+            negatable=False,
+        ),
+        switch(
+            "listen",
+            "read no input, and print until a signal ends the client; for services; no prompt",
+            default=False,
+            negatable=False,
+        ),
+        Setting(
+            "color",
+            "auto, always or never; auto follows the terminal and NO_COLOR (%(default)s)",
+            "auto",
+            one_of("auto", "always", "never"),
+            "WHEN",
+        ),
+        Setting(
+            "bell",
+            "when to ring: off, mention (your nick, or a private message) or all (%(default)s)",
+            "mention",
+            one_of("off", "mention", "all"),
+            "WHEN",
+        ),
+        switch("timestamps", "show the time before each line", default=False),
+        Setting(
+            "prefix",
+            "text to print before each message",
+            "",
+            metavar="TEXT",
+            may_be_empty=True,
+        ),
+        Setting("token", "secret that the server asks for"),
+        Setting("token-file", "file that contains the token", metavar="FILE"),
+        Setting(
+            "ca-file", "certificates to trust for wss://, instead of the system's", metavar="FILE"
+        ),
+    ]
+}
+
+
+def config_file() -> Path:
+    """The path of the config file, which need not exist."""
+    return platformdirs.user_config_path(_APP, appauthor=False) / "config.toml"
 
 
 def client_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
@@ -44,14 +103,18 @@ def client_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # Before connecting there is nothing to clean up: let Ctrl+C end the process at once.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    parser = _client_parser(prog)
-    if not {"-h", "--help", "--version"}.intersection(sys.argv[1:] if argv is None else argv):
-        apply_config(parser, config_file())
-    options = parser.parse_args(argv)
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Join a chat. Leave with Ctrl+C, Ctrl+D or /quit. In a pipe, each line of"
+        " input is sent as a message, and each message is printed as a line.",
+        epilog="Each setting can come from an environment variable: --prefix from"
+        " SYNCCHAT_PREFIX, and so on; the URL from SYNCCHAT_URL, or only its port from"
+        f" SYNCCHAT_PORT. Settings in {config_file()} apply where neither is set.",
+    )
+    options = Settings(parser, SETTINGS, config_file()).parse(argv)
     if sys.stdout is None or (sys.stdin is None and not options.listen):
         print("standard input and output must be open", file=sys.stderr)
         return 1
-    token = read_secret(parser, options.token, options.token_file)
     try:
         context = ssl.create_default_context(cafile=options.ca_file) if options.ca_file else None
     except OSError as exc:
@@ -62,7 +125,7 @@ def client_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
         nick=options.nick,
         history=options.history,
         reconnect=options.reconnect,
-        token=token,
+        token=options.token,
         ssl_context=context,
     )
     # Imported late since it is slow to import. The server command does not need it, and
@@ -81,7 +144,7 @@ def client_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
         preferences = Preferences(
             options.prefix, options.color, options.bell, timestamps=options.timestamps
         )
-        return run_screen(client, preferences, typed_file(), token)
+        return run_screen(client, preferences, _input_history_file(), options.token)
     except KeyboardInterrupt:
         # Ctrl+C came where run_pipe() and run_screen() do not handle it: leave anyway.
         return 1 if client.unacknowledged else 0
@@ -109,101 +172,39 @@ def _failure_to_connect(client: Client) -> str | None:
     return None
 
 
-def _client_parser(prog: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description="Join a chat. Ctrl+C, Ctrl+D or /quit leaves. In a pipe, each line of the"
-        " input is sent, and each message is printed as a line.",
-        epilog="Each setting can come from an environment variable: --prefix from"
-        " SYNCCHAT_PREFIX, and so on; the URL from SYNCCHAT_URL, or only its port from"
-        f" SYNCCHAT_PORT. What is set in neither way may stand in {config_file()}.",
-    )
-    default_port = environment("PORT", str(DEFAULT_PORT)) or ""
-    parser.add_argument(
-        "url",
-        metavar="URL",
-        nargs="?",
-        type=naming_source(lambda text: _url(text, default_port)),
-        default=environment("URL", "127.0.0.1"),
-        help="where the chat is, HOST[:PORT][/ROOM] or a whole URL, ws:// or wss:// (%(default)s)",
-    )
-    add_flag(parser, "nick", None, "what to be called (your address)", nick, "NAME")
-    add_flag(parser, "history", "0", "how many of the last messages to show first (0)", count, "N")
-    add_switch(
-        parser,
-        "reconnect",
-        "come back after a break (the default)",
-        argparse.BooleanOptionalAction,
-        default=True,
-    )
-    add_switch(
-        parser, "json", "print events, one a line, as JSON; no prompt", "store_true", default=False
-    )
-    add_switch(
-        parser,
-        "listen",
-        "read no input, and print until a signal ends it: for a service; no prompt",
-        "store_true",
-        default=False,
-    )
-    add_flag(
-        parser,
-        "color",
-        "auto",
-        "auto, always or never; auto heeds NO_COLOR (%(default)s)",
-        one_of("auto", "always", "never"),
-        "WHEN",
-    )
-    add_flag(
-        parser,
-        "bell",
-        "mention",
-        "ring at off, mention (of your nick, and private messages) or all (%(default)s)",
-        one_of("off", "mention", "all"),
-        "WHEN",
-    )
-    add_switch(
-        parser,
-        "timestamps",
-        "begin lines with the time",
-        argparse.BooleanOptionalAction,
-        default=False,
-    )
-    add_flag(parser, "prefix", "", "what to print before each message", metavar="TEXT")
-    add_flag(parser, "token", None, "the secret that the server asks for")
-    add_flag(parser, "token-file", None, "the file that it stands in", metavar="FILE")
-    add_flag(
-        parser,
-        "ca-file",
-        None,
-        "certificates to trust instead of the system's, for wss://",
-        metavar="FILE",
-    )
-    parser.add_argument("--version", action="version", version=f"syncchat {__version__}")
-    return parser
+def _input_history_file() -> Path:
+    """The path of the file with the input history."""
+    return platformdirs.user_state_path(_APP, appauthor=False) / "history"
 
 
-def _url(text: str, default_port: str) -> str:
-    """The whole URL for ``text``, which may lack the scheme and the port."""
+def complete_url(text: str, default_port: str) -> str:
+    """The whole URL for ``text``, which may lack the scheme and the port.
+
+    ``default_port`` is the text of ``SYNCCHAT_PORT``. Raises :class:`ValueError`.
+    """
     url = text
     if "://" not in text:
         host = text.partition("/")[0].partition("?")[0]
         with contextlib.suppress(ValueError):
             text = text.replace(host, f"[{ipaddress.IPv6Address(host)}]", 1)
             host = "[]"
-        has_port = re.search(r":[^\]]+$", host)
-        if not has_port:
-            naming_source(port)(default_port)
-        url = "ws://" + (text if has_port else _with_port(text, default_port))
+        if re.search(r":[^\]]+$", host):
+            url = f"ws://{text}"
+        else:
+            try:
+                number = port(default_port or str(DEFAULT_PORT))
+            except ValueError as exc:
+                raise ValueError(f"{exc} (in SYNCCHAT_PORT)") from None
+            url = f"ws://{_with_port(text, number)}"
     try:
         parse_url(url)
     except InvalidURL as exc:
         # Show the text as typed, not the whole URL.
-        raise argparse.ArgumentTypeError(str(exc).replace(repr(url), repr(text))) from exc
+        raise ValueError(str(exc).replace(repr(url), repr(text))) from exc
     return url
 
 
-def _with_port(text: str, number: str) -> str:
+def _with_port(text: str, number: int) -> str:
     end = re.search(r"[/?]|$", text)
     at = len(text) if end is None else end.start()
     return f"{text[:at]}:{number}{text[at:]}"

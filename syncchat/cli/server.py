@@ -11,31 +11,221 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from .._version import __version__
 from ..chat.lines import LineFormat
+from ..engine import Retention, check_engine
 from ..errors import CannotListen, EngineUnusable
 from ..eventlog import LogWriter
-from ..net import Limits
+from ..net import Limits, parse_network, parse_origin, parse_public_url
 from ..server import DEFAULT_FORMAT, DEFAULT_GREETING, DEFAULT_PORT, DEFAULT_ROOMS, ChatServer
-from .flags import (
-    add_flag,
-    add_list,
-    add_switch,
-    engine,
-    host,
-    keep,
-    network,
-    origin,
-    port,
-    positive,
-    public_url,
-    read_secret,
-    reason,
-    seconds,
-)
 from .process_tuning import tune
+from .settings import (
+    Setting,
+    Settings,
+    non_negative_number,
+    port,
+    positive_int,
+    reason,
+    switch,
+)
 
-__all__ = ["server_main"]
+__all__ = ["SETTINGS", "server_main"]
+
+_KEEP = re.compile(r"([0-9]{1,9})([smhdw]?)")
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+
+
+def _host(text: str) -> str:
+    # An empty one would mean all interfaces.
+    if text:
+        return text
+    raise ValueError("must not be empty; 0.0.0.0 means all interfaces")
+
+
+def _utf8(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"must be UTF-8, not {text!r}") from None
+    return text
+
+
+def _format(text: str) -> str:
+    LineFormat(_utf8(text))
+    return text
+
+
+def _engine(text: str) -> str:
+    check_engine(text)
+    return text
+
+
+def _keep(text: str) -> Retention:
+    """A retention: a number of messages, ``1000``, or a time, ``30d``."""
+    found = _KEEP.fullmatch(text)
+    if found is None:
+        raise ValueError(
+            "must be a number of messages, such as 1000, or a time, such as 90s, 12h or 30d,"
+            f" not {text!r}"
+        )
+    number, unit = int(found[1]), found[2]
+    return Retention(seconds=number * _UNITS[unit]) if unit else Retention(messages=number)
+
+
+_DEFAULTS = Limits()
+
+#: The settings, by their heading in ``--help``.
+SETTINGS: dict[str, list[Setting]] = {
+    "": [
+        Setting(
+            "host",
+            "address or name to listen on; 0.0.0.0 for all interfaces (%(default)s)",
+            "127.0.0.1",
+            _host,
+            "HOST",
+        ),
+        Setting(
+            "port", "port to listen on; 0 for any free port (%(default)s)", str(DEFAULT_PORT), port
+        ),
+        Setting(
+            "greeting",
+            "first message to a new client; empty for none (%(default)r)",
+            DEFAULT_GREETING,
+            _utf8,
+            "TEXT",
+            may_be_empty=True,
+        ),
+        switch("echo", "send a message to its sender, too (the default)", default=True),
+        Setting(
+            "format",
+            "how clients show a message; contains {text}, and may contain {sender} (%(default)r)",
+            DEFAULT_FORMAT,
+            _format,
+        ),
+        switch(
+            "notices",
+            "tell a room who joins, leaves, or changes the nick (the default)",
+            default=True,
+        ),
+        switch("web", "serve the chat to browsers as a page (the default)", default=True),
+        switch("quiet", "print no log", default=False, negatable=False),
+        switch(
+            "log-json", "print the log as JSON, one object per line", default=False, negatable=False
+        ),
+    ],
+    "storage": [
+        Setting(
+            "engine",
+            "where to store messages: memory: until the server stops, or sqlite:PATH (%(default)s)",
+            "memory:",
+            _engine,
+        ),
+        Setting(
+            "keep",
+            "how much of each room to keep: a number of messages, such as 1000, or a time,"
+            " such as 12h or 30d (memory: 1000; sqlite: all)",
+            convert=_keep,
+            metavar="N|TIME",
+        ),
+    ],
+    "access": [
+        Setting("token", "secret that clients must send"),
+        Setting("token-file", "file that contains the token", metavar="FILE"),
+        Setting(
+            "origin",
+            "origin of web pages that may connect, besides the server's own host;"
+            " separate several by commas, or repeat the flag",
+            convert=parse_origin,
+            metavar="URL",
+            kind="list",
+        ),
+        Setting(
+            "public-url",
+            "URL of the chat behind a proxy, such as https://example.org/chat/",
+            convert=parse_public_url,
+            metavar="URL",
+        ),
+        Setting(
+            "trusted-proxy",
+            "address or network of a proxy whose X-Forwarded-For or Forwarded header names the"
+            " client's address (none; the loopback addresses with --public-url)",
+            convert=lambda text: str(parse_network(text)),
+            metavar="ADDRESS",
+            kind="list",
+        ),
+        Setting("tls-cert", "certificate, for wss://", metavar="FILE"),
+        Setting("tls-key", "private key, unless it is in the certificate's file", metavar="FILE"),
+    ],
+    "limits": [
+        Setting(
+            "max-connections",
+            "maximum number of clients (no limit)",
+            convert=positive_int,
+            metavar="N",
+        ),
+        Setting(
+            "max-connections-per-address",
+            "maximum number of clients from one address (no limit)",
+            convert=positive_int,
+            metavar="N",
+        ),
+        Setting(
+            "max-rooms",
+            "maximum number of rooms, including empty rooms with messages (%(default)s)",
+            str(DEFAULT_ROOMS),
+            positive_int,
+            "N",
+        ),
+        Setting(
+            "max-message",
+            "maximum size of a message (%(default)s)",
+            str(_DEFAULTS.max_message),
+            positive_int,
+            "BYTES",
+        ),
+        Setting(
+            "max-fragments",
+            "maximum number of fragments of a message (%(default)s)",
+            str(_DEFAULTS.max_fragments),
+            positive_int,
+            "N",
+        ),
+        Setting(
+            "rate",
+            "messages per second that are read from one client; 0 for no limit (%(default)s)",
+            "10",
+            non_negative_number,
+            "N",
+        ),
+        Setting(
+            "burst",
+            "messages that a client may send at once before --rate applies (%(default)s)",
+            "20",
+            positive_int,
+            "N",
+        ),
+        Setting(
+            "open-timeout",
+            "time for the TLS and WebSocket handshakes (%(default)s)",
+            "10",
+            non_negative_number,
+            "SECONDS",
+        ),
+        Setting(
+            "ping-interval",
+            "silence after which a client is pinged; 0 for never (%(default)s)",
+            "20",
+            non_negative_number,
+            "SECONDS",
+        ),
+        Setting(
+            "ping-timeout",
+            "further silence after which a client is disconnected (%(default)s)",
+            "20",
+            non_negative_number,
+            "SECONDS",
+        ),
+    ],
+}
 
 
 def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
@@ -43,9 +233,14 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
 
     Returns the exit code. Call it on the main thread only, since it sets signal handlers.
     """
-    parser = _server_parser(prog)
-    options = parser.parse_args(argv)
-    token = read_secret(parser, options.token, options.token_file)
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="A chat server. Join it with scripts/client.py or any WebSocket client."
+        " Each path of the URL is a room of its own.",
+        epilog="Each flag can be set by an environment variable: --max-message by"
+        " SYNCCHAT_MAX_MESSAGE, and so on.",
+    )
+    options = Settings(parser, SETTINGS).parse(argv)
     if options.tls_key and not options.tls_cert:
         parser.error("--tls-key needs --tls-cert")
     try:
@@ -74,7 +269,7 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
         max_rooms=options.max_rooms,
         log=None if log_writer is None else log_writer.print,
         log_json=options.log_json,
-        token=token,
+        token=options.token,
         ssl_context=ssl_context,
         origins=options.origin,
         public_url=options.public_url,
@@ -118,193 +313,6 @@ def _stopping_signals() -> list[signal.Signals]:
     return signals
 
 
-def _server_parser(prog: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description="A chat server. Join it with scripts/client.py or any WebSocket client;"
-        " each path of the URL is a room of its own.",
-        epilog="Each flag can be set by an environment variable: --max-message by"
-        " SYNCCHAT_MAX_MESSAGE, and so on.",
-    )
-    add_flag(
-        parser,
-        "host",
-        "127.0.0.1",
-        "address or name to listen at; 0.0.0.0 for the whole network (%(default)s)",
-        host,
-        "HOST",
-    )
-    add_flag(
-        parser,
-        "port",
-        str(DEFAULT_PORT),
-        "port to listen at; 0 for any that is free (%(default)s)",
-        port,
-    )
-    add_flag(
-        parser,
-        "greeting",
-        DEFAULT_GREETING,
-        "what a new client is told first; empty for nothing (%(default)r)",
-        _text,
-        "TEXT",
-    )
-    add_switch(
-        parser,
-        "echo",
-        "send a message to its sender too (the default)",
-        argparse.BooleanOptionalAction,
-        default=True,
-    )
-    add_flag(
-        parser,
-        "format",
-        DEFAULT_FORMAT,
-        "how a message is shown; {sender} and {text} stand for the two (%(default)r)",
-        _format,
-    )
-    add_switch(
-        parser,
-        "notices",
-        "tell a room who comes, goes, or is called otherwise (the default)",
-        argparse.BooleanOptionalAction,
-        default=True,
-    )
-    add_switch(
-        parser,
-        "web",
-        "show the chat to browsers as a page (the default)",
-        argparse.BooleanOptionalAction,
-        default=True,
-    )
-    add_switch(parser, "quiet", "print no log", "store_true", default=False)
-    add_switch(
-        parser, "log-json", "print the log as JSON, for machines", "store_true", default=False
-    )
-    parser.add_argument("--version", action="version", version=f"syncchat {__version__}")
-
-    history = parser.add_argument_group("what is kept")
-    add_flag(
-        history,
-        "engine",
-        "memory:",
-        "where messages are kept: memory: until the server ends, or sqlite:PATH (%(default)s)",
-        engine,
-    )
-    add_flag(
-        history,
-        "keep",
-        None,
-        "messages of each room, like 1000, or for how long, like 12h or 30d"
-        " (memory: 1000; sqlite: all)",
-        keep,
-        "N|TIME",
-    )
-
-    door = parser.add_argument_group("who may come in")
-    add_flag(door, "token", None, "a secret that clients must know")
-    add_flag(door, "token-file", None, "the file that it stands in", metavar="FILE")
-    add_list(
-        parser,
-        door,
-        "origin",
-        "a site whose pages browsers may join from, besides the server's own host;"
-        " several are separated by commas, or each has a flag of its own",
-        origin,
-        "URL",
-    )
-    add_flag(
-        door,
-        "public-url",
-        None,
-        "where people find the chat behind a proxy, like https://example.org/chat/",
-        public_url,
-        "URL",
-    )
-    add_list(
-        parser,
-        door,
-        "trusted-proxy",
-        "an address or a network whose X-Forwarded-For or Forwarded tells the client's address"
-        " (none; this machine's own with --public-url)",
-        network,
-        "ADDRESS",
-    )
-    add_flag(door, "tls-cert", None, "certificate, for wss://", metavar="FILE")
-    add_flag(door, "tls-key", None, "its key, unless in the same file", metavar="FILE")
-
-    limits = parser.add_argument_group("limits")
-    add_flag(limits, "max-connections", None, "clients at a time (any number)", positive, "N")
-    add_flag(
-        limits,
-        "max-connections-per-address",
-        None,
-        "clients at a time from one address (any number)",
-        positive,
-        "N",
-    )
-    add_flag(
-        limits,
-        "max-rooms",
-        str(DEFAULT_ROOMS),
-        "at a time, those included for which only messages are kept (%(default)s)",
-        positive,
-        "N",
-    )
-    add_flag(
-        limits,
-        "max-message",
-        str(Limits().max_message),
-        "of a message (%(default)s)",
-        positive,
-        "BYTES",
-    )
-    add_flag(
-        limits,
-        "max-fragments",
-        str(Limits().max_fragments),
-        "that a message may come in (%(default)s)",
-        positive,
-        "N",
-    )
-    add_flag(
-        limits,
-        "rate",
-        "10",
-        "messages a second that are read from one client; 0 for any number (%(default)s)",
-        seconds,
-        "N",
-    )
-    add_flag(
-        limits,
-        "burst",
-        "20",
-        "messages that it may send at once before that (%(default)s)",
-        positive,
-        "N",
-    )
-    add_flag(
-        limits, "open-timeout", "10", "for TLS and the handshake (%(default)s)", seconds, "SECONDS"
-    )
-    add_flag(
-        limits,
-        "ping-interval",
-        "20",
-        "of silence, then a client is pinged; 0 for never (%(default)s)",
-        seconds,
-        "SECONDS",
-    )
-    add_flag(
-        limits,
-        "ping-timeout",
-        "20",
-        "of further silence, then it is gone (%(default)s)",
-        seconds,
-        "SECONDS",
-    )
-    return parser
-
-
 def _server_context(cert: str | None, key: str | None) -> ssl.SSLContext | None:
     """The TLS context of the server; None: no TLS. Raises OSError (``ssl.SSLError`` is one)."""
     if cert is None:
@@ -345,20 +353,3 @@ def _holds(file: str, what: str) -> bool:
         re.search(rf"-----BEGIN [A-Z0-9 ]*{what}-----".encode(), Path(file).read_bytes())
         is not None
     )
-
-
-def _text(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not in UTF-8") from None
-    return text
-
-
-def _format(text: str) -> str:
-    _text(text)
-    try:
-        LineFormat(text)
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(str(exc)) from exc
-    return text

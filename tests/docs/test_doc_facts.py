@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
 import dataclasses
-import os
 import re
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
 
@@ -19,8 +17,8 @@ import syncchat
 from syncchat import errors
 from syncchat.chat import events
 from syncchat.chat.commands import COMMANDS
-from syncchat.cli.client import _client_parser
-from syncchat.cli.server import _server_parser
+from syncchat.cli import client, server
+from syncchat.cli.settings import Setting
 from syncchat.net import Limits
 from tests.documents import ALL_DOCUMENTS, DOCS, README, blocks_of, codes_in, prose_of, rows_of
 from tests.peer import ask_http
@@ -58,46 +56,42 @@ def test_every_link_leads_somewhere(path: Path) -> None:
 # Tables.
 
 
-def usage_of(action: argparse.Action) -> str:
+def usage_of(setting: Setting) -> str:
     """A flag as the tables of the configuration write it."""
-    if not action.option_strings:
-        return f"`{action.metavar}`"
-    takes = "" if action.nargs == 0 else f" {action.metavar or action.dest.upper()}"
-    return ", ".join(f"`{flag}{takes}`" for flag in action.option_strings)
+    match setting.kind:
+        case "argument":
+            return f"`{setting.metavar}`"
+        case "switch":
+            return f"`--{setting.name}`"
+        case "no-switch":
+            return f"`--{setting.name}`, `--no-{setting.name}`"
+        case _:
+            return f"`--{setting.name} {setting.metavar or setting.dest.upper()}`"
 
 
-def default_of(action: argparse.Action) -> str:
-    default = action.default
-    if default is argparse.SUPPRESS:
-        return ""
-    if isinstance(default, bool):
-        return "on" if default else "off"
-    if default is None or default == []:
+def default_of(setting: Setting) -> str:
+    if setting.is_switch:
+        return {"yes": "on", "no": "off"}[str(setting.default)]
+    if setting.default is None:
         return "none"
-    return f"`{default}`" if default else "empty"
+    return f"`{setting.default}`" if setting.default else "empty"
 
 
 @pytest.mark.parametrize(
-    ("heading", "make"),
-    [("## Server", _server_parser), ("## Client", _client_parser)],
+    ("heading", "groups"),
+    [("## Server", server.SETTINGS), ("## Client", client.SETTINGS)],
     ids=["server", "client"],
 )
 def test_the_configuration_lists_every_flag_with_its_default(
-    monkeypatch: pytest.MonkeyPatch,
-    heading: str,
-    make: Callable[[str | None], argparse.ArgumentParser],
+    heading: str, groups: dict[str, list[Setting]]
 ) -> None:
-    for name in list(os.environ):
-        if name.startswith("SYNCCHAT_"):
-            monkeypatch.delenv(name)
     documented = {row[0]: row[1:-1] for row in rows_of(DOCS / "configuration.md", heading)}
-    expected = {}
-    for action in make(None)._actions:
-        own = default_of(action)
-        variable = f"`SYNCCHAT_{action.dest.upper()}`"
-        key = f"`{action.dest.replace('_', '-')}`"
-        cells = [own, variable, key] if own or action.option_strings == [] else ["", "", ""]
-        expected[usage_of(action)] = cells[: 2 if heading == "## Server" else 3]
+    columns = 2 if heading == "## Server" else 3
+    expected = {"`--version`": [""] * columns, "`-h`, `--help`": [""] * columns}
+    for group in groups.values():
+        for setting in group:
+            cells = [default_of(setting), f"`{setting.variable}`", f"`{setting.name}`"]
+            expected[usage_of(setting)] = cells[:columns]
     assert documented == expected
 
 

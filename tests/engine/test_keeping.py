@@ -65,10 +65,10 @@ def test_the_engine_is_chosen_by_flag_or_environment(tmp_path: Path) -> None:
     [
         (["--engine", "oracle:"], "'oracle:' is no engine: it is memory: or sqlite:PATH"),
         (["--engine", "sqlite:"], "is no engine"),
-        (["--keep", "much"], "'much' is neither a number of messages, like 1000, nor a time"),
-        (["--keep", "-1"], "is neither"),
-        (["--keep", "5y"], "is neither"),
-        (["--max-rooms", "0"], "is no whole number from 1 on"),
+        (["--keep", "much"], "must be a number of messages, such as 1000, or a time, such as 90s"),
+        (["--keep", "-1"], "must be a number of messages"),
+        (["--keep", "5y"], "must be a number of messages"),
+        (["--max-rooms", "0"], "must be a positive integer"),
     ],
 )
 def test_a_setting_that_cannot_be_is_a_usage_error(flags: list[str], why: str) -> None:

@@ -179,10 +179,10 @@ def test_two_tokens_from_one_source_are_a_usage_error(command: list[str], tmp_pa
     by_variables = run(command, **variables)
     assert (by_flags.returncode, by_variables.returncode) == (2, 2)
     assert by_flags.stderr.splitlines()[-1].endswith(
-        "error: --token and --token-file exclude each other: give one of them"
+        "error: --token and --token-file are mutually exclusive"
     )
     assert by_variables.stderr.splitlines()[-1].endswith(
-        "error: SYNCCHAT_TOKEN and SYNCCHAT_TOKEN_FILE exclude each other: give one of them"
+        "error: SYNCCHAT_TOKEN and SYNCCHAT_TOKEN_FILE are mutually exclusive"
     )
 
 

@@ -104,7 +104,7 @@ def test_the_clients_nick_and_history_are_flags_and_environment() -> None:
     for flags, why in [
         (["--nick", "server"], "The nick server is reserved."),
         (["--nick", "a b"], "A nick is one word"),
-        (["--history", "-1"], "'-1' is no whole number"),
+        (["--history", "-1"], "must be a non-negative integer, not '-1'"),
     ]:
         result = run([*CLIENT, *flags], "")
         assert result.returncode == 2

@@ -1,0 +1,294 @@
+"""The settings of a command, from its flags, the environment and the config file.
+
+A value comes from the first source that has one: the flag ``--max-message``, the
+environment variable ``SYNCCHAT_MAX_MESSAGE``, the key ``max-message`` of the config file,
+or the default. One converter serves all sources, and an error names the source.
+"""
+
+from __future__ import annotations
+
+import argparse
+import enum
+import os
+import re
+import ssl
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, assert_never
+
+from .._version import __version__
+from ..net import tls_reason
+
+__all__ = [
+    "Setting",
+    "Settings",
+    "non_negative_int",
+    "non_negative_number",
+    "one_of",
+    "port",
+    "positive_int",
+    "reason",
+    "switch",
+]
+
+_MAX_PORT = 65535
+_DIGITS = 9
+
+#: A token: characters that an HTTP header can carry without quoting.
+_TOKEN = re.compile(r"[\x21-\x7e]+")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting. ``convert`` raises :class:`ValueError` for an invalid text."""
+
+    name: str
+    #: The text for ``--help``; ``%(default)s`` stands for the default.
+    help: str
+    default: str | None = None
+    convert: Callable[[str], object] = str
+    metavar: str | None = None
+    #: ``argument``: a positional argument instead of a flag. ``list``: several values, separated
+    #: by commas or blanks; those of the variable and of every flag are combined. ``switch``: yes
+    #: or no. ``no-switch``: a switch with a flag ``--no-NAME``.
+    kind: Literal["value", "argument", "list", "switch", "no-switch"] = "value"
+    #: Whether an empty environment variable counts as set.
+    may_be_empty: bool = False
+
+    @property
+    def dest(self) -> str:
+        """The attribute of the parsed settings."""
+        return self.name.replace("-", "_")
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return f"SYNCCHAT_{self.dest.upper()}"
+
+    @property
+    def argument(self) -> str:
+        """The flag or argument, as messages name it."""
+        return str(self.metavar) if self.kind == "argument" else f"--{self.name}"
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether the value is yes or no."""
+        return self.kind in ("switch", "no-switch")
+
+
+def switch(name: str, help_text: str, *, default: bool, negatable: bool = True) -> Setting:
+    """A setting that is yes or no; if it is ``negatable``, with a flag ``--no-NAME``."""
+    kind: Literal["switch", "no-switch"] = "no-switch" if negatable else "switch"
+    return Setting(name, help_text, "yes" if default else "no", _yes_or_no, kind=kind)
+
+
+class _Source(enum.IntEnum):
+    """Where a value comes from; a lower source overrides a higher one."""
+
+    FLAG = 0
+    VARIABLE = 1
+    FILE = 2
+    DEFAULT = 3
+
+
+class Settings:
+    """All settings of a command, with the parser of its command line."""
+
+    def __init__(
+        self,
+        parser: argparse.ArgumentParser,
+        groups: Mapping[str, Sequence[Setting]],
+        config: Path | None = None,
+    ) -> None:
+        """``groups`` are the settings by their heading in ``--help``; ``""`` has none.
+
+        ``config`` is the path of the config file, which need not exist.
+        """
+        self._parser = parser
+        self._settings = [setting for group in groups.values() for setting in group]
+        self._config = config
+        for title, group in groups.items():
+            container = parser.add_argument_group(title) if title else parser
+            for setting in group:
+                _add(container, setting)
+            if not title:
+                version = f"syncchat {__version__}"
+                parser.add_argument("--version", action="version", version=version)
+
+    def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
+        """Return the value of every setting; ``token`` may come from ``token_file``.
+
+        Exits with a usage error if the command line or the config file cannot be read, or a
+        value that is not overridden is invalid.
+        """
+        flags = vars(self._parser.parse_args(argv))
+        keys = self._read_config()
+        options = argparse.Namespace()
+        sources: dict[str, _Source] = {}
+        for setting in self._settings:
+            found = list(_find(setting, flags, keys))
+            value: object
+            if setting.kind == "list":
+                value = [
+                    self._convert(setting, item, source)
+                    for source, texts in reversed(found)
+                    for text in texts
+                    for item in re.findall(r"[^,\s]+", text) or [text]
+                ]
+            else:
+                source, (text,) = found[0] if found else (_Source.DEFAULT, [setting.default])
+                value = None if text is None else self._convert(setting, text, source)
+                sources[setting.name] = source
+            setattr(options, setting.dest, value)
+        options.token = self._token(options.token, options.token_file, sources)
+        return options
+
+    def _read_config(self) -> dict[str, str]:
+        """The values of the config file as texts, by their keys."""
+        if self._config is None:
+            return {}
+        try:
+            keys = tomllib.loads(self._config.read_text("utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except (OSError, ValueError) as exc:
+            why = reason(exc) if isinstance(exc, OSError) else exc
+            self._parser.error(f"cannot read the config file {self._config}: {why}")
+        settings = {setting.name: setting for setting in self._settings}
+        for name, value in keys.items():
+            if name not in settings:
+                known = ", ".join(settings)
+                self._parser.error(f"{self._config}: unknown key {name!r}; the keys are {known}")
+            is_switch = settings[name].is_switch
+            if isinstance(value, bool) is not is_switch or not isinstance(value, bool | int | str):
+                kind = "true or false" if is_switch else "a string or a number"
+                self._parser.error(f"{self._config}: {name} must be {kind}")
+        return {name: str(value) for name, value in keys.items()}
+
+    def _convert(self, setting: Setting, text: str, source: _Source) -> object:
+        try:
+            return setting.convert(text)
+        except ValueError as exc:
+            where = {_Source.VARIABLE: setting.variable, _Source.FILE: self._config}.get(source)
+            suffix = "" if where is None else f" (in {where})"
+            self._parser.error(f"argument {setting.argument}: {exc}{suffix}")
+
+    def _token(
+        self, token: str | None, file: str | None, sources: Mapping[str, _Source]
+    ) -> str | None:
+        """The token; of ``token`` and ``token-file``, the one whose source overrides the other."""
+        if token is not None and file is not None and sources["token"] == sources["token-file"]:
+            names = {
+                _Source.FLAG: "--token and --token-file",
+                _Source.VARIABLE: "SYNCCHAT_TOKEN and SYNCCHAT_TOKEN_FILE",
+                _Source.FILE: f"{self._config}: token and token-file",
+            }[sources["token"]]
+            self._parser.error(f"{names} are mutually exclusive")
+        if file is not None and sources["token-file"] < sources["token"]:
+            try:
+                token = Path(file).read_text("utf-8").strip()
+            except (OSError, UnicodeError) as exc:
+                why = reason(exc) if isinstance(exc, OSError) else "not UTF-8 text"
+                self._parser.error(f"cannot read the token from {file}: {why}")
+        if token is not None and not _TOKEN.fullmatch(token):
+            self._parser.error("the token must be printable ASCII without blanks")
+        return token
+
+
+def _add(container: argparse._ActionsContainer, setting: Setting) -> None:
+    """Add the setting's flag, without a default: the parser returns only what it was given."""
+    options: dict[str, Any]
+    match setting.kind:
+        case "value":
+            options = {"metavar": setting.metavar}
+        case "argument":
+            options = {"metavar": setting.metavar, "nargs": "?"}
+        case "list":
+            options = {"metavar": setting.metavar, "action": "append"}
+        case "switch":
+            options = {"action": "store_true"}
+        case "no-switch":
+            options = {"action": argparse.BooleanOptionalAction}
+        case _:
+            assert_never(setting.kind)
+    name = setting.name if setting.kind == "argument" else f"--{setting.name}"
+    shown = (setting.help % {"default": setting.default}).replace("%", "%%")
+    container.add_argument(name, help=shown, default=argparse.SUPPRESS, **options)
+
+
+def _find(
+    setting: Setting, flags: Mapping[str, Any], keys: Mapping[str, str]
+) -> Iterator[tuple[_Source, list[str]]]:
+    """The texts of a setting, the source with precedence first."""
+    if setting.dest in flags:
+        value = flags[setting.dest]
+        yield _Source.FLAG, value if isinstance(value, list) else [str(value)]
+    text = os.environ.get(setting.variable)
+    if text or (text is not None and setting.may_be_empty):
+        yield _Source.VARIABLE, [text]
+    if setting.name in keys:
+        yield _Source.FILE, [keys[setting.name]]
+
+
+def reason(exc: OSError) -> str:
+    """The error text of the system or of OpenSSL, without error numbers."""
+    if isinstance(exc, ssl.SSLError):
+        return tls_reason(exc)
+    return (exc.strerror or str(exc)).lower()
+
+
+# Converters.
+
+
+def port(text: str) -> int:
+    """A port, 0 included."""
+    if text.isascii() and text.isdigit() and len(text) <= _DIGITS and int(text) <= _MAX_PORT:
+        return int(text)
+    raise ValueError(f"must be a port number from 0 to {_MAX_PORT}, not {text!r}")
+
+
+def non_negative_int(text: str) -> int:
+    """An integer, 0 or more."""
+    if text.isascii() and text.isdigit() and len(text) <= _DIGITS:
+        return int(text)
+    raise ValueError(f"must be a non-negative integer, not {text!r}")
+
+
+def positive_int(text: str) -> int:
+    """An integer, 1 or more."""
+    if text.isascii() and text.isdigit() and len(text) <= _DIGITS and int(text) > 0:
+        return int(text)
+    raise ValueError(f"must be a positive integer, not {text!r}")
+
+
+def non_negative_number(text: str) -> float:
+    """A finite number, 0 or more."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if 0 <= value < float("inf"):
+        return value
+    raise ValueError(f"must be a non-negative number, not {text!r}")
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """Return a converter that accepts only these words."""
+
+    def convert(text: str) -> str:
+        if text in words:
+            return text
+        raise ValueError(f"must be one of {', '.join(words)}, not {text!r}")
+
+    return convert
+
+
+def _yes_or_no(text: str) -> bool:
+    match text.strip().lower():
+        case "1" | "yes" | "true" | "on":
+            return True
+        case "0" | "no" | "false" | "off":
+            return False
+    raise ValueError(f"must be yes or no, not {text!r}")
