@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import resource
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from syncchat.net import WebSocket
+from tests import processes
+from tests.forked import start_fork_server
 from tests.peer import Maker, Peer, client_side, server_side
 
 #: Seconds until what a test has ended must be gone.
@@ -25,6 +28,23 @@ FDS = Path("/proc/self/fd")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=20, help="how often the kill test kills")
     parser.addoption("--full", action="store_true", help="run the slow tests, too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the processes of the tests start quickly."""
+    processes.start_afresh = config.getoption("--full")
+    if sys.dont_write_bytecode and config.pluginmanager.hasplugin("cacheprovider"):
+        # Each process would compile every module anew. The workers of pytest-xdist, which
+        # start after this, inherit the change.
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = str(config.cache.mkdir("bytecode"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fork_server() -> None:
+    """The process from which others are forked, with descriptors that it keeps open."""
+    if not processes.start_afresh:
+        start_fork_server()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

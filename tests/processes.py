@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -16,11 +17,12 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self, cast
+from typing import Any, Self, TextIO, cast
 
 import pexpect
 
 from tests.emulator import Emulator
+from tests.forked import ForkedProcess
 from tests.peer import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,50 +43,76 @@ def environment(**changes: str) -> dict[str, str]:
     return clean | ours | {"XDG_CONFIG_HOME": NOWHERE, "XDG_STATE_HOME": NOWHERE} | changes
 
 
-def run(command: list[str], text: str = "", **changes: str) -> subprocess.CompletedProcess[str]:
-    """Run a command with that input to its end."""
-    return subprocess.run(
+#: Whether each process starts afresh, instead of being forked from one that has imported the
+#: commands already.
+start_afresh = False
+
+_MODULE = [sys.executable, "-m", "syncchat"]
+
+
+def start(
+    command: list[str], environment: Mapping[str, str]
+) -> subprocess.Popen[str] | ForkedProcess:
+    """Start a process whose standard streams are pipes."""
+    for begin, function in ((SERVER, "server_main"), (CLIENT, "client_main"), (_MODULE, "main")):
+        if not start_afresh and command[: len(begin)] == begin:
+            return ForkedProcess(function, [begin[-1], *command[len(begin) :]], environment)
+    return subprocess.Popen(
         command,
-        input=text,
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
         text=True,
         encoding="utf-8",
-        timeout=PATIENCE * 2,
-        check=False,
-        env=environment(**changes),
+        bufsize=1,
     )
+
+
+def run(command: list[str], text: str = "", **changes: str) -> subprocess.CompletedProcess[str]:
+    """Run a command with that input to its end."""
+    with Script(command, **changes) as script:
+        with contextlib.suppress(BrokenPipeError):
+            script.type(text)
+        with contextlib.suppress(BrokenPipeError):
+            script.end_input()
+        return script.completed(PATIENCE * 2)
 
 
 class Script:
     """A process whose output is read line by line as it comes."""
 
     def __init__(self, command: list[str], **changes: str) -> None:
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment(**changes),
-            text=True,
-            encoding="utf-8",
-            bufsize=1,
-        )
+        self.process = start(command, environment(**changes))
         #: Guards the lists.
         self._arrived = threading.Condition()
         self.lines: list[str] = []
         self.errors: list[str] = []
+        #: The same as they came, with their ends.
+        self._output: list[str] = []
+        self._error_output: list[str] = []
         self._readers = [
-            threading.Thread(target=self._read, args=(self.process.stdout, self.lines)),
-            threading.Thread(target=self._read, args=(self.process.stderr, self.errors)),
+            threading.Thread(target=self._read, args=reading)
+            for reading in [
+                (self.process.stdout, self.lines, self._output),
+                (self.process.stderr, self.errors, self._error_output),
+            ]
         ]
         for reader in self._readers:
             reader.start()
 
-    def _read(self, pipe: object, lines: list[str]) -> None:
-        for line in pipe:  # type: ignore[attr-defined]
+    def _read(self, pipe: TextIO, lines: list[str], output: list[str]) -> None:
+        for line in pipe:
             with self._arrived:
+                output.append(line)
                 lines.append(line.removesuffix("\n"))
                 self._arrived.notify_all()
+
+    def completed(self, patience: float) -> subprocess.CompletedProcess[str]:
+        """Wait for the end; everything that the process has written."""
+        code = self.exit_code(patience)
+        output, errors = "".join(self._output), "".join(self._error_output)
+        return subprocess.CompletedProcess([], code, output, errors)
 
     def wait_for_line(self, pattern: str, *, errors: bool = False, times: int = 1) -> str:
         """The ``times``-th line that matches ``pattern`` whole, now or later."""
@@ -111,9 +139,9 @@ class Script:
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    def exit_code(self) -> int:
+    def exit_code(self, patience: float = PATIENCE) -> int:
         """Wait for the end, and for the last line."""
-        code = self.process.wait(PATIENCE)
+        code = self.process.wait(patience)
         for reader in self._readers:
             reader.join(PATIENCE)
         return code

@@ -115,6 +115,9 @@ def test_names_tells_who_is_away() -> None:
         Plain(url_of(chat, "/?nick=bob")) as bob,
     ):
         ann.event("welcome")
+        # An answer means that he is in.
+        bob.send("/back")
+        bob.hear()
         ann.ask(type="names")
         assert ann.event("names") == {"type": "names", "names": ["ann", "bob"]}
         ann.ask(type="away", reason="lunch")
