@@ -280,4 +280,4 @@ def test_a_token_that_no_header_can_hold_is_a_usage_error(token: str) -> None:
         assert re.search("printable ASCII", server.errors[-1])
     with Script([*CLIENT, "--token-file", "/nowhere/token"]) as client:
         assert client.exit_code() == 2
-        assert "No such file" in client.errors[-1]
+        assert "no such file" in client.errors[-1]
