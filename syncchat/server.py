@@ -11,8 +11,7 @@ from typing import Self, Unpack
 
 from ._version import __version__
 from .chat import events
-from .chat.dialects import JsonDialect, PlainDialect
-from .chat.lines import LineFormat
+from .chat.dialects import JsonDialect, LineFormat, PlainDialect
 from .chat.members import Member
 from .chat.nicks import MAX_NICK
 from .chat.room import Post

@@ -1,18 +1,52 @@
-"""The two dialects between server and client: plain lines, and JSON events."""
+"""The two dialects between server and client: plain lines, and JSON events.
+
+The terminal client and the pipe show events in the lines of the plain dialect, too.
+"""
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from string import Formatter
+from typing import assert_never
 
 from ..errors import BadEvent
 from ..net import encode_frame
 from .commands import Asked, parse
-from .events import SUBPROTOCOL, FromServer, Say, decode_from_client, encode_utf8
-from .lines import LineFormat, lines_of, reply
-from .sanitize import clean, without_line_end
+from .events import (
+    SUBPROTOCOL,
+    Ack,
+    Away,
+    Back,
+    Error,
+    FromServer,
+    History,
+    Joined,
+    Left,
+    Message,
+    Names,
+    PrivateMessage,
+    Renamed,
+    Rooms,
+    Say,
+    Welcome,
+    Whois,
+    decode_from_client,
+    encode_utf8,
+)
+from .sanitize import clean, indent, without_line_end
 
-__all__ = ["Dialect", "JsonDialect", "PlainDialect"]
+__all__ = ["Dialect", "JsonDialect", "LineFormat", "PlainDialect", "lines_of", "reply"]
+
+#: Shown before a history that is not complete.
+_GAP = "Some messages are missing here: they are no longer kept."
+
+#: Characters of a format, at most.
+_LONGEST_FORMAT = 200
+
+#: Nicks that a notice lists if many members join or leave; it counts the others.
+_SPELLED_OUT = 10
 
 
 class Dialect(ABC):
@@ -87,3 +121,147 @@ class JsonDialect(Dialect):
     def encode(self, event: FromServer, nick: str) -> list[bytes]:  # noqa: ARG002 - for PlainDialect
         """The event as one frame, the same for every client."""
         return [encode_frame(encode_utf8(event))]
+
+
+class LineFormat:
+    """The format of a message as a line, such as ``{sender}: {text}``; the operator sets it.
+
+    Raises :class:`ValueError`, whose text says what is wrong, unless the template
+    contains ``{text}`` once, ``{sender}`` at most once, and no other field.
+    """
+
+    def __init__(self, template: str) -> None:
+        if len(template) > _LONGEST_FORMAT:
+            raise _bad_format(template[:_LONGEST_FORMAT])
+        try:
+            fields = [field[1:] for field in Formatter().parse(template) if field[1] is not None]
+        except ValueError as exc:
+            raise _bad_format(template) from exc
+        # Check before the first use: a client gets its template from a server that may be
+        # hostile, and a field can ask for a width that exhausts memory.
+        names = sorted(str(name) for name, _, _ in fields)
+        if names not in (["text"], ["sender", "text"]) or any(
+            spec or conversion for _, spec, conversion in fields
+        ):
+            raise _bad_format(template)
+        #: The template's parts: literal text, and the name of the field behind it, if any.
+        self.parts = tuple((literal, name) for literal, name, _, _ in Formatter().parse(template))
+        named = "sender" in names
+        #: The template as given.
+        self.template = template
+        self._format = template.format
+        #: Whether lines show the sender. If not, a continuation line cannot fake one, and
+        #: the text is not indented.
+        self._named = named
+
+    def line(self, sender: str, text: str) -> str:
+        """The line for ``text``, which must be sanitized."""
+        return self._format(sender=sender, text=indent(text) if self._named else text)
+
+    def message(self, message: Message) -> str:
+        """The line for a message or an action."""
+        if message.kind == "action":
+            return f"** {message.nick} {indent(message.text)}"
+        return self.line(message.nick, message.text)
+
+
+def _bad_format(template: str) -> ValueError:
+    return ValueError(
+        f"{template!r} is no format: it must hold {{text}} and may hold {{sender}}, once each"
+        f" in at most {_LONGEST_FORMAT} characters, and a brace is written twice"
+    )
+
+
+def reply(text: str) -> str:
+    """``text`` as a line from the system to one client."""
+    return "-> " + indent(text)
+
+
+# Events as lines.
+
+
+def lines_of(event: FromServer, form: LineFormat, own_nick: str) -> list[str]:
+    """The event as lines, none if it is not for people; ``own_nick`` is the reader's nick."""
+    match event:
+        case Message():
+            return [form.message(event)]
+        case History():
+            return _past(event, form)
+        case PrivateMessage() if event.nick == own_nick:
+            line = reply(f"[Sent PM to {event.to}] {event.text}")
+        case PrivateMessage():
+            line = f"[PM from {event.nick}] {indent(event.text)}"
+        case Welcome():
+            line = event.greeting
+        case Joined():
+            names = _names(event.nick, event.others)
+            line = f" * {names} joined. (Connected: {event.connected})"
+        case Left():
+            names = _names(event.nick, event.others)
+            line = f" * {names} left. (Connected: {event.connected})"
+        case Renamed():
+            line = f" * {event.old} is now known as {event.nick}."
+        case Away():
+            line = indent(f" * {event.nick} is away{_reason(event.reason)}")
+        case Back():
+            line = f" * {event.nick} is back."
+        case Names():
+            line = _connected(event)
+        case Error():
+            line = reply(event.text)
+        case Rooms():
+            line = _rooms(event)
+        case Whois():
+            line = _who(event)
+        case Ack():
+            line = ""
+        case _:
+            assert_never(event)
+    return [line] if line else []
+
+
+def _past(event: History, form: LineFormat) -> list[str]:
+    if event.command is None:
+        # The history for a client that enters looks like live messages.
+        past = [form.message(message) for message in event.messages]
+        return past if event.complete else [reply(_GAP), *past]
+    if not event.messages:
+        return [reply("Nothing was found.")]
+    # form.message() has indented the continuation lines.
+    return [f"-> [{_when(message.time)}] {form.message(message)}" for message in event.messages]
+
+
+def _rooms(event: Rooms) -> str:
+    rooms = ", ".join(f"{each.room} ({each.connected})" for each in event.rooms)
+    return reply(f"{len(event.rooms)} room{'s' * (len(event.rooms) != 1)}: {rooms}")
+
+
+def _connected(event: Names) -> str:
+    away = frozenset(event.away)
+    names = [f"{name} (away)" if name in away else name for name in event.names]
+    return reply(f"{len(names)} connected: {', '.join(names)}")
+
+
+def _who(event: Whois) -> str:
+    spoke = "has not spoken yet" if event.spoke is None else f"spoke last {_when(event.spoke)}"
+    away = "" if event.away is None else f" Away{_reason(event.away)}"
+    return reply(f"{event.nick} is here since {_when(event.since)}, {spoke}.{away}")
+
+
+def _reason(reason: str) -> str:
+    return f": {reason}" if reason else "."
+
+
+def _names(first: str, others: tuple[str, ...]) -> str:
+    names = [first, *others]
+    if len(names) > _SPELLED_OUT:
+        return f"{', '.join(names[:_SPELLED_OUT])} and {len(names) - _SPELLED_OUT} others"
+    return " and ".join([", ".join(names[:-1]), names[-1]] if others else names)
+
+
+def _when(moment: float) -> str:
+    """``moment``, in seconds since 1970, as text in this machine's time zone."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
+    except (OverflowError, OSError, ValueError):
+        return "at no time"

@@ -13,7 +13,7 @@ from ..engine import Kind, Position
 from ..errors import BadEvent, BadNick, BadRoom, EngineFailed, RoomsFull
 from ..net import Request, WebSocket
 from .commands import HELP_TEXT, Help, Quit, Reply
-from .dialects import Dialect
+from .dialects import Dialect, reply
 from .events import (
     MAX_HISTORY,
     PLACE,
@@ -36,7 +36,6 @@ from .events import (
     WhoisRequest,
 )
 from .history import Past, found, last_of
-from .lines import reply
 from .members import Member
 from .nicks import check_nick
 from .room import Post, Room

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from ..chat.lines import LineFormat
+from ..chat.dialects import LineFormat
 from ..engine import Retention, check_engine
 from ..errors import CannotListen, EngineUnusable
 from ..eventlog import LogWriter

@@ -12,7 +12,7 @@ from typing import Self
 
 from ..chat import events
 from ..chat.commands import HELP_TEXT, Help, Quit, Reply, parse
-from ..chat.lines import LineFormat, lines_of
+from ..chat.dialects import LineFormat, lines_of
 from ..chat.nicks import check_nick
 from ..chat.rooms import check_room
 from ..chat.sanitize import indent

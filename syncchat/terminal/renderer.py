@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from ..chat.dialects import LineFormat, reply
 from ..chat.events import (
     Ack,
     Away,
@@ -23,7 +24,6 @@ from ..chat.events import (
     Renamed,
     Welcome,
 )
-from ..chat.lines import LineFormat, reply
 from ..chat.nicks import is_address
 from ..client import Client, Disconnected, Event, Gap, Line, Reconnected, Sent
 from .exit_status import AGAIN, COMING_BACK

@@ -10,7 +10,7 @@ import pytest
 from wsproto.events import BytesMessage, CloseConnection, TextMessage
 
 from syncchat import ChatServer, Client, ConnectionClosed, events
-from syncchat.chat.lines import LineFormat
+from syncchat.chat.dialects import LineFormat
 from syncchat.chat.rooms import room_of
 from syncchat.chat.sanitize import clean, escape, indent
 from syncchat.client import Line
