@@ -34,7 +34,7 @@ _ACCEPTED, _REFUSED, _OVERFLOW = Written.ACCEPTED, Written.REFUSED, Written.OVER
 
 #: The flag that makes a single call non-blocking on a blocking socket. On platforms
 #: without it (Windows) the socket is non-blocking, and a reader waits with a selector.
-DONTWAIT: int = getattr(socket, "MSGDONTWAIT", 0)
+DONTWAIT: int = getattr(socket, "MSG_DONTWAIT", 0)
 
 
 class Backlog:
