@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-import random
+import itertools
 import socket
 import struct
 import sys
@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from syncchat import ChatServer, Client, Disconnected
 from syncchat.chat.events import Welcome
+from syncchat.client import protocol
 
 #: For documentation (RFC 5737): it leads nowhere.
 ADDRESS = "192.0.2.1"
@@ -36,8 +37,8 @@ def set_network(*, up: bool) -> None:
 def main() -> int:
     configure(SET_FLAGS, b"lo", struct.pack("H", UP))
     set_network(up=True)
-    # Every pause is as long as it can be.
-    random.uniform = lambda a, b: max(a, b, 30.0)
+    # Every delay is as long as it can be.
+    vars(protocol)["delays"] = lambda _: itertools.repeat(30.0)
     with ChatServer(ADDRESS, port=0) as chat, Client(f"ws://{ADDRESS}:{chat.port}/") as client:
         while not isinstance(client.receive(10), Welcome):
             pass

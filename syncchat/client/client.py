@@ -19,12 +19,10 @@ from ..chat.sanitize import indent
 from ..chat.token import bearer
 from ..closecodes import ORDERLY
 from ..errors import ConnectionClosed, NotConnected
-from ..net import Deadline, WebSocket, connect, parse_url
+from ..net import WebSocket, connect, parse_url
 from .events import Disconnected, Event, Gap, Line, Reconnected, Sent, ending
 from .link import Link
-from .outbox import Item
 from .protocol import Protocol
-from .reconnect import asks_for_past, history_of, url_for
 
 __all__ = ["Client"]
 
@@ -87,19 +85,14 @@ class Client:
         parse_url(url)
         #: The URL of the chat.
         self.url = url
-        self._history = history
         self._timeout = timeout
         self._headers = [] if token is None else [bearer(token)]
         self._ssl_context = ssl_context
         wanted = None if nick is None else check_nick(nick)
+        protocol = Protocol(url, wanted, history=history)
         #: How many of the last messages to ask for when the client enters another room.
-        self._history_on_join = history_of(url, history)
-        protocol = Protocol(
-            wanted,
-            history=asks_for_past(url, history),
-            history_on_join=self._history_on_join > 0,
-        )
-        self._link = Link(self._dial, protocol, reconnect=reconnect)
+        self._history_on_join = protocol.history_on_join
+        self._link = Link(self._connect, protocol, reconnect=reconnect)
         #: The nick that sent the last private message. Written by the thread that receives.
         self._whispered: str | None = None
         #: The server's format for messages. Written by the thread that calls lines().
@@ -202,11 +195,13 @@ class Client:
         for a text longer than the server's limit, :class:`TypeError` if ``text`` is not
         a str, and :class:`UnicodeEncodeError` for a lone surrogate.
         """
-        return self._say(events.Say, text, timeout)
+        nonce = _nonce_for(text)
+        return nonce if self._link.post(events.Say(text, nonce), timeout) else None
 
     def act(self, text: str, timeout: float | None = None) -> str | None:
         """Send an action, as ``/me`` does. Returns and raises the same as :meth:`say`."""
-        return self._say(events.Action, text, timeout)
+        nonce = _nonce_for(text)
+        return nonce if self._link.post(events.Action(text, nonce), timeout) else None
 
     def join(self, room: str, timeout: float | None = None) -> None:
         """Go to another room, after all messages sent so far. Blocks and raises as :meth:`say`.
@@ -217,9 +212,7 @@ class Client:
         lines.
         """
         name = room if self._link.plain else check_room(room)
-        request = events.Join(name, history=self._history_on_join)
-        item = Item(events.encode(request), None, f"/join {room}")
-        self._link.post(item, Deadline.after(timeout))
+        self._link.post(events.Join(name, history=self._history_on_join), timeout)
 
     def ask(self, request: events.FromClient) -> None:
         """Send any other event (``Private``, ``Nick``, ``Search``); not repeated after a break.
@@ -227,7 +220,7 @@ class Client:
         The answer arrives as an event. Raises the same exceptions as :meth:`say`, and
         :class:`~syncchat.errors.NotConnected` if the event cannot be sent now.
         """
-        self._link.ask(events.encode(request))
+        self._link.ask(request)
 
     def ping(self) -> Future[float]:
         """Ping the server. The future's result is the round trip in seconds.
@@ -247,7 +240,7 @@ class Client:
         """
         plain = self._link.plain
         if plain:
-            self._link.send_line(line, Deadline.after(timeout))
+            self._link.send_line(line, timeout)
             return None
         try:
             asked = parse(line)
@@ -255,20 +248,21 @@ class Client:
             if plain is None:
                 raise NotConnected("which commands the server has is not known yet") from exc
             raise ValueError(str(exc)) from exc
-        if isinstance(asked, events.Say | events.Action):
-            return self._say(type(asked), asked.text, timeout)
-        if isinstance(asked, events.Join):
-            self.join(asked.room, timeout)
-        elif isinstance(asked, Help):
-            self._link.hand([Line(HELP_TEXT)])
-        elif isinstance(asked, Quit):
-            self.leave(timeout)
-        elif isinstance(asked, Reply):
-            if self._whispered is None:
-                raise ValueError("Nobody has said anything to you alone.")
-            self.ask(events.Private(self._whispered, asked.text))
-        else:
-            self.ask(asked)
+        match asked:
+            case events.Say():
+                return self.say(asked.text, timeout)
+            case events.Action():
+                return self.act(asked.text, timeout)
+            case events.Join():
+                self.join(asked.room, timeout)
+            case Help():
+                self._link.hand([Line(HELP_TEXT)])
+            case Quit():
+                self.leave(timeout)
+            case Reply():
+                self._reply(asked.text)
+            case _:
+                self.ask(asked)
         return None
 
     def flush(self, timeout: float | None = None) -> None:
@@ -278,7 +272,7 @@ class Client:
         :class:`TimeoutError`, and :class:`~syncchat.errors.ConnectionClosed` if the
         connection ends for good first.
         """
-        self._link.flush(Deadline.after(timeout))
+        self._link.flush(timeout)
 
     # Receiving.
 
@@ -291,7 +285,7 @@ class Client:
         """
         # Raises RuntimeError before the first connection.
         self._link.websocket  # noqa: B018
-        event = self._link.receive(Deadline.after(timeout))
+        event = self._link.receive(timeout)
         if isinstance(event, events.PrivateMessage) and event.nick != self._link.nick:
             self._whispered = event.nick
         return event
@@ -317,35 +311,36 @@ class Client:
         Continuation lines are indented by four spaces more, except in a greeting and in
         messages that are shown without their sender.
         """
-        if isinstance(event, Line):
-            # Lines that the server has indented are indented again: the client cannot
-            # tell the difference.
-            return [indent(event.text)]
-        if isinstance(event, Gap):
-            return ["-> Some messages are missing here: the server has them no more."]
-        if isinstance(event, Disconnected):
-            return [ending(event.code, event.reason)]
-        if isinstance(event, Reconnected):
-            return ["-> Connected again."]
-        if isinstance(event, Sent):
-            return []
-        if isinstance(event, events.Welcome):
-            # Keep the last format if the server's is invalid: messages can be shown all the same.
-            with contextlib.suppress(ValueError):
-                self._form = LineFormat(event.format)
+        match event:
+            case Line():
+                # Lines that the server has indented are indented again: the client cannot
+                # tell the difference.
+                return [indent(event.text)]
+            case Gap():
+                return ["-> Some messages are missing here: the server has them no more."]
+            case Disconnected():
+                return [ending(event.code, event.reason)]
+            case Reconnected():
+                return ["-> Connected again."]
+            case Sent():
+                return []
+            case events.Welcome():
+                # Keep the last format if the server's is invalid: messages can be shown
+                # all the same.
+                with contextlib.suppress(ValueError):
+                    self._form = LineFormat(event.format)
         return lines_of(event, self._form, self._link.nick)
 
     # Internals.
 
-    def _dial(
-        self,
-        nick: str | None,
-        rooms: tuple[str, str] | None,
-        after: str | None,
-        stop: threading.Event,
-    ) -> WebSocket:
+    def _reply(self, text: str) -> None:
+        if self._whispered is None:
+            raise ValueError("Nobody has said anything to you alone.")
+        self.ask(events.Private(self._whispered, text))
+
+    def _connect(self, url: str, stop: threading.Event) -> WebSocket:
         return connect(
-            url_for(self.url, rooms=rooms, nick=nick, after=after, history=self._history),
+            url,
             ssl_context=self._ssl_context,
             headers=self._headers,
             subprotocols=[events.SUBPROTOCOL],
@@ -355,17 +350,10 @@ class Client:
             max_backlog=_MAX_BACKLOG,
         )
 
-    def _say(
-        self, kind: type[events.Say | events.Action], text: str, timeout: float | None
-    ) -> str | None:
-        if not isinstance(text, str):
-            raise TypeError(f"a text is str, not {type(text).__name__}")
-        text.encode()
-        if kind is events.Action:
-            line = f"/me {text}"
-        else:
-            # A slash at the beginning would make the text a command.
-            line = "/" + text if text.startswith("/") else text
-        nonce = secrets.token_urlsafe(9)
-        item = Item(events.encode(kind(text, nonce)), nonce, line)
-        return self._link.post(item, Deadline.after(timeout))
+
+def _nonce_for(text: str) -> str:
+    """Return a new nonce. Raises :class:`TypeError` and :class:`UnicodeEncodeError`."""
+    if not isinstance(text, str):
+        raise TypeError(f"a text is str, not {type(text).__name__}")
+    text.encode()
+    return secrets.token_urlsafe(9)

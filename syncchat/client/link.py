@@ -1,27 +1,24 @@
-"""The client's connection: opens it, renews it after a break, and keeps the state across breaks."""
+"""The client's connection: opens it, renews it after a break, and runs the protocol on it."""
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from math import inf
 
 from ..chat import events
 from ..closecodes import ABNORMAL, NORMAL
 from ..errors import ConnectionClosed, NotConnected
-from ..net import Deadline, WebSocket
-from .events import Disconnected, Event, Reconnected
-from .inbox import Inbox
-from .outbox import Item
+from ..net import Address, Deadline, WebSocket, route_to
+from .events import Disconnected, Event, Inbox, Reconnected
 from .protocol import Protocol
-from .pulse import Pulse
-from .reconnect import delays, is_final, wait
 
-__all__ = ["Dial", "Link"]
+__all__ = ["Connect", "Link"]
 
 _NOT_BACK = "closed before it had come back"
 _CLOSED_MEANWHILE = "the client was closed while it connected"
+_NEVER_CONNECTED = "the client is not connected: call connect(), or use with"
 _NO_CONNECTION = "there is no connection at the moment"
 
 #: Seconds that :meth:`Link.close` may take by default. The reserve for joining the
@@ -29,10 +26,13 @@ _NO_CONNECTION = "there is no connection at the moment"
 _CLOSE_TIMEOUT = 10.0
 _SHARE, _MOST = 0.1, 0.25
 
-#: Opens a connection. The arguments are the nick to ask for; the URL's room and the
-#: room to return to; the position there; and an event that ends the attempt when it is
-#: set.
-Dial = Callable[[str | None, tuple[str, str] | None, str | None, threading.Event], WebSocket]
+#: Seconds between two checks of the network during a delay.
+_LOOK = 0.5
+
+_NO_LIMIT = Deadline.after(None)
+
+#: Opens a connection to a URL. The event ends the attempt when it is set.
+Connect = Callable[[str, threading.Event], WebSocket]
 
 
 class Link:
@@ -41,8 +41,8 @@ class Link:
     Any thread may call every method.
     """
 
-    def __init__(self, dial: Dial, protocol: Protocol, *, reconnect: bool) -> None:
-        self._dial = dial
+    def __init__(self, connect: Connect, protocol: Protocol, *, reconnect: bool) -> None:
+        self._connect = connect
         self._reconnect = reconnect
         self._inbox = Inbox()
         #: Guards everything below, including the protocol. Taken before the WebSocket's
@@ -51,6 +51,8 @@ class Link:
         #: Notified when an item is acknowledged, or sent to a server of plain lines,
         #: and at the end.
         self._changed = threading.Condition(self._lock)
+        #: The number of threads that wait for it.
+        self._waiting = 0
         self._protocol = protocol
         self._closed = False
         self._websocket: WebSocket | None = None
@@ -66,7 +68,7 @@ class Link:
     # The connection.
 
     def open(self, name: str) -> None:
-        """Connect, and start to read on a thread with this name. Raises what dialling raises.
+        """Connect, and start to read on a thread with this name. Raises what connecting raises.
 
         Also raises :class:`RuntimeError` if the link is open, and :class:`NotConnected`
         if :meth:`close` is called meanwhile.
@@ -76,7 +78,7 @@ class Link:
         self.close(None)
         self._stop.clear()
         try:
-            websocket = self._connect()
+            websocket = self._connect(self._protocol.url, self._stop)
         except OSError as exc:
             if self._stop.is_set():
                 raise NotConnected(_CLOSED_MEANWHILE) from exc
@@ -98,7 +100,7 @@ class Link:
     def begin_close(self) -> None:
         """Send a Close without waiting for the reply. Events that still arrive can be received."""
         self._stop.set()
-        self.websocket.begin_close(NORMAL, "", Deadline.after(None))
+        self.websocket.begin_close(NORMAL, "", _NO_LIMIT)
 
     def close(self, timeout: float | None) -> None:
         """Close the connection properly and join the thread. No effect on a closed link.
@@ -133,7 +135,7 @@ class Link:
     def websocket(self) -> WebSocket:
         """The current or last connection. Raises :class:`RuntimeError` before the first."""
         if self._websocket is None:
-            raise RuntimeError("the client is not connected: call connect(), or use with")
+            raise RuntimeError(_NEVER_CONNECTED)
         return self._websocket
 
     @property
@@ -169,34 +171,35 @@ class Link:
 
     # Sending.
 
-    def post(self, item: Item, deadline: Deadline) -> str | None:
-        """Send ``item`` until the server acknowledges it. Returns its nonce.
+    def post(self, event: events.Say | events.Action | events.Join, timeout: float | None) -> bool:
+        """Send ``event`` until the server acknowledges it. Returns whether it will.
 
-        In plain lines, sends it once, as fast as the server takes it, and returns None.
-        Raises :class:`TimeoutError`, :class:`NotConnected` while a server of plain
-        lines is unreachable, :class:`ValueError` for an item that is too long, or the
+        A server of plain lines will not: it gets the event once, as fast as it takes
+        it. Raises :class:`TimeoutError`, :class:`NotConnected` while a server of plain
+        lines is unreachable, :class:`ValueError` for an event that is too long, or the
         end of the connection.
         """
-        websocket, protocol = self.websocket, self._protocol
-        if self.plain:
-            websocket.flush(deadline.remaining())
+        deadline = _NO_LIMIT if timeout is None else Deadline.after(timeout)
+        protocol = self._protocol
+        if protocol.dialect.plain:
+            self.websocket.flush(deadline.remaining())
         with self._lock:
-            outbox = protocol.outbox
-            self._changed.wait_for(
-                lambda: not outbox.full or self._end is not None, deadline.remaining()
-            )
-            if self._end is not None:
-                raise self._end
-            if outbox.full:
-                raise TimeoutError("too much waits to be acknowledged by the server")
-            if self.plain and not protocol.ready:
-                raise NotConnected(_NO_CONNECTION)
-            nonce = protocol.say(item)
+            while True:
+                if self._end is not None:
+                    raise self._end
+                if self._websocket is None:
+                    raise RuntimeError(_NEVER_CONNECTED)
+                if protocol.dialect.plain and not protocol.ready:
+                    raise NotConnected(_NO_CONNECTION)
+                if protocol.say(event, time.monotonic()):
+                    break
+                if not self._wait_locked(deadline):
+                    raise TimeoutError("too much waits to be acknowledged by the server")
             self._pump_locked()
-            return nonce
+            return not protocol.dialect.plain
 
-    def ask(self, text: str) -> None:
-        """Send the event ``text`` once. Raises :class:`NotConnected` if it cannot be sent now.
+    def ask(self, event: events.FromClient) -> None:
+        """Send ``event`` once. Raises :class:`NotConnected` if it cannot be sent now.
 
         Also raises :class:`ValueError` for an event that is too long, or the end of the
         connection.
@@ -206,20 +209,39 @@ class Link:
         with self._lock:
             if self.plain and self._end is None:
                 raise NotConnected("the server knows plain lines only: send_line() is for them")
-            self._protocol.check_size(text)
-            self._send_once_locked(text)
+            self._send_once_locked(self._protocol.encode(event))
 
-    def send_line(self, line: str, deadline: Deadline) -> None:
+    def send_line(self, line: str, timeout: float | None) -> None:
         """Send ``line`` once to a server of plain lines, after all items posted so far.
 
         Raises the same exceptions as :meth:`post`.
         """
+        deadline = Deadline.after(timeout)
         self.websocket.flush(deadline.remaining())
         with self._lock:
             self._wait_sent_locked(deadline)
             self._send_once_locked(line)
 
+    @property
+    def unacknowledged(self) -> int:
+        """The number of items that the server has not acknowledged."""
+        with self._lock:
+            return len(self._protocol.outbox)
+
+    def flush(self, timeout: float | None) -> None:
+        """Block until every item is acknowledged or, in plain lines, taken by the network.
+
+        Raises :class:`TimeoutError`, or the end of the connection.
+        """
+        deadline = Deadline.after(timeout)
+        with self._lock:
+            self._wait_sent_locked(deadline)
+            websocket = self.websocket
+        if self.plain:
+            websocket.flush(deadline.remaining())
+
     def _send_once_locked(self, text: str) -> None:
+        assert self._lock.locked()
         if self._end is not None:
             raise self._end
         try:
@@ -231,51 +253,45 @@ class Link:
         if not self._protocol.ready:
             raise NotConnected(_NO_CONNECTION)
 
-    @property
-    def unacknowledged(self) -> int:
-        """The number of items that the server has not acknowledged."""
-        with self._lock:
-            return len(self._protocol.outbox)
-
-    def flush(self, deadline: Deadline) -> None:
-        """Block until every item is acknowledged or, in plain lines, taken by the network.
-
-        Raises :class:`TimeoutError`, or the end of the connection.
-        """
-        with self._lock:
-            self._wait_sent_locked(deadline)
-            websocket = self.websocket
-        if self.plain:
-            websocket.flush(deadline.remaining())
-
     def _wait_sent_locked(self, deadline: Deadline) -> None:
         """Wait until every item is acknowledged or, in plain lines, sent."""
-        outbox = self._protocol.outbox
-        self._changed.wait_for(lambda: not outbox or self._end is not None, deadline.remaining())
-        if outbox:
-            raise self._end or TimeoutError("the server has not acknowledged all in time")
+        while self._protocol.outbox:
+            if self._end is not None:
+                raise self._end
+            if not self._wait_locked(deadline):
+                raise TimeoutError("the server has not acknowledged all in time")
+
+    def _wait_locked(self, deadline: Deadline) -> bool:
+        """Wait until something has changed. Returns False at the deadline."""
+        assert self._lock.locked()
+        self._waiting += 1
+        try:
+            return self._changed.wait(deadline.remaining())
+        finally:
+            self._waiting -= 1
 
     def _pump_locked(self) -> None:
-        """Send the items that may be sent now, and wake the waiting threads. Never blocks."""
-        self._changed.notify_all()
-        while (going := self._protocol.next()) is not None:
-            item, text = going
+        """Send the texts that may be sent now, and wake the waiting threads. Never blocks."""
+        assert self._lock.locked()
+        websocket, protocol = self._websocket, self._protocol
+        while websocket is not None and (text := protocol.next()) is not None:
             try:
-                self.websocket.send(text)
+                websocket.send(text)
             except ConnectionClosed:
-                # The reader thread is about to notice the loss, too. The item is sent again later.
-                self._protocol.ready = False
-                return
-            told = self._protocol.sent(item)
-            if told is not None:
+                # The reader thread is about to notice the loss, too. The items go out again later.
+                protocol.ready = False
+                break
+            if protocol.dialect.plain and (told := protocol.sent()) is not None:
                 # Before any answer of the server to this item.
                 self._inbox.put(told)
+        if self._waiting:
+            self._changed.notify_all()
 
     # Receiving.
 
-    def receive(self, deadline: Deadline) -> Event:
+    def receive(self, timeout: float | None) -> Event:
         """Return the next event. Raises :class:`TimeoutError`, or the end after the last event."""
-        return self._inbox.receive(deadline)
+        return self._inbox.receive(timeout)
 
     def hand(self, new: Sequence[Event]) -> None:
         """Add events that the client itself has made. Waits for room."""
@@ -283,25 +299,10 @@ class Link:
 
     # The reader thread.
 
-    def _run(self, first: WebSocket) -> None:
-        websocket: WebSocket | None = first
-        pauses = delays()
+    def _run(self, websocket: WebSocket) -> None:
         end = ConnectionClosed(ABNORMAL, "the client has failed")
         try:
-            while websocket is not None:
-                exc, welcomed = self._listen(websocket)
-                websocket.close(timeout=0)
-                if self._stop.is_set() or not self._reconnect or is_final(exc):
-                    end = exc
-                    return
-                # Set before the event is handed over: its receiver may look at retry_in at once.
-                self._retry_at = time.monotonic()
-                self.hand([Disconnected(exc.code, exc.reason)])
-                if welcomed:
-                    pauses = delays()
-                websocket, end = self._come_back(websocket, pauses)
-                if websocket is not None:
-                    self.hand([Reconnected()])
+            end = self._keep_connected(websocket)
         finally:
             # Also after an unexpected exception: no thread may go on waiting for this one.
             with self._lock:
@@ -310,74 +311,93 @@ class Link:
                 self._changed.notify_all()
             self._inbox.finish(end)
 
-    def _connect(self) -> WebSocket:
-        return self._dial(*self._protocol.wishes, self._stop)
+    def _keep_connected(self, websocket: WebSocket) -> ConnectionClosed:
+        """Read, and reconnect after each break. Returns how the connection ended for good."""
+        while True:
+            end = self._listen(websocket)
+            with self._lock:
+                delay = self._protocol.closed(end)
+            websocket.close(timeout=0)
+            if self._stop.is_set() or not self._reconnect or delay is None:
+                return end
+            # Set before the event is handed over: its receiver may look at retry_in at once.
+            self._retry_at = time.monotonic()
+            self.hand([Disconnected(end.code, end.reason)])
+            new = self._come_back(websocket.remote_address, delay)
+            if isinstance(new, ConnectionClosed):
+                return new
+            websocket = new
+            self.hand([Reconnected()])
 
     def _begin_locked(self, websocket: WebSocket) -> None:
+        assert self._lock.locked()
         self._websocket = websocket
-        self._protocol.begin(websocket.subprotocol, websocket.response_headers, time.monotonic())
+        headers = websocket.response_headers
+        self._protocol.opened(websocket.subprotocol, headers, time.monotonic())
         self._pump_locked()
 
-    def _listen(self, websocket: WebSocket) -> tuple[ConnectionClosed, bool]:
-        """Deliver events until the connection ends. Returns the end, and whether it was ready."""
+    def _listen(self, websocket: WebSocket) -> ConnectionClosed:
+        """Deliver events until the connection ends. Returns the end."""
         protocol = self._protocol
-        pulse = Pulse(websocket)
-        welcomed = False
+        messages: list[str | bytes] = []
         try:
             while True:
+                told: list[Event] = []
+                now, heard_at = time.monotonic(), websocket.heard_at
                 with self._lock:
-                    due_at, owed = protocol.due_at, protocol.owed
-                    if self._stop.is_set():
-                        # No ping may follow the Close, and the wait for the Close reply
-                        # has a limit anyway.
-                        owed = None, 0.0
-                    welcomed = welcomed or protocol.ready
-                due_at = min(due_at, pulse.check(*owed))
+                    for message in messages:
+                        told += protocol.received(message, now)
+                    again_at, ping = inf, False
+                    # No ping may follow a Close, and the wait for its reply has a limit anyway.
+                    if not self._stop.is_set():
+                        again_at, ping = protocol.check(now, heard_at)
+                    self._pump_locked()
+                if told:
+                    self._inbox.hand(told, sum(map(len, messages)))
+                if ping:
+                    websocket.ping()
                 try:
-                    messages = websocket.recv_many(Deadline(due_at).remaining())
+                    messages = websocket.recv_many(Deadline(again_at).remaining())
                 except TimeoutError:
                     messages = []
-                self._inbox.hand(self._take(messages), sum(map(len, messages)))
         except ConnectionClosed as exc:
-            with self._lock:
-                protocol.lose()
-            return exc, welcomed
+            return exc
 
-    def _take(self, messages: Sequence[str | bytes]) -> list[Event]:
-        """Return the events for these messages, and note the time that has passed."""
-        protocol = self._protocol
-        with self._lock:
-            told = [event for message in messages for event in protocol.read(message)]
-            request = protocol.pass_time(time.monotonic())
-            if request is not None:
-                # A lost connection shows at the next read.
-                with contextlib.suppress(ConnectionClosed):
-                    self.websocket.send(request)
-            self._pump_locked()
-        return told
-
-    def _come_back(
-        self, lost: WebSocket, pauses: Iterator[float]
-    ) -> tuple[WebSocket | None, ConnectionClosed]:
-        """Reconnect. Returns the new connection, or None and the end to report."""
-        over = ConnectionClosed(ABNORMAL, _NOT_BACK)
-        for seconds in pauses:
-            self._retry_at = time.monotonic() + seconds
-            if not wait(seconds, lost.remote_address, self._stop):
+    def _come_back(self, server: Address | None, delay: float) -> WebSocket | ConnectionClosed:
+        """Reconnect to ``server``. Returns the new connection, or the end to report."""
+        while True:
+            self._retry_at = time.monotonic() + delay
+            if not self._wait_for_network(server, delay):
                 break
             try:
-                websocket = self._connect()
+                websocket = self._connect(self._protocol.url, self._stop)
             except (OSError, RuntimeError) as exc:
                 # The server or the network is unreachable, or this process has no
                 # descriptors or threads left.
-                if is_final(exc):
-                    return None, ConnectionClosed(ABNORMAL, str(exc))
+                with self._lock:
+                    again = self._protocol.closed(exc)
+                if again is None:
+                    return ConnectionClosed(ABNORMAL, str(exc))
+                delay = again
                 continue
             with self._lock:
                 if not self._stop.is_set():
                     self._retry_at = None
                     self._begin_locked(websocket)
-                    return websocket, over
+                    return websocket
             websocket.close(timeout=0)
             break
-        return None, over
+        return ConnectionClosed(ABNORMAL, _NOT_BACK)
+
+    def _wait_for_network(self, server: Address | None, delay: float) -> bool:
+        """Wait ``delay``, or less if the network returns. Returns False if the link is closed."""
+        deadline = Deadline.after(delay)
+        before = None if server is None else route_to(server)
+        while not deadline.expired:
+            if self._stop.wait(min(_LOOK, deadline.remaining() or 0.0)):
+                return False
+            now = None if server is None else route_to(server)
+            if now is not None and now != before:
+                return True
+            before = now
+        return not self._stop.is_set()

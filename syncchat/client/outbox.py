@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from dataclasses import dataclass
 
@@ -33,83 +32,73 @@ class Item:
 
 
 class Outbox:
-    """Items in the order in which they were added. The caller holds the client's lock."""
+    """Items in the order in which they were added. A part of the state machine."""
 
     def __init__(self) -> None:
-        self._waiting: deque[Item] = deque()
+        #: The items that are not sent, the oldest first. To be read only.
+        self.waiting: deque[Item] = deque()
         self._size = 0
         self._sent: dict[str | None, Item] = {}
-        self._sent_size = 0
+        #: The number of characters that are sent and not acknowledged.
+        self.sent_size = 0
         #: Items sent as plain lines to a server whose dialect is only assumed.
         self._aside: deque[Item] = deque()
         self._aside_size = 0
-        #: The nonces of the items in ``_waiting`` that were sent on a connection that broke.
+        #: The nonces of the items in ``waiting`` that were sent on a connection that broke.
         self._tried: set[str | None] = set()
-        self._waiting_since = 0.0
+        #: Since when there has always been an item; None if there is none.
+        self.waiting_since: float | None = None
 
     def __len__(self) -> int:
         """Return the number of items that are not acknowledged."""
-        return len(self._sent) + len(self._waiting)
+        return len(self._sent) + len(self.waiting)
 
-    @property
-    def full(self) -> bool:
-        """Whether a new item must wait."""
-        size = self._size + self._sent_size + self._aside_size
-        return len(self) + len(self._aside) >= _CAPACITY or size >= _CAPACITY_SIZE
-
-    @property
-    def waiting_since(self) -> float | None:
-        """Since when the outbox has not been empty, on the monotonic clock; None if it is empty."""
-        return self._waiting_since if len(self) else None
-
-    @property
-    def sent_size(self) -> int:
-        """The number of characters that are sent and not acknowledged."""
-        return self._sent_size
-
-    def add(self, item: Item) -> None:
-        """Append ``item``."""
-        if not len(self):
-            self._waiting_since = time.monotonic()
-        self._waiting.append(item)
+    def add(self, item: Item, now: float) -> bool:
+        """Append ``item``. Returns False, without any effect, if there are too many."""
+        if (
+            len(self._sent) + len(self.waiting) + len(self._aside) >= _CAPACITY
+            or self._size + self.sent_size + self._aside_size >= _CAPACITY_SIZE
+        ):
+            return False
+        if self.waiting_since is None:
+            self.waiting_since = now
+        self.waiting.append(item)
         self._size += len(item.text)
-
-    @property
-    def first(self) -> Item | None:
-        """The first item that is not sent; None if there is none."""
-        return self._waiting[0] if self._waiting else None
+        return True
 
     def next(self) -> Item | None:
         """Return the next item to send and count it as sent; None if none may be sent now."""
-        if not self._waiting or None in self._sent:
+        if not self.waiting or None in self._sent:
             return None
-        item = self._waiting[0]
+        item = self.waiting[0]
         if self._sent and (
             len(self._sent) >= _WINDOW
-            or self._sent_size + len(item.text) > _WINDOW_SIZE
+            or self.sent_size + len(item.text) > _WINDOW_SIZE
             or item.nonce is None
         ):
             return None
-        self._waiting.popleft()
+        self.waiting.popleft()
         self._size -= len(item.text)
         self._sent[item.nonce] = item
-        self._sent_size += len(item.text)
+        self.sent_size += len(item.text)
         return item
 
-    def settle(self, nonce: str | None) -> None:
-        """Remove the sent item that the server has answered.
+    def settle(self, nonce: str | None) -> Item | None:
+        """Remove and return the sent item that the server has answered.
 
         None stands for the join. A nonce of another client is ignored.
         """
-        self._take_sent(nonce)
+        item = self._sent.pop(nonce, None)
+        if item is not None:
+            self.sent_size -= len(item.text)
+            self._tried.discard(nonce)
+            if not self._sent and not self.waiting:
+                self.waiting_since = None
+        return item
 
     def drop_larger(self, limit: int) -> list[str]:
         """Drop the unsent items of more than ``limit`` bytes. Returns their nonces."""
-        larger = [item for item in self._waiting if len(item.text.encode()) > limit]
-        for item in larger:
-            self._waiting.remove(item)
-            self._size -= len(item.text)
-        return [item.nonce for item in larger if item.nonce is not None]
+        return self._drop([item for item in self.waiting if len(item.text.encode()) > limit])
 
     def rewind(self, *, tried: bool) -> None:
         """After the loss of a connection, queue all unacknowledged items to be sent again.
@@ -118,10 +107,10 @@ class Outbox:
         """
         if tried:
             self._tried.update(self._sent)
-        self._waiting.extendleft(reversed(self._sent.values()))
-        self._size += self._sent_size
+        self.waiting.extendleft(reversed(self._sent.values()))
+        self._size += self.sent_size
         self._sent.clear()
-        self._sent_size = 0
+        self.sent_size = 0
 
     # For a server of plain lines, which acknowledges nothing.
 
@@ -130,16 +119,14 @@ class Outbox:
 
         A server of plain lines would treat them as new messages.
         """
-        tried = [item for item in self._waiting if item.nonce and item.nonce in self._tried]
-        for item in tried:
-            self._waiting.remove(item)
-            self._size -= len(item.text)
+        tried = [item for item in self.waiting if item.nonce and item.nonce in self._tried]
+        dropped = self._drop(tried)
         self._tried.clear()
-        return [item.nonce for item in tried if item.nonce is not None]
+        return dropped
 
     def set_aside(self, nonce: str | None) -> None:
         """Stop counting a sent item, but keep it until :meth:`forget` or :meth:`recall`."""
-        item = self._take_sent(nonce)
+        item = self.settle(nonce)
         if item is not None:
             self._aside.append(item)
             self._aside_size += len(item.text)
@@ -151,15 +138,18 @@ class Outbox:
         self._aside_size = 0
         return count
 
-    def recall(self) -> int:
+    def recall(self, now: float) -> int:
         """Queue the items that were set aside to be sent again. Returns their number."""
-        self._waiting.extendleft(reversed(self._aside))
+        if self._aside and self.waiting_since is None:
+            self.waiting_since = now
+        self.waiting.extendleft(reversed(self._aside))
         self._size += self._aside_size
         return self.forget()
 
-    def _take_sent(self, nonce: str | None) -> Item | None:
-        item = self._sent.pop(nonce, None)
-        if item is not None:
-            self._sent_size -= len(item.text)
-            self._tried.discard(nonce)
-        return item
+    def _drop(self, dropped: list[Item]) -> list[str]:
+        for item in dropped:
+            self.waiting.remove(item)
+            self._size -= len(item.text)
+        if not self._sent and not self.waiting:
+            self.waiting_since = None
+        return [item.nonce for item in dropped if item.nonce is not None]

@@ -1,26 +1,44 @@
-"""The client's side of the conversation with a server, across reconnects; contains no socket."""
+"""The client's half of the protocol, across reconnects: a state machine without threads.
+
+Inputs are method calls: a connection was opened, a message was received, some time has passed, the
+connection was lost, the program says something. Outputs are what these calls return: events to
+show, texts to send, the URL to connect to, and the delay before that. Contains no socket, no lock
+and no clock. ``tests/client/vectors.json`` specifies the behavior.
+"""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+import random
+from collections.abc import Callable, Iterator, Mapping
 from math import inf
+from typing import assert_never
 
 from ..chat import events
 from ..chat.nicks import is_address
 from ..chat.sanitize import without_line_end
-from .dialect import Dialect
+from ..closecodes import ABNORMAL
+from ..errors import ConnectionClosed
 from .events import Event, Line, Sent
 from .outbox import Item, Outbox
+from .reconnect import asks_for_past, delays, history_of, is_final, url_for
 from .tracker import Tracker
 
-__all__ = ["Protocol"]
+__all__ = ["Dialect", "Protocol"]
+
+#: Two times in seconds since the connection was opened. Without a message by the first,
+#: the server is assumed to speak plain lines. Lines sent on that assumption are kept
+#: until the second.
+_ASSUMED, _KEPT = 1.0, 10.0
 
 #: Seconds between the attempts to get the old nick back after a break: the server may
 #: not have noticed the end of the old connection yet. After a minute, the nick belongs
 #: to somebody else.
 _NICK_AGAIN = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+
+#: Seconds of silence before the client pings a server that owes an answer, and then
+#: before it gives the connection up. The heartbeat of the WebSocket waits longer,
+#: because it costs some work for every idle connection.
+_SILENCE = 5.0
 
 #: Characters per second of the slowest connection that does not count as dead. Each
 #: break doubles the time allowed for an acknowledgement, up to so many doublings, until
@@ -35,23 +53,93 @@ _IN_DOUBT = (
 )
 
 
-class Protocol:
-    """The client's half of the protocol. Not thread-safe. Times are on the monotonic clock."""
+class Dialect:
+    """The dialect of one connection, opened at ``opened_at``.
 
-    def __init__(self, nick: str | None, *, history: bool, history_on_join: bool) -> None:
-        self._history = history
-        self.tracker = Tracker(history_on_join=history_on_join)
+    A server that does not speak ``syncchat.v1`` may still agree to every subprotocol
+    that a client offers, so its answer to the handshake proves nothing. The first
+    message does: a server of ``syncchat.v1`` begins with a ``welcome``.
+
+    ``subprotocol`` is the one that the server agreed to. If the server is ``known`` to
+    speak ``syncchat.v1``, its ``welcome`` may take any time. Any other server is assumed
+    to speak plain lines after one second.
+
+    The first message decides, whenever it arrives, so a slow server is not misjudged
+    for good. If that message is a ``welcome``, the server has refused the plain lines
+    that it was sent by then, and the client sends them again as events. To do so, the
+    client keeps such lines until ten seconds after the open.
+    """
+
+    def __init__(self, subprotocol: str | None, opened_at: float, *, known: bool) -> None:
+        offered = subprotocol == events.SUBPROTOCOL
+        #: Whether the server is known to speak ``syncchat.v1``.
+        self.known = known
+        #: True for plain lines, False for ``syncchat.v1``, None while unknown.
+        self.plain: bool | None = None if offered else True
+        #: Whether ``plain`` is final.
+        self.certain = not offered
+        #: Whether to keep the plain lines that are sent, in case the assumption is wrong.
+        self.keeps = offered
+        self._kept_until = opened_at + _KEPT
+        #: When to call :meth:`assume_plain`, unless a message arrives before.
+        self.due_at = opened_at + _ASSUMED if offered and not known else inf
+
+    def assume_plain(self) -> None:
+        """Note that no message has arrived up to ``due_at``."""
+        self.keeps = self.plain is None
+        self.plain = True
+        self.due_at = self._kept_until if self.keeps else inf
+
+    def hear(self, event: events.FromServer | None) -> bool:
+        """Note the first message. ``event`` is its event, None for any other text.
+
+        Returns whether this message made the dialect certain. An ``error`` does not: a
+        server of ``syncchat.v1`` that refuses a client sends the reason before it
+        closes the connection.
+        """
+        if isinstance(event, events.Error):
+            return False
+        self.plain = not isinstance(event, events.Welcome)
+        self.certain, self.keeps, self.due_at = True, False, inf
+        return True
+
+
+class Protocol:
+    """The state of one client. Not thread-safe.
+
+    ``url``, ``nick`` and ``history`` are those of :class:`~syncchat.Client`. ``random``
+    returns numbers from 0 to 1. Times are seconds on any one clock.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        nick: str | None = None,
+        *,
+        history: int = 0,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        self._url, self._history = url, history
+        #: How many of the last messages to ask for when the client enters another room.
+        self.history_on_join = history_of(url, history)
+        self.tracker = Tracker(history_on_join=self.history_on_join > 0)
         self.outbox = Outbox()
         #: The dialect of this connection, or of the last one.
         self.dialect = Dialect(None, 0.0, known=False)
+        #: Whether texts may be sent: the server takes plain lines, or the client is in a room.
+        self.ready = False
+        self._random = random
+        self._delays = delays(random)
+        #: Whether there is a connection, and whether it has ever been ready.
+        self._open = self._entered = False
+        #: When this connection was opened, and when the server was last pinged on it.
+        self._opened_at = self._pinged_at = -inf
         #: The number of connections lost since the last acknowledgement.
         self._fruitless = 0
-        #: When this connection began, on the monotonic clock.
-        self._opened_at = 0.0
         #: Whether the server of the last connection sent the syncchat version header.
         self._was_named = False
-        #: Whether items may be sent: the server takes plain lines, or the client is in a room.
-        self.ready = False
+        #: The item that is being sent.
+        self._going: Item | None = None
         #: The number of plain lines that were sent before the dialect was certain and are not kept.
         self._unkept = 0
         #: The number of errors that a server of events still has to send in answer to such lines.
@@ -60,52 +148,100 @@ class Protocol:
         self._first_room: str | None = None
         #: The nick to ask for after a break.
         self._nick = nick
-        #: How many requests for that nick are unanswered on this connection.
+        #: How many requests for that nick are unanswered on this connection; the delays
+        #: before the next ones; when the next one is due; whether it is to be sent now.
         self._nick_asked = 0
-        self._nick_pauses: Iterator[float] = iter(_NICK_AGAIN)
+        self._nick_delays: Iterator[float] = iter(())
         self._nick_due = inf
+        self._nick_now = False
 
     # Connections.
 
     @property
-    def wishes(self) -> tuple[str | None, tuple[str, str] | None, str | None]:
-        """The nick; the URL's room and the room to return to; and the position there."""
+    def url(self) -> str:
+        """The URL to connect to, with the nick, the room and the position to return to."""
         rooms = None
         if self._first_room is not None and self.tracker.room is not None:
             rooms = self._first_room, self.tracker.room
-        return self._nick, rooms, self.tracker.place
+        return url_for(
+            self._url,
+            rooms=rooms,
+            nick=self._nick,
+            after=self.tracker.position,
+            history=self._history,
+        )
 
-    def begin(self, subprotocol: str | None, headers: Mapping[str, str], now: float) -> None:
-        """Start on a new connection, which was opened with :attr:`wishes`.
+    def opened(self, subprotocol: str | None, headers: Mapping[str, str], now: float) -> None:
+        """Note that a connection to :attr:`url` is open.
 
         ``headers`` are the headers of the server's handshake reply, by lower-case names.
         """
-        tracker = self.tracker
-        tracker.expect(resume=tracker.place is not None, history=self._history)
+        self.tracker.expect(history=asks_for_past(self._url, self._history))
         # If the last server sent a welcome but no version header, assume that this is
         # the same server.
         named = events.VERSION_HEADER.lower() in headers
-        known = named or (tracker.welcome is not None and not self._was_named)
+        known = named or (self.tracker.welcome is not None and not self._was_named)
         self._was_named = named
         self.dialect = Dialect(subprotocol, now, known=known)
-        self._opened_at = now
-        self.ready = bool(self.dialect.plain)
-        self._unkept = self._complaints = 0
-        self._nick_asked = 0
-        self._nick_pauses = iter(_NICK_AGAIN)
-        self._nick_due = inf
+        self._open, self._opened_at, self._pinged_at = True, now, -inf
+        self.ready = self._entered = bool(self.dialect.plain)
+        self._unkept = self._complaints = self._nick_asked = 0
+        self._nick_delays = iter(_NICK_AGAIN)
+        self._nick_due, self._nick_now = inf, False
 
-    def lose(self) -> None:
-        """Note that the connection is lost."""
-        self.ready = False
-        self._fruitless += 1
-        self.outbox.rewind(tried=self.dialect.plain is False)
+    def closed(self, end: Exception) -> float | None:
+        """Note the end of the connection, or of an attempt to open one.
 
-    @property
-    def owed(self) -> tuple[float | None, float]:
-        """Since when the server has owed an acknowledgement, None if it owes none.
+        Returns the delay before the next attempt in seconds, None if that is useless.
+        """
+        if self._open:
+            self._open = self.ready = False
+            self._fruitless += 1
+            self.outbox.rewind(tried=self.dialect.plain is False)
+            if self._entered:
+                self._delays = delays(self._random)
+        return None if is_final(end) else next(self._delays)
 
-        And the additional seconds that the acknowledgement may take.
+    # Time.
+
+    def check(self, now: float, heard_at: float) -> tuple[float, bool]:
+        """Note that the time is ``now``, and that the server last sent anything at ``heard_at``.
+
+        Returns when to call this method again at the latest, and whether to ping the
+        server now. Raises :class:`~syncchat.errors.ConnectionClosed` with code 1006 if
+        a server that owes an answer has sent nothing at all after the last ping.
+        """
+        if now >= self.dialect.due_at:
+            self.dialect.assume_plain()
+            self._enter()
+            if not self.dialect.keeps:
+                self._unkept += self.outbox.forget()
+        if not self.ready or self.dialect.plain or self._nick in (None, self.tracker.nick):
+            self._nick_due, self._nick_now = inf, False
+        elif self._nick_due == inf or now >= self._nick_due:
+            self._nick_now = now >= self._nick_due
+            self._nick_due = now + next(self._nick_delays, inf)
+        again_at = min(self.dialect.due_at, self._nick_due)
+        nothing_owed = self.outbox.waiting_since is None
+        owed_since, allowance = (None, 0.0) if nothing_owed else self._owed()
+        if owed_since is None:
+            # A message sent in the meantime is not overdue by then.
+            return min(again_at, now + _SILENCE), False
+        alive_at = max(owed_since, heard_at)
+        ping = False
+        if self._pinged_at < alive_at:
+            ping_at = alive_at + _SILENCE + allowance
+            if now < ping_at:
+                return min(again_at, ping_at), False
+            self._pinged_at, ping = now, True
+        elif now >= self._pinged_at + _SILENCE:
+            raise ConnectionClosed(ABNORMAL, "no sign of life")
+        return min(again_at, self._pinged_at + _SILENCE), ping
+
+    def _owed(self) -> tuple[float | None, float]:
+        """Since when the server has owed an answer (None: it owes none).
+
+        And the additional seconds that the answer may take.
         """
         since, welcome = self.outbox.waiting_since, self.tracker.welcome
         if since is None or self.dialect.plain:
@@ -122,138 +258,180 @@ class Protocol:
         # After breaks without an acknowledgement, the connection may just be slow.
         return since, allowance * 2.0 ** min(self._fruitless, _MOST_DOUBLINGS)
 
-    # Time.
+    def _enter(self) -> None:
+        self.ready = self._entered = True
 
-    @property
-    def due_at(self) -> float:
-        """When to call :meth:`pass_time` at the latest."""
-        return min(self.dialect.due_at, self._nick_due)
+    # Received messages.
 
-    def pass_time(self, now: float) -> str | None:
-        """Note that nothing has arrived up to ``now``. Returns an event to send, or None."""
-        if self.dialect.pass_time(now):
-            self.ready = True
-            if not self.dialect.keeps:
-                self._unkept += self.outbox.forget()
-        if not self.ready or self.dialect.plain or self._nick in (None, self.tracker.nick):
-            self._nick_due = inf
-        elif self._nick_due == inf:
-            self._nick_due = now + next(self._nick_pauses, inf)
-        elif now >= self._nick_due:
-            self._nick_due = inf
-            self._nick_asked += 1
-            return events.encode(events.Nick(self._nick or ""))
-        return None
-
-    # Incoming messages.
-
-    def read(self, message: str | bytes) -> Iterator[Event]:
-        """Note a message of the server. Yields the events for the program."""
+    def received(self, message: str | bytes, now: float) -> list[Event]:
+        """Note a message of the server. Returns the events to show."""
         if not isinstance(message, str):
-            return
+            return []
         dialect = self.dialect
-        event = None
+        event: events.FromServer | None = None
         if not dialect.plain or not dialect.certain:
-            # Ignore events that this version does not know: the server may be newer.
-            with contextlib.suppress(events.BadEvent):
+            # Events that this version does not know are ignored: the server may be newer.
+            try:
                 event = events.decode_from_server(message)
-        if dialect.hear(event):
-            yield from self._recognize()
+            except events.BadEvent:
+                if dialect.certain:
+                    return []
+        told: list[Event] = []
+        if not dialect.certain and dialect.hear(event):
+            told += self._recognize(now)
         if dialect.plain and dialect.certain:
-            yield Line(without_line_end(message))
-        elif event is not None and not self._answers_client(event):
-            self._note(event)
-            yield from self.tracker.feed(event)
-            if isinstance(event, events.Welcome):
-                # Items from before the limit was known: the server would close the
-                # connection for them.
-                text = f"It is longer than the {event.limits.message} bytes of a message."
-                for nonce in self.outbox.drop_larger(event.limits.message):
-                    yield events.Error("too_big", text, nonce=nonce)
+            told.append(Line(without_line_end(message)))
+        elif event is not None:
+            told += self._act_on(event)
+        return told
 
-    def _recognize(self) -> Iterator[Event]:
-        """Act on the dialect, which the first message has revealed."""
-        if self.dialect.plain:
-            self.ready = True
-            self.outbox.forget()
-            for nonce in self.outbox.drop_tried():
-                yield events.Error("unavailable", _IN_DOUBT, nonce=nonce)
-            return
-        # The server refuses plain lines as malformed, so none of them has reached the room.
-        self._complaints = self.outbox.recall() + self._unkept
-        if self._unkept:
-            text = f"{self._unkept} messages are lost: the server's welcome came after them."
-            yield events.Error("unavailable", text)
+    def _act_on(self, event: events.FromServer) -> list[Event]:
+        """Change the state as ``event`` says. Returns the events to show."""
+        match event:
+            case events.Message():
+                if event.nonce:
+                    self._settle(event.nonce)
+                return [*self.tracker.deliver(event)]
+            case events.Ack():
+                self._settle(event.nonce)
+                self.tracker.skip(event.offset)
+            case events.Error():
+                return self._refused(event)
+            case events.History():
+                return self._resumed(event)
+            case events.Welcome():
+                return self._welcomed(event)
+            case events.Renamed():
+                if event.old == self.tracker.nick:
+                    self.tracker.nick = self._nick = event.nick
+            case (
+                events.Joined()
+                | events.Left()
+                | events.Names()
+                | events.PrivateMessage()
+                | events.Rooms()
+                | events.Whois()
+                | events.Away()
+                | events.Back()
+            ):
+                pass
+            case _:
+                assert_never(event)
+        return [event]
 
-    def _answers_client(self, event: events.FromServer) -> bool:
-        """Whether ``event`` answers a request that the client itself made, not the program."""
-        if not isinstance(event, events.Error):
-            return False
-        if event.code == "malformed" and self._complaints:
+    def _refused(self, error: events.Error) -> list[Event]:
+        # Answers to requests that the client itself made are not for the program.
+        if error.code == "malformed" and self._complaints:
             self._complaints -= 1
-            return True
-        if event.command == "nick" and self._nick_asked:
+            return []
+        if error.command == "nick" and self._nick_asked:
             self._nick_asked -= 1
-            return True
-        return False
-
-    def _note(self, event: events.FromServer) -> None:
-        """Update the state of the connection."""
-        if isinstance(event, events.Message | events.Ack | events.Error) and event.nonce:
-            self._fruitless = 0
-            self.outbox.settle(event.nonce)
-        elif isinstance(event, events.History):
-            for message in event.messages:
-                if message.nonce:
-                    self.outbox.settle(message.nonce)
-        elif isinstance(event, events.Welcome):
+            return []
+        if error.nonce:
+            self._settle(error.nonce)
+        if error.command == "join":
             self.outbox.settle(None)
-            self._first_room = self._first_room or event.room
-            returned = self.tracker.room == event.room
-            if not returned or self._nick is None:
-                self._nick = None if is_address(event.nick) else event.nick
-            self.ready = True
-        elif isinstance(event, events.Renamed) and event.old == self.tracker.nick:
-            self._nick = event.nick
-        elif isinstance(event, events.Error) and event.command == "join":
-            self.outbox.settle(None)
+        return [error]
 
-    # Outgoing messages.
+    def _resumed(self, history: events.History) -> list[Event]:
+        for message in history.messages:
+            if message.nonce:
+                self.outbox.settle(message.nonce)
+        return [*self.tracker.resume(history)] if history.command is None else [history]
 
-    def check_size(self, text: str) -> None:
-        """Raise :class:`ValueError` for an event that is longer than the server's limit.
+    def _welcomed(self, welcome: events.Welcome) -> list[Event]:
+        self.outbox.settle(None)
+        self._first_room = self._first_room or welcome.room
+        if self.tracker.room != welcome.room or self._nick is None:
+            self._nick = None if is_address(welcome.nick) else welcome.nick
+        self.tracker.enter(welcome)
+        self._enter()
+        # The server would close the connection for items from before its limit was known.
+        limit = welcome.limits.message
+        text = f"It is longer than the {limit} bytes of a message."
+        dropped = self.outbox.drop_larger(limit)
+        return [welcome, *(events.Error("too_big", text, nonce=nonce) for nonce in dropped)]
+
+    def _settle(self, nonce: str) -> None:
+        """Note the server's answer to the item with this nonce."""
+        self._fruitless = 0
+        self.outbox.settle(nonce)
+
+    def _recognize(self, now: float) -> list[Event]:
+        """Act on the dialect, which the first message has revealed. Returns the events to show."""
+        if self.dialect.plain:
+            self._enter()
+            self.outbox.forget()
+            dropped = self.outbox.drop_tried()
+            return [events.Error("unavailable", _IN_DOUBT, nonce=nonce) for nonce in dropped]
+        # The server refuses plain lines as malformed, so none of them has reached the room.
+        self._complaints = self.outbox.recall(now) + self._unkept
+        if not self._unkept:
+            return []
+        text = f"{self._unkept} messages are lost: the server's welcome came after them."
+        return [events.Error("unavailable", text)]
+
+    # Texts to send.
+
+    def encode(self, event: events.FromClient) -> str:
+        """Return ``event`` as text. Raises :class:`ValueError` if the server's limit forbids it.
 
         The server would close the connection for it.
         """
+        text = events.encode(event)
         welcome = self.tracker.welcome
         if welcome is not None and len(text.encode()) > welcome.limits.message:
             raise ValueError(f"it is longer than the {welcome.limits.message} bytes of a message")
+        return text
 
-    def say(self, item: Item) -> str | None:
-        """Queue ``item``. Returns its nonce, None in plain lines. Raises as :meth:`check_size`."""
-        if self.dialect.plain:
-            self.outbox.add(replace(item, announced=False))
-            return None
-        self.check_size(item.text)
-        self.outbox.add(item)
-        return item.nonce
+    def say(self, event: events.Say | events.Action | events.Join, now: float) -> bool:
+        """Queue ``event`` until the server has answered it.
 
-    def next(self) -> tuple[Item, str] | None:
-        """Return the next item that may be sent now, and the text to send; None if none may."""
-        waiting = self.outbox.first
-        if not self.ready or waiting is None:
+        Returns False, without any effect, while too many events are unanswered. Raises
+        :class:`ValueError` as :meth:`encode`, unless the server speaks plain lines.
+        """
+        match event:
+            case events.Say(text, nonce):
+                # A slash at the beginning would make the text a command.
+                line = "/" + text if text.startswith("/") else text
+            case events.Action(text, nonce):
+                line = f"/me {text}"
+            case events.Join(room):
+                line, nonce = f"/join {room}", None
+            case _:
+                assert_never(event)
+        plain = self.dialect.plain
+        encoded = events.encode(event) if plain else self.encode(event)
+        return self.outbox.add(Item(encoded, nonce, line, announced=not plain), now)
+
+    def next(self) -> str | None:
+        """Return the next text to send, None if none may be sent now. Call :meth:`sent` after it.
+
+        If the connection turns out to be lost, call :meth:`closed` instead.
+        """
+        dialect, waiting = self.dialect, self.outbox.waiting
+        if not self.ready or not (waiting or self._nick_now):
             return None
-        dialect = self.dialect
-        if dialect.plain and dialect.keeps and _is_event(waiting.line):
+        if self._nick_now:
+            self._nick_now = False
+            self._nick_asked += 1
+            return events.encode(events.Nick(self._nick or ""))
+        if dialect.plain and dialect.keeps and _is_event(waiting[0].line):
             # A server of syncchat.v1 would execute this line instead of refusing it:
             # wait until the dialect is certain.
             return None
         item = self.outbox.next()
-        return None if item is None else (item, item.line if dialect.plain else item.text)
+        if item is None:
+            return None
+        if dialect.plain:
+            self._going = item
+            return item.line
+        return item.text
 
-    def sent(self, item: Item) -> Sent | None:
-        """Note that ``item`` is sent. Returns the event for the program, if there is one."""
-        if not self.dialect.plain:
+    def sent(self) -> Sent | None:
+        """Note that the last text of :meth:`next` is sent. Returns the event to show, if any."""
+        item, self._going = self._going, None
+        if item is None:
             return None
         if self.dialect.keeps:
             self.outbox.set_aside(item.nonce)

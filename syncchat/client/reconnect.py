@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import random
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
@@ -12,15 +10,11 @@ from ..chat.events import MAX_HISTORY
 from ..chat.rooms import check_room
 from ..closecodes import NO_CODE, NORMAL, POLICY_VIOLATION, TOO_BIG
 from ..errors import BadRoom, ConnectionClosed, HandshakeRefused
-from ..net import Address, Deadline, route_to
 
-__all__ = ["asks_for_past", "delays", "history_of", "is_final", "url_for", "wait"]
+__all__ = ["asks_for_past", "delays", "history_of", "is_final", "url_for"]
 
-#: The shortest pause before an attempt, and the longest, in seconds.
+#: The shortest delay before an attempt, and the longest, in seconds.
 _FIRST, _LONGEST = 0.5, 30.0
-
-#: Seconds between two checks of the network during a pause.
-_LOOK = 0.5
 
 #: Codes after which reconnecting is useless: the conversation is over, or the client
 #: would make the same mistake again.
@@ -41,30 +35,17 @@ def is_final(exc: Exception) -> bool:
     return False
 
 
-def delays() -> Iterator[float]:
+def delays(random: Callable[[], float]) -> Iterator[float]:
     """Yield the seconds before each attempt: random, and longer from attempt to attempt.
 
-    The randomness spreads the clients of a restarted server over time, from the first
-    attempt on ("Exponential Backoff And Jitter", AWS, 2015).
+    ``random`` returns numbers from 0 to 1. The randomness spreads the clients of a
+    restarted server over time, from the first attempt on ("Exponential Backoff And
+    Jitter", AWS, 2015).
     """
     longest = 2 * _FIRST
     while True:
-        yield random.uniform(_FIRST, longest)  # noqa: S311 - no secret
+        yield _FIRST + random() * (longest - _FIRST)
         longest = min(_LONGEST, 2 * longest)
-
-
-def wait(seconds: float, server: Address | None, stop: threading.Event) -> bool:
-    """Wait ``seconds``, or less if the network returns. Returns False if ``stop`` is set."""
-    deadline = Deadline.after(seconds)
-    before = None if server is None else route_to(server)
-    while not deadline.expired:
-        if stop.wait(min(_LOOK, deadline.remaining() or 0.0)):
-            return False
-        now = None if server is None else route_to(server)
-        if now is not None and now != before:
-            return True
-        before = now
-    return not stop.is_set()
 
 
 def asks_for_past(url: str, history: int) -> bool:

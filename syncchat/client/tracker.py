@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from ..chat.events import Ack, FromServer, History, Message, Renamed, Welcome
+from ..chat.events import History, Message, Welcome
 from .events import Gap
 
 __all__ = ["Tracker"]
 
 
 class Tracker:
-    """Follows the events of a server across reconnects. Only for one thread at a time.
+    """The position of one client, kept across reconnects. A part of the state machine.
 
     ``history_on_join`` says whether the client asks for the last messages of a room
     that it joins.
@@ -36,35 +34,17 @@ class Tracker:
         return None if self.welcome is None else self.welcome.room
 
     @property
-    def place(self) -> str | None:
+    def position(self) -> str | None:
         """The position of the last message as ``EPOCH:OFFSET``, to reconnect with; or None."""
         return None if self._last is None else f"{self._epoch}:{self._last}"
 
-    def expect(self, *, resume: bool, history: bool) -> None:
-        """Start on a new connection, which asked for the last position, or for ``history``."""
-        if not resume:
-            self._last = None
-        self._awaiting = resume or history
+    def expect(self, *, history: bool) -> None:
+        """Start on a new connection, which asked for the position, or else for ``history``."""
+        self._awaiting = history or self._last is not None
         self._arriving = True
 
-    def feed(self, event: FromServer) -> Iterator[FromServer | Gap]:
-        """Note an event. Yields the events for the program."""
-        if isinstance(event, Message):
-            yield from self._message(event)
-            return
-        if isinstance(event, History) and event.command is None:
-            yield from self._past(event)
-            return
-        if isinstance(event, Welcome):
-            self._enter(event)
-        elif isinstance(event, Renamed) and event.old == self.nick:
-            self.nick = event.nick
-        elif isinstance(event, Ack) and self._last is not None and event.offset == self._last + 1:
-            # The client's own message, which the server acknowledges instead of sending it back.
-            self._last = event.offset
-        yield event
-
-    def _enter(self, welcome: Welcome) -> None:
+    def enter(self, welcome: Welcome) -> None:
+        """Note that the client is in a room."""
         if not self._arriving:
             # The client has entered another room.
             self._last, self._awaiting = None, self._history_on_join
@@ -74,28 +54,37 @@ class Tracker:
             # Messages are delivered from this offset on.
             self._epoch, self._last = welcome.epoch, welcome.offset
 
-    def _past(self, history: History) -> Iterator[FromServer | Gap]:
+    def resume(self, history: History) -> list[Message | Gap]:
+        """Note a ``history`` that the client has got without asking. Returns what to show."""
         if self.welcome is None:
-            return
+            return []
         self._awaiting = False
         begin = history.messages[0].offset - 1 if history.messages else self.welcome.offset
+        told: list[Message | Gap] = []
         if not history.complete:
-            yield Gap(self._last or 0, self.welcome.epoch)
+            told.append(Gap(self._last or 0, self.welcome.epoch))
         if not history.complete or self._last is None:
             self._last = begin
         # The epoch changes if nothing of this log was seen before.
         self._epoch = self.welcome.epoch
         for message in history.messages:
-            yield from self._message(message)
+            told += self.deliver(message)
+        return told
 
-    def _message(self, message: Message) -> Iterator[FromServer | Gap]:
+    def deliver(self, message: Message) -> list[Message | Gap]:
+        """Note a message of the room. Returns what to show: nothing for one that was shown."""
         if self._last is None and self.welcome is not None:
             # History was requested, but the server sends none.
             self._epoch, self._last = self.welcome.epoch, message.offset - 1
         last = self._last or 0
         if message.offset <= last:
-            return
-        if message.offset > last + 1:
-            yield Gap(last, self._epoch)
+            return []
         self._last = message.offset
-        yield message
+        if message.offset == last + 1:
+            return [message]
+        return [Gap(last, self._epoch), message]
+
+    def skip(self, offset: int) -> None:
+        """Note that ``offset`` is the client's own message, acknowledged but not sent back."""
+        if self._last is not None and offset == self._last + 1:
+            self._last = offset

@@ -18,8 +18,6 @@ from syncchat.chat.events import (
     decode_from_client,
     encode,
 )
-from syncchat.client.outbox import Item
-from syncchat.client.protocol import Protocol
 from syncchat.errors import ConnectionClosed
 from syncchat.net import WebSocket, serve
 from tests.people import Json, url_of
@@ -164,28 +162,3 @@ def test_a_line_that_dies_before_the_welcome_is_noticed() -> None:
         assert time.monotonic() - begin > NOTICED
         over.set()
         client.flush(NOTICED + SLACK)
-
-
-def test_more_time_is_allowed_for_after_each_break_without_an_acknowledgement() -> None:
-    """Issue 13, item 13: a large message on a slow line gets through in the end."""
-    protocol = Protocol(None, history=False, history_on_join=False)
-
-    def allowance() -> float:
-        protocol.begin("syncchat.v1", {}, 0.0)
-        list(protocol.read(encode(welcome())))
-        while (going := protocol.next()) is not None:
-            protocol.sent(going[0])
-        since, seconds = protocol.owed
-        assert since is not None
-        return seconds
-
-    text = "x" * 60_000
-    protocol.say(Item(encode(Say(text, "n")), "n", text))
-    first = allowance()
-    assert first > 5.0
-    for times in (2, 4, 8):
-        protocol.lose()
-        assert allowance() == pytest.approx(times * first)
-    list(protocol.read(encode(Ack("n", 1))))
-    protocol.say(Item(encode(Say(text, "m")), "m", text))
-    assert allowance() == pytest.approx(first)

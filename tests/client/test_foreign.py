@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from math import inf
 
 import pytest
 
@@ -25,9 +24,6 @@ from syncchat.chat.events import (
     encode,
 )
 from syncchat.client import Event
-from syncchat.client.dialect import Dialect
-from syncchat.client.outbox import Item
-from syncchat.client.protocol import Protocol
 from syncchat.errors import ConnectionClosed
 from syncchat.net import WebSocket, connect, serve
 from tests.peer import PATIENCE, wait_for
@@ -70,6 +66,7 @@ def until(client: Client, kind: type) -> list[Event]:
 
 
 def greets(mirror: Mirror, websocket: WebSocket) -> None:
+    websocket.send(b"binary messages tell nothing")
     websocket.send("hello")
     mirror.hear(websocket, answer="{}")
 
@@ -118,25 +115,6 @@ def test_a_server_that_mirrors_the_subprotocol_is_talked_to_in_lines(
     echo = [] if handler is is_silent else [*wanted, "later", "/names"]
     greeting = ["hello"] if handler in (greets, greets_late) else []
     assert lines == greeting + echo
-
-
-@pytest.mark.parametrize(
-    "first", ["hello", "", "{", '{"type":"hologram"}', '{"type":"ack","nonce":"n","offset":1}']
-)
-def test_a_first_message_that_is_no_welcome_means_plain_lines(first: str) -> None:
-    """Issue 13, item 1: that message and all later ones are lines, a welcome among them."""
-    late = encode(welcome())
-
-    def handler(_mirror: Mirror, websocket: WebSocket) -> None:
-        websocket.send(b"binary messages tell nothing")
-        websocket.send(first)
-        websocket.send(late)
-        websocket.recv()
-
-    with mirroring(handler) as mirror, Client(mirror.url, reconnect=False) as client:
-        assert client.receive(PATIENCE) == Line(first)
-        assert client.receive(PATIENCE) == Line(late)
-        assert client.connected
 
 
 def test_a_text_said_before_the_dialect_is_known_is_told_to_be_sent() -> None:
@@ -207,65 +185,6 @@ def test_a_welcome_that_comes_late_is_still_believed() -> None:
         # The refusals of the lines are nobody's concern.
         assert all(isinstance(event, Message) for event in told[2:])
         assert client.room == "lobby"
-
-
-def test_a_welcome_that_never_comes_is_not_waited_for_for_ever() -> None:
-    """Issue 13, item 1: the pure decision, at its moments."""
-
-    def state() -> tuple[bool | None, bool, bool, float]:
-        return dialect.plain, dialect.certain, dialect.keeps, dialect.due_at
-
-    dialect = Dialect("syncchat.v1", 100.0, known=False)
-    assert state() == (None, False, True, 101.0)
-    assert not dialect.pass_time(100.9)
-    assert dialect.pass_time(101.0)
-    assert state() == (True, False, True, 110.0)
-    assert dialect.pass_time(110.0)
-    assert state() == (True, False, False, inf)
-    # Still believed, however late it comes.
-    assert dialect.hear(welcome())
-    assert state() == (False, True, False, inf)
-    # One that has welcomed this client before has all the time that it needs.
-    dialect = Dialect("syncchat.v1", 100.0, known=True)
-    assert not dialect.pass_time(1e9)
-    # A refusal of our server's does not make it another's.
-    assert not dialect.hear(Error("room", "There is no room."))
-    assert state() == (None, False, True, inf)
-    assert dialect.hear(None)
-    assert state() == (True, True, False, inf)
-    assert not dialect.hear(welcome())
-    for other in (None, "chat"):
-        dialect = Dialect(other, 0.0, known=True)
-        assert state() == (True, True, False, inf)
-
-
-def test_what_is_said_in_lines_for_long_is_not_lost_silently() -> None:
-    """Issue 13, item 1: a welcome that comes behind more than is kept tells so."""
-    protocol = Protocol(None, history=False, history_on_join=False)
-    protocol.begin("syncchat.v1", {}, 0.0)
-
-    def say(text: str) -> list[str]:
-        protocol.say(Item(encode(Say(text, text)), text, text))
-        sent = []
-        while (going := protocol.next()) is not None:
-            protocol.sent(going[0])
-            sent.append(going[1])
-        return sent
-
-    assert say("a") == []
-    protocol.pass_time(1.0)
-    assert say("b") == ["a", "b"]
-    assert say('{"type":"back"}') == []
-    protocol.pass_time(10.0)
-    assert say("c") == ['{"type":"back"}', "c"]
-    assert len(protocol.outbox) == 0
-    told = list(protocol.read(encode(welcome())))
-    assert [type(event) for event in told] == [Error, Welcome]
-    assert isinstance(told[0], Error)
-    assert told[0].text.startswith("4 messages are lost")
-    complaint = encode(Error("malformed", "This is no event."))
-    assert [list(protocol.read(complaint)) for _ in range(4)] == [[]] * 4
-    assert list(protocol.read(complaint)) == [Error("malformed", "This is no event.")]
 
 
 def test_a_refusal_ahead_of_any_welcome_is_an_error_and_no_line() -> None:
@@ -407,15 +326,3 @@ def test_our_server_makes_itself_known() -> None:
     """Issue 13, item 1."""
     with ChatServer(port=0) as chat, connect(f"ws://127.0.0.1:{chat.port}/") as websocket:
         assert websocket.response_headers[VERSION_HEADER.lower()] == __version__
-
-
-def test_after_a_break_a_server_that_no_longer_makes_itself_known_may_be_another() -> None:
-    """Issue 13, item 1: only one that never did is taken for the same."""
-    named = {VERSION_HEADER.lower(): "1"}
-    for first, again, known in [(named, {}, False), ({}, {}, True), ({}, named, True)]:
-        protocol = Protocol(None, history=False, history_on_join=False)
-        protocol.begin("syncchat.v1", first, 0.0)
-        list(protocol.read(encode(welcome())))
-        protocol.lose()
-        protocol.begin("syncchat.v1", again, 10.0)
-        assert (protocol.dialect.due_at == inf) is known
