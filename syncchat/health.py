@@ -38,7 +38,9 @@ def for_monitors(view: View, authorize: Callable[[Request], None] | None) -> Vie
     def guarded(request: Request) -> Response:
         if not _is_local(request):
             if authorize is None:
-                raise Refusal(HTTPStatus.FORBIDDEN, "This is shown on the server's machine only.")
+                raise Refusal(
+                    HTTPStatus.FORBIDDEN, "This is available on the server's own machine only."
+                )
             authorize(request)
         return view(request)
 
@@ -123,7 +125,7 @@ def metrics_view(stats: Callable[[], Stats], metrics: Metrics) -> View:
 
 
 def _no_metrics(_request: Request) -> Response:
-    hint = "There are no metrics: pip install 'syncchat[metrics]' brings what they need."
+    hint = "Metrics are not available. Install them with: pip install 'syncchat[metrics]'"
     raise Refusal(HTTPStatus.NOT_FOUND, hint)
 
 
@@ -139,34 +141,38 @@ class _Collector:
         from prometheus_client import core  # noqa: PLC0415 - an extra
 
         stats, metrics = self._stats(), self._metrics
-        info = core.InfoMetricFamily("syncchat", "The server.")
+        info = core.InfoMetricFamily("syncchat", "The version of the server.")
         info.add_metric([], {"version": __version__})
         yield info
         yield core.GaugeMetricFamily(
-            "syncchat_connections", "Clients that are connected.", stats.connections
+            "syncchat_connections", "Connected clients.", stats.connections
         )
         yield core.GaugeMetricFamily(
-            "syncchat_backlog_bytes", "Bytes that wait for clients to take them.", stats.backlog
+            "syncchat_backlog_bytes", "Bytes queued for clients.", stats.backlog
         )
         for name, help_text, value in [
-            ("connections", "Clients that have come.", stats.connections_total),
-            ("messages_in", "Messages from clients.", stats.messages_in),
-            ("messages_out", "Messages handed to the network.", stats.messages_out),
-            ("bytes_in", "Bytes from clients.", stats.bytes_in),
-            ("bytes_out", "Bytes to clients.", stats.bytes_out),
-            ("slow_consumers", "Clients closed as too slow.", stats.slow_consumers),
+            ("connections", "Connections opened.", stats.connections_total),
+            ("messages_in", "Messages received.", stats.messages_in),
+            ("messages_out", "Messages sent.", stats.messages_out),
+            ("bytes_in", "Bytes received.", stats.bytes_in),
+            ("bytes_out", "Bytes sent.", stats.bytes_out),
+            ("slow_consumers", "Clients closed as slow consumers.", stats.slow_consumers),
         ]:
             yield core.CounterMetricFamily(f"syncchat_{name}", help_text, value)
         refused = core.CounterMetricFamily(
-            "syncchat_refused", "Clients that got no WebSocket.", labels=["reason"]
+            "syncchat_refused", "Refused clients.", labels=["reason"]
         )
         for reason, count in sorted(stats.refused.items()):
             refused.add_metric([reason], count)
         yield refused
         for name, help_text, histogram in [
-            ("batch_messages", "Messages kept and delivered at a time.", metrics.batch),
-            ("delivery_seconds", "From a message's arrival to its delivery.", metrics.delivery),
-            ("commit_seconds", "Of the engine's transactions.", metrics.commit),
+            ("batch_messages", "Messages per batch.", metrics.batch),
+            (
+                "delivery_seconds",
+                "Seconds from the arrival of a message to its delivery.",
+                metrics.delivery,
+            ),
+            ("commit_seconds", "Seconds per transaction of the engine.", metrics.commit),
         ]:
             yield _family(core.HistogramMetricFamily(f"syncchat_{name}", help_text), histogram)
 

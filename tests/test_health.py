@@ -141,7 +141,7 @@ def test_who_asks_from_elsewhere_needs_the_token() -> None:
             assert ask(chat, path, Host="[")[0] == 403
             assert ask(chat, path, Host="localhost:80")[0] == 200
             status, _, text = ask(chat, path, **elsewhere)
-            assert (status, text) == (403, "This is shown on the server's machine only.\n")
+            assert (status, text) == (403, "This is available on the server's own machine only.\n")
 
 
 def test_without_the_library_there_is_a_hint_instead_of_metrics() -> None:
@@ -164,7 +164,7 @@ def test_without_the_library_there_is_a_hint_instead_of_metrics() -> None:
         cwd=ROOT,
         env=environment(),
     )
-    assert result.stdout.startswith("404 There are no metrics: pip install 'syncchat[metrics]'")
+    assert result.stdout.startswith("404 Metrics are not available. Install them")
 
 
 def test_an_embedding_program_can_show_a_page_of_its_own() -> None:

@@ -20,10 +20,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``python -m syncchat server|client [flags]``. Returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(
-        prog="python -m syncchat", description="A chat room: its server, and a client for it."
+        prog="python -m syncchat", description="A chat server and its client."
     )
     parser.add_argument("--version", action="version", version=f"syncchat {__version__}")
-    parser.add_argument("command", choices=["server", "client"], help="which of the two to run")
+    parser.add_argument("command", choices=["server", "client"], help="the command to run")
     chosen = parser.parse_args(arguments[:1])
     run = server_main if chosen.command == "server" else client_main
     return run(arguments[1:], prog=f"python -m syncchat {chosen.command}")

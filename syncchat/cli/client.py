@@ -168,7 +168,7 @@ def _failure_to_connect(client: Client) -> str | None:
         # The process can open no more file descriptors or threads.
         return f"cannot connect to {shown}: {reason(exc) if isinstance(exc, OSError) else exc}"
     except KeyboardInterrupt:
-        return f"gave up connecting to {shown}"
+        return f"interrupted while connecting to {shown}"
     return None
 
 

@@ -242,13 +242,13 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
     )
     options = Settings(parser, SETTINGS).parse(argv)
     if options.tls_key and not options.tls_cert:
-        parser.error("--tls-key needs --tls-cert")
+        parser.error("--tls-key requires --tls-cert")
     try:
         ssl_context = _server_context(options.tls_cert, options.tls_key)
     except OSError as exc:
         cert, key = options.tls_cert, options.tls_key
         if key is None and _lacks_only_the_key(cert):
-            parser.error(f"--tls-cert {cert} holds no private key: name its file by --tls-key")
+            parser.error(f"--tls-cert {cert} contains no private key: set --tls-key")
         why = _certificate_complaint(cert, key, exc)
         print(f"cannot use the certificate {cert}: {why}", file=sys.stderr)
         return 1
@@ -333,18 +333,18 @@ def _lacks_only_the_key(cert: str) -> bool:
 def _certificate_complaint(cert: str, key: str | None, failure: OSError) -> str:
     """Why the certificate and its key cannot be used; OpenSSL's own errors rarely say it."""
     if isinstance(failure, ssl.SSLError) and failure.reason == "KEY_VALUES_MISMATCH":
-        return f"the key in {key or cert} belongs to another certificate"
+        return f"the key in {key or cert} does not match the certificate"
     try:
         if not _holds(cert, "CERTIFICATE"):
-            return "it holds no certificate in PEM"
+            return "it contains no PEM certificate"
     except OSError as exc:
         return reason(exc)
     try:
         if not _holds(key or cert, "PRIVATE KEY"):
-            return f"{key or cert} holds no private key in PEM"
+            return f"{key or cert} contains no PEM private key"
     except OSError as exc:
         return f"{key}: {reason(exc)}"
-    return "OpenSSL cannot read what it or its key holds"
+    return "OpenSSL cannot read it or its key"
 
 
 def _holds(file: str, what: str) -> bool:

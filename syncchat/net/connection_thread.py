@@ -263,7 +263,7 @@ class ConnectionThread:
         service.access_policy.check_host(request)
         view = view_for(service.routes, request.path)
         if view is None:
-            raise Refusal(HTTPStatus.NOT_FOUND, "There is nothing here.")
+            raise Refusal(HTTPStatus.NOT_FOUND, "Not found.")
         check_method(request)
         response: object = view(request)
         if not isinstance(response, Response):

@@ -52,7 +52,7 @@ def web_routes(authorize: Callable[[Request], None] | None) -> dict[str, View]:
 def _page(request: Request) -> Response:
     # The page refers to its parts by relative URLs, which need a path of one segment.
     if "/" in request.path[1:]:
-        raise Refusal(HTTPStatus.NOT_FOUND, "There is nothing here.")
+        raise Refusal(HTTPStatus.NOT_FOUND, "Not found.")
     try:
         room_of(request.path)
     except BadRoom as exc:
@@ -63,7 +63,7 @@ def _page(request: Request) -> Response:
 def _part(request: Request) -> Response:
     name = request.path.removeprefix(_PLACE)
     if name not in _PARTS:
-        raise Refusal(HTTPStatus.NOT_FOUND, "There is nothing here.")
+        raise Refusal(HTTPStatus.NOT_FOUND, "Not found.")
     return _answer(request, name, _PARTS[name], "default-src 'none'")
 
 

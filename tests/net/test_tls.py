@@ -400,23 +400,23 @@ def test_a_certificate_without_its_key_is_a_usage_error(files: Path) -> None:
     result = run([*SERVER, "--port", "0", "--tls-cert", str(files / "cert.pem")])
     assert result.returncode == 2
     assert result.stderr.splitlines()[-1].endswith(
-        f"error: --tls-cert {files / 'cert.pem'} holds no private key: name its file by --tls-key"
+        f"error: --tls-cert {files / 'cert.pem'} contains no private key: set --tls-key"
     )
     alone = run([*SERVER, "--port", "0", "--tls-key", str(files / "key.pem")])
     assert alone.returncode == 2
-    assert alone.stderr.splitlines()[-1].endswith("error: --tls-key needs --tls-cert")
+    assert alone.stderr.splitlines()[-1].endswith("error: --tls-key requires --tls-cert")
 
 
 @pytest.mark.parametrize(
     ("cert", "key", "complaint"),
     [
-        ("cert.pem", "other.pem", "{cert}: the key in {key} belongs to another certificate"),
-        ("cert.pem", "cert.pem", "{cert}: {key} holds no private key in PEM"),
+        ("cert.pem", "other.pem", "{cert}: the key in {key} does not match the certificate"),
+        ("cert.pem", "cert.pem", "{cert}: {key} contains no PEM private key"),
         ("cert.pem", "nowhere.pem", "{cert}: {key}: no such file or directory"),
         ("nowhere.pem", "key.pem", "{cert}: no such file or directory"),
-        ("key.pem", "key.pem", "{cert}: it holds no certificate in PEM"),
-        ("key.pem", None, "{cert}: it holds no certificate in PEM"),
-        ("broken.pem", None, "{cert}: OpenSSL cannot read what it or its key holds"),
+        ("key.pem", "key.pem", "{cert}: it contains no PEM certificate"),
+        ("key.pem", None, "{cert}: it contains no PEM certificate"),
+        ("broken.pem", None, "{cert}: OpenSSL cannot read it or its key"),
     ],
 )
 def test_a_certificate_and_a_key_that_do_not_go_together_are_one_line(
