@@ -21,6 +21,8 @@ class Emulator:
         self._stream = pyte.ByteStream(self._screen)
         #: Every byte that the client has written.
         self.written = b""
+        #: The lines on the screen; None: not known since something was written.
+        self._lines: list[str] | None = None
 
     def _update(self) -> None:
         """Show what the client has written. Waits a moment for it if there is nothing new."""
@@ -29,14 +31,16 @@ class Emulator:
     def _show(self, data: bytes) -> None:
         self.written += data
         self._stream.feed(data)
+        self._lines = None
 
     def lines(self) -> list[str]:
         """The lines on the screen, without the empty ones at its end."""
         self._update()
-        lines = [line.rstrip() for line in self._screen.display]
-        while lines and not lines[-1]:
-            lines.pop()
-        return lines
+        if self._lines is None:
+            self._lines = [line.rstrip() for line in self._screen.display]
+            while self._lines and not self._lines[-1]:
+                self._lines.pop()
+        return list(self._lines)
 
     def wait_for_last(self, pattern: str, patience: float = PATIENCE) -> str:
         """The last line, which is the toolbar, as soon as the whole of it matches ``pattern``."""

@@ -13,6 +13,7 @@ from typing import Any, Self
 from prompt_toolkit.application import create_app_session
 from prompt_toolkit.data_structures import Size
 from prompt_toolkit.input import PipeInput, create_pipe_input
+from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.output.vt100 import Vt100_Output
 
 from syncchat import Client
@@ -71,7 +72,12 @@ class Screen(Emulator):
         self._failure: BaseException | None = None
 
     def _run(self) -> None:
-        output = Vt100_Output(self._wire, lambda: self._size, term="xterm-256color")
+        output = Vt100_Output(
+            self._wire,
+            lambda: self._size,
+            term="xterm-256color",
+            default_color_depth=ColorDepth.from_env(),
+        )
         try:
             with create_app_session(input=self._keys, output=output):
                 self._code = run_screen(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Self
 
+import msgspec
+
 from syncchat.chat.events import (
     SUBPROTOCOL,
+    Ack,
     ClientLimits,
     FromServer,
     Message,
@@ -33,10 +36,15 @@ class Stage:
     """Speaks ``syncchat.v1``, welcomes whoever comes, and answers nothing by itself."""
 
     def __init__(
-        self, *, offset: int = 0, nick: str = "ann", form: str = "{sender}: {text}"
+        self,
+        *,
+        offset: int = 0,
+        nick: str = "ann",
+        form: str = "{sender}: {text}",
+        members: Sequence[str] = ("ann", "bob"),
     ) -> None:
         self._offset = offset
-        self._welcome = welcome(offset, nick, form)
+        self._welcome = msgspec.structs.replace(welcome(offset, nick, form), members=list(members))
         #: Guards ``heard``.
         self._lock = threading.Lock()
         self.heard: list[object] = []
@@ -74,6 +82,13 @@ class Stage:
 
         wait_for(lambda: len(said()) >= count)
         return said()
+
+    def acknowledge(self, count: int = 1) -> None:
+        """Acknowledge all that was said, ``count`` texts at least."""
+        for said in self.wait_for_said(count):
+            assert said.nonce is not None
+            self._offset += 1
+            self.tell(Ack(said.nonce, self._offset))
 
     def wait_for_client(self, count: int = 1) -> None:
         wait_for(lambda: len(self.clients) >= count)

@@ -17,8 +17,9 @@ from syncchat.chat.events import (
 )
 from syncchat.net import WebSocket, serve
 from tests.peer import PATIENCE, wait_for
-from tests.people import GREETING, line
+from tests.people import GREETING, line, url_of
 from tests.processes import SERVER, Script, ServerScript, Terminal
+from tests.screen import Screen
 from tests.stage import Stage
 
 
@@ -31,7 +32,7 @@ def test_leaving_is_a_proper_close() -> None:
 
     with serve(handler) as server:
         for keys in ("\x03", "\x04", "/quit\r", "typed\x03\x03"):
-            with Terminal(f"ws://127.0.0.1:{server.port}") as client:
+            with Screen(f"ws://127.0.0.1:{server.port}") as client:
                 client.wait_for_line(">.*")
                 client.type(keys)
                 assert client.exit_code() == 0
@@ -43,7 +44,7 @@ def test_leaving_is_a_proper_close() -> None:
 def test_a_server_that_ends_it_in_order_is_exit_code_0() -> None:
     with (
         serve(lambda websocket: websocket.send("bye")) as server,
-        Terminal(f"ws://127.0.0.1:{server.port}") as client,
+        Screen(f"ws://127.0.0.1:{server.port}") as client,
     ):
         assert client.exit_code() == 0
         client.wait_for_line("bye")
@@ -60,7 +61,7 @@ def test_a_line_after_a_break_is_shown_and_one_during_it_is_refused() -> None:
 
     with ExitStack() as stack:
         with serve(handler, port=port):
-            client = stack.enter_context(Terminal(f"ws://127.0.0.1:{port}"))
+            client = stack.enter_context(Screen(f"ws://127.0.0.1:{port}"))
             client.type("one\r")
             client.wait_for_line("you said one")
         client.wait_for_line("The server is gone: .*")
@@ -76,7 +77,7 @@ def test_a_line_after_a_break_is_shown_and_one_during_it_is_refused() -> None:
 def test_what_was_typed_and_not_delivered_is_told_on_leaving() -> None:
     with ExitStack() as stack:
         with ChatServer(port=0) as chat:
-            client = stack.enter_context(Terminal(f"ws://127.0.0.1:{chat.port}"))
+            client = stack.enter_context(Screen(f"ws://127.0.0.1:{chat.port}"))
             client.type("delivered\r")
             client.wait_for_line(r"127\.0\.0\.1:\d+: delivered")
             client.type("/join ops\r")
@@ -93,7 +94,7 @@ def test_what_was_typed_and_not_delivered_is_told_on_leaving() -> None:
 
 def test_what_was_typed_last_is_delivered_before_one_leaves() -> None:
     with ChatServer(port=0, notices=False) as chat:
-        with Terminal(f"ws://127.0.0.1:{chat.port}") as client:
+        with Screen(f"ws://127.0.0.1:{chat.port}") as client:
             client.wait_for_line(">.*")
             client.type("last words\r\x04")
             assert client.exit_code() == 0
@@ -104,7 +105,7 @@ def test_what_was_typed_last_is_delivered_before_one_leaves() -> None:
 
 @pytest.mark.slow
 def test_a_server_that_does_not_answer_is_told_of() -> None:
-    with ServerScript() as server, Terminal(server.url, "--nick", "ann") as client:
+    with ServerScript() as server, Screen(server.url, nick="ann") as client:
         client.wait_for_last(r".*\| connected \| \d+ ms")
         server.signal(signal.SIGSTOP)
         try:
@@ -118,7 +119,7 @@ def test_the_server_is_killed_and_started_again(tmp_path: Path) -> None:
     engine = f"sqlite:{tmp_path / 'chat.db'}"
     with ExitStack() as stack:
         with ServerScript("--engine", engine) as server:
-            client = stack.enter_context(Terminal(server.url, "--nick", "ann"))
+            client = stack.enter_context(Screen(server.url, nick="ann"))
             client.type("before\r")
             client.wait_for_line("ann: before")
             client.type("half a thought")
@@ -149,7 +150,7 @@ def test_the_server_is_killed_and_started_again(tmp_path: Path) -> None:
 
 
 def test_who_is_away_stays_away_over_a_break() -> None:
-    with Stage() as stage, Terminal(stage.url) as client:
+    with Stage() as stage, Screen(stage.url) as client:
         stage.wait_for_client()
         client.wait_for_line(">.*")
         client.type("/away lunch\r")
@@ -163,12 +164,12 @@ def test_who_is_away_stays_away_over_a_break() -> None:
 
 def test_a_server_that_has_begun_anew_says_so() -> None:
     with ExitStack() as stack:
-        with ServerScript() as server:
-            client = stack.enter_context(Terminal(server.url, "--nick", "ann"))
+        with ChatServer(port=0) as chat:
+            port = chat.port
+            client = stack.enter_context(Screen(url_of(chat), nick="ann"))
             client.type("before\r")
             client.wait_for_line("ann: before")
-        again = stack.enter_context(Script([*SERVER, "--port", str(server.port)]))
-        again.wait_for_line("listening .*")
+        stack.enter_context(ChatServer(port=port))
         client.wait_for_line(r"-> The server has begun anew: .*")
         client.type("after\r")
         client.wait_for_line("ann: after")
@@ -181,13 +182,13 @@ def test_who_leaves_waits_for_no_server_that_does_not_answer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
     with ExitStack() as stack:
-        with ServerScript("--port", str(port)) as server:
-            client = stack.enter_context(Terminal(server.url, "--nick", "ann"))
+        with ChatServer(port=port) as chat:
+            client = stack.enter_context(Screen(url_of(chat), nick="ann"))
             client.wait_for_line(">.*")
         client.type("never delivered\r")
         client.wait_for_line("… never delivered")
         # It is let in, and told nothing.
-        mute = stack.enter_context(socket.create_server(("127.0.0.1", server.port)))
+        mute = stack.enter_context(socket.create_server(("127.0.0.1", port)))
         mute.settimeout(PATIENCE)
         connection, _ = mute.accept()
         with connection:
@@ -214,7 +215,7 @@ def test_who_does_not_wait_for_the_goodbye_is_told_what_was_not_delivered() -> N
 
 
 def test_why_it_ended_is_told_before_what_was_not_delivered() -> None:
-    with Stage() as stage, Terminal(stage.url) as client:
+    with Stage() as stage, Screen(stage.url) as client:
         stage.wait_for_client()
         client.wait_for_line(">.*")
         client.type("one\rhalf")
@@ -231,7 +232,7 @@ def test_why_it_ended_is_told_before_what_was_not_delivered() -> None:
 
 
 def test_what_is_typed_when_the_server_ends_it_is_not_lost() -> None:
-    with Stage() as stage, Terminal(stage.url) as client:
+    with Stage() as stage, Screen(stage.url) as client:
         stage.wait_for_client()
         client.wait_for_line(">.*")
         client.type("half a thought")

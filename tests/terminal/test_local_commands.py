@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from syncchat import Client
+from syncchat import ChatServer, Client
 from syncchat.chat.events import (
     History,
     Message,
@@ -17,14 +17,15 @@ from syncchat.chat.events import (
 )
 from syncchat.net import WebSocket, serve
 from tests.peer import wait_for
-from tests.processes import ServerScript, Terminal
+from tests.people import url_of
+from tests.screen import Screen
 from tests.stage import Stage
 
 # Commands.
 
 
 def test_a_mention_stands_out_and_rings() -> None:
-    with Stage() as stage, Terminal(stage.url) as client:
+    with Stage() as stage, Screen(stage.url) as client:
         stage.wait_for_client()
         client.wait_for_line(">.*")
 
@@ -60,7 +61,7 @@ def test_a_mention_stands_out_and_rings() -> None:
 
 
 def test_who_is_ignored_is_not_heard_whatever_it_is_called() -> None:
-    with Stage() as stage, Terminal(stage.url) as client:
+    with Stage() as stage, Screen(stage.url) as client:
         stage.wait_for_client()
         client.wait_for_line(">.*")
         client.type("/ignore BOB\r")
@@ -83,7 +84,7 @@ def test_who_is_ignored_is_not_heard_whatever_it_is_called() -> None:
 
 
 def test_a_reply_goes_to_whom_one_has_seen() -> None:
-    with Stage() as stage, Terminal(stage.url) as client:
+    with Stage() as stage, Screen(stage.url) as client:
         stage.wait_for_client()
         client.wait_for_line(">.*")
         stage.say("I am here", nick="mal")
@@ -101,7 +102,7 @@ def test_a_reply_goes_to_whom_one_has_seen() -> None:
 
 
 def test_a_command_behind_a_blank_is_not_said_to_all() -> None:
-    with Stage() as stage, Terminal(stage.url) as client:
+    with Stage() as stage, Screen(stage.url) as client:
         stage.wait_for_client()
         client.wait_for_line(">.*")
         client.type("  /msg @bob: secret\r")
@@ -109,7 +110,7 @@ def test_a_command_behind_a_blank_is_not_said_to_all() -> None:
 
 
 def test_the_matches_of_a_search_are_shown() -> None:
-    with ServerScript("--no-notices") as server, Terminal(server.url, "--nick", "ann") as client:
+    with ChatServer(port=0, notices=False) as chat, Screen(url_of(chat), nick="ann") as client:
         client.type("breakfast at nine\rlunch at noon\r")
         client.wait_for_line("ann: lunch at noon")
         client.type("/search BREAK\r")
@@ -123,8 +124,8 @@ def test_the_matches_of_a_search_are_shown() -> None:
 
 
 def test_the_other_commands_answer() -> None:
-    with ServerScript("--no-notices") as server, Terminal(server.url, "--nick", "ann") as client:
-        with Client(server.url, nick="bob") as bob:
+    with ChatServer(port=0, notices=False) as chat, Screen(url_of(chat), nick="ann") as client:
+        with Client(url_of(chat), nick="bob") as bob:
             client.wait_for_line(">.*")
             for line, answer in [
                 ("/names", "-> 2 connected: ann, bob"),
@@ -154,7 +155,7 @@ def test_the_other_commands_answer() -> None:
 
 @pytest.mark.parametrize(("columns", "rows"), [(80, 24), (120, 24), (40, 24), (40, 12), (80, 10)])
 def test_help_fits_the_screen(columns: int, rows: int) -> None:
-    with Stage() as stage, Terminal(stage.url, columns=columns, rows=rows) as client:
+    with Stage() as stage, Screen(stage.url, columns=columns, rows=rows) as client:
         stage.wait_for_client()
         client.wait_for_line(">.*")
         client.type("/help\r")
@@ -170,7 +171,7 @@ def test_help_fits_the_screen(columns: int, rows: int) -> None:
 
 
 def test_clear_leaves_an_empty_screen_and_the_prompt() -> None:
-    with Stage() as stage, Terminal(stage.url) as client:
+    with Stage() as stage, Screen(stage.url) as client:
         stage.wait_for_client()
         stage.say("hello")
         client.wait_for_line("bob: hello")
@@ -190,7 +191,7 @@ def test_a_server_of_another_make_gets_its_own_commands() -> None:
             heard.append(message)
             websocket.send(f"you said {message!s}")
 
-    with serve(handler) as server, Terminal(f"ws://127.0.0.1:{server.port}") as client:
+    with serve(handler) as server, Screen(f"ws://127.0.0.1:{server.port}") as client:
         client.wait_for_line(">.*")
         client.type("/roll 2d6\rhello\r/bell\r")
         client.wait_for_line("-> The bell is mention.")

@@ -27,8 +27,11 @@ from syncchat.chat.events import (
     encode,
 )
 from syncchat.net import WebSocket, serve
+from syncchat.terminal import Preferences
 from tests.peer import PATIENCE, wait_for
-from tests.processes import ServerScript, Terminal
+from tests.people import url_of
+from tests.processes import Terminal
+from tests.screen import Screen
 from tests.stage import Stage, welcome
 
 
@@ -37,7 +40,7 @@ def test_a_continuation_line_is_set_in() -> None:
         websocket.send("one\nroot: two")
         list(websocket)
 
-    with serve(handler) as server, Terminal(f"ws://127.0.0.1:{server.port}") as client:
+    with serve(handler) as server, Screen(f"ws://127.0.0.1:{server.port}") as client:
         client.wait_for_line("one")
         client.wait_for_line("    root: two")
 
@@ -59,7 +62,7 @@ def test_continuation_lines_keep_their_indentation_on_the_screen(subprotocols: l
 
     shown = ["        four", "      two", "    none"]
     with serve(handler, subprotocols=subprotocols) as server:
-        with Terminal(f"ws://127.0.0.1:{server.port}") as client:
+        with Screen(f"ws://127.0.0.1:{server.port}") as client:
             client.wait_for_line("-> x")
             client.wait_for_line(">.*")
             lines = client.scrollback()
@@ -81,7 +84,7 @@ def test_a_flood_is_shown_whole_and_in_order_while_one_types() -> None:
 
     with (
         serve(handler, max_backlog=64 * 1024 * 1024) as server,
-        Terminal(f"ws://127.0.0.1:{server.port}") as client,
+        Screen(f"ws://127.0.0.1:{server.port}") as client,
     ):
         client.wait_for_line(">.*")
         client.type("go\r")
@@ -139,7 +142,7 @@ def test_the_prompt_is_on_the_screen_during_a_flood() -> None:
 
 
 def test_everything_is_rendered_as_people_know_it() -> None:
-    with Stage() as stage, Terminal(stage.url) as client:
+    with Stage() as stage, Screen(stage.url) as client:
         stage.wait_for_client()
         stage.say("hello, all")
         stage.say("two\nlines")
@@ -177,7 +180,7 @@ def test_everything_is_rendered_as_people_know_it() -> None:
 
 
 def test_a_long_line_is_broken_between_words_and_set_in() -> None:
-    with Stage() as stage, Terminal(stage.url, columns=40, rows=20) as client:
+    with Stage() as stage, Screen(stage.url, columns=40, rows=20) as client:
         stage.wait_for_client()
         stage.say("The quick brown fox jumps over the lazy dog and http://host/" + "x" * 60)
         client.wait_for_line(r"bob: The quick brown fox jumps over the")
@@ -187,7 +190,7 @@ def test_a_long_line_is_broken_between_words_and_set_in() -> None:
 
 
 def test_a_nick_has_a_colour_of_its_own_everywhere() -> None:
-    with Stage() as stage, Terminal(stage.url) as one, Terminal(stage.url) as two:
+    with Stage() as stage, Screen(stage.url) as one, Screen(stage.url) as two:
         stage.wait_for_client(2)
         for client in list(stage.clients):
             stage.clients.append(client)
@@ -216,20 +219,22 @@ def test_a_nick_has_a_colour_of_its_own_everywhere() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "changes", "coloured"),
+    ("color", "no_color", "coloured"),
     [
-        ((), {}, True),
-        ((), {"NO_COLOR": "1"}, False),
-        ((), {"NO_COLOR": ""}, True),
-        (("--color", "never"), {}, False),
-        (("--color", "always"), {"NO_COLOR": "1"}, True),
-        ((), {"SYNCCHAT_COLOR": "never"}, False),
+        ("auto", None, True),
+        ("auto", "1", False),
+        ("auto", "", True),
+        ("never", None, False),
+        ("always", "1", True),
     ],
 )
 def test_whether_there_are_colours(
-    flags: tuple[str, ...], changes: dict[str, str], *, coloured: bool
+    monkeypatch: pytest.MonkeyPatch, color: str, no_color: str | None, *, coloured: bool
 ) -> None:
-    with Stage() as stage, Terminal(stage.url, *flags, changes=changes) as client:
+    if no_color is not None:
+        monkeypatch.setenv("NO_COLOR", no_color)
+    preferences = Preferences(color=color)
+    with Stage() as stage, Screen(stage.url, preferences=preferences) as client:
         stage.wait_for_client()
         stage.say("hello")
         client.wait_for_line("bob: hello")
@@ -241,7 +246,7 @@ def test_times_are_shown_on_request_and_a_line_tells_the_day() -> None:
     if now.hour == 23 and now.minute >= 58:
         now -= dt.timedelta(minutes=5)
     yesterday = now - dt.timedelta(days=1)
-    with Stage(offset=2) as stage, Terminal(stage.url, "--history", "2") as client:
+    with Stage(offset=2) as stage, Screen(stage.url, history=2) as client:
         stage.wait_for_client()
         client.wait_for_line(">.*")
         client.type("/timestamp\r")
@@ -267,7 +272,7 @@ def test_times_are_shown_on_request_and_a_line_tells_the_day() -> None:
 
 
 def test_times_can_be_on_from_the_beginning() -> None:
-    with Stage() as stage, Terminal(stage.url, "--timestamps") as client:
+    with Stage() as stage, Screen(stage.url, preferences=Preferences(timestamps=True)) as client:
         stage.wait_for_client()
         stage.tell(Joined("carl", 3))
         client.wait_for_line(r"\d\d:\d\d  \* carl joined\. \(Connected: 3\)")
@@ -275,7 +280,7 @@ def test_times_can_be_on_from_the_beginning() -> None:
 
 @pytest.mark.parametrize("echo", [True, False])
 def test_own_messages_are_marked_until_the_server_has_them(*, echo: bool) -> None:
-    with Stage() as stage, Terminal(stage.url) as client:
+    with Stage() as stage, Screen(stage.url) as client:
         stage.wait_for_client()
         client.wait_for_line(">.*")
         client.type("one\r/me acts\r")
@@ -301,7 +306,7 @@ def test_own_messages_are_marked_until_the_server_has_them(*, echo: bool) -> Non
 
 
 def test_of_many_that_wait_the_last_are_shown() -> None:
-    with Stage() as stage, Terminal(stage.url) as client:
+    with Stage() as stage, Screen(stage.url) as client:
         stage.wait_for_client()
         client.wait_for_line(">.*")
         client.type("".join(f"{number}\r" for number in range(9)))
@@ -311,7 +316,7 @@ def test_of_many_that_wait_the_last_are_shown() -> None:
 
 
 def test_what_the_server_refuses_is_shown_with_the_reason() -> None:
-    with Stage() as stage, Terminal(stage.url) as client:
+    with Stage() as stage, Screen(stage.url) as client:
         stage.wait_for_client()
         client.wait_for_line(">.*")
         client.type("my words\r")
@@ -323,7 +328,7 @@ def test_what_the_server_refuses_is_shown_with_the_reason() -> None:
 
 
 def test_a_line_says_where_a_gap_is() -> None:
-    with Stage() as stage, Terminal(stage.url) as client:
+    with Stage() as stage, Screen(stage.url) as client:
         stage.wait_for_client()
         stage.say("one")
         stage.tell(Message(7, 0.0, "bob", "seven", "message"))
@@ -339,7 +344,7 @@ def test_the_toolbar_tells_where_one_is_and_how_it_is() -> None:
     with ExitStack() as stack:
         with ChatServer(port=0, notices=True) as chat:
             url = f"127.0.0.1:{chat.port}/ops"
-            client = stack.enter_context(Terminal(url, "--nick", "ann"))
+            client = stack.enter_context(Screen(url, nick="ann"))
             client.wait_for_last(r" ops \| ann \| 1 here \| connected \| \d+ ms")
             with Client(f"ws://{url}", nick="bob"):
                 client.wait_for_last(r" ops \| ann \| 2 here \| connected \| \d+ ms")
@@ -347,19 +352,18 @@ def test_the_toolbar_tells_where_one_is_and_how_it_is() -> None:
                 client.wait_for_last(r" ops \| ann \(away\) \| 2 here \| connected \| \d+ ms")
                 client.type("/back\r")
             client.wait_for_last(r" ops \| ann \| 1 here \| connected \| \d+ ms")
-            client.resize(30, 24)
-            client.wait_for_last(r" ops \| ann \| connected")
-            client.resize(80, 24)
+            with Screen(url, nick="bob", columns=30) as narrow:
+                narrow.wait_for_last(r" ops \| bob \| connected")
         client.wait_for_last(r" ops \| ann \| coming back (in \d+ s|now)")
 
 
 @pytest.mark.slow
 def test_the_number_of_people_is_right_without_notices() -> None:
     """Issue 13, item 4: the toolbar counts people also where the server sends no notices."""
-    with ServerScript("--no-notices") as server, Client(server.url, nick="eve") as eve:
-        with Terminal(server.url, "--nick", "ann") as ann:
+    with ChatServer(port=0, notices=False) as chat, Client(url_of(chat), nick="eve") as eve:
+        with Screen(url_of(chat), nick="ann") as ann:
             ann.wait_for_last(" lobby .*2 here .*")
-            with Client(server.url, nick="bob"), Client(server.url, nick="carl"):
+            with Client(url_of(chat), nick="bob"), Client(url_of(chat), nick="carl"):
                 eve.close()
                 ann.wait_for_last(" lobby .*3 here .*", PATIENCE * 2)
                 # The client's own question is not answered on the screen, a person's is.
@@ -372,12 +376,12 @@ def test_the_number_of_people_is_right_without_notices() -> None:
 
 
 def test_the_past_is_announced() -> None:
-    with ServerScript() as server:
-        with Client(server.url, nick="bob") as bob:
+    with ChatServer(port=0) as chat:
+        with Client(url_of(chat), nick="bob") as bob:
             bob.say("one")
             bob.say("two")
             bob.flush(PATIENCE)
-        with Terminal(server.url, "--history", "1") as client:
+        with Screen(url_of(chat), history=1) as client:
             client.wait_for_line("bob: two")
             client.type("now\r")
             client.wait_for_line(".*: now")
@@ -392,7 +396,7 @@ def test_a_room_that_is_joined_begins_with_its_last_messages() -> None:
     with ChatServer(port=0, notices=False, greeting="") as chat:
         for number in range(9):
             chat.say(f"message {number}", room="ops")
-        with Terminal(f"ws://127.0.0.1:{chat.port}", "--history", "2") as screen:
+        with Screen(f"ws://127.0.0.1:{chat.port}", history=2) as screen:
             screen.wait_for_line(">.*")
             screen.wait_for_last(r".*\blobby\b.*connected.*")
             screen.type("/join ops\r")

@@ -30,9 +30,11 @@ from syncchat.chat.events import (
     encode,
 )
 from syncchat.net import WebSocket, serve
+from syncchat.terminal import Preferences
 from syncchat.terminal.sanitize import name_for_screen, sanitized, text_for_screen
 from tests.peer import PATIENCE
 from tests.processes import CLIENT, Script, Terminal
+from tests.screen import Screen
 from tests.stage import Stage, welcome
 
 #: Known attacks on terminals, by what they do.
@@ -123,7 +125,7 @@ def events_of(attack: str, offset: int) -> Iterator[FromServer]:
 
 
 def test_no_attack_reaches_the_terminal_from_any_place() -> None:
-    with Stage() as stage, Terminal(stage.url, "--bell", "off") as client:
+    with Stage() as stage, Screen(stage.url, preferences=Preferences(bell="off")) as client:
         stage.wait_for_client()
         client.wait_for_line(">.*")
         socket = stage.clients[-1]
@@ -157,7 +159,7 @@ def test_no_attack_is_in_a_welcome_a_reason_or_the_toolbar(attack: str) -> None:
         websocket.close(4500, reason)
 
     with serve(handler, subprotocols=["syncchat.v1"]) as server:
-        with Terminal(f"127.0.0.1:{server.port}", "--bell", "off") as client:
+        with Screen(f"127.0.0.1:{server.port}", preferences=Preferences(bell="off")) as client:
             client.wait_for_line("-> 2 connected: the, end")
             client.type("x")
             client.wait_for_line("> x")
@@ -173,7 +175,7 @@ def test_no_attack_reaches_the_terminal_from_a_server_of_plain_lines() -> None:
         websocket.send("the end")
         list(websocket)
 
-    with serve(handler) as server, Terminal(f"127.0.0.1:{server.port}") as client:
+    with serve(handler) as server, Screen(f"127.0.0.1:{server.port}") as client:
         client.wait_for_line("the end")
         check_bytes(client.written)
 
@@ -204,8 +206,8 @@ def test_what_a_terminal_without_a_prompt_is_given_is_as_safe() -> None:
 
 
 @contextmanager
-def a_name_of(size: int) -> Iterator[tuple[Stage, Terminal]]:
-    with Stage() as stage, Terminal(stage.url) as client:
+def a_name_of(size: int) -> Iterator[tuple[Stage, Screen]]:
+    with Stage() as stage, Screen(stage.url) as client:
         stage.wait_for_client()
         nick = "N" * size
         stage.tell(
@@ -227,7 +229,7 @@ def test_a_name_of_a_megabyte_is_cut_short() -> None:
 
 
 def test_a_text_of_a_megabyte_is_shown_in_part() -> None:
-    with Stage() as stage, Terminal(stage.url) as client:
+    with Stage() as stage, Screen(stage.url) as client:
         stage.wait_for_client()
         stage.say("y" * 1_000_000)
         stage.say("the end")
@@ -236,7 +238,7 @@ def test_a_text_of_a_megabyte_is_shown_in_part() -> None:
 
 
 def test_a_long_word_cannot_pose_as_a_line() -> None:
-    with Stage() as stage, Terminal(stage.url, columns=40) as client:
+    with Stage() as stage, Screen(stage.url, columns=40) as client:
         stage.wait_for_client()
         stage.say("x" * 35 + "admin:\u00a0send\u00a0me\u00a0all")
         stage.say("x" * 100)
@@ -247,7 +249,7 @@ def test_a_long_word_cannot_pose_as_a_line() -> None:
 
 
 def test_one_person_cannot_pose_as_two() -> None:
-    with Stage() as stage, Terminal(stage.url, "--timestamps") as client:
+    with Stage() as stage, Screen(stage.url, preferences=Preferences(timestamps=True)) as client:
         stage.wait_for_client()
         stage.say("hi\nroot: run this\n\n-> The server is gone.")
         stage.tell(Joined("x\n-> y", 2))

@@ -7,8 +7,10 @@ import threading
 
 from syncchat import ChatServer
 from syncchat.net import WebSocket, serve
+from syncchat.terminal import Preferences
 from tests.people import GREETING
 from tests.processes import Terminal
+from tests.screen import Screen
 
 
 def test_two_people_talk() -> None:
@@ -35,7 +37,7 @@ def test_two_people_talk() -> None:
 def test_what_is_being_typed_is_never_torn() -> None:
     with (
         ChatServer(port=0) as chat,
-        Terminal(f"ws://127.0.0.1:{chat.port}") as client,
+        Screen(f"ws://127.0.0.1:{chat.port}") as client,
     ):
         client.wait_for_line(">.*")
         client.type("half a sent")
@@ -59,7 +61,7 @@ def test_what_is_being_typed_is_never_torn() -> None:
 def test_typing_goes_on_while_messages_come() -> None:
     text = "the quick brown fox jumps over the lazy dog"
     stop = threading.Event()
-    with ChatServer(port=0) as chat, Terminal(f"ws://127.0.0.1:{chat.port}") as client:
+    with ChatServer(port=0) as chat, Screen(f"ws://127.0.0.1:{chat.port}") as client:
         client.wait_for_line(">.*")
 
         def flood() -> None:
@@ -104,7 +106,7 @@ def test_keys_that_are_no_utf8_do_no_harm() -> None:
     def handler(websocket: WebSocket) -> None:
         heard.extend(websocket)
 
-    with serve(handler) as server, Terminal(f"ws://127.0.0.1:{server.port}") as client:
+    with serve(handler) as server, Screen(f"ws://127.0.0.1:{server.port}") as client:
         client.wait_for_line(">.*")
         client.type_bytes(b"a\xff\xfeb\r")
         client.wait_for_line("> a.*b")
@@ -123,7 +125,7 @@ def test_a_typed_line_stands_before_its_echo_on_a_server_of_another_make() -> No
             websocket.send(f"echo of {message}")
 
     said = [f"{'/' * (number % 2)}line {number}" for number in range(20)]
-    with serve(echo) as server, Terminal(f"ws://127.0.0.1:{server.port}", rows=60) as client:
+    with serve(echo) as server, Screen(f"ws://127.0.0.1:{server.port}", rows=60) as client:
         client.wait_for_line("hello")
         for text in said:
             client.type(f"{text}\r")
@@ -138,7 +140,7 @@ def test_ones_own_message_has_no_prefix_where_the_server_only_acknowledges_it() 
     """Issue 13, item 3: the prefix marks what the server has sent."""
     with ChatServer(port=0, notices=False, greeting="", echo=False) as chat:
         url = f"ws://127.0.0.1:{chat.port}"
-        with Terminal(url, "--nick", "ann", "--prefix", "From server: ") as client:
+        with Screen(url, nick="ann", preferences=Preferences(prefix="From server: ")) as client:
             client.wait_for_last(".*connected.*")
             client.type("mine\r")
             client.wait_for_line("ann: mine")
@@ -152,7 +154,7 @@ def test_an_empty_line_is_not_sent() -> None:
     def handler(websocket: WebSocket) -> None:
         heard.extend(websocket)
 
-    with serve(handler) as server, Terminal(f"ws://127.0.0.1:{server.port}") as client:
+    with serve(handler) as server, Screen(f"ws://127.0.0.1:{server.port}") as client:
         client.wait_for_line(">.*")
         client.type("\r\rx\r\x04")
         assert client.exit_code() == 0

@@ -14,12 +14,14 @@ from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from syncchat import Client
-from syncchat.chat.events import Joined, Message, Names, RoomCount, Rooms, RoomsRequest
+from syncchat import ChatServer, Client
+from syncchat.chat.events import Joined, Message, RoomCount, Rooms, RoomsRequest
 from syncchat.terminal.input_history import open_history
 from syncchat.terminal.prompt import Prompt
 from tests.peer import PATIENCE, wait_for
-from tests.processes import ServerScript, Terminal
+from tests.people import url_of
+from tests.processes import Terminal
+from tests.screen import Screen
 from tests.stage import Stage
 
 TAB = "\t"
@@ -32,17 +34,26 @@ def stage() -> Iterator[Stage]:
 
 
 @pytest.fixture
-def client(stage: Stage) -> Iterator[Terminal]:
-    with Terminal(stage.url) as client:
+def client(stage: Stage) -> Iterator[Screen]:
+    with Screen(stage.url) as client:
         stage.wait_for_client()
         client.wait_for_line(">.*")
         yield client
 
 
+@pytest.fixture
+def terminal(stage: Stage) -> Iterator[Terminal]:
+    """The client at a real pseudo-terminal, whose size can change."""
+    with Terminal(stage.url) as terminal:
+        stage.wait_for_client()
+        terminal.wait_for_line(">.*")
+        yield terminal
+
+
 # Tab.
 
 
-def test_tab_completes_commands(client: Terminal) -> None:
+def test_tab_completes_commands(client: Screen) -> None:
     client.type("/hi" + TAB)
     client.wait_for_line("> /history")
     client.type("\x15/na" + TAB + "x")
@@ -53,7 +64,7 @@ def test_tab_completes_commands(client: Terminal) -> None:
     client.wait_for_line("> /xyz!")
 
 
-def test_tab_goes_through_what_begins_so_and_shows_it(client: Terminal) -> None:
+def test_tab_goes_through_what_begins_so_and_shows_it(client: Screen) -> None:
     client.type("/re" + TAB)
     client.wait_for_line("> /reply")
     client.type("\x15/n" + TAB)
@@ -69,7 +80,7 @@ def test_tab_goes_through_what_begins_so_and_shows_it(client: Terminal) -> None:
     client.wait_for_last(r" lobby .*")
 
 
-def test_tab_completes_what_a_command_takes(client: Terminal) -> None:
+def test_tab_completes_what_a_command_takes(client: Screen) -> None:
     for line, completed in [
         ("/bell m", "/bell mention"),
         ("/timestamp of", "/timestamp off"),
@@ -83,7 +94,7 @@ def test_tab_completes_what_a_command_takes(client: Terminal) -> None:
         client.wait_for_line("> " + completed)
 
 
-def test_tab_completes_nicks_the_last_to_speak_first(stage: Stage, client: Terminal) -> None:
+def test_tab_completes_nicks_the_last_to_speak_first(stage: Stage, client: Screen) -> None:
     stage.tell(Joined("bert", 3), Joined("beate", 4))
     for number, nick in enumerate(["bert", "bob", "beate", "bob"], 1):
         stage.tell(Message(number, 0.0, nick, f"word {number}", "message"))
@@ -98,31 +109,32 @@ def test_tab_completes_nicks_the_last_to_speak_first(stage: Stage, client: Termi
     client.wait_for_line("> bert:  and bob !")
 
 
-def test_tab_is_quick_in_a_crowd(stage: Stage, client: Terminal) -> None:
-    stage.tell(Names([f"user{number:06}" for number in range(50_000)]))
-    client.wait_for_last(r".*\| 50000 here \|.*")
-    client.type("u" + TAB)
-    client.wait_for_line("> user000000:")
-    # Back beyond the first: what was typed, and then the last.
-    client.type("\x1b[Z\x1b[Z")
-    client.wait_for_line("> user049999:")
-    client.type("!")
-    client.wait_for_line("> user049999: !")
+def test_tab_is_quick_in_a_crowd() -> None:
+    crowd = [f"user{number:06}" for number in range(50_000)]
+    with Stage(members=["ann", *crowd]) as stage, Screen(stage.url) as client:
+        client.wait_for_last(r".*\| 50001 here \|.*")
+        client.type("u" + TAB)
+        client.wait_for_line("> user000000:")
+        # Back beyond the first: what was typed, and then the last.
+        client.type("\x1b[Z\x1b[Z")
+        client.wait_for_line("> user049999:")
+        client.type("!")
+        client.wait_for_line("> user049999: !")
 
 
-def test_tab_completes_who_is_addressed_with_an_at(client: Terminal) -> None:
+def test_tab_completes_who_is_addressed_with_an_at(client: Screen) -> None:
     client.type("hey @b" + TAB + "x")
     client.wait_for_line("> hey @bob x")
 
 
-def test_tab_offers_nobody_who_is_ignored(client: Terminal) -> None:
+def test_tab_offers_nobody_who_is_ignored(client: Screen) -> None:
     client.type("/ignore bob\rb" + TAB + "x")
     client.wait_for_line("> bx")
     client.type("\x15/unignore b" + TAB)
     client.wait_for_line("> /unignore bob")
 
 
-def test_rooms_that_are_told_late_complete_nothing_else(stage: Stage, client: Terminal) -> None:
+def test_rooms_that_are_told_late_complete_nothing_else(stage: Stage, client: Screen) -> None:
     client.type("/join zz" + TAB)
     wait_for(lambda: stage.heard == [RoomsRequest()])
     client.type("\x15b")
@@ -134,7 +146,7 @@ def test_rooms_that_are_told_late_complete_nothing_else(stage: Stage, client: Te
     client.wait_for_line("> bx")
 
 
-def test_tab_completes_rooms_that_the_server_tells(stage: Stage, client: Terminal) -> None:
+def test_tab_completes_rooms_that_the_server_tells(stage: Stage, client: Screen) -> None:
     client.type("/join o" + TAB)
     wait_for(lambda: stage.heard == [RoomsRequest()])
     stage.tell(Rooms((RoomCount("lobby", 2), RoomCount("ops", 3))))
@@ -151,13 +163,15 @@ def test_tab_completes_rooms_that_the_server_tells(stage: Stage, client: Termina
 
 
 def test_what_was_typed_is_there_in_the_next_run(stage: Stage, tmp_path: Path) -> None:
-    with Terminal(stage.url, home=tmp_path) as first:
+    kept = tmp_path / "syncchat" / "history"
+    with Screen(stage.url, typed=kept) as first:
         first.wait_for_line(">.*")
         first.type("the first\rthe second\r")
-        first.wait_for_line("… the second")
+        stage.acknowledge(2)
+        first.wait_for_line("ann: the second")
         first.type("\x03")
-        first.exit_code()
-    with Terminal(stage.url, home=tmp_path) as second:
+        assert first.exit_code() == 0
+    with Screen(stage.url, typed=kept) as second:
         second.wait_for_line(">.*")
         second.type("\x1b[A")
         second.wait_for_line("> the second")
@@ -169,24 +183,23 @@ def test_what_was_typed_is_there_in_the_next_run(stage: Stage, tmp_path: Path) -
         second.wait_for_line("> the first")
         second.type("\r\r")
         second.wait_for_line("… the first")
-    kept = tmp_path / "syncchat" / "history"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
 
 
 def test_no_token_is_kept(stage: Stage, tmp_path: Path) -> None:
-    with Terminal(stage.url, "--token", "s3cret", home=tmp_path) as client:
+    kept = tmp_path / "history"
+    with Screen(stage.url, token="s3cret", typed=kept) as client:
         client.wait_for_line(">.*")
         client.type(
             "my word is s3cret\rws://host/?token=other\rAuthorization: Bearer x\rharmless\r"
         )
         client.wait_for_line("… harmless")
-    kept = (tmp_path / "syncchat" / "history").read_text()
-    assert [line for line in kept.splitlines() if line.startswith("+")] == ["+harmless"]
+    assert [line for line in kept.read_text().splitlines() if line.startswith("+")] == ["+harmless"]
 
 
 def test_a_folder_that_cannot_be_written_is_told_and_no_more(stage: Stage, tmp_path: Path) -> None:
     (tmp_path / "syncchat").write_text("in the way")
-    with Terminal(stage.url, home=tmp_path) as client:
+    with Screen(stage.url, typed=tmp_path / "syncchat" / "history") as client:
         client.wait_for_line(r"-> What you type is not kept for the next time: .*")
         client.type("hello\r")
         client.wait_for_line("… hello")
@@ -230,7 +243,7 @@ def test_a_disk_that_is_full_is_told_once() -> None:
 # Lines.
 
 
-def test_alt_enter_begins_a_new_line(stage: Stage, client: Terminal) -> None:
+def test_alt_enter_begins_a_new_line(stage: Stage, client: Screen) -> None:
     client.type("one\x1b\rtwo")
     client.wait_for_line("> one")
     client.wait_for_line("  two")
@@ -242,7 +255,7 @@ def test_alt_enter_begins_a_new_line(stage: Stage, client: Terminal) -> None:
 PASTE = "\x1b[200~one\r\ntwo\nthree\n\x1b[201~"
 
 
-def test_a_paste_of_several_lines_asks(stage: Stage, client: Terminal) -> None:
+def test_a_paste_of_several_lines_asks(stage: Stage, client: Screen) -> None:
     client.type(PASTE)
     client.wait_for_line(r"Send these 3 lines as one message\? y sends, n goes on editing\.")
     client.wait_for_line("> one")
@@ -255,7 +268,7 @@ def test_a_paste_of_several_lines_asks(stage: Stage, client: Terminal) -> None:
 
 
 @pytest.mark.parametrize("key", ["n", "\x1b", "!"])
-def test_a_paste_can_be_edited(stage: Stage, client: Terminal, key: str) -> None:
+def test_a_paste_can_be_edited(stage: Stage, client: Screen, key: str) -> None:
     client.type(PASTE)
     client.wait_for_line("Send these 3 lines.*")
     client.type(key)
@@ -269,7 +282,7 @@ def test_a_paste_can_be_edited(stage: Stage, client: Terminal, key: str) -> None
     assert stage.wait_for_said()[0].text == f"one\ntwo\nthree\n{typed}four"
 
 
-def test_a_paste_of_one_line_does_not_ask(stage: Stage, client: Terminal) -> None:
+def test_a_paste_of_one_line_does_not_ask(stage: Stage, client: Screen) -> None:
     client.type("\x1b[200~just one\n\x1b[201~")
     client.wait_for_line("> just one")
     client.type("\r")
@@ -277,9 +290,7 @@ def test_a_paste_of_one_line_does_not_ask(stage: Stage, client: Terminal) -> Non
     assert "Send these" not in client.written.decode()
 
 
-def test_a_paste_of_a_thousand_lines_leaves_the_screen_usable(
-    stage: Stage, client: Terminal
-) -> None:
+def test_a_paste_of_a_thousand_lines_leaves_the_screen_usable(stage: Stage, client: Screen) -> None:
     text = "\n".join(f"pasted {number}" for number in range(1000))
     client.type(f"\x1b[200~{text}\x1b[201~")
     client.wait_for_line("Send these 1000 lines.*")
@@ -293,15 +304,17 @@ def test_a_paste_of_a_thousand_lines_leaves_the_screen_usable(
 # The window.
 
 
-def test_a_narrower_window_eats_no_line_and_leaves_no_ghost(stage: Stage, client: Terminal) -> None:
+def test_a_narrower_window_eats_no_line_and_leaves_no_ghost(
+    stage: Stage, terminal: Terminal
+) -> None:
     # This terminal cuts off what has become too long; tmux and others break it.
     for number in range(5):
         stage.say(f"line {number}")
-    client.wait_for_line("bob: line 4")
+    terminal.wait_for_line("bob: line 4")
     text = "a line that is typed and longer than the window is going to be"
-    client.type(text)
-    client.wait_for_line(f"> {text}")
-    client.resize(30, 24)
+    terminal.type(text)
+    terminal.wait_for_line(f"> {text}")
+    terminal.resize(30, 24)
     wanted = [
         "Connected to the chat!",
         *(f"bob: line {number}" for number in range(5)),
@@ -310,43 +323,45 @@ def test_a_narrower_window_eats_no_line_and_leaves_no_ghost(stage: Stage, client
         "   to be",
         " lobby | ann | connected",
     ]
-    wait_for(lambda: client.lines() == wanted)
-    client.resize(80, 24)
-    client.wait_for_line(f"> {text}")
+    wait_for(lambda: terminal.lines() == wanted)
+    terminal.resize(80, 24)
+    terminal.wait_for_line(f"> {text}")
 
 
-def test_a_terminal_that_answers_late_loses_no_line(stage: Stage, client: Terminal) -> None:
-    client.tells_cursor = False
-    client.type("a line that is typed and longer than the window is going to be")
-    client.wait_for_line("> a line .*")
-    client.resize(30, 24)
-    wait_for(lambda: client.lines() and b"\x1b[6n" in client.written)
+def test_a_terminal_that_answers_late_loses_no_line(stage: Stage, terminal: Terminal) -> None:
+    terminal.tells_cursor = False
+    terminal.type("a line that is typed and longer than the window is going to be")
+    terminal.wait_for_line("> a line .*")
+    terminal.resize(30, 24)
+    wait_for(lambda: terminal.lines() and b"\x1b[6n" in terminal.written)
     for number in range(5):
         stage.say(f"line {number}")
-    client.wait_for_line("bob: line 4")
+    terminal.wait_for_line("bob: line 4")
     # As a terminal that has broken the line in three would have said before.
-    client.type("\x1b[3;5R")
+    terminal.type("\x1b[3;5R")
     stage.say("line 5")
-    client.wait_for_line("bob: line 5")
-    shown = [line for line in client.scrollback() if line.startswith("bob: ")]
+    terminal.wait_for_line("bob: line 5")
+    shown = [line for line in terminal.scrollback() if line.startswith("bob: ")]
     assert shown == [f"bob: line {number}" for number in range(6)]
 
 
 @pytest.mark.parametrize("size", [(20, 5), (10, 3), (3, 2), (1, 1)])
-def test_a_tiny_window_does_no_harm(stage: Stage, client: Terminal, size: tuple[int, int]) -> None:
-    client.type("abc")
-    client.wait_for_line("> abc")
-    client.resize(*size)
+def test_a_tiny_window_does_no_harm(
+    stage: Stage, terminal: Terminal, size: tuple[int, int]
+) -> None:
+    terminal.type("abc")
+    terminal.wait_for_line("> abc")
+    terminal.resize(*size)
     stage.say("hello")
     stage.say("/help")
-    client.type("\r")
+    terminal.type("\r")
     assert stage.wait_for_said()[0].text == "abc"
-    client.resize(80, 24)
-    client.wait_for_last(" lobby .*")
-    client.type("\x04")
-    # Which nobody acknowledges.
-    assert client.exit_code() == 1
-    assert "Traceback" not in client.written.decode()
+    terminal.resize(80, 24)
+    terminal.wait_for_last(" lobby .*")
+    stage.acknowledge()
+    terminal.type("\x04")
+    assert terminal.exit_code() == 0
+    assert "Traceback" not in terminal.written.decode()
 
 
 # The small parts, without a process.
@@ -419,7 +434,7 @@ def test_ctrl_c_clears_what_is_typed_and_then_leaves(keys: str, entered: list[st
 
 def test_up_brings_back_what_ctrl_c_has_cleared(stage: Stage) -> None:
     """Issue 13, item 10: a cleared message is in the history."""
-    with Terminal(stage.url) as client:
+    with Screen(stage.url) as client:
         client.wait_for_line("> *")
         client.type("half a message")
         client.wait_for_line("> half a message")
@@ -447,8 +462,9 @@ def test_a_prompt_that_is_ended_before_it_began_ends() -> None:
 
 
 def test_what_is_typed_at_once_arrives_in_order() -> None:
-    with ServerScript("--no-notices", "--rate", "0") as server:
-        with Client(server.url, nick="bob") as bob, Terminal(server.url, "--nick", "ann") as ann:
+    with ChatServer(port=0, notices=False, rate=0) as chat:
+        url = url_of(chat)
+        with Client(url, nick="bob") as bob, Screen(url, nick="ann") as ann:
             ann.wait_for_line(">.*")
             ann.type("".join(f"line {number}\r" for number in range(100)))
             heard: list[str] = []
