@@ -282,7 +282,6 @@ class ChatServer:
     def _open_rooms(self, server: Server, metrics: Metrics) -> RoomRegistry:
         limits = Limits(**self._limits)
         settings = RoomSettings(
-            dialects=(self._plain, self._json),
             greeting=self._greeting,
             format=self._form.template,
             echo=self._echo,

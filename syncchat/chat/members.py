@@ -72,10 +72,11 @@ class Members:
     the methods, except ``len`` and ``find``, which any thread may call.
     """
 
-    def __init__(self, dialects: Iterable[Dialect]) -> None:
+    def __init__(self) -> None:
         #: By their casefolded nicks, in the order in which they joined.
         self._by_nick: dict[str, Member] = {}
-        self._fanouts = {dialect: Fanout() for dialect in dialects}
+        #: The connections of the members, by the dialects that they use.
+        self._fanouts: dict[Dialect, Fanout] = {}
 
     def __len__(self) -> int:
         return len(self._by_nick)
@@ -92,12 +93,16 @@ class Members:
     def add(self, member: Member) -> None:
         """Add ``member``: it gets every later event."""
         self._by_nick[member.nick.casefold()] = member
-        self._fanouts[member.dialect].add(member.websocket)
+        self._fanouts.setdefault(member.dialect, Fanout()).add(member.websocket)
 
     def discard(self, member: Member) -> None:
         """Remove ``member``. Has no effect if it is not one."""
         self._by_nick.pop(member.nick.casefold(), None)
-        self._fanouts[member.dialect].discard(member.websocket)
+        fanout = self._fanouts.get(member.dialect)
+        if fanout is not None:
+            fanout.discard(member.websocket)
+            if not fanout:
+                del self._fanouts[member.dialect]
 
     def rename(self, member: Member, nick: str) -> None:
         """Give ``member`` another nick."""
@@ -109,18 +114,18 @@ class Members:
 
     def tell(self, events: Sequence[FromServer], but: Member | None = None) -> None:
         """Send events to all members but ``but``."""
+        special = None if but is None else {but.websocket: ()}
         for dialect, fanout in self._fanouts.items():
-            if fanout.members:
-                special = {but.websocket: ()} if but is not None else None
-                fanout.write(dialect.encode_all(events, ""), special)
+            frames: list[bytes] = []
+            for event in events:
+                frames += dialect.encode(event, "")
+            fanout.write(frames, special)
 
     def tell_others(self, messages: Sequence[Message]) -> None:
         """Send messages to all members; a sender gets an acknowledgement of its own instead."""
         found = (self.find(nick) for nick in {message.nick for message in messages})
         senders = [member for member in found if member is not None]
         for dialect, fanout in self._fanouts.items():
-            if not fanout.members:
-                continue
             frames = [dialect.encode(message, "") for message in messages]
             special: dict[WebSocket, list[bytes]] = {}
             for sender in senders:
@@ -136,9 +141,14 @@ class Members:
     def tell_one(self, member: Member, *events: FromServer) -> None:
         """Send events to one member, or to a client that is about to become one."""
         dialect = member.dialect
-        self._fanouts[dialect].write_one(member.websocket, dialect.encode_all(events, member.nick))
+        self._write_one(member, dialect.encode_all(events, member.nick))
 
     def send_one(self, member: Member, text: str) -> None:
         """Send one member a text of its dialect."""
-        fanout = self._fanouts[member.dialect]
-        fanout.write_one(member.websocket, [encode_frame(text.encode())])
+        self._write_one(member, [encode_frame(text.encode())])
+
+    @staticmethod
+    def _write_one(member: Member, frames: Sequence[bytes]) -> None:
+        if frames:
+            # If the connection is closed, its session is about to leave.
+            member.websocket.write_frames(b"".join(frames), len(frames))

@@ -98,7 +98,7 @@ class Room:
             self._apply, max_weight=_MAX_QUEUED
         )
         # Only the combiner changes the fields below.
-        self._members = Members(settings.dialects)
+        self._members = Members()
         #: The first offset that the engine delivered in the current append; inf: none.
         self._fresh_from = inf
         self._notices = PresenceBatch()

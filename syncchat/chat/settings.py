@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..metrics import Metrics
 from ..net import Deadline
-from .dialects import Dialect
 from .events import ClientLimits
 
 __all__ = ["RoomSettings"]
@@ -17,7 +16,6 @@ __all__ = ["RoomSettings"]
 class RoomSettings:
     """The settings that all rooms of a server share."""
 
-    dialects: Sequence[Dialect]
     #: The operator's greeting for new clients, and format of a message.
     greeting: str
     format: str

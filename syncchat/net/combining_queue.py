@@ -87,11 +87,23 @@ class CombiningQueue(Generic[Item]):
         thread, also from within ``apply``. If ``apply`` raises an exception, the
         combiner's ``submit`` raises it.
         """
+        items = list(items)
         me = threading.get_ident()
+        waiter: _Waiter[Item] | None = None
         # Only this thread makes itself the combiner, so this needs no lock.
         nested = self._holder == me
         try:
-            if self._hand_in(list(items), weight, me):
+            with self._lock:
+                if self._holder is None:
+                    self._appoint_locked(me)
+                elif not nested:
+                    # The combiner must not wait for itself.
+                    waiter = self._waiter_locked(items, weight, me)
+                if waiter is None or waiter is self._relief:
+                    self._enqueue_locked(items, weight)
+            if waiter is not None:
+                self._sleep(waiter, self._blocked)
+            if self._holder == me and not nested:
                 self._work()
         finally:
             # An exception such as KeyboardInterrupt can occur at any line above. A
@@ -155,29 +167,21 @@ class CombiningQueue(Generic[Item]):
 
     # Before and after the work.
 
-    def _hand_in(self, items: list[Item], weight: int, me: int) -> bool:
-        """Queue the items. True: this thread is the combiner now."""
-        with self._lock:
-            if self._holder is None:
-                self._enqueue_locked(items, weight)
-                self._appoint_locked(me)
-                return True
-            if self._holder == me:
-                # The combiner must not wait for itself.
-                self._enqueue_locked(items, weight)
-                return False
-            relieves = self._relief is None and time.monotonic() >= self._until
-            if not relieves and self._weight <= self._max_weight and not self._blocked:
-                self._enqueue_locked(items, weight)
-                return False
-            waiter = _Waiter(me, items, weight, 0)
-            if relieves:
-                self._enqueue_locked(items, weight)
-                self._relief = waiter
-            else:
-                self._blocked.append(waiter)
-        self._sleep(waiter, self._blocked)
-        return self._holder == me
+    def _waiter_locked(self, items: list[Item], weight: int, me: int) -> _Waiter[Item] | None:
+        """Make this thread wait: as the combiner's relief, or because the queue is full.
+
+        None: it need not wait.
+        """
+        assert self._lock.locked()
+        relieves = self._relief is None and time.monotonic() >= self._until
+        if not relieves and self._weight <= self._max_weight and not self._blocked:
+            return None
+        waiter = _Waiter(me, items, weight, 0)
+        if relieves:
+            self._relief = waiter
+        else:
+            self._blocked.append(waiter)
+        return waiter
 
     def _sleep(self, waiter: _Waiter[Item], line: deque[_Waiter[Item]]) -> None:
         """Wait until another thread wakes ``waiter``, which is the relief or is in ``line``."""
@@ -194,11 +198,13 @@ class CombiningQueue(Generic[Item]):
             raise
 
     def _enqueue_locked(self, items: list[Item], weight: int) -> None:
+        assert self._lock.locked()
         self._queue += items
         self._submitted += len(items)
         self._weight += weight
 
     def _appoint_locked(self, thread: int) -> None:
+        assert self._lock.locked()
         self._holder = thread
         self._until = time.monotonic() + _SHIFT
 
@@ -213,6 +219,7 @@ class CombiningQueue(Generic[Item]):
         While there is no combiner, nothing is queued and no thread waits, except
         after an asynchronous exception.
         """
+        assert self._lock.locked()
         self._holder = None
         if self._relief is not None:
             successor, self._relief = self._relief, None
@@ -235,7 +242,8 @@ class CombiningQueue(Generic[Item]):
         while True:
             with self._lock:
                 self._applied += len(batch)
-                self._wake_drained_locked()
+                if self._draining:
+                    self._wake_drained_locked()
                 first = self._applied
                 batch = self._queue
                 if not batch or self._relief is not None:
@@ -245,7 +253,8 @@ class CombiningQueue(Generic[Item]):
                     break
                 self._queue = []
                 self._weight = 0
-                self._admit_locked()
+                if self._blocked:
+                    self._admit_locked()
             try:
                 self._apply(batch, first)
             except BaseException as exc:  # noqa: BLE001 - raised below
@@ -256,11 +265,13 @@ class CombiningQueue(Generic[Item]):
 
     def _admit_locked(self) -> None:
         """Queue the items of blocked threads for the next batch, as many as fit."""
+        assert self._lock.locked()
         while self._blocked and self._weight <= self._max_weight:
             waiter = self._blocked.popleft()
             self._enqueue_locked(waiter.items, waiter.weight)
             waiter.wakeup.release()
 
     def _wake_drained_locked(self) -> None:
+        assert self._lock.locked()
         while self._draining and self._draining[0].goal <= self._applied:
             self._draining.popleft().wakeup.release()

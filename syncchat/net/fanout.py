@@ -84,13 +84,10 @@ class Fanout:
 
         See :func:`write_frames` for ``special``.
         """
-        for websocket in write_frames(self.members, frames, special):
+        if self._snapshot is None:
+            self._snapshot = tuple(self._members)
+        for websocket in write_frames(self._snapshot, frames, special):
             self.discard(websocket)
-
-    def write_one(self, websocket: WebSocket, frames: Sequence[bytes]) -> None:
-        """Write ``frames`` to one connection, and remove it if it is closed."""
-        for closed in write_frames((websocket,), frames):
-            self.discard(closed)
 
 
 def write_frames(
