@@ -11,6 +11,7 @@ from .client import Client, Disconnected, Gap, Line, Reconnected, Sent
 from .engine import Retention
 from .errors import (
     AddressInUse,
+    AppendUnknown,
     BadEvent,
     BadNick,
     BadRoom,
@@ -30,6 +31,7 @@ from .server import ChatServer
 
 __all__ = [
     "AddressInUse",
+    "AppendUnknown",
     "BadEvent",
     "BadNick",
     "BadRoom",

@@ -11,6 +11,7 @@ __all__ = [
     "NO_CODE",
     "ORDERLY",
     "POLICY_VIOLATION",
+    "SERVICE_RESTART",
     "TOO_BIG",
     "TRY_AGAIN_LATER",
     "check_close",
@@ -27,6 +28,7 @@ INVALID_DATA = 1007
 POLICY_VIOLATION = 1008
 TOO_BIG = 1009
 INTERNAL_ERROR = 1011
+SERVICE_RESTART = 1012
 TRY_AGAIN_LATER = 1013
 
 #: The codes of a normal end of a connection.
@@ -44,7 +46,7 @@ _MEANINGS = {
     TOO_BIG: "message too big",
     1010: "extension missing",
     INTERNAL_ERROR: "internal error",
-    1012: "service restart",
+    SERVICE_RESTART: "service restart",
     TRY_AGAIN_LATER: "try again later",
     1014: "bad gateway",
 }

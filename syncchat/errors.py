@@ -15,6 +15,7 @@ from .closecodes import meaning
 
 __all__ = [
     "AddressInUse",
+    "AppendUnknown",
     "BadEvent",
     "BadNick",
     "BadRoom",
@@ -77,6 +78,10 @@ class EngineUnusable(SyncchatError, OSError):
 
 class EngineFailed(SyncchatError, OSError):
     """The engine cannot do this now, for example on a full disk. Nothing is changed."""
+
+
+class AppendUnknown(EngineFailed):
+    """It is not known whether the engine has stored the messages: its answer is missing."""
 
 
 class CannotConnect(SyncchatError, ConnectionError):

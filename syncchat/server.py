@@ -13,14 +13,13 @@ from ._version import __version__
 from .chat import events
 from .chat.dialects import JsonDialect, LineFormat, PlainDialect
 from .chat.members import Member
-from .chat.nicks import MAX_NICK
-from .chat.room import Post
+from .chat.nicks import MAX_NICK, SERVER_NICK
 from .chat.rooms import LOBBY, RoomRegistry, check_room, valid_names
 from .chat.sanitize import clean
 from .chat.session import Session
 from .chat.settings import RoomSettings
 from .chat.token import TokenCheck
-from .engine import Engine, Retention, check_engine, open_engine
+from .engine import Draft, Engine, Retention, check_engine, open_engine
 from .eventlog import (
     ClientConnected,
     ClientDisconnected,
@@ -330,7 +329,7 @@ class ChatServer:
         rooms = self._rooms
         if rooms is not None:
             with rooms.used(check_room(room)) as there:
-                there.post([Post(None, clean(text))])
+                there.post(None, [Draft(SERVER_NICK, clean(text))])
 
     # A client's session, on its connection thread.
 

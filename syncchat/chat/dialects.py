@@ -54,6 +54,8 @@ class Dialect(ABC):
 
     #: Whether a welcome lists the members.
     lists_members = True
+    #: Whether clients know their position in the log, and come back to it.
+    has_positions = True
     #: Whether a join has only the room's name, so that ``history`` is taken from the URL.
     joins_by_name = False
 
@@ -84,6 +86,7 @@ class PlainDialect(Dialect):
     """Lines of text, which any WebSocket client can send and show."""
 
     lists_members = False
+    has_positions = False
     joins_by_name = True
 
     def __init__(self, form: LineFormat) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from ..engine import Entry, Kind
+from ..engine import Message
 from ..errors import BadEvent
 
 __all__ = [
@@ -58,7 +58,6 @@ __all__ = [
     "decode_from_server",
     "encode",
     "encode_utf8",
-    "message_of",
 ]
 
 SUBPROTOCOL = "syncchat.v1"
@@ -222,17 +221,6 @@ class Welcome(_Event, frozen=True):
     notices: bool = True
 
 
-class Message(_Event, frozen=True, gc=False):
-    """A message of the room's log."""
-
-    offset: int
-    time: float
-    nick: str
-    text: str
-    kind: Kind
-    nonce: str | None = None
-
-
 class Joined(_Event, frozen=True):
     """The members ``nick`` and ``others`` joined; ``connected`` members are there now."""
 
@@ -380,11 +368,6 @@ encode_utf8: Callable[[FromClient | FromServer], bytes] = _encoder.encode
 def encode(event: FromClient | FromServer) -> str:
     """The event as a text message. From any thread."""
     return encode_utf8(event).decode()
-
-
-def message_of(entry: Entry) -> Message:
-    """The event for an entry of a log."""
-    return Message(entry.offset, entry.time, entry.nick, entry.text, entry.kind, entry.nonce)
 
 
 def decode_from_client(text: str) -> FromClient:

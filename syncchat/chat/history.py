@@ -1,16 +1,16 @@
-"""The history for a client that enters a room, in pieces of limited size."""
+"""The history of a room: for a client that enters it, and for one that asks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..engine import Engine, Position
-from .events import History, message_of
+from ..engine import Log, Position, Tail
+from .events import History
 
-__all__ = ["Past", "Piece", "found", "last_of", "next_piece", "recent"]
+__all__ = ["PIECE", "Past", "cut", "found", "last_of"]
 
-#: Messages of a piece, at most. The backlog of a connection can hold several pieces.
-_MESSAGES = 1000
+#: Messages of a piece of the history, at most. The backlog of a connection can hold several.
+PIECE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,67 +24,35 @@ class Past:
     last: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A piece of the messages that a client missed."""
+def cut(tail: Tail, delivered: Position) -> Tail:
+    """``tail`` without the messages that the room has still to deliver.
 
-    history: History
-    #: Where it ends, and the next piece begins.
-    end: Position
-    #: Whether more pieces follow.
-    more: bool
-
-
-def next_piece(engine: Engine, room: str, after: Position) -> Piece:
-    """The messages after ``after``, as many as fit on one page.
-
-    If the log has another epoch by now, or ends before ``after``: its last messages, not
-    ``complete``. Raises :class:`~syncchat.errors.EngineFailed`.
+    A shared engine may read messages of other servers before it delivers them.
     """
-    end = engine.position(room)
-    if after.offset == 0:
-        # The client has seen no message of any log. Nothing is missing if it
-        # receives this log from its first message on.
-        after = Position(end.epoch, 0)
-    complete = after.epoch == end.epoch and after.offset <= end.offset
-    if not complete:
-        after = Position(end.epoch, max(0, end.offset - _MESSAGES))
-    entries = engine.read_after(room, after, _MESSAGES).entries
-    if entries:
-        complete = complete and entries[0].offset == after.offset + 1
-        reached = entries[-1].offset
-    else:
-        # Retention has dropped everything after ``after``, or there was nothing.
-        complete = complete and after.offset == end.offset
-        reached = end.offset
-    history = History(tuple(map(message_of, entries)), complete)
-    return Piece(history, Position(end.epoch, reached), reached < end.offset)
+    if tail.end == delivered:
+        return tail
+    if tail.end.epoch != delivered.epoch:
+        # The log has begun anew, and the room is about to be told.
+        return Tail((), complete=False, reached=delivered.offset, end=delivered)
+    messages = tuple(each for each in tail.messages if each.offset <= delivered.offset)
+    return Tail(messages, tail.complete, min(tail.reached, delivered.offset), delivered)
 
 
-def recent(engine: Engine, room: str, limit: int) -> History:
-    """The last ``limit`` messages, for a client that enters; fewer if they are long.
-
-    Raises :class:`~syncchat.errors.EngineFailed`.
-    """
-    page = engine.read_before(room, None, limit)
-    return History(tuple(map(message_of, page.entries)), complete=True)
-
-
-def last_of(engine: Engine, room: str, before: int | None, limit: int) -> History:
+def last_of(log: Log, room: str, before: int | None, limit: int) -> History:
     """The answer to a request for ``limit`` messages before an offset; fewer if they are long.
 
     ``before`` None: the last messages.
 
     Raises :class:`~syncchat.errors.EngineFailed`.
     """
-    page = engine.read_before(room, before, limit)
-    return History(tuple(map(message_of, page.entries)), page.complete, "history")
+    page = log.read_before(room, before, limit)
+    return History(page.messages, page.complete, "history")
 
 
-def found(engine: Engine, room: str, words: str, limit: int) -> History:
+def found(log: Log, room: str, words: str, limit: int) -> History:
     """The answer to a search: the last ``limit`` matches, the oldest first.
 
     Raises :class:`~syncchat.errors.EngineFailed`.
     """
-    entries = engine.search(room, words, limit)
-    return History(tuple(map(message_of, reversed(entries))), len(entries) < limit, "search")
+    messages = log.search(room, words, limit)
+    return History(tuple(reversed(messages)), len(messages) < limit, "search")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ..closecodes import ABNORMAL
 from ..errors import ConnectionClosed
@@ -80,6 +80,9 @@ class Members:
 
     def __len__(self) -> int:
         return len(self._by_nick)
+
+    def __iter__(self) -> Iterator[Member]:
+        return iter(tuple(self._by_nick.values()))
 
     def find(self, nick: str) -> Member | None:
         """The member of this nick, compared by casefold; None: there is no such member."""

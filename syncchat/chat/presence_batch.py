@@ -27,24 +27,18 @@ class PresenceBatch:
     def __init__(self) -> None:
         #: The last change of each nick: whether it is here, and why it left. By the exact
         #: spelling: the same nick in another case may be another member.
-        self._changes: dict[str, tuple[bool, str | None]] = {}
+        self.changes: dict[str, tuple[bool, str | None]] = {}
         self._bucket = TokenBucket(_RATE, _BURST)
         #: When the next notice may be sent, on the monotonic clock.
         self.due_at = 0.0
 
-    def __bool__(self) -> bool:
-        return bool(self._changes)
-
-    def __contains__(self, nick: str) -> bool:
-        return nick in self._changes
-
     def add(self, nick: str, *, here: bool, reason: str | None = None) -> None:
         """Note that ``nick`` joined or left. This replaces an earlier note of the same nick."""
-        self._changes[nick] = here, reason
+        self.changes[nick] = here, reason
 
     def take(self, connected: int) -> list[Joined | Left]:
         """The notices to send now; ``connected`` is the present number of members."""
-        changes, self._changes = self._changes, {}
+        changes, self.changes = self.changes, {}
         # At most one interval from now, even if calls before the due time have used up tokens.
         self.due_at = min(self._bucket.charge(), time.monotonic() + 1 / _RATE)
         pause = connected * _SECONDS_PER_MEMBER

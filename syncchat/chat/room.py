@@ -2,7 +2,7 @@
 
 Messages, joins, leaves and renames all go through the room's queue. One thread at
 a time, the combiner, does the work of all threads: it gives the queued messages to
-the engine as one batch, and writes the resulting entries to the members, with one
+the engine as one batch, and writes the resulting messages to the members, with one
 write per member. Therefore joining is exact, however busy the room is: a new member
 gets the history up to offset N and live messages from N + 1.
 """
@@ -10,15 +10,18 @@ gets the history up to offset N and live messages from N + 1.
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from itertools import chain, count
-from math import inf
+from itertools import count
 
-from ..engine import Draft, Engine, Entry, Kind
-from ..errors import EngineFailed
+import msgspec
+
+from ..closecodes import SERVICE_RESTART, TRY_AGAIN_LATER
+from ..engine import Delivery, Draft, Engine, Position, Tail
+from ..errors import AppendUnknown, EngineFailed
 from ..net import CombiningQueue, Deadline
 from .events import (
     Ack,
@@ -26,22 +29,20 @@ from .events import (
     Back,
     Error,
     FromServer,
+    History,
     Joined,
+    Message,
     Names,
     PrivateMessage,
     Renamed,
     Welcome,
-    decode_from_server,
-    encode,
-    message_of,
 )
-from .history import Past, next_piece, recent
+from .history import PIECE, Past, cut
 from .members import Member, Members
-from .nicks import SERVER_NICK
 from .presence_batch import PresenceBatch
 from .settings import RoomSettings
 
-__all__ = ["Post", "Room"]
+__all__ = ["Room"]
 
 logger = logging.getLogger("syncchat.chat")
 
@@ -53,17 +54,19 @@ _OVERHEAD = 400
 #: Seconds in which a client must read a piece of its history.
 _PATIENCE = 10.0
 
+#: Seconds in which a client must answer the Close when the room disconnects it.
+_CLOSE_SECONDS = 10.0
 
-@dataclass(frozen=True, slots=True)
-class Post:
-    """A message on its way to the engine, sent by ``member``; None: by the server itself."""
+
+class _Post(msgspec.Struct):
+    """Messages that ``member`` has sent together; None: the server itself.
+
+    ``came_at``: when they were received, in seconds on the performance counter.
+    """
 
     member: Member | None
-    text: str
-    kind: Kind = "message"
-    nonce: str | None = None
-    #: When it was received, in seconds on the performance counter.
-    came_at: float = field(default_factory=time.perf_counter)
+    drafts: Sequence[Draft]
+    came_at: float
 
 
 #: Any other item of the queue: a function, called in its place in the order.
@@ -77,14 +80,11 @@ class _Entering:
     member: Member
     nick: str | None
     past: Past
-    #: Its nick is claimed in the engine.
+    #: Its nick is claimed in the engine, and it has its welcome.
     named: bool = False
-    #: Its welcome is among the events for it.
-    welcomed: bool = False
     #: Events to send to it before it can become a member.
     ahead: Sequence[FromServer] = ()
     entered: bool = False
-    failure: Exception | None = None
 
 
 class Room:
@@ -94,13 +94,17 @@ class Room:
         self.name = name
         self._engine = engine
         self._settings = settings
-        self._queue: CombiningQueue[Post | _Step] = CombiningQueue(
+        #: How many use the room; the registry counts them.
+        self.users = 0
+        self._queue: CombiningQueue[_Post | _Step] = CombiningQueue(
             self._apply, max_weight=_MAX_QUEUED
         )
         # Only the combiner changes the fields below.
+        #: The combiner's thread while it applies a batch.
+        self._combiner: int | None = None
         self._members = Members()
-        #: The first offset that the engine delivered in the current append; inf: none.
-        self._fresh_from = inf
+        #: The position up to which the members have got the log; None: it is not followed.
+        self._position: Position | None = None
         self._notices = PresenceBatch()
         #: Whether a timer for the notices is set.
         self._timed = False
@@ -112,16 +116,13 @@ class Room:
 
         Its nick is ``nick``, or its address if ``nick`` is None or taken. A long
         history is sent first, in pieces, as fast as the client reads. Raises
-        :class:`EngineFailed`; and :class:`ConnectionClosed` or
+        :class:`~syncchat.errors.EngineFailed`; and :class:`ConnectionClosed` or
         :class:`TimeoutError` if the client does not read a piece in time.
         """
         entering = _Entering(member, nick, past)
         try:
             while True:
-                self._do(lambda: self._enter(entering))
-                self._queue.drain()
-                if entering.failure is not None:
-                    raise entering.failure
+                self.run(lambda: self._enter(entering))
                 if entering.entered:
                     return
                 # A long history: send it without being the combiner, so that nobody
@@ -143,28 +144,32 @@ class Room:
         self._queue.submit([lambda: self._leave(member, reason)], 4 * _OVERHEAD)
         self._queue.drain()
 
-    def post(self, posts: Sequence[Post]) -> None:
+    def post(self, member: Member | None, drafts: Sequence[Draft]) -> None:
         """Append messages to the log, in this order, with no others in between.
 
-        Blocks while the queue is full.
+        ``member`` is their sender; None: the server. Blocks while the queue is full.
         """
-        self._queue.submit(posts, sum(len(post.text) + _OVERHEAD for post in posts))
+        weight = len(drafts) * _OVERHEAD
+        for draft in drafts:
+            weight += len(draft.text)
+        self._queue.submit([_Post(member, drafts, time.perf_counter())], weight)
 
     def rename(self, member: Member, nick: str) -> None:
         """Rename ``member``, or send it an error if the nick is taken."""
-        self._do(lambda: self._rename(member, nick))
+        self._do_for(member, "nick", lambda: self._rename(member, nick))
 
     def set_away(self, member: Member, reason: str | None) -> None:
         """Mark ``member`` as away for ``reason``, or as back if ``reason`` is None."""
-        self._do(lambda: self._set_away(member, reason))
+        command = "back" if reason is None else "away"
+        self._do_for(member, command, lambda: self._set_away(member, reason))
 
     def whisper(self, member: Member, to: str, text: str) -> None:
         """Send ``text`` to the member called ``to`` only, or an error to ``member`` if absent."""
-        self._do(lambda: self._whisper(member, to, text))
+        self._do_for(member, "private", lambda: self._whisper(member, to, text))
 
     def tell_names(self, member: Member) -> None:
         """Send one member the names of all members, and of those who are away."""
-        self._do(lambda: self._members.tell_one(member, self._names()))
+        self._do_for(member, "names", lambda: self._members.tell_one(member, self._names()))
 
     def tell(self, member: Member, *told: FromServer) -> None:
         """Send one member events, in order with the room's messages."""
@@ -178,6 +183,21 @@ class Room:
         """Block until everything queued so far is done."""
         self._queue.drain()
 
+    def run(self, step: Callable[[], object]) -> None:
+        """Call ``step`` in its place in the order, and raise its exception."""
+        failures: list[Exception] = []
+
+        def guarded() -> None:
+            try:
+                step()
+            except Exception as exc:  # noqa: BLE001 - raised below
+                failures.append(exc)
+
+        self._do(guarded)
+        self._queue.drain()
+        if failures:
+            raise failures[0]
+
     def __len__(self) -> int:
         """The number of members."""
         return len(self._members)
@@ -186,24 +206,38 @@ class Room:
         """The member of this nick, compared by casefold; None: there is no such member."""
         return self._members.find(nick)
 
-    # For the engine. On the combiner's thread, since local engines call back from
-    # ``append`` and ``publish``.
+    # For the engine. A local engine calls back on the combiner's thread, from ``append`` and
+    # ``publish``; a shared engine on a thread of its own.
 
-    def deliver(self, entries: Sequence[Entry]) -> None:
-        """Send new entries of the log to all members."""
-        if self._notices and any(entry.nick in self._notices for entry in entries):
+    def deliver(self, delivery: Delivery) -> None:
+        """Send new messages of the log to all members."""
+        if threading.get_ident() != self._combiner:
+            weight = sum(len(each.text) + _OVERHEAD for each in delivery.messages)
+            self._queue.submit([lambda: self.deliver(delivery)], weight)
+            return
+        before, messages = self._position, delivery.messages
+        if before is None:
+            # It was on its way when the last member left.
+            return
+        self._position = position = delivery.position
+        unannounced = self._notices.changes
+        if unannounced and any(message.nick in unannounced for message in messages):
             # Announce a member before its first message.
             self._tell_notices()
-        self._fresh_from = entries[0].offset
-        messages = [message_of(entry) for entry in entries]
-        if self._settings.echo:
+        if position.epoch != before.epoch:
+            self._tell_new_epoch(messages)
+        elif not delivery.complete or messages[0].offset != before.offset + 1:
+            self._members.tell(_after_gap(messages))
+        elif self._settings.echo:
             self._members.tell(messages)
         else:
             self._members.tell_others(messages)
 
-    def take_live(self, text: str) -> None:
+    def take_live(self, event: FromServer) -> None:
         """Send a live event to the members that it concerns."""
-        event = decode_from_server(text)
+        if threading.get_ident() != self._combiner:
+            self._do(lambda: self.take_live(event))
+            return
         if not isinstance(event, PrivateMessage):
             newcomer = None
             if isinstance(event, Joined) and not event.others:
@@ -218,143 +252,209 @@ class Room:
         if sender is not None and sender is not hearer:
             self._members.tell_one(sender, event)
 
+    # For the registry, on the combiner's thread: steps of :meth:`run`.
+
+    def follow(self) -> Position:
+        """Have the room's log delivered, and return the position up to which it is.
+
+        Raises :class:`~syncchat.errors.EngineFailed`.
+        """
+        if self._position is None:
+            self._position = self._engine.follow(self.name)
+        return self._position
+
+    def unfollow(self) -> None:
+        """Have the log delivered no more, after the last member has left."""
+        self._position = None
+        self._engine.unfollow(self.name)
+
     # The combiner's work.
 
     def _do(self, step: _Step) -> None:
         self._queue.submit([step], _OVERHEAD)
 
-    def _apply(self, batch: list[Post | _Step], _first: int) -> None:
-        posts: list[Post] = []
-        for item in batch:
-            if isinstance(item, Post):
-                posts.append(item)
-                continue
-            # Keep the order: append the earlier messages first.
-            if posts:
-                self._guarded(self._append, posts)
-                posts = []
-            self._guarded(item)
-        if posts:
-            self._guarded(self._append, posts)
+    def _do_for(self, member: Member, command: str, step: _Step) -> None:
+        """Call ``step`` for a request; ``member`` is told if the engine fails."""
 
-    def _guarded(self, step: Callable[..., None], *arguments: object) -> None:
-        """Run ``step``, and log its exception.
+        def asked() -> None:
+            try:
+                step()
+            except EngineFailed as exc:
+                text = f"It is not possible now: {exc}."
+                self._members.tell_one(member, Error("unavailable", text, command))
+
+        self._do(asked)
+
+    def _apply(self, batch: list[_Post | _Step], _first: int) -> None:
+        self._combiner = threading.get_ident()
+        try:
+            posts: list[_Post] = []
+            for item in batch:
+                if isinstance(item, _Post):
+                    posts.append(item)
+                    continue
+                # Keep the order: append the earlier messages first.
+                if posts:
+                    self._append(posts)
+                    posts = []
+                self._take_step(item)
+            if posts:
+                self._append(posts)
+        finally:
+            self._combiner = None
+
+    def _take_step(self, step: _Step) -> None:
+        """Call ``step``, and log its exception.
 
         The combiner works for other threads: a failure of one step must reach neither its own
         caller nor the steps that follow.
         """
         try:
-            step(*arguments)
+            step()
         except Exception:
             logger.exception("room %r: a step failed", self.name)
 
-    def _append(self, posts: Sequence[Post]) -> None:
+    def _append(self, posts: Sequence[_Post]) -> None:
         """Give messages to the engine as one batch."""
         now = time.time()
-        drafts = []
+        drafts: list[Draft] = []
         for post in posts:
-            nick = SERVER_NICK
-            if post.member is not None:
-                nick = post.member.nick
-                post.member.spoke = now
-            drafts.append(Draft(nick, post.text, post.kind, post.nonce))
+            member = post.member
+            if member is not None:
+                member.spoke = now
+                for draft in post.drafts:
+                    draft.nick = member.nick
+            drafts += post.drafts
         try:
-            self._fresh_from = inf
-            entries = self._engine.append(self.name, drafts)
+            before = (self._position or self.follow()).offset
+            answers = self._engine.append(self.name, drafts)
         except EngineFailed as exc:
-            for post in posts:
-                self._refuse(post, exc)
+            self._refuse(posts, exc)
             return
-        # append() has delivered the new entries.
+        except Exception:
+            logger.exception("room %r: messages could not be appended", self.name)
+            return
+        # A local engine has delivered the new messages in append().
         done = time.perf_counter()
         metrics = self._settings.metrics
-        metrics.batch.observe([len(posts)])
-        metrics.delivery.observe([done - post.came_at for post in posts])
-        for post, entry in zip(posts, entries, strict=True):
-            old = entry.offset < self._fresh_from
-            if old and post.member is not None and entry.nonce is not None:
+        metrics.batch.observe([len(drafts)])
+        waits: list[float] = []
+        answered = iter(answers)
+        for post in posts:
+            waits += [done - post.came_at] * len(post.drafts)
+            for draft, answer in zip(post.drafts, answered, strict=False):
+                if answer.new or answer.offset > before:
+                    # The sender gets the message itself, or has got it just now.
+                    continue
                 # A repetition, by its nonce: it was stored before, so acknowledge it.
-                self._members.tell_one(post.member, Ack(entry.nonce, entry.offset))
+                if post.member is not None and draft.nonce is not None:
+                    self._members.tell_one(post.member, Ack(draft.nonce, answer.offset))
+        metrics.delivery.observe(waits)
 
-    def _refuse(self, post: Post, exc: EngineFailed) -> None:
-        """Tell the sender that its message was neither stored nor sent to anybody."""
-        if post.member is not None:
-            command = "say" if post.kind == "message" else "action"
-            text = f"Your message was not kept, say it again later: {exc}."
-            self._members.tell_one(post.member, Error("unavailable", text, command, post.nonce))
+    def _refuse(self, posts: Sequence[_Post], exc: EngineFailed) -> None:
+        """Tell the senders that their messages are not stored, or that this is not known."""
+        unknown = isinstance(exc, AppendUnknown)
+        said = (
+            f"It is not known whether your message was kept: {exc}."
+            if unknown
+            else f"Your message was not kept, say it again later: {exc}."
+        )
+        for post in posts:
+            member = post.member
+            if member is None:
+                continue
+            for draft in post.drafts:
+                if unknown and draft.nonce is not None:
+                    # Nothing is to be told: the client comes back and sends the message
+                    # again, and its nonce shows whether it is stored.
+                    reason = "it is not known whether your message was kept"
+                    deadline = Deadline.after(_CLOSE_SECONDS)
+                    member.websocket.begin_close(TRY_AGAIN_LATER, reason, deadline)
+                    break
+                command = "say" if draft.kind == "message" else "action"
+                self._members.tell_one(member, Error("unavailable", said, command, draft.nonce))
+
+    def _tell_new_epoch(self, messages: Sequence[Message]) -> None:
+        """Tell the members that the log has begun anew, so that messages may be lost.
+
+        A client that knows its position must learn the new epoch: it is disconnected, comes
+        back with the old position, and is told of the gap then.
+        """
+        deadline = Deadline.after(_CLOSE_SECONDS)
+        for member in self._members:
+            if member.dialect.has_positions:
+                reason = "the room's log has begun anew"
+                member.websocket.begin_close(SERVICE_RESTART, reason, deadline)
+        self._members.tell(_after_gap(messages))
 
     def _enter(self, entering: _Entering) -> None:
-        member, past, engine = entering.member, entering.past, self._engine
+        member, past = entering.member, entering.past
+        position = self.follow()
         told: list[FromServer] = []
-        try:
-            if not entering.named:
-                self._name(entering)
-            if not entering.welcomed:
-                told += self._welcome(entering)
-                entering.welcomed = True
-            if past.after is not None:
-                piece = next_piece(engine, self.name, past.after)
-                told.append(piece.history)
-                if entering.ahead and not piece.more:
-                    # It has missed the joins and leaves since its welcome.
-                    told.append(self._names())
-                if piece.more:
-                    entering.past, entering.ahead = Past(piece.end), told
-                    return
-            elif past.last:
-                told.append(recent(engine, self.name, past.last))
-        except Exception as exc:  # noqa: BLE001 - raised in enter()
-            entering.failure = exc
-            return
+        if entering.named and past.after is not None:
+            tail = self._engine.read_after(self.name, past.after, PIECE)
+        else:
+            tail = self._claim(entering, position, told)
+        tail = cut(tail, position)
+        if past.after is not None:
+            told.append(History(tail.messages, tail.complete))
+            if tail.reached < position.offset:
+                entering.past = Past(Position(position.epoch, tail.reached))
+                entering.ahead = told
+                return
+            if entering.ahead:
+                # It has missed the joins and leaves since its welcome.
+                told.append(self._names())
+        elif past.last:
+            told.append(History(tail.messages, complete=True))
         self._members.tell_one(member, *told)
         self._members.add(member)
         member.since, member.spoke, member.whispered = time.time(), None, None
         entering.entered = True
         self._note(member.nick, here=True)
 
-    def _name(self, entering: _Entering) -> None:
-        """Claim a nick for the client: its nick, its address, or its address and a number."""
-        member, claim = entering.member, self._engine.claim
-        candidates = (f"{member.address}#{number}" for number in count(2))
-        for name in chain([entering.nick or member.address, member.address], candidates):
-            # The address is free, unless an earlier connection from the same port was
-            # cut off and its thread has not noticed that yet.
-            if claim(self.name, name):
-                member.nick = name
-                entering.named = True
-                return
-
-    def _welcome(self, entering: _Entering) -> list[FromServer]:
-        member, settings = entering.member, self._settings
-        end = self._engine.position(self.name)
-        welcome = Welcome(
+    def _claim(self, entering: _Entering, end: Position, told: list[FromServer]) -> Tail:
+        """Claim a nick and read the first piece of the history; ``told`` gets the welcome."""
+        member, past, settings = entering.member, entering.past, self._settings
+        entered = self._engine.enter(
             self.name,
-            member.nick,
-            end.epoch,
-            end.offset,
-            self._engine.names(self.name) if member.dialect.lists_members else [],
-            settings.version,
-            settings.limits,
-            settings.format,
-            member.dialect.moved(self.name) if member.greeted else settings.greeting,
-            settings.notices,
+            _nicks(entering.nick, member.address),
+            past.after,
+            past.last if past.after is None else PIECE,
+            with_names=member.dialect.lists_members,
+        )
+        member.nick = entered.nick
+        entering.named = True
+        told.append(
+            Welcome(
+                self.name,
+                member.nick,
+                end.epoch,
+                end.offset,
+                entered.names,
+                settings.version,
+                settings.limits,
+                settings.format,
+                member.dialect.moved(self.name) if member.greeted else settings.greeting,
+                settings.notices,
+            )
         )
         member.greeted = True
-        if entering.nick in (None, member.nick):
-            return [welcome]
-        text = f"The nick {entering.nick} is taken here; you are {member.nick}."
-        return [welcome, Error("nick_taken", text, "nick")]
+        if entering.nick not in (None, member.nick):
+            text = f"The nick {entering.nick} is taken here; you are {member.nick}."
+            told.append(Error("nick_taken", text, "nick"))
+        return entered.tail
 
     def _leave(self, member: Member, reason: str | None) -> None:
         self._members.discard(member)
-        self._engine.release(self.name, member.nick)
         # Also for a client that never got in: others may have seen its claimed nick.
         self._note(member.nick, here=False, reason=reason)
+        self._engine.release(self.name, member.nick)
 
     def _rename(self, member: Member, nick: str) -> None:
         if nick == member.nick:
             return
-        if not self._engine.claim(self.name, nick, member.nick):
+        if not self._engine.rename(self.name, member.nick, nick):
             self._members.tell_one(
                 member, Error("nick_taken", f"The nick {nick} is taken here.", "nick")
             )
@@ -363,7 +463,7 @@ class Room:
         old = member.nick
         self._members.rename(member, nick)
         if self._settings.notices:
-            self._engine.publish(self.name, encode(Renamed(old, nick)))
+            self._engine.publish(self.name, Renamed(old, nick))
         else:
             self._members.tell_one(member, Renamed(old, nick))
 
@@ -372,7 +472,7 @@ class Room:
         event = Back(member.nick) if reason is None else Away(member.nick, reason)
         if self._settings.notices and was != reason:
             self._tell_notices()
-            self._engine.publish(self.name, encode(event))
+            self._engine.publish(self.name, event)
         else:
             self._members.tell_one(member, event)
 
@@ -382,7 +482,7 @@ class Room:
             self._members.tell_one(member, Error("absent", f"There is no {to} here.", "private"))
         else:
             event = PrivateMessage(member.nick, hearer.nick, text, time.time())
-            self._engine.publish(self.name, encode(event))
+            self._engine.publish(self.name, event)
             if hearer.away is not None and hearer is not member:
                 self._members.tell_one(member, Away(hearer.nick, hearer.away))
 
@@ -407,11 +507,33 @@ class Room:
         self._tell_notices()
 
     def _tell_notices(self) -> None:
-        told = self._notices.take(len(self._members)) if self._notices else []
+        told = self._notices.take(len(self._members)) if self._notices.changes else []
         # Publish nothing from a room without members: a new Room may have the name by now.
         if self._members:
-            for event in told:
-                self._engine.publish(self.name, encode(event))
+            try:
+                for event in told:
+                    self._engine.publish(self.name, event)
+            except EngineFailed as exc:
+                logger.warning("room %r: a notice could not be sent: %s", self.name, exc)
 
     def _names(self) -> Names:
         return Names(self._engine.names(self.name), self._members.away())
+
+
+def _nicks(nick: str | None, address: str) -> Iterator[str]:
+    """The nicks to try for a client: its nick, its address, and its address with a number."""
+    if nick is not None:
+        yield nick
+    # The address is free, unless an earlier connection from the same port was cut off and
+    # its thread has not noticed that yet.
+    yield address
+    for number in count(2):
+        yield f"{address}#{number}"
+
+
+def _after_gap(messages: Sequence[Message]) -> list[FromServer]:
+    """The events for new messages, if messages before the first one are lost.
+
+    The first one is in a history that is not complete: so clients show the gap.
+    """
+    return [History(tuple(messages[:1]), complete=False), *messages[1:]]

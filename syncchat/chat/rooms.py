@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import threading
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from urllib.parse import unquote
 
-from ..engine import Engine, Entry
+from ..engine import Delivery, Engine
 from ..errors import BadRoom, EngineFailed, RoomsFull
-from .events import RoomCount
+from .events import FromServer, RoomCount
 from .history import Past
 from .members import Member
 from .room import Room
@@ -111,15 +111,14 @@ class RoomRegistry:
         self.engine = engine
         self._settings = settings
         self._most = most
-        #: Guards the fields below, so that a room is in ``_rooms`` exactly while it is in
-        #: ``_users``. Before the engine's locks in the lock order.
+        engine.attach(self._deliver, self._take_live)
+        #: Guards the fields below, and ``users`` of every room: its members, clients that
+        #: enter, and ``used`` blocks. Every client that enters takes this lock, so nothing
+        #: that can wait is done under it.
         self._lock = threading.Lock()
         self._rooms: dict[str, Room] = {}
-        #: How many use each room: its members, clients that enter, and ``used`` blocks.
-        self._users: dict[str, int] = {}
         #: The other rooms for which messages are kept, as far as is known here.
         self._kept = set(engine.rooms())
-        engine.attach(self._deliver, self._take_live)
 
     def enter(self, name: str, member: Member, nick: str | None, past: Past) -> Room:
         """Add ``member`` to the room, as :meth:`Room.enter`. Raises :class:`RoomsFull` too."""
@@ -164,56 +163,76 @@ class RoomRegistry:
         )
 
     def _acquire(self, name: str) -> Room:
+        room = self._find_or_make(name)
+        if room is None:
+            self._forget_rooms()
+            room = self._find_or_make(name)
+            if room is None:
+                raise RoomsFull(f"There are {self._most} rooms, and can be no more.")
+        return room
+
+    def _find_or_make(self, name: str) -> Room | None:
+        """The room, with one more user. None: there are too many rooms to make it."""
         with self._lock:
             room = self._rooms.get(name)
             if room is None:
                 # The lobby can be entered even when there are too many rooms.
-                full = name != LOBBY and self._count_locked() >= self._most
-                if name not in self._kept and full:
-                    self._forget_locked()
-                    if self._count_locked() >= self._most:
-                        raise RoomsFull(f"There are {self._most} rooms, and can be no more.")
+                full = name != LOBBY and len(self._rooms) + len(self._kept) >= self._most
+                if full and name not in self._kept:
+                    return None
                 room = self._rooms[name] = Room(name, self.engine, self._settings)
                 self._kept.discard(name)
-            self._users[name] = self._users.get(name, 0) + 1
+            room.users += 1
             return room
 
-    def _forget_locked(self) -> None:
+    def _forget_rooms(self) -> None:
         """Forget rooms for which no messages are kept any more."""
+        with self._lock:
+            before = frozenset(self._kept)
         still = set(self.engine.rooms())
-        for name in self._kept - still:
-            self.engine.forget(name)
-        self._kept = still - self._rooms.keys()
-
-    def _count_locked(self) -> int:
-        return len(self._rooms) + len(self._kept)
+        with self._lock:
+            # A room that has come to _kept meanwhile stays.
+            self._kept -= before - still
 
     def _release(self, room: Room) -> None:
-        name = room.name
         with self._lock:
-            self._users[name] -= 1
-            if self._users[name]:
+            room.users -= 1
+            if room.users:
                 return
-            del self._users[name], self._rooms[name]
-            try:
-                # Under the lock, so that no client can enter a new Room of this name
-                # before the engine forgets the old one.
-                self.engine.forget(name)
-                kept = self.engine.keeps(name)
-            except EngineFailed:
-                # Unknown, so assume that messages are kept.
-                kept = True
-            if kept:
-                self._kept.add(name)
+        room.run(lambda: self._end(room))
+
+    def _end(self, room: Room) -> None:
+        """Remove a room without users; on its combiner's thread.
+
+        Clients that enter the room meanwhile wait in its queue, and no other room waits.
+        """
+        if not self._is_unused(room):
+            return
+        room.unfollow()
+        try:
+            kept = self.engine.keeps(room.name)
+        except EngineFailed:
+            # Unknown, so assume that messages are kept.
+            kept = True
+        with self._lock:
+            # If it has a user again, it is followed again in the next step.
+            if not room.users:
+                del self._rooms[room.name]
+                if kept:
+                    self._kept.add(room.name)
+
+    def _is_unused(self, room: Room) -> bool:
+        with self._lock:
+            return not room.users and self._rooms.get(room.name) is room
 
     # The engine's callbacks.
 
-    def _deliver(self, name: str, entries: Sequence[Entry]) -> None:
+    def _deliver(self, name: str, delivery: Delivery) -> None:
         room = self._rooms.get(name)
         if room is not None:
-            room.deliver(entries)
+            room.deliver(delivery)
 
-    def _take_live(self, name: str, event: str) -> None:
+    def _take_live(self, name: str, event: FromServer) -> None:
         room = self._rooms.get(name)
         if room is not None:
             room.take_live(event)

@@ -9,7 +9,7 @@ from typing import assert_never
 from urllib.parse import parse_qs
 
 from ..closecodes import ABNORMAL, ORDERLY, POLICY_VIOLATION, TRY_AGAIN_LATER, meaning
-from ..engine import Kind, Position
+from ..engine import Draft, Kind, Position
 from ..errors import BadEvent, BadNick, BadRoom, EngineFailed, RoomsFull
 from ..net import Request, WebSocket
 from .commands import HELP_TEXT, Help, Quit, Reply
@@ -38,7 +38,7 @@ from .events import (
 from .history import Past, found, last_of
 from .members import Member
 from .nicks import check_nick
-from .room import Post, Room
+from .room import Room
 from .rooms import RoomRegistry, check_room, room_of
 from .sanitize import clean
 
@@ -89,7 +89,8 @@ class Session:
         self._member = Member(websocket, dialect)
         #: How many of the last messages of a room the URL asks for.
         self._url_history = 0
-        self._posts: list[Post] = []
+        #: Messages that are not given to the room yet.
+        self._drafts: list[Draft] = []
         #: The room that the client is in, or was in last.
         self._room: Room
         #: Whether the client is in it.
@@ -198,9 +199,9 @@ class Session:
                 assert_never(asked)
 
     def _flush(self) -> None:
-        if self._posts:
-            posts, self._posts = self._posts, []
-            self._room.post(posts)
+        if self._drafts:
+            drafts, self._drafts = self._drafts, []
+            self._room.post(self._member, drafts)
 
     def _tell(self, event: FromServer) -> None:
         self._room.tell(self._member, event)
@@ -227,7 +228,7 @@ class Session:
             )
             self._complain(error)
         else:
-            self._posts.append(Post(self._member, text, kind, asked.nonce))
+            self._drafts.append(Draft(self._member.nick, text, kind, asked.nonce))
 
     def _reply(self, text: str) -> None:
         to = self._member.whispered
@@ -249,8 +250,8 @@ class Session:
             if name == here.name:
                 raise BadRoom(f"You are in {name}.")
             # Try everything that can fail before the client leaves the old room.
-            with rooms.used(name):
-                rooms.engine.position(name)
+            with rooms.used(name) as room:
+                room.run(room.follow)
                 # A rename may still be in the old room's queue.
                 here.drain()
                 nick = self._member.chosen

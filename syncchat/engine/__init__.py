@@ -4,32 +4,46 @@ from collections.abc import Callable, Iterator
 
 from .interface import (
     PAGE_BYTES,
+    Appended,
     Deliver,
+    Delivery,
     Draft,
     Engine,
-    Entry,
+    Entered,
     Kind,
     Live,
+    LiveEvent,
+    Log,
+    Message,
     Page,
     Position,
+    Presence,
     Retention,
+    Tail,
 )
 from .memory import MemoryEngine
 from .sqlite import SqliteEngine
 
 __all__ = [
     "PAGE_BYTES",
+    "Appended",
     "Deliver",
+    "Delivery",
     "Draft",
     "Engine",
-    "Entry",
+    "Entered",
     "Kind",
     "Live",
+    "LiveEvent",
+    "Log",
     "MemoryEngine",
+    "Message",
     "Page",
     "Position",
+    "Presence",
     "Retention",
     "SqliteEngine",
+    "Tail",
     "check_engine",
     "open_engine",
 ]

@@ -4,6 +4,9 @@ Each room has a log. Its messages are numbered by ``offset``: 1, 2, 3, ... with
 no hole. The log has an ``epoch``, a random name that changes when the log begins
 anew. Reconnect with the last epoch and offset to receive exactly the missed messages,
 or to be told that there is a gap (the semantics of Centrifugo's recovery).
+
+An engine is a :class:`Log` and the :class:`Presence` of people in the rooms. A local engine
+serves one server. A shared engine serves several servers, across a network.
 """
 
 from __future__ import annotations
@@ -13,24 +16,33 @@ import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
 __all__ = [
     "PAGE_BYTES",
+    "Appended",
     "Deliver",
+    "Delivery",
     "Draft",
     "Engine",
-    "Entry",
+    "Entered",
     "Kind",
     "Live",
+    "LiveEvent",
+    "Log",
+    "Message",
     "Page",
     "Position",
+    "Presence",
     "Retention",
+    "Tail",
     "fingerprint",
-    "fitting",
+    "first_page",
     "new_epoch",
+    "tail_of",
+    "tail_start",
 ]
 
 #: Bytes of the texts on a page, at most; a longer page is cut short.
@@ -44,11 +56,12 @@ Kind = Literal["message", "action"]
 # them, and none can be part of a cycle.
 
 
-class Draft(msgspec.Struct, frozen=True, gc=False):
+class Draft(msgspec.Struct, gc=False):
     """A message on its way into a room's log.
 
     ``nonce`` is the random id that its sender gave it. The same text with the same
-    nonce is stored once.
+    nonce is stored once. The room sets ``nick`` when it gives the draft to the engine: a
+    rename of the sender may be queued before.
     """
 
     nick: str
@@ -57,35 +70,75 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     nonce: str | None = None
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False):
-    """A message in a room's log. ``time`` is in seconds since 1970, by the engine's clock."""
+class Message(
+    msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="message", omit_defaults=True
+):
+    """A message of the room's log. ``time`` is in seconds since 1970, by the engine's clock.
+
+    It is also the event ``message`` of ``syncchat.v1``.
+    """
 
     offset: int
     time: float
     nick: str
     text: str
-    kind: Kind = "message"
+    kind: Kind
     nonce: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Appended(msgspec.Struct, frozen=True, gc=False):
+    """The answer for a draft: its offset, and whether it is stored now or was known before."""
+
+    offset: int
+    new: bool
+
+
+class Position(msgspec.Struct, frozen=True):
     """A position in a log. ``offset`` is that of the last message seen, 0 for none."""
 
     epoch: str
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Consecutive messages of a log, the oldest first.
+class Delivery(msgspec.Struct, frozen=True):
+    """New messages of a room's log, the oldest first, and the position after them.
 
-    ``complete``: nothing of the requested messages is missing. False if messages have been
-    dropped or left out, or if the log has another epoch.
+    ``complete``: the first message follows the position before it. False: messages between
+    them are lost. If ``position`` has another epoch than the one before, the log has
+    begun anew; only then can there be no messages.
     """
 
-    entries: tuple[Entry, ...]
+    position: Position
+    messages: Sequence[Message]
+    complete: bool = True
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Consecutive messages of a log, the oldest first. ``complete``: there are no older ones."""
+
+    messages: tuple[Message, ...]
     complete: bool
+
+
+class Tail(msgspec.Struct, frozen=True):
+    """The messages after a position, the oldest first; as many as fit on one page.
+
+    ``complete``: none is missing between the position and the first one (or the end).
+    ``reached``: the offset up to which they go. ``end``: the end of the log.
+    """
+
+    messages: tuple[Message, ...]
+    complete: bool
+    reached: int
+    end: Position
+
+
+class Entered(msgspec.Struct, frozen=True):
+    """The claimed nick, all claimed nicks in the room, and the tail of its log."""
+
+    nick: str
+    names: list[str]
+    tail: Tail
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,65 +152,71 @@ class Retention:
     seconds: float | None = None
 
 
-#: Called with a room's name and its new entries, in the order of their offsets, each once.
-Deliver = Callable[[str, Sequence[Entry]], None]
+#: A live event of the chat, a ``msgspec.Struct``. The engine does not look into it.
+LiveEvent: TypeAlias = Any
+
+#: Called with a room's name and its new messages, in the order of their offsets, each once.
+Deliver = Callable[[str, Delivery], None]
 
 #: Called with a room's name and a live event, which has no offset and is not kept.
-Live = Callable[[str, str], None]
+Live = Callable[[str, LiveEvent], None]
 
 
-class Engine(ABC):
-    """The logs of all rooms, and the names taken in them. Call any method from any thread.
+class Log(ABC):
+    """The logs of all rooms.
 
-    New entries and live events reach the rooms through the two callbacks of ``attach``.
-    A local engine calls them on the thread that appends or publishes, before ``append``
-    or ``publish`` returns. A shared engine calls them on its follower thread. Rooms work
-    with both.
-
-    Methods raise :class:`~syncchat.errors.EngineFailed` if something fails now and may work later.
+    For each room, call :meth:`follow`, :meth:`unfollow` and :meth:`append` on one thread at a
+    time. Call the other methods from any thread.
     """
 
     @abstractmethod
-    def attach(self, deliver: Deliver, live: Live) -> None:
-        """Set the callbacks for new entries and live events. Call it once, and first."""
+    def follow(self, room: str) -> Position:
+        """Deliver the room's new messages from now on. A room without a log gets an empty one.
 
-    @abstractmethod
-    def check(self) -> None:
-        """Raise :class:`EngineFailed` if reading fails, or the last write failed."""
-
-    # The log.
-
-    @abstractmethod
-    def append(self, room: str, drafts: Sequence[Draft]) -> list[Entry]:
-        """Number and store the drafts, all or none. They are durable when it returns.
-
-        Returns an entry for each draft. A draft whose nonce and text the room knows is
-        not stored or delivered again: its entry has the old offset. Nonces are known for
-        longer than a client takes to reconnect, even if the message is dropped earlier.
-        For each room, call it on one thread at a time.
+        Returns the position that counts as delivered: the callback gets everything after it,
+        and nothing up to it. May be called again; then it tells where the deliveries are.
         """
 
     @abstractmethod
-    def position(self, room: str) -> Position:
-        """The end of the room's log. A room without a log gets an empty one."""
+    def unfollow(self, room: str) -> None:
+        """Deliver no more of the room, and free what need not be kept for it.
+
+        Never waits for a disk or a network, and raises nothing. Has no effect on a room that
+        is not followed.
+        """
 
     @abstractmethod
-    def read_after(self, room: str, position: Position, limit: int) -> Page:
+    def append(self, room: str, drafts: Sequence[Draft]) -> list[Appended]:
+        """Number and store the drafts, all or none. They are durable when it returns.
+
+        Returns an answer for each draft. A draft whose nonce and text the room knows is
+        not stored or delivered again. Nonces are known for longer than a client takes to
+        reconnect, even if the message is dropped earlier.
+
+        Raises :class:`~syncchat.errors.EngineFailed` if nothing is stored, and
+        :class:`~syncchat.errors.AppendUnknown` if it is not known whether the drafts are
+        stored; they may still be delivered.
+        """
+
+    @abstractmethod
+    def read_after(self, room: str, position: Position, limit: int) -> Tail:
         """The first messages after ``position``, ``limit`` or one page at most.
 
-        Complete only if the epoch is the log's, nothing after ``position``
-        has been dropped, and nothing was left out at the end.
+        After offset 0, the epoch does not matter: a reader that has seen no message of any
+        log misses nothing if it gets this one from its first message on. If the position
+        is not one of this log, the result is not complete, and begins ``limit`` messages
+        before the end.
         """
 
     @abstractmethod
     def read_before(self, room: str, offset: int | None, limit: int) -> Page:
         """The last messages before ``offset``, ``limit`` or one page at most.
 
-        None: the last messages of the log. Complete if there are no older ones.
+        None: the last messages of the log.
         """
 
     @abstractmethod
-    def search(self, room: str, words: str, limit: int) -> list[Entry]:
+    def search(self, room: str, words: str, limit: int) -> list[Message]:
         """The last messages that contain every word of ``words``, ``limit`` or one page at most.
 
         The newest first. Only the calling thread waits for a search.
@@ -171,45 +230,102 @@ class Engine(ABC):
         """Whether the room's log has messages, which are kept when the last member leaves."""
 
     @abstractmethod
-    def forget(self, room: str) -> None:
-        """Free what need not be kept for a room without members. Never waits for a disk."""
-
-    @abstractmethod
     def rooms(self) -> list[str]:
         """Every room for which :meth:`keeps` is true, sorted by name."""
 
-    # Presence and live events, which are not kept.
+
+class Presence(ABC):
+    """The nicks claimed in the rooms, and live events, which are not kept. From any thread.
+
+    Nicks are compared by casefold.
+    """
 
     @abstractmethod
-    def publish(self, room: str, event: str) -> None:
-        """Deliver a live event on every server where the room has members."""
+    def claim(self, room: str, nicks: Iterable[str]) -> str:
+        """Claim the first free one of ``nicks``, and return it. ``nicks`` may be endless.
+
+        Raises :class:`ValueError` if none is free.
+        """
 
     @abstractmethod
-    def claim(self, room: str, nick: str, instead_of: str | None = None) -> bool:
-        """Claim a name in the room. False: it is taken; names are compared by casefold.
+    def rename(self, room: str, old: str, new: str) -> bool:
+        """Claim ``new`` and release ``old`` in one step. False: ``new`` is taken.
 
-        On success, releases the claimed name ``instead_of`` in the same step. That may be
-        the same name in another case.
+        They may be the same nick in another case.
         """
 
     @abstractmethod
     def release(self, room: str, nick: str) -> None:
-        """Release a claimed name."""
+        """Release a claimed nick."""
 
     @abstractmethod
     def names(self, room: str) -> list[str]:
-        """Every claimed name in the room, sorted without regard to case."""
+        """Every claimed nick in the room, sorted without regard to case."""
+
+    @abstractmethod
+    def publish(self, room: str, event: LiveEvent) -> None:
+        """Deliver a live event on every server where the room has members."""
+
+
+class Engine(Log, Presence):
+    """The logs of all rooms, and the presence in them.
+
+    New messages and live events reach the rooms through the two callbacks of :meth:`attach`.
+    A local engine calls them on the thread that appends or publishes, before ``append``
+    or ``publish`` returns. A shared engine calls them on a thread of its own, and must not
+    need that thread to finish an ``append``: a callback may wait until the room's queue has
+    space. Live events are objects; give an engine that sends them to other processes
+    ``encode`` and ``decode_from_server`` of :mod:`syncchat.chat.events`.
+
+    Methods raise :class:`~syncchat.errors.EngineFailed` if something fails now and may work
+    later.
+    """
+
+    @abstractmethod
+    def attach(self, deliver: Deliver, live: Live) -> None:
+        """Set the callbacks for new messages and live events. Call it once, and first."""
+
+    @abstractmethod
+    def enter(
+        self,
+        room: str,
+        nicks: Iterable[str],
+        after: Position | None,
+        limit: int,
+        *,
+        with_names: bool,
+    ) -> Entered:
+        """Do all that a client needs to enter the room, in one step.
+
+        Claims a nick, as :meth:`claim`. The tail is that of :meth:`read_after` the position
+        ``after``; without it, the last ``limit`` messages. ``with_names``: whether the
+        result has the names. If this raises an exception, no nick is claimed.
+        """
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise an exception if reading fails or the last write failed.
+
+        The exception is :class:`~syncchat.errors.EngineFailed`.
+        """
 
     @abstractmethod
     def interrupt(self) -> None:
-        """Make threads that wait or search raise :class:`EngineFailed`, before :meth:`close`.
+        """Make threads that wait or search raise an exception, before :meth:`close`.
 
-        Calls that need not wait still work.
+        The exception is :class:`~syncchat.errors.EngineFailed`. Calls that need not wait
+        still work.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Free all resources. Calls after it may raise :class:`EngineFailed`."""
+        """Free all resources.
+
+        Calls after it may raise :class:`~syncchat.errors.EngineFailed`.
+        """
+
+
+# For implementations.
 
 
 def new_epoch() -> str:
@@ -228,13 +344,31 @@ def fingerprint(draft: Draft) -> str | None:
     return f"{draft.nonce} {hashlib.blake2b(text, digest_size=8).hexdigest()}"
 
 
-def fitting(entries: Iterable[Entry], limit: int) -> tuple[list[Entry], bool]:
-    """The first entries, ``limit`` or one page at most, one at least; and whether that is all."""
-    taken: list[Entry] = []
+def first_page(messages: Iterable[Message], limit: int) -> tuple[list[Message], bool]:
+    """The first messages, ``limit`` or one page at most, one at least; and whether that is all."""
+    taken: list[Message] = []
     size = 0
-    for entry in entries:
-        size += len(entry.text.encode())
+    for message in messages:
+        size += len(message.text.encode())
         if len(taken) == limit or (taken and size > PAGE_BYTES):
             return taken, False
-        taken.append(entry)
+        taken.append(message)
     return taken, True
+
+
+def tail_start(position: Position, end: Position, limit: int) -> tuple[int, bool]:
+    """The offset after which :meth:`Log.read_after` begins, and whether ``position`` is known."""
+    if position.offset == 0:
+        return 0, True
+    if position.epoch == end.epoch and position.offset <= end.offset:
+        return position.offset, True
+    return max(0, end.offset - limit), False
+
+
+def tail_of(messages: Sequence[Message], start: int, end: Position, *, known: bool) -> Tail:
+    """The result of :meth:`Log.read_after`: the first page of ``messages`` after ``start``."""
+    if messages:
+        complete = known and messages[0].offset == start + 1
+        return Tail(tuple(messages), complete, messages[-1].offset, end)
+    # Retention has dropped everything after ``start``, or there was nothing.
+    return Tail((), known and start == end.offset, end.offset, end)

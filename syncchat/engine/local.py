@@ -1,12 +1,12 @@
-"""The common part of engines for a single server: names, live events, direct delivery."""
+"""The common part of engines for a single server: nicks, live events, entering."""
 
 from __future__ import annotations
 
 import threading
-from abc import ABC
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
 
-from .interface import Deliver, Engine, Entry, Live
+from .interface import Deliver, Delivery, Engine, Entered, Live, LiveEvent, Position, Tail
 
 __all__ = ["LocalEngine"]
 
@@ -15,40 +15,64 @@ class LocalEngine(Engine, ABC):
     """An engine whose rooms have all their members on this server."""
 
     def __init__(self) -> None:
-        self._deliver: Deliver = lambda _room, _entries: None
-        self._live: Live = lambda _room, _event: None
+        self._deliver: Deliver = _ignore
+        self._live: Live = _ignore
         #: Guards ``_names``. No other lock is taken under it.
         self._names_lock = threading.Lock()
-        #: The claimed names of each room, by their casefolded form.
+        #: The claimed nicks of each room, by their casefolded form.
         self._names: dict[str, dict[str, str]] = {}
 
     def attach(self, deliver: Deliver, live: Live) -> None:
         self._deliver = deliver
         self._live = live
 
-    def publish(self, room: str, event: str) -> None:
+    @abstractmethod
+    def _end(self, room: str) -> Position:
+        """The end of the room's log. All of it is delivered."""
+
+    def enter(
+        self,
+        room: str,
+        nicks: Iterable[str],
+        after: Position | None,
+        limit: int,
+        *,
+        with_names: bool,
+    ) -> Entered:
+        nick = self.claim(room, nicks)
+        try:
+            if after is None:
+                end = self._end(room)
+                messages = self.read_before(room, None, limit).messages if limit else ()
+                tail = Tail(messages, True, end.offset, end)
+            else:
+                tail = self.read_after(room, after, limit)
+        except BaseException:
+            self.release(room, nick)
+            raise
+        return Entered(nick, self.names(room) if with_names else [], tail)
+
+    def publish(self, room: str, event: LiveEvent) -> None:
         self._live(room, event)
 
-    def _deliver_new(self, room: str, entries: Sequence[Entry], last: int) -> None:
-        """Deliver the entries of an append whose offset is above ``last``, each once."""
-        fresh = []
-        for entry in entries:
-            if entry.offset > last:
-                fresh.append(entry)
-                last = entry.offset
-        if fresh:
-            self._deliver(room, fresh)
-
-    def claim(self, room: str, nick: str, instead_of: str | None = None) -> bool:
+    def claim(self, room: str, nicks: Iterable[str]) -> str:
         with self._names_lock:
             names = self._names.setdefault(room, {})
-            key = nick.casefold()
-            old = None if instead_of is None else instead_of.casefold()
-            if key in names and key != old:
+            for nick in nicks:
+                key = nick.casefold()
+                if key not in names:
+                    names[key] = nick
+                    return nick
+        raise ValueError("no nick is free")
+
+    def rename(self, room: str, old: str, new: str) -> bool:
+        with self._names_lock:
+            names = self._names.setdefault(room, {})
+            key, old_key = new.casefold(), old.casefold()
+            if key in names and key != old_key:
                 return False
-            if old is not None:
-                names.pop(old, None)
-            names[key] = nick
+            names.pop(old_key, None)
+            names[key] = new
             return True
 
     def release(self, room: str, nick: str) -> None:
@@ -62,3 +86,7 @@ class LocalEngine(Engine, ABC):
         with self._names_lock:
             names = self._names.get(room, {})
             return [names[key] for key in sorted(names)]
+
+
+def _ignore(_room: str, _event: Delivery | LiveEvent) -> None:
+    """The callback before :meth:`LocalEngine.attach`."""

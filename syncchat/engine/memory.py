@@ -11,14 +11,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from ..errors import EngineFailed
 from ..net import Deadline
 from .interface import (
+    Appended,
+    Delivery,
     Draft,
-    Entry,
+    Message,
     Page,
     Position,
     Retention,
+    Tail,
     fingerprint,
-    fitting,
+    first_page,
     new_epoch,
+    tail_of,
+    tail_start,
 )
 from .local import LocalEngine
 from .search_throttle import SearchThrottle
@@ -49,35 +54,46 @@ class _Log:
         self.lock = threading.Lock()
         self.epoch = new_epoch()
         self.last = 0
-        self.entries: deque[Entry] = deque()
+        self.messages: deque[Message] = deque()
         self._size = 0
         #: The offsets of known messages by fingerprint, the oldest first.
         self._nonces: dict[str, int] = {}
+        #: Whether the room is followed. Guarded by the engine's lock.
+        self.followed = False
 
-    def add(self, draft: Draft, now: float) -> Entry:
-        """Number and store the draft, unless its fingerprint is known. Returns its entry."""
-        key = fingerprint(draft)
-        known = None if key is None else self._nonces.get(key)
-        offset = self.last + 1 if known is None else known
-        entry = Entry(offset, now, draft.nick, draft.text, draft.kind, draft.nonce)
-        if known is None:
-            self.last = offset
-            self.entries.append(entry)
-            self._size += len(entry.text)
+    def append_locked(
+        self, drafts: Sequence[Draft], now: float
+    ) -> tuple[list[Appended], list[Message]]:
+        """Number and store the drafts. Returns an answer for each, and the new messages."""
+        assert self.lock.locked()
+        answers: list[Appended] = []
+        new: list[Message] = []
+        for draft in drafts:
+            key = None if draft.nonce is None else fingerprint(draft)
+            known = None if key is None else self._nonces.get(key)
+            if known is not None:
+                answers.append(Appended(known, new=False))
+                continue
+            self.last = offset = self.last + 1
+            new.append(Message(offset, now, draft.nick, draft.text, draft.kind, draft.nonce))
+            answers.append(Appended(offset, new=True))
+            self._size += len(draft.text)
             if key is not None:
                 self._nonces[key] = offset
-        return entry
+        self.messages += new
+        return answers, new
 
-    def drop(self, retention: Retention, now: float) -> None:
+    def drop_locked(self, retention: Retention, now: float) -> None:
         """Drop messages and nonces that exceed the retention."""
+        assert self.lock.locked()
         most = _DEFAULT_MESSAGES if retention.messages is None else retention.messages
-        entries = self.entries
-        while entries and (
-            len(entries) > most
+        messages = self.messages
+        while messages and (
+            len(messages) > most
             or self._size > _MAX_SIZE
-            or (retention.seconds is not None and entries[0].time < now - retention.seconds)
+            or (retention.seconds is not None and messages[0].time < now - retention.seconds)
         ):
-            self._size -= len(entries.popleft().text)
+            self._size -= len(messages.popleft().text)
         while len(self._nonces) > _NONCES:
             del self._nonces[next(iter(self._nonces))]
 
@@ -96,56 +112,64 @@ class MemoryEngine(LocalEngine):
     def check(self) -> None:
         """Do nothing: memory cannot fail."""
 
-    def append(self, room: str, drafts: Sequence[Draft]) -> list[Entry]:
+    def follow(self, room: str) -> Position:
+        with self._lock:
+            log = self._logs.setdefault(room, _Log())
+            log.followed = True
+        return self._end(room)
+
+    def unfollow(self, room: str) -> None:
+        with self._lock:
+            if room in self._logs:
+                self._logs[room].followed = False
+                self._forget_locked(room)
+
+    def append(self, room: str, drafts: Sequence[Draft]) -> list[Appended]:
         now = time.time()
-        log = self._log(room)
+        log = self._logs.get(room) or self._log(room)
         with log.lock:
-            before = log.last
-            entries = [log.add(draft, now) for draft in drafts]
-            log.drop(self._retention, now)
-        self._deliver_new(room, entries, before)
-        return entries
+            answers, new = log.append_locked(drafts, now)
+            log.drop_locked(self._retention, now)
+            end = Position(log.epoch, log.last)
+        if new:
+            self._deliver(room, Delivery(end, new))
+        return answers
 
-    def position(self, room: str) -> Position:
+    def read_after(self, room: str, position: Position, limit: int) -> Tail:
         log = self._log(room)
         with log.lock:
-            return Position(log.epoch, log.last)
-
-    def read_after(self, room: str, position: Position, limit: int) -> Page:
-        log = self._log(room)
-        with log.lock:
-            log.drop(self._retention, time.time())
-            if position.epoch != log.epoch or position.offset > log.last:
-                return Page((), complete=False)
-            missed = [entry for entry in log.entries if entry.offset > position.offset]
-            complete = len(missed) == log.last - position.offset
-        taken, whole = fitting(missed, limit)
-        return Page(tuple(taken), complete and whole)
+            log.drop_locked(self._retention, time.time())
+            end = Position(log.epoch, log.last)
+            start, known = tail_start(position, end, limit)
+            missed = [message for message in log.messages if message.offset > start]
+        return tail_of(first_page(missed, limit)[0], start, end, known=known)
 
     def read_before(self, room: str, offset: int | None, limit: int) -> Page:
-        entries = self._kept(room)
-        found = [entry for entry in entries if offset is None or entry.offset < offset]
-        taken, whole = fitting(reversed(found), limit)
+        messages = self._kept(room)
+        found = [message for message in messages if offset is None or message.offset < offset]
+        taken, whole = first_page(reversed(found), limit)
         return Page(tuple(reversed(taken)), whole)
 
-    def search(self, room: str, words: str, limit: int) -> list[Entry]:
+    def search(self, room: str, words: str, limit: int) -> list[Message]:
         wanted = [re.compile(rf"\b{re.escape(word)}") for word in {*words.casefold().split()}]
         if not wanted:
             return []
-        entries = self._kept(room)
+        messages = self._kept(room)
         with self._throttle.take() as deadline:
-            return fitting(_matching(reversed(entries), wanted, deadline), limit)[0]
+            return first_page(_matching(reversed(messages), wanted, deadline), limit)[0]
 
     def keeps(self, room: str) -> bool:
         return room in self._logs and bool(self._kept(room))
 
-    def forget(self, room: str) -> None:
-        with self._lock:
-            if not self.keeps(room):
-                self._logs.pop(room, None)
-
     def rooms(self) -> list[str]:
-        return sorted(room for room in tuple(self._logs) if self.keeps(room))
+        kept = []
+        for room in sorted(self._logs):
+            if self.keeps(room):
+                kept.append(room)
+            else:
+                with self._lock:
+                    self._forget_locked(room)
+        return kept
 
     def interrupt(self) -> None:
         self._throttle.close()
@@ -155,6 +179,22 @@ class MemoryEngine(LocalEngine):
         with self._lock:
             self._logs.clear()
 
+    def _forget_locked(self, room: str) -> None:
+        """Drop the log of a room that is not followed, and for which nothing is kept."""
+        assert self._lock.locked()
+        log = self._logs.get(room)
+        if log is None or log.followed:
+            return
+        with log.lock:
+            log.drop_locked(self._retention, time.time())
+            if not log.messages:
+                del self._logs[room]
+
+    def _end(self, room: str) -> Position:
+        log = self._log(room)
+        with log.lock:
+            return Position(log.epoch, log.last)
+
     def _log(self, room: str) -> _Log:
         log = self._logs.get(room)
         if log is None:
@@ -162,25 +202,25 @@ class MemoryEngine(LocalEngine):
                 log = self._logs.setdefault(room, _Log())
         return log
 
-    def _kept(self, room: str) -> list[Entry]:
+    def _kept(self, room: str) -> list[Message]:
         """A copy of the messages that are kept for the room now."""
         log = self._log(room)
         with log.lock:
-            log.drop(self._retention, time.time())
-            return list(log.entries)
+            log.drop_locked(self._retention, time.time())
+            return list(log.messages)
 
 
 def _matching(
-    entries: Iterable[Entry], words: Sequence[re.Pattern[str]], deadline: Deadline
-) -> Iterator[Entry]:
-    """The entries that contain every word. Raises :class:`EngineFailed` after ``deadline``."""
+    messages: Iterable[Message], words: Sequence[re.Pattern[str]], deadline: Deadline
+) -> Iterator[Message]:
+    """The messages that contain every word. Raises :class:`EngineFailed` after ``deadline``."""
     slice_end = time.monotonic() + _SLICE
-    for entry in entries:
+    for message in messages:
         if time.monotonic() >= slice_end:
             time.sleep(_YIELD)
             slice_end = time.monotonic() + _SLICE
         if deadline.expired:
             raise EngineFailed("the search takes too long")
-        text = entry.text.casefold()
+        text = message.text.casefold()
         if all(word.search(text) for word in words):
-            yield entry
+            yield message

@@ -17,13 +17,18 @@ from collections.abc import Callable, Iterator, Sequence
 from ..errors import EngineFailed, EngineUnusable
 from ..net import Deadline
 from .interface import (
+    Appended,
+    Delivery,
     Draft,
-    Entry,
+    Message,
     Page,
     Position,
     Retention,
+    Tail,
     fingerprint,
-    fitting,
+    first_page,
+    tail_of,
+    tail_start,
 )
 from .local import LocalEngine
 from .search_throttle import SearchThrottle
@@ -107,8 +112,8 @@ class SqliteEngine(LocalEngine):
         #: Why the last transaction failed, as logged for the operator; None: it did not.
         self._failure: str | None = None
         #: A cache: each room's row, epoch and last offset. The row is None for a room of
-        #: which nothing was ever stored. Entries are added under the lock, but read and
-        #: removed without it.
+        #: which nothing was ever stored. Only the thread that may append to a room changes
+        #: its item; any thread may read it.
         self._rooms: dict[str, tuple[int | None, str, int]] = {}
 
     def check(self) -> None:
@@ -120,21 +125,34 @@ class SqliteEngine(LocalEngine):
         except sqlite3.Error as exc:
             raise EngineFailed(str(exc)) from exc
 
-    def append(self, room: str, drafts: Sequence[Draft]) -> list[Entry]:
+    def follow(self, room: str) -> Position:
+        known = self._rooms.get(room)
+        if known is None:
+            with self._read_lock:
+                found = self._find_room(self._reader, room)
+            known = self._rooms.setdefault(room, found)
+        return Position(known[1], known[2])
+
+    def unfollow(self, room: str) -> None:
+        # Only the cache: the file keeps the log's end.
+        self._rooms.pop(room, None)
+
+    def append(self, room: str, drafts: Sequence[Draft]) -> list[Appended]:
         now = time.time()
-        with self._lock, self._transaction() as database:
+        with self._lock, self._transaction_locked() as database:
             begin = time.perf_counter()
-            row, epoch, before = self._room_locked(room)
+            row, epoch, before = self._rooms.get(room) or self._find_room(database, room)
             if row is None:
                 (row,) = database.execute(
                     "INSERT INTO rooms (name, epoch, last) VALUES (?, ?, 0) RETURNING id",
                     (room, epoch),
                 ).fetchone()
             last = before
-            entries = []
+            answers: list[Appended] = []
+            new: list[Message] = []
             for draft in drafts:
                 offset = last + 1
-                key = fingerprint(draft)
+                key = None if draft.nonce is None else fingerprint(draft)
                 if key is not None:
                     known = database.execute(
                         "INSERT INTO nonces (room, nonce, offset, time) VALUES (?, ?, ?, ?)"
@@ -143,15 +161,15 @@ class SqliteEngine(LocalEngine):
                         (row, key, offset, now),
                     ).fetchone()
                     offset = known[0]
-                entry = Entry(offset, now, draft.nick, draft.text, draft.kind, draft.nonce)
-                entries.append(entry)
+                answers.append(Appended(offset, new=offset > last))
                 if offset <= last:
                     continue
                 last = offset
+                new.append(Message(last, now, draft.nick, draft.text, draft.kind, draft.nonce))
                 database.execute(
                     "INSERT INTO messages (room, offset, time, nick, text, kind, nonce)"
                     " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (row, last, now, entry.nick, entry.text, entry.kind, entry.nonce),
+                    (row, last, now, draft.nick, draft.text, draft.kind, draft.nonce),
                 )
             database.execute("UPDATE rooms SET last = ? WHERE id = ?", (last, row))
             self._drop_locked(row, last, now)
@@ -164,36 +182,27 @@ class SqliteEngine(LocalEngine):
             self._unindexed = unindexed
         if self._on_commit is not None:
             self._on_commit(took)
-        self._deliver_new(room, entries, before)
-        return entries
+        if new:
+            self._deliver(room, Delivery(Position(epoch, last), new))
+        return answers
 
-    def position(self, room: str) -> Position:
-        known = self._rooms.get(room)
-        if known is None:
-            with self._lock:
-                known = self._rooms[room] = self._room_locked(room)
-        return Position(known[1], known[2])
-
-    def read_after(self, room: str, position: Position, limit: int) -> Page:
-        end = self.position(room)
-        if position.epoch != end.epoch or position.offset > end.offset:
-            return Page((), complete=False)
+    def read_after(self, room: str, position: Position, limit: int) -> Tail:
+        end = self._end(room)
+        start, known = tail_start(position, end, limit)
         where = "offset > ? AND offset <= ? ORDER BY offset"
         with self._read_lock:
-            found, whole = self._select(
-                self._reader, room, where, limit, position.offset, end.offset
-            )
-        return Page(tuple(found), whole and len(found) == end.offset - position.offset)
+            found, _ = self._select(self._reader, room, where, limit, start, end.offset)
+        return tail_of(found, start, end, known=known)
 
     def read_before(self, room: str, offset: int | None, limit: int) -> Page:
-        end = self.position(room).offset + 1 if offset is None else offset
+        end = self._end(room).offset + 1 if offset is None else offset
         with self._read_lock:
             found, whole = self._select(
                 self._reader, room, "offset < ? ORDER BY offset DESC", limit, end
             )
         return Page(tuple(found[::-1]), whole)
 
-    def search(self, room: str, words: str, limit: int) -> list[Entry]:
+    def search(self, room: str, words: str, limit: int) -> list[Message]:
         # Quote each word as an FTS5 string, so that nothing in it is an operator.
         query = " ".join('"{}"*'.format(word.replace('"', '""')) for word in {*words.split()})
         if not query:
@@ -209,11 +218,6 @@ class SqliteEngine(LocalEngine):
     def keeps(self, room: str) -> bool:
         with self._read_lock:
             return bool(self._select(self._reader, room, "1", 1)[0])
-
-    def forget(self, room: str) -> None:
-        # Only the cache: the file keeps the log's end. Without the lock, since a commit
-        # holds it for long; that is safe, since nobody appends to a room without members.
-        self._rooms.pop(room, None)
 
     def rooms(self) -> list[str]:
         query = (
@@ -242,16 +246,24 @@ class SqliteEngine(LocalEngine):
             for database in (self._searcher, self._reader, self._writer, self._claim):
                 database.close()
 
+    def _end(self, room: str) -> Position:
+        known = self._rooms.get(room)
+        if known is None:
+            with self._read_lock:
+                known = self._find_room(self._reader, room)
+        return Position(known[1], known[2])
+
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction_locked(self) -> Iterator[sqlite3.Connection]:
         """Begin a transaction, which the ``with`` block must commit.
 
         Rolls back on an exception. Turns ``sqlite3.Error`` into :class:`EngineFailed`, and logs
-        the first failure and the recovery. The caller holds ``_lock``.
+        the first failure and the recovery.
         """
+        assert self._lock.locked()
         database = self._writer
         try:
-            self._begin()
+            self._begin_locked()
             yield database
         except sqlite3.Error as exc:
             if self._failure is None and not self._closing.is_set():
@@ -269,8 +281,9 @@ class SqliteEngine(LocalEngine):
                 if database.in_transaction:
                     database.execute("ROLLBACK")
 
-    def _begin(self) -> None:
+    def _begin_locked(self) -> None:
         """Begin a write transaction; wait while another program writes."""
+        assert self._lock.locked()
         deadline = Deadline.after(_BUSY_SECONDS)
         while True:
             try:
@@ -282,13 +295,13 @@ class SqliteEngine(LocalEngine):
             else:
                 return
 
-    def _room_locked(self, room: str) -> tuple[int | None, str, int]:
-        """The room's row, None if it has none, its epoch, and its last offset."""
-        known = self._rooms.get(room)
-        if known is not None:
-            return known
+    def _find_room(self, database: sqlite3.Connection, room: str) -> tuple[int | None, str, int]:
+        """The room's row, None if it has none, its epoch, and its last offset.
+
+        The caller must hold the lock of ``database``.
+        """
         try:
-            found: tuple[int, str, int] | None = self._writer.execute(
+            found: tuple[int, str, int] | None = database.execute(
                 "SELECT id, epoch, last FROM rooms WHERE name = ?", (room,)
             ).fetchone()
         except sqlite3.Error as exc:
@@ -302,13 +315,14 @@ class SqliteEngine(LocalEngine):
         """Put all messages into the search index."""
         with self._lock:
             if self._unindexed:
-                with self._transaction() as database:
+                with self._transaction_locked() as database:
                     self._index_locked()
                     database.execute("COMMIT")
                     self._unindexed = 0
 
     def _index_locked(self) -> int:
         """Put new messages into the search index. Returns how many are missing then: 0."""
+        assert self._lock.locked()
         self._writer.execute(
             "INSERT INTO texts (rowid, text)"
             " SELECT id, text FROM messages WHERE id > (SELECT indexed FROM state)"
@@ -320,6 +334,7 @@ class SqliteEngine(LocalEngine):
 
     def _drop_locked(self, row: int, last: int, now: float) -> None:
         """Delete messages and nonces that exceed the retention."""
+        assert self._lock.locked()
         self._writer.execute("DELETE FROM nonces WHERE time < ?", (now - self._nonce_seconds,))
         if self._retention.messages is not None:
             self._writer.execute(
@@ -334,7 +349,7 @@ class SqliteEngine(LocalEngine):
 
     def _select(
         self, database: sqlite3.Connection, room: str, where: str, limit: int, *values: object
-    ) -> tuple[list[Entry], bool]:
+    ) -> tuple[list[Message], bool]:
         """A page of the selected messages, and whether that is all.
 
         The caller must hold the lock of ``database``.
@@ -347,7 +362,7 @@ class SqliteEngine(LocalEngine):
             with contextlib.closing(
                 database.execute(query, (room, self._oldest(), *values))
             ) as rows:
-                return fitting((Entry(*row) for row in rows), limit)
+                return first_page((Message(*row) for row in rows), limit)
         except sqlite3.Error as exc:
             raise EngineFailed(str(exc)) from exc
 

@@ -179,7 +179,7 @@ def test_rooms_that_were_kept_under_other_spellings_can_still_be_reached(
     engine = open_engine(f"sqlite:{path}", Retention())
     for room, count in kept.items():
         engine.append(room, [Draft("ann", room)] * count)
-    epochs = {room: engine.position(room).epoch for room in kept}
+    epochs = {room: engine.follow(room).epoch for room in kept}
     engine.close()
     now = {"OPS": "ops", "ops": "ops-3", "Ops": "ops-4", "Caf\u00e9": "caf\u00e9", "A/B": "a-b",
            "a b": "a-b-2", "#x": "x", "a?": "a-", "..%": "..-", "ß" * 64: "s" * 64}  # fmt: skip

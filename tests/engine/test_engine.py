@@ -10,17 +10,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from types import FrameType
 
 import pytest
 
+from syncchat.chat import events
 from syncchat.engine import (
     Draft,
     Engine,
     Position,
     Retention,
     SqliteEngine,
+    Tail,
     open_engine,
 )
 from syncchat.errors import EngineFailed, EngineUnusable
@@ -53,78 +56,102 @@ def test_offsets_are_1_2_3_in_each_room(opened: Opener) -> None:
     assert [entry.offset for entry in engine.append("a", texts(3))] == [1, 2, 3]
     assert [entry.offset for entry in engine.append("b", texts(2))] == [1, 2]
     assert [entry.offset for entry in engine.append("a", texts(2))] == [4, 5]
-    assert engine.position("a").offset == 5
-    assert engine.position("nobody was here").offset == 0
+    assert engine.follow("a").offset == 5
+    assert engine.follow("nobody was here").offset == 0
 
 
-def test_an_entry_is_what_was_said_when_and_by_whom(opened: Opener) -> None:
+def test_a_message_is_what_was_said_when_and_by_whom(opened: Opener) -> None:
     engine = opened()
     before = time.time()
-    (entry,) = engine.append("a", [Draft("Änn", "waves\n\U0001f44b", "action", "n-1")])
-    assert before <= entry.time <= time.time()
-    assert (entry.nick, entry.text, entry.kind, entry.nonce) == (
+    engine.append("a", [Draft("Änn", "waves\n\U0001f44b", "action", "n-1")])
+    (message,) = engine.read_before("a", None, 10).messages
+    assert before <= message.time <= time.time()
+    assert (message.nick, message.text, message.kind, message.nonce) == (
         "Änn",
         "waves\n\U0001f44b",
         "action",
         "n-1",
     )
-    assert engine.read_before("a", None, 10).entries == (entry,)
 
 
 def test_rooms_have_epochs_of_their_own(opened: Opener) -> None:
     engine = opened()
-    epochs = {engine.position(room).epoch for room in ("a", "b", "c")}
+    epochs = {engine.follow(room).epoch for room in ("a", "b", "c")}
     assert len(epochs) == 3
-    assert engine.position("a").epoch in epochs
+    assert engine.follow("a").epoch in epochs
 
 
-def test_a_known_nonce_gives_its_old_entry(opened: Opener) -> None:
+def test_a_known_nonce_gives_its_old_offset(opened: Opener) -> None:
     engine = opened()
-    first = engine.append("a", [Draft("ann", "once", nonce="x"), Draft("ann", "other")])
-    again = engine.append("a", [Draft("ann", "once", nonce="x"), Draft("ann", "new", nonce="y")])
-    assert again[0].offset == first[0].offset
-    assert again[1].offset == 3
-    twice = engine.append("a", [Draft("ann", "t", nonce="z"), Draft("ann", "t", nonce="z")])
-    assert [entry.offset for entry in twice] == [4, 4]
-    assert engine.position("a").offset == 4
+
+    def append(room: str, *drafts: Draft) -> list[tuple[int, bool]]:
+        return [(answer.offset, answer.new) for answer in engine.append(room, drafts)]
+
+    once, twice = Draft("ann", "once", nonce="x"), Draft("ann", "t", nonce="z")
+    assert append("a", once, Draft("ann", "other")) == [(1, True), (2, True)]
+    assert append("a", once, Draft("ann", "new", nonce="y")) == [(1, False), (3, True)]
+    assert append("a", twice, twice) == [(4, True), (4, False)]
+    assert engine.follow("a").offset == 4
     # Another room's are its own.
-    assert engine.append("b", [Draft("ann", "once", nonce="x")])[0].offset == 1
+    assert append("b", once) == [(1, True)]
 
 
 def test_who_comes_back_gets_exactly_what_it_missed(opened: Opener) -> None:
     engine = opened()
     engine.append("a", texts(10))
-    epoch = engine.position("a").epoch
+    epoch = engine.follow("a").epoch
     for offset in range(11):
         page = engine.read_after("a", Position(epoch, offset), 100)
         assert page.complete
-        assert [entry.offset for entry in page.entries] == list(range(offset + 1, 11))
+        assert [entry.offset for entry in page.messages] == list(range(offset + 1, 11))
 
 
-@pytest.mark.parametrize(
-    ("offset", "limit", "other_epoch"), [(0, 9, False), (11, 100, False), (3, 100, True)]
-)
-def test_what_is_not_whole_is_not_called_complete(
-    opened: Opener, offset: int, limit: int, other_epoch: bool
+@pytest.mark.parametrize(("offset", "other_epoch"), [(11, False), (3, True)])
+def test_after_a_position_that_is_not_of_the_log_come_the_last_messages(
+    opened: Opener, offset: int, other_epoch: bool
 ) -> None:
     engine = opened()
     engine.append("a", texts(10))
-    epoch = "another life" if other_epoch else engine.position("a").epoch
-    page = engine.read_after("a", Position(epoch, offset), limit)
-    assert not page.complete
-    assert len(page.entries) <= limit
+    epoch = "another life" if other_epoch else engine.follow("a").epoch
+    tail = engine.read_after("a", Position(epoch, offset), 4)
+    assert not tail.complete
+    assert [message.offset for message in tail.messages] == [7, 8, 9, 10]
+    assert (tail.reached, tail.end) == (10, engine.follow("a"))
+
+
+def test_who_has_seen_nothing_misses_nothing_of_any_log(opened: Opener) -> None:
+    engine = opened()
+    engine.append("a", texts(3))
+    tail = engine.read_after("a", Position("another life", 0), 10)
+    assert tail.complete
+    assert [message.offset for message in tail.messages] == [1, 2, 3]
+
+
+def test_a_long_tail_comes_in_pieces(opened: Opener) -> None:
+    engine = opened()
+    engine.append("a", texts(10))
+    position, got = Position(engine.follow("a").epoch, 0), []
+    while position.offset < 10:
+        tail = engine.read_after("a", position, 4)
+        assert tail.complete
+        assert tail.end.offset == 10
+        got.append([message.offset for message in tail.messages])
+        assert tail.reached == got[-1][-1]
+        position = Position(tail.end.epoch, tail.reached)
+    assert got == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10]]
+    assert engine.read_after("a", position, 4).messages == ()
 
 
 def test_history_is_read_backwards_page_by_page(opened: Opener) -> None:
     engine = opened()
     engine.append("a", texts(10))
     page = engine.read_before("a", None, 4)
-    assert ([entry.offset for entry in page.entries], page.complete) == ([7, 8, 9, 10], False)
+    assert ([entry.offset for entry in page.messages], page.complete) == ([7, 8, 9, 10], False)
     page = engine.read_before("a", 7, 4)
-    assert ([entry.offset for entry in page.entries], page.complete) == ([3, 4, 5, 6], False)
+    assert ([entry.offset for entry in page.messages], page.complete) == ([3, 4, 5, 6], False)
     page = engine.read_before("a", 3, 4)
-    assert ([entry.offset for entry in page.entries], page.complete) == ([1, 2], True)
-    assert engine.read_before("a", 1, 4).entries == ()
+    assert ([entry.offset for entry in page.messages], page.complete) == ([1, 2], True)
+    assert engine.read_before("a", 1, 4).messages == ()
     assert engine.read_before("empty", None, 4) == engine.read_before("a", 1, 4)
 
 
@@ -132,23 +159,23 @@ def test_only_so_many_messages_are_kept_and_a_gap_is_told(opened: Opener) -> Non
     engine = opened(Retention(messages=5))
     engine.append("a", texts(3))
     engine.append("a", texts(9, first=4))
-    epoch = engine.position("a").epoch
-    assert [e.offset for e in engine.read_before("a", None, 100).entries] == [8, 9, 10, 11, 12]
+    epoch = engine.follow("a").epoch
+    assert [e.offset for e in engine.read_before("a", None, 100).messages] == [8, 9, 10, 11, 12]
     assert engine.read_after("a", Position(epoch, 7), 100).complete
     page = engine.read_after("a", Position(epoch, 6), 100)
     assert not page.complete
-    assert [entry.offset for entry in page.entries] == [8, 9, 10, 11, 12]
+    assert [entry.offset for entry in page.messages] == [8, 9, 10, 11, 12]
 
 
 def test_messages_are_kept_for_so_long(opened: Opener) -> None:
     engine = opened(Retention(seconds=0.2))
     engine.append("a", texts(3))
-    assert len(engine.read_before("a", None, 100).entries) == 3
+    assert len(engine.read_before("a", None, 100).messages) == 3
     deadline = time.monotonic() + PATIENCE
-    while engine.read_before("a", None, 100).entries:
+    while engine.read_before("a", None, 100).messages:
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    assert not engine.read_after("a", Position(engine.position("a").epoch, 0), 100).complete
+    assert not engine.read_after("a", Position(engine.follow("a").epoch, 0), 100).complete
     assert engine.search("a", "message", 10) == []
     assert engine.append("a", texts(1))[0].offset == 4
 
@@ -157,30 +184,29 @@ def test_a_room_for_which_nothing_is_kept_claims_no_more_when_it_is_forgotten(
     opened: Opener,
 ) -> None:
     engine = opened(Retention(messages=0))
-    before = engine.position("a")
+    engine.follow("a")
     assert not engine.keeps("a")
-    engine.forget("a")
+    engine.unfollow("a")
     engine.append("a", texts(3))
-    begun = engine.position("a")
-    assert engine.read_before("a", None, 10).entries == ()
+    begun = engine.follow("a")
+    assert engine.read_before("a", None, 10).messages == ()
     assert not engine.keeps("a")
-    engine.forget("a")
-    after = engine.position("a")
+    engine.unfollow("a")
+    after = engine.follow("a")
     # It goes on from where it was, or it is another log.
     assert after == begun or (after.epoch != begun.epoch and after.offset == 0)
-    for place in (before, Position(begun.epoch, 2)):
-        assert not engine.read_after("a", place, 10).complete
+    assert not engine.read_after("a", Position(begun.epoch, 2), 10).complete
 
 
 def test_the_place_before_the_first_message_holds_over_a_restart(tmp_path: Path) -> None:
     name = f"sqlite:{tmp_path / 'chat.db'}"
     engine = open_engine(name, Retention())
-    place = engine.position("a")
+    place = engine.follow("a")
     assert place.offset == 0
-    assert engine.position("b").epoch != place.epoch
+    assert engine.follow("b").epoch != place.epoch
     engine.close()
     engine = open_engine(name, Retention())
-    assert engine.position("a") == place
+    assert engine.follow("a") == place
     engine.append("a", texts(2))
     assert engine.read_after("a", place, 10).complete
     engine.close()
@@ -284,14 +310,14 @@ def test_a_nonce_is_known_for_longer_than_its_message_is_kept(opened: Opener) ->
     # What a busy room says while somebody is on the way back.
     for number in range(60):
         engine.append("a", [Draft("bob", "x", nonce=f"{number} {n}") for n in range(500)])
-    assert len(engine.read_before("a", None, 10).entries) == 2
+    assert len(engine.read_before("a", None, 10).messages) == 2
     assert engine.append("a", [Draft("ann", "once", nonce="x")])[0].offset == 1
-    assert engine.position("a").offset == 30_001
+    assert engine.follow("a").offset == 30_001
 
 
 def test_rooms_are_listed_while_something_is_kept_for_them(opened: Opener) -> None:
     engine = opened(Retention(seconds=0.2))
-    engine.position("silent")
+    engine.follow("silent")
     assert engine.rooms() == []
     engine.append("b", texts(1))
     engine.append("a", texts(1))
@@ -305,11 +331,11 @@ def test_rooms_are_listed_while_something_is_kept_for_them(opened: Opener) -> No
 def test_a_room_with_messages_outlives_its_members(opened: Opener) -> None:
     engine = opened()
     engine.append("a", texts(3))
-    position = engine.position("a")
+    position = engine.follow("a")
     assert engine.keeps("a")
-    engine.forget("a")
-    assert engine.position("a") == position
-    assert len(engine.read_before("a", None, 10).entries) == 3
+    engine.unfollow("a")
+    assert engine.follow("a") == position
+    assert len(engine.read_before("a", None, 10).messages) == 3
 
 
 def test_search_finds_messages_with_every_word_the_newest_first(opened: Opener) -> None:
@@ -330,43 +356,76 @@ def test_search_finds_messages_with_every_word_the_newest_first(opened: Opener) 
         found(odd)
 
 
-def test_new_entries_are_delivered_once_and_live_events_pass_through(opened: Opener) -> None:
+def test_new_messages_are_delivered_once_and_live_events_pass_through(opened: Opener) -> None:
     engine = opened()
-    delivered: list[tuple[str, list[int]]] = []
-    live: list[tuple[str, str]] = []
+    delivered: list[tuple[str, Position, list[int], bool]] = []
+    live: list[tuple[str, object]] = []
     engine.attach(
-        lambda room, entries: delivered.append((room, [entry.offset for entry in entries])),
+        lambda room, new: delivered.append(
+            (room, new.position, [message.offset for message in new.messages], new.complete)
+        ),
         lambda room, event: live.append((room, event)),
     )
+    epoch = engine.follow("a").epoch
     engine.append("a", [Draft("ann", "x", nonce="1"), Draft("ann", "x", nonce="1")])
     engine.append("a", [Draft("ann", "x", nonce="1"), Draft("ann", "y")])
     engine.append("a", [Draft("ann", "x", nonce="1")])
-    engine.publish("b", "somebody joined")
-    assert delivered == [("a", [1]), ("a", [2])]
-    assert live == [("b", "somebody joined")]
+    event = events.Left("ann", 0)
+    engine.publish("b", event)
+    assert delivered == [
+        ("a", Position(epoch, 1), [1], True),
+        ("a", Position(epoch, 2), [2], True),
+    ]
+    (only,) = live
+    assert only[0] == "b"
+    assert only[1] is event
 
 
-def test_a_name_is_taken_once_however_it_is_written(opened: Opener) -> None:
+def test_entering_is_one_call_that_claims_a_nick_and_reads_the_tail(opened: Opener) -> None:
     engine = opened()
-    assert engine.claim("a", "Straße")
-    assert not engine.claim("a", "STRASSE")
-    assert engine.claim("b", "strasse")
-    assert engine.claim("a", "ann")
-    assert engine.names("a") == ["ann", "Straße"]
+    engine.append("a", texts(5))
+    end = engine.follow("a")
+    ann = engine.enter("a", ["ann", "x"], None, 0, with_names=True)
+    assert (ann.nick, ann.names, ann.tail) == ("ann", ["ann"], Tail((), True, 5, end))
+    second = engine.enter("a", iter(["ANN", "x", "y"]), None, 2, with_names=False)
+    assert (second.nick, second.names) == ("x", [])
+    assert [message.offset for message in second.tail.messages] == [4, 5]
+    third = engine.enter("a", ["y"], Position(end.epoch, 1), 3, with_names=True)
+    assert third.names == ["ann", "x", "y"]
+    assert third.tail == engine.read_after("a", Position(end.epoch, 1), 3)
+    with pytest.raises(ValueError, match="free"):
+        engine.enter("a", ["x", "y"], None, 0, with_names=False)
+
+
+def test_who_cannot_enter_has_claimed_nothing(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:{tmp_path / 'chat.db'}", Retention())
+    engine.close()
+    with pytest.raises(EngineFailed):
+        engine.enter("a", ["ann"], None, 10, with_names=True)
+    assert engine.names("a") == []
+
+
+def test_a_nick_is_taken_once_however_it_is_written(opened: Opener) -> None:
+    engine = opened()
+    assert engine.claim("a", ["Straße"]) == "Straße"
+    assert engine.claim("a", ["STRASSE", "Straße", "other"]) == "other"
+    assert engine.claim("b", ["strasse"]) == "strasse"
+    assert engine.claim("a", (f"ann{number}" for number in count(1))) == "ann1"
+    assert engine.names("a") == ["ann1", "other", "Straße"]
     engine.release("a", "STRASSE")
-    assert engine.names("a") == ["ann"]
-    assert engine.claim("a", "strasse")
+    assert engine.names("a") == ["ann1", "other"]
+    assert engine.claim("a", ["strasse"]) == "strasse"
     assert engine.names("nobody") == []
 
 
-def test_a_name_is_changed_in_one_step(opened: Opener) -> None:
+def test_a_nick_is_changed_in_one_step(opened: Opener) -> None:
     engine = opened()
-    assert engine.claim("a", "ann")
-    assert engine.claim("a", "bob")
-    assert not engine.claim("a", "Bob", "ann")
+    engine.claim("a", ["ann"])
+    engine.claim("a", ["bob"])
+    assert not engine.rename("a", "ann", "Bob")
     assert engine.names("a") == ["ann", "bob"]
-    assert engine.claim("a", "Ann", "ann")
-    assert engine.claim("a", "eve", "Ann")
+    assert engine.rename("a", "ann", "Ann")
+    assert engine.rename("a", "Ann", "eve")
     assert engine.names("a") == ["bob", "eve"]
 
 
@@ -395,7 +454,7 @@ def test_threads_that_append_at_once_leave_no_hole(opened: Opener) -> None:
     for thread in threads:
         thread.join()
     assert sorted(got) == list(range(1, len(got) + 1))
-    assert engine.position("a").offset == len(got)
+    assert engine.follow("a").offset == len(got)
 
 
 # SQLite's own.
@@ -406,12 +465,12 @@ def test_what_was_appended_is_there_after_a_kill(tmp_path: Path) -> None:
     program = (
         "import sys; from syncchat.engine import *\n"
         f"engine = SqliteEngine({str(path)!r}, Retention())\n"
-        "print(engine.position('a').epoch, flush=True)\n"
+        "print(engine.follow('a').epoch, flush=True)\n"
         "number = 0\n"
         "while True:\n"
         "    number += 1\n"
-        "    (entry,) = engine.append('a', [Draft('ann', str(number), nonce=str(number))])\n"
-        "    print(entry.offset, flush=True)\n"
+        "    (answer,) = engine.append('a', [Draft('ann', str(number), nonce=str(number))])\n"
+        "    print(answer.offset, flush=True)\n"
     )
     epochs, last = set(), 0
     for _ in range(3):
@@ -428,7 +487,7 @@ def test_what_was_appended_is_there_after_a_kill(tmp_path: Path) -> None:
             rest = process.stdout.read().split("\n")[:-1]
             last = int(rest[-1]) if rest else offset
         engine = SqliteEngine(str(path), Retention())
-        entries = engine.read_before("a", None, 10_000).entries
+        entries = engine.read_before("a", None, 10_000).messages
         engine.close()
         assert [entry.offset for entry in entries] == list(range(1, len(entries) + 1))
         assert len(entries) >= last
@@ -477,8 +536,8 @@ def test_a_disk_that_may_only_be_read_is_an_error_that_passes(tmp_path: Path) ->
     for room in ("a", "new"):
         with pytest.raises(EngineFailed, match="readonly"):
             engine.append(room, texts(1))
-        assert engine.position(room).offset == (room == "a")
-    assert len(engine.read_before("a", None, 10).entries) == 1
+        assert engine.follow(room).offset == (room == "a")
+    assert len(engine.read_before("a", None, 10).messages) == 1
     engine._writer.execute("PRAGMA query_only = 0")
     assert engine.append("a", texts(1))[0].offset == 2
     assert engine.append("new", texts(1))[0].offset == 1
@@ -493,8 +552,8 @@ def test_a_full_disk_is_an_error_that_passes(tmp_path: Path) -> None:
     big = [Draft("ann", "x" * 5000) for _ in range(20)]
     with pytest.raises(EngineFailed, match="full"):
         engine.append("a", big)
-    assert engine.position("a").offset == 3
-    assert len(engine.read_before("a", None, 10).entries) == 3
+    assert engine.follow("a").offset == 3
+    assert len(engine.read_before("a", None, 10).messages) == 3
     engine._writer.execute("PRAGMA max_page_count = 1000000")
     assert engine.append("a", big)[0].offset == 4
     engine.close()
