@@ -70,6 +70,6 @@ def check_close(code: int, reason: str) -> None:
     wsproto does not check them.
     """
     if code not in _ON_THE_WIRE:
-        raise ValueError(f"close code {code} may not be sent")
+        raise ValueError(f"close code {code} must not be sent")
     if len(reason.encode()) > _MAX_REASON:
-        raise ValueError(f"a close reason takes at most {_MAX_REASON} bytes")
+        raise ValueError(f"a close reason can have at most {_MAX_REASON} bytes")

@@ -42,7 +42,7 @@ class InvalidURL(SyncchatError, ValueError):
 
 
 class CannotListen(SyncchatError, OSError):
-    """The server cannot listen at the given address."""
+    """The server cannot listen on the given address."""
 
 
 class AddressInUse(CannotListen):

@@ -235,7 +235,7 @@ class Protocol:
                 return min(again_at, ping_at), False
             self._pinged_at, ping = now, True
         elif now >= self._pinged_at + _SILENCE:
-            raise ConnectionClosed(ABNORMAL, "no sign of life")
+            raise ConnectionClosed(ABNORMAL, "no response")
         return min(again_at, self._pinged_at + _SILENCE), ping
 
     def _owed(self) -> tuple[float | None, float]:

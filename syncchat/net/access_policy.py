@@ -63,7 +63,7 @@ class AccessPolicy:
         try:
             client = self.proxies.client_of(request.raw_headers, proxy)
         except ValueError as exc:
-            text = f"The proxy's forwarding headers are wrong: {exc}."
+            text = f"Invalid forwarding headers: {exc}."
             raise Refusal(HTTPStatus.BAD_REQUEST, text) from exc
         return replace(
             request,
@@ -77,8 +77,7 @@ class AccessPolicy:
         if self._loopback_only and not self._is_own_name(host_of(request.host)):
             raise Refusal(
                 HTTPStatus.FORBIDDEN,
-                "This server does not go by that name. Behind a proxy, set its public URL"
-                " (--public-url).",
+                "Host not allowed. Behind a proxy, set its public URL (--public-url).",
             )
 
     def check(self, request: Request) -> None:
@@ -88,7 +87,7 @@ class AccessPolicy:
         if origin is not None and not self._is_welcome(origin.lower(), request.host.lower()):
             raise Refusal(
                 HTTPStatus.FORBIDDEN,
-                "Pages from that origin are not served. Allow it (--origin), or set the public"
+                "Origin not allowed. Allow it (--origin), or set the public"
                 " URL of the server (--public-url).",
             )
         if self._authorize is not None:

@@ -43,13 +43,15 @@ def listen(host: str | None, port: int) -> list[socket.socket]:
     place = format_address((host or "*", port))
     if not 0 <= port <= _MAX_PORT:
         # getaddrinfo would accept it, modulo 65536.
-        raise CannotListen(f"cannot listen at {place}: a port is a number from 0 to {_MAX_PORT}")
+        raise CannotListen(
+            f"cannot listen on {place}: the port must be a number from 0 to {_MAX_PORT}"
+        )
     try:
         found = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except (socket.gaierror, UnicodeError) as exc:
-        raise CannotListen(f"cannot listen at {place}: {_reason(exc)}") from exc
+        raise CannotListen(f"cannot listen on {place}: {_reason(exc)}") from exc
     # A resolver may return an address twice. IPv4 comes first, because the port of
     # the first socket is the server's port.
     wanted = sorted({(info[0], info[4]) for info in found}, key=lambda item: item[0])
@@ -61,7 +63,7 @@ def listen(host: str | None, port: int) -> list[socket.socket]:
             if in_use and port == 0 and draw < _DRAWS - 1:
                 continue
             kind = AddressInUse if in_use else CannotListen
-            raise kind(f"cannot listen at {place}: {_reason(exc)}") from exc
+            raise kind(f"cannot listen on {place}: {_reason(exc)}") from exc
     raise AssertionError("unreachable")  # pragma: no cover
 
 
@@ -113,4 +115,4 @@ def _reason(exc: OSError | UnicodeError) -> str:
     """The operating system's error text without the number."""
     if isinstance(exc, OSError) and exc.strerror:
         return exc.strerror[:1].lower() + exc.strerror[1:]
-    return "the name cannot be looked up"
+    return "the host name cannot be resolved"

@@ -39,7 +39,7 @@ _STACK_SIZE = 2 * 1024 * 1024 - 64 * 1024
 _FAREWELL = 2.0
 
 #: The answer to a client that does not speak TLS; most of these send an HTTP request.
-_TLS_ONLY = Refusal(HTTPStatus.BAD_REQUEST, "This port speaks TLS: try wss:// or https://.")
+_TLS_ONLY = Refusal(HTTPStatus.BAD_REQUEST, "This port requires TLS: use wss:// or https://.")
 
 #: Guards the interpreter's stack size, which is global: it applies to every new thread.
 _stack_lock = threading.Lock()
@@ -253,7 +253,7 @@ class ConnectionThread:
             data = encode(refusal.response, head_only=head_only)
         except Exception:
             logger.exception("the view of %s failed", request.path)
-            failed = Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed.")
+            failed = Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error.")
             data = encode(failed.response, head_only=head_only)
         answer(self.stream, data, Deadline.after(service.limits.open_timeout))
 
@@ -268,8 +268,8 @@ class ConnectionThread:
         response: object = view(request)
         if not isinstance(response, Response):
             kind = type(response).__name__
-            logger.error("the view of %s returned %s, which is no Response", request.path, kind)
-            raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed.")
+            logger.error("the view of %s returned %s instead of a Response", request.path, kind)
+            raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error.")
         return response
 
     def _check(self, request: Request) -> Request:
@@ -286,7 +286,7 @@ class ConnectionThread:
             raise
         except Exception as exc:
             logger.exception("authorize() failed for %s", self.thread.name)
-            raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed.") from exc
+            raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error.") from exc
         return request
 
     def _identify(self, request: Request) -> Request:

@@ -61,26 +61,28 @@ class Target:
 def parse_url(url: str) -> Target:
     """Parse ``url``. Raises :class:`InvalidURL`, whose text says what is wrong."""
     if _FORBIDDEN.search(url):
-        raise InvalidURL(f"{url!r} is no URL: it holds a blank or a control character")
+        raise InvalidURL(f"{url!r} is not a URL: it contains a blank or a control character")
     try:
         parts = urlsplit(url)
         host = parts.hostname
     except ValueError as exc:
-        raise InvalidURL(f"{url!r} is no URL: {exc}") from exc
+        raise InvalidURL(f"{url!r} is not a URL: {exc}") from exc
     try:
         port = parts.port
     except ValueError as exc:
-        raise InvalidURL(f"{url!r} names no port: that is a number from 1 to 65535") from exc
+        raise InvalidURL(
+            f"{url!r} has an invalid port: it must be a number from 1 to 65535"
+        ) from exc
     _check_parts(url, parts)
     if not host:
-        raise InvalidURL(f"{url!r} names no host")
+        raise InvalidURL(f"{url!r} has no host")
     if port == 0:
-        raise InvalidURL(f"{url!r} names port 0, at which nobody listens")
+        raise InvalidURL(f"{url!r} has an invalid port: it must be a number from 1 to 65535")
     try:
         # The handshake sends the host in this encoding (RFC 6455, section 4.1).
         host.encode("idna")
     except UnicodeError as exc:
-        raise InvalidURL(f"{url!r} names no host that could exist") from exc
+        raise InvalidURL(f"{url!r} has an invalid host") from exc
     resource = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
     if parts.query:
         resource += "?" + quote(parts.query, safe="/%:@!$&'()*+,;=~-._?")
@@ -89,11 +91,11 @@ def parse_url(url: str) -> Target:
 
 def _check_parts(url: str, parts: SplitResult) -> None:
     if parts.scheme not in _PORTS:
-        raise InvalidURL(f"{url!r} begins neither with ws:// nor with wss://")
+        raise InvalidURL(f"{url!r} must begin with ws:// or wss://")
     if parts.username is not None or parts.password is not None:
-        raise InvalidURL(f"{url!r} holds a user name, which a WebSocket URL cannot")
+        raise InvalidURL(f"{url!r} must not contain a user name")
     if parts.fragment:
-        raise InvalidURL(f"{url!r} holds a fragment (#), which a WebSocket URL cannot")
+        raise InvalidURL(f"{url!r} must not contain a fragment (#)")
 
 
 def connect(
@@ -170,7 +172,7 @@ def connect(
 
 def _no_tls_hint(stream: Stream) -> str:
     """A hint for the error message, if the server sent nothing in the TLS handshake."""
-    return "" if stream.bytes_in else f"; if the server speaks no TLS, {_TRY_WS}"
+    return "" if stream.bytes_in else f"; if the server does not speak TLS, {_TRY_WS}"
 
 
 def _connect_tcp(target: Target, deadline: Deadline) -> tuple[socket.socket, Address]:
@@ -179,7 +181,7 @@ def _connect_tcp(target: Target, deadline: Deadline) -> tuple[socket.socket, Add
     try:
         found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as exc:
-        raise CannotConnect(f"cannot connect to {place}: the name cannot be looked up") from exc
+        raise CannotConnect(f"cannot connect to {place}: the host name cannot be resolved") from exc
     failure = "no address"
     for family, kind, protocol, _, sockaddr in found:
         sock = socket.socket(family, kind, protocol)

@@ -53,9 +53,7 @@ def parse_network(text: str) -> Network:
     try:
         return ipaddress.ip_network(text)
     except ValueError:
-        raise ValueError(
-            f"{text!r} is neither an IP address nor a network like 10.0.0.0/8"
-        ) from None
+        raise ValueError(f"{text!r} is not an IP address or a network such as 10.0.0.0/8") from None
 
 
 class TrustedProxies:
@@ -132,13 +130,13 @@ def _node(text: str) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int
         text = f"[{text}]"
     match = _NODE.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text[:60]!r} is no address")
+        raise ValueError(f"{text[:60]!r} is not an address")
     if match[2] is not None and _UNKNOWN.fullmatch(match[2]):
         return None
     try:
         address = _address(match[1] or match[2])
     except ValueError:
-        raise ValueError(f"{text[:60]!r} is no address") from None
+        raise ValueError(f"{text[:60]!r} is not an address") from None
     port = int(match[3]) if match[3] is not None and match[3].isdigit() else None
     return address, port if port is not None and 0 < port <= _MAX_PORT else None
 
@@ -155,7 +153,7 @@ def _elements(text: str) -> list[dict[str, str]]:
     while at <= len(text):
         pair = _PAIR.match(text, at)
         if pair is None or (pair[1] or "").lower() in elements[-1]:
-            raise ValueError(f"{text[:60]!r} is no Forwarded header")
+            raise ValueError(f"{text[:60]!r} is not a valid Forwarded header")
         if pair[1] is not None:
             value = pair[2] if pair[2] is not None else _ESCAPED.sub(r"\1", pair[3])
             elements[-1][pair[1].lower()] = value
@@ -178,5 +176,5 @@ def _host(text: str | None) -> str | None:
     if not text:
         return None
     if not _HOST.fullmatch(text):
-        raise ValueError(f"{text[:60]!r} is no host")
+        raise ValueError(f"{text[:60]!r} is not a host")
     return text

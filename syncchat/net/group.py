@@ -94,7 +94,7 @@ class Group:
         greeting, raises as :meth:`WebSocket.send` does; then nothing is added.
         """
         if websocket.is_client:
-            raise ValueError("a group is for a server's connections, this is a client's")
+            raise ValueError("a group accepts a server's connections only, not a client's")
         written = Written.ACCEPTED
         with self._lock:
             if websocket in self._fanout:

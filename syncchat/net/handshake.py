@@ -170,20 +170,20 @@ def _read_head(stream: Stream, deadline: Deadline) -> tuple[bytes, bytes] | None
         if not data:
             if not buffer or stream.writer.error:
                 return None
-            raise Refusal(HTTPStatus.BAD_REQUEST, "The request ended before its empty line.")
+            raise Refusal(HTTPStatus.BAD_REQUEST, "The request is incomplete.")
         # The empty line may be split between two reads.
         searched = max(0, len(buffer) - 3)
         buffer += data
         if not _FIRST_BYTE.match(buffer):
             # This is not HTTP, mostly TLS, so do not wait for an empty line.
-            raise Refusal(HTTPStatus.BAD_REQUEST, "This is no HTTP request.")
+            raise Refusal(HTTPStatus.BAD_REQUEST, "Invalid HTTP request.")
         end = _END_OF_HEAD.search(buffer, searched)
         if end is not None and end.end() <= MAX_HEAD:
             return bytes(buffer[: end.end()]), bytes(buffer[end.end() :])
         if len(buffer) > MAX_HEAD:
             raise Refusal(
                 HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-                f"A request's head may take {MAX_HEAD} bytes.",
+                f"The head of the request exceeds {MAX_HEAD} bytes.",
             )
 
 
@@ -191,13 +191,11 @@ def _parse_request(head: bytes) -> UpgradeRequest:
     """Parse the request with wsproto. Raises :class:`Refusal` for an invalid request."""
     line = _REQUEST_LINE.match(head)
     if line is None:
-        raise Refusal(HTTPStatus.BAD_REQUEST, "This is no HTTP request.")
+        raise Refusal(HTTPStatus.BAD_REQUEST, "Invalid HTTP request.")
     if line[1] != b"GET":
-        raise Refusal(
-            HTTPStatus.METHOD_NOT_ALLOWED, "Only GET is understood here.", [("Allow", "GET")]
-        )
+        raise Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "Only GET is supported.", [("Allow", "GET")])
     if line[3] != b"1.1":
-        raise Refusal(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "Only HTTP/1.1 is understood here.")
+        raise Refusal(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "Only HTTP/1.1 is supported.")
     handshake = H11Handshake(_SERVER)
     try:
         handshake.receive_data(head)
@@ -207,8 +205,8 @@ def _parse_request(head: bytes) -> UpgradeRequest:
     except RemoteProtocolError as exc:
         raise _refusal_of(exc, head) from exc
     except UnicodeError as exc:
-        raise Refusal(HTTPStatus.BAD_REQUEST, "A header is not in ASCII.") from exc
-    raise Refusal(HTTPStatus.BAD_REQUEST, "This is no HTTP request.")
+        raise Refusal(HTTPStatus.BAD_REQUEST, "A header is not ASCII.") from exc
+    raise Refusal(HTTPStatus.BAD_REQUEST, "Invalid HTTP request.")
 
 
 def _refusal_of(exc: RemoteProtocolError, head: bytes) -> Refusal:
@@ -217,7 +215,7 @@ def _refusal_of(exc: RemoteProtocolError, head: bytes) -> Refusal:
     if isinstance(hint, RejectConnection) and hint.status_code == HTTPStatus.UPGRADE_REQUIRED:
         return Refusal(
             HTTPStatus.UPGRADE_REQUIRED,
-            "Only version 13 of the WebSocket protocol is understood here.",
+            "Only version 13 of the WebSocket protocol is supported.",
             [("Sec-WebSocket-Version", "13"), ("Upgrade", "websocket")],
         )
     malformed = isinstance(exc.__context__, h11.RemoteProtocolError)
@@ -227,7 +225,7 @@ def _refusal_of(exc: RemoteProtocolError, head: bytes) -> Refusal:
             "This is a WebSocket server: connect with a WebSocket client.",
             [("Sec-WebSocket-Version", "13"), ("Upgrade", "websocket")],
         )
-    return Refusal(HTTPStatus.BAD_REQUEST, f"No WebSocket handshake: {exc}.")
+    return Refusal(HTTPStatus.BAD_REQUEST, f"Invalid WebSocket handshake: {exc}.")
 
 
 def _check_request(upgrade: UpgradeRequest) -> bytes:
@@ -237,7 +235,7 @@ def _check_request(upgrade: UpgradeRequest) -> bytes:
         if name == b"sec-websocket-key":
             keys.append(value)
         elif name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
-            raise Refusal(HTTPStatus.BAD_REQUEST, "A WebSocket handshake has no body.")
+            raise Refusal(HTTPStatus.BAD_REQUEST, "A WebSocket handshake must not have a body.")
     try:
         valid = len(keys) == 1 and len(base64.b64decode(keys[0], validate=True)) == 16
     except binascii.Error:
@@ -304,7 +302,9 @@ def request_upgrade(
         try:
             handshake.receive_data(data)
         except (RemoteProtocolError, UnicodeError) as exc:
-            raise HandshakeFailed(f"the server's answer is no WebSocket handshake: {exc}") from exc
+            raise HandshakeFailed(
+                f"the server's answer is not a valid WebSocket handshake: {exc}"
+            ) from exc
         for event in handshake.events():
             if isinstance(event, AcceptConnection):
                 # Use a new connection: that of the handshake has already received

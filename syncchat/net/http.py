@@ -116,15 +116,15 @@ def parse(head: bytes, address: Address) -> Request:
     try:
         event = http.next_event()
         if not isinstance(event, h11.Request):
-            raise Refusal(HTTPStatus.BAD_REQUEST, "This is no HTTP request.")
+            raise Refusal(HTTPStatus.BAD_REQUEST, "Invalid HTTP request.")
         headers = tuple((bytes(name), bytes(value)) for name, value in event.headers)
         target, method = event.target.decode("ascii"), event.method.decode("ascii")
         host = dict(headers).get(b"host", b"").decode("ascii")
     except h11.RemoteProtocolError as exc:
         said = _QUOTED.sub("", str(exc))
-        raise Refusal(HTTPStatus.BAD_REQUEST, f"This is no HTTP request: {said}.") from exc
+        raise Refusal(HTTPStatus.BAD_REQUEST, f"Invalid HTTP request: {said}.") from exc
     except UnicodeError as exc:
-        raise Refusal(HTTPStatus.BAD_REQUEST, "A header is not in ASCII.") from exc
+        raise Refusal(HTTPStatus.BAD_REQUEST, "A header is not ASCII.") from exc
     # A server must also accept the absolute form of a target (RFC 9112, section 3.2.2).
     target = re.sub(r"(?i)^https?://[^/?]*(?=/)", "", target)
     others = tuple((name, value) for name, value in headers if name != b"host")
@@ -141,7 +141,7 @@ def check_method(request: Request) -> None:
     if request.method not in _METHODS:
         raise Refusal(
             HTTPStatus.METHOD_NOT_ALLOWED,
-            f"Only {' and '.join(_METHODS)} are understood here.",
+            f"Only {' and '.join(_METHODS)} are supported.",
             [("Allow", ", ".join(_METHODS))],
         )
 

@@ -33,7 +33,7 @@ def checked(message: Message) -> tuple[Message, int]:
     if isinstance(message, bytes | bytearray | memoryview):
         data = bytes(message)
         return data, len(data)
-    raise TypeError(f"a message is str or bytes, not {type(message).__name__}")
+    raise TypeError(f"a message must be str or bytes, not {type(message).__name__}")
 
 
 def event_of(message: Message) -> Event:

@@ -23,7 +23,7 @@ def parse_origin(text: str) -> str:
     """
     if text.strip() == "*":
         raise ValueError(
-            "'*' would let every web page join: name each origin, like https://chat.example.org"
+            "'*' would allow every web page: list each origin, such as https://chat.example.org"
         )
     try:
         origin, path = _split(text)
@@ -31,8 +31,8 @@ def parse_origin(text: str) -> str:
         path = None
     if path != "/":
         raise ValueError(
-            f"{text!r} is no origin: an origin is http:// or https://, a host, a port if it is not"
-            " the usual one, and nothing else, like https://chat.example.org:8443"
+            f"{text!r} is not an origin: it must be http:// or https:// and a host, and may have a"
+            " port, such as https://chat.example.org:8443"
         )
     return origin
 
@@ -47,8 +47,8 @@ def parse_public_url(text: str) -> str:
         origin, path = _split(text)
     except ValueError:
         raise ValueError(
-            f"{text!r} is no public URL: it is http:// or https://, a host, and perhaps a port and"
-            " a path, like https://example.org/chat/"
+            f"{text!r} is not a public URL: it must be http:// or https:// and a host, and may have"
+            " a port and a path, such as https://example.org/chat/"
         ) from None
     return f"{origin}{path.rstrip('/')}/"
 

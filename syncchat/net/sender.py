@@ -178,7 +178,7 @@ class Sender:
         seconds, None without limit. Raises :class:`TimeoutError`.
         """
         if not self._writer.wait_flushed(Deadline.after(timeout)):
-            raise TimeoutError("the peer did not take what was sent in time")
+            raise TimeoutError("the peer did not read the data in time")
 
     def ping(self, payload: bytes = b"") -> Future[float]:
         """Send a ping with a payload of at most 125 bytes; never blocks.
@@ -189,7 +189,7 @@ class Sender:
         longer payload.
         """
         if len(payload) > 125:
-            raise ValueError("a ping carries at most 125 bytes")
+            raise ValueError("a ping can carry at most 125 bytes")
         pong: Future[float] = Future()
         with self._lock:
             if self._pings is None:
@@ -303,7 +303,7 @@ class Sender:
 
     def _stalled(self) -> None:
         """Handle a stall: abort, because a Close cannot be sent either. On the I/O thread."""
-        slow = self._note_slow("too slow: the backlog did not move")
+        slow = self._note_slow("too slow: the backlog made no progress")
         self._writer.abort()
         if slow:
             self._say_slow()

@@ -337,7 +337,7 @@ class Server:
     def _claim(self, acceptor: threading.Thread) -> None:
         with self._lock:
             if self._acceptor is not None or self._stopping:
-                raise RuntimeError("a server is started once")
+                raise RuntimeError("a server can be started only once")
             self._acceptor = acceptor
         try:
             self._io_thread.start()
@@ -423,15 +423,13 @@ class Server:
         """
         most = self._service.limits.max_connections
         if most is not None and self._served >= most:
-            return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "There are too many clients.")
+            return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "Too many clients.")
         return None if host is None else self._address_refusal_locked(host)
 
     def _address_refusal_locked(self, host: str) -> Refusal | None:
         most = self._service.limits.max_connections_per_address
         if most is not None and self._per_host[host] >= most:
-            return Refusal(
-                HTTPStatus.SERVICE_UNAVAILABLE, "There are too many clients from your address."
-            )
+            return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "Too many clients from your address.")
         return None
 
     def _refused_locked(self) -> int:

@@ -55,7 +55,7 @@ class TLS:
         if received and not self._begun:
             self._begun = True
             if not is_record(received):
-                raise NotTLS("it speaks no TLS")
+                raise NotTLS("it does not speak TLS")
         self._incoming.write(received)
         try:
             self._object.do_handshake()
@@ -101,7 +101,7 @@ class TLS:
 def tls_reason(exc: OSError) -> str:
     """Why a handshake failed, as text without OpenSSL's file and line."""
     if isinstance(exc, ssl.SSLCertVerificationError):
-        return f"the certificate is not good: {exc.verify_message}"
+        return f"the certificate is not valid: {exc.verify_message}"
     if isinstance(exc, ssl.SSLError) and exc.reason:
         return exc.reason.lower().replace("_", " ")
     return str(exc)

@@ -221,7 +221,7 @@ class WebSocket(Sender):
         overdue = time.monotonic() - alive_at >= interval + timeout and self._pinged_at > alive_at
         # Unread input is a sign of life, too: the peer sends, but no thread receives.
         if overdue and not self._writer.has_input():
-            self._note_end("no sign of life")
+            self._note_end("no response")
             self._writer.abort()
         elif time.monotonic() - self._pinged_at >= interval:
             # Repeat the ping in each interval: if the rate limit slows reading
@@ -277,7 +277,7 @@ class WebSocket(Sender):
         """Wait as long as the rate limit demands. Raises :class:`TimeoutError`."""
         end = Deadline(min(self._paused_until, deadline.at if deadline else inf))
         if not self._writer.wait_broken(end) and end.at < self._paused_until:
-            raise TimeoutError("no message may be read in time")
+            raise TimeoutError("the rate limit allows no message in time")
         self._paused_until = 0.0
         self._resumed_at = time.monotonic()
 
@@ -329,8 +329,8 @@ class WebSocket(Sender):
         except MessageTooBig:
             limits = self._limits
             reason = (
-                f"a message takes at most {limits.max_message} bytes"
-                f" in {limits.max_fragments} fragments"
+                f"a message can have at most {limits.max_message} bytes"
+                f" and {limits.max_fragments} fragments"
             )
             self._conclude(partial(self._fail, TOO_BIG, reason))
         else:

@@ -57,9 +57,9 @@ def test_version_and_help(command: list[str]) -> None:
         (SERVER, {"SYNCCHAT_QUIET": "maybe"}, "SYNCCHAT_QUIET"),
         (SERVER, {"SYNCCHAT_FORMAT": "{"}, "must hold {text}"),
         ([*CLIENT, "http://localhost/"], {}, "ws://"),
-        ([*CLIENT, "ws://localhost:99999/"], {}, "names no port"),
+        ([*CLIENT, "ws://localhost:99999/"], {}, "has an invalid port"),
         (CLIENT, {"SYNCCHAT_URL": "http://nowhere"}, "ws://"),
-        ([*CLIENT, "host:port"], {}, "'host:port' names no port"),
+        ([*CLIENT, "host:port"], {}, "'host:port' has an invalid port"),
         ([*CLIENT, "two words"], {}, "blank"),
         ([*CLIENT, "--color", "red"], {}, "must be one of auto, always, never, not 'red'"),
         ([*CLIENT, "--bell", "loud"], {}, "must be one of off, mention, all, not 'loud'"),
@@ -163,13 +163,13 @@ def test_a_port_in_use_is_one_line_and_exit_code_1() -> None:
         result = run([*SERVER, "--port", port])
     assert result.returncode == 1
     assert result.stdout == ""
-    assert result.stderr == f"cannot listen at 127.0.0.1:{port}: address already in use\n"
+    assert result.stderr == f"cannot listen on 127.0.0.1:{port}: address already in use\n"
 
 
 def test_a_host_that_does_not_exist_is_one_line_and_exit_code_1() -> None:
     result = run([*SERVER, "--host", "no-such-host.invalid", "--port", "0"])
     assert result.returncode == 1
-    assert result.stderr.startswith("cannot listen at no-such-host.invalid:0: ")
+    assert result.stderr.startswith("cannot listen on no-such-host.invalid:0: ")
     assert result.stderr.count("\n") == 1
 
 

@@ -57,8 +57,8 @@ def test_a_dead_line_is_noticed_in_ten_seconds_where_something_is_not_acknowledg
             event = client.receive(NOTICED + SLACK)
         took = time.monotonic() - begin
         assert NOTICED - 1 < took < NOTICED + SLACK
-        assert event == Disconnected(1006, "no sign of life")
-        gone = "The server is gone: the connection was lost (no sign of life)."
+        assert event == Disconnected(1006, "no response")
+        gone = "The server is gone: the connection was lost (no response)."
         pipe.wait_for_line(gone.replace("(", r"\(").replace(")", r"\)"), errors=True)
         screen.wait_for_line(gone.replace("(", r"\(").replace(")", r"\)"))
         client.flush(NOTICED + SLACK)
@@ -158,7 +158,7 @@ def test_a_line_that_dies_before_the_welcome_is_noticed() -> None:
     ):
         begin = time.monotonic()
         client.say("hello")
-        assert client.receive(NOTICED + SLACK) == Disconnected(1006, "no sign of life")
+        assert client.receive(NOTICED + SLACK) == Disconnected(1006, "no response")
         assert time.monotonic() - begin > NOTICED
         over.set()
         client.flush(NOTICED + SLACK)

@@ -189,7 +189,7 @@ def test_a_welcome_that_comes_late_is_still_believed() -> None:
 
 def test_a_refusal_ahead_of_any_welcome_is_an_error_and_no_line() -> None:
     """Issue 13, item 1: our server says why before it closes."""
-    refusal = Error("room", "There are too many rooms.")
+    refusal = Error("room", "Too many rooms.")
 
     def handler(_mirror: Mirror, websocket: WebSocket) -> None:
         websocket.send(encode(refusal))

@@ -246,9 +246,11 @@ NO_ORIGINS = [
 @pytest.mark.parametrize("origin", [*NO_ORIGINS, "https://a.example https://b.example"])
 def test_what_can_be_no_origin_is_refused_at_the_start(origin: str) -> None:
     """Issue 13, item 15: the library says so, too, instead of refusing everybody later."""
-    with pytest.raises(ValueError, match="is no origin: an origin is http:// or https://, a host"):
+    with pytest.raises(
+        ValueError, match="is not an origin: it must be http:// or https:// and a host"
+    ):
         serve(echo, origins=[origin])
-    with pytest.raises(ValueError, match="is no origin"):
+    with pytest.raises(ValueError, match="is not an origin"):
         ChatServer(port=0, origins=["https://chat.example", origin])
 
 
@@ -258,11 +260,11 @@ def test_a_flag_or_variable_that_is_no_origin_is_a_usage_error(origin: str) -> N
     given = f"https://a.example,{origin}" if origin else origin
     by_flag = run([*SERVER, "--origin", given])
     assert by_flag.returncode == 2
-    assert f"argument --origin: {origin!r} is no origin: " in by_flag.stderr
+    assert f"argument --origin: {origin!r} is not an origin: " in by_flag.stderr
     if origin:
         by_variable = run(SERVER, SYNCCHAT_ORIGIN=given)
         assert by_variable.returncode == 2
-        assert f"argument --origin: {origin!r} is no origin: " in by_variable.stderr
+        assert f"argument --origin: {origin!r} is not an origin: " in by_variable.stderr
         assert "(in SYNCCHAT_ORIGIN)" in by_variable.stderr
 
 
@@ -270,7 +272,7 @@ def test_every_page_at_once_is_no_origin() -> None:
     """Issue 13, item 15: a star is refused with the reason."""
     result = run([*SERVER, "--origin", "*"])
     assert result.returncode == 2
-    assert "'*' would let every web page join: name each origin" in result.stderr
+    assert "'*' would allow every web page: list each origin" in result.stderr
 
 
 @pytest.mark.parametrize("token", [" ", "\xe4", "a\nb"])

@@ -213,7 +213,7 @@ def test_a_view_that_returns_no_response_is_500_and_one_log_line(
         assert ask(server, "/x?y=1")[0] == 500
     (record,) = caplog.records
     kind = type(returned).__name__
-    assert record.getMessage() == f"the view of /x returned {kind}, which is no Response"
+    assert record.getMessage() == f"the view of /x returned {kind} instead of a Response"
     assert record.exc_info is None
 
 

@@ -1,4 +1,4 @@
-"""TLS: the same conversation, encrypted; and certificates that are not good."""
+"""TLS: the same conversation, encrypted; and certificates that are not valid."""
 
 from __future__ import annotations
 
@@ -196,11 +196,11 @@ def test_a_client_that_speaks_no_tls_costs_nobody_anything(
 def test_a_certificate_that_is_not_good_is_one_clear_error(
     server: Server, client_context: ssl.SSLContext
 ) -> None:
-    with pytest.raises(CannotConnect, match="certificate is not good: .*issuer"):
+    with pytest.raises(CannotConnect, match="certificate is not valid: .*issuer"):
         connect(url_of(server))
     other_name = url_of(server).replace("127.0.0.1", "127.0.0.2")
     with serve(echo, "127.0.0.2", 0, ssl_context=server._service.ssl_context) as elsewhere:
-        with pytest.raises(CannotConnect, match="certificate is not good: .*127.0.0.2"):
+        with pytest.raises(CannotConnect, match="certificate is not valid: .*127.0.0.2"):
             connect(
                 other_name.replace(str(server.port), str(elsewhere.port)),
                 ssl_context=client_context,
@@ -245,13 +245,13 @@ def one_error(url: str) -> str:
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "it speaks no TLS: try ws:// instead of wss://"),
-        (b"SSH-2.0-x\r\n", "it speaks no TLS: try ws:// instead of wss://"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "it does not speak TLS: try ws:// instead of wss://"),
+        (b"SSH-2.0-x\r\n", "it does not speak TLS: try ws:// instead of wss://"),
         (
             b"",
             (
                 "the connection was closed during the TLS handshake;"
-                " if the server speaks no TLS, try ws:// instead of wss://"
+                " if the server does not speak TLS, try ws:// instead of wss://"
             ),
         ),
     ],
@@ -268,12 +268,12 @@ def test_the_client_is_told_to_try_without_tls_by_our_server_and_by_a_silent_one
     with serve(echo) as plain:
         assert one_error(f"wss://127.0.0.1:{plain.port}/?token=s3cret") == (
             f"cannot connect to 127.0.0.1:{plain.port}:"
-            " it speaks no TLS: try ws:// instead of wss://"
+            " it does not speak TLS: try ws:// instead of wss://"
         )
     with (
         socket.create_server(("127.0.0.1", 0)) as listening,
         pytest.raises(
-            TimeoutError, match="if the server speaks no TLS, try ws:// instead of wss://"
+            TimeoutError, match="if the server does not speak TLS, try ws:// instead of wss://"
         ),
     ):
         connect(f"wss://127.0.0.1:{listening.getsockname()[1]}/", open_timeout=0.2)
@@ -303,7 +303,7 @@ def test_the_client_is_told_to_try_with_tls(answer: bytes, reason: str) -> None:
 def test_who_speaks_no_tls_is_told_so_by_our_server(server: Server) -> None:
     """Issue 13, item 16: ``ws:`` and ``http:`` to our own server that speaks TLS."""
     url = f"ws://127.0.0.1:{server.port}/"
-    told = "This port speaks TLS: try wss:// or https://."
+    told = "This port requires TLS: use wss:// or https://."
     assert one_error(url) == f"cannot join the chat at {url}: HTTP status 400: {told}"
     assert ask_http(server.port, "/")[::2] == (400, f"{told}\n".encode())
     assert server.stats().refused == {"TLS": 2}
@@ -364,7 +364,7 @@ def test_the_chat_by_its_commands(files: Path, flags: list[str]) -> None:
             assert distrustful.exit_code() == 1
             assert len(distrustful.errors) == 1
             assert re.match(
-                rf"cannot connect to 127\.0\.0\.1:{port}: the certificate is not good: ",
+                rf"cannot connect to 127\.0\.0\.1:{port}: the certificate is not valid: ",
                 distrustful.errors[0],
             )
 
@@ -383,7 +383,7 @@ def test_with_tls_a_server_for_the_whole_network_does_not_warn(
     [
         ([*SERVER, "--tls-cert", "nowhere.pem"], "no such file"),
         ([*SERVER, "--tls-cert", __file__], "cannot use the certificate"),
-        ([*SERVER, "--tls-cert", __file__, "--tls-key", "nowhere.pem"], "no certificate"),
+        ([*SERVER, "--tls-cert", __file__, "--tls-key", "nowhere.pem"], "no PEM certificate"),
         ([*CLIENT, "--ca-file", "nowhere.pem"], "no such file"),
         ([*CLIENT, "--ca-file", __file__], "cannot use the certificates"),
     ],
