@@ -54,7 +54,7 @@ def check_engine(name: str) -> None:
     scheme, _, rest = name.partition(":")
     if (scheme == "memory" and not rest) or (scheme == "sqlite" and rest):
         return
-    raise ValueError(f"{name!r} is no engine: it is memory: or sqlite:PATH")
+    raise ValueError(f"{name!r} is not an engine: it must be memory: or sqlite:PATH")
 
 
 def open_engine(

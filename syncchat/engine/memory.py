@@ -220,7 +220,7 @@ def _matching(
             time.sleep(_YIELD)
             slice_end = time.monotonic() + _SLICE
         if deadline.expired:
-            raise EngineFailed("the search takes too long")
+            raise EngineFailed("the search took too long")
         text = message.text.casefold()
         if all(word.search(text) for word in words):
             yield message

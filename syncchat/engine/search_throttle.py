@@ -43,11 +43,11 @@ class SearchThrottle:
         with self._lock:
             while not self._closed and (self._busy or time.monotonic() < self._rested_at):
                 if patience.expired:
-                    raise EngineFailed("there are too many searches at the moment")
+                    raise EngineFailed("too many searches at the moment")
                 until = patience.at if self._busy else min(patience.at, self._rested_at)
                 self._changed.wait(Deadline(until).remaining())
             if self._closed:
-                raise EngineFailed("it is closed")
+                raise EngineFailed("the engine is closed")
             self._busy = True
         begin = time.monotonic()
         try:

@@ -98,7 +98,7 @@ class SqliteEngine(LocalEngine):
                 migrate(self._writer)
                 if valid_names is not None:
                     for old, new in rename_rooms(self._writer, valid_names):
-                        logger.warning("the room %r of %s is called %r now", old, path, new)
+                        logger.warning("renamed the room %r of %s to %r", old, path, new)
                 (self._seed,) = self._writer.execute("SELECT seed FROM state").fetchone()
                 self._reader = connect(path)
                 undo.callback(self._reader.close)
@@ -273,7 +273,7 @@ class SqliteEngine(LocalEngine):
         else:
             if self._failure is not None:
                 self._failure = None
-                logger.warning("writing to %s works again", self._path)
+                logger.warning("can write to %s again", self._path)
         finally:
             # SQLite may have rolled back already, for example on a full disk, and a stop
             # may have closed the connection.

@@ -140,7 +140,7 @@ def claim(path: str) -> sqlite3.Connection:
     except sqlite3.Error as exc:
         database.close()
         if exc.sqlite_errorcode == sqlite3.SQLITE_BUSY:
-            raise EngineUnusable(f"cannot use {path}: another server does") from exc
+            raise EngineUnusable(f"cannot use {path}: another server uses it") from exc
         raise
     return database
 
@@ -153,9 +153,9 @@ def inspect(path: str) -> None:
     place = Path(path)
     # SQLite's messages for these two cases are misleading.
     if place.is_dir():
-        raise EngineUnusable(f"cannot use {path}: it is a folder")
+        raise EngineUnusable(f"cannot use {path}: it is a directory")
     if not place.parent.is_dir():
-        raise EngineUnusable(f"cannot use {path}: there is no folder {place.parent}")
+        raise EngineUnusable(f"cannot use {path}: the directory {place.parent} does not exist")
     if not place.exists():
         return
     try:
@@ -164,11 +164,13 @@ def inspect(path: str) -> None:
             (version,) = database.execute("PRAGMA user_version").fetchone()
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
             if application != APPLICATION_ID and tables:
-                raise EngineUnusable(f"cannot use {path}: it is another program's database")
+                raise EngineUnusable(f"cannot use {path}: it belongs to another program")
             if version > VERSION:
-                raise EngineUnusable(f"cannot use {path}: a later version of syncchat made it")
+                raise EngineUnusable(
+                    f"cannot use {path}: it was created by a later version of syncchat"
+                )
             if version and not tables >= _TABLES:
-                raise EngineUnusable(f"cannot use {path}: it is damaged: it lacks a table")
+                raise EngineUnusable(f"cannot use {path}: it is damaged: a table is missing")
             (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.Error as exc:
         raise EngineUnusable(f"cannot use {path}: {exc}") from exc

@@ -187,7 +187,7 @@ def test_rooms_that_were_kept_under_other_spellings_can_still_be_reached(
         caplog.clear()
         with ChatServer(port=0, engine=f"sqlite:{path}", greeting="") as chat:
             assert sorted(record.getMessage() for record in caplog.records) == sorted(
-                f"the room {old!r} of {path} is called {new!r} now" for old, new in told.items()
+                f"renamed the room {old!r} of {path} to {new!r}" for old, new in told.items()
             )
             for old, count in kept.items():
                 name = now.get(old, old)

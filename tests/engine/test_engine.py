@@ -565,5 +565,5 @@ def test_the_colon_of_memory_may_be_left_out() -> None:
 
 @pytest.mark.parametrize("name", ["", "memory:x", "sqlite:", "sqlite", "redis://x", "x"])
 def test_a_name_of_no_engine_is_a_value_error(name: str) -> None:
-    with pytest.raises(ValueError, match="is no engine"):
+    with pytest.raises(ValueError, match="is not an engine"):
         open_engine(name, Retention())

@@ -63,8 +63,8 @@ def test_the_engine_is_chosen_by_flag_or_environment(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "why"),
     [
-        (["--engine", "oracle:"], "'oracle:' is no engine: it is memory: or sqlite:PATH"),
-        (["--engine", "sqlite:"], "is no engine"),
+        (["--engine", "oracle:"], "'oracle:' is not an engine: it must be memory: or sqlite:PATH"),
+        (["--engine", "sqlite:"], "is not an engine"),
         (["--keep", "much"], "must be a number of messages, such as 1000, or a time, such as 90s"),
         (["--keep", "-1"], "must be a number of messages"),
         (["--keep", "5y"], "must be a number of messages"),
@@ -104,12 +104,12 @@ def test_a_file_that_cannot_be_used_is_one_line_and_left_as_it_is(tmp_path: Path
         database.execute("CREATE TABLE rooms (x)")
     database.close()
     for path, why in [
-        (hollow, "lacks a table"),
+        (hollow, "a table is missing"),
         (damaged, "damaged|malformed"),
         (strange, "not a database"),
-        (other, "another program's database"),
-        (tmp_path, "it is a folder"),
-        (tmp_path / "nowhere" / "chat.db", "there is no folder"),
+        (other, "belongs to another program"),
+        (tmp_path, "it is a directory"),
+        (tmp_path / "nowhere" / "chat.db", "does not exist"),
     ]:
         before = path.read_bytes() if path.is_file() else None
         result = run_server("--engine", f"sqlite:{path}")
@@ -128,7 +128,7 @@ def test_a_second_server_on_the_same_file_is_told_so(tmp_path: Path) -> None:
     with ServerScript(*flags) as server:
         result = run_server(*flags)
         assert result.returncode == 1
-        assert result.stderr == f"cannot use {tmp_path / 'chat.db'}: another server does\n"
+        assert result.stderr == f"cannot use {tmp_path / 'chat.db'}: another server uses it\n"
         # What ends without a word leaves nothing behind that is in the way.
         server.signal(signal.SIGKILL)
         server.exit_code()
@@ -181,7 +181,7 @@ def test_a_full_disk_refuses_messages_and_the_chat_lives_on(tmp_path: Path) -> N
         assert bob.hear() == "ann: again"
         # The operator was told, once each way.
         server.wait_for_line("cannot write to .*", errors=True)
-        server.wait_for_line("writing to .* works again", errors=True)
+        server.wait_for_line("can write to .* again", errors=True)
         assert len(server.errors) == 2, server.errors
 
 
