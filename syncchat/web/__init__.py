@@ -22,6 +22,7 @@ _PARTS = {
     "commands.js": "text/javascript; charset=utf-8",
     "link.js": "text/javascript; charset=utf-8",
     "log.js": "text/javascript; charset=utf-8",
+    "protocol.js": "text/javascript; charset=utf-8",
     "storage.js": "text/javascript; charset=utf-8",
     "text.js": "text/javascript; charset=utf-8",
     "style.css": "text/css; charset=utf-8",

@@ -14,6 +14,7 @@ from syncchat.chat import events
 from syncchat.client.events import Event, Gap, Line, Sent
 from syncchat.client.protocol import Protocol
 from syncchat.errors import ConnectionClosed, HandshakeRefused
+from tests.documents import DOCS, blocks_of
 
 VECTORS = json.loads(Path(__file__).with_name("vectors.json").read_text("utf-8"))
 SCENARIOS = [each for each in VECTORS["scenarios"] if "python" in each.get("for", ["python"])]
@@ -88,7 +89,7 @@ class Player:
                 self._connect(step)
             case "receive":
                 self._receive(step)
-            case "hear":
+            case "pong":
                 self._heard_at = self._now
             case "say":
                 self._say(step)
@@ -165,7 +166,7 @@ class Player:
         state = {
             "ready": protocol.ready,
             "plain": protocol.dialect.plain,
-            "unanswered": len(protocol.outbox),
+            "unacknowledged": len(protocol.outbox),
             "position": protocol.tracker.position,
             "room": protocol.tracker.room,
             "nick": protocol.tracker.nick,
@@ -185,3 +186,10 @@ def test_the_client_does_what_the_vectors_say(scenario: Step, chance: float) -> 
         except Exception as exc:
             exc.add_note(f"in step {number}: {step}")
             raise
+
+
+def test_the_scenario_of_the_protocol_is_one_of_the_vectors() -> None:
+    blocks = blocks_of(DOCS / "protocol.md")
+    (shown,) = [json.loads(block.text) for block in blocks if '"do"' in block.text]
+    assert {"ready", "position"} <= {name for step in shown["steps"] for name in step}
+    assert [each for each in SCENARIOS if each["name"] == shown["name"]] == [shown]

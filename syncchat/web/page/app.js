@@ -97,7 +97,6 @@ async function begin() {
   link = new Link(location.pathname, { nick, token: kept("session", TOKEN) ?? "", history: HISTORY });
   link.addEventListener("event", ({ detail }) => hear(detail));
   link.addEventListener("gap", () => log.line("alarm", "Some messages are missing here: the server has them no more."));
-  link.addEventListener("anew", () => log.anew());
   link.addEventListener("state", showState);
   link.addEventListener("refused", refused);
   link.open();
@@ -148,6 +147,8 @@ const HEARERS = {
   __proto__: null,
   welcome(event) {
     const here = link.room;
+    if (hear.room === here && hear.epoch !== event.epoch) log.anew();
+    hear.epoch = event.epoch;
     at("room").textContent = here;
     names = new Map(event.members.map((nick) => [nick, names.get(nick) ?? 0]));
     announced = event.members.length;
