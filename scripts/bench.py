@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Measures chat servers side by side, in one run on one machine.
+"""Compares chat servers in one run on one machine.
 
 Each server runs in its own process, one after the other, for several rounds. A server
-sends each message to everybody in the sender's room, uncompressed, as ``address:
+sends each message uncompressed to every client in the sender's room, as ``address:
 text``. In the workload ``chat``, the message is an event of ``syncchat.v1``; the peers
-receive that event ready-made and relay it. ``python scripts/bench.py --help`` lists the
+receive that event complete and relay it. ``python scripts/bench.py --help`` lists the
 flags; ``pip install .[bench]`` installs the requirements.
 
 The load runs in this process, on one core. If its own CPU use is near 100 %, the load
-was the limit and not the server.
+limited the result, not the server.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ try:
     from benchmark.servers import SERVERS, Ours, Site
     from benchmark.workloads import WORKLOADS, Case
 except ModuleNotFoundError as exc:
-    sys.exit(f"The module {exc.name!r} is missing: pip install '.[bench]' brings it")
+    sys.exit(f"The module {exc.name!r} is missing: install it with 'pip install .[bench]'")
 
-#: File descriptors besides the clients'.
+#: File descriptors in addition to those of the clients.
 _FILES = 64
 
 #: The folder for the files of a run. ``/tmp`` may be in memory, where no log is kept.
@@ -47,30 +47,32 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--workload",
         action="append",
         choices=[*WORKLOADS, "all"],
-        help="what to measure; several times for several (fanout)",
+        help="workload to measure; repeat the flag for several (fanout)",
     )
     parser.add_argument(
         "--server",
         action="append",
         choices=list(SERVERS),
-        help="whom to measure; several times for several (all that are there)",
+        help="server to measure; repeat the flag for several (all that are installed)",
     )
     parser.add_argument("--rounds", type=int, default=3, help="runs of each server (%(default)s)")
-    own = parser.add_argument_group("instead of the workload's own")
+    own = parser.add_argument_group("overrides of the workload")
     own.add_argument("--connections", type=int, help="clients")
-    own.add_argument("--senders", type=int, help="how many in a room send in turn; 0 for all")
-    own.add_argument("--in-flight", type=int, help="messages on their way in a room at a time")
+    own.add_argument("--senders", type=int, help="clients per room that send in turn; 0 for all")
+    own.add_argument("--in-flight", type=int, help="messages in flight per room")
     own.add_argument("--size", type=int, help="bytes of a text")
-    own.add_argument("--stalled", type=int, help="how many clients never read")
+    own.add_argument("--stalled", type=int, help="clients that never read")
     extent = own.add_mutually_exclusive_group()
-    extent.add_argument("--seconds", type=float, help="a run's length")
-    extent.add_argument("--megabytes", type=float, help="a run's length, in what all receive")
-    output = parser.add_argument_group("output, to a file or else to standard output")
+    extent.add_argument("--seconds", type=float, help="length of a run in seconds")
+    extent.add_argument(
+        "--megabytes", type=float, help="length of a run in megabytes that all clients receive"
+    )
+    output = parser.add_argument_group("output, to a file or to standard output")
     for form, what in [
         ("json", "every figure of every run"),
         (
             "markdown",
-            "the table of docs/benchmarks.md; in a file that has one already it is replaced",
+            "the table of docs/benchmarks.md; replaces the table in a file that has one",
         ),
         ("svg", "a bar chart of the ratios"),
     ]:
@@ -101,23 +103,23 @@ def cases_of(parser: argparse.ArgumentParser, options: argparse.Namespace) -> li
             check(parser, changed)
             found[changed] = None
     if options.rounds < 1:
-        parser.error("--rounds is at least 1")
+        parser.error("--rounds must be at least 1")
     return list(found)
 
 
 def check(parser: argparse.ArgumentParser, case: Case) -> None:
     if case.size < SEQUENCE_DIGITS:
-        parser.error(f"--size is at least {SEQUENCE_DIGITS}")
+        parser.error(f"--size must be at least {SEQUENCE_DIGITS}")
     if (case.megabytes or case.seconds) <= 0:
-        parser.error("--seconds and --megabytes are more than 0")
+        parser.error("--seconds and --megabytes must be greater than 0")
     if min(case.connections, case.in_flight) < 1 or case.senders < 0 or case.stalled < 0:
-        parser.error("--connections and --in-flight are at least 1")
+        parser.error("--connections and --in-flight must be at least 1")
     if case.workload == "rooms" and case.connections != 4 * case.rooms:
-        parser.error("--connections has to fill rooms of 4")
+        parser.error("--connections must be a multiple of 4: a room has 4 clients")
     if case.stalled and case.rooms > 1:
-        parser.error("--stalled is for workloads of one room")
+        parser.error("--stalled requires a workload with one room")
     if not case.senders <= case.readers:
-        parser.error("--senders are among the clients that read")
+        parser.error("--senders must not exceed the number of clients that read")
 
 
 def allow_files(count: int) -> None:

@@ -139,7 +139,7 @@ def installed_suite(python27: str, folder: Path) -> Path:
 
 
 def specification(folder: Path, name: str, content: dict[str, object], groups: list[str]) -> str:
-    """Write a file that tells the suite what to do. Returns its path."""
+    """Write the suite's configuration to a file. Returns its path."""
     path = folder / name
     cases = {"cases": [f"{group}.*" for group in groups]}
     excluded: dict[str, object] = {"exclude-cases": [], "exclude-agent-cases": {}}
@@ -202,7 +202,7 @@ def test_client(python: Path, folder: Path, groups: list[str]) -> None:
                 break
             except ConnectionRefusedError:
                 if time.monotonic() > deadline:
-                    raise SuiteError("the suite's server does not start") from None
+                    raise SuiteError("the suite's server did not start") from None
                 time.sleep(0.1)
         client = [sys.executable, str(ROOT / "tests" / "echo_client.py"), url, AGENT]
         subprocess.run(client, check=False, env=environment(), timeout=PATIENCE)
@@ -251,18 +251,23 @@ def table(results: dict[str, dict[str, Counter[str]]], groups: list[str]) -> str
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n", maxsplit=1)[0])
     parser.add_argument(
-        "groups", nargs="*", default=GROUPS, metavar="GROUP", help="of cases (1-7, 9 and 10)"
+        "groups", nargs="*", default=GROUPS, metavar="GROUP", help="group of cases (1-7, 9 and 10)"
     )
     parser.add_argument(
-        "--find", action="store_true", help="only tell whether there is an interpreter for it"
+        "--find",
+        action="store_true",
+        help="only check whether a Python 2.7 interpreter is available",
     )
     options = parser.parse_args()
     unknown = set(options.groups) - set(GROUPS)
     if unknown:
-        parser.error(f"there is no group {', '.join(sorted(unknown))}")
+        parser.error(f"unknown group {', '.join(sorted(unknown))}")
     python27 = find_python27()
     if python27 is None:
-        print("The suite needs a Python 2.7 interpreter: name one by PYTHON27.", file=sys.stderr)
+        print(
+            "The suite requires a Python 2.7 interpreter: set PYTHON27 to its path.",
+            file=sys.stderr,
+        )
         return 1
     if options.find:
         return 0

@@ -22,7 +22,9 @@ def main() -> int:
     """Write the picture."""
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else PICTURE
     if CHROMIUM is None:
-        print("there is no chromium here: Debian's package of that name has it", file=sys.stderr)
+        print(
+            "chromium not found: install it, for example Debian's package chromium", file=sys.stderr
+        )
         return 1
     with ChatServer(port=0, greeting="", rate=0) as chat, sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
