@@ -7,8 +7,9 @@ become an event of the JSON dialect; the few requests that the dialect lacks are
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from ..errors import BadEvent
 from .events import (
@@ -27,12 +28,25 @@ from .events import (
     WhoisRequest,
 )
 
-__all__ = ["COMMANDS", "HELP_TEXT", "Asked", "Command", "Help", "Quit", "Reply", "parse", "unknown"]
+__all__ = [
+    "COMMANDS",
+    "HELP_TEXT",
+    "Asked",
+    "Command",
+    "Help",
+    "Quit",
+    "Reply",
+    "parse",
+    "parse_command",
+    "unknown",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Help:
-    """Ask for the list of commands."""
+    """Ask for the list of commands, or for the help for one of them."""
+
+    command: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +73,11 @@ _USUAL, _MOST = 20, 1000
 _NEAR = 0.7
 
 
+_Request_co = TypeVar("_Request_co", covariant=True)
+
+
 @dataclass(frozen=True, slots=True)
-class Command:
+class Command(Generic[_Request_co]):
     """A command, which is typed behind a slash."""
 
     #: Its arguments, as the help shows them.
@@ -69,7 +86,7 @@ class Command:
     help: str
     #: Makes the request from the text behind the name. Raises ValueError for wrong
     #: arguments, or BadEvent with a text that says more than the usage.
-    make: Callable[[str], Asked]
+    make: Callable[[str], _Request_co]
 
 
 def _required(text: str) -> str:
@@ -97,7 +114,7 @@ def _history(text: str) -> HistoryRequest:
 
 
 #: The commands by name.
-COMMANDS: dict[str, Command] = {
+COMMANDS: dict[str, Command[Asked]] = {
     "help": Command("", "this list", lambda _: Help()),
     "nick": Command("NAME", "take another name", lambda text: Nick(_required(text))),
     "me": Command("TEXT", "do something", lambda text: Action(_required(text))),
@@ -147,13 +164,22 @@ def parse(line: str) -> Asked:
     """
     if not line.startswith("/"):
         return Say(line)
+    return parse_command(line, COMMANDS)
+
+
+def parse_command(line: str, commands: Mapping[str, Command[_Request_co]]) -> Say | _Request_co:
+    """Parse ``line``, which begins with ``/``, as one of ``commands``.
+
+    Raises :class:`BadEvent` as :func:`parse` does. Its ``command`` is None if there is no
+    such command, and the command's name if the arguments are wrong.
+    """
     if line.startswith("//"):
         return Say(line[1:])
     word, *others = line[1:].split(None, 1) or [""]
     name, rest = word.lower(), "".join(others)
-    command = COMMANDS.get(name)
+    command = commands.get(name)
     if command is None:
-        raise BadEvent(unknown(name, COMMANDS))
+        raise BadEvent(unknown(name, commands))
     try:
         return command.make(rest.strip())
     except ValueError:

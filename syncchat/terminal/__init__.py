@@ -6,8 +6,8 @@ import sys
 
 from prompt_toolkit.utils import is_dumb_terminal
 
+from .model import BELLS, Preferences
 from .pipe import run_pipe
-from .preferences import BELLS, Preferences
 from .screen import run_screen
 from .style import COLOR_CHOICES
 

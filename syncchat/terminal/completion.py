@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
 
+from prompt_toolkit.buffer import Buffer, CompletionState
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 
-from .people import People
+from ..chat.events import RoomsRequest
+from ..client import Client
+from ..errors import ConnectionClosed, NotConnected
+from .model import Model
+from .style import Fragment, shorten, width_of
 
-__all__ = ["ChatCompleter"]
+__all__ = ["ChatCompleter", "Tab", "candidates_line"]
 
 
 class ChatCompleter(Completer):
-    """Completes what is typed. ``commands`` maps each command's name to its arguments.
+    """Completes what is typed. ``commands`` maps each command's name to its arguments."""
 
-    ``own_nick`` returns the user's nick. ``rooms`` returns the known rooms, and may ask
-    the server for a new list.
-    """
-
-    def __init__(
-        self,
-        commands: dict[str, str],
-        people: People,
-        own_nick: Callable[[], str | None],
-        rooms: Callable[[], Sequence[str]],
-    ) -> None:
+    def __init__(self, client: Client, model: Model, commands: Mapping[str, str]) -> None:
+        self._client = client
+        self._model = model
         self._commands = commands
-        self._people = people
-        self._own_nick = own_nick
-        self._rooms = rooms
 
     def get_completions(
         self,
@@ -55,15 +50,24 @@ class ChatCompleter(Completer):
 
     def _nicks(self, start: str) -> list[str]:
         at = "@" if start.startswith("@") else ""
-        nicks = self._people.beginning_with(start.removeprefix("@"), self._own_nick())
+        nicks = self._model.nicks_beginning_with(start.removeprefix("@"), self._client.nick)
         return [at + nick for nick in nicks]
+
+    def _rooms(self) -> Sequence[str]:
+        """Return the known rooms, and ask for a new list if the last one is too old."""
+        rooms, due = self._model.rooms()
+        if due:
+            # Without a connection, the known rooms have to do.
+            with contextlib.suppress(NotConnected, ConnectionClosed):
+                self._model.ask(self._client.ask, RoomsRequest(), by_user=False)
+        return rooms
 
     def _arguments(self, name: str, start: str) -> list[str]:
         """Return the candidates for a command's first argument, according to the command's help."""
         kind = self._commands.get(name, "")
         if name == "unignore":
             folded = start.casefold()
-            return [nick for nick in self._people.ignored if nick.casefold().startswith(folded)]
+            return [nick for nick in self._model.ignored if nick.casefold().startswith(folded)]
         if kind in ("NAME", "NAME TEXT", "[NAME]") and name != "nick":
             return [f"{nick} " for nick in self._nicks(start)]
         if kind == "ROOM":
@@ -76,3 +80,68 @@ class ChatCompleter(Completer):
         if choices:
             return [choice for choice in choices if choice.startswith(start.lower())]
         return [f"{nick} " for nick in self._nicks(start)] if start else []
+
+
+class Tab:
+    """The Tab key. If it finds nothing, a later answer of the server may provide candidates.
+
+    Only for the prompt's thread.
+    """
+
+    def __init__(self) -> None:
+        #: The text for which nothing was found yet.
+        self._asked: Document | None = None
+
+    def press(self, buffer: Buffer) -> None:
+        """Insert the first candidate, or the next one."""
+        if buffer.complete_state:
+            buffer.complete_next()
+        else:
+            self._asked = None if _complete(buffer) else buffer.document
+
+    def press_again(self, buffer: Buffer) -> None:
+        """Repeat a Tab that found nothing, unless the text has changed."""
+        if self._asked == buffer.document:
+            _complete(buffer)
+        self._asked = None
+
+    def forget(self) -> None:
+        """Do not repeat the last Tab."""
+        self._asked = None
+
+
+def candidates_line(names: Sequence[str], chosen: int | None, columns: int) -> list[Fragment]:
+    """Format the candidates of Tab, with the chosen one visible."""
+    # Begin with as many earlier candidates as fit beside the chosen one.
+    first = chosen or 0
+    used = width_of(names[first]) + 2
+    while first > 0 and used + width_of(names[first - 1]) + 2 < columns:
+        first -= 1
+        used += width_of(names[first]) + 2
+    shown: list[Fragment] = [("", " ")]
+    used = 1
+    for at in range(first, len(names)):
+        name = names[at]
+        style = "class:candidate.current" if at == chosen else ""
+        used += width_of(name) + 2
+        if used > columns and at > first:
+            shown[-1] = ("", " …")
+            break
+        shown += [(style, shorten(name, columns - 2)), ("", "  ")]
+    return shown
+
+
+def _complete(buffer: Buffer) -> bool:
+    """Insert the first candidate; Tab then goes on to the next. Returns False if there is none.
+
+    Works synchronously: the library's completion in the background gets lost if the
+    user types fast.
+    """
+    asked = CompleteEvent(completion_requested=True)
+    found = list(buffer.completer.get_completions(buffer.document, asked))
+    if len(found) == 1:
+        buffer.apply_completion(found[0])
+    elif found:
+        buffer.complete_state = CompletionState(buffer.document, found)
+        buffer.go_to_completion(0)
+    return bool(found)

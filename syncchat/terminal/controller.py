@@ -1,137 +1,338 @@
-"""Carries out what the user types: runs local commands, and sends everything else."""
+"""Carries out what the user types, and shows what the server tells."""
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import assert_never
 
-from ..chat.commands import Quit, Reply, parse
+from ..chat.commands import COMMANDS, Asked, Command, Help, Quit, Reply, parse_command, unknown
 from ..chat.events import (
     Action,
+    AwayRequest,
+    BackRequest,
+    Error,
+    HistoryRequest,
+    Join,
     Message,
     NamesRequest,
+    Nick,
     Private,
+    Rooms,
     RoomsRequest,
     Say,
     Search,
+    WhoisRequest,
 )
-from ..client import Client
+from ..client import Client, Event
 from ..engine import Kind
 from ..errors import BadEvent, ConnectionClosed, NotConnected
-from .commands import LocalCommands
-from .pending import Pending
-from .questions import Questions
-from .renderer import Renderer
+from .model import BELLS, Model
+from .prompt import Prompt
+from .renderer import date_of, local_line, name_for_screen, render, sanitized
 from .scrollback import Scrollback
-from .wrapping import Fragment, shorten
+from .style import shorten
 
-__all__ = ["Controller"]
+__all__ = ["ARGUMENTS", "Controller", "help_text", "parse_typed"]
 
-#: The most pending messages shown above the prompt: the latest ones.
-_MOST_SHOWN = 3
+
+# The commands that the client itself carries out.
+
+
+@dataclass(frozen=True, slots=True)
+class Bell:
+    """Set when to ring; show it if ``when`` is empty."""
+
+    when: str
+
+
+@dataclass(frozen=True, slots=True)
+class Timestamp:
+    """Show times, or not: ``on`` or ``off``; empty for the opposite."""
+
+    wanted: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ignore:
+    """Ignore somebody; list the ignored if ``nick`` is empty."""
+
+    nick: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unignore:
+    """End ignoring somebody."""
+
+    nick: str
+
+
+@dataclass(frozen=True, slots=True)
+class Clear:
+    """Clear the screen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mistyped:
+    """A command that does not exist, or whose arguments are wrong; ``text`` says which."""
+
+    text: str
+
+
+Local = Help | Bell | Timestamp | Ignore | Unignore | Clear
+
+#: What a typed line asks for.
+Typed = Asked | Local | Mistyped
+
+#: All commands, in the order of the help. A local command replaces a command of the
+#: chat with the same name.
+_COMMANDS: dict[str, Command[Asked | Local]] = {
+    **{name: command for name, command in COMMANDS.items() if name != "quit"},
+    "help": Command("[COMMAND]", "this list", Help),
+    "bell": Command("off|mention|all", "when to ring", Bell),
+    "timestamp": Command("[on|off]", "show times", Timestamp),
+    "ignore": Command("[NAME]", "do not hear somebody", Ignore),
+    "unignore": Command("NAME", "hear somebody again", Unignore),
+    "clear": Command("", "clear the screen", lambda _: Clear()),
+    "quit": COMMANDS["quit"],
+}
+
+#: The arguments of each command, by the command's name.
+ARGUMENTS = {name: command.arguments for name, command in _COMMANDS.items()}
+
+#: Spaces between two columns of the help.
+_GAP = 2
+
+
+def parse_typed(text: str) -> tuple[str, Typed]:
+    """Parse a typed text. Returns the line to send to a server of plain lines, and the meaning.
+
+    Removes blanks before a command: a private message must not go to the room by
+    mistake.
+    """
+    line = text.lstrip()
+    if not line.startswith("/"):
+        return text, Say(text)
+    try:
+        return line, parse_command(line, _COMMANDS)
+    except BadEvent as exc:
+        if exc.command is None and line != text:
+            # Blanks and a slash do not make an unknown command, but a text.
+            return text, Say(text)
+        return line, Mistyped(str(exc))
+
+
+def help_text(columns: int, rows: int) -> str:
+    """List all commands in so many columns and rows; only their names if the list does not fit."""
+    entries = [
+        (f"/{name} {each.arguments}".rstrip(), each.help) for name, each in _COMMANDS.items()
+    ]
+    entries.append(("//TEXT", "say a text that begins with a slash"))
+    first = max(len(usage) for usage, _ in entries) + _GAP
+    whole = first + max(len(text) for _, text in entries) + _GAP
+    lines = [f"{usage:<{first}}{text}" for usage, text in entries]
+    # Fill the first column from top to bottom, then the next, as a dictionary does.
+    side_by_side = max(1, columns // whole)
+    height = -(-len(lines) // side_by_side)
+    if height > rows:
+        return f"{' '.join(f'/{name}' for name in _COMMANDS)}\n/help COMMAND says more."
+    table = [lines[at::height] for at in range(height)]
+    return "\n".join(
+        shorten("".join(f"{cell:<{whole}}" for cell in row).rstrip(), columns) for row in table
+    )
 
 
 class Controller:
-    """Handles the user's input. Only for the main thread. ``leave`` ends the conversation."""
+    """Connects the client, the model and the screen.
+
+    :meth:`enter` is for the prompt's thread, :meth:`take` for the printer thread.
+    """
 
     def __init__(
-        self,
-        client: Client,
-        renderer: Renderer,
-        scrollback: Scrollback,
-        pending: Pending,
-        rooms: Questions,
-        names: Questions,
-        commands: LocalCommands,
-        leave: Callable[[], None],
+        self, client: Client, model: Model, scrollback: Scrollback, prompt: Prompt
     ) -> None:
         self._client = client
-        self._renderer = renderer
+        self._model = model
         self._scrollback = scrollback
-        self._pending = pending
-        self._rooms = rooms
-        self._names = names
-        self._commands = commands
-        self._leave = leave
+        self._prompt = prompt
+        #: The last date shown: the first three members of a struct_time.
+        self._day: tuple[int, ...] = time.localtime()[:3]
+
+    # What the server tells.
+
+    def take(self, received: Event) -> None:
+        """Note an event, and show it. Waits while the terminal takes no more."""
+        event = sanitized(received)
+        snapshot = self._model.take(event, name_for_screen(self._client.nick or ""))
+        if snapshot.away_again is not None:
+            # The server does not know that this new connection is away. If it breaks
+            # again, the next welcome repeats the request.
+            with contextlib.suppress(NotConnected, ConnectionClosed):
+                self._client.ask(AwayRequest(snapshot.away_again))
+        if not snapshot.shown:
+            if isinstance(event, Rooms) or (isinstance(event, Error) and event.command == "rooms"):
+                self._prompt.complete_again()
+            else:
+                self._prompt.refresh()
+            return
+        blocks = render(event, snapshot, self._client.lines)
+        last = blocks[-1].dated if blocks else None
+        if last is not None and last[:3] != self._day:
+            self._day = last[:3]
+            blocks.insert(-1, date_of(last))
+        if blocks:
+            self._scrollback.add(*blocks)
+        else:
+            self._prompt.refresh()
+
+    # What the user types.
 
     def enter(self, text: str) -> None:
         """Carry out what was typed, and report errors on the screen. Never blocks."""
         if not text.strip():
             return
-        if self._commands.complaint(text.lstrip()) is None and text.lstrip().startswith("/"):
-            # Remove blanks before a command: a private message must not go to the room by mistake.
-            text = text.lstrip()
-        answer = self._commands.run(text)
-        if answer is not None:
-            self._tell(answer)
-            return
+        line, command = parse_typed(text)
         try:
-            self._send(text)
-        except BadEvent as exc:
-            self._tell(str(exc), "class:warning")
+            if (
+                self._client.room is None
+                and not isinstance(command, Local)
+                and line.strip().lower() != "/quit"
+            ):
+                # A server that does not speak syncchat.v1 may have commands itself.
+                self._say(line, None)
+            else:
+                self._act(line, command)
         except (ValueError, NotConnected, TimeoutError) as exc:
             beginning = shorten(" ".join(text[:100].split()), 40)
-            self._tell(f"Not sent: {beginning} ({exc})", "class:warning")
+            self.tell(f"Not sent: {beginning} ({exc})", "class:warning")
         except ConnectionClosed:
             pass  # The connection has ended, which the printer thread reports.
 
-    def above(self, columns: int) -> list[Fragment]:
-        """Format the pending messages for the rows above the prompt."""
-        shown = self._pending.shown
-        lines = []
-        if len(shown) > _MOST_SHOWN:
-            lines.append(f"… {len(shown) - _MOST_SHOWN} more")
-        for message in shown[-_MOST_SHOWN:]:
-            act = "/me " if message.kind == "action" else ""
-            text = " ".join(message.text[: 4 * columns].split())
-            lines.append(shorten(f"… {act}{text}", columns))
-        return [("class:waiting", "\n".join(lines))] if lines else []
+    def tell(self, text: str, style: str = "") -> None:
+        """Print a line of the client itself. Any thread may call this."""
+        self._scrollback.add(local_line(f"-> {text}", self._model.preferences, style))
 
     # Internals.
 
-    def _tell(self, text: str, style: str = "") -> None:
-        if text:
-            self._scrollback.add(self._renderer.local(f"-> {text}", style))
-
-    def _send(self, line: str) -> None:
-        client = self._client
-        if client.room is None and line.startswith("/") and line.strip().lower() != "/quit":
-            # A server that does not speak syncchat.v1 may have commands itself.
-            self._say(line, line, "message")
-            return
-        complaint = self._commands.complaint(line)
-        if complaint is not None:
-            self._tell(complaint, "class:warning")
-            return
-        asked = parse(line)
-        if isinstance(asked, Quit):
-            self._leave()
-        elif isinstance(asked, Reply):
-            # Answer the last sender that was shown, which is not an ignored one.
-            if self._renderer.whispered is None:
-                self._tell("Nobody has said anything to you alone.", "class:warning")
-            else:
-                client.ask(Private(self._renderer.whispered, asked.text))
-        elif isinstance(asked, Say | Action):
-            self._say(line, asked.text, "action" if isinstance(asked, Action) else "message")
-        elif isinstance(asked, Search):
-            self._renderer.searching(asked.words, lambda: client.send_line(line, timeout=0))
-        elif isinstance(asked, RoomsRequest) and client.connected:
-            self._rooms.ask(by_person=True)
-        elif isinstance(asked, NamesRequest) and client.connected:
-            self._names.ask(by_person=True)
-        else:
-            client.send_line(line, timeout=0)
-
-    def _say(self, line: str, text: str, kind: Kind) -> None:
-        """Send ``line``, which means ``text``, and show it until the server has answered.
+    def _say(self, line: str, message: Say | Action | None) -> None:
+        """Send ``message``, or ``line`` as it is, and show it until the server has answered.
 
         If the server does not speak ``syncchat.v1``, its echo cannot be told from the
         messages of others. Then ``line`` is printed as typed, before the echo.
         """
         client = self._client
-        self._pending.send(
-            lambda: client.send_line(line, timeout=0),
+        text = line
+        kind: Kind = "message"
+        send = partial(client.send_line, line, 0)
+        if isinstance(message, Say):
+            text = message.text
+            send = partial(client.say, text, 0)
+        elif isinstance(message, Action):
+            text, kind = message.text, "action"
+            send = partial(client.act, text, 0)
+        self._model.say(
+            send,
             Message(0, time.time(), client.nick or "", text, kind),
-            lambda: self._scrollback.add(self._renderer.local(f"> {line}", "class:notice")),
+            lambda: self._scrollback.add(
+                local_line(f"> {line}", self._model.preferences, "class:notice")
+            ),
         )
+
+    def _act(self, line: str, command: Typed) -> None:
+        match command:
+            case Say() | Action():
+                self._say(line, command)
+            case Join():
+                self._client.join(command.room, timeout=0)
+            case Reply():
+                self._reply(command.text)
+            case Quit():
+                self._prompt.end()
+            case Clear():
+                self._prompt.clear()
+            case Mistyped():
+                self.tell(command.text, "class:warning")
+            case Help():
+                self.tell(self._help(command.command))
+            case Bell():
+                self.tell(self._bell(command.when))
+            case Timestamp():
+                self.tell(self._timestamp(command.wanted))
+            case Ignore():
+                self.tell(self._ignore(command.nick))
+            case Unignore():
+                self.tell(self._unignore(command.nick))
+            case (
+                Private()
+                | Nick()
+                | NamesRequest()
+                | HistoryRequest()
+                | Search()
+                | RoomsRequest()
+                | WhoisRequest()
+                | AwayRequest()
+                | BackRequest()
+            ):
+                self._model.ask(self._client.ask, command)
+            case _:
+                assert_never(command)
+
+    def _reply(self, text: str) -> None:
+        """Answer the last sender that was shown, which is not an ignored one."""
+        whispered = self._model.whispered
+        if whispered is None:
+            self.tell("Nobody has said anything to you alone.", "class:warning")
+        else:
+            self._client.ask(Private(whispered, text))
+
+    def _help(self, argument: str) -> str:
+        name = argument.removeprefix("/").lower()
+        if not name:
+            size = self._prompt.size
+            # Subtract the indent from the columns; the heading, the prompt and the
+            # toolbar from the rows.
+            return "Commands:\n" + help_text(size.columns - 4, size.rows - 3)
+        if name not in _COMMANDS:
+            return unknown(name, _COMMANDS)
+        return f"{f'/{name} {ARGUMENTS[name]}'.rstrip()}: {_COMMANDS[name].help}"
+
+    def _bell(self, argument: str) -> str:
+        for bell in BELLS:
+            if argument.lower() == bell:
+                self._model.prefer(replace(self._model.preferences, bell=bell))
+                return f"The bell is {bell}."
+        if argument:
+            return "Write it as /bell off|mention|all"
+        return f"The bell is {self._model.preferences.bell}."
+
+    def _timestamp(self, argument: str) -> str:
+        # The name of the format works like "on".
+        shown = self._model.preferences.timestamps
+        wanted = {"": not shown, "on": True, "hh:mm": True, "off": False}.get(argument.lower())
+        if wanted is None:
+            return "Write it as /timestamp [on|off]"
+        self._model.prefer(replace(self._model.preferences, timestamps=wanted))
+        return f"Times are {'on' if wanted else 'off'}."
+
+    def _ignore(self, argument: str) -> str:
+        if len(argument.split()) > 1:
+            return "Write it as /ignore NAME"
+        nick = argument.removeprefix("@").rstrip(":,")
+        if nick and nick.casefold() == (self._client.nick or "").casefold():
+            return "That is you."
+        if nick and not self._model.knows(nick):
+            return f"There is no {nick} here, and {nick} has said nothing."
+        if nick:
+            self._model.ignore(nick)
+            return f"You do not hear {nick} any more. /unignore {nick} ends it."
+        ignored = self._model.ignored
+        return f"You ignore {', '.join(ignored)}." if ignored else "You ignore nobody."
+
+    def _unignore(self, argument: str) -> str:
+        if not argument:
+            return "Write it as /unignore NAME"
+        if self._model.unignore(argument):
+            return f"You hear {argument} again."
+        return f"You do not ignore {argument}."

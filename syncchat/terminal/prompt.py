@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from prompt_toolkit.application import Application
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import Completer
-from prompt_toolkit.filters import Condition
+from prompt_toolkit.data_structures import Size
+from prompt_toolkit.filters import Condition, has_focus, is_searching
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import History
-from prompt_toolkit.key_binding import merge_key_bindings
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent, merge_key_bindings
+from prompt_toolkit.keys import Keys
 from prompt_toolkit.layout import (
     ConditionalContainer,
     Dimension,
@@ -22,12 +25,9 @@ from prompt_toolkit.layout import (
 from prompt_toolkit.output import ColorDepth, Output
 from prompt_toolkit.widgets import SearchToolbar, TextArea
 
-from .drawing import call_in, release, wipe
-from .keys import Paste, Tab, clearing_keys, complete, leaving_keys, paste_keys, typing_keys
-from .resizing import Resizing
-from .style import STYLE
-from .toolbar import candidates_line
-from .wrapping import Fragment
+from .completion import Tab, candidates_line
+from .scrollback import Resizing, call_in, release, wipe
+from .style import STYLE, Fragment
 
 __all__ = ["PROMPT", "Prompt"]
 
@@ -38,13 +38,12 @@ _SHARE = 3
 
 
 class Prompt:
-    """One prompt for the whole conversation. Runs on the main thread.
+    """One prompt for the whole conversation. Runs on the thread that calls :meth:`run`.
 
     With a new prompt for each line, the terminal's own line editing would be active for
     a moment between two lines, and would lose keys.
 
-    ``on_enter`` is called with each typed text. ``above`` and ``status`` return the
-    rows above and below the input.
+    ``above`` and ``status`` return the rows above and below the input.
     """
 
     def __init__(
@@ -54,12 +53,11 @@ class Prompt:
         depth: ColorDepth | None,
         history: History,
         completer: Completer,
-        on_enter: Callable[[str], None],
         above: Callable[[], Sequence[Fragment]],
         status: Callable[[], Sequence[Fragment]],
     ) -> None:
         self._output = output
-        self._on_enter = on_enter
+        self._on_enter: Callable[[str], None] | None = None
         self._status = status
         self._resizing = Resizing(output)
         self._over = False
@@ -79,7 +77,7 @@ class Prompt:
             search_field=self._search,
         )
         buffer = self._input.buffer
-        self._paste = Paste(buffer)
+        self._paste = _Paste(buffer)
         self._tab = Tab()
         rows: list[ConditionalContainer | Window | TextArea | SearchToolbar] = [
             ConditionalContainer(
@@ -103,10 +101,10 @@ class Prompt:
             Layout(HSplit(rows), focused_element=self._input),
             key_bindings=merge_key_bindings(
                 [
-                    leaving_keys(buffer, self._paste),
-                    typing_keys(buffer, self._tab),
-                    paste_keys(buffer, self._paste),
-                    clearing_keys(self.clear),
+                    _leaving_keys(buffer, self._paste),
+                    _typing_keys(buffer, self._tab),
+                    _paste_keys(buffer, self._paste),
+                    _clearing_keys(self.clear),
                     self._resizing.bindings(),
                 ]
             ),
@@ -119,24 +117,26 @@ class Prompt:
         )
 
     def held(self) -> bool:
-        """Whether nothing may be printed at this moment. Only for the main thread."""
+        """Whether nothing may be printed at this moment. Only for the prompt's thread."""
         return self._resizing.asking()
 
     def clear(self) -> None:
-        """Clear the screen. Only for the main thread."""
+        """Clear the screen. Only for the prompt's thread."""
         wipe(self.app)
         self._output.erase_screen()
         self._output.cursor_goto(1, 1)
         self._output.flush()
         self.app.invalidate()
 
-    def run(self, started: Callable[[], None]) -> None:
+    def run(self, on_enter: Callable[[str], None], started: Callable[[], None]) -> None:
         """Show the prompt until :meth:`end` is called or the user leaves.
 
-        Calls ``started`` when the prompt is running. Raises :class:`EOFError` for
+        Calls ``started`` when the prompt is running, and ``on_enter`` with each typed
+        text. Raises :class:`EOFError` for
         Ctrl+D and the end of the input, :class:`KeyboardInterrupt` for Ctrl+C, and
         :class:`OSError` if the terminal is closed.
         """
+        self._on_enter = on_enter
 
         def begin() -> None:
             started()
@@ -158,6 +158,11 @@ class Prompt:
         call_in(self.app, self._exit)
 
     @property
+    def size(self) -> Size:
+        """The size of the screen."""
+        return self._output.get_size()
+
+    @property
     def text(self) -> str:
         """The text that is typed but not sent."""
         return self._input.text
@@ -168,14 +173,7 @@ class Prompt:
 
     def complete_again(self) -> None:
         """Repeat a Tab that found nothing, now that more is known. Any thread may call this."""
-        buffer = self._input.buffer
-
-        def again() -> None:
-            if self._tab.asked == buffer.document:
-                complete(buffer)
-            self._tab.asked = None
-
-        call_in(self.app, again)
+        call_in(self.app, partial(self._tab.press_again, self._input.buffer))
 
     # Internals.
 
@@ -199,9 +197,10 @@ class Prompt:
 
     def _accept(self, buffer: Buffer) -> bool:
         """Handle Enter. Returns False, which discards the text."""
-        self._tab.asked = None
+        self._tab.forget()
         self._paste.forget(buffer)
         # Bytes from the terminal that are not UTF-8 arrive as lone surrogates.
+        assert self._on_enter is not None
         self._on_enter(buffer.text.encode("utf-8", "replace").decode().rstrip("\r\n"))
         return False
 
@@ -216,3 +215,127 @@ class Prompt:
         names = [completion.display_text for completion in state.completions]
         columns = self._output.get_size().columns
         return list(candidates_line(names, state.complete_index, columns))
+
+
+# Keys.
+
+
+class _Paste:
+    """The question whether to send a pasted text of several lines.
+
+    Further typing ends the question. A reset of the buffer fires no event, so code that
+    resets the buffer must call :meth:`forget`.
+    """
+
+    def __init__(self, buffer: Buffer) -> None:
+        #: The number of lines to send; 0 if there is no question.
+        self.lines = 0
+        #: Whether the question is open.
+        self.asks = Condition(lambda: self.lines > 0)
+        buffer.on_text_changed += self.forget
+        buffer.on_cursor_position_changed += self.forget
+
+    def forget(self, _buffer: Buffer) -> None:
+        """End the question."""
+        self.lines = 0
+
+
+def _leaving_keys(buffer: Buffer, paste: _Paste) -> KeyBindings:
+    """Bind Ctrl+C and Ctrl+D, which leave if nothing is typed, and Ctrl+Z, which suspends.
+
+    If something is typed, Ctrl+C clears the input, and Up brings the text back. A
+    search handles Ctrl+C itself. A SIGINT from outside, which is no key press, always
+    leaves.
+    """
+    bindings = KeyBindings()
+    nothing_typed = Condition(lambda: not buffer.text)
+
+    @bindings.add("c-c", filter=~is_searching & nothing_typed)
+    @bindings.add("<sigint>")
+    def _interrupt(event: KeyPressEvent) -> None:
+        event.app.exit(exception=KeyboardInterrupt)
+
+    @bindings.add("c-c", filter=~is_searching & ~nothing_typed)
+    def _clear_input(_event: KeyPressEvent) -> None:
+        buffer.reset(append_to_history=bool(buffer.text.strip()))
+        paste.forget(buffer)
+
+    @bindings.add("c-d", filter=has_focus(buffer) & nothing_typed)
+    def _end_of_input(event: KeyPressEvent) -> None:
+        event.app.exit(exception=EOFError)
+
+    @bindings.add("c-z")
+    def _suspend(event: KeyPressEvent) -> None:
+        event.app.suspend_to_background()
+
+    return bindings
+
+
+def _clearing_keys(clear: Callable[[], None]) -> KeyBindings:
+    """Bind Ctrl+L, which clears the screen."""
+    bindings = KeyBindings()
+
+    @bindings.add("c-l")
+    def _clear(_event: KeyPressEvent) -> None:
+        clear()
+
+    return bindings
+
+
+def _typing_keys(buffer: Buffer, tab: Tab) -> KeyBindings:
+    """Bind Enter (send), Alt+Enter (new line) and Tab (next candidate)."""
+    bindings = KeyBindings()
+    typing = has_focus(buffer)
+
+    @bindings.add("enter", filter=typing)
+    def _enter(_event: KeyPressEvent) -> None:
+        buffer.validate_and_handle()
+
+    @bindings.add("escape", "enter", filter=typing)
+    def _new_line(_event: KeyPressEvent) -> None:
+        buffer.newline(copy_margin=False)
+
+    @bindings.add("tab", filter=typing)
+    def _complete(_event: KeyPressEvent) -> None:
+        tab.press(buffer)
+
+    @bindings.add("s-tab", filter=typing)
+    def _complete_back(_event: KeyPressEvent) -> None:
+        if buffer.complete_state:
+            buffer.complete_previous()
+
+    @bindings.add("c-o", filter=typing)
+    def _nothing(_event: KeyPressEvent) -> None:
+        # By default, Ctrl+O would send the text.
+        pass
+
+    return bindings
+
+
+def _paste_keys(buffer: Buffer, paste: _Paste) -> KeyBindings:
+    """Insert pasted text like typed text; several lines need a confirmation before sending."""
+    bindings = KeyBindings()
+    asked = has_focus(buffer) & paste.asks
+
+    @bindings.add(Keys.BracketedPaste, filter=has_focus(buffer))
+    def _paste(event: KeyPressEvent) -> None:
+        text = event.data.replace("\r\n", "\n").replace("\r", "\n")
+        buffer.insert_text(text)
+        if "\n" in text.strip("\n"):
+            paste.lines = buffer.text.strip("\n").count("\n") + 1
+
+    @bindings.add("escape", filter=asked)
+    @bindings.add("n", filter=asked)
+    def _go_on_editing(_event: KeyPressEvent) -> None:
+        paste.forget(buffer)
+
+    @bindings.add("y", filter=asked)
+    def _send(_event: KeyPressEvent) -> None:
+        buffer.validate_and_handle()
+
+    @bindings.add("enter", filter=asked)
+    def _ask_again(_event: KeyPressEvent) -> None:
+        # Enter is easily pressed by mistake, so the question stays.
+        pass
+
+    return bindings

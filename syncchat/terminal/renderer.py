@@ -1,16 +1,21 @@
-"""Turns events into styled text: colored nicks, times, and highlights."""
+"""Turns events into styled text. Has no side effects.
+
+Text from the server is sanitized here: whatever is shown has passed :func:`sanitized`.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import re
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar, assert_never
 
 import msgspec
+from prompt_toolkit.utils import get_cwidth
 
-from ..chat.dialects import LineFormat, reply
+from ..chat.dialects import reply
 from ..chat.events import (
     Ack,
     Away,
@@ -20,273 +25,295 @@ from ..chat.events import (
     Joined,
     Left,
     Message,
+    Names,
     PrivateMessage,
     Renamed,
+    Rooms,
     Welcome,
+    Whois,
 )
-from ..chat.nicks import is_address
-from ..client import Client, Disconnected, Event, Gap, Line, Reconnected, Sent
-from .exit_status import AGAIN, COMING_BACK
-from .mentions import mark, mentions
-from .pending import Pending
-from .people import People
-from .preferences import Preferences
-from .sanitize import name_for_screen, text_for_screen
+from ..chat.nicks import MAX_NICK, is_address
+from ..chat.sanitize import clean
+from ..client import Disconnected, Event, Gap, Line, Reconnected, Sent, ending
+from ..closecodes import NO_CODE, NORMAL
+from ..errors import ConnectionClosed
+from .model import Preferences, Snapshot
 from .scrollback import Block
-from .style import style_of
-from .wrapping import Fragment
+from .style import Fragment, mark, mentions, shorten, style_of
 
-__all__ = ["Renderer"]
+__all__ = [
+    "AGAIN",
+    "COMING_BACK",
+    "CONNECTED",
+    "date_of",
+    "exit_status",
+    "local_line",
+    "name_for_screen",
+    "pending_lines",
+    "render",
+    "sanitized",
+    "text_for_screen",
+]
+
+CONNECTED = "Connected to the chat!"
+AGAIN = "Connected to the chat again!"
+COMING_BACK = "-> Trying to come back."
 
 _ANEW = "The server has begun anew: what was said just before is not kept."
 
 #: A private message, and its sender's copy of it.
 _FROM, _TO = "[PM from ", "[Sent PM to "
 
+#: The most pending messages shown above the prompt: the latest ones.
+_MOST_PENDING = 3
 
-class Renderer:
-    """Formats events for the screen. Only for the thread that receives, except where noted.
+#: The most characters of a text. A syncchat server accepts fewer.
+_LONGEST_TEXT = 65_536
+#: The most characters of a name. An address may be longer than a nick.
+_LONGEST_NAME = 2 * MAX_NICK
 
-    Every event must be sanitized before.
+#: The most marks on one letter. Languages need four or five, and this few do not paint
+#: over the lines above.
+_MARKS = 8
+
+_UNSEEN = ("Mn", "Me", "Cf")
+
+#: Text that may have more marks than that: no ASCII character is a mark.
+_SUSPECT = re.compile(rf"[^\x00-\x7f]{{{_MARKS + 1},}}")
+
+
+#: The fields of events that contain names, or a text. A tuple or a list contains names.
+_NAMES = frozenset({"nick", "old", "to", "room", "members", "names", "others"})
+_TEXTS = frozenset({"text", "reason", "greeting", "format", "away"})
+#: The fields that contain further objects.
+_PARTS = frozenset({"messages", "rooms"})
+
+_Struct = TypeVar("_Struct", bound=msgspec.Struct)
+
+
+# Events.
+
+
+def render(event: Event, snapshot: Snapshot, lines_of: Callable[[Event], list[str]]) -> list[Block]:
+    """Return the blocks that show ``event``, which is sanitized; none if it is not for people.
+
+    ``lines_of`` formats an event as plain lines.
     """
+    blocks: list[Block]
+    match event:
+        case Message():
+            blocks = _message(event, snapshot)
+        case Ack():
+            # The server does not send this message back, or has stored it before.
+            settled = snapshot.settled
+            blocks = [] if settled is None else _message(settled, snapshot, from_server=False)
+        case PrivateMessage():
+            blocks = _private(event, snapshot)
+        case History():
+            blocks = _history(event, snapshot)
+        case Welcome():
+            # Show the greeting once. After a change of rooms or a reconnect, show the room instead.
+            text = reply(f"You are in {event.room} now.") if snapshot.moved else event.greeting
+            blocks = [_block([("", text)], snapshot)] if text else []
+        case Line():
+            rings = snapshot.preferences.bell == "all"
+            blocks = [_block([("", event.text)], snapshot, rings=rings)]
+        case Sent():
+            blocks = _sent(event, snapshot)
+        case Error():
+            blocks = _error(event, snapshot)
+        case Gap():
+            lines = [reply(_ANEW)] if snapshot.anew else lines_of(event)
+            blocks = [local_line(line, snapshot.preferences, "class:warning") for line in lines]
+        case Disconnected():
+            lines = [*lines_of(event), f"{COMING_BACK} Ctrl+D leaves."]
+            blocks = [local_line(line, snapshot.preferences, "class:warning") for line in lines]
+        case Reconnected():
+            blocks = [local_line(AGAIN, snapshot.preferences)]
+        case Joined() | Left() | Renamed() | Away() | Back():
+            blocks = [_block([("class:notice", line)], snapshot) for line in lines_of(event)]
+        case Names() | Rooms() | Whois():
+            blocks = [_block([("", line)], snapshot) for line in lines_of(event)]
+        case _:
+            assert_never(event)
+    return blocks
 
-    def __init__(
-        self,
-        client: Client,
-        people: People,
-        preferences: Preferences,
-        pending: Pending,
-    ) -> None:
-        self._client = client
-        self._people = people
-        self._preferences = preferences
-        self._pending = pending
-        self._form = LineFormat("{sender}: {text}")
-        #: The words of the unanswered searches. The main thread appends to it.
-        self._searches: deque[str] = deque()
-        #: The sender of the last private message that was shown.
-        self.whispered: str | None = None
-        #: The last date shown: the first three members of a struct_time.
-        self._day: tuple[int, ...] = time.localtime()[:3]
-        #: Whether a welcome has arrived; the last offset before that welcome; and the
-        #: heading for the messages up to that offset, while it is not printed yet.
-        self._entered = False
-        self._past_end = 0
-        self._announce = ""
-        #: The log's epoch in the last welcome, and whether it changed during the last break.
-        self._epoch = ""
-        self._anew = False
-        #: Whether the connection broke and no welcome has arrived since.
-        self._returning = False
 
-    def paint(self, event: Event) -> Iterator[Block]:
-        """Return the blocks that show ``event``; none if the event is not for people."""
-        return _PAINTERS.get(type(event), Renderer._other)(self, event)
+def local_line(text: str, preferences: Preferences, style: str = "") -> Block:
+    """Format a line of the client itself."""
+    return _timed([(style, text_for_screen(text))], preferences, time.localtime())
 
-    def searching(self, words: str, ask: Callable[[], object]) -> None:
-        """Call ``ask`` to search for ``words``, and highlight them in the answer.
 
-        Any thread may call this.
-        """
-        self._searches.append(words)
-        try:
-            ask()
-        except BaseException:
-            # A break may have removed them already, because it ends all searches.
-            with contextlib.suppress(ValueError):
-                self._searches.remove(words)
-            raise
+def date_of(when: time.struct_time) -> Block:
+    """Return the line that is shown when the date changes."""
+    return Block([("class:time", time.strftime("--- %A, %Y-%m-%d ---", when))])
 
-    def local(self, text: str, style: str = "") -> Block:
-        """Format a line of the client itself. Any thread may call this."""
-        return self._timed([(style, text_for_screen(text))], time.localtime())
 
-    def message(self, message: Message, words: Sequence[str] = ()) -> list[Fragment]:
-        """Format a message or an action."""
-        who = (style_of(message.nick), message.nick)
-        text = list(mark(message.text, self._sought(message.nick), words))
-        if message.kind == "action":
-            return [("", "** "), who, ("", " "), *text]
-        shown: list[Fragment] = []
-        for literal, field in self._form.parts:
-            shown.append(("", literal))
-            if field == "sender":
-                shown.append(who)
-            elif field == "text":
-                shown += text
-        return shown
+def pending_lines(pending: Sequence[Message], columns: int) -> list[Fragment]:
+    """Format the pending messages for the rows above the prompt."""
+    lines = []
+    if len(pending) > _MOST_PENDING:
+        lines.append(f"… {len(pending) - _MOST_PENDING} more")
+    for message in pending[-_MOST_PENDING:]:
+        act = "/me " if message.kind == "action" else ""
+        text = " ".join(message.text[: 4 * columns].split())
+        lines.append(shorten(f"… {act}{text}", columns))
+    return [("class:waiting", "\n".join(lines))] if lines else []
 
-    # Internals.
 
-    @property
-    def _own(self) -> str:
-        """The user's nick, sanitized."""
-        return name_for_screen(self._client.nick or "")
+def exit_status(closed: ConnectionClosed) -> tuple[str, int]:
+    """Return a line for the user, and the exit code: 0 only if the server closed in order.
 
-    def _sought(self, sender: str) -> str:
-        """Return the nick to highlight in a message of ``sender``; empty in one's own message."""
-        own = self._own
-        return "" if is_address(own) or own == sender else own
+    The line is safe for a terminal, whatever reason the server gave.
+    """
+    line = text_for_screen(ending(closed.code, closed.reason))
+    return line, 0 if closed.code in (NORMAL, NO_CODE) else 1
 
-    def _show(
-        self,
-        fragments: Sequence[Fragment],
-        moment: float | None = None,
-        *,
-        rings: bool = False,
-        settles: str | None = None,
-        from_server: bool = True,
-    ) -> Iterator[Block]:
-        """Format a text, after a line with the date if the date has changed.
 
-        Lines from the server begin with the user's prefix.
-        """
-        when = _local_time(moment)
-        if self._preferences.timestamps and when[:3] != self._day:
-            self._day = when[:3]
-            yield Block([("class:time", time.strftime("--- %A, %Y-%m-%d ---", when))])
-        shown = [("", self._preferences.prefix), *fragments] if from_server else fragments
-        yield self._timed(shown, when, rings=rings, settles=settles)
-
-    def _timed(
-        self,
-        fragments: Sequence[Fragment],
-        when: time.struct_time,
-        *,
-        rings: bool = False,
-        settles: str | None = None,
-    ) -> Block:
-        """Make a block, with the time in front if the user wants it."""
-        if not self._preferences.timestamps:
-            return Block(fragments, 4, rings=rings, settles=settles)
-        clock = ("class:time", time.strftime("%H:%M ", when))
-        return Block([clock, *fragments], 8, rings=rings, settles=settles)
-
-    def _message(self, message: Message, *, from_server: bool = True) -> Iterator[Block]:
-        if message.nonce is not None:
-            self._pending.settle(message.nonce)
-        past = message.offset <= self._past_end
-        if past and self._announce:
-            since = f"--- {self._announce}, since {_when(message.time)} ---"
-            yield Block([("class:notice", since)], 4)
-            self._announce = ""
-        own = message.nick == self._own
-        if not own and self._people.ignores(message.nick):
-            return
-        mentioned = not own and mentions(message.text, self._sought(message.nick))
-        rings = not past and not own and self._rings(mentioned=mentioned)
-        fragments = self.message(message)
-        yield from self._show(
-            fragments,
-            message.time,
-            rings=rings,
-            settles=message.nonce,
-            from_server=from_server,
+def _message(message: Message, snapshot: Snapshot, *, from_server: bool = True) -> list[Block]:
+    blocks = []
+    if snapshot.heading:
+        since = f"--- {snapshot.heading}, since {_when(message.time)} ---"
+        blocks.append(Block([("class:notice", since)], 4))
+    own = message.nick == snapshot.own
+    if own or not snapshot.ignores(message.nick):
+        bell = snapshot.preferences.bell
+        rings = (
+            not own
+            and not snapshot.past
+            and (
+                bell == "all"
+                or (bell == "mention" and mentions(message.text, _sought(message.nick, snapshot)))
+            )
         )
+        blocks.append(
+            _block(
+                _words_of(message, snapshot),
+                snapshot,
+                message.time,
+                rings=rings,
+                settles=message.nonce,
+                from_server=from_server,
+            )
+        )
+    return blocks
 
-    def _rings(self, *, mentioned: bool) -> bool:
-        bell = self._preferences.bell
-        return bell == "all" or (mentioned and bell == "mention")
 
-    def _history(self, history: History) -> Iterator[Block]:
-        """Format the answer to a request. Unrequested history arrives as messages instead."""
-        words: list[str] = []
-        if history.command == "search" and self._searches:
-            words = self._searches.popleft().split()
-        found = [each for each in history.messages if not self._people.ignores(each.nick)]
-        if not found:
-            yield from self._show([("", reply("Nothing was found."))])
-        for message in found:
-            when = ("class:time", f"[{_when(message.time)}] ")
-            # The message shows its date and time, so the block needs no other.
-            yield Block([("", "-> "), when, *self.message(message, words)], 4)
+def _words_of(message: Message, snapshot: Snapshot, words: Sequence[str] = ()) -> list[Fragment]:
+    """Format a message or an action. Highlights the user's nick and ``words``."""
+    sender = (style_of(message.nick), message.nick)
+    text = mark(message.text, _sought(message.nick, snapshot), words)
+    if message.kind == "action":
+        return [("", "** "), sender, ("", " "), *text]
+    shown: list[Fragment] = []
+    for literal, field in snapshot.form.parts:
+        shown.append(("", literal))
+        if field == "sender":
+            shown.append(sender)
+        elif field == "text":
+            shown += text
+    return shown
 
-    def _private(self, event: PrivateMessage) -> Iterator[Block]:
-        if self._people.ignores(event.nick):
-            return
-        own = event.nick == self._own
-        other = event.to if own else event.nick
-        fragments = [
-            ("class:private", _TO if own else _FROM),
-            (style_of(other), other),
-            ("class:private", "] "),
-            ("", event.text),
-        ]
-        if own:
-            fragments.insert(0, ("", "-> "))
-        else:
-            self.whispered = event.nick
-        rings = not own and self._rings(mentioned=True)
-        yield from self._show(fragments, event.time, rings=rings)
 
-    def _welcome(self, welcome: Welcome) -> Iterator[Block]:
-        try:
-            self._form = LineFormat(welcome.format)
-        except ValueError:
-            # Use the default if the server's format is invalid: messages can be shown all the same.
-            self._form = LineFormat("{sender}: {text}")
-        # Show the greeting once. After a change of rooms or a reconnect, show the room instead.
-        moved = reply(f"You are in {welcome.room} now.")
-        text = moved if self._entered else welcome.greeting
-        self._announce = "What came meanwhile" if self._returning else "What was said before"
-        self._past_end = welcome.offset
-        self._anew = self._returning and welcome.epoch != self._epoch
-        self._epoch = welcome.epoch
-        self._entered, self._returning = True, False
-        if text:
-            yield from self._show([("", text)])
+def _sought(sender: str, snapshot: Snapshot) -> str:
+    """Return the nick to highlight in a message of ``sender``; empty in one's own message."""
+    own = snapshot.own
+    return "" if own == sender or is_address(own) else own
 
-    def _gap(self, event: Gap) -> Iterator[Block]:
-        for line in [reply(_ANEW)] if self._anew else self._client.lines(event):
-            yield self.local(line, "class:warning")
 
-    def _disconnected(self, event: Disconnected) -> Iterator[Block]:
-        self._returning = True
-        self._searches.clear()
-        (line,) = self._client.lines(event)
-        yield self.local(line, "class:warning")
-        yield self.local(f"{COMING_BACK} Ctrl+D leaves.", "class:warning")
+def _private(event: PrivateMessage, snapshot: Snapshot) -> list[Block]:
+    if snapshot.ignores(event.nick):
+        return []
+    own = event.nick == snapshot.own
+    other = event.to if own else event.nick
+    fragments = [
+        ("class:private", _TO if own else _FROM),
+        (style_of(other), other),
+        ("class:private", "] "),
+        ("", event.text),
+    ]
+    if own:
+        fragments.insert(0, ("", "-> "))
+    rings = not own and snapshot.preferences.bell != "off"
+    return [_block(fragments, snapshot, event.time, rings=rings)]
 
-    def _reconnected(self, _event: Reconnected) -> Iterator[Block]:
-        yield self.local(AGAIN)
 
-    def _ack(self, event: Ack) -> Iterator[Block]:
-        # The server does not send this message back, or has stored it before.
-        message = self._pending.settle(event.nonce)
-        if message is not None:
-            # The sender's nick is the current one.
-            nick = self._own or message.nick
-            told = msgspec.structs.replace(message, offset=event.offset, nick=nick)
-            yield from self._message(told, from_server=False)
+def _history(history: History, snapshot: Snapshot) -> list[Block]:
+    """Format the answer to a request. Unrequested history arrives as messages instead."""
+    found = [each for each in history.messages if not snapshot.ignores(each.nick)]
+    if not found:
+        return [_block([("", reply("Nothing was found."))], snapshot)]
+    # The messages show their date and time, so the blocks need no other.
+    return [
+        Block(
+            [
+                ("", "-> "),
+                ("class:time", f"[{_when(message.time)}] "),
+                *_words_of(message, snapshot, snapshot.words),
+            ],
+            4,
+        )
+        for message in found
+    ]
 
-    def _error(self, event: Error) -> Iterator[Block]:
-        if event.command == "search" and self._searches:
-            self._searches.popleft()
-        # The block indents its continuation lines.
-        lines: list[Fragment] = [("class:warning", f"-> {event.text}")]
-        message = None if event.nonce is None else self._pending.settle(event.nonce)
-        if message is not None:
-            lines += [("", "\n"), *self.message(message)]
-        yield from self._show(lines, settles=event.nonce)
 
-    def _line(self, event: Line) -> Iterator[Block]:
-        # The line may be the echo of one that the main thread is sending right now.
-        self._pending.let_be_shown()
-        rings = self._preferences.bell == "all"
-        yield from self._show([("", event.text)], rings=rings)
+def _error(event: Error, snapshot: Snapshot) -> list[Block]:
+    # The block indents its continuation lines.
+    lines: list[Fragment] = [("class:warning", f"-> {event.text}")]
+    if snapshot.settled is not None:
+        lines += [("", "\n"), *_words_of(snapshot.settled, snapshot)]
+    return [_block(lines, snapshot, settles=event.nonce)]
 
-    def _sent(self, event: Sent) -> Iterator[Block]:
-        # Typed before the dialect was known: show it like any line to such a server.
-        message = self._pending.settle(event.nonce)
-        if message is not None:
-            typed = f"/me {message.text}" if message.kind == "action" else message.text
-            shown = [("class:notice", f"> {text_for_screen(typed)}")]
-            yield self._timed(shown, time.localtime(), settles=event.nonce)
 
-    def _other(self, event: Event) -> Iterator[Block]:
-        style = "class:notice" if isinstance(event, Joined | Left | Renamed | Away | Back) else ""
-        for line in self._client.lines(event):
-            yield from self._show([(style, line)])
+def _sent(event: Sent, snapshot: Snapshot) -> list[Block]:
+    # Typed before the dialect was known: show it like any line to such a server.
+    message = snapshot.settled
+    if message is None:
+        return []
+    typed = f"/me {message.text}" if message.kind == "action" else message.text
+    shown = [("class:notice", f"> {text_for_screen(typed)}")]
+    return [_timed(shown, snapshot.preferences, time.localtime(), settles=event.nonce)]
+
+
+# Blocks.
+
+
+def _block(
+    fragments: Sequence[Fragment],
+    snapshot: Snapshot,
+    moment: float | None = None,
+    *,
+    rings: bool = False,
+    settles: str | None = None,
+    from_server: bool = True,
+) -> Block:
+    """Make the block of a text that was sent at ``moment``, by default now.
+
+    Text from the server begins with the user's prefix. With times, the date is shown
+    before the block if it has changed.
+    """
+    preferences = snapshot.preferences
+    when = _local_time(moment)
+    if from_server:
+        fragments = [("", preferences.prefix), *fragments]
+    dated = when if preferences.timestamps else None
+    return _timed(fragments, preferences, when, rings=rings, settles=settles, dated=dated)
+
+
+def _timed(
+    fragments: Sequence[Fragment],
+    preferences: Preferences,
+    when: time.struct_time,
+    *,
+    rings: bool = False,
+    settles: str | None = None,
+    dated: time.struct_time | None = None,
+) -> Block:
+    """Make a block, with the time in front if the user wants it."""
+    if not preferences.timestamps:
+        return Block(fragments, 4, rings=rings, settles=settles)
+    clock = ("class:time", time.strftime("%H:%M ", when))
+    return Block([clock, *fragments], 8, rings=rings, settles=settles, dated=dated)
 
 
 def _local_time(moment: float | None) -> time.struct_time:
@@ -301,16 +328,65 @@ def _when(moment: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", _local_time(moment))
 
 
-_PAINTERS: dict[type, Callable[[Renderer, Any], Iterator[Block]]] = {
-    Message: Renderer._message,  # noqa: SLF001
-    History: Renderer._history,  # noqa: SLF001
-    PrivateMessage: Renderer._private,  # noqa: SLF001
-    Welcome: Renderer._welcome,  # noqa: SLF001
-    Gap: Renderer._gap,  # noqa: SLF001
-    Disconnected: Renderer._disconnected,  # noqa: SLF001
-    Reconnected: Renderer._reconnected,  # noqa: SLF001
-    Ack: Renderer._ack,  # noqa: SLF001
-    Error: Renderer._error,  # noqa: SLF001
-    Line: Renderer._line,  # noqa: SLF001
-    Sent: Renderer._sent,  # noqa: SLF001
-}
+# Sanitizing.
+
+
+def sanitized(event: Event) -> Event:
+    """Return ``event`` without anything that is unsafe to show."""
+    if isinstance(event, msgspec.Struct):
+        return _tame_struct(event)
+    if isinstance(event, Line):
+        return Line(text_for_screen(event.text))
+    if isinstance(event, Disconnected):
+        return replace(event, reason=name_for_screen(event.reason))
+    return event
+
+
+def text_for_screen(text: str) -> str:
+    """Return ``text`` without unsafe characters; newlines stay.
+
+    Removes what controls a terminal, is invisible, or paints over other lines.
+    """
+    beyond = len(text) - _LONGEST_TEXT
+    if beyond > 0:
+        text = f"{text[:_LONGEST_TEXT]}… ({beyond} characters more)"
+    text = clean(text)
+    return _SUSPECT.sub(_limit_marks, text) if not text.isascii() else text
+
+
+def name_for_screen(name: str) -> str:
+    """Sanitize a name, or any other text that must be one short line."""
+    short = name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…"
+    return text_for_screen(short).replace("\n", " ").replace("\t", " ")
+
+
+def _tame_struct(struct: _Struct) -> _Struct:
+    changes: dict[str, Any] = {}
+    for field in struct.__struct_fields__:
+        value = getattr(struct, field)
+        tame: Any
+        if not value:
+            continue
+        if field in _PARTS:
+            tame = tuple(map(_tame_struct, value))
+        elif field not in _NAMES and field not in _TEXTS:
+            continue
+        elif not isinstance(value, str):
+            tame = type(value)(map(name_for_screen, value))
+        else:
+            tame = text_for_screen(value) if field in _TEXTS else name_for_screen(value)
+        if tame != value:
+            changes[field] = tame
+    return msgspec.structs.replace(struct, **changes) if changes else struct
+
+
+def _limit_marks(found: re.Match[str]) -> str:
+    kept = []
+    marks = 0
+    for char in found[0]:
+        # A character without a column is drawn on top of the one before it.
+        seen = get_cwidth(char) and unicodedata.category(char) not in _UNSEEN
+        marks = 0 if seen else marks + 1
+        if marks <= _MARKS:
+            kept.append(char)
+    return "".join(kept)

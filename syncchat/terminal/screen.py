@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -17,28 +20,25 @@ from prompt_toolkit.application import get_app_session
 from prompt_toolkit.output import Output
 from prompt_toolkit.output.vt100 import Vt100_Output
 
-from ..chat.events import NamesRequest
+from ..chat.events import NamesRequest, Welcome
 from ..chat.sanitize import indent
-from ..client import Client
-from ..errors import ConnectionClosed
-from .commands import ARGUMENTS, LocalCommands
+from ..client import Client, Disconnected, Event
+from ..errors import ConnectionClosed, NotConnected
 from .completion import ChatCompleter
-from .controller import Controller
-from .drawing import HoldingOutput
-from .exit_status import CONNECTED, exit_status
+from .controller import ARGUMENTS, Controller
 from .input_history import open_history
-from .pending import Pending
-from .people import People
-from .preferences import Preferences
-from .printer import Printer
+from .model import Model, Preferences
 from .prompt import Prompt
-from .questions import Questions
-from .renderer import Renderer
-from .room_cache import RoomCache
-from .sanitize import text_for_screen
-from .scrollback import Scrollback
-from .style import color_depth
-from .toolbar import status_line
+from .renderer import (
+    CONNECTED,
+    exit_status,
+    local_line,
+    name_for_screen,
+    pending_lines,
+    text_for_screen,
+)
+from .scrollback import HoldingOutput, Scrollback
+from .style import Fragment, color_depth, shorten, width_of
 
 __all__ = ["run_screen"]
 
@@ -51,6 +51,19 @@ _MOST_LOST, _LONGEST_LOST = 10, 1000
 
 #: Seconds that the server gets to acknowledge the last messages, and then to answer the Close.
 _FAREWELL = 3.0
+
+#: Seconds between two measurements of the round trip, and between two updates of a countdown.
+_MEASURE, _COUNT = 10.0, 0.5
+
+#: Seconds between two requests for the names, if the server sends no notices: a
+#: minimum, and a part per person in the room. Because of the latter, the total traffic
+#: of these requests in a large room does not grow with the square of its size.
+_ASK_NAMES, _ASK_NAMES_PER_PERSON = 10.0, 0.1
+
+_BETWEEN = " | "
+
+#: Seconds without an answer from which the toolbar shows the delay.
+_LONG = 3.0
 
 
 def run_screen(
@@ -97,52 +110,18 @@ class _Screen:
         self._errors = errors
         self._output = _output()
         depth = color_depth(preferences.color)
-        self._people = People()
-        self._pending = Pending()
-        self._rooms = RoomCache(client)
-        self._names = Questions(client, NamesRequest())
-        self._renderer = Renderer(client, self._people, preferences, self._pending)
-        self._scrollback = Scrollback(self._output, depth, self._pending.printed)
-        commands = LocalCommands(
-            preferences, self._people, lambda: client.nick, self._clear, self._size
-        )
-        self._controller = Controller(
-            client,
-            self._renderer,
-            self._scrollback,
-            self._pending,
-            self._rooms.questions,
-            self._names,
-            commands,
-            self._leave,
-        )
+        self._model = model = Model(preferences)
+        self._scrollback = Scrollback(self._output, depth, model.printed)
         self._prompt = Prompt(
             output=self._output,
             depth=depth,
             history=open_history(typed, token, self._warn),
-            completer=ChatCompleter(
-                ARGUMENTS, self._people, lambda: client.nick, self._rooms.names
-            ),
-            on_enter=self._controller.enter,
-            above=lambda: self._controller.above(self._size()[0]),
-            status=lambda: status_line(
-                client,
-                self._people,
-                self._size()[0],
-                latency=self._printer.latency,
-                silence=self._printer.silence,
-                away=self._printer.away is not None,
-            ),
+            completer=ChatCompleter(client, model, ARGUMENTS),
+            above=lambda: pending_lines(model.pending, self._output.get_size().columns),
+            status=lambda: status_line(client, model, self._output.get_size().columns),
         )
-        self._printer = Printer(
-            client,
-            self._renderer,
-            self._people,
-            self._rooms,
-            self._names,
-            self._scrollback,
-            self._prompt,
-        )
+        self._controller = Controller(client, model, self._scrollback, self._prompt)
+        self._printer = _Printer(client, model, self._controller, self._prompt)
 
     def run(self) -> int:
         """Run the chat until the user leaves or the connection ends. Returns the exit code."""
@@ -152,7 +131,8 @@ class _Screen:
             try:
                 self._printer.start()
                 self._prompt.run(
-                    lambda: self._scrollback.attach(self._prompt.app, self._prompt.held)
+                    self._controller.enter,
+                    lambda: self._scrollback.attach(self._prompt.app, self._prompt.held),
                 )
             except (EOFError, KeyboardInterrupt):
                 pass  # Ctrl+D, Ctrl+C: leave.
@@ -185,7 +165,7 @@ class _Screen:
         elif not left and self._printer.outcome is not None:
             line, code = exit_status(self._printer.outcome)
             print(line, file=self._errors)
-        lost = self._pending.unanswered
+        lost = self._model.unanswered
         if lost:
             code = 1
             print(f"Not delivered: {len(lost)} of your messages.", file=self._errors)
@@ -196,18 +176,145 @@ class _Screen:
             print(indent(f"Not sent: {text_for_screen(self._prompt.text)}"), file=self._errors)
         return code
 
-    def _size(self) -> tuple[int, int]:
-        size = self._output.get_size()
-        return size.columns, size.rows
-
-    def _leave(self) -> None:
-        self._prompt.end()
-
-    def _clear(self) -> None:
-        self._prompt.clear()
-
     def _warn(self, text: str) -> None:
-        self._scrollback.add(self._renderer.local(f"-> {text}", "class:warning"))
+        line = local_line(f"-> {text}", self._model.preferences, "class:warning")
+        self._scrollback.add(line)
+
+
+class _Printer(threading.Thread):
+    """The thread that receives events and has them shown. It ends the prompt after the last one.
+
+    Meanwhile, it measures the round trip to the server, and asks for the names if the
+    server does not tell who comes and leaves. Joined by the screen, after the client's
+    ``close`` has ended it.
+    """
+
+    def __init__(
+        self, client: Client, model: Model, controller: Controller, prompt: Prompt
+    ) -> None:
+        super().__init__(name="syncchat-printer", daemon=True)
+        self._client = client
+        self._model = model
+        self._controller = controller
+        self._prompt = prompt
+        self._measure_at = 0.0
+        #: When to ask for the names again; never if notices tell who comes and leaves.
+        self._names_at = math.inf
+        #: How the connection ended; None until then.
+        self.outcome: ConnectionClosed | None = None
+        #: The unexpected exception that ended the thread; None if there was none.
+        self.failure: Exception | None = None
+
+    def run(self) -> None:
+        """Print until the connection ends."""
+        try:
+            while True:
+                self._ask_names()
+                try:
+                    event = self._client.receive(self._pause())
+                except TimeoutError:
+                    self._look()
+                else:
+                    self._controller.take(event)
+                    self._schedule(event)
+        except ConnectionClosed as exc:
+            self.outcome = exc
+        except Exception as exc:  # noqa: BLE001 - reported after the end of the prompt
+            self.failure = exc
+        finally:
+            self._prompt.end()
+
+    def _schedule(self, event: Event) -> None:
+        """Note when to measure and to ask for the names."""
+        if isinstance(event, Disconnected):
+            self._names_at = math.inf
+            self._model.latency = self._model.pinged_at = None
+        elif isinstance(event, Welcome):
+            self._measure_at = 0.0
+            self._names_at = math.inf if event.notices else self._next_names_at()
+
+    def _pause(self) -> float:
+        if self._client.retry_in is not None or self._model.pinged_at is not None:
+            return _COUNT
+        return max(0.0, min(self._measure_at, self._names_at) - time.monotonic())
+
+    def _next_names_at(self) -> float:
+        pause = max(_ASK_NAMES, _ASK_NAMES_PER_PERSON * self._model.count)
+        return time.monotonic() + pause
+
+    def _ask_names(self) -> None:
+        """Ask for the names if it is time."""
+        if time.monotonic() < self._names_at:
+            return
+        self._names_at = self._next_names_at()
+        # A lost connection shows in the next event.
+        with contextlib.suppress(NotConnected, ConnectionClosed):
+            self._model.ask(self._client.ask, NamesRequest(), by_user=False)
+
+    def _look(self) -> None:
+        """Update the screen, or measure the round trip, after a moment without events."""
+        if self._client.retry_in is not None or self._model.pinged_at is not None:
+            self._prompt.refresh()
+            return
+        if time.monotonic() < self._measure_at:
+            return
+        self._model.pinged_at = time.monotonic()
+        self._measure_at = self._model.pinged_at + _MEASURE
+        # A lost connection shows in the next event.
+        with contextlib.suppress(ConnectionClosed):
+            self._client.ping().add_done_callback(self._measured)
+
+    def _measured(self, pong: Future[float]) -> None:
+        """Store the round trip. Called on the client's thread."""
+        self._model.pinged_at = None
+        if pong.exception() is None:
+            self._model.latency = pong.result()
+            self._prompt.refresh()
+
+
+def status_line(client: Client, model: Model, columns: int) -> list[Fragment]:
+    """Format the toolbar. If ``columns`` are too few, leaves out the least important parts."""
+    state, warning = _connection(client, model.silence)
+    unsent = client.unacknowledged
+    nick = name_for_screen(client.nick or "")
+    # The text, the importance (the lowest is left out first), and the style.
+    parts = [
+        (name_for_screen(client.room or ""), 5, ""),
+        (f"{nick} (away)" if model.away else nick, 3, ""),
+        (f"{model.count} here" if client.connected and model.count else "", 2, ""),
+        (state, 6, "class:toolbar.warning" if warning else ""),
+        (_milliseconds(model.latency) if not warning else "", 1, ""),
+        (f"{unsent} unsent" if unsent else "", 4, "class:toolbar.warning"),
+    ]
+    parts = [part for part in parts if part[0]]
+    while len(parts) > 1 and _width(parts) > columns:
+        parts.remove(min(parts, key=lambda part: part[1]))
+    shown: list[Fragment] = [("", " ")]
+    for text, _, style in parts:
+        shown += [(style, shorten(text, columns - 2)), ("", _BETWEEN)]
+    shown[-1] = ("", " ")
+    return shown
+
+
+def _connection(client: Client, silence: float) -> tuple[str, bool]:
+    """Describe the connection, and return whether that is a warning."""
+    if client.close_code is not None:
+        return "offline", True
+    retry_in = client.retry_in
+    if retry_in is None:
+        slow = silence >= _LONG
+        return (f"no answer for {int(silence)} s" if slow else "connected"), slow
+    if retry_in > 0:
+        return f"coming back in {math.ceil(retry_in)} s", True
+    return "coming back now", True
+
+
+def _milliseconds(latency: float | None) -> str:
+    return "" if latency is None else f"{max(1, round(latency * 1000))} ms"
+
+
+def _width(parts: Sequence[tuple[str, int, str]]) -> int:
+    return sum(width_of(text) + len(_BETWEEN) for text, _, _ in parts)
 
 
 def _output() -> Output:

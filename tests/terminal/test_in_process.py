@@ -70,3 +70,25 @@ def test_lines_with_the_token_are_not_stored(stage: Stage, tmp_path: Path) -> No
         client.wait_for_line("… harmless")
     stored = typed.read_text()
     assert [line for line in stored.splitlines() if line.startswith("+")] == ["+harmless"]
+
+
+def test_only_people_who_are_known_can_be_ignored(stage: Stage, client: Screen) -> None:
+    """A speaker who has left can still be ignored."""
+    stage.say("hello", "Cy")
+    client.wait_for_line("Cy: hello")
+    for typed, answer in [
+        ("/ignore typo", "-> There is no typo here, and typo has said nothing."),
+        ("/ignore", "-> You ignore nobody."),
+        ("/ignore ANN", "-> That is you."),
+        ("/ignore two words", "-> Write it as /ignore NAME"),
+        ("/ignore BOB", "-> You do not hear BOB any more. .*"),
+        ("/ignore cy", "-> You do not hear cy any more. .*"),
+        ("/ignore", "-> You ignore BOB, cy."),
+        ("/Bell ALL", "-> The bell is all."),
+    ]:
+        client.type(f"{typed}\r")
+        client.wait_for_line(answer)
+    stage.say("unheard", "bob")
+    stage.say("heard", "dan")
+    client.wait_for_line("dan: heard")
+    assert "bob: unheard" not in client.lines()

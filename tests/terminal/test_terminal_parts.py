@@ -8,17 +8,37 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncchat.chat.commands import COMMANDS, unknown
-from syncchat.chat.events import Joined, Left, Message, Names, Renamed
-from syncchat.terminal.commands import ARGUMENTS, LocalCommands, help_text
-from syncchat.terminal.mentions import mark, mentions
-from syncchat.terminal.pending import Pending
-from syncchat.terminal.people import People
-from syncchat.terminal.preferences import Preferences
-from syncchat.terminal.resizing import rows_added
-from syncchat.terminal.style import style_of
-from syncchat.terminal.toolbar import candidates_line
-from syncchat.terminal.wrapping import Fragment, shorten, width_of, wrap
+from syncchat.chat.commands import COMMANDS, Help, Quit, unknown
+from syncchat.chat.events import (
+    Ack,
+    Action,
+    Joined,
+    Left,
+    Message,
+    Names,
+    Private,
+    Renamed,
+    RoomCount,
+    Rooms,
+    RoomsRequest,
+    Say,
+)
+from syncchat.client import Disconnected
+from syncchat.errors import NotConnected
+from syncchat.terminal.completion import candidates_line
+from syncchat.terminal.controller import (
+    ARGUMENTS,
+    Bell,
+    Clear,
+    Ignore,
+    Mistyped,
+    Typed,
+    help_text,
+    parse_typed,
+)
+from syncchat.terminal.model import Model, Preferences
+from syncchat.terminal.scrollback import rows_added
+from syncchat.terminal.style import Fragment, mark, mentions, shorten, style_of, width_of, wrap
 from tests.stage import welcome
 
 
@@ -124,21 +144,21 @@ def test_marking_changes_no_text(text: str, nick: str, words: list[str]) -> None
 
 
 def test_people_are_found_the_last_to_speak_first() -> None:
-    people = People()
-    people.note(welcome())
-    people.note(Joined("berta", 4, ("Bea",)))
+    people = Model(Preferences())
+    people.take(welcome(), "ann")
+    people.take(Joined("berta", 4, ("Bea",)), "ann")
     assert people.count == 4
-    assert people.beginning_with("b", "ann") == ["Bea", "berta", "bob"]
-    people.note(Message(1, 0.0, "bob", "x", "message"))
-    people.note(Message(2, 0.0, "nobody here", "x", "message"))
-    assert people.beginning_with("B", "ann") == ["bob", "Bea", "berta"]
-    people.note(Renamed("berta", "bibi"))
-    assert people.beginning_with("b", "ann") == ["bibi", "bob", "Bea"]
-    people.note(Left("bob", 3))
-    assert people.beginning_with("b", "ann") == ["bibi", "Bea"]
-    assert people.beginning_with("a", "ann") == []
-    people.note(Names(["ann", "bernd", "bibi"]))
-    assert people.beginning_with("b", "ann") == ["bibi", "bernd"]
+    assert people.nicks_beginning_with("b", "ann") == ["Bea", "berta", "bob"]
+    people.take(Message(1, 0.0, "bob", "x", "message"), "ann")
+    people.take(Message(2, 0.0, "nobody here", "x", "message"), "ann")
+    assert people.nicks_beginning_with("B", "ann") == ["bob", "Bea", "berta"]
+    people.take(Renamed("berta", "bibi"), "ann")
+    assert people.nicks_beginning_with("b", "ann") == ["bibi", "bob", "Bea"]
+    people.take(Left("bob", 3), "ann")
+    assert people.nicks_beginning_with("b", "ann") == ["bibi", "Bea"]
+    assert people.nicks_beginning_with("a", "ann") == []
+    people.take(Names(["ann", "bernd", "bibi"]), "ann")
+    assert people.nicks_beginning_with("b", "ann") == ["bibi", "bernd"]
     assert people.count == 3
 
 
@@ -166,23 +186,76 @@ def test_colours_are_readable_on_dark_and_on_light(background: str) -> None:
 # Waiting.
 
 
-def test_what_waits_is_shown_until_the_answer_is() -> None:
-    pending = Pending()
+def test_pending_messages_are_shown_until_their_answer_is() -> None:
+    model = Model(Preferences())
     shown: list[str] = []
     message = Message(0, 0.0, "ann", "one", "message")
-    pending.send(lambda: "n1", message, lambda: shown.append("one"))
-    pending.send(lambda: None, message, lambda: shown.append("two"))
-    # Which is not going to be acknowledged.
+    model.say(lambda: "n1", message, lambda: shown.append("one"))
+    model.say(lambda: None, message, lambda: shown.append("two"))
+    # The server does not acknowledge a message without a nonce.
     assert shown == ["two"]
-    settled = pending.settle("n1")
+    settled = model.take(Ack("n1", 7), "ann").settled
     assert settled is not None
     assert settled.text == "one"
+    assert settled.offset == 7
     # Not twice, whatever the server says.
-    assert pending.settle("n1") is None
-    assert pending.settle("stranger") is None
-    assert [message.text for message in pending.shown] == ["one"]
-    pending.printed("n1")
-    assert pending.shown == []
+    assert model.take(Ack("n1", 7), "ann").settled is None
+    assert model.take(Ack("stranger", 8), "ann").settled is None
+    assert model.unanswered == []
+    assert [message.text for message in model.pending] == ["one"]
+    model.printed("n1")
+    assert model.pending == []
+
+
+def test_a_request_that_fails_waits_for_no_answer() -> None:
+    model = Model(Preferences())
+
+    def fail(_request: object) -> None:
+        raise NotConnected
+
+    with pytest.raises(NotConnected):
+        model.ask(fail, RoomsRequest(), by_user=False)
+    rooms = Rooms((RoomCount("ops", 1),))
+    assert model.take(rooms, "ann").shown
+    model.ask(lambda _: None, RoomsRequest(), by_user=False)
+    model.ask(lambda _: None, RoomsRequest())
+    assert [model.take(rooms, "ann").shown for _ in range(3)] == [False, True, True]
+    # After a break, no request is answered any more.
+    model.ask(lambda _: None, RoomsRequest(), by_user=False)
+    model.take(Disconnected(1006, ""), "ann")
+    assert model.take(rooms, "ann").shown
+
+
+# Typed lines.
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "command"),
+    [
+        ("hello", "hello", Say("hello")),
+        ("  hello", "  hello", Say("  hello")),
+        ("//x", "//x", Say("/x")),
+        ("  //x", "//x", Say("/x")),
+        ("/me waves ", "/me waves ", Action("waves")),
+        ("  /MSG bob psst", "/MSG bob psst", Private("bob", "psst")),
+        ("/Bell ALL", "/Bell ALL", Bell("ALL")),
+        ("/ignore", "/ignore", Ignore("")),
+        ("/clear now", "/clear now", Clear()),
+        ("/quit", "/quit", Quit()),
+        ("/help me", "/help me", Help("me")),
+        # Blanks and a slash do not make an unknown command, but wrong arguments do.
+        ("  /etc/passwd", "  /etc/passwd", Say("  /etc/passwd")),
+        ("  /nick", "/nick", Mistyped("Write it as /nick NAME")),
+        ("/", "/", Mistyped("There is no command /. /help lists the commands.")),
+        (
+            "/bel",
+            "/bel",
+            Mistyped("There is no command /bel. Did you mean /bell? /help lists the commands."),
+        ),
+    ],
+)
+def test_a_typed_line_is_parsed_once(text: str, line: str, command: Typed) -> None:
+    assert parse_typed(text) == (line, command)
 
 
 # Help.
@@ -194,22 +267,6 @@ def test_help_knows_every_command() -> None:
     for name in ARGUMENTS:
         assert re.search(rf"/{name}\b", text)
     assert all(len(line) <= 30 for line in help_text(30, 50).splitlines())
-
-
-def test_local_commands_leave_the_others_to_the_server() -> None:
-    commands = LocalCommands(Preferences(), People(), lambda: "ann", lambda: None, lambda: (80, 24))
-    assert commands.run("/names") is None
-    assert commands.run("hello") is None
-    assert commands.run("//bell") is None
-    assert commands.complaint("/names") is None
-    assert commands.complaint("//x") is None
-    assert commands.complaint("hello") is None
-    assert commands.complaint("/") == "There is no command /. /help lists the commands."
-    assert "Did you mean /reply or /rooms?" in (commands.complaint("/r") or "")
-    assert commands.run("/ignore ANN") == "That is you."
-    assert commands.run("/ignore two words") == "Write it as /ignore NAME"
-    assert "Did you mean /bell?" in (commands.complaint("/bel") or "")
-    assert commands.run("/Bell ALL") == "The bell is all."
 
 
 @pytest.mark.parametrize(
@@ -225,20 +282,6 @@ def test_only_near_misses_are_suggested(typed: str, meant: str | None) -> None:
     suggestion = "" if meant is None else f" Did you mean /{meant}?"
     wanted = f"There is no command /{typed}.{suggestion} /help lists the commands."
     assert unknown(typed, ARGUMENTS) == wanted
-
-
-def test_nobody_is_ignored_whom_nobody_knows() -> None:
-    """Issue 13, item 11: a speaker who has left can still be ignored."""
-    people = People()
-    commands = LocalCommands(Preferences(), people, lambda: "ann", lambda: None, lambda: (80, 24))
-    people.note(welcome(nick="ann"))
-    assert commands.run("/ignore typo") == "There is no typo here, and typo has said nothing."
-    assert commands.run("/ignore") == "You ignore nobody."
-    assert not people.ignores("typo")
-    people.note(Message(1, 0.0, "Cy", "hello", "message"))
-    for known in ("BOB", "cy"):
-        assert (commands.run(f"/ignore {known}") or "").startswith("You do not hear")
-        assert people.ignores(known)
 
 
 # Toolbar, resizing.

@@ -376,13 +376,12 @@ def prompted(keys: str) -> tuple[list[str], type[BaseException] | None]:
             depth=None,
             history=InMemoryHistory(),
             completer=DummyCompleter(),
-            on_enter=entered.append,
             above=list,
             status=list,
         )
         pipe.send_text(keys)
         try:
-            prompt.run(lambda: None)
+            prompt.run(entered.append, lambda: None)
         except (EOFError, KeyboardInterrupt) as exc:
             return entered, type(exc)
     return entered, None
@@ -453,12 +452,11 @@ def test_a_prompt_that_is_ended_before_it_began_ends() -> None:
             depth=None,
             history=InMemoryHistory(),
             completer=DummyCompleter(),
-            on_enter=print,
             above=list,
             status=list,
         )
         prompt.end()
-        prompt.run(lambda: None)
+        prompt.run(print, lambda: None)
 
 
 def test_what_is_typed_at_once_arrives_in_order() -> None:
