@@ -6,8 +6,7 @@ import ssl
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from types import MappingProxyType
-from typing import Self, Unpack
+from typing import Any, Self, TypedDict, TypeVar, Unpack, cast
 
 from ._version import __version__
 from .chat import events
@@ -17,7 +16,7 @@ from .chat.nicks import MAX_NICK, SERVER_NICK
 from .chat.rooms import LOBBY, RoomRegistry, check_room, valid_names
 from .chat.sanitize import clean
 from .chat.session import Session
-from .chat.settings import RoomSettings
+from .chat.settings import DEFAULT_FORMAT, DEFAULT_GREETING, ChatSettings, RoomSettings
 from .chat.token import TokenCheck
 from .engine import Draft, Engine, Retention, check_engine, open_engine
 from .eventlog import (
@@ -58,16 +57,74 @@ from .web import web_routes
 __all__ = ["DEFAULT_FORMAT", "DEFAULT_GREETING", "DEFAULT_PORT", "DEFAULT_ROOMS", "ChatServer"]
 
 DEFAULT_PORT = 2000
-DEFAULT_GREETING = "Welcome to chat! Type a message"
-DEFAULT_FORMAT = "{sender}: {text}"
 
 _OPEN = (
     "everyone who can reach port {port} of this machine can read and write here, and nothing is"
     " encrypted. Set --token-file and --tls-cert, or --host 127.0.0.1."
 )
 
+Group = TypeVar("Group", bound=Mapping[str, object])
+
 #: Rooms at a time, including empty rooms for which messages are kept.
 DEFAULT_ROOMS = 10_000
+
+
+class StorageSettings(TypedDict, total=False):
+    """Where messages are kept, and how many.
+
+    - ``engine``: ``memory:`` (the default), or ``sqlite:PATH``.
+    - ``keep``: the retention of each room; for ``memory:`` 1,000 messages by default.
+    - ``max_rooms``: rooms at a time, including empty rooms for which messages are kept.
+    """
+
+    engine: str
+    keep: Retention | None
+    max_rooms: int
+
+
+class AccessSettings(TypedDict, total=False):
+    """Who may connect, and how: as in :func:`syncchat.net.serve`."""
+
+    ssl_context: ssl.SSLContext | None
+    origins: Sequence[str]
+    public_url: str | None
+    trusted_proxies: Sequence[str] | None
+
+
+class LogSettings(TypedDict, total=False):
+    """The event log.
+
+    - ``log``: called with each line, without its newline, on the thread where the event
+      happened. Calls may overlap, and ``log`` must not block. None (the default): no log.
+    - ``log_json``: log as JSON, for machines.
+    """
+
+    log: Callable[[str], None] | None
+    log_json: bool
+
+
+class HttpSettings(TypedDict, total=False):
+    """What requests get that open no WebSocket.
+
+    - ``web``: whether browsers get the chat as a page, at the URL of a room; True by default.
+    - ``routes``: further views, as in :func:`syncchat.net.serve`. The server adds the routes
+      ``/healthz`` and ``/metrics``, for requests from this machine or with the token.
+    """
+
+    web: bool
+    routes: Mapping[str, View]
+
+
+class ChatServerSettings(
+    ChatSettings,
+    StorageSettings,
+    AccessSettings,
+    LogSettings,
+    HttpSettings,
+    ServerSettings,
+    total=False,
+):
+    """Keyword arguments of :class:`ChatServer`."""
 
 
 class ChatServer:
@@ -80,27 +137,13 @@ class ChatServer:
             chat.say("Hello, everybody")
 
     - ``host``, ``port``: where to listen, as in :func:`syncchat.net.serve`.
-    - ``greeting``: the first message to a new client; empty for none. A client that
-      has received the greeting receives every later message of the room.
-    - ``echo``: whether the sender receives its own message too.
-    - ``format``: how a message is shown, with ``{sender}`` and ``{text}``.
-    - ``notices``: whether a room is told who joins, leaves, is renamed, or is away.
-    - ``engine``: where messages are kept: ``memory:``, or ``sqlite:PATH``.
-    - ``keep``: the retention of each room; for ``memory:`` 1,000 messages by default.
-    - ``max_rooms``: rooms at a time, including empty rooms for which messages are kept.
-    - ``log``: called with each line of the event log, without its newline, on
-      the thread where the event happened. Calls may overlap, and ``log`` must
-      not block. None: no log. ``log_json``: log as JSON, for machines.
-    - ``token``: a secret that clients must present; see :class:`TokenCheck`.
-    - ``web``: whether browsers get the chat as a page, at the URL of a room.
-    - ``ssl_context``, ``origins``, ``public_url``, ``trusted_proxies``, ``routes``: as
-      in :func:`syncchat.net.serve`. The server adds the routes ``/healthz`` and
-      ``/metrics``, for requests from this machine or with the token.
-    - ``limits``: those of :class:`syncchat.net.Limits`. Here ``rate`` is 10 and
-      ``burst`` is 20 by default.
+    - ``token``: a secret that clients must present; see :class:`TokenCheck`. None: no token.
+    - ``settings``: those of :class:`ChatSettings`, :class:`StorageSettings`,
+      :class:`AccessSettings`, :class:`LogSettings` and :class:`HttpSettings`, and the limits
+      of :class:`syncchat.net.Limits`. Here ``rate`` is 10 and ``burst`` is 20 by default.
 
     Raises :class:`ValueError` for a bad ``format``, ``engine``, origin, URL, network or limit,
-    or for text with a lone surrogate.
+    or for text with a lone surrogate, and :class:`TypeError` for an unknown setting.
     You can start and stop a server any number of times, and call every method from any
     thread.
     """
@@ -110,48 +153,33 @@ class ChatServer:
         host: str | None = "127.0.0.1",
         port: int = DEFAULT_PORT,
         *,
-        greeting: str = DEFAULT_GREETING,
-        echo: bool = True,
-        format: str = DEFAULT_FORMAT,  # noqa: A002 - the flag's name
-        notices: bool = True,
-        engine: str = "memory:",
-        keep: Retention | None = None,
-        max_rooms: int = DEFAULT_ROOMS,
-        log: Callable[[str], None] | None = None,
-        log_json: bool = False,
         token: str | None = None,
-        ssl_context: ssl.SSLContext | None = None,
-        origins: Sequence[str] = (),
-        public_url: str | None = None,
-        trusted_proxies: Sequence[str] | None = None,
-        web: bool = True,
-        routes: Mapping[str, View] = MappingProxyType({}),
-        **limits: Unpack[ServerSettings],
+        **settings: Unpack[ChatServerSettings],
     ) -> None:
-        # Raise for a lone surrogate here; later it would fail at every send to a client.
-        greeting.encode()
-        format.encode()
         self._host = host
         self._asked_port = port
-        self._form = LineFormat(format)
-        self._plain, self._json = PlainDialect(self._form), JsonDialect()
-        self._greeting = greeting
-        self._echo = echo
-        self._notices = notices
-        check_engine(engine)
-        self._engine_name = engine
-        self._retention = keep or Retention()
-        self._max_rooms = max_rooms
-        self._log = log
-        self._lines_of = as_json if log_json else as_lines
         self._authorize = None if token is None else TokenCheck(token)
-        self._ssl_context = ssl_context
-        self._origins = [parse_origin(origin) for origin in origins]
-        self._public_url = None if public_url is None else parse_public_url(public_url)
-        TrustedProxies(trusted_proxies or ())
-        self._trusted_proxies = trusted_proxies
-        self._web = web
-        self._routes = routes
+        rest: dict[str, Any] = dict(settings)
+        self._chat = _taken(ChatSettings, rest)
+        # Raise for a lone surrogate here; later it would fail at every send to a client.
+        self._chat.get("greeting", "").encode()
+        template = self._chat.get("format", DEFAULT_FORMAT)
+        template.encode()
+        self._plain, self._json = PlainDialect(LineFormat(template)), JsonDialect()
+        self._storage = _taken(StorageSettings, rest)
+        self._engine_name = self._storage.get("engine", "memory:")
+        check_engine(self._engine_name)
+        self._access = _taken(AccessSettings, rest)
+        self._access["origins"] = [parse_origin(each) for each in self._access.get("origins", ())]
+        public_url = self._access.get("public_url")
+        if public_url is not None:
+            self._access["public_url"] = parse_public_url(public_url)
+        TrustedProxies(self._access.get("trusted_proxies") or ())
+        log = _taken(LogSettings, rest)
+        self._log = log.get("log")
+        self._lines_of = as_json if log.get("log_json") else as_lines
+        self._http = _taken(HttpSettings, rest)
+        limits = cast("ServerSettings", rest)
         self._limits: ServerSettings = {"rate": 10.0, "burst": 20, **limits}
         Limits(**self._limits)
         #: Guards changes of the two fields below, by start and stop. First in the lock order.
@@ -235,17 +263,14 @@ class ChatServer:
                 self._converse,
                 self._host,
                 self._asked_port,
-                ssl_context=self._ssl_context,
                 subprotocols=[events.SUBPROTOCOL],
                 response_headers=[(events.VERSION_HEADER, __version__)],
-                origins=self._origins,
-                public_url=self._public_url,
-                trusted_proxies=self._trusted_proxies,
                 authorize=self._authorize,
                 on_refused=self._log_refused,
                 on_slow=self._log_slow,
                 on_stop=self._interrupt,
                 routes=self._all_routes(metrics),
+                **self._access,
                 **self._limits,
             )
             try:
@@ -261,12 +286,13 @@ class ChatServer:
         kind = self._engine_name.partition(":")[0]
         health = health_view(self._engine, kind)
         numbers = metrics_view(self.stats, metrics)
-        pages = web_routes(self._authorize) if self._web else {"/*": _only_websockets}
+        web = self._http.get("web", True)
+        pages = web_routes(self._authorize) if web else {"/*": _only_websockets}
         return {
             **pages,
             "/healthz": for_monitors(health, self._authorize),
             "/metrics": for_monitors(numbers, self._authorize),
-            **self._routes,
+            **self._http.get("routes", {}),
         }
 
     def _engine(self) -> Engine | None:
@@ -281,10 +307,7 @@ class ChatServer:
     def _open_rooms(self, server: Server, metrics: Metrics) -> RoomRegistry:
         limits = Limits(**self._limits)
         settings = RoomSettings(
-            greeting=self._greeting,
-            format=self._form.template,
-            echo=self._echo,
-            notices=self._notices,
+            **self._chat,
             version=f"syncchat {__version__}",
             limits=events.ClientLimits(limits.max_message, MAX_NICK, limits.rate, limits.burst),
             metrics=metrics,
@@ -292,12 +315,12 @@ class ChatServer:
         )
         engine = open_engine(
             self._engine_name,
-            self._retention,
+            self._storage.get("keep") or Retention(),
             lambda seconds: metrics.commit.observe([seconds]),
             valid_names,
         )
         try:
-            return RoomRegistry(engine, settings, self._max_rooms)
+            return RoomRegistry(engine, settings, self._storage.get("max_rooms", DEFAULT_ROOMS))
         except BaseException:
             engine.close()
             raise
@@ -347,15 +370,16 @@ class ChatServer:
     # The log.
 
     def _note_listening(self, server: Server) -> None:
+        secure = self._access.get("ssl_context") is not None
         url = people_url(
             self._host,
             server.addresses,
-            secure=self._ssl_context is not None,
-            web=self._web,
-            public_url=self._public_url,
+            secure=secure,
+            web=self._http.get("web", True),
+            public_url=self._access.get("public_url"),
         )
         self._note(Listening(server.port, url))
-        guarded = self._authorize is not None or self._ssl_context is not None
+        guarded = self._authorize is not None or secure
         if not guarded and not are_loopback(server.addresses):
             self._note(Warned(_OPEN.format(port=server.port)))
 
@@ -374,6 +398,12 @@ class ChatServer:
     def _log_slow(self, websocket: WebSocket) -> None:
         who = format_address(websocket.remote_address)
         self._note(Slow(who, websocket.close_reason or ""))
+
+
+def _taken(group: type[Group], settings: dict[str, Any]) -> Group:
+    """Take the settings of one group out of ``settings``."""
+    names = settings.keys() & group.__annotations__.keys()
+    return cast("Group", {name: settings.pop(name) for name in names})
 
 
 def _only_websockets(_request: Request) -> Response:
