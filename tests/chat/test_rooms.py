@@ -96,6 +96,8 @@ def test_who_finds_the_nick_taken_in_the_next_room_is_told_so() -> None:
         Plain(url_of(chat, "/?nick=ann")) as ann,
         Plain(url_of(chat, "/ops?nick=ann")) as other,
     ):
+        other.send("first")
+        assert other.hear() == "ann: first"
         ann.send("/join ops")
         assert ann.hear() == "-> You are in ops now."
         assert ann.hear() == f"-> The nick ann is taken here; you are {ann.address}."
