@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import resource
+import sqlite3
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +56,34 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         slow = [item for item in items if item.get_closest_marker("slow")]
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
+
+
+@pytest.fixture
+def pragma(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Sets a pragma on every connection that an engine of this process has open by then.
+
+    A disk that is full, or that may only be read, is so as far as SQLite can tell.
+    """
+    opened: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def connecting(*args: Any, **settings: Any) -> sqlite3.Connection:
+        opened.append(connect(*args, **settings))
+        return opened[-1]
+
+    def set_pragma(text: str) -> None:
+        for database in opened:
+            with contextlib.suppress(sqlite3.ProgrammingError):  # It is closed.
+                database.execute(f"PRAGMA {text}")
+
+    monkeypatch.setattr(sqlite3, "connect", connecting)
+    return set_pragma
+
+
+@pytest.fixture
+def full(request: pytest.FixtureRequest) -> bool:
+    """Whether a test is to do as much as it can, and not as little as shows the same."""
+    return bool(request.config.getoption("--full"))
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from syncchat import ChatServer, Client, Disconnected
 from syncchat.chat.events import Welcome
 from syncchat.client import protocol
+from tests.people import cut
 
 #: For documentation (RFC 5737): it leads nowhere.
 ADDRESS = "192.0.2.1"
@@ -43,7 +44,7 @@ def main() -> int:
         while not isinstance(client.receive(10), Welcome):
             pass
         set_network(up=False)
-        client._link.websocket.abort()
+        cut(client)
         while not isinstance(client.receive(10), Disconnected):
             pass
         time.sleep(1.5)

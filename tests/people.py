@@ -5,10 +5,14 @@ The latter are another library's, so that both sides are not wrong alike.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import socket
 from collections.abc import Iterator
 from typing import Any, Self
 
+import psutil
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
@@ -17,6 +21,7 @@ from syncchat import ChatServer, Client
 from syncchat.chat.events import Message
 from syncchat.client import Event
 from syncchat.net import Deadline
+from syncchat.net.connector import parse_url
 from tests.peer import PATIENCE, wait_for
 
 __all__ = [
@@ -69,8 +74,17 @@ def messages(events: list[Event]) -> list[str]:
 
 
 def cut(client: Client) -> None:
-    """As a cable does."""
-    client._link.websocket.abort()
+    """Cut the client's connection, as a cable does, and leave the client itself alone.
+
+    No other client in this process may have the same URL.
+    """
+    port = parse_url(client.url).port
+    for connection in psutil.Process().net_connections("tcp"):
+        if connection.raddr and connection.raddr.port == port:
+            # Meanwhile it may be closed, and its number another's.
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.fd)) as sock:
+                if sock.getpeername()[1] == port:
+                    sock.shutdown(socket.SHUT_RDWR)
 
 
 def settled(chat: ChatServer, count: int) -> None:

@@ -17,9 +17,7 @@ from syncchat.client import Line
 from syncchat.errors import AddressInUse, CannotConnect, InvalidURL
 from syncchat.net import WebSocket, serve
 from tests.peer import PATIENCE, Peer, wait_for
-from tests.people import Json, Plain, line, lines, url_of
-
-GREETING = "Welcome to chat! Type a message"
+from tests.people import GREETING, Json, Plain, line, lines, settled, url_of
 
 
 def entered(stack: ExitStack, chat: ChatServer, path: str = "/") -> Client:
@@ -98,13 +96,11 @@ def test_each_path_is_a_room_of_its_own() -> None:
 
 
 def test_rooms_that_are_empty_are_forgotten() -> None:
-    with ChatServer(port=0, notices=False) as chat:
-        rooms = chat._rooms
-        assert rooms is not None
+    with ChatServer(port=0, notices=False, max_rooms=1) as chat:
         for number in range(20):
             with Client(url_of(chat, f"/room{number}")) as client:
-                line(client)
-        wait_for(lambda: not rooms._rooms)
+                assert line(client) == GREETING
+            settled(chat, 0)
 
 
 def test_the_log_tells_the_events_in_their_order() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ from syncchat.chat.events import (
 from syncchat.net import WebSocket, serve
 from tests.peer import PATIENCE, Peer, free_port, wait_for
 from tests.people import Json, cut, line, messages, until, url_of
+from tests.proxy import Proxy
 from tests.stage import closing_with, welcome
 
 
@@ -204,8 +206,10 @@ def test_a_client_gets_its_nick_back_when_its_ghost_is_gone() -> None:
     with ChatServer(port=0, ping_interval=0) as chat:
         with Json(url_of(chat, "/?nick=other")) as other:
             other.event("welcome")
-            client = Client(url_of(chat), nick="ann")
-            with client:
+            with (
+                Proxy(chat.port) as proxy,
+                Client(f"ws://127.0.0.1:{proxy.port}/", nick="ann") as client,
+            ):
                 until(client, Welcome)
                 other.find("joined", nick="ann")
                 cut(client)
@@ -301,16 +305,15 @@ def test_what_is_too_long_is_refused_even_if_the_limit_is_learned_later() -> Non
     assert [event.text for event in heard if isinstance(event, Say)] == ["one", "two"]
 
 
-def test_a_refused_message_is_told_and_not_tried_again(tmp_path: Path) -> None:
+def test_a_refused_message_is_told_and_not_tried_again(
+    tmp_path: Path, pragma: Callable[[str], None]
+) -> None:
     with (
         ChatServer(port=0, engine=f"sqlite:{tmp_path / 'chat.db'}", notices=False) as chat,
         Client(url_of(chat)) as client,
     ):
         until(client, Welcome)
-        assert chat._rooms is not None
-        engine = chat._rooms.engine
-        # A disk that is full, as far as SQLite can tell.
-        engine._writer.execute("PRAGMA max_page_count = 1")  # type: ignore[attr-defined]
+        pragma("max_page_count = 1")
         client.say("x" * 60_000)
         error = until(client, Error)[-1]
         assert isinstance(error, Error)
@@ -318,7 +321,7 @@ def test_a_refused_message_is_told_and_not_tried_again(tmp_path: Path) -> None:
         assert "full" in error.text
         assert str(tmp_path) not in error.text
         client.flush(PATIENCE)
-        engine._writer.execute("PRAGMA max_page_count = 1000000")  # type: ignore[attr-defined]
+        pragma("max_page_count = 1000000")
         client.say("fits again")
         assert messages(until(client, Message)) == ["fits again"]
 

@@ -29,6 +29,7 @@ from tests.stage import Stage, welcome
 NOTICED, SLACK = 10.0, 10.0
 
 
+@pytest.mark.slow
 def test_a_dead_line_is_noticed_in_ten_seconds_where_something_is_not_acknowledged() -> None:
     """Issue 13, item 13: by a program, a pipe and a terminal; and nothing is lost."""
     with (

@@ -37,7 +37,7 @@ class Mirror:
     """Serves with a handler, and agrees to the subprotocol of syncchat's clients."""
 
     def __init__(self, handler: Handler) -> None:
-        self._handler = handler
+        self.handler = handler
         self.heard: list[str | bytes] = []
         self.url = ""
 
@@ -52,7 +52,7 @@ class Mirror:
 @contextmanager
 def mirroring(handler: Callable[[Mirror, WebSocket], None]) -> Iterator[Mirror]:
     mirror = Mirror(lambda websocket: handler(mirror, websocket))
-    with serve(mirror._handler, subprotocols=["syncchat.v1"]) as server:
+    with serve(mirror.handler, subprotocols=["syncchat.v1"]) as server:
         mirror.url = f"ws://127.0.0.1:{server.port}/"
         yield mirror
 

@@ -528,33 +528,34 @@ def test_a_file_of_a_later_version_is_refused(tmp_path: Path) -> None:
         SqliteEngine(str(path), Retention())
 
 
-def test_a_disk_that_may_only_be_read_is_an_error_that_passes(tmp_path: Path) -> None:
+def test_a_disk_that_may_only_be_read_is_an_error_that_passes(
+    tmp_path: Path, pragma: Callable[[str], None]
+) -> None:
     engine = SqliteEngine(str(tmp_path / "chat.db"), Retention())
     engine.append("a", texts(1))
-    # As SQLite sees it.
-    engine._writer.execute("PRAGMA query_only = 1")
+    pragma("query_only = 1")
     for room in ("a", "new"):
         with pytest.raises(EngineFailed, match="readonly"):
             engine.append(room, texts(1))
         assert engine.follow(room).offset == (room == "a")
     assert len(engine.read_before("a", None, 10).messages) == 1
-    engine._writer.execute("PRAGMA query_only = 0")
+    pragma("query_only = 0")
     assert engine.append("a", texts(1))[0].offset == 2
     assert engine.append("new", texts(1))[0].offset == 1
     engine.close()
 
 
-def test_a_full_disk_is_an_error_that_passes(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_that_passes(tmp_path: Path, pragma: Callable[[str], None]) -> None:
     engine = SqliteEngine(str(tmp_path / "chat.db"), Retention())
     engine.append("a", texts(3))
-    (pages,) = engine._writer.execute("PRAGMA page_count").fetchone()
-    engine._writer.execute(f"PRAGMA max_page_count = {pages}")
+    # Never fewer than there are.
+    pragma("max_page_count = 1")
     big = [Draft("ann", "x" * 5000) for _ in range(20)]
     with pytest.raises(EngineFailed, match="full"):
         engine.append("a", big)
     assert engine.follow("a").offset == 3
     assert len(engine.read_before("a", None, 10).messages) == 3
-    engine._writer.execute("PRAGMA max_page_count = 1000000")
+    pragma("max_page_count = 1000000")
     assert engine.append("a", big)[0].offset == 4
     engine.close()
 

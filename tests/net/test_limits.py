@@ -54,7 +54,6 @@ def test_a_client_above_the_cap_gets_503_and_the_next_one_a_place() -> None:
         assert server.stats().refused == {"503": 5}
         peers[1].close()
         peers[2].close()
-    assert not server._per_host
 
 
 def test_a_crowd_above_the_cap_gets_no_threads_and_no_memory() -> None:

@@ -194,12 +194,12 @@ def test_a_client_that_speaks_no_tls_costs_nobody_anything(
 
 
 def test_a_certificate_that_is_not_good_is_one_clear_error(
-    server: Server, client_context: ssl.SSLContext
+    server: Server, server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:
     with pytest.raises(CannotConnect, match="certificate is not valid: .*issuer"):
         connect(url_of(server))
     other_name = url_of(server).replace("127.0.0.1", "127.0.0.2")
-    with serve(echo, "127.0.0.2", 0, ssl_context=server._service.ssl_context) as elsewhere:
+    with serve(echo, "127.0.0.2", 0, ssl_context=server_context) as elsewhere:
         with pytest.raises(CannotConnect, match="certificate is not valid: .*127.0.0.2"):
             connect(
                 other_name.replace(str(server.port), str(elsewhere.port)),

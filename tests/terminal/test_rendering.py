@@ -73,12 +73,13 @@ def test_continuation_lines_keep_their_indentation_on_the_screen(subprotocols: l
 # How things look.
 
 
-def test_a_flood_is_shown_whole_and_in_order_while_one_types() -> None:
+def test_a_flood_is_shown_whole_and_in_order_while_one_types(*, full: bool) -> None:
+    count = 10_000 if full else 2000
     text = "typed in the middle of it"
 
     def handler(websocket: WebSocket) -> None:
         websocket.recv()
-        for number in range(10_000):
+        for number in range(count):
             websocket.send(f"line {number}")
         list(websocket)
 
@@ -93,13 +94,13 @@ def test_a_flood_is_shown_whole_and_in_order_while_one_types() -> None:
             client.type(char)
             client.lines()
         client.wait_for_line(f"> {text}")
-        client.wait_for_line("line 9999")
+        client.wait_for_line(f"line {count - 1}")
         client.wait_for_line(f"> {text}")
         shown = [line for line in client.scrollback() if line.startswith("line")]
-        assert shown == [f"line {number}" for number in range(10_000)]
+        assert shown == [f"line {number}" for number in range(count)]
 
 
-def test_the_prompt_is_on_the_screen_during_a_flood() -> None:
+def test_the_prompt_is_on_the_screen_during_a_flood(*, full: bool) -> None:
     """Issue 13, item 12: the prompt is there after every read of the terminal.
 
     Excepted is a read that ends within a synchronized update (DEC private mode
@@ -109,7 +110,7 @@ def test_the_prompt_is_on_the_screen_during_a_flood() -> None:
     splits a write, so that other terminals see parts only where they are slow.
     """
     begin, end = b"\x1b[?2026h", b"\x1b[?2026l"
-    rate, lines = 1000, 3000
+    rate, lines = 1000, 3000 if full else 1500
     with (
         ChatServer(port=0, rate=0, notices=False) as chat,
         Terminal(f"ws://127.0.0.1:{chat.port}") as client,
@@ -136,8 +137,8 @@ def test_the_prompt_is_on_the_screen_during_a_flood() -> None:
         finally:
             noise.join()
         updates = re.findall(re.escape(begin) + b".*?" + re.escape(end), client.written, re.DOTALL)
-        assert looked > 40
-        assert len(updates) > 40
+        assert looked > 10
+        assert len(updates) > 10
         assert max(map(len, updates)) <= 2048
 
 
