@@ -1,4 +1,4 @@
-"""Whether the server is well, and its numbers, as a monitor asks for them."""
+"""The health check and the metrics."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def metrics(chat: ChatServer) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
-def test_a_server_that_is_well_says_so(tmp_path: Path, kind: str) -> None:
+def test_a_healthy_server_answers_200(tmp_path: Path, kind: str) -> None:
     engine = "memory:" if kind == "memory" else f"sqlite:{tmp_path / 'chat.db'}"
     with ChatServer(port=0, engine=engine) as chat:
         status, headers, text = ask(chat, "/healthz")
@@ -52,7 +52,7 @@ def test_a_server_that_is_well_says_so(tmp_path: Path, kind: str) -> None:
         assert ask(chat, "/healthz", "POST")[0] == 405
 
 
-def test_a_disk_that_is_full_is_503_with_the_reason_until_it_is_not(
+def test_a_full_disk_is_503_with_the_reason_until_there_is_space(
     tmp_path: Path, pragma: Callable[[str], None]
 ) -> None:
     with (
@@ -74,20 +74,20 @@ def test_a_disk_that_is_full_is_503_with_the_reason_until_it_is_not(
         assert ask(chat, "/healthz")[0] == 200
 
 
-def test_the_numbers_are_prometheus_own_format_and_right(tmp_path: Path) -> None:
+def test_the_metrics_are_correct_and_in_prometheus_format(tmp_path: Path) -> None:
     with ChatServer(port=0, engine=f"sqlite:{tmp_path / 'chat.db'}", rate=0) as chat:
         with Client(url_of(chat), nick="ann") as ann, Client(url_of(chat), nick="bob") as bob:
             for number in range(30):
                 ann.say(str(number))
             ann.flush(PATIENCE)
-            # Which are counted when all have been delivered.
+            # A batch is counted when it has been delivered to all.
             wait_for(lambda: metrics(chat)["syncchat_delivery_seconds_count"] == 30)
-            # The two, and who asks; the last who asked may not be gone yet.
+            # The two clients and this request; the previous request may still be counted.
             wait_for(lambda: metrics(chat)["syncchat_connections"] == 3)
             found = metrics(chat)
             assert found["syncchat_connections_total"] == 2
             assert found["syncchat_messages_in_total"] == 30
-            # Ann's own, and bob's since he is in.
+            # All to ann, and some to bob, who may have joined later.
             assert found["syncchat_messages_out_total"] > 30
             assert found["syncchat_bytes_in_total"] > 30 * 20
             assert found["syncchat_bytes_out_total"] > 30 * 60
@@ -107,7 +107,7 @@ def test_the_numbers_are_prometheus_own_format_and_right(tmp_path: Path) -> None
         wait_for(lambda: metrics(chat).get("syncchat_refused_total[400]") == 1)
 
 
-def test_a_server_that_is_full_still_shows_its_pages() -> None:
+def test_a_server_without_room_for_clients_still_answers_http() -> None:
     with ChatServer(port=0, max_connections=1) as chat, Client(url_of(chat)) as client:
         wait_for(lambda: client.connected)
         assert ask(chat, "/healthz")[0] == 200
@@ -117,14 +117,14 @@ def test_a_server_that_is_full_still_shows_its_pages() -> None:
         assert refused.value.status == 503
 
 
-def test_a_version_of_the_format_that_there_is_not_is_no_failure() -> None:
+def test_an_unknown_version_of_the_metrics_format_is_no_error() -> None:
     with ChatServer(port=0) as chat:
         accept = "application/openmetrics-text; version=abc"
         assert ask(chat, "/metrics", Accept=accept)[0] == 200
 
 
-def test_who_asks_from_elsewhere_needs_the_token() -> None:
-    # Through a proxy on this machine everybody seems to be here.
+def test_a_request_from_another_machine_needs_the_token() -> None:
+    # A request through a proxy on this machine comes from loopback, too.
     elsewhere = {"X_Forwarded_For": "192.0.2.1"}
     with ChatServer(port=0, token="s3cret") as chat:
         for path in ("/healthz", "/metrics"):
@@ -134,7 +134,7 @@ def test_who_asks_from_elsewhere_needs_the_token() -> None:
             assert ask(chat, path, Authorization="Bearer s3cret", **elsewhere)[0] == 200
     with ChatServer(host="0.0.0.0", port=0) as chat:
         for path in ("/healthz", "/metrics"):
-            # A page whose name has been resolved anew, and what is no name.
+            # A web page that uses DNS rebinding, and an invalid name.
             assert ask(chat, path, Host="evil.example")[0] == 403
             assert ask(chat, path, Host="[")[0] == 403
             assert ask(chat, path, Host="localhost:80")[0] == 200
@@ -142,7 +142,7 @@ def test_who_asks_from_elsewhere_needs_the_token() -> None:
             assert (status, text) == (403, "This is available on the server's own machine only.\n")
 
 
-def test_without_the_library_there_is_a_hint_instead_of_metrics() -> None:
+def test_without_prometheus_client_metrics_are_404_with_a_hint() -> None:
     program = """if True:
         import sys, urllib.error, urllib.request
         sys.modules["prometheus_client"] = None
@@ -165,7 +165,7 @@ def test_without_the_library_there_is_a_hint_instead_of_metrics() -> None:
     assert result.stdout.startswith("404 Metrics are not available. Install them")
 
 
-def test_an_embedding_program_can_show_a_page_of_its_own() -> None:
+def test_an_embedding_program_can_add_routes() -> None:
     def hello(request: Request) -> Response:
         return Response(f"<p>Hello from {request.path}".encode(), "text/html; charset=utf-8")
 

@@ -112,7 +112,7 @@ class Settings:
         for title, group in groups.items():
             container = parser.add_argument_group(title) if title else parser
             for setting in group:
-                _add(container, setting)
+                _add(container.add_argument, setting)
             if not title:
                 version = f"syncchat {__version__}"
                 parser.add_argument("--version", action="version", version=version)
@@ -197,7 +197,7 @@ class Settings:
         return token
 
 
-def _add(container: argparse._ActionsContainer, setting: Setting) -> None:
+def _add(add_argument: Callable[..., object], setting: Setting) -> None:
     """Add the setting's flag, without a default: the parser returns only what it was given."""
     options: dict[str, Any]
     match setting.kind:
@@ -215,7 +215,7 @@ def _add(container: argparse._ActionsContainer, setting: Setting) -> None:
             assert_never(setting.kind)
     name = setting.name if setting.kind == "argument" else f"--{setting.name}"
     shown = (setting.help % {"default": setting.default}).replace("%", "%%")
-    container.add_argument(name, help=shown, default=argparse.SUPPRESS, **options)
+    add_argument(name, help=shown, default=argparse.SUPPRESS, **options)
 
 
 def _find(

@@ -74,7 +74,7 @@ def test_version_and_help(command: list[str]) -> None:
         ([sys.executable, "-m", "syncchat"], {}, "command"),
     ],
 )
-def test_wrong_usage_is_argparses_error_and_exit_code_2(
+def test_wrong_usage_prints_a_usage_error_with_exit_code_2(
     command: list[str], changes: dict[str, str], complaint: str
 ) -> None:
     result = run(command, **changes)
@@ -85,7 +85,7 @@ def test_wrong_usage_is_argparses_error_and_exit_code_2(
     assert "Traceback" not in result.stderr
 
 
-def test_both_scripts_are_subcommands_of_the_module() -> None:
+def test_the_module_runs_both_commands() -> None:
     with Script([sys.executable, "-m", "syncchat", "server", "--port", "0"]) as server:
         port = server.wait_for_line(r"listening on port \d+").rsplit(" ", 1)[1]
         url = f"ws://127.0.0.1:{port}"
@@ -98,13 +98,13 @@ def test_both_scripts_are_subcommands_of_the_module() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_the_server_in_order(number: signal.Signals) -> None:
+def test_a_signal_stops_the_server_cleanly(number: signal.Signals) -> None:
     with ServerScript() as server:
-        stops_in_order(server, number)
+        stops_cleanly(server, number)
 
 
 def with_hangup(handler: str) -> list[str]:
-    """The server, begun with this handler of SIGHUP, however the tests were begun."""
+    """A command that starts the server with this handler of SIGHUP, whatever the tests have."""
     program = (
         "import os, signal, sys;"
         f" signal.signal(signal.SIGHUP, signal.{handler}); os.execv(sys.argv[1], sys.argv[1:])"
@@ -113,10 +113,10 @@ def with_hangup(handler: str) -> list[str]:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="the system has no SIGHUP")
-def test_a_hangup_stops_the_server_in_order_unless_it_is_ignored() -> None:
-    """Issue 13, item 14: SIGHUP is an orderly stop, and nohup stays what it is."""
+def test_sighup_stops_the_server_cleanly_unless_it_is_ignored() -> None:
+    """A process under nohup ignores SIGHUP."""
     with Script(with_hangup("SIG_DFL")) as server:
-        stops_in_order(server, signal.SIGHUP)
+        stops_cleanly(server, signal.SIGHUP)
     with Script(with_hangup("SIG_IGN")) as server:
         port = port_of(server)
         server.signal(signal.SIGHUP)
@@ -127,24 +127,23 @@ def test_a_hangup_stops_the_server_in_order_unless_it_is_ignored() -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="the system has no SIGHUP")
-def test_a_second_hangup_ends_the_server_at_once() -> None:
-    """Issue 13, item 14: a second SIGHUP does not wait for the clients."""
+def test_a_second_sighup_ends_the_server_at_once() -> None:
     with Script(with_hangup("SIG_DFL")) as server, Peer.client(port_of(server)) as peer:
         assert peer.expect(TextMessage).data == GREETING
         server.signal(signal.SIGHUP)
-        # The server waits for the answer to this.
+        # The server waits for the reply to this Close.
         assert peer.expect(CloseConnection).code == 1001
         server.signal(signal.SIGHUP)
         assert server.exit_code() == -signal.SIGHUP
 
 
 def port_of(server: Script) -> int:
-    """The port at which the server listens, as it says in its first line."""
+    """The port in the first line of the server's log."""
     return int(server.wait_for_line(r"listening on port \d+").rsplit(" ", 1)[1])
 
 
-def stops_in_order(server: Script, number: signal.Signals) -> None:
-    """Send the signal, and see a client told and the server end with exit code 0."""
+def stops_cleanly(server: Script, number: signal.Signals) -> None:
+    """Send the signal: clients get a Close with 1001, and the exit code is 0."""
     with Peer.client(port_of(server)) as peer:
         assert peer.expect(TextMessage).data == GREETING
         server.signal(number)
@@ -157,7 +156,7 @@ def stops_in_order(server: Script, number: signal.Signals) -> None:
     assert server.lines[-1].endswith("disconnected")
 
 
-def test_a_port_in_use_is_one_line_and_exit_code_1() -> None:
+def test_a_port_in_use_prints_one_line_with_exit_code_1() -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = str(sock.getsockname()[1])
         result = run([*SERVER, "--port", port])
@@ -166,14 +165,14 @@ def test_a_port_in_use_is_one_line_and_exit_code_1() -> None:
     assert result.stderr == f"cannot listen on 127.0.0.1:{port}: address already in use\n"
 
 
-def test_a_host_that_does_not_exist_is_one_line_and_exit_code_1() -> None:
+def test_an_unknown_host_prints_one_line_with_exit_code_1() -> None:
     result = run([*SERVER, "--host", "no-such-host.invalid", "--port", "0"])
     assert result.returncode == 1
     assert result.stderr.startswith("cannot listen on no-such-host.invalid:0: ")
     assert result.stderr.count("\n") == 1
 
 
-def test_ipv6_addresses_are_in_brackets() -> None:
+def test_ipv6_addresses_are_shown_in_brackets() -> None:
     with Script([*SERVER, "--host", "::1", "--port", "0"]) as server:
         port = int(server.wait_for_line(r"listening on port \d+").rsplit(" ", 1)[1])
         with Peer.client(port, host="::1") as peer:
@@ -189,7 +188,7 @@ def test_ipv6_addresses_are_in_brackets() -> None:
         assert re.search(r"^\[::1\]:\d+: hello$", result.stdout, re.MULTILINE)
 
 
-def test_a_host_name_serves_all_its_addresses() -> None:
+def test_the_server_listens_on_all_addresses_of_a_host_name() -> None:
     with Script([*SERVER, "--host", "localhost", "--port", "0"]) as server:
         port = server.wait_for_line(r"listening on port \d+").rsplit(" ", 1)[1]
         result = run([*CLIENT, f"ws://localhost:{port}/"], "hello\n")
@@ -197,7 +196,7 @@ def test_a_host_name_serves_all_its_addresses() -> None:
         assert result.stdout.endswith(": hello\n")
 
 
-def test_every_server_setting_has_its_environment_variable() -> None:
+def test_server_settings_come_from_environment_variables() -> None:
     with Script(
         SERVER,
         SYNCCHAT_HOST="127.0.0.2",
@@ -238,7 +237,7 @@ def test_quiet_prints_nothing(flag: str, changes: dict[str, str]) -> None:
         assert server.lines == server.errors == []
 
 
-def test_n_clients_cost_the_process_n_and_two_threads_and_one_for_the_log() -> None:
+def test_n_clients_take_n_plus_two_threads_and_one_for_the_log() -> None:
     with ServerScript() as server:
         peers = [Peer.client(server.port) for _ in range(10)]
         assert psutil.Process(server.process.pid).num_threads() == 13
@@ -246,13 +245,13 @@ def test_n_clients_cost_the_process_n_and_two_threads_and_one_for_the_log() -> N
             peer.close()
 
 
-def test_an_output_that_nobody_reads_holds_up_nobody() -> None:
+def test_an_output_without_a_reader_does_not_block_clients() -> None:
     command = [*SERVER, "--port", "0", "--greeting", "", "--rate", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment()) as process:
         assert process.stdout is not None
         port = int(process.stdout.readline().rsplit(b" ", 1)[1])
         with Peer.client(port) as peer:
-            # Far more than the pipe and what may be queued for it hold.
+            # Far more than the pipe and the queue of the log hold.
             for number in range(60):
                 peer.send(TextMessage(data=f"{number} " + "x" * 60_000))
                 text = ""
@@ -271,7 +270,7 @@ def peer_port(output: str) -> str:
     return found[1]
 
 
-def test_an_output_that_is_closed_does_not_end_the_server() -> None:
+def test_a_closed_output_does_not_end_the_server() -> None:
     with subprocess.Popen(
         [*SERVER, "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
     ) as process:
@@ -297,8 +296,8 @@ def catches_interrupts(pid: int) -> bool:
     return bool(int(mask, 16) & 1 << (signal.SIGINT - 1))
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for handlers")
-def test_ctrl_c_while_it_starts_is_no_traceback() -> None:
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+def test_ctrl_c_during_the_start_prints_no_traceback() -> None:
     with ServerScript() as server:
         for step in range(8):
             with subprocess.Popen(
@@ -309,7 +308,7 @@ def test_ctrl_c_while_it_starts_is_no_traceback() -> None:
                 env=environment(),
                 text=True,
             ) as client:
-                # Python's own start is Python's own.
+                # Python itself handles signals until it has started.
                 wait_for(lambda: catches_interrupts(client.pid))
                 wait_for(lambda: not catches_interrupts(client.pid))
                 time.sleep(step / 25)
@@ -327,7 +326,7 @@ def test_closed_standard_error_leaves_standard_output_clean() -> None:
             assert all(line.startswith("{") for line in result.stdout.splitlines())
 
 
-def test_standard_streams_that_are_closed_are_no_traceback() -> None:
+def test_closed_standard_streams_cause_no_traceback() -> None:
     with ServerScript() as server:
         for closed in ("<&-", ">&-"):
             result = run(["sh", "-c", f"exec {' '.join([*CLIENT, server.url])} {closed}"])
@@ -340,7 +339,7 @@ def test_standard_streams_that_are_closed_are_no_traceback() -> None:
         assert silent.errors == []
 
 
-def test_the_log_is_json_where_that_is_asked_for() -> None:
+def test_log_json_prints_the_log_as_json() -> None:
     with ServerScript("--no-notices") as plain:
         assert plain.lines[0] == f"listening on port {plain.port}"
     with Script([*SERVER, "--port", "0", "--log-json"]) as server:
@@ -350,14 +349,14 @@ def test_the_log_is_json_where_that_is_asked_for() -> None:
         assert server.wait_for_line(".*").startswith("{")
 
 
-# What the server tells when it has begun to listen.
+# The lines of the log before the first client.
 
 
 def first_lines(*flags: str) -> tuple[int, list[str]]:
-    """The port of a server, and what it prints behind that."""
+    """The port of a server, and the lines of its log between that and the first client."""
     with ServerScript(*flags) as server, Peer.client(server.port) as peer:
         assert peer.expect(TextMessage)
-        # Every line that comes before this one is there.
+        # All lines before this one have arrived.
         server.wait_for_line("New connection from .*")
         lines = server.lines[: [line[:3] for line in server.lines].index("New")]
         assert lines[0] == f"listening on port {server.port}"
@@ -389,14 +388,13 @@ def first_lines(*flags: str) -> tuple[int, list[str]]:
         ),
     ],
 )  # fmt: skip
-def test_the_second_line_tells_how_to_join(flags: list[str], told: str) -> None:
-    """Issue 13, item 17: the URL for people, behind the exercise's line."""
+def test_the_log_shows_how_to_join(flags: list[str], told: str) -> None:
     port, lines = first_lines(*flags)
     assert lines == [told.format(port=port)]
 
 
-def test_the_second_line_has_ipv6_in_brackets_and_can_be_followed() -> None:
-    """Issue 13, item 17: the command of that line joins the chat."""
+def test_the_shown_command_joins_the_chat() -> None:
+    """With an IPv6 address, which stands in brackets."""
     with Script([*SERVER, "--host", "::1", "--port", "0"]) as server:
         line = server.wait_for_line(r"Open http://\[::1\]:\d+/ in a browser, or join with: .*")
         _, where = line.rsplit(" ", 1)
@@ -404,8 +402,8 @@ def test_the_second_line_has_ipv6_in_brackets_and_can_be_followed() -> None:
         assert result.stdout.endswith(": hello\n")
 
 
-def test_a_server_for_the_whole_network_tells_an_address_and_warns() -> None:
-    """Issue 13, item 17: a host that others can use, and what is open without token or TLS."""
+def test_a_server_on_all_interfaces_shows_an_address_and_warns() -> None:
+    """The warning: there is neither a token nor TLS."""
     port, lines = first_lines("--host", "0.0.0.0")
     found = re.fullmatch(
         rf"Open http://(.+):{port}/ in a browser, or join with: syncchat \1:{port}", lines[0]
@@ -420,14 +418,13 @@ def test_a_server_for_the_whole_network_tells_an_address_and_warns() -> None:
 
 
 @pytest.mark.parametrize("wildcard", ["0.0.0.0", "::"])
-def test_with_tls_a_server_for_the_whole_network_tells_its_name(wildcard: str) -> None:
-    """Issue 13, item 17: a certificate is good for the name, and not for the address."""
+def test_with_tls_a_server_on_all_interfaces_shows_its_host_name(wildcard: str) -> None:
+    """Most certificates are for host names, not for addresses."""
     told = people_url(None, [(wildcard, 2000)], secure=True, web=True, public_url=None)
     assert told == f"https://{socket.gethostname()}:2000/"
 
 
-def test_a_token_is_enough_for_no_warning() -> None:
-    """Issue 13, item 17: so is TLS, see the tests of TLS."""
+def test_a_server_with_a_token_does_not_warn() -> None:
     with Script([*SERVER, "--port", "0", "--host", "0.0.0.0", "--token", "s3cret"]) as server:
         with Peer.client(port_of(server), "/?token=s3cret") as peer:
             assert peer.expect(TextMessage)
@@ -446,7 +443,6 @@ def test_a_token_is_enough_for_no_warning() -> None:
 def test_the_url_and_the_warning_are_events_of_the_json_log(
     flags: list[str], url: str, warns: bool
 ) -> None:
-    """Issue 13, item 17: ``listening`` has the URL, ``warning`` the text."""
     with Script([*SERVER, "--port", "0", "--log-json", *flags]) as server:
         listening = json.loads(server.wait_for_line(r'.*"listening".*'))
         assert listening["url"] == url.format(port=listening["port"])
@@ -458,7 +454,7 @@ def test_the_url_and_the_warning_are_events_of_the_json_log(
         assert all(warning["text"].startswith("everyone who can reach") for warning in warnings)
 
 
-def test_a_server_that_does_not_know_the_protocol_is_one_line() -> None:
+def test_a_refusal_by_the_server_prints_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(PATIENCE)
         url = f"ws://127.0.0.1:{listening.getsockname()[1]}/"

@@ -1,4 +1,4 @@
-"""The server's command sets its process up to serve; the library leaves that to others."""
+"""The settings of the server command's process, which the library does not touch."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from syncchat import ChatServer
 from syncchat.cli.process_tuning import SWITCH_INTERVAL
 from tests.processes import ServerScript, environment
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux tells of other processes")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="reads settings of another process")
 
 
 @linux
-def test_the_servers_threads_let_each_other_finish() -> None:
+def test_the_server_runs_with_the_batch_scheduling_policy() -> None:
     with ServerScript() as server:
         assert os.sched_getscheduler(server.process.pid) == os.SCHED_BATCH
 
 
 @linux
-def test_the_server_may_have_as_many_descriptors_as_its_user() -> None:
+def test_the_server_raises_its_limit_of_descriptors() -> None:
     with ServerScript() as server:
         soft, hard = psutil.Process(server.process.pid).rlimit(psutil.RLIMIT_NOFILE)
         assert soft >= min(hard, 65_536)
 
 
-def test_a_process_is_tuned_by_nothing_but_the_command() -> None:
+def test_the_library_changes_no_process_settings() -> None:
     before = sys.getswitchinterval(), gc.get_freeze_count()
     with ChatServer(port=0):
         assert (sys.getswitchinterval(), gc.get_freeze_count()) == before

@@ -1,4 +1,4 @@
-"""Where the client's settings come from: flags, then the environment, then a file; short URLs."""
+"""Settings: flags override the environment, which overrides the config file; short URLs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tests.processes import CLIENT, ServerScript, Terminal, run
 
 
 def write(folder: Path, text: str) -> dict[str, str]:
-    """The environment in which the settings are these."""
+    """The environment for a client with this config file."""
     (folder / "syncchat").mkdir()
     (folder / "syncchat" / "config.toml").write_text(text, "utf-8")
     return {"XDG_CONFIG_HOME": str(folder)}
 
 
-def test_flags_come_before_the_environment_and_that_before_the_file(tmp_path: Path) -> None:
+def test_flags_override_the_environment_and_that_overrides_the_file(tmp_path: Path) -> None:
     with ServerScript("--no-notices", "--greeting", "") as server:
         changes = write(tmp_path, f'nick = "file"\nurl = "127.0.0.1:{server.port}/ops"\n')
         by_file = run(CLIENT, "hello\n", **changes)
@@ -27,11 +27,11 @@ def test_flags_come_before_the_environment_and_that_before_the_file(tmp_path: Pa
         assert by_variable.stdout == "variable: hello\n"
         by_flag = run([*CLIENT, "--nick", "flag"], "hello\n", SYNCCHAT_NICK="variable", **changes)
         assert by_flag.stdout == "flag: hello\n"
-        # An empty variable is as good as none.
+        # An empty variable counts as not set.
         assert run(CLIENT, "x\n", SYNCCHAT_NICK="", **changes).stdout == "file: x\n"
 
 
-def test_of_two_tokens_the_nearer_counts(tmp_path: Path) -> None:
+def test_the_token_comes_from_the_source_with_precedence(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("s3cret\n")
     with ServerScript("--token", "s3cret", "--no-notices", "--greeting", "") as server:
@@ -46,14 +46,14 @@ def test_of_two_tokens_the_nearer_counts(tmp_path: Path) -> None:
             assert result.stdout == "ann: x\n", result.stderr
 
 
-def test_help_is_there_whatever_is_in_the_file(tmp_path: Path) -> None:
+def test_help_works_with_an_invalid_config_file(tmp_path: Path) -> None:
     changes = write(tmp_path, "nonsense")
     result = run([*CLIENT, "--help"], **changes)
     assert result.returncode == 0
     assert str(tmp_path / "syncchat" / "config.toml") in "".join(result.stdout.split())
 
 
-def test_every_kind_of_setting_can_stand_in_the_file(tmp_path: Path) -> None:
+def test_the_config_file_has_every_kind_of_setting(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("s3cret\n")
     with ServerScript("--token", "s3cret", "--no-notices") as server:
         changes = write(
@@ -103,7 +103,7 @@ def test_every_kind_of_setting_can_stand_in_the_file(tmp_path: Path) -> None:
         ("history = -1", "must be a non-negative integer, not '-1'"),
     ],
 )
-def test_a_mistake_in_the_file_is_named_with_the_file(
+def test_an_error_in_the_config_file_names_the_file(
     tmp_path: Path, text: str, complaint: str
 ) -> None:
     changes = write(tmp_path, "")
@@ -116,7 +116,7 @@ def test_a_mistake_in_the_file_is_named_with_the_file(
     assert "Traceback" not in result.stderr
 
 
-def test_a_mistake_in_the_file_does_not_matter_where_a_flag_says_better(tmp_path: Path) -> None:
+def test_an_overridden_value_of_the_config_file_is_not_checked(tmp_path: Path) -> None:
     with ServerScript("--no-notices", "--greeting", "") as server:
         changes = write(tmp_path, 'nick = "a b"\n')
         result = run([*CLIENT, server.url, "--nick", "ann"], "hello\n", **changes)
@@ -152,7 +152,7 @@ def test_a_url_may_be_short(short: str, url: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", ":8080", "/room", "host:", "host:0", "host:99999", "two words", "a@b", "http://x"]
 )
-def test_what_is_no_url_is_refused(text: str) -> None:
+def test_an_invalid_url_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="."):
         complete_url(text, "")
 
