@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sized
 
 from ..net import TokenBucket
 from .events import Joined, Left
@@ -21,29 +22,58 @@ _SECONDS_PER_MEMBER = 1e-4
 class PresenceBatch:
     """The joins and leaves in a room that are not announced yet.
 
-    For one thread at a time: the room's combiner.
+    ``members`` are those of the room. ``announce`` gets each notice. ``set_timer`` has a
+    function called at a moment of the monotonic clock. For one thread at a time: the room's
+    combiner.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        members: Sized,
+        announce: Callable[[Joined | Left], None],
+        set_timer: Callable[[float, Callable[[], None]], None],
+    ) -> None:
         #: The last change of each nick: whether it is here, and why it left. By the exact
         #: spelling: the same nick in another case may be another member.
         self.changes: dict[str, tuple[bool, str | None]] = {}
+        self._members = members
+        self._announce = announce
+        self._set_timer = set_timer
         self._bucket = TokenBucket(_RATE, _BURST)
         #: When the next notice may be sent, on the monotonic clock.
-        self.due_at = 0.0
+        self._due_at = 0.0
+        #: Whether a timer is set.
+        self._timed = False
 
     def add(self, nick: str, *, here: bool, reason: str | None = None) -> None:
         """Note that ``nick`` joined or left. This replaces an earlier note of the same nick."""
         self.changes[nick] = here, reason
+        if time.monotonic() >= self._due_at:
+            self.tell()
+        elif not self._timed:
+            self._timed = True
+            self._set_timer(self._due_at, self._on_timer)
 
-    def take(self, connected: int) -> list[Joined | Left]:
+    def tell(self) -> None:
+        """Announce all changes now."""
+        told = self._take(len(self._members)) if self.changes else []
+        # Announce nothing in a room without members: a new Room may have the name by now.
+        if self._members:
+            for notice in told:
+                self._announce(notice)
+
+    def _on_timer(self) -> None:
+        self._timed = False
+        self.tell()
+
+    def _take(self, connected: int) -> list[Joined | Left]:
         """The notices to send now; ``connected`` is the present number of members."""
         changes, self.changes = self.changes, {}
         # At most one interval from now, even if calls before the due time have used up tokens.
-        self.due_at = min(self._bucket.charge(), time.monotonic() + 1 / _RATE)
+        self._due_at = min(self._bucket.charge(), time.monotonic() + 1 / _RATE)
         pause = connected * _SECONDS_PER_MEMBER
         if pause > 1 / _RATE:
-            self.due_at = max(self.due_at, time.monotonic() + pause)
+            self._due_at = max(self._due_at, time.monotonic() + pause)
         told: list[Joined | Left] = []
         # Announce also the leave of a member whose join was never announced: a client that
         # entered in between has its nick in the list of names.

@@ -12,17 +12,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import count
 
 import msgspec
 
 from ..closecodes import SERVICE_RESTART, TRY_AGAIN_LATER
-from ..engine import Delivery, Draft, Engine, Position, Tail
+from ..engine import Delivery, Draft, Engine, Position
 from ..errors import AppendUnknown, EngineFailed
 from ..net import CombiningQueue, Deadline
+from .entering import Entering, Past
 from .events import (
     Ack,
     Away,
@@ -31,13 +30,12 @@ from .events import (
     FromServer,
     History,
     Joined,
+    Left,
     Message,
     Names,
     PrivateMessage,
     Renamed,
-    Welcome,
 )
-from .history import PIECE, Past, cut
 from .members import Member, Members
 from .presence_batch import PresenceBatch
 from .settings import RoomSettings
@@ -73,20 +71,6 @@ class _Post(msgspec.Struct):
 _Step = Callable[[], None]
 
 
-@dataclass(slots=True)
-class _Entering:
-    """The state of a client that enters the room."""
-
-    member: Member
-    nick: str | None
-    past: Past
-    #: Its nick is claimed in the engine, and it has its welcome.
-    named: bool = False
-    #: Events to send to it before it can become a member.
-    ahead: Sequence[FromServer] = ()
-    entered: bool = False
-
-
 class Room:
     """Made by :class:`RoomRegistry`. Every method may be called from any thread."""
 
@@ -105,9 +89,7 @@ class Room:
         self._members = Members()
         #: The position up to which the members have got the log; None: it is not followed.
         self._position: Position | None = None
-        self._notices = PresenceBatch()
-        #: Whether a timer for the notices is set.
-        self._timed = False
+        self._notices = PresenceBatch(self._members, self._announce, self._set_timer)
 
     # For sessions.
 
@@ -119,18 +101,18 @@ class Room:
         :class:`~syncchat.errors.EngineFailed`; and :class:`ConnectionClosed` or
         :class:`TimeoutError` if the client does not read a piece in time.
         """
-        entering = _Entering(member, nick, past)
+        entering = Entering(self.name, self._engine, self._settings, member, nick, past)
         try:
             while True:
                 self.run(lambda: self._enter(entering))
-                if entering.entered:
+                if entering.is_done:
                     return
                 # A long history: send it without being the combiner, so that nobody
                 # else waits for this client.
-                member.send(entering.ahead)
+                member.send(entering.events)
                 member.websocket.flush(_PATIENCE)
         except BaseException:
-            if entering.named:
+            if entering.claimed:
                 self.leave(member, None)
             raise
 
@@ -215,15 +197,15 @@ class Room:
             weight = sum(len(each.text) + _OVERHEAD for each in delivery.messages)
             self._queue.submit([lambda: self.deliver(delivery)], weight)
             return
-        before, messages = self._position, delivery.messages
-        if before is None:
+        before, position, messages = self._position, delivery.position, delivery.messages
+        if before is None or (position.epoch == before.epoch and position.offset <= before.offset):
             # It was on its way when the last member left.
             return
-        self._position = position = delivery.position
+        self._position = position
         unannounced = self._notices.changes
         if unannounced and any(message.nick in unannounced for message in messages):
             # Announce a member before its first message.
-            self._tell_notices()
+            self._notices.tell()
         if position.epoch != before.epoch:
             self._tell_new_epoch(messages)
         elif not delivery.complete or messages[0].offset != before.offset + 1:
@@ -326,7 +308,8 @@ class Room:
                     draft.nick = member.nick
             drafts += post.drafts
         try:
-            before = (self._position or self.follow()).offset
+            if self._position is None:
+                self.follow()
             answers = self._engine.append(self.name, drafts)
         except EngineFailed as exc:
             self._refuse(posts, exc)
@@ -343,11 +326,9 @@ class Room:
         for post in posts:
             waits += [done - post.came_at] * len(post.drafts)
             for draft, answer in zip(post.drafts, answered, strict=False):
-                if answer.new or answer.offset > before:
-                    # The sender gets the message itself, or has got it just now.
-                    continue
-                # A repetition, by its nonce: it was stored before, so acknowledge it.
-                if post.member is not None and draft.nonce is not None:
+                # A new message is its own acknowledgement. A known one, by its nonce, was
+                # stored before and does not come again.
+                if not answer.new and post.member is not None and draft.nonce is not None:
                     self._members.tell_one(post.member, Ack(draft.nonce, answer.offset))
         metrics.delivery.observe(waits)
 
@@ -387,68 +368,25 @@ class Room:
                 member.websocket.begin_close(SERVICE_RESTART, reason, deadline)
         self._members.tell(_after_gap(messages))
 
-    def _enter(self, entering: _Entering) -> None:
-        member, past = entering.member, entering.past
-        position = self.follow()
-        told: list[FromServer] = []
-        if entering.named and past.after is not None:
-            tail = self._engine.read_after(self.name, past.after, PIECE)
-        else:
-            tail = self._claim(entering, position, told)
-        tail = cut(tail, position)
-        if past.after is not None:
-            told.append(History(tail.messages, tail.complete))
-            if tail.reached < position.offset:
-                entering.past = Past(Position(position.epoch, tail.reached))
-                entering.ahead = told
-                return
-            if entering.ahead:
-                # It has missed the joins and leaves since its welcome.
-                told.append(self._names())
-        elif past.last:
-            told.append(History(tail.messages, complete=True))
-        self._members.tell_one(member, *told)
+    def _enter(self, entering: Entering) -> None:
+        entering.advance(self.follow())
+        if not entering.is_done:
+            return
+        member, events = entering.member, entering.events
+        if entering.in_pieces:
+            # It has missed the joins and leaves since its welcome.
+            events.append(self._names())
+        self._members.tell_one(member, *events)
         self._members.add(member)
         member.since, member.spoke, member.whispered = time.time(), None, None
-        entering.entered = True
-        self._note(member.nick, here=True)
-
-    def _claim(self, entering: _Entering, end: Position, told: list[FromServer]) -> Tail:
-        """Claim a nick and read the first piece of the history; ``told`` gets the welcome."""
-        member, past, settings = entering.member, entering.past, self._settings
-        entered = self._engine.enter(
-            self.name,
-            _nicks(entering.nick, member.address),
-            past.after,
-            past.last if past.after is None else PIECE,
-            with_names=member.dialect.lists_members,
-        )
-        member.nick = entered.nick
-        entering.named = True
-        told.append(
-            Welcome(
-                self.name,
-                member.nick,
-                end.epoch,
-                end.offset,
-                entered.names,
-                settings.version,
-                settings.limits,
-                settings.format,
-                member.dialect.moved(self.name) if member.greeted else settings.greeting,
-                settings.notices,
-            )
-        )
-        member.greeted = True
-        if entering.nick not in (None, member.nick):
-            text = f"The nick {entering.nick} is taken here; you are {member.nick}."
-            told.append(Error("nick_taken", text, "nick"))
-        return entered.tail
+        if self._settings.notices:
+            self._notices.add(member.nick, here=True)
 
     def _leave(self, member: Member, reason: str | None) -> None:
         self._members.discard(member)
         # Also for a client that never got in: others may have seen its claimed nick.
-        self._note(member.nick, here=False, reason=reason)
+        if self._settings.notices:
+            self._notices.add(member.nick, here=False, reason=reason)
         self._engine.release(self.name, member.nick)
 
     def _rename(self, member: Member, nick: str) -> None:
@@ -459,7 +397,7 @@ class Room:
                 member, Error("nick_taken", f"The nick {nick} is taken here.", "nick")
             )
             return
-        self._tell_notices()
+        self._notices.tell()
         old = member.nick
         self._members.rename(member, nick)
         if self._settings.notices:
@@ -471,7 +409,7 @@ class Room:
         was, member.away = member.away, reason
         event = Back(member.nick) if reason is None else Away(member.nick, reason)
         if self._settings.notices and was != reason:
-            self._tell_notices()
+            self._notices.tell()
             self._engine.publish(self.name, event)
         else:
             self._members.tell_one(member, event)
@@ -486,49 +424,19 @@ class Room:
             if hearer.away is not None and hearer is not member:
                 self._members.tell_one(member, Away(hearer.nick, hearer.away))
 
-    # Notices.
+    def _announce(self, notice: Joined | Left) -> None:
+        try:
+            self._engine.publish(self.name, notice)
+        except EngineFailed as exc:
+            logger.warning("room %r: a notice could not be sent: %s", self.name, exc)
 
-    def _note(self, nick: str, *, here: bool, reason: str | None = None) -> None:
-        if not self._settings.notices:
-            return
-        self._notices.add(nick, here=here, reason=reason)
-        due = self._notices.due_at
-        if time.monotonic() >= due:
-            self._tell_notices()
-        elif not self._timed:
-            self._timed = True
-            # The timer runs on the I/O thread, which must not wait or do the combiner's
-            # work: other clients' writes depend on it.
-            on_timer = partial(self._queue.offer, self._on_timer)
-            self._settings.call_at(Deadline(due), on_timer)
-
-    def _on_timer(self) -> None:
-        self._timed = False
-        self._tell_notices()
-
-    def _tell_notices(self) -> None:
-        told = self._notices.take(len(self._members)) if self._notices.changes else []
-        # Publish nothing from a room without members: a new Room may have the name by now.
-        if self._members:
-            try:
-                for event in told:
-                    self._engine.publish(self.name, event)
-            except EngineFailed as exc:
-                logger.warning("room %r: a notice could not be sent: %s", self.name, exc)
+    def _set_timer(self, due: float, step: _Step) -> None:
+        # The timer runs on the I/O thread, which must not wait or do the combiner's
+        # work: other clients' writes depend on it.
+        self._settings.call_at(Deadline(due), partial(self._queue.offer, step))
 
     def _names(self) -> Names:
         return Names(self._engine.names(self.name), self._members.away())
-
-
-def _nicks(nick: str | None, address: str) -> Iterator[str]:
-    """The nicks to try for a client: its nick, its address, and its address with a number."""
-    if nick is not None:
-        yield nick
-    # The address is free, unless an earlier connection from the same port was cut off and
-    # its thread has not noticed that yet.
-    yield address
-    for number in count(2):
-        yield f"{address}#{number}"
 
 
 def _after_gap(messages: Sequence[Message]) -> list[FromServer]:

@@ -12,8 +12,8 @@ from urllib.parse import unquote
 
 from ..engine import Delivery, Engine
 from ..errors import BadRoom, EngineFailed, RoomsFull
+from .entering import Past
 from .events import FromServer, RoomCount
-from .history import Past
 from .members import Member
 from .room import Room
 from .settings import RoomSettings
@@ -111,12 +111,12 @@ class RoomRegistry:
         self.engine = engine
         self._settings = settings
         self._most = most
-        engine.attach(self._deliver, self._take_live)
         #: Guards the fields below, and ``users`` of every room: its members, clients that
         #: enter, and ``used`` blocks. Every client that enters takes this lock, so nothing
         #: that can wait is done under it.
         self._lock = threading.Lock()
         self._rooms: dict[str, Room] = {}
+        engine.attach(self._deliver, self._take_live)
         #: The other rooms for which messages are kept, as far as is known here.
         self._kept = set(engine.rooms())
 

@@ -14,6 +14,7 @@ from ..errors import BadEvent, BadNick, BadRoom, EngineFailed, RoomsFull
 from ..net import Request, WebSocket
 from .commands import HELP_TEXT, Help, Quit, Reply
 from .dialects import Dialect, reply
+from .entering import Past
 from .events import (
     MAX_HISTORY,
     PLACE,
@@ -23,6 +24,7 @@ from .events import (
     Error,
     FromClient,
     FromServer,
+    History,
     HistoryRequest,
     Join,
     NamesRequest,
@@ -35,7 +37,6 @@ from .events import (
     Whois,
     WhoisRequest,
 )
-from .history import Past, found, last_of
 from .members import Member
 from .nicks import check_nick
 from .room import Room
@@ -283,8 +284,12 @@ class Session:
     def _history(self, asked: HistoryRequest) -> None:
         # The answer must contain what the client itself said before.
         self._room.drain()
-        engine, name = self._rooms.engine, self._room.name
-        self._answer("history", lambda: last_of(engine, name, asked.before, asked.limit))
+
+        def read() -> History:
+            page = self._rooms.engine.read_before(self._room.name, asked.before, asked.limit)
+            return History(page.messages, page.complete, "history")
+
+        self._answer("history", read)
 
     def _search(self, words: str, limit: int) -> None:
         if len(words.split()) > _MOST_WORDS:
@@ -292,8 +297,12 @@ class Session:
             self._complain(Error("too_big", text, "search"))
             return
         self._room.drain()
-        engine, name = self._rooms.engine, self._room.name
-        self._answer("search", lambda: found(engine, name, words, limit))
+
+        def read() -> History:
+            found = self._rooms.engine.search(self._room.name, words, limit)
+            return History(tuple(reversed(found)), len(found) < limit, "search")
+
+        self._answer("search", read)
 
 
 class _TurnedAway(Exception):

@@ -1,0 +1,232 @@
+"""A chat server on an engine of a test's own, and small engines that behave like shared ones."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from syncchat.chat.dialects import JsonDialect, LineFormat, PlainDialect
+from syncchat.chat.events import SUBPROTOCOL, ClientLimits
+from syncchat.chat.rooms import RoomRegistry
+from syncchat.chat.session import Session
+from syncchat.chat.settings import RoomSettings
+from syncchat.engine import (
+    Appended,
+    Deliver,
+    Delivery,
+    Draft,
+    Engine,
+    Entered,
+    Live,
+    MemoryEngine,
+    Message,
+    Page,
+    Position,
+    Retention,
+    Tail,
+)
+from syncchat.errors import AppendUnknown
+from syncchat.metrics import Metrics
+from syncchat.net import WebSocket, serve
+from tests.peer import PATIENCE
+
+
+@contextmanager
+def serving(engine: Engine, *, notices: bool = False, echo: bool = True) -> Iterator[str]:
+    """Serve a chat on ``engine``. Yields the URL, up to the path."""
+    ready = threading.Event()
+    rooms: RoomRegistry
+    plain, json = PlainDialect(LineFormat("{sender}: {text}")), JsonDialect()
+
+    def handler(websocket: WebSocket) -> None:
+        assert ready.wait(PATIENCE)
+        dialect = json if websocket.subprotocol else plain
+        Session(websocket, dialect, rooms, lambda _member, _room, _text: None).run()
+
+    with serve(handler, subprotocols=[SUBPROTOCOL]) as server:
+        settings = RoomSettings(
+            greeting="",
+            format="{sender}: {text}",
+            echo=echo,
+            notices=notices,
+            version="test",
+            limits=ClientLimits(65536, 32, 0, 0),
+            metrics=Metrics(),
+            call_at=server.call_at,
+        )
+        rooms = RoomRegistry(engine, settings, 100)
+        ready.set()
+        yield f"ws://127.0.0.1:{server.port}"
+    engine.close()
+
+
+class Around(Engine):
+    """An engine on top of another one; a test changes what it needs."""
+
+    def __init__(self) -> None:
+        self.log = MemoryEngine(Retention(messages=100_000))
+        self.presence = self.log
+        self.deliver: Deliver
+        self.live: Live
+
+    def attach(self, deliver: Deliver, live: Live) -> None:
+        self.deliver, self.live = deliver, live
+        self.log.attach(self.on_delivery, self.on_live)
+
+    def on_delivery(self, room: str, delivery: Delivery) -> None:
+        self.deliver(room, delivery)
+
+    def on_live(self, room: str, event: Any) -> None:
+        self.live(room, event)
+
+    def follow(self, room: str) -> Position:
+        return self.log.follow(room)
+
+    def unfollow(self, room: str) -> None:
+        self.log.unfollow(room)
+
+    def append(self, room: str, drafts: Sequence[Draft]) -> list[Appended]:
+        return self.log.append(room, drafts)
+
+    def read_after(self, room: str, position: Position, limit: int) -> Tail:
+        return self.log.read_after(room, position, limit)
+
+    def read_before(self, room: str, offset: int | None, limit: int) -> Page:
+        return self.log.read_before(room, offset, limit)
+
+    def search(self, room: str, words: str, limit: int) -> list[Message]:
+        return self.log.search(room, words, limit)
+
+    def keeps(self, room: str) -> bool:
+        return self.log.keeps(room)
+
+    def rooms(self) -> list[str]:
+        return self.log.rooms()
+
+    def enter(
+        self,
+        room: str,
+        nicks: Iterable[str],
+        after: Position | None,
+        limit: int,
+        *,
+        with_names: bool,
+    ) -> Entered:
+        return self.log.enter(room, nicks, after, limit, with_names=with_names)
+
+    def claim(self, room: str, nicks: Iterable[str]) -> str:
+        return self.presence.claim(room, nicks)
+
+    def rename(self, room: str, old: str, new: str) -> bool:
+        return self.presence.rename(room, old, new)
+
+    def release(self, room: str, nick: str) -> None:
+        self.presence.release(room, nick)
+
+    def names(self, room: str) -> list[str]:
+        return self.presence.names(room)
+
+    def publish(self, room: str, event: Any) -> None:
+        self.presence.publish(room, event)
+
+    def check(self) -> None:
+        self.log.check()
+
+    def interrupt(self) -> None:
+        self.log.interrupt()
+
+    def close(self) -> None:
+        self.log.close()
+
+
+class LosesAnswers(Around):
+    """Loses what it is asked to lose, as a network may: ``loses`` gets the number of a call."""
+
+    def __init__(self, loses: Callable[[int], str]) -> None:
+        super().__init__()
+        self._loses = loses
+        self._calls = 0
+        self._silent = False
+
+    def on_delivery(self, room: str, delivery: Delivery) -> None:
+        if not self._silent:
+            super().on_delivery(room, delivery)
+
+    def append(self, room: str, drafts: Sequence[Draft]) -> list[Appended]:
+        lost = self._loses(self._calls)
+        self._calls += 1
+        if lost == "request":
+            raise AppendUnknown("no answer")
+        self._silent = lost == "delivery"
+        answers = super().append(room, drafts)
+        if lost:
+            raise AppendUnknown("no answer")
+        return answers
+
+
+class LosesMessages(Around):
+    """Loses messages that others say, or its whole log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lost = False
+        self.loses_next = False
+
+    def on_delivery(self, room: str, delivery: Delivery) -> None:
+        if self.loses_next:
+            self.loses_next, self._lost = False, True
+            return
+        position, messages = delivery.position, delivery.messages
+        complete, self._lost = not self._lost, False
+        super().on_delivery(room, Delivery(position, messages, complete))
+
+    def begin_anew(self, room: str) -> None:
+        """Lose the log, and tell the room."""
+        self.log = MemoryEngine(Retention())
+        self.log.attach(self.on_delivery, self.on_live)
+        self.deliver(room, Delivery(self.log.follow(room), (), complete=False))
+
+
+class FollowsOnAThread(Around):
+    """Delivers on a thread of its own, a while after ``append``, as a shared engine does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._queue: queue.SimpleQueue[tuple[Callable[..., None], str, Any] | None] = (
+            queue.SimpleQueue()
+        )
+        self._thread = threading.Thread(target=self._follow, name="follower")
+        self._thread.start()
+
+    def on_delivery(self, room: str, delivery: Delivery) -> None:
+        self._queue.put((self.deliver, room, delivery))
+
+    def on_live(self, room: str, event: Any) -> None:
+        self._queue.put((self.live, room, event))
+
+    def _follow(self) -> None:
+        while (item := self._queue.get()) is not None:
+            callback, room, event = item
+            callback(room, event)
+
+    def close(self) -> None:
+        self._queue.put(None)
+        self._thread.join()
+        super().close()
+
+
+class WaitsToForget(Around):
+    """Cannot say whether a room's messages are kept, until it is told to go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Event()
+        self.go_on = threading.Event()
+
+    def keeps(self, room: str) -> bool:
+        self.asked.set()
+        assert self.go_on.wait(PATIENCE)
+        return super().keeps(room)

@@ -1,0 +1,255 @@
+"""What rooms make of an engine that fails, loses or delays, as one behind a network may."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+
+import pytest
+
+from syncchat import Client, Disconnected, Gap, Reconnected
+from syncchat.chat.events import Message
+from tests.engine.stage import (
+    FollowsOnAThread,
+    LosesAnswers,
+    LosesMessages,
+    WaitsToForget,
+    serving,
+)
+from tests.peer import PATIENCE, InThread, wait_for
+from tests.people import Json, Plain
+
+GAP = "-> Some messages are missing here: they are no longer kept."
+
+
+def offsets(client: Client, last: int) -> list[int]:
+    """The offsets of the messages up to ``last``, as the client gets them."""
+    got: list[int] = []
+    while not got or got[-1] < last:
+        event = client.receive(PATIENCE)
+        if isinstance(event, Message):
+            got.append(event.offset)
+    return got
+
+
+# An answer that is missing.
+
+
+@pytest.mark.parametrize("lost", ["request", "answer", "delivery"])
+def test_a_message_with_a_nonce_is_stored_once_whatever_was_lost(lost: str) -> None:
+    engine = LosesAnswers(lambda call: lost if call == 1 else "")
+    with (
+        serving(engine) as url,
+        Client(f"{url}/room?nick=ann").connect() as ann,
+        Json(f"{url}/room?nick=bob") as bob,
+    ):
+        bob.event("welcome")
+        for number in range(3):
+            ann.say(str(number))
+            ann.flush(PATIENCE)
+        page = engine.read_before("room", None, 10)
+        assert sorted(message.text for message in page.messages) == ["0", "1", "2"]
+        ann.say("last")
+        # bob gets everything, or is told of the gap.
+        heard: list[str] = []
+        complete = True
+        while "last" not in heard:
+            event = bob.event("message", "history")
+            complete = complete and event.get("complete", True)
+            heard += [each["text"] for each in event.get("messages", [event])]
+        assert complete == (lost != "delivery")
+        assert not complete or sorted(heard) == ["0", "1", "2", "last"]
+
+
+def test_the_sender_of_a_nonce_is_disconnected_and_learns_the_truth_when_it_is_back() -> None:
+    engine = LosesAnswers(lambda call: "delivery" if call == 0 else "")
+    with serving(engine) as url:
+        with Json(f"{url}/room?nick=ann") as ann:
+            epoch = ann.event("welcome")["epoch"]
+            ann.ask(type="say", text="kept?", nonce="n1")
+            assert ann.hear_end() == 1013
+        with Json(f"{url}/room?nick=ann&after={epoch}:0") as ann:
+            ann.event("welcome")
+            history = ann.event("history")
+            assert history["complete"]
+            ann.ask(type="say", text="kept?", nonce="n1")
+            # In the history, or live.
+            if not history["messages"]:
+                assert ann.event("ack", "message")["offset"] == 1
+            else:
+                assert ann.event("ack")["offset"] == 1
+
+
+def test_without_a_nonce_the_sender_is_told_that_it_is_not_known() -> None:
+    engine = LosesAnswers(lambda _: "request")
+    with serving(engine) as url, Plain(f"{url}/room") as plain, Json(f"{url}/room") as json:
+        json.event("welcome")
+        plain.send("a")
+        assert plain.hear() == "-> It is not known whether your message was kept: no answer."
+        json.ask(type="action", text="waves")
+        error = json.event("error")
+        assert (error["code"], error["command"]) == ("unavailable", "action")
+        assert error["text"].startswith("It is not known whether")
+        # Both are still there.
+        plain.send("/names")
+        assert plain.hear().startswith("-> 2 connected")
+
+
+# Messages that are missing.
+
+
+def test_members_are_told_of_messages_that_the_engine_has_lost() -> None:
+    engine = LosesMessages()
+    with (
+        serving(engine) as url,
+        Json(f"{url}/room?nick=ann") as ann,
+        Plain(f"{url}/room?nick=bob") as bob,
+        Client(f"{url}/room?nick=eve").connect() as eve,
+    ):
+        ann.event("welcome")
+        wait_for(lambda: len(engine.names("room")) == 3)
+        ann.ask(type="say", text="one")
+        assert ann.event("message")["offset"] == 1
+        engine.loses_next = True
+        ann.ask(type="say", text="two")
+        wait_for(lambda: engine.log.follow("room").offset == 2)
+        ann.ask(type="say", text="three")
+        history = ann.event("history")
+        assert not history["complete"]
+        assert [message["text"] for message in history["messages"]] == ["three"]
+        ann.ask(type="say", text="four")
+        assert ann.event("message")["offset"] == 4
+        assert [bob.hear() for _ in range(4)] == ["ann: one", GAP, "ann: three", "ann: four"]
+        seen: list[object] = []
+        while not (seen and seen[-1] == 4):
+            event = eve.receive(PATIENCE)
+            if isinstance(event, Message | Gap):
+                seen.append(event.offset if isinstance(event, Message) else "gap")
+        assert seen == [1, "gap", 3, 4]
+        # Who comes back from the last position misses nothing.
+        assert engine.read_before("room", None, 10).messages[-1].offset == 4
+
+
+def test_who_enters_while_messages_are_lost_is_told_of_the_gap() -> None:
+    engine = LosesMessages()
+    with serving(engine) as url, Json(f"{url}/room?nick=ann") as ann:
+        epoch = ann.event("welcome")["epoch"]
+        engine.loses_next = True
+        ann.ask(type="say", text="one")
+        wait_for(lambda: engine.keeps("room"))
+        # The room has delivered nothing, so it shows nothing either.
+        with Json(f"{url}/room?nick=bob&after={epoch}:0") as bob:
+            assert bob.event("welcome")["offset"] == 0
+            assert bob.event("history")["messages"] == []
+            ann.ask(type="say", text="two")
+            for person in (ann, bob):
+                history = person.event("history")
+                assert not history["complete"]
+                assert history["messages"][0]["offset"] == 2
+
+
+def test_when_the_log_begins_anew_clients_come_back_and_are_told_of_the_gap() -> None:
+    engine = LosesMessages()
+    with (
+        serving(engine) as url,
+        Client(f"{url}/room?nick=ann").connect() as ann,
+        Json(f"{url}/room?nick=bob") as bob,
+        Plain(f"{url}/room?nick=carl") as carl,
+    ):
+        epoch = bob.event("welcome")["epoch"]
+        wait_for(lambda: len(engine.names("room")) == 3)
+        ann.say("old")
+        ann.flush(PATIENCE)
+        assert carl.hear() == "ann: old"
+        engine.begin_anew("room")
+        assert bob.hear_end() == 1012
+        assert carl.hear() == GAP
+        with Json(f"{url}/room?nick=bob&after={epoch}:1") as back:
+            assert back.event("welcome")["epoch"] != epoch
+            assert not back.event("history")["complete"]
+        seen: list[type] = []
+        while Gap not in seen:
+            seen.append(type(ann.receive(PATIENCE)))
+        assert Disconnected in seen
+        assert Reconnected in seen
+        ann.say("new")
+        ann.flush(PATIENCE)
+        assert carl.hear() == "ann: new"
+
+
+# An engine that is slow, or has threads of its own.
+
+
+def test_a_room_that_waits_for_its_engine_holds_up_no_other_room() -> None:
+    engine = WaitsToForget()
+    with serving(engine) as url:
+        ann = Json(f"{url}/slow?nick=ann")
+        ann.event("welcome")
+        # Its end waits for the engine, too.
+        leaving = InThread(ann.websocket.close)
+        assert engine.asked.wait(PATIENCE)
+        # The room is about to end, and its engine does not answer.
+        with Json(f"{url}/other?nick=bob") as bob:
+            bob.event("welcome")
+            bob.ask(type="say", text="on it goes")
+            bob.event("message")
+            again = InThread(lambda: Json(f"{url}/slow?nick=ann"))
+            bob.ask(type="rooms")
+            bob.event("rooms")
+            engine.go_on.set()
+        leaving.result()
+        with again.result() as ann:
+            assert ann.event("welcome")["nick"] == "ann"
+            ann.ask(type="say", text="back")
+            assert ann.event("message")["offset"] == 1
+
+
+def test_joining_is_exact_with_an_engine_that_delivers_on_another_thread() -> None:
+    engine, total = FollowsOnAThread(), 3000
+    with serving(engine, notices=True) as url, Json(f"{url}/room?nick=ann") as ann:
+        epoch = ann.event("welcome")["epoch"]
+        begun = threading.Event()
+
+        def talk() -> None:
+            for number in range(total):
+                ann.ask(type="say", text=str(number), nonce=str(number))
+                if number == 100:
+                    begun.set()
+
+        talking = InThread(talk)
+        assert begun.wait(PATIENCE)
+
+        def come(number: int) -> list[int]:
+            with Json(f"{url}/room?nick=n{number}&after={epoch}:0") as person:
+                got: list[int] = []
+                while not got or got[-1] < total:
+                    event = person.event()
+                    if event["type"] == "history":
+                        assert event["complete"]
+                        got += [message["offset"] for message in event["messages"]]
+                    elif event["type"] == "message":
+                        got.append(event["offset"])
+                return got
+
+        people = [InThread(partial(come, number)) for number in range(5)]
+        for person in people:
+            assert person.result() == list(range(1, total + 1))
+        talking.result()
+        # A known nonce is acknowledged, a new message comes back.
+        ann.find("message", offset=total)
+        ann.ask(type="say", text="0", nonce="0")
+        assert ann.find("ack")["offset"] == 1
+
+
+def test_a_room_is_followed_from_its_first_member_to_its_last() -> None:
+    engine = FollowsOnAThread()
+    with serving(engine) as url:
+        for _ in range(3):
+            with Json(f"{url}/room?nick=ann") as ann, Plain(f"{url}/room?nick=bob") as bob:
+                ann.event("welcome")
+                ann.ask(type="private", to="bob", text="psst")
+                assert bob.hear() == "[PM from ann] psst"
+                ann.event("private")
+            # Nothing was said, so nothing of the room is left.
+            wait_for(lambda: engine.names("room") == [])
+        assert engine.rooms() == []
