@@ -10,13 +10,13 @@ from typing import Any, Self, TypedDict, TypeVar, Unpack, cast
 
 from ._version import __version__
 from .chat import events
-from .chat.dialects import JsonDialect, LineFormat, PlainDialect
+from .chat.dialects import LineFormat, dialects
 from .chat.members import Member
 from .chat.nicks import MAX_NICK, SERVER_NICK
+from .chat.room import RoomSettings
 from .chat.rooms import LOBBY, RoomRegistry, check_room, valid_names
 from .chat.sanitize import clean
 from .chat.session import Session
-from .chat.settings import DEFAULT_FORMAT, DEFAULT_GREETING, ChatSettings, RoomSettings
 from .chat.token import TokenCheck
 from .engine import Draft, Engine, Retention, check_engine, open_engine
 from .eventlog import (
@@ -57,6 +57,8 @@ from .web import web_routes
 __all__ = ["DEFAULT_FORMAT", "DEFAULT_GREETING", "DEFAULT_PORT", "DEFAULT_ROOMS", "ChatServer"]
 
 DEFAULT_PORT = 2000
+DEFAULT_GREETING = "Welcome to chat! Type a message"
+DEFAULT_FORMAT = "{sender}: {text}"
 
 _OPEN = (
     "everyone who can reach port {port} of this machine can read and write here, and nothing is"
@@ -67,6 +69,23 @@ Group = TypeVar("Group", bound=Mapping[str, object])
 
 #: Rooms at a time, including empty rooms for which messages are kept.
 DEFAULT_ROOMS = 10_000
+
+
+class ChatSettings(TypedDict, total=False):
+    """What the operator of a server decides for its rooms.
+
+    - ``greeting``: the first message to a new client; empty for none. A client that
+      has received the greeting receives every later message of the room.
+    - ``format``: how a message is shown, with ``{sender}`` and ``{text}``.
+    - ``echo``: whether the sender of a message receives it too; True by default.
+    - ``notices``: whether a room is told who joins, leaves, is renamed, or is away; True by
+      default.
+    """
+
+    greeting: str
+    format: str
+    echo: bool
+    notices: bool
 
 
 class StorageSettings(TypedDict, total=False):
@@ -165,7 +184,7 @@ class ChatServer:
         self._chat.get("greeting", "").encode()
         template = self._chat.get("format", DEFAULT_FORMAT)
         template.encode()
-        self._plain, self._json = PlainDialect(LineFormat(template)), JsonDialect()
+        self._dialects = dialects(LineFormat(template))
         self._storage = _taken(StorageSettings, rest)
         self._engine_name = self._storage.get("engine", "memory:")
         check_engine(self._engine_name)
@@ -306,13 +325,20 @@ class ChatServer:
 
     def _open_rooms(self, server: Server, metrics: Metrics) -> RoomRegistry:
         limits = Limits(**self._limits)
-        settings = RoomSettings(
-            **self._chat,
-            version=f"syncchat {__version__}",
+        welcome = events.Welcome(
+            room="",
+            nick="",
+            epoch="",
+            offset=0,
+            members=[],
+            server=f"syncchat {__version__}",
             limits=events.ClientLimits(limits.max_message, MAX_NICK, limits.rate, limits.burst),
-            metrics=metrics,
-            call_at=server.call_at,
+            format=self._chat.get("format", DEFAULT_FORMAT),
+            greeting=self._chat.get("greeting", DEFAULT_GREETING),
+            notices=self._chat.get("notices", True),
         )
+        echo = self._chat.get("echo", True)
+        settings = RoomSettings(welcome, echo, metrics, server.call_at)
         engine = open_engine(
             self._engine_name,
             self._storage.get("keep") or Retention(),
@@ -362,8 +388,9 @@ class ChatServer:
         try:
             rooms = self._rooms
             if rooms is not None:
-                dialect = self._json if websocket.subprotocol else self._plain
-                Session(websocket, dialect, rooms, self._heard).run()
+                dialect = self._dialects[websocket.subprotocol]
+                heard = None if self._log is None else self._heard
+                Session(websocket, dialect, rooms, heard).run()
         finally:
             self._note(ClientDisconnected(client))
 
@@ -389,8 +416,7 @@ class ChatServer:
                 self._log(line)
 
     def _heard(self, member: Member, room: str, text: str) -> None:
-        if self._log is not None:
-            self._note(Received(member.address, member.nick, room, text))
+        self._note(Received(member.address, member.nick, room, text))
 
     def _log_refused(self, address: Address, reason: str) -> None:
         self._note(Refused(format_address(address), reason))

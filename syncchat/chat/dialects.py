@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from string import Formatter
 from typing import assert_never
 
-from ..errors import BadEvent
 from ..net import encode_frame
 from .commands import Asked, parse
 from .events import (
@@ -37,7 +36,7 @@ from .events import (
 )
 from .sanitize import clean, indent, without_line_end
 
-__all__ = ["Dialect", "JsonDialect", "LineFormat", "PlainDialect", "lines_of", "reply"]
+__all__ = ["Dialect", "LineFormat", "dialects", "lines_of", "reply"]
 
 #: Shown before a history that is not complete.
 _GAP = "Some messages are missing here: they are no longer kept."
@@ -82,6 +81,11 @@ class Dialect(ABC):
         return ""
 
 
+def dialects(form: LineFormat) -> dict[str | None, Dialect]:
+    """The dialects, by the subprotocol that a client and the server have agreed to."""
+    return {None: PlainDialect(form), SUBPROTOCOL: JsonDialect()}
+
+
 class PlainDialect(Dialect):
     """Lines of text, which any WebSocket client can send and show."""
 
@@ -115,11 +119,7 @@ class PlainDialect(Dialect):
 class JsonDialect(Dialect):
     """The JSON dialect, ``syncchat.v1``."""
 
-    def decode(self, message: str | bytes) -> Asked | None:
-        """Decode the event."""
-        if not isinstance(message, str):
-            raise BadEvent(f"An event of {SUBPROTOCOL} is a text message, not a binary one.")
-        return decode_from_client(message)
+    decode = staticmethod(decode_from_client)
 
     def encode(self, event: FromServer, nick: str) -> list[bytes]:  # noqa: ARG002 - for PlainDialect
         """The event as one frame, the same for every client."""

@@ -370,12 +370,14 @@ def encode(event: FromClient | FromServer) -> str:
     return encode_utf8(event).decode()
 
 
-def decode_from_client(text: str) -> FromClient:
+def decode_from_client(message: str | bytes) -> FromClient:
     """Decode an event from a client. Raises :class:`~syncchat.errors.BadEvent`."""
+    if not isinstance(message, str):
+        raise BadEvent(f"An event of {SUBPROTOCOL} is a text message, not a binary one.")
     try:
-        return _from_client.decode(text)
+        return _from_client.decode(message)
     except (msgspec.DecodeError, RecursionError) as exc:
-        raise _bad(text, exc) from exc
+        raise _bad(message, exc) from exc
 
 
 def decode_from_server(text: str) -> FromServer:

@@ -1,18 +1,29 @@
-"""The members of a room: one by its nick, and all of a dialect at once for the fan-out."""
+"""The members of a room: how a client becomes one, and the fan-out of events to all."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
 
-from ..closecodes import ABNORMAL
+import msgspec
+
+from ..closecodes import ABNORMAL, SERVICE_RESTART
+from ..engine import Engine, Position, Tail
 from ..errors import ConnectionClosed
-from ..net import Fanout, WebSocket, encode_frame, format_address
+from ..net import Deadline, Fanout, WebSocket, encode_frame, format_address
 from .dialects import Dialect
-from .events import Ack, FromServer, Message
+from .events import Ack, Error, FromServer, History, Message, Welcome
 from .nicks import is_address
 
-__all__ = ["Member", "Members"]
+__all__ = ["CLOSE_SECONDS", "Entering", "Member", "Members", "Past"]
+
+#: Messages of a piece of the history, at most. The backlog of a connection can hold several.
+_PIECE = 1000
+
+#: Seconds in which a client must answer the Close when its room disconnects it.
+CLOSE_SECONDS = 10.0
 
 
 class Member:
@@ -63,6 +74,123 @@ class Member:
         websocket = self.websocket
         if frames and not websocket.write_frames(b"".join(frames), len(frames)):
             raise ConnectionClosed(websocket.close_code or ABNORMAL, websocket.close_reason or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The history that an entering client wants.
+
+    All messages after the position ``after``, or without it the ``last`` messages.
+    """
+
+    after: Position | None = None
+    last: int = 0
+
+
+class Entering:
+    """The state of a client that enters the room called ``room``.
+
+    ``welcome`` has what is the same for all clients; see :class:`RoomSettings`.
+    For one thread at a time: the room's combiner, and between its steps the client's.
+    """
+
+    def __init__(
+        self,
+        room: str,
+        engine: Engine,
+        welcome: Welcome,
+        member: Member,
+        nick: str | None,
+        past: Past,
+    ) -> None:
+        self.member = member
+        #: Whether the engine has a nick claimed for it.
+        self.claimed = False
+        #: The events to send to it now.
+        self.events: list[FromServer] = []
+        #: Whether it is up to date after these events, so that it can become a member.
+        self.is_done = False
+        #: Whether its history came in several pieces.
+        self.in_pieces = False
+        self._room = room
+        self._engine = engine
+        self._welcome = welcome
+        self._nick = nick
+        self._past = past
+
+    def advance(self, delivered: Position) -> None:
+        """Take the next step: claim a nick, or read the next piece of the history.
+
+        ``delivered`` is the position up to which the members have the log. Raises
+        :class:`~syncchat.errors.EngineFailed`.
+        """
+        past = self._past
+        if self.claimed and past.after is not None:
+            self.events = []
+            self.in_pieces = True
+            tail = self._engine.read_after(self._room, past.after, _PIECE)
+        else:
+            tail = self._claim(delivered)
+        tail = _cut(tail, delivered)
+        self.is_done = past.after is None or tail.reached >= delivered.offset
+        if past.after is not None:
+            self.events.append(History(tail.messages, tail.complete))
+            self._past = Past(Position(delivered.epoch, tail.reached))
+        elif past.last:
+            self.events.append(History(tail.messages, complete=True))
+
+    def _claim(self, delivered: Position) -> Tail:
+        """Claim a nick and greet the client. Returns the first piece of its history."""
+        member, past = self.member, self._past
+        entered = self._engine.enter(
+            self._room,
+            self._nicks(),
+            past.after,
+            past.last if past.after is None else _PIECE,
+            with_names=member.dialect.lists_members,
+        )
+        self.claimed = True
+        member.nick = entered.nick
+        welcome = msgspec.structs.replace(
+            self._welcome,
+            room=self._room,
+            nick=member.nick,
+            epoch=delivered.epoch,
+            offset=delivered.offset,
+            members=entered.names,
+            greeting=member.dialect.moved(self._room) if member.greeted else self._welcome.greeting,
+        )
+        self.events.append(welcome)
+        member.greeted = True
+        if self._nick not in (None, member.nick):
+            text = f"The nick {self._nick} is taken here; you are {member.nick}."
+            self.events.append(Error("nick_taken", text, "nick"))
+        return entered.tail
+
+    def _nicks(self) -> Iterator[str]:
+        """The nicks to try: its nick, its address, and its address with a number."""
+        if self._nick is not None:
+            yield self._nick
+        # The address is free, unless an earlier connection from the same port was cut off
+        # and its thread has not noticed that yet.
+        address = self.member.address
+        yield address
+        for number in count(2):
+            yield f"{address}#{number}"
+
+
+def _cut(tail: Tail, delivered: Position) -> Tail:
+    """``tail`` without the messages that the room has still to deliver.
+
+    A shared engine may read messages of other servers before it delivers them.
+    """
+    if tail.end == delivered:
+        return tail
+    if tail.end.epoch != delivered.epoch:
+        # The log has begun anew, and the room is about to be told.
+        return Tail((), complete=False, reached=delivered.offset, end=delivered)
+    messages = tuple(each for each in tail.messages if each.offset <= delivered.offset)
+    return Tail(messages, tail.complete, min(tail.reached, delivered.offset), delivered)
 
 
 class Members:
@@ -140,6 +268,26 @@ class Members:
                         elif message.nonce is not None:
                             own += dialect.encode(Ack(message.nonce, message.offset), "")
             fanout.write([frame for usual in frames for frame in usual], special)
+
+    def tell_gap(self, messages: Sequence[Message]) -> None:
+        """Send messages to all members, if messages before the first one are lost.
+
+        The first one is in a history that is not complete: so clients show the gap.
+        """
+        self.tell([History(tuple(messages[:1]), complete=False), *messages[1:]])
+
+    def tell_new_epoch(self, messages: Sequence[Message]) -> None:
+        """Tell all members that the log has begun anew, so that messages may be lost.
+
+        A client that knows its position must learn the new epoch: it is disconnected, comes
+        back with the old position, and is told of the gap then.
+        """
+        deadline = Deadline.after(CLOSE_SECONDS)
+        for member in self:
+            if member.dialect.has_positions:
+                reason = "the room's log has begun anew"
+                member.websocket.begin_close(SERVICE_RESTART, reason, deadline)
+        self.tell_gap(messages)
 
     def tell_one(self, member: Member, *events: FromServer) -> None:
         """Send events to one member, or to a client that is about to become one."""

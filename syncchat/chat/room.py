@@ -13,34 +13,33 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import msgspec
 
-from ..closecodes import SERVICE_RESTART, TRY_AGAIN_LATER
+from ..closecodes import TRY_AGAIN_LATER
 from ..engine import Delivery, Draft, Engine, Position
 from ..errors import AppendUnknown, EngineFailed
+from ..metrics import Metrics
 from ..net import CombiningQueue, Deadline
-from .entering import Entering, Past
 from .events import (
     Ack,
     Away,
     Back,
     Error,
     FromServer,
-    History,
     Joined,
     Left,
-    Message,
     Names,
     PrivateMessage,
     Renamed,
+    Welcome,
 )
-from .members import Member, Members
+from .members import CLOSE_SECONDS, Entering, Member, Members, Past
 from .presence_batch import PresenceBatch
-from .settings import RoomSettings
 
-__all__ = ["Room"]
+__all__ = ["Room", "RoomSettings"]
 
 logger = logging.getLogger("syncchat.chat")
 
@@ -52,8 +51,18 @@ _OVERHEAD = 400
 #: Seconds in which a client must read a piece of its history.
 _PATIENCE = 10.0
 
-#: Seconds in which a client must answer the Close when the room disconnects it.
-_CLOSE_SECONDS = 10.0
+
+@dataclass(frozen=True, slots=True)
+class RoomSettings:
+    """The settings that all rooms of a server share."""
+
+    #: The welcome for a new client, without what depends on the room and the client.
+    welcome: Welcome
+    #: Whether the sender of a message receives it too.
+    echo: bool
+    metrics: Metrics
+    #: Calls a function at a moment, on the I/O thread: the function must not block.
+    call_at: Callable[[Deadline, Callable[[], None]], None]
 
 
 class _Post(msgspec.Struct):
@@ -101,7 +110,8 @@ class Room:
         :class:`~syncchat.errors.EngineFailed`; and :class:`ConnectionClosed` or
         :class:`TimeoutError` if the client does not read a piece in time.
         """
-        entering = Entering(self.name, self._engine, self._settings, member, nick, past)
+        welcome = self._settings.welcome
+        entering = Entering(self.name, self._engine, welcome, member, nick, past)
         try:
             while True:
                 self.run(lambda: self._enter(entering))
@@ -207,9 +217,9 @@ class Room:
             # Announce a member before its first message.
             self._notices.tell()
         if position.epoch != before.epoch:
-            self._tell_new_epoch(messages)
+            self._members.tell_new_epoch(messages)
         elif not delivery.complete or messages[0].offset != before.offset + 1:
-            self._members.tell(_after_gap(messages))
+            self._members.tell_gap(messages)
         elif self._settings.echo:
             self._members.tell(messages)
         else:
@@ -349,24 +359,11 @@ class Room:
                     # Nothing is to be told: the client comes back and sends the message
                     # again, and its nonce shows whether it is stored.
                     reason = "it is not known whether your message was kept"
-                    deadline = Deadline.after(_CLOSE_SECONDS)
+                    deadline = Deadline.after(CLOSE_SECONDS)
                     member.websocket.begin_close(TRY_AGAIN_LATER, reason, deadline)
                     break
                 command = "say" if draft.kind == "message" else "action"
                 self._members.tell_one(member, Error("unavailable", said, command, draft.nonce))
-
-    def _tell_new_epoch(self, messages: Sequence[Message]) -> None:
-        """Tell the members that the log has begun anew, so that messages may be lost.
-
-        A client that knows its position must learn the new epoch: it is disconnected, comes
-        back with the old position, and is told of the gap then.
-        """
-        deadline = Deadline.after(_CLOSE_SECONDS)
-        for member in self._members:
-            if member.dialect.has_positions:
-                reason = "the room's log has begun anew"
-                member.websocket.begin_close(SERVICE_RESTART, reason, deadline)
-        self._members.tell(_after_gap(messages))
 
     def _enter(self, entering: Entering) -> None:
         entering.advance(self.follow())
@@ -379,13 +376,13 @@ class Room:
         self._members.tell_one(member, *events)
         self._members.add(member)
         member.since, member.spoke, member.whispered = time.time(), None, None
-        if self._settings.notices:
+        if self._settings.welcome.notices:
             self._notices.add(member.nick, here=True)
 
     def _leave(self, member: Member, reason: str | None) -> None:
         self._members.discard(member)
         # Also for a client that never got in: others may have seen its claimed nick.
-        if self._settings.notices:
+        if self._settings.welcome.notices:
             self._notices.add(member.nick, here=False, reason=reason)
         self._engine.release(self.name, member.nick)
 
@@ -400,7 +397,7 @@ class Room:
         self._notices.tell()
         old = member.nick
         self._members.rename(member, nick)
-        if self._settings.notices:
+        if self._settings.welcome.notices:
             self._engine.publish(self.name, Renamed(old, nick))
         else:
             self._members.tell_one(member, Renamed(old, nick))
@@ -408,7 +405,7 @@ class Room:
     def _set_away(self, member: Member, reason: str | None) -> None:
         was, member.away = member.away, reason
         event = Back(member.nick) if reason is None else Away(member.nick, reason)
-        if self._settings.notices and was != reason:
+        if self._settings.welcome.notices and was != reason:
             self._notices.tell()
             self._engine.publish(self.name, event)
         else:
@@ -437,11 +434,3 @@ class Room:
 
     def _names(self) -> Names:
         return Names(self._engine.names(self.name), self._members.away())
-
-
-def _after_gap(messages: Sequence[Message]) -> list[FromServer]:
-    """The events for new messages, if messages before the first one are lost.
-
-    The first one is in a history that is not complete: so clients show the gap.
-    """
-    return [History(tuple(messages[:1]), complete=False), *messages[1:]]

@@ -12,11 +12,9 @@ from urllib.parse import unquote
 
 from ..engine import Delivery, Engine
 from ..errors import BadRoom, EngineFailed, RoomsFull
-from .entering import Past
 from .events import FromServer, RoomCount
-from .members import Member
-from .room import Room
-from .settings import RoomSettings
+from .members import Member, Past
+from .room import Room, RoomSettings
 
 __all__ = ["LOBBY", "MAX_ROOM", "RoomRegistry", "check_room", "room_of", "valid_names"]
 

@@ -14,7 +14,6 @@ from ..errors import BadEvent, BadNick, BadRoom, EngineFailed, RoomsFull
 from ..net import Request, WebSocket
 from .commands import HELP_TEXT, Help, Quit, Reply
 from .dialects import Dialect, reply
-from .entering import Past
 from .events import (
     MAX_HISTORY,
     PLACE,
@@ -22,7 +21,6 @@ from .events import (
     AwayRequest,
     BackRequest,
     Error,
-    FromClient,
     FromServer,
     History,
     HistoryRequest,
@@ -37,7 +35,7 @@ from .events import (
     Whois,
     WhoisRequest,
 )
-from .members import Member
+from .members import Member, Past
 from .nicks import check_nick
 from .room import Room
 from .rooms import RoomRegistry, check_room, room_of
@@ -59,6 +57,23 @@ _DIGITS = 15
 _PLACE = re.compile(PLACE)
 
 
+#: What a client can ask for besides a message to the room.
+_Request = (
+    Private
+    | Nick
+    | Join
+    | NamesRequest
+    | HistoryRequest
+    | Search
+    | RoomsRequest
+    | WhoisRequest
+    | AwayRequest
+    | BackRequest
+    | Help
+    | Reply
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _Wishes:
     """What the URL's query asks for, and an error for each part of it that is invalid."""
@@ -71,7 +86,7 @@ class _Wishes:
 class Session:
     """The session of one connection.
 
-    ``heard`` is called with each message to a room: the sender, the room's
+    ``heard``, if not None, is called with each message to a room: the sender, the room's
     name, and the text as received, not sanitized. It is called on the thread of
     :meth:`run`.
     """
@@ -81,7 +96,7 @@ class Session:
         websocket: WebSocket,
         dialect: Dialect,
         rooms: RoomRegistry,
-        heard: Callable[[Member, str, str], None],
+        heard: Callable[[Member, str, str], None] | None,
     ) -> None:
         self._websocket = websocket
         self._dialect = dialect
@@ -151,27 +166,27 @@ class Session:
                 except BadEvent as exc:
                     self._complain(Error("malformed", str(exc), exc.command))
                     continue
-                if isinstance(asked, Quit):
-                    self._flush()
-                    self._room.drain()
-                    return
-                if asked is not None:
-                    self._act_on(asked)
+                match asked:
+                    case Say() | Action():
+                        self._post(asked)
+                    case Quit():
+                        self._flush()
+                        self._room.drain()
+                        return
+                    case None:
+                        pass
+                    case _:
+                        # Keep the order: publish the client's earlier messages first.
+                        self._flush()
+                        self._act_on(asked)
             self._flush()
             if self._websocket.closing:
                 # The next recv answers the Close. Before that, the client must receive
                 # its own last messages.
                 self._room.drain()
 
-    def _act_on(self, asked: FromClient | Help | Reply) -> None:
-        if not isinstance(asked, Say | Action):
-            # Keep the order: publish the client's earlier messages first.
-            self._flush()
+    def _act_on(self, asked: _Request) -> None:
         match asked:
-            case Say():
-                self._post(asked, "message", asked.text)
-            case Action():
-                self._post(asked, "action", f"/me {asked.text}")
             case Private():
                 self._room.whisper(self._member, clean(asked.to), clean(asked.text))
             case Reply():
@@ -220,8 +235,11 @@ class Session:
 
     # What a client asks for.
 
-    def _post(self, asked: Say | Action, kind: Kind, heard: str) -> None:
-        self._heard(self._member, self._room.name, heard)
+    def _post(self, asked: Say | Action) -> None:
+        kind: Kind = "message" if isinstance(asked, Say) else "action"
+        if self._heard is not None:
+            heard = asked.text if kind == "message" else f"/me {asked.text}"
+            self._heard(self._member, self._room.name, heard)
         text = clean(asked.text)
         if text.count("\n") >= _MOST_LINES:
             error = Error(

@@ -95,12 +95,14 @@ class CombiningQueue(Generic[Item]):
         try:
             with self._lock:
                 if self._holder is None:
-                    self._appoint_locked(me)
+                    self._holder, self._until = me, time.monotonic() + _SHIFT
                 elif not nested:
                     # The combiner must not wait for itself.
                     waiter = self._waiter_locked(items, weight, me)
                 if waiter is None or waiter is self._relief:
-                    self._enqueue_locked(items, weight)
+                    self._queue += items
+                    self._submitted += len(items)
+                    self._weight += weight
             if waiter is not None:
                 self._sleep(waiter, self._blocked)
             if self._holder == me and not nested:

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from syncchat.chat.dialects import JsonDialect, LineFormat, PlainDialect
-from syncchat.chat.events import SUBPROTOCOL, ClientLimits
+from syncchat.chat.dialects import LineFormat, dialects
+from syncchat.chat.events import SUBPROTOCOL, ClientLimits, Welcome
+from syncchat.chat.room import RoomSettings
 from syncchat.chat.rooms import RoomRegistry
 from syncchat.chat.session import Session
-from syncchat.chat.settings import RoomSettings
 from syncchat.engine import (
     Appended,
     Deliver,
@@ -39,24 +39,17 @@ def serving(engine: Engine, *, notices: bool = False, echo: bool = True) -> Iter
     """Serve a chat on ``engine``. Yields the URL, up to the path."""
     ready = threading.Event()
     rooms: RoomRegistry
-    plain, json = PlainDialect(LineFormat("{sender}: {text}")), JsonDialect()
+    template = "{sender}: {text}"
+    by_subprotocol = dialects(LineFormat(template))
 
     def handler(websocket: WebSocket) -> None:
         assert ready.wait(PATIENCE)
-        dialect = json if websocket.subprotocol else plain
-        Session(websocket, dialect, rooms, lambda _member, _room, _text: None).run()
+        Session(websocket, by_subprotocol[websocket.subprotocol], rooms, None).run()
 
     with serve(handler, subprotocols=[SUBPROTOCOL]) as server:
-        settings = RoomSettings(
-            greeting="",
-            format="{sender}: {text}",
-            echo=echo,
-            notices=notices,
-            version="test",
-            limits=ClientLimits(65536, 32, 0, 0),
-            metrics=Metrics(),
-            call_at=server.call_at,
-        )
+        limits = ClientLimits(65536, 32, 0, 0)
+        welcome = Welcome("", "", "", 0, [], "test", limits, template, "", notices)
+        settings = RoomSettings(welcome, echo, Metrics(), server.call_at)
         rooms = RoomRegistry(engine, settings, 100)
         ready.set()
         yield f"ws://127.0.0.1:{server.port}"
