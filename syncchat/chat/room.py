@@ -353,6 +353,7 @@ class Room:
         for post in posts:
             member = post.member
             if member is None:
+                logger.warning("room %r, a message of the server: %s", self.name, exc)
                 continue
             for draft in post.drafts:
                 if unknown and draft.nonce is not None:

@@ -9,7 +9,7 @@ import pytest
 
 from syncchat import Client, Disconnected, Gap, Reconnected
 from syncchat.chat.events import Message
-from tests.engine.stage import (
+from tests.engine.small_engines import (
     FollowsOnAThread,
     LosesAnswers,
     LosesMessages,
