@@ -1,20 +1,26 @@
 """The server's event log: its events as lines for people or as JSON, and their output.
 
+The log tells the URL at which people reach the server.
+
 The lines have the format of the tokio chat exercise from which this project grew.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
+import re
 import select
+import socket
 import threading
 import time
+from collections.abc import Sequence
 
 import msgspec
 
 from .chat.sanitize import escape
-from .reach import join_command
+from .net import Address, format_address, is_wildcard, route_to
 
 __all__ = [
     "ClientConnected",
@@ -28,7 +34,13 @@ __all__ = [
     "Warned",
     "as_json",
     "as_lines",
+    "people_url",
 ]
+
+#: Addresses outside of this network, reserved for documentation (RFC 5737, RFC 3849).
+_ELSEWHERE = {4: ("192.0.2.1", 9), 6: ("2001:db8::1", 9)}
+
+_SHORT = re.compile(r"ws://([^/]+:[0-9]+)/")
 
 #: Bytes of log lines that may be queued. Further lines are dropped and counted.
 _MAX_QUEUED = 1024 * 1024
@@ -51,7 +63,7 @@ class Listening(Event, frozen=True):
         # The first line has the format of the exercise.
         is_page = self.url.startswith("http")
         begin = f"Open {self.url} in a browser, or join" if is_page else "Join"
-        return f"listening on port {self.port}\n{begin} with: {join_command(self.url)}"
+        return f"listening on port {self.port}\n{begin} with: {_join_command(self.url)}"
 
 
 class Warned(Event, frozen=True, tag="warning"):
@@ -125,6 +137,51 @@ def as_json(event: Event) -> list[str]:
     """
     members = msgspec.to_builtins(event)
     return [json.dumps({"time": time.time(), **members}).replace("\x7f", "\\u007f")]
+
+
+def people_url(
+    host: str | None,
+    addresses: Sequence[Address],
+    *,
+    secure: bool,
+    web: bool,
+    public_url: str | None,
+) -> str:
+    """The URL of the chat's web page; without ``web``, the URL for clients.
+
+    ``host`` is the configured host, ``addresses`` are those at which the server
+    listens; ``secure``: the server speaks TLS. A wildcard host is replaced by an
+    address or name at which other machines can reach this one. ``public_url`` is a
+    result of :func:`syncchat.net.origin.parse_public_url`.
+    """
+    url = public_url
+    if url is None:
+        own, port = addresses[0]
+        name = _own_name(own, secure=secure) if is_wildcard(own) else (host or own).strip("[]")
+        url = f"{'https' if secure else 'http'}://{format_address((name, port))}/"
+    return url if web else _for_clients(url)
+
+
+def _join_command(url: str) -> str:
+    """The command that joins the chat at ``url``, a result of :func:`people_url`."""
+    url = _for_clients(url)
+    short = _SHORT.fullmatch(url)
+    return f"syncchat {url if short is None else short[1]}"
+
+
+def _for_clients(url: str) -> str:
+    """``url`` with ``ws:`` instead of ``http:``, or ``wss:`` instead of ``https:``."""
+    return re.sub("^http", "ws", url)
+
+
+def _own_name(wildcard: str, *, secure: bool) -> str:
+    """An address of this machine; its host name if ``secure``, or without a route."""
+    # Most certificates are for host names, not for addresses.
+    if not secure:
+        address = route_to(_ELSEWHERE[ipaddress.ip_address(wildcard).version])
+        if address is not None:
+            return address
+    return socket.gethostname()
 
 
 class LogWriter:

@@ -30,6 +30,7 @@ from .eventlog import (
     Warned,
     as_json,
     as_lines,
+    people_url,
 )
 from .health import for_monitors, health_view, metrics_view
 from .metrics import Metrics
@@ -51,7 +52,6 @@ from .net import (
     parse_public_url,
     serve,
 )
-from .reach import people_url
 from .web import web_routes
 
 __all__ = ["DEFAULT_FORMAT", "DEFAULT_GREETING", "DEFAULT_PORT", "DEFAULT_ROOMS", "ChatServer"]

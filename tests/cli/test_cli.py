@@ -17,7 +17,7 @@ import pytest
 from wsproto.events import CloseConnection, TextMessage
 
 from syncchat import __version__
-from syncchat.reach import people_url
+from syncchat.eventlog import people_url
 from tests.peer import PATIENCE, Peer, wait_for
 from tests.people import GREETING
 from tests.processes import CLIENT, SERVER, Script, ServerScript, environment, run
