@@ -372,7 +372,7 @@ class ChatServer:
         :class:`~syncchat.errors.RoomsFull`. Does nothing if the server does not run.
         """
         if not isinstance(text, str):
-            raise TypeError(f"a text is str, not {type(text).__name__}")
+            raise TypeError(f"a text must be str, not {type(text).__name__}")
         text.encode()
         room.encode()
         rooms = self._rooms

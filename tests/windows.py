@@ -50,7 +50,7 @@ def window(
     try:
         page.goto(url)
         if nick is not None:
-            page.get_by_label("What do you want to be called?").fill(nick)
+            page.get_by_label("Choose a nick").fill(nick)
             page.get_by_role("button", name="Enter").click()
             page.locator("#state", has_text=re.compile(rf"^{re.escape(nick)}")).wait_for()
         yield page

@@ -109,27 +109,29 @@ def _history(text: str) -> HistoryRequest:
     if not text:
         return HistoryRequest(limit=_USUAL)
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _MOST:
-        raise BadEvent(f"Write it as /history [N], where N is 1-{_MOST:,}", "history")
+        raise BadEvent(f"Usage: /history [N], where N is 1-{_MOST:,}", "history")
     return HistoryRequest(limit=int(text))
 
 
 #: The commands by name.
 COMMANDS: dict[str, Command[Asked]] = {
-    "help": Command("", "this list", lambda _: Help()),
-    "nick": Command("NAME", "take another name", lambda text: Nick(_required(text))),
-    "me": Command("TEXT", "do something", lambda text: Action(_required(text))),
-    "msg": Command("NAME TEXT", "say something to one person", _private),
-    "reply": Command("TEXT", "answer the last of these", lambda text: Reply(_required(text))),
-    "names": Command("", "who is here", lambda _: NamesRequest()),
-    "whois": Command("NAME", "who that is", lambda text: WhoisRequest(_name(text))),
-    "rooms": Command("", "which rooms there are", lambda _: RoomsRequest()),
-    "join": Command("ROOM", "go to another room", lambda text: Join(_required(text))),
-    "history": Command("[N]", "what was said last", _history),
-    "search": Command(
-        "WORDS", "what was said of it", lambda text: Search(_required(text), limit=_USUAL)
+    "help": Command("", "show this list", lambda _: Help()),
+    "nick": Command("NAME", "change your nick", lambda text: Nick(_required(text))),
+    "me": Command("TEXT", "send an action", lambda text: Action(_required(text))),
+    "msg": Command("NAME TEXT", "send a private message", _private),
+    "reply": Command(
+        "TEXT", "reply to the last private message", lambda text: Reply(_required(text))
     ),
-    "away": Command("[REASON]", "be away", AwayRequest),
-    "back": Command("", "be back", lambda _: BackRequest()),
+    "names": Command("", "list the people in this room", lambda _: NamesRequest()),
+    "whois": Command("NAME", "show details about a person", lambda text: WhoisRequest(_name(text))),
+    "rooms": Command("", "list the rooms", lambda _: RoomsRequest()),
+    "join": Command("ROOM", "enter another room", lambda text: Join(_required(text))),
+    "history": Command("[N]", "show recent messages", _history),
+    "search": Command(
+        "WORDS", "search the messages", lambda text: Search(_required(text), limit=_USUAL)
+    ),
+    "away": Command("[REASON]", "mark yourself as away", AwayRequest),
+    "back": Command("", "mark yourself as back", lambda _: BackRequest()),
     "quit": Command("", "leave", lambda _: Quit()),
 }
 
@@ -140,7 +142,7 @@ HELP_TEXT = "\n".join(
             f"{f'/{name} {command.arguments}':<20} {command.help}"
             for name, command in COMMANDS.items()
         ),
-        f"{'//TEXT':<20} say a text that begins with a slash",
+        f"{'//TEXT':<20} send a text that begins with a slash",
     ]
 )
 
@@ -154,7 +156,7 @@ def unknown(name: str, names: Iterable[str]) -> str:
     near = near or difflib.get_close_matches(name, known, n=1, cutoff=_NEAR)
     meant = " or ".join(f"/{each}" for each in near[:3])
     suggestion = f" Did you mean {meant}?" if near else ""
-    return f"There is no command /{name}.{suggestion} /help lists the commands."
+    return f"Unknown command /{name}.{suggestion} /help lists the commands."
 
 
 def parse(line: str) -> Asked:
@@ -183,4 +185,4 @@ def parse_command(line: str, commands: Mapping[str, Command[_Request_co]]) -> Sa
     try:
         return command.make(rest.strip())
     except ValueError:
-        raise BadEvent(f"Write it as /{name} {command.arguments}", name) from None
+        raise BadEvent(f"Usage: /{name} {command.arguments}", name) from None

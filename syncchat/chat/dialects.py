@@ -113,7 +113,7 @@ class PlainDialect(Dialect):
 
     def moved(self, room: str) -> str:
         """A line that names the room, since the line of a welcome is only its greeting."""
-        return reply(f"You are in {room} now.")
+        return reply(f"You are now in {room}.")
 
 
 class JsonDialect(Dialect):
@@ -229,7 +229,7 @@ def _past(event: History, form: LineFormat) -> list[str]:
         past = [form.message(message) for message in event.messages]
         return past if event.complete else [reply(_GAP), *past]
     if not event.messages:
-        return [reply("Nothing was found.")]
+        return [reply("No messages found.")]
     # form.message() has indented the continuation lines.
     return [f"-> [{_when(message.time)}] {form.message(message)}" for message in event.messages]
 
@@ -246,9 +246,9 @@ def _connected(event: Names) -> str:
 
 
 def _who(event: Whois) -> str:
-    spoke = "has not spoken yet" if event.spoke is None else f"spoke last {_when(event.spoke)}"
+    spoke = "has not spoken yet" if event.spoke is None else f"last spoke {_when(event.spoke)}"
     away = "" if event.away is None else f" Away{_reason(event.away)}"
-    return reply(f"{event.nick} is here since {_when(event.since)}, {spoke}.{away}")
+    return reply(f"{event.nick} has been here since {_when(event.since)} and {spoke}.{away}")
 
 
 def _reason(reason: str) -> str:
@@ -267,4 +267,4 @@ def _when(moment: float) -> str:
     try:
         return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
     except (OverflowError, OSError, ValueError):
-        return "at no time"
+        return "an unknown time"

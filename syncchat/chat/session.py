@@ -252,7 +252,7 @@ class Session:
     def _reply(self, text: str) -> None:
         to = self._member.whispered
         if to is None:
-            self._complain(Error("absent", "Nobody has said anything to you alone.", "reply"))
+            self._complain(Error("absent", "No private message to reply to.", "reply"))
         else:
             self._room.whisper(self._member, to, clean(text))
 

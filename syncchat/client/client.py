@@ -246,7 +246,7 @@ class Client:
             asked = parse(line)
         except events.BadEvent as exc:
             if plain is None:
-                raise NotConnected("which commands the server has is not known yet") from exc
+                raise NotConnected("the server's commands are not known yet") from exc
             raise ValueError(str(exc)) from exc
         match asked:
             case events.Say():
@@ -317,11 +317,11 @@ class Client:
                 # tell the difference.
                 return [indent(event.text)]
             case Gap():
-                return ["-> Some messages are missing here: the server has them no more."]
+                return ["-> Some messages are missing here: the server no longer has them."]
             case Disconnected():
                 return [ending(event.code, event.reason)]
             case Reconnected():
-                return ["-> Connected again."]
+                return ["-> Reconnected."]
             case Sent():
                 return []
             case events.Welcome():
@@ -335,7 +335,7 @@ class Client:
 
     def _reply(self, text: str) -> None:
         if self._whispered is None:
-            raise ValueError("Nobody has said anything to you alone.")
+            raise ValueError("No private message to reply to.")
         self.ask(events.Private(self._whispered, text))
 
     def _connect(self, url: str, stop: threading.Event) -> WebSocket:
@@ -354,6 +354,6 @@ class Client:
 def _nonce_for(text: str) -> str:
     """Return a new nonce. Raises :class:`TypeError` and :class:`UnicodeEncodeError`."""
     if not isinstance(text, str):
-        raise TypeError(f"a text is str, not {type(text).__name__}")
+        raise TypeError(f"a text must be str, not {type(text).__name__}")
     text.encode()
     return secrets.token_urlsafe(9)

@@ -69,16 +69,14 @@ Event = FromServer | Line | Gap | Disconnected | Reconnected | Sent
 def ending(code: int, reason: str) -> str:
     """Tell how a connection ended, in one line that is safe for a terminal."""
     if code in (NORMAL, NO_CODE):
-        return "The server has closed the connection."
+        return "The server closed the connection."
     if code == GOING_AWAY:
-        return "The server is gone: it has stopped."
+        return "The server has stopped."
     if code == ABNORMAL:
         because = f" ({clean(reason)})" if reason else ""
-        return f"The server is gone: the connection was lost{because}.".replace("\n", " ")
+        return f"The connection to the server was lost{because}.".replace("\n", " ")
     because = f": {reason}" if reason else ""
-    return clean(f"The server has closed the connection, {meaning(code)}{because}").replace(
-        "\n", " "
-    )
+    return clean(f"The server closed the connection, {meaning(code)}{because}").replace("\n", " ")
 
 
 class Inbox:
@@ -130,7 +128,7 @@ class Inbox:
                     if not self._changed.wait(deadline.remaining()):
                         break
             if not self._events:
-                raise self._end or TimeoutError("no event came in time")
+                raise self._end or TimeoutError("no event arrived in time")
             was_full = self._full_locked()
             event, size = self._events.popleft()
             self._size -= size

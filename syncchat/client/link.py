@@ -16,10 +16,10 @@ from .protocol import Protocol
 
 __all__ = ["Connect", "Link"]
 
-_NOT_BACK = "closed before it had come back"
-_CLOSED_MEANWHILE = "the client was closed while it connected"
-_NEVER_CONNECTED = "the client is not connected: call connect(), or use with"
-_NO_CONNECTION = "there is no connection at the moment"
+_NOT_BACK = "the client was closed before it had reconnected"
+_CLOSED_MEANWHILE = "the client was closed while connecting"
+_NEVER_CONNECTED = "the client is not connected: call connect() or use a with statement"
+_NO_CONNECTION = "the client is not connected at the moment"
 
 #: Seconds that :meth:`Link.close` may take by default. The reserve for joining the
 #: thread after the connection is cut: a share of the timeout, and the most seconds.
@@ -74,7 +74,7 @@ class Link:
         if :meth:`close` is called meanwhile.
         """
         if self._thread is not None and self._end is None:
-            raise RuntimeError("the client is connected already")
+            raise RuntimeError("the client is already connected")
         self.close(None)
         self._stop.clear()
         try:
@@ -194,7 +194,7 @@ class Link:
                 if protocol.say(event, time.monotonic()):
                     break
                 if not self._wait_locked(deadline):
-                    raise TimeoutError("too much waits to be acknowledged by the server")
+                    raise TimeoutError("too many messages are waiting for an acknowledgement")
             self._pump_locked()
             return not protocol.dialect.plain
 
@@ -208,7 +208,7 @@ class Link:
         self.websocket  # noqa: B018
         with self._lock:
             if self.plain and self._end is None:
-                raise NotConnected("the server knows plain lines only: send_line() is for them")
+                raise NotConnected("the server supports plain lines only: use send_line()")
             self._send_once_locked(self._protocol.encode(event))
 
     def send_line(self, line: str, timeout: float | None) -> None:
@@ -259,7 +259,7 @@ class Link:
             if self._end is not None:
                 raise self._end
             if not self._wait_locked(deadline):
-                raise TimeoutError("the server has not acknowledged all in time")
+                raise TimeoutError("the server did not acknowledge all messages in time")
 
     def _wait_locked(self, deadline: Deadline) -> bool:
         """Wait until something has changed. Returns False at the deadline."""
@@ -300,7 +300,7 @@ class Link:
     # The reader thread.
 
     def _run(self, websocket: WebSocket) -> None:
-        end = ConnectionClosed(ABNORMAL, "the client has failed")
+        end = ConnectionClosed(ABNORMAL, "internal error of the client")
         try:
             end = self._keep_connected(websocket)
         finally:

@@ -49,7 +49,8 @@ _SLOWEST, _MOST_DOUBLINGS = 8192, 6
 _ENTERING = 5.0
 
 _IN_DOUBT = (
-    "It may be said already: the connection broke, and the server now knows plain lines only."
+    "It may have been sent already: the connection was lost, and the server now supports"
+    " plain lines only."
 )
 
 
@@ -348,7 +349,7 @@ class Protocol:
         self._enter()
         # The server would close the connection for items from before its limit was known.
         limit = welcome.limits.message
-        text = f"It is longer than the {limit} bytes of a message."
+        text = f"It exceeds the limit of {limit} bytes for a message."
         dropped = self.outbox.drop_larger(limit)
         return [welcome, *(events.Error("too_big", text, nonce=nonce) for nonce in dropped)]
 
@@ -368,7 +369,7 @@ class Protocol:
         self._complaints = self.outbox.recall(now) + self._unkept
         if not self._unkept:
             return []
-        text = f"{self._unkept} messages are lost: the server's welcome came after them."
+        text = f"{self._unkept} messages were lost: they arrived before the server's welcome."
         return [events.Error("unavailable", text)]
 
     # Texts to send.
@@ -381,7 +382,9 @@ class Protocol:
         text = events.encode(event)
         welcome = self.tracker.welcome
         if welcome is not None and len(text.encode()) > welcome.limits.message:
-            raise ValueError(f"it is longer than the {welcome.limits.message} bytes of a message")
+            raise ValueError(
+                f"it exceeds the limit of {welcome.limits.message} bytes for a message"
+            )
         return text
 
     def say(self, event: events.Say | events.Action | events.Join, now: float) -> bool:

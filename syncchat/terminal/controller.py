@@ -90,11 +90,11 @@ Typed = Asked | Local | Mistyped
 #: chat with the same name.
 _COMMANDS: dict[str, Command[Asked | Local]] = {
     **{name: command for name, command in COMMANDS.items() if name != "quit"},
-    "help": Command("[COMMAND]", "this list", Help),
-    "bell": Command("off|mention|all", "when to ring", Bell),
-    "timestamp": Command("[on|off]", "show times", Timestamp),
-    "ignore": Command("[NAME]", "do not hear somebody", Ignore),
-    "unignore": Command("NAME", "hear somebody again", Unignore),
+    "help": Command("[COMMAND]", "show this list", Help),
+    "bell": Command("off|mention|all", "set when the bell rings", Bell),
+    "timestamp": Command("[on|off]", "show the time before each line", Timestamp),
+    "ignore": Command("[NAME]", "ignore a person", Ignore),
+    "unignore": Command("NAME", "stop ignoring a person", Unignore),
     "clear": Command("", "clear the screen", lambda _: Clear()),
     "quit": COMMANDS["quit"],
 }
@@ -129,7 +129,7 @@ def help_text(columns: int, rows: int) -> str:
     entries = [
         (f"/{name} {each.arguments}".rstrip(), each.help) for name, each in _COMMANDS.items()
     ]
-    entries.append(("//TEXT", "say a text that begins with a slash"))
+    entries.append(("//TEXT", "send a text that begins with a slash"))
     first = max(len(usage) for usage, _ in entries) + _GAP
     whole = first + max(len(text) for _, text in entries) + _GAP
     lines = [f"{usage:<{first}}{text}" for usage, text in entries]
@@ -137,7 +137,7 @@ def help_text(columns: int, rows: int) -> str:
     side_by_side = max(1, columns // whole)
     height = -(-len(lines) // side_by_side)
     if height > rows:
-        return f"{' '.join(f'/{name}' for name in _COMMANDS)}\n/help COMMAND says more."
+        return f"{' '.join(f'/{name}' for name in _COMMANDS)}\n/help COMMAND explains a command."
     table = [lines[at::height] for at in range(height)]
     return "\n".join(
         shorten("".join(f"{cell:<{whole}}" for cell in row).rstrip(), columns) for row in table
@@ -283,7 +283,7 @@ class Controller:
         """Answer the last sender that was shown, which is not an ignored one."""
         whispered = self._model.whispered
         if whispered is None:
-            self.tell("Nobody has said anything to you alone.", "class:warning")
+            self.tell("No private message to reply to.", "class:warning")
         else:
             self._client.ask(Private(whispered, text))
 
@@ -304,7 +304,7 @@ class Controller:
                 self._model.prefer(replace(self._model.preferences, bell=bell))
                 return f"The bell is {bell}."
         if argument:
-            return "Write it as /bell off|mention|all"
+            return "Usage: /bell off|mention|all"
         return f"The bell is {self._model.preferences.bell}."
 
     def _timestamp(self, argument: str) -> str:
@@ -312,27 +312,27 @@ class Controller:
         shown = self._model.preferences.timestamps
         wanted = {"": not shown, "on": True, "hh:mm": True, "off": False}.get(argument.lower())
         if wanted is None:
-            return "Write it as /timestamp [on|off]"
+            return "Usage: /timestamp [on|off]"
         self._model.prefer(replace(self._model.preferences, timestamps=wanted))
-        return f"Times are {'on' if wanted else 'off'}."
+        return f"Timestamps are {'on' if wanted else 'off'}."
 
     def _ignore(self, argument: str) -> str:
         if len(argument.split()) > 1:
-            return "Write it as /ignore NAME"
+            return "Usage: /ignore NAME"
         nick = argument.removeprefix("@").rstrip(":,")
         if nick and nick.casefold() == (self._client.nick or "").casefold():
-            return "That is you."
+            return "You cannot ignore yourself."
         if nick and not self._model.knows(nick):
-            return f"There is no {nick} here, and {nick} has said nothing."
+            return f"{nick} is not in this room and has sent no message."
         if nick:
             self._model.ignore(nick)
-            return f"You do not hear {nick} any more. /unignore {nick} ends it."
+            return f"You ignore {nick} now. /unignore {nick} undoes it."
         ignored = self._model.ignored
         return f"You ignore {', '.join(ignored)}." if ignored else "You ignore nobody."
 
     def _unignore(self, argument: str) -> str:
         if not argument:
-            return "Write it as /unignore NAME"
+            return "Usage: /unignore NAME"
         if self._model.unignore(argument):
-            return f"You hear {argument} again."
+            return f"You no longer ignore {argument}."
         return f"You do not ignore {argument}."

@@ -30,7 +30,7 @@ def open_history(path: Path, token: str | None, warn: Callable[[str], None]) -> 
         os.close(os.open(path, os.O_CREAT | os.O_APPEND | os.O_RDWR, 0o600))
         _trim(path)
     except OSError as exc:
-        warn(f"What you type is not kept for the next time: {path}: {exc.strerror}.")
+        warn(f"The input history cannot be saved: {path}: {exc.strerror}.")
         return InMemoryHistory()
     return _Typed(path, token, warn)
 
@@ -65,7 +65,7 @@ class _Typed(FileHistory):
 
     def _complain(self, exc: OSError) -> None:
         if self._warn is not None:
-            self._warn(f"What you type is not kept any more: {self._path}: {exc.strerror}.")
+            self._warn(f"The input history is no longer saved: {self._path}: {exc.strerror}.")
             self._warn = None
 
 

@@ -359,7 +359,7 @@ class Model:
             # Use the default if the server's format is invalid: messages can be shown all the same.
             self._form = _DEFAULT_FORM
         returning, moved = self._returning, self._entered
-        self._heading = "What came meanwhile" if returning else "What was said before"
+        self._heading = "Missed messages" if returning else "Earlier messages"
         self._past_end = welcome.offset
         self._anew = returning and welcome.epoch != self._epoch
         self._epoch = welcome.epoch

@@ -138,7 +138,7 @@ def _say(client: Client, line: str | None, worker: _Printer) -> None:
     while True:
         try:
             if line is None:
-                raise ValueError(f"it is longer than the {LONGEST} characters of a line")
+                raise ValueError(f"it exceeds the limit of {LONGEST} characters for a line")
             nonce = client.say(line)
         except ValueError as exc:
             worker.refuse(worker.lines.done + 1, str(exc))
@@ -398,13 +398,13 @@ class RateLimit:
         return max(0, lines - at_once) / self._rate
 
     def _note(self, known: int | None, acknowledged: int) -> str:
-        limit = f"The server takes {self._rate:g} messages a second from one client"
-        lift = "The server's flag --rate 0 lifts the limit."
+        limit = f"The server accepts {self._rate:g} messages per second from one client"
+        lift = "The server's flag --rate 0 removes the limit."
         if known is None:
-            return f"{limit}; more input than that waits. {lift}"
+            return f"{limit} and delays further input. {lift}"
         left = known - acknowledged
         time_left = _duration(self._seconds(left, acknowledged))
-        return f"{limit}: the {left} lines left take about {time_left}. {lift}"
+        return f"{limit}: the remaining {left} lines take about {time_left}. {lift}"
 
     def _state(self, known: int | None, done: int, acknowledged: int) -> str:
         lines = acknowledged if known is None else f"{acknowledged} of {known}"

@@ -205,7 +205,7 @@ class Prompt:
         return False
 
     def _question(self) -> StyleAndTextTuples:
-        text = f"Send these {self._paste.lines} lines as one message? y sends, n goes on editing."
+        text = f"Send these {self._paste.lines} lines as one message? y sends, n continues editing."
         return [("class:question", text)]
 
     def _below(self) -> StyleAndTextTuples:

@@ -57,9 +57,9 @@ __all__ = [
 
 CONNECTED = "Connected to the chat!"
 AGAIN = "Connected to the chat again!"
-COMING_BACK = "-> Trying to come back."
+COMING_BACK = "-> Reconnecting."
 
-_ANEW = "The server has begun anew: what was said just before is not kept."
+_ANEW = "The server has started a new log: recent messages may be missing."
 
 #: A private message, and its sender's copy of it.
 _FROM, _TO = "[PM from ", "[Sent PM to "
@@ -113,7 +113,7 @@ def render(event: Event, snapshot: Snapshot, lines_of: Callable[[Event], list[st
             blocks = _history(event, snapshot)
         case Welcome():
             # Show the greeting once. After a change of rooms or a reconnect, show the room instead.
-            text = reply(f"You are in {event.room} now.") if snapshot.moved else event.greeting
+            text = reply(f"You are now in {event.room}.") if snapshot.moved else event.greeting
             blocks = [_block([("", text)], snapshot)] if text else []
         case Line():
             rings = snapshot.preferences.bell == "all"
@@ -242,7 +242,7 @@ def _history(history: History, snapshot: Snapshot) -> list[Block]:
     """Format the answer to a request. Unrequested history arrives as messages instead."""
     found = [each for each in history.messages if not snapshot.ignores(each.nick)]
     if not found:
-        return [_block([("", reply("Nothing was found."))], snapshot)]
+        return [_block([("", reply("No messages found."))], snapshot)]
     # The messages show their date and time, so the blocks need no other.
     return [
         Block(
@@ -349,7 +349,7 @@ def text_for_screen(text: str) -> str:
     """
     beyond = len(text) - _LONGEST_TEXT
     if beyond > 0:
-        text = f"{text[:_LONGEST_TEXT]}… ({beyond} characters more)"
+        text = f"{text[:_LONGEST_TEXT]}… ({beyond} more characters)"
     text = clean(text)
     return _SUSPECT.sub(_limit_marks, text) if not text.isascii() else text
 

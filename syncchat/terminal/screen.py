@@ -160,7 +160,7 @@ class _Screen:
     def _result(self, *, left: bool) -> int:
         code = 0
         if self._printer.failure is not None:
-            print(f"The client has a mistake: {self._printer.failure!r}.", file=self._errors)
+            print(f"Internal error: {self._printer.failure!r}.", file=self._errors)
             code = 1
         elif not left and self._printer.outcome is not None:
             line, code = exit_status(self._printer.outcome)
@@ -303,10 +303,10 @@ def _connection(client: Client, silence: float) -> tuple[str, bool]:
     retry_in = client.retry_in
     if retry_in is None:
         slow = silence >= _LONG
-        return (f"no answer for {int(silence)} s" if slow else "connected"), slow
+        return (f"no response for {int(silence)} s" if slow else "connected"), slow
     if retry_in > 0:
-        return f"coming back in {math.ceil(retry_in)} s", True
-    return "coming back now", True
+        return f"reconnecting in {math.ceil(retry_in)} s", True
+    return "reconnecting now", True
 
 
 def _milliseconds(latency: float | None) -> str:

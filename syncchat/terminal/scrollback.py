@@ -155,7 +155,7 @@ class Scrollback:
             blocks = self._take_locked(_AT_LAST)
             left, self._blocks = len(self._blocks), deque()
         if left:
-            blocks.append(Block([("class:warning", f"-> {left} more were not shown.")]))
+            blocks.append(Block([("class:warning", f"-> {left} more lines were not shown.")]))
         self._print(blocks)
 
     # Internals.

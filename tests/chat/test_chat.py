@@ -182,9 +182,9 @@ def test_a_line_with_a_slash_is_a_command_and_two_slashes_escape_it() -> None:
         ann.send("before", "/help", "/hlep x", "//etc", "/", "last", "/QUIT now", "not said")
         assert ann.hear() == "ann: before"
         assert ann.hear().startswith("-> Commands:\n    /help ")
-        assert ann.hear().startswith("-> There is no command /hlep. Did you mean /help?")
+        assert ann.hear().startswith("-> Unknown command /hlep. Did you mean /help?")
         assert ann.hear() == "ann: /etc"
-        assert ann.hear() == "-> There is no command /. /help lists the commands."
+        assert ann.hear() == "-> Unknown command /. /help lists the commands."
         assert ann.hear() == "ann: last"
         assert ann.hear_end() == 1000
         assert [bob.hear() for _ in range(3)] == ["ann: before", "ann: /etc", "ann: last"]
@@ -432,7 +432,7 @@ def test_a_client_receives_longer_lines_than_it_may_send() -> None:
         longest = "\u20ac" + "x" * 65480
         client.say(longest)
         assert line(client).endswith(f": {longest}")
-        with pytest.raises(ValueError, match="longer than the 65536 bytes"):
+        with pytest.raises(ValueError, match="exceeds the limit of 65536 bytes"):
             client.say("x" * 65536)
         assert client.connected
 

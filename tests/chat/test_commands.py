@@ -25,20 +25,20 @@ def test_every_command_of_the_plain_dialect_answers() -> None:
             ("/help", r"-> Commands:\n(?s:.*)/quit(?s:.*)"),
             ("/names", "-> 2 connected: ann, bob"),
             ("/rooms", r"-> 1 room: lobby \(2\)"),
-            ("/whois BOB", "-> bob is here since .*, spoke last .*"),
-            ("/whois ann", "-> ann is here since .*, has not spoken yet."),
+            ("/whois BOB", "-> bob has been here since .* and last spoke .*"),
+            ("/whois ann", "-> ann has been here since .* and has not spoken yet."),
             ("/whois carl", "-> There is no carl here."),
             ("/history", rf"-> {when} bob: about breakfast"),
             ("/history 5", rf"-> {when} bob: about breakfast"),
             ("/search BREAK", rf"-> {when} bob: about breakfast"),
-            ("/search dinner", "-> Nothing was found."),
+            ("/search dinner", "-> No messages found."),
             ("/me eats", r"\*\* ann eats"),
-            ("/msg bob", "-> Write it as /msg NAME TEXT"),
-            ("/nick", "-> Write it as /nick NAME"),
+            ("/msg bob", "-> Usage: /msg NAME TEXT"),
+            ("/nick", "-> Usage: /nick NAME"),
             ("/HELP", "-> Commands:(?s:.*)"),
-            ("/whois\tBOB", "-> bob is here since .*"),
-            ("/serach x", r"-> There is no command /serach\. Did you mean /search\? .*"),
-            ("/" + "x" * 5000, "-> There is no command /x.*"),
+            ("/whois\tBOB", "-> bob has been here since .*"),
+            ("/serach x", r"-> Unknown command /serach\. Did you mean /search\? .*"),
+            ("/" + "x" * 5000, "-> Unknown command /x.*"),
         ]:
             ann.send(line)
             assert re.fullmatch(answer, ann.hear()), line
@@ -80,7 +80,7 @@ def test_who_is_away_is_said_and_shown_until_it_is_back() -> None:
         assert ann.hear() == " * ann is away: meeting"
         assert ann.hear() == "[PM from bob] psst"
         ann.send("/join ops")
-        ann.hear_until("-> You are in ops now.")
+        ann.hear_until("-> You are now in ops.")
         ann.send("/whois ann")
         assert ann.hear().endswith(" Away: meeting")
 
@@ -90,7 +90,7 @@ def test_history_says_how_many_messages_it_shows(number: str) -> None:
     """Issue 13, item 16: a number that is too small or too large is answered by the limits."""
     with ChatServer(port=0, greeting="", notices=False) as chat, Plain(url_of(chat)) as client:
         client.send(f"/history {number}")
-        assert client.hear() == "-> Write it as /history [N], where N is 1-1,000"
+        assert client.hear() == "-> Usage: /history [N], where N is 1-1,000"
 
 
 def test_history_is_shown_to_a_plain_client_that_asks_for_it() -> None:

@@ -204,7 +204,7 @@ def test_a_private_message_reaches_one_person_and_tells_its_sender_so() -> None:
         assert eve.event("message").items() >= {"text": "aloud", "offset": 2}.items()
         with Plain(url_of(chat, "/?nick=zoe")) as zoe:
             zoe.send("/reply x")
-            assert zoe.hear() == "-> Nobody has said anything to you alone."
+            assert zoe.hear() == "-> No private message to reply to."
 
 
 def test_history_is_asked_for_page_by_page() -> None:

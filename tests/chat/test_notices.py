@@ -41,7 +41,7 @@ def test_a_room_is_told_who_comes_goes_and_is_called_otherwise() -> None:
             ann.send("/join elsewhere")
             assert bob.event() == {"type": "left", "nick": "ann", "connected": 1}
             assert elsewhere.event() == {"type": "joined", "nick": "ann", "connected": 2}
-        assert ann.hear() == "-> You are in elsewhere now."
+        assert ann.hear() == "-> You are now in elsewhere."
 
 
 def test_without_notices_nobody_is_told() -> None:

@@ -62,7 +62,7 @@ def test_a_room_has_one_name_however_it_is_spelled(spellings: list[str], name: s
             ann.ask(type="join", room=spelling)
             assert ann.event("welcome")["room"] == name
             bob.send(f"/join {spelling}")
-            assert bob.hear() == f"-> You are in {name} now."
+            assert bob.hear() == f"-> You are now in {name}."
             client.join(spelling)
             welcome = client.receive(PATIENCE)
             assert isinstance(welcome, events.Welcome)

@@ -26,7 +26,7 @@ def test_join_goes_from_room_to_room_and_takes_the_nick_along() -> None:
         bob.event("message")
         ann.send("in the lobby", "/join ops", "in ops")
         assert ann.hear() == "ann: in the lobby"
-        assert ann.hear() == "-> You are in ops now."
+        assert ann.hear() == "-> You are now in ops."
         assert ann.hear() == "ann: in ops"
         assert bob.event("message")["text"] == "in ops"
         bob.ask(type="join", room="lobby")
@@ -42,7 +42,7 @@ def test_join_goes_from_room_to_room_and_takes_the_nick_along() -> None:
         ann.send("/join " + "x" * (MAX_ROOM + 1), "/join \x1b", "/join", "/rooms")
         assert ann.hear() == f"-> A room's name has at most {MAX_ROOM} characters."
         # A command without its argument says how it is written.
-        assert ann.hear() == ann.hear() == "-> Write it as /join ROOM"
+        assert ann.hear() == ann.hear() == "-> Usage: /join ROOM"
         assert ann.hear() == "-> 2 rooms: lobby (0), ops (2)"
 
 
@@ -53,13 +53,13 @@ def test_a_join_in_lines_begins_with_as_much_of_the_past_as_the_url_asked_for() 
             chat.say(str(number), room="ops")
         with Plain(url_of(chat, "/?history=2")) as ann, Plain(url_of(chat, "/ops")) as other:
             ann.send("/join ops")
-            assert ann.hear() == "-> You are in ops now."
+            assert ann.hear() == "-> You are now in ops."
             assert [ann.hear(), ann.hear()] == ["server: 7", "server: 8"]
             other.send("live")
             assert ann.hear() == f"{other.address}: live"
         with Plain(url_of(chat)) as bob:
             bob.send("/join ops", "hi")
-            assert bob.hear() == "-> You are in ops now."
+            assert bob.hear() == "-> You are now in ops."
             assert bob.hear() == f"{bob.address}: hi"
 
 
@@ -99,7 +99,7 @@ def test_who_finds_the_nick_taken_in_the_next_room_is_told_so() -> None:
         other.send("first")
         assert other.hear() == "ann: first"
         ann.send("/join ops")
-        assert ann.hear() == "-> You are in ops now."
+        assert ann.hear() == "-> You are now in ops."
         assert ann.hear() == f"-> The nick ann is taken here; you are {ann.address}."
         ann.send("hi")
         assert other.hear() == f"{ann.address}: hi"

@@ -252,7 +252,7 @@ def test_requests_are_answered_by_events() -> None:
         assert isinstance(until(client, Line)[-1], Line)
         with pytest.raises(ValueError, match="Did you mean /nick"):
             client.send_line("/nik x")
-        with pytest.raises(ValueError, match="Nobody has said"):
+        with pytest.raises(ValueError, match="No private message"):
             client.send_line("/reply x")
         client.ask(Nick("anna"))
         until(client, Renamed)

@@ -59,7 +59,7 @@ def test_a_dead_line_is_noticed_in_ten_seconds_where_something_is_not_acknowledg
         took = time.monotonic() - begin
         assert NOTICED - 1 < took < NOTICED + SLACK
         assert event == Disconnected(1006, "no response")
-        gone = "The server is gone: the connection was lost (no response)."
+        gone = "The connection to the server was lost (no response)."
         pipe.wait_for_line(gone.replace("(", r"\(").replace(")", r"\)"), errors=True)
         screen.wait_for_line(gone.replace("(", r"\(").replace(")", r"\)"))
         client.flush(NOTICED + SLACK)

@@ -159,7 +159,7 @@ def test_close_ends_a_first_attempt_that_is_not_answered() -> None:
         begin = time.monotonic()
         client.close(1.0)
         assert time.monotonic() - begin < 2.0
-        with pytest.raises(NotConnected, match="closed while it connected"):
+        with pytest.raises(NotConnected, match="closed while connecting"):
             attempt.result()
 
 

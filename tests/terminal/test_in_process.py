@@ -77,12 +77,12 @@ def test_only_people_who_are_known_can_be_ignored(stage: Stage, client: Screen) 
     stage.say("hello", "Cy")
     client.wait_for_line("Cy: hello")
     for typed, answer in [
-        ("/ignore typo", "-> There is no typo here, and typo has said nothing."),
+        ("/ignore typo", "-> typo is not in this room and has sent no message."),
         ("/ignore", "-> You ignore nobody."),
-        ("/ignore ANN", "-> That is you."),
-        ("/ignore two words", "-> Write it as /ignore NAME"),
-        ("/ignore BOB", "-> You do not hear BOB any more. .*"),
-        ("/ignore cy", "-> You do not hear cy any more. .*"),
+        ("/ignore ANN", "-> You cannot ignore yourself."),
+        ("/ignore two words", "-> Usage: /ignore NAME"),
+        ("/ignore BOB", "-> You ignore BOB now. .*"),
+        ("/ignore cy", "-> You ignore cy now. .*"),
         ("/ignore", "-> You ignore BOB, cy."),
         ("/Bell ALL", "-> The bell is all."),
     ]:

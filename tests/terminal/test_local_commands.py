@@ -50,7 +50,7 @@ def test_a_mention_stands_out_and_rings() -> None:
         client.wait_for_line("-> The bell is off.")
         assert not rings("hey ann")
         client.type("/bell loud\r")
-        client.wait_for_line(r"-> Write it as /bell off\|mention\|all")
+        client.wait_for_line(r"-> Usage: /bell off\|mention\|all")
         client.type("/bell mention\r/bell\r")
         client.wait_for_line("-> The bell is mention.")
         stage.tell(PrivateMessage("bob", "ann", "psst", 0.0))
@@ -65,7 +65,7 @@ def test_who_is_ignored_is_not_heard_whatever_it_is_called() -> None:
         stage.wait_for_client()
         client.wait_for_line(">.*")
         client.type("/ignore BOB\r")
-        client.wait_for_line("-> You do not hear BOB any more.*")
+        client.wait_for_line("-> You ignore BOB now.*")
         stage.say("one")
         stage.tell(PrivateMessage("bob", "ann", "psst", 0.0), Renamed("bob", "rob"))
         stage.say("two", "rob")
@@ -73,9 +73,9 @@ def test_who_is_ignored_is_not_heard_whatever_it_is_called() -> None:
         client.type("/ignore\r")
         client.wait_for_line("-> You ignore rob.")
         client.type("/unignore rob\r/unignore rob\r/unignore\r/ignore\r")
-        client.wait_for_line("-> You hear rob again.")
+        client.wait_for_line("-> You no longer ignore rob.")
         client.wait_for_line("-> You do not ignore rob.")
-        client.wait_for_line("-> Write it as /unignore NAME")
+        client.wait_for_line("-> Usage: /unignore NAME")
         client.wait_for_line("-> You ignore nobody.")
         stage.say("three", "rob")
         client.wait_for_line("rob: three")
@@ -90,13 +90,13 @@ def test_a_reply_goes_to_whom_one_has_seen() -> None:
         stage.say("I am here", nick="mal")
         client.wait_for_line("mal: I am here")
         client.type("/ignore mal\r")
-        client.wait_for_line("-> You do not hear mal .*")
+        client.wait_for_line("-> You ignore mal now.*")
         stage.tell(
             PrivateMessage("bob", "ann", "one", 0.0),
             PrivateMessage("mal", "ann", "two", 0.0),
             History((Message(1, 0.0, "mal", "old", "message"),), complete=True, command="history"),
         )
-        client.wait_for_line("-> Nothing was found.")
+        client.wait_for_line("-> No messages found.")
         client.type("/reply for bob only\r")
         wait_for(lambda: stage.heard == [Private("bob", "for bob only")])
 
@@ -118,7 +118,7 @@ def test_the_matches_of_a_search_are_shown() -> None:
         found = client.cells("] ann: breakfast at nine")
         assert [cell.underscore for cell in found] == [False] * 7 + [True] * 9 + [False] * 8
         client.type("/search dinner\r")
-        client.wait_for_line(r"-> Nothing was found\.")
+        client.wait_for_line(r"-> No messages found\.")
         client.type("/history 1\r")
         client.wait_for_line(r"-> \[.{16}\] ann: lunch at noon")
 
@@ -129,19 +129,19 @@ def test_the_other_commands_answer() -> None:
             client.wait_for_line(">.*")
             for line, answer in [
                 ("/names", "-> 2 connected: ann, bob"),
-                ("/whois bob", "-> bob is here since .*"),
+                ("/whois bob", "-> bob has been here since .*"),
                 ("/rooms", r"-> 1 room: lobby \(2\)"),
                 ("/me waves", r"\*\* ann waves"),
                 ("//slash", "ann: /slash"),
                 ("/msg bob psst", r"-> \[Sent PM to bob\] psst"),
-                ("/reply x", r"-> Nobody has said anything to you alone\."),
-                ("/HELP me", "-> /me TEXT: do something"),
-                ("/help nothing", "-> There is no command /nothing.*"),
-                ("/timestmap", r"-> There is no command /timestmap\. Did you mean /timestamp\?.*"),
-                ("/timestamp x", r"-> Write it as /timestamp \[on\|off\]"),
-                ("/msg bob", "-> Write it as /msg NAME TEXT"),
+                ("/reply x", r"-> No private message to reply to\."),
+                ("/HELP me", "-> /me TEXT: send an action"),
+                ("/help nothing", "-> Unknown command /nothing.*"),
+                ("/timestmap", r"-> Unknown command /timestmap\. Did you mean /timestamp\?.*"),
+                ("/timestamp x", r"-> Usage: /timestamp \[on\|off\]"),
+                ("/msg bob", "-> Usage: /msg NAME TEXT"),
                 ("/nick anna", r" \* ann is now known as anna\."),
-                ("/join ops", r"-> You are in ops now\."),
+                ("/join ops", r"-> You are now in ops\."),
             ]:
                 client.type(f"{line}\r")
                 client.wait_for_line(answer)

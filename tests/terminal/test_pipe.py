@@ -132,7 +132,7 @@ def test_a_line_that_is_too_long_is_told_and_the_others_are_said() -> None:
         assert result.stdout == "ann: one\nann: two\n"
         lines = result.stderr.splitlines()
         # By the client, or by the server's word, if that had not come when it was read.
-        wanted = r"line 2 was refused: [Ii]t is longer than the 65536 bytes of a message\.?"
+        wanted = r"line 2 was refused: [Ii]t exceeds the limit of 65536 bytes for a message\.?"
         assert re.fullmatch(wanted, lines[1])
         assert result.returncode == 1
 
@@ -149,7 +149,7 @@ def test_only_messages_go_to_standard_output() -> None:
                 bob.say("hello")
                 bob.send_line("/msg ann psst")
                 client.wait_for_line(re.escape("[PM from bob] psst"))
-        client.wait_for_line("-> Trying to come back.", errors=True)
+        client.wait_for_line("-> Reconnecting.", errors=True)
         again = stack.enter_context(Script([*SERVER, "--port", str(server.port)]))
         again.wait_for_line("listening .*")
         client.wait_for_line("Connected to the chat again!", errors=True)
@@ -192,7 +192,7 @@ def test_a_line_that_is_too_long_is_named_before_and_after_the_limit_is_known(
         client.type(f"one\n{long}\nthree\n")
         wait_for(lambda: unread(client) == 0)
         release.set()
-        limit = r"t is longer than the 65536 bytes of a message\.?"
+        limit = r"t exceeds the limit of 65536 bytes for a message\.?"
         client.wait_for_line(f"line 2 was refused: I{limit}", errors=True)
         client.wait_for_line(".*three.*")
         client.type(f"{long}\n{'y' * 5_000_000}\nsix\n{'z' * 5_000_000}")
@@ -200,7 +200,9 @@ def test_a_line_that_is_too_long_is_named_before_and_after_the_limit_is_known(
         assert client.exit_code() == 1
         client.wait_for_line(f"line 4 was refused: i{limit}", errors=True)
         for number in (5, 7):
-            told = f"line {number} was refused: it is longer than the 4194304 characters of a line"
+            told = (
+                f"line {number} was refused: it exceeds the limit of 4194304 characters for a line"
+            )
             assert told in client.errors
         assert len([line for line in client.errors if "refused" in line]) == 4
         lines = client.lines

@@ -15,9 +15,9 @@ import pytest
 from tests.peer import PATIENCE
 from tests.processes import CLIENT, Script, ServerScript, environment, run
 
-LIMIT = "The server takes 20 messages a second from one client"
+LIMIT = "The server accepts 20 messages per second from one client"
 
-LIFT = r"The server's flag --rate 0 lifts the limit\."
+LIFT = r"The server's flag --rate 0 removes the limit\."
 
 
 def test_a_pipe_tells_what_the_rate_limit_means_and_how_long_is_left() -> None:
@@ -29,7 +29,7 @@ def test_a_pipe_tells_what_the_rate_limit_means_and_how_long_is_left() -> None:
             assert result.returncode == 0
             assert time.monotonic() - begin > 1
             _, told = result.stderr.splitlines()
-            wanted = rf"{LIMIT}: the (\d+) lines left take about (\d+) s\. {LIFT}"
+            wanted = rf"{LIMIT}: the remaining (\d+) lines take about (\d+) s\. {LIFT}"
             found = re.fullmatch(wanted, told)
             assert found is not None, told
             assert 20 < int(found[1]) <= 35
@@ -60,7 +60,7 @@ def test_a_pipe_that_does_not_end_tells_the_rate_alone() -> None:
     with ServerScript("--no-notices", "--rate", "20", "--greeting", "") as server:
         with Script([*CLIENT, server.url]) as client:
             client.type("".join(f"{number}\n" for number in range(60)))
-            client.wait_for_line(f"{LIMIT}; more input than that waits\\. {LIFT}", errors=True)
+            client.wait_for_line(f"{LIMIT} and delays further input\\. {LIFT}", errors=True)
             client.end_input()
             assert client.exit_code() == 0
             assert len(client.errors) == 2
@@ -76,7 +76,7 @@ def test_the_lines_of_a_file_are_counted(tmp_path: Path) -> None:
             line = client.wait_for_line(f"{LIMIT}: .*", errors=True)
             client.signal(signal.SIGTERM)
             client.exit_code()
-    found = re.fullmatch(rf"{LIMIT}: the (\d+) lines left take about 17 min\. {LIFT}", line)
+    found = re.fullmatch(rf"{LIMIT}: the remaining (\d+) lines take about 17 min\. {LIFT}", line)
     assert found is not None, line
     assert 19_900 < int(found[1]) <= 20_001
 

@@ -163,6 +163,6 @@ def test_a_line_without_an_end_takes_no_memory() -> None:
         )
         result = run(["sh", "-c", f"ulimit -v 1000000; {command}"])
         assert result.stdout.endswith(": end\n")
-        refused = "line 1 was refused: it is longer than the 4194304 characters of a line"
+        refused = "line 1 was refused: it exceeds the limit of 4194304 characters for a line"
         assert refused in result.stderr
         assert result.returncode == 1

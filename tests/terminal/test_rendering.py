@@ -251,13 +251,13 @@ def test_times_are_shown_on_request_and_a_line_tells_the_day() -> None:
         stage.wait_for_client()
         client.wait_for_line(">.*")
         client.type("/timestamp\r")
-        client.wait_for_line(r"\d\d:\d\d -> Times are on\.")
+        client.wait_for_line(r"\d\d:\d\d -> Timestamps are on\.")
         old = Message(1, yesterday.timestamp(), "bob", "old\nmore", "message")
         new = Message(2, now.timestamp(), "bob", "new", "message")
         stage.tell(History((old, new), complete=True))
         client.wait_for_line(f"{now:%H:%M} bob: new")
         client.type("/timestamp off\r")
-        client.wait_for_line("-> Times are off.")
+        client.wait_for_line("-> Timestamps are off.")
         stage.tell(Message(3, yesterday.timestamp(), "bob", "without", "message"))
         client.wait_for_line("bob: without")
         shown = client.scrollback()
@@ -267,7 +267,7 @@ def test_times_are_shown_on_request_and_a_line_tells_the_day() -> None:
             "        more",
             f"--- {now:%A, %Y-%m-%d} ---",
             f"{now:%H:%M} bob: new",
-            "-> Times are off.",
+            "-> Timestamps are off.",
             "bob: without",
         ]
 
@@ -336,7 +336,7 @@ def test_a_line_says_where_a_gap_is() -> None:
         client.wait_for_line("bob: seven")
         assert client.scrollback()[-3:] == [
             "bob: one",
-            "-> Some messages are missing here: the server has them no more.",
+            "-> Some messages are missing here: the server no longer has them.",
             "bob: seven",
         ]
 
@@ -355,7 +355,7 @@ def test_the_toolbar_tells_where_one_is_and_how_it_is() -> None:
             client.wait_for_last(r" ops \| ann \| 1 here \| connected \| \d+ ms")
             with Screen(url, nick="bob", columns=30) as narrow:
                 narrow.wait_for_last(r" ops \| bob \| connected")
-        client.wait_for_last(r" ops \| ann \| coming back (in \d+ s|now)")
+        client.wait_for_last(r" ops \| ann \| reconnecting (in \d+ s|now)")
 
 
 @pytest.mark.slow
@@ -388,7 +388,7 @@ def test_the_past_is_announced() -> None:
             client.wait_for_line(".*: now")
             shown = client.scrollback()
             at = shown.index("bob: two")
-            assert re.fullmatch(r"--- What was said before, since .{16} ---", shown[at - 1])
+            assert re.fullmatch(r"--- Earlier messages, since .{16} ---", shown[at - 1])
             assert "bob: one" not in shown
 
 
@@ -405,6 +405,6 @@ def test_a_room_that_is_joined_begins_with_its_last_messages() -> None:
             chat.say("live", room="ops")
             screen.wait_for_line("server: live")
             shown = screen.scrollback()
-            assert shown[-5] == "-> You are in ops now."
-            assert re.fullmatch("--- What was said before, since .* ---", shown[-4])
+            assert shown[-5] == "-> You are now in ops."
+            assert re.fullmatch("--- Earlier messages, since .* ---", shown[-4])
             assert shown[-3:] == ["server: message 7", "server: message 8", "server: live"]

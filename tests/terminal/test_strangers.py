@@ -234,7 +234,7 @@ def test_a_text_of_a_megabyte_is_shown_in_part() -> None:
         stage.say("y" * 1_000_000)
         stage.say("the end")
         client.wait_for_line("bob: the end")
-        assert any("(934464 characters more)" in line for line in client.scrollback())
+        assert any("(934464 more characters)" in line for line in client.scrollback())
 
 
 def test_a_long_word_cannot_pose_as_a_line() -> None:

@@ -245,12 +245,12 @@ def test_a_request_that_fails_waits_for_no_answer() -> None:
         ("/help me", "/help me", Help("me")),
         # Blanks and a slash do not make an unknown command, but wrong arguments do.
         ("  /etc/passwd", "  /etc/passwd", Say("  /etc/passwd")),
-        ("  /nick", "/nick", Mistyped("Write it as /nick NAME")),
-        ("/", "/", Mistyped("There is no command /. /help lists the commands.")),
+        ("  /nick", "/nick", Mistyped("Usage: /nick NAME")),
+        ("/", "/", Mistyped("Unknown command /. /help lists the commands.")),
         (
             "/bel",
             "/bel",
-            Mistyped("There is no command /bel. Did you mean /bell? /help lists the commands."),
+            Mistyped("Unknown command /bel. Did you mean /bell? /help lists the commands."),
         ),
     ],
 )
@@ -280,7 +280,7 @@ def test_help_knows_every_command() -> None:
 def test_only_near_misses_are_suggested(typed: str, meant: str | None) -> None:
     """Issue 13, item 11."""
     suggestion = "" if meant is None else f" Did you mean /{meant}?"
-    wanted = f"There is no command /{typed}.{suggestion} /help lists the commands."
+    wanted = f"Unknown command /{typed}.{suggestion} /help lists the commands."
     assert unknown(typed, ARGUMENTS) == wanted
 
 

@@ -200,7 +200,7 @@ def test_no_token_is_kept(stage: Stage, tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_told_and_no_more(stage: Stage, tmp_path: Path) -> None:
     (tmp_path / "syncchat").write_text("in the way")
     with Screen(stage.url, typed=tmp_path / "syncchat" / "history") as client:
-        client.wait_for_line(r"-> What you type is not kept for the next time: .*")
+        client.wait_for_line(r"-> The input history cannot be saved: .*")
         client.type("hello\r")
         client.wait_for_line("… hello")
         client.type("\x1b[A")
@@ -257,7 +257,7 @@ PASTE = "\x1b[200~one\r\ntwo\nthree\n\x1b[201~"
 
 def test_a_paste_of_several_lines_asks(stage: Stage, client: Screen) -> None:
     client.type(PASTE)
-    client.wait_for_line(r"Send these 3 lines as one message\? y sends, n goes on editing\.")
+    client.wait_for_line(r"Send these 3 lines as one message\? y sends, n continues editing\.")
     client.wait_for_line("> one")
     assert stage.heard == []
     # Enter is pressed without thinking.

@@ -65,7 +65,7 @@ def test_a_server_that_is_killed_and_back_costs_nothing(browser: Browser, tmp_pa
         wait_for_line(ann, "before")
         server.signal(signal.SIGKILL)
         server.exit_code()
-        ann.locator("#state", has_text="coming back").wait_for()
+        ann.locator("#state", has_text="reconnecting").wait_for()
         say(ann, "during")
         say(ann, "and this")
         ann.get_by_role("list", name="Not delivered yet").get_by_text("and this").wait_for()
@@ -89,7 +89,7 @@ def test_a_server_that_is_killed_and_back_costs_nothing(browser: Browser, tmp_pa
 
 def test_the_nick_is_asked_once_and_remembered(browser: Browser) -> None:
     with ChatServer(port=0) as chat, window(browser, page_url(chat), None) as page:
-        field = page.get_by_label("What do you want to be called?")
+        field = page.get_by_label("Choose a nick")
         for wrong, why in [("", "at least one"), ("a b", "one word"), ("x" * 33, "at most 32")]:
             field.fill(wrong)
             page.get_by_role("button", name="Enter").click()
@@ -109,12 +109,12 @@ def test_the_nick_is_asked_once_and_remembered(browser: Browser) -> None:
 def test_a_token_is_asked_for_and_never_stands_in_the_address(browser: Browser) -> None:
     with ChatServer(port=0, token="s3cret", greeting="You are in") as chat:
         with window(browser, page_url(chat, "/ops"), None) as page:
-            page.get_by_label("The server asks for a token.").fill("wrong")
+            page.get_by_label("The server requires a token.").fill("wrong")
             page.get_by_role("button", name="Enter").click()
             page.get_by_role("alert").get_by_text("does not know").wait_for()
-            page.get_by_label("The server asks for a token.").fill("s3cret")
+            page.get_by_label("The server requires a token.").fill("s3cret")
             page.get_by_role("button", name="Enter").click()
-            page.get_by_label("What do you want to be called?").fill("ann")
+            page.get_by_label("Choose a nick").fill("ann")
             page.get_by_role("button", name="Enter").click()
             wait_for_line(page, "You are in")
             assert page.url == page_url(chat, "/ops")
@@ -129,7 +129,7 @@ def test_a_token_that_is_asked_for_in_between_is_typed_in_peace(browser: Browser
             port = chat.port
             page = stack.enter_context(window(browser, page_url(chat), "ann"))
         stack.enter_context(ChatServer(port=port, token="s3cret", greeting=""))
-        field = page.get_by_label("The server asks for a token.")
+        field = page.get_by_label("The server requires a token.")
         field.wait_for()
         # Quotes as telephones put them, which no header can hold.
         field.fill("\u201cs3cret\u201d")
@@ -146,7 +146,7 @@ def test_a_token_that_is_asked_for_in_between_is_typed_in_peace(browser: Browser
 def test_no_way_leads_past_the_question_for_the_nick(browser: Browser) -> None:
     with ChatServer(port=0, greeting="") as chat:
         with window(browser, page_url(chat), None) as page:
-            field = page.get_by_label("What do you want to be called?")
+            field = page.get_by_label("Choose a nick")
             field.fill("a b")
             field.press("Escape")
             field.press("Escape")
@@ -174,7 +174,7 @@ def test_rooms_people_and_commands(browser: Browser) -> None:
         window(browser, page_url(chat), "ann") as page,
     ):
         say(page, "/join ops")
-        wait_for_line(page, "You are in ops now.")
+        wait_for_line(page, "You are now in ops.")
         assert page.url == page_url(chat, "/ops")
         page.get_by_role("heading", name="ops").wait_for()
         page.get_by_role("complementary").get_by_text("bob").wait_for()
@@ -182,13 +182,13 @@ def test_rooms_people_and_commands(browser: Browser) -> None:
         for line, answer in [
             ("/names", "2 connected"),
             ("/rooms", "Rooms: "),
-            ("/whois bob", "bob is here since"),
-            ("/search nothing", "Nothing was found."),
+            ("/whois bob", "bob has been here since"),
+            ("/search nothing", "No messages found."),
             ("/msg bob psst", "to bob: psst"),
             ("/away lunch", "ann is away: lunch"),
             ("/back", "ann is back."),
             ("/help", "/whois NAME"),
-            ("/nonsense", "There is no command /nonsense."),
+            ("/nonsense", "Unknown command /nonsense."),
         ]:
             say(page, line)
             wait_for_line(page, answer)
@@ -210,7 +210,7 @@ def test_a_room_has_one_address_however_it_is_spelled(browser: Browser) -> None:
         page.get_by_role("heading", name="ops", exact=True).wait_for()
         assert page.url == page_url(chat, "/ops")
         say(page, "/join #Kitchen")
-        wait_for_line(page, "You are in kitchen now.")
+        wait_for_line(page, "You are now in kitchen.")
         assert page.url == page_url(chat, "/kitchen")
         chat.say("hello", room="orchard")
         box = page.get_by_role("textbox")
@@ -220,7 +220,7 @@ def test_a_room_has_one_address_however_it_is_spelled(browser: Browser) -> None:
         say(page, "/join a b")
         wait_for_line(page, "A room's name is one word: it has no blanks.")
         page.go_back()
-        wait_for_line(page, "You are in ops now.")
+        wait_for_line(page, "You are now in ops.")
         assert page.url == page_url(chat, "/ops")
 
 

@@ -94,10 +94,10 @@ def test_long_and_strange_texts_hold_nothing_up(browser: Browser) -> None:
         wait_for_line(page, "hi a-b.c+!")
         assert page.locator("#log mark").last.text_content() == "a-b.c+"
         say(page, "/constructor")
-        wait_for_line(page, "There is no command /constructor.")
+        wait_for_line(page, "Unknown command /constructor.")
         page.get_by_role("textbox").fill("x" * 70_000)
         page.get_by_role("textbox").press("Enter")
-        wait_for_line(page, "Not sent: it is longer than the 65536 bytes of a message.")
+        wait_for_line(page, "Not sent: it exceeds the limit of 65536 bytes for a message.")
         say(page, "still here")
         wait_for_line(page, "still here")
 
@@ -171,6 +171,6 @@ def test_nothing_is_loaded_from_elsewhere(browser: Browser) -> None:
     with ChatServer(port=0) as chat, window(browser, "about:blank", None) as page:
         page.on("request", lambda request: asked.append(request.url))
         page.goto(page_url(chat))
-        page.get_by_label("What do you want to be called?").wait_for()
+        page.get_by_label("Choose a nick").wait_for()
         assert len(asked) > 6
         assert [url for url in asked if not url.startswith(page_url(chat))] == []

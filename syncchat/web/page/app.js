@@ -7,7 +7,7 @@ import { kept, keep } from "./storage.js";
 import { element, nickOf } from "./text.js";
 
 const NICK = "syncchat.nick", TOKEN = "syncchat.token";
-const TOKEN_WANTED = "The server asks for a token.";
+const TOKEN_WANTED = "The server requires a token.";
 const PRINTABLE = /^[\x21-\x7e]+$/u; // What an HTTP header can carry.
 // Messages of history to ask for, at first and each time.
 const HISTORY = 50;
@@ -71,7 +71,7 @@ function ask(question, { kind = "text", complaint = "", wrong = () => "" } = {})
   });
 }
 
-const WHO = "What do you want to be called?";
+const WHO = "Choose a nick";
 
 /** Ask for another nick, since the server refused the last one. */
 async function askForNick(complaint) {
@@ -81,9 +81,9 @@ async function askForNick(complaint) {
 }
 
 const wrongNick = (nick) => {
-  if (!nick) return "It has at least one character.";
-  if ([...nick].length > 32) return "It has at most 32 characters.";
-  return /[\s:,]/u.test(nick) ? "It is one word, without colons and commas." : "";
+  if (!nick) return "A nick must not be empty.";
+  if ([...nick].length > 32) return "A nick must have at most 32 characters.";
+  return /[\s:,]/u.test(nick) ? "A nick must be one word without colons or commas." : "";
 };
 
 async function begin() {
@@ -96,7 +96,7 @@ async function begin() {
   }
   link = new Link(location.pathname, { nick, token: kept("session", TOKEN) ?? "", history: HISTORY });
   link.addEventListener("event", ({ detail }) => hear(detail));
-  link.addEventListener("gap", () => log.line("alarm", "Some messages are missing here: the server has them no more."));
+  link.addEventListener("gap", () => log.line("alarm", "Some messages are missing here: the server no longer has them."));
   link.addEventListener("state", showState);
   link.addEventListener("refused", refused);
   link.open();
@@ -115,7 +115,7 @@ async function askForToken() {
   for (;;) {
     const token = kept("session", TOKEN);
     if (token && !PRINTABLE.test(token)) {
-      complaint = "A token is of plain letters, digits and signs.";
+      complaint = "A token must consist of ASCII letters, digits and signs.";
     } else {
       const headers = token ? { Authorization: `Bearer ${token}` } : {};
       let answer;
@@ -125,7 +125,7 @@ async function askForToken() {
         return; // No server: the link shows that, and retries.
       }
       if (answer.status !== 401) return;
-      if (token) complaint = "The server does not know that one.";
+      if (token) complaint = "The server does not accept this token.";
     }
     link?.hold();
     keep("session", TOKEN, await ask(TOKEN_WANTED, { kind: "password", complaint }));
@@ -156,13 +156,13 @@ const HEARERS = {
       log.clear();
       if (!byHistory) history.pushState(null, "", link.path);
       byHistory = false;
-      log.line("reply", `You are in ${here} now.`);
+      log.line("reply", `You are now in ${here}.`);
       link.ask({ type: "history", before: event.offset + 1, limit: HISTORY });
     } else if (hear.room === undefined) {
       history.replaceState(null, "", link.path + location.search);
       if (event.greeting) log.line("reply", event.greeting);
     } else if (returning) {
-      log.line("reply", "Connected again.");
+      log.line("reply", "Reconnected.");
     }
     hear.room = here;
     returning = false;
@@ -203,9 +203,9 @@ const HEARERS = {
     }
   },
   whois(event) {
-    const spoke = event.spoke ? `spoke last ${when(event.spoke)}` : "has not spoken yet";
+    const spoke = event.spoke ? `last spoke ${when(event.spoke)}` : "has not spoken yet";
     const away = event.away === undefined ? "" : ` Away${event.away ? `: ${event.away}` : "."}`;
-    log.line("reply", `${event.nick} is here since ${when(event.since)}, ${spoke}.${away}`);
+    log.line("reply", `${event.nick} has been here since ${when(event.since)} and ${spoke}.${away}`);
   },
   private(event) {
     if (event.nick !== link.called) {
@@ -219,7 +219,7 @@ const HEARERS = {
       log.past(event.messages, event.complete, link.called);
       return;
     }
-    if (!event.messages.length) log.line("reply", "Nothing was found.");
+    if (!event.messages.length) log.line("reply", "No messages found.");
     for (const message of event.messages) {
       log.line("reply", `${when(message.time)} `, nickOf(message.nick), `: ${message.text}`);
     }
@@ -275,14 +275,14 @@ function showState() {
   const state = at("state");
   const seconds = Math.max(0, Math.ceil((link.retryAt - Date.now()) / 1000));
   const texts = {
-    connecting: returning ? "coming back" : "connecting",
+    connecting: returning ? "reconnecting" : "connecting",
     connected: `${link.called}`,
-    waiting: "coming back",
-    over: `The server has ended it${link.reason ? `: ${link.reason}` : ""}. Reload the page to come back.`,
+    waiting: "reconnecting",
+    over: `The server closed the connection${link.reason ? `: ${link.reason}` : ""}. Reload the page to reconnect.`,
   };
   if (link.state === "waiting" && !returning && hear.room !== undefined) {
     returning = true;
-    log.line("alarm", "The server is gone. Trying to come back.");
+    log.line("alarm", "The connection to the server was lost. Reconnecting.");
   }
   const unsent = link.state !== "connected" || link.waited > SLOW ? link.waiting.length : 0;
   const text = `${texts[link.state]}${unsent ? `, ${unsent} unsent` : ""}`;
@@ -379,18 +379,18 @@ function enter(line) {
   }
   if (event.local === "reply") {
     if (whispered) return askServer({ type: "private", to: whispered, text: event.text });
-    log.line("alarm", "Nobody has said anything to you alone.");
+    log.line("alarm", "No private message to reply to.");
     return false;
   }
   const size = new TextEncoder().encode(JSON.stringify(event)).length + ROOM_FOR_NONCE;
   const limit = link.welcome?.limits.message ?? USUAL_LIMIT;
   if (size > limit) {
     // The server would close the connection.
-    log.line("alarm", `Not sent: it is longer than the ${limit} bytes of a message.`);
+    log.line("alarm", `Not sent: it exceeds the limit of ${limit} bytes for a message.`);
     return false;
   }
   if (link.state === "over") {
-    log.line("alarm", "Not sent: the server has ended the conversation.");
+    log.line("alarm", "Not sent: the server closed the connection.");
     return false;
   }
   if (["say", "action", "join"].includes(event.type)) {

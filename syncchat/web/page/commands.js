@@ -3,22 +3,22 @@
 /** By name: arguments, help, and a function that makes the event; falsy for wrong arguments. */
 export const COMMANDS = {
   __proto__: null, // Otherwise "constructor" would be a command.
-  help: ["", "this list", () => ({ local: "help" })],
-  nick: ["NAME", "take another name", (text) => text && { type: "nick", nick: text }],
-  me: ["TEXT", "do something", (text) => text && { type: "action", text }],
-  msg: ["NAME TEXT", "say something to one person", (text) => {
+  help: ["", "show this list", () => ({ local: "help" })],
+  nick: ["NAME", "change your nick", (text) => text && { type: "nick", nick: text }],
+  me: ["TEXT", "send an action", (text) => text && { type: "action", text }],
+  msg: ["NAME TEXT", "send a private message", (text) => {
     const [, to, words] = /^(\S+)\s+(.+)$/su.exec(text) ?? [];
     return to && { type: "private", to: nameIn(to), text: words };
   }],
-  reply: ["TEXT", "answer the last of these", (text) => text && { local: "reply", text }],
-  names: ["", "who is here", () => ({ type: "names" })],
-  whois: ["NAME", "who that is", (text) => text && { type: "whois", nick: nameIn(text) }],
-  rooms: ["", "which rooms there are", () => ({ type: "rooms" })],
-  join: ["ROOM", "go to another room", (text) => text && { type: "join", room: text }],
-  history: ["", "what was said before", () => ({ local: "history" })],
-  search: ["WORDS", "what was said of it", (text) => text && { type: "search", words: text, limit: 20 }],
-  away: ["[REASON]", "be away", (text) => ({ type: "away", reason: text })],
-  back: ["", "be back", () => ({ type: "back" })],
+  reply: ["TEXT", "reply to the last private message", (text) => text && { local: "reply", text }],
+  names: ["", "list the people in this room", () => ({ type: "names" })],
+  whois: ["NAME", "show details about a person", (text) => text && { type: "whois", nick: nameIn(text) }],
+  rooms: ["", "list the rooms", () => ({ type: "rooms" })],
+  join: ["ROOM", "enter another room", (text) => text && { type: "join", room: text }],
+  history: ["", "show earlier messages", () => ({ local: "history" })],
+  search: ["WORDS", "search the messages", (text) => text && { type: "search", words: text, limit: 20 }],
+  away: ["[REASON]", "mark yourself as away", (text) => ({ type: "away", reason: text })],
+  back: ["", "mark yourself as back", () => ({ type: "back" })],
 };
 
 /** The event for a line; `{local}` for a command of the page; `{wrong}` with an error text. */
@@ -31,9 +31,9 @@ export function parse(line) {
   if (!command) {
     const near = Object.keys(COMMANDS).filter((each) => name && each.startsWith(name)).map((each) => `/${each}`);
     const meant = near.length ? ` Did you mean ${near.slice(0, 3).join(" or ")}?` : "";
-    return { wrong: `There is no command /${word.slice(0, 40)}.${meant} /help lists them.` };
+    return { wrong: `Unknown command /${word.slice(0, 40)}.${meant} /help lists them.` };
   }
-  return command[2](rest.trim()) || { wrong: `Write it as /${name} ${command[0]}` };
+  return command[2](rest.trim()) || { wrong: `Usage: /${name} ${command[0]}` };
 }
 
 /**

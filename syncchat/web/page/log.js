@@ -112,7 +112,7 @@ export class Log {
     this.#scroller.scrollTop = scrollTop + this.#scroller.scrollHeight - scrollHeight;
     requestAnimationFrame(() => this.#list.setAttribute("aria-live", "polite"));
     this.#older.hidden = !this.#complete;
-    this.#older.textContent = this.#complete ? "This is where it begins." : "";
+    this.#older.textContent = this.#complete ? "Beginning of the history." : "";
   }
 
   /** Add a line of the system; `kind` is notice, reply or alarm. */

@@ -203,7 +203,7 @@ export class Protocol {
     const refused = this.#outbox.filter((item) => !fits(item));
     this.#outbox = this.#outbox.filter(fits);
     return refused.map(({ event, nonce }) => ({
-      type: "error", code: "too_big", text: `It is longer than the ${limit} bytes of a message.`, nonce, said: event,
+      type: "error", code: "too_big", text: `It exceeds the limit of ${limit} bytes for a message.`, nonce, said: event,
     }));
   }
 
