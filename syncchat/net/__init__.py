@@ -34,8 +34,8 @@ from .forwarded import TrustedProxies, parse_network
 from .group import Group
 from .http import Refusal, Request, Response, View
 from .limits import Limits, ServerSettings
-from .messages import Message
 from .origin import parse_origin, parse_public_url
+from .protocol import Message
 from .rate_limit import TokenBucket
 from .server import Server, serve
 from .stats import Stats

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from .backlog import Written
 from .combining_queue import CombiningQueue
 from .fanout import Fanout, encode_frame, write_frames
-from .messages import Message, checked
+from .protocol import Message, checked
 from .websocket import WebSocket
 
 __all__ = ["Group"]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 import h11
-from wsproto.connection import Connection, ConnectionState, ConnectionType
+from wsproto.connection import ConnectionState, ConnectionType
 from wsproto.events import AcceptConnection, RejectConnection, RejectData
 from wsproto.events import Request as UpgradeRequest
 from wsproto.handshake import H11Handshake
@@ -59,8 +59,6 @@ _MAX_BODY = 1024
 class HandshakeResult:
     """The result of a successful opening handshake."""
 
-    #: wsproto's state of the open connection.
-    connection: Connection
     #: Bytes that arrived after the handshake.
     rest: bytes
     #: The server's answer, which must still be sent.
@@ -120,7 +118,7 @@ def accept(
     if chosen is not None:
         headers = [("Sec-WebSocket-Protocol", chosen), *headers]
     # wsproto would drop the bytes that arrived in one packet with the request.
-    return HandshakeResult(Connection(_SERVER), rest, _acceptance(key, headers), request, chosen)
+    return HandshakeResult(rest, _acceptance(key, headers), request, chosen)
 
 
 def _acceptance(key: bytes, headers: Sequence[tuple[str, str]]) -> bytes:
@@ -307,12 +305,8 @@ def request_upgrade(
             ) from exc
         for event in handshake.events():
             if isinstance(event, AcceptConnection):
-                # Use a new connection: that of the handshake has already received
-                # the bytes after the head, which the frame parser must split.
-                connection = Connection(_CLIENT)
                 rest = _END_OF_HEAD.split(received, 1)[1]
                 return HandshakeResult(
-                    connection,
                     rest,
                     b"",
                     _request_of(upgrade, stream.address),

@@ -1,4 +1,4 @@
-"""A WebSocket over a stream, client side or server side, based on wsproto (RFC 6455)."""
+"""A WebSocket: a stream, the protocol, and the lock that joins them."""
 
 from __future__ import annotations
 
@@ -7,60 +7,41 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from concurrent.futures import Future
 from math import inf
-from typing import Any, Self
+from typing import Self, assert_never
 
-from wsproto.connection import ConnectionState
-from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
-
-from ..closecodes import ABNORMAL, INVALID_DATA, NORMAL, ORDERLY, TOO_BIG, check_close
+from ..closecodes import ABNORMAL, NORMAL, ORDERLY, TRY_AGAIN_LATER, check_close
 from ..errors import ConnectionClosed
+from .address import Address, format_address
+from .backlog import Written
 from .deadline import Deadline
-from .frame_parser import FrameParser
 from .handshake import HandshakeResult
+from .heartbeat import PendingPings
 from .http import Request
 from .io_thread import IOThread
 from .limits import Limits
-from .messages import Assembler, Message, MessageTooBig
+from .protocol import Close, Fragment, Message, Ping, Pong, Protocol, Violation, checked
 from .rate_limit import TokenBucket
-from .sender import Sender
 from .stream import Stream
 
 __all__ = ["WebSocket"]
 
-_OPEN, _LOCAL_CLOSING = ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING
+# Looking up a member of an enumeration is slow, and each write uses them.
+_ACCEPTED, _REFUSED, _OVERFLOW = Written.ACCEPTED, Written.REFUSED, Written.OVERFLOW
 
 #: Bytes that a peer may still send after the closing handshake.
 _LINGER_BYTES = 16 * 1024 * 1024
 
 
-class WebSocket(Sender):
-    """One end of an open WebSocket connection.
+class WebSocket:
+    """One end of an open WebSocket connection. Any thread may call every method.
 
-    ``send``, ``ping``, ``close``, ``begin_close`` and ``abort`` may be called
-    from any thread. So may ``recv``; threads that receive at the same time
-    take turns. Pings are answered, and the peer's Close is handled, only while
-    a thread is in ``recv``, ``recv_many`` or an iteration.
-
+    Threads that receive at the same time take turns. Pings are answered, and the
+    peer's Close is handled, only while a thread is in ``recv``, ``recv_many`` or an
+    iteration. Of the other methods, only ``flush`` and ``close`` wait for the peer.
     Created by :func:`syncchat.net.serve` and :func:`syncchat.net.connect`.
     """
-
-    __slots__ = (
-        "_assembler",
-        "_bucket",
-        "_deferred",
-        "_events",
-        "_frame_parser",
-        "_messages",
-        "_paused_until",
-        "_recv_lock",
-        "_resumed_at",
-        "messages_in",
-        "request",
-        "response_headers",
-        "subprotocol",
-    )
 
     def __init__(
         self,
@@ -72,44 +53,65 @@ class WebSocket(Sender):
         limits: Limits,
         on_slow: Callable[[WebSocket], None] | None = None,
     ) -> None:
-        super().__init__(
-            stream,
-            opening.connection,
-            io_thread,
-            is_client=is_client,
-            limits=limits,
-            on_slow=on_slow,
-        )
-        #: The handshake request: ``path``, ``query``, ``headers``.
+        #: Whether this is the client side, whose frames are masked.
+        self.is_client = is_client
+        #: The handshake request, and the negotiated subprotocol, or None.
         self.request: Request = opening.request
-        #: The negotiated subprotocol, or None.
         self.subprotocol: str | None = opening.subprotocol
         #: On the client's side, the headers of the server's answer except those of the
         #: handshake itself, by lower-case names.
         self.response_headers: Mapping[str, str] = opening.response_headers
+        self._stream, self._writer = stream, stream.writer
+        self._io_thread = io_thread
+        self._limits = limits
+        self._on_slow = on_slow
+        #: Guards the sending half of the protocol, the record of the end, and the
+        #: fields below. Frames are queued under it, in the order of their encoding.
+        self._lock = threading.Lock()
+        self._protocol = Protocol(limits.max_message, limits.max_fragments, is_client=is_client)
+        #: The number of messages that were accepted for sending.
+        self.messages_out = 0
+        #: When the heartbeat last sent a ping, on the monotonic clock.
+        self.pinged_at = 0.0
+        self._pings: PendingPings | None = None
+        #: Held by the one thread that reads; guards the receiving half of the protocol
+        #: and the fields below. Reentrant: the reading thread runs the callbacks of a
+        #: ping's future, and a callback may call close().
+        self._recv_lock = threading.RLock()
+        #: Messages that have arrived, but are not handed out.
+        self._messages: deque[Message] = deque()
         #: The number of complete messages that have arrived.
         self.messages_in = 0
-        #: Held by the one thread that reads; guards the fields below. Before
-        #: ``_lock`` in the lock order. Reentrant: the reading thread runs the
-        #: callbacks of a ping's future, and a callback may call close().
-        self._recv_lock = threading.RLock()
-        self._messages: deque[Message] = deque()
-        self._frame_parser = FrameParser(is_client=is_client, max_message=limits.max_message)
-        #: wsproto's events for the bytes that it has received. None: it needs more.
-        self._events: Iterator[Event] | None = None
-        self._assembler = Assembler(limits.max_message, limits.max_fragments)
         self._bucket = TokenBucket(limits.rate, limits.burst) if limits.rate else None
-        #: The rate limit allows no further frame before this moment, on the
-        #: monotonic clock. 0.0: there is no pause.
+        #: The rate limit allows no further frame before this moment, 0.0 without a
+        #: pause; and when the last pause ended; both on the monotonic clock.
         self._paused_until = 0.0
-        #: When the last such pause ended.
-        self._resumed_at = 0.0
-        #: Ends the connection after the peer's Close or protocol violation. It is
-        #: called after all earlier messages are handed out.
-        self._deferred: Callable[[], None] | None = None
-        # Frames may have arrived in one packet with the handshake.
-        self._frame_parser.feed(opening.rest)
-        self._process()
+        self.resumed_at = 0.0
+        #: The peer's Close or violation, handled after all earlier messages are handed out.
+        self._deferred: Close | Violation | None = None
+        #: Frames that arrived in one packet with the handshake are not parsed yet.
+        self._early = bool(opening.rest)
+        self._protocol.receive(opening.rest)
+        self._writer.on_stall = self._stalled
+
+    def __repr__(self) -> str:
+        side = f"{'client' if self.is_client else 'server'} side"
+        return f"<WebSocket {side}, {format_address(self.remote_address)}, {self._protocol.state}>"
+
+    @property
+    def remote_address(self) -> Address:
+        """The peer's host and port; for a trusted proxy, those of its client."""
+        return self._stream.address
+
+    @property
+    def backlog_size(self) -> int:
+        """Bytes that were sent and wait until the peer takes them."""
+        return self._writer.backlog_size
+
+    @property
+    def heard_at(self) -> float:
+        """When the last bytes were read, in seconds on the monotonic clock."""
+        return self._stream.heard_at
 
     @property
     def closing(self) -> bool:
@@ -117,13 +119,96 @@ class WebSocket(Sender):
         return self._deferred is not None
 
     @property
-    def heard_at(self) -> float:
-        """When the last bytes from the peer were read, in seconds on the monotonic clock.
+    def close_code(self) -> int | None:
+        """The close code, None while the connection is open.
 
-        From any thread. Bytes are read only while a thread is in ``recv``,
-        ``recv_many`` or an iteration.
+        It is the code of the peer's Close, 1005 if that has none, and 1006 if the
+        connection ended without a Close (RFC 6455, section 7.1.5). If this end failed
+        the connection, it is the code that this end sent (1002, 1007, 1009, 1013).
         """
-        return self._stream.heard_at
+        return self._protocol.close_code
+
+    @property
+    def close_reason(self) -> str | None:
+        """The text that came with the close code, None while the connection is open."""
+        return None if self._protocol.close_code is None else self._protocol.close_reason
+
+    # Sending.
+
+    def send(self, message: Message) -> None:
+        """Send a text (``str``) or binary (``bytes``) message; never blocks.
+
+        Data that the network does not accept at once is queued. If too much is
+        queued, the connection is closed with 1013. Raises :class:`ConnectionClosed`
+        if nothing can be sent any more, :class:`UnicodeEncodeError` for a lone
+        surrogate, and :class:`TypeError` if it is neither text nor bytes.
+        """
+        self.act_on(self.offer(message))
+
+    def offer(self, message: Message) -> Written:
+        """Send ``message`` without handling the result, which :meth:`act_on` does.
+
+        For a caller that holds a lock under which no callback may run.
+        """
+        message, _ = checked(message)
+        with self._lock:
+            written = self._write_locked(self._protocol.encode(message))
+        if written is _ACCEPTED:
+            self.messages_out += 1
+        return written
+
+    def act_on(self, written: Written) -> None:
+        """Close a slow consumer; raise :class:`ConnectionClosed` if the write was not accepted."""
+        if written is not _ACCEPTED:
+            if written is _OVERFLOW:
+                self._too_slow()
+            raise self._closed()
+
+    def write_frames(self, frames: bytes, messages: int) -> bool:
+        """Send encoded frames; never blocks. For :class:`Group`.
+
+        ``frames`` are complete, unmasked frames of the server side, which hold so many
+        ``messages``. False: the connection accepts no more.
+        """
+        # Does not take _lock: a fan-out must not wait for a thread that encodes.
+        # A Close seals the stream, so no frame can follow it.
+        written = self._writer.write(frames)
+        if written is _ACCEPTED:
+            self.messages_out += messages
+            return True
+        if written is _OVERFLOW:
+            self._too_slow()
+        return False
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Block until the network has accepted everything that was sent.
+
+        ``timeout`` is in seconds, None without limit. Raises :class:`TimeoutError`.
+        """
+        if not self._writer.wait_flushed(Deadline.after(timeout)):
+            raise TimeoutError("the peer did not read the data in time")
+
+    def ping(self, payload: bytes = b"") -> Future[float]:
+        """Send a ping with a payload of at most 125 bytes; never blocks.
+
+        The result of the future is the round-trip time in seconds, set while a thread
+        receives. If no pong can arrive any more, the future, or this method, raises
+        :class:`ConnectionClosed`. Raises :class:`ValueError` for a longer payload.
+        """
+        if len(payload) > 125:
+            raise ValueError("a ping can carry at most 125 bytes")
+        with self._lock:
+            if self._pings is None:
+                self._pings = PendingPings()
+            payload, pong = self._pings.add(payload)
+            written = self._write_locked(self._protocol.ping(payload))
+        self.act_on(written)
+        return pong
+
+    def _write_locked(self, frame: bytes | None) -> Written:
+        """Write ``frame``; None stands for a frame that may not be sent any more."""
+        assert self._lock.locked()
+        return _REFUSED if frame is None else self._writer.write(frame)
 
     # Receiving.
 
@@ -132,8 +217,7 @@ class WebSocket(Sender):
 
         Waits at most ``timeout`` seconds, without limit by default. Raises
         :class:`TimeoutError`, which leaves the connection usable, and
-        :class:`ConnectionClosed` when all messages are received and no more can
-        arrive.
+        :class:`ConnectionClosed` after the last message.
         """
         self._take_turn(timeout)
         try:
@@ -142,10 +226,7 @@ class WebSocket(Sender):
             self._recv_lock.release()
 
     def recv_many(self, timeout: float | None = None) -> list[Message]:
-        """Return all messages that have arrived, at least one.
-
-        Works as :meth:`recv`, but faster if many messages arrive at a time.
-        """
+        """Return all messages that have arrived, at least one. Otherwise like :meth:`recv`."""
         self._take_turn(timeout)
         try:
             messages = list(self._messages)
@@ -169,69 +250,6 @@ class WebSocket(Sender):
                 raise
             yield message
 
-    # Closing, and the heartbeat.
-
-    def close(self, code: int = NORMAL, reason: str = "", timeout: float | None = None) -> None:
-        """Do the closing handshake and close the socket.
-
-        Takes at most ``timeout`` seconds, by default the connection's
-        ``close_timeout``; then the connection is aborted. Messages that still
-        arrive are dropped. Has no effect on a closed connection. Raises
-        :class:`ValueError` for a code that may not be sent (RFC 6455, section 7.4)
-        or a reason of more than 123 bytes.
-        """
-        check_close(code, reason)
-        deadline = Deadline.after(self._limits.close_timeout if timeout is None else timeout)
-        self._send_close(code, reason)
-        if not self._recv_lock.acquire(timeout=deadline.for_lock()):
-            # Another thread is reading, and the peer's Close has not arrived in time.
-            self._writer.abort()
-            self._recv_lock.acquire()
-        try:
-            with contextlib.suppress(TimeoutError):
-                while not self._ended and not deadline.expired:
-                    self._messages.clear()
-                    self._advance(deadline)
-            self._stream.drain_input(deadline, _LINGER_BYTES)
-            self._writer.close()
-            self._end(ABNORMAL, "")
-        finally:
-            self._recv_lock.release()
-        if self.is_client:
-            self._io_thread.stop()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-    def beat(self, interval: float, timeout: float) -> None:
-        """Do one step of the heartbeat: ping a silent peer, abort one that stays silent.
-
-        Runs on the I/O thread; never blocks.
-        """
-        heard_at = self._stream.heard_at
-        silence = time.monotonic() - heard_at
-        if self._ended or silence < interval:
-            return
-        # After a pause of the rate limit, frames are parsed that arrived before it.
-        # So the end of the pause counts as a sign of life.
-        alive_at = max(heard_at, self._resumed_at)
-        overdue = time.monotonic() - alive_at >= interval + timeout and self._pinged_at > alive_at
-        # Unread input is a sign of life, too: the peer sends, but no thread receives.
-        if overdue and not self._writer.has_input():
-            self._note_end("no response")
-            self._writer.abort()
-        elif time.monotonic() - self._pinged_at >= interval:
-            # Repeat the ping in each interval: if the rate limit slows reading
-            # down, this end answers the peer's pings late, and only its own pings
-            # show the peer that it is alive.
-            self._pinged_at = time.monotonic()
-            self._send_heartbeat()
-
-    # The reading side. The caller holds _recv_lock.
-
     def _take_turn(self, timeout: float | None) -> None:
         """Return with _recv_lock held and a message ready; raise with the lock released."""
         deadline = None
@@ -243,35 +261,46 @@ class WebSocket(Sender):
                 raise TimeoutError("no message arrived in time")
         try:
             while not self._messages:
-                if self._ended:
+                if self._protocol.ended:
                     raise self._closed()
                 self._advance(deadline)
-                if deadline is not None and deadline.expired and not self._has_news():
+                news = self._messages or self._protocol.ended
+                if deadline is not None and deadline.expired and not news:
                     # The peer keeps sending, but does not complete a message.
                     raise TimeoutError("no message arrived in time")
         except BaseException:
             self._recv_lock.release()
             raise
 
-    def _has_news(self) -> bool:
-        return self._ended or bool(self._messages)
+    # The caller holds _recv_lock.
 
     def _advance(self, deadline: Deadline | None) -> None:
         """Do the next step: end the connection, pause, or read. Raises :class:`TimeoutError`."""
         if self._deferred is not None:
-            end, self._deferred = self._deferred, None
-            end()
+            self._finish(self._deferred)
             return
         if self._paused_until:
             self._pause(deadline)
-            self._process()
-            return
-        data = self._stream.read(deadline)
-        if data:
-            self._frame_parser.feed(data)
-            self._process()
-        else:
-            self._end(ABNORMAL, str(self._writer.error or ""))
+        elif not self._early:
+            data = self._stream.read(deadline)
+            if not data:
+                self._end(ABNORMAL, str(self._writer.error or ""))
+                return
+            self._protocol.receive(data)
+        self._early = False
+        # Parse until no bytes are left or the rate limit is reached.
+        while (event := self._protocol.next_event()) is not None:
+            match event:
+                case str() | bytes():
+                    self.messages_in += 1
+                    self._messages.append(event)
+                case _:
+                    self._handle(event)
+                    if self._protocol.ended or self._deferred is not None:
+                        return
+            if self._bucket is not None and (moment := self._bucket.charge()) > time.monotonic():
+                self._paused_until = moment
+                return
 
     def _pause(self, deadline: Deadline | None) -> None:
         """Wait as long as the rate limit demands. Raises :class:`TimeoutError`."""
@@ -279,114 +308,143 @@ class WebSocket(Sender):
         if not self._writer.wait_broken(end) and end.at < self._paused_until:
             raise TimeoutError("the rate limit allows no message in time")
         self._paused_until = 0.0
-        self._resumed_at = time.monotonic()
+        self.resumed_at = time.monotonic()
 
-    def _process(self) -> None:
-        """Parse the bytes that have arrived, until all are parsed or the rate limit is reached."""
-        while not self._ended:
-            if self._events is None:
-                message = self._frame_parser.next_message()
-                if message is not None:
-                    self.messages_in += 1
-                    self._messages.append(message)
-                    if self._bucket is not None and self._must_wait(self._bucket):
-                        return
-                    continue
-                piece = self._frame_parser.next_piece()
-                if not piece:
-                    return
-                self._connection.receive_data(piece)
-                self._events = self._connection.events()
-            # A step may change wsproto's state, which send() checks. The lock is
-            # held for one step only, so that a sender waits for the parsing of at
-            # most one frame.
-            with self._lock:
-                event = next(self._events, None)
-            if event is None:
-                self._events = None
-                continue
-            _HANDLERS[type(event)](self, event)
-            if self._deferred is not None:
-                return
-            if (
-                self._bucket is not None
-                and getattr(event, "frame_finished", True)
-                and self._must_wait(self._bucket)
-            ):
-                return
+    def _handle(self, event: Fragment | Ping | Pong | Close | Violation) -> None:
+        match event:
+            case Fragment():
+                pass
+            case Ping(payload):
+                with self._lock:
+                    written = self._write_locked(self._protocol.pong(payload))
+                if written is _OVERFLOW:
+                    self._too_slow()
+            case Pong(payload):
+                if self._pings is not None:
+                    self._pings.answer(payload)
+            case Close() | Violation():
+                self._deferred = event
+                if not self._messages:
+                    self._finish(event)
+            case _:
+                assert_never(event)
 
-    def _must_wait(self, bucket: TokenBucket) -> bool:
-        """Charge the rate limit for a frame. True: the next frame must wait."""
-        moment = bucket.charge()
-        if moment <= time.monotonic():
-            return False
-        self._paused_until = moment
-        return True
-
-    def _on_message(self, event: TextMessage | BytesMessage) -> None:
-        try:
-            message = self._assembler.add(event)
-        except MessageTooBig:
-            limits = self._limits
-            reason = (
-                f"a message can have at most {limits.max_message} bytes"
-                f" and {limits.max_fragments} fragments"
-            )
-            self._conclude(partial(self._fail, TOO_BIG, reason))
-        else:
-            if message is not None:
-                self.messages_in += 1
-                self._messages.append(message)
-
-    def _on_close(self, event: CloseConnection) -> None:
-        self._conclude(partial(self._answer_close, event))
-
-    def _conclude(self, end: Callable[[], None]) -> None:
-        """Call ``end`` now, or after the remaining messages are handed out."""
-        if self._messages:
-            self._deferred = end
-        else:
-            end()
-
-    def _answer_close(self, event: CloseConnection) -> None:
-        with self._lock:
-            # In these states the peer has not sent a Close. The event means that
-            # wsproto has found a protocol violation and parses no more.
-            violation = self._connection.state in (_OPEN, _LOCAL_CLOSING)
-            if not violation and not self._close_sent:
-                self._close_sent = True
-                self._writer.seal(self._connection.send(event.response()))
-        if violation:
-            self._fail(int(event.code), _reason_for(int(event.code), event.reason or ""))
-        else:
-            self._end(int(event.code), event.reason or "")
-
-    def _fail(self, code: int, reason: str) -> None:
-        """Fail the connection after the peer's violation of a rule (RFC 6455, section 7.1.7)."""
-        if self._send_close(code, reason):
-            self._end(code, reason)
+    def _finish(self, event: Close | Violation) -> None:
+        """Answer the peer's Close, or fail the connection (RFC 6455, section 7.1.7)."""
+        self._deferred = None
+        if self._send_close(event.code, event.reason) or isinstance(event, Close):
+            self._end(event.code, event.reason)
         else:
             self._end(ABNORMAL, "")
 
+    # Closing.
 
-def _reason_for(code: int, said: str) -> str:
-    """The close reason for a violation; ``said`` is the reason that wsproto gives.
+    def close(self, code: int = NORMAL, reason: str = "", timeout: float | None = None) -> None:
+        """Do the closing handshake and close the socket.
 
-    It is wsproto's text, except where that text comes from Python's codecs or
-    holds the ``repr`` of an object.
-    """
-    if code == INVALID_DATA:
-        where = "a close reason" if "CLOSE" in said else "a text message"
-        return f"invalid UTF-8 in {where}"
-    if said.startswith("expected CONTINUATION"):
-        return "a message began inside another one"
-    return said
+        Takes at most ``timeout`` seconds, by default ``close_timeout``; then the
+        connection is aborted. Messages that still arrive are dropped. Has no effect on
+        a closed connection. Raises :class:`ValueError` for a code that may not be sent
+        (RFC 6455, section 7.4) or a reason of more than 123 bytes.
+        """
+        check_close(code, reason)
+        deadline = Deadline.after(self._limits.close_timeout if timeout is None else timeout)
+        self._send_close(code, reason)
+        if not self._recv_lock.acquire(timeout=deadline.for_lock()):
+            # Another thread is reading, and the peer's Close has not arrived in time.
+            self._writer.abort()
+            self._recv_lock.acquire()
+        try:
+            with contextlib.suppress(TimeoutError):
+                while not self._protocol.ended and not deadline.expired:
+                    self._messages.clear()
+                    self._advance(deadline)
+            self._stream.drain_input(deadline, _LINGER_BYTES)
+            self._writer.close()
+            self._end(ABNORMAL, "")
+        finally:
+            self._recv_lock.release()
+        if self.is_client:
+            self._io_thread.stop()
 
+    def begin_close(
+        self, code: int, reason: str, deadline: Deadline, *, discard: bool = False
+    ) -> None:
+        """Send Close; abort the connection if it is not closed at ``deadline``. Never blocks.
 
-_HANDLERS: dict[type[Event], Callable[[WebSocket, Any], None]] = {
-    TextMessage: WebSocket._on_message,  # noqa: SLF001
-    BytesMessage: WebSocket._on_message,  # noqa: SLF001
-    Ping: WebSocket._on_ping,  # noqa: SLF001
-    Pong: WebSocket._on_pong,  # noqa: SLF001
-    CloseConnection: WebSocket._on_close,  # noqa: SLF001
-}
+        You can still receive the messages that the peer sent before its own Close. With
+        ``discard``, data that is queued for the peer is dropped.
+        """
+        check_close(code, reason)
+        self._send_close(code, reason, discard=discard)
+        if deadline.remaining() is not None:
+            self._io_thread.call_at(deadline, self._writer.abort)
+
+    def abort(self, reason: str = "") -> None:
+        """End the connection without a closing handshake. Never blocks."""
+        if reason:
+            # The reader sees only the end of the stream.
+            self._note_close(ABNORMAL, reason)
+        self._writer.abort()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _send_close(self, code: int, reason: str, *, discard: bool = False) -> bool:
+        """Send Close. False: one was sent before, or the connection has ended."""
+        with self._lock:
+            close = self._protocol.close(code, reason)
+            if close is not None:
+                self._writer.seal(close, discard=discard)
+            return close is not None
+
+    def _end(self, code: int, reason: str) -> None:
+        """Record that no further message will arrive. The first code recorded is kept."""
+        with self._lock:
+            self._protocol.end(code, reason)
+        if self._pings is not None:
+            self._pings.fail(self._closed())
+
+    def _closed(self) -> ConnectionClosed:
+        code = self._protocol.close_code
+        return ConnectionClosed(ABNORMAL if code is None else code, self._protocol.close_reason)
+
+    def _note_close(self, code: int, reason: str) -> bool:
+        """Record why this end is about to end the connection. False: that is recorded already."""
+        with self._lock:
+            return self._protocol.note_close(code, reason)
+
+    # Slow consumers.
+
+    def _too_slow(self) -> None:
+        """Handle a full backlog: send 1013 after the current frame, and abort at a deadline."""
+        reason = "too slow: the backlog is full"
+        if self._note_close(TRY_AGAIN_LATER, reason):
+            deadline = Deadline.after(self._limits.close_timeout)
+            self.begin_close(TRY_AGAIN_LATER, reason, deadline, discard=True)
+            if self._on_slow is not None:
+                self._on_slow(self)
+
+    def _stalled(self) -> None:
+        """Handle a stall: abort, because a Close cannot be sent either. On the I/O thread."""
+        slow = self._note_close(TRY_AGAIN_LATER, "too slow: the backlog made no progress")
+        self._writer.abort()
+        if slow and self._on_slow is not None:
+            self._on_slow(self)
+
+    # For the heartbeat, on the I/O thread.
+
+    def has_input(self) -> bool:
+        """Whether bytes have arrived that are not read yet."""
+        return self._writer.has_input()
+
+    def send_ping(self) -> None:
+        """Ping the peer without waiting for the pong."""
+        self.pinged_at = time.monotonic()
+        with self._lock:
+            written = self._write_locked(self._protocol.ping(b""))
+        if written is _OVERFLOW:
+            self._too_slow()
