@@ -245,12 +245,14 @@ class Members:
 
     def tell(self, events: Sequence[FromServer], but: Member | None = None) -> None:
         """Send events to all members but ``but``."""
-        special = None if but is None else {but.websocket: ()}
         for dialect, fanout in self._fanouts.items():
             frames: list[bytes] = []
             for event in events:
                 frames += dialect.encode(event, "")
-            fanout.write(frames, special)
+            if but is not None and but.dialect is dialect:
+                fanout.write(frames, {but.websocket: ()})
+            else:
+                fanout.write(frames)
 
     def tell_others(self, messages: Sequence[Message]) -> None:
         """Send messages to all members; a sender gets an acknowledgement of its own instead."""

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from syncchat.net.combining_queue import CombiningQueue
+from syncchat.net import CombiningQueue
 from tests.peer import PATIENCE, wait_for
 
 

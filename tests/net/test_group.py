@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 from wsproto.events import BytesMessage, CloseConnection, TextMessage
+from wsproto.frame_protocol import FrameProtocol
 
 from syncchat.errors import ConnectionClosed
-from syncchat.net import Group, Server, WebSocket, connect, serve
+from syncchat.net import Fanout, Group, Server, WebSocket, connect, encode_frame, serve
 from tests.peer import PATIENCE, Peer, client_side, wait_for
 
 
@@ -185,6 +186,38 @@ def test_what_is_no_message_is_refused_before_anybody_has_it() -> None:
             group.send(None)  # type: ignore[arg-type]
         group.send("next")
         assert peer.expect(TextMessage).data == "next"
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
+@pytest.mark.parametrize("binary", [False, True])
+def test_a_frame_is_the_one_that_wsproto_makes(size: int, *, binary: bool) -> None:
+    payload = b"x" * size
+    protocol = FrameProtocol(client=False, extensions=[])
+    expected = protocol.send_data(payload if binary else payload.decode())
+    assert encode_frame(payload, binary=binary) == expected
+
+
+def test_a_fanout_writes_to_its_members_and_drops_those_that_are_closed() -> None:
+    fanout = Fanout()
+    with hub() as it, ExitStack() as stack:
+        (first, first_peer), (second, second_peer) = it.join(stack), it.join(stack)
+        third, third_peer = it.join(stack)
+        for websocket in (first, second, third, third):
+            fanout.add(websocket)
+        one, two, own = (encode_frame(text) for text in (b"one", b"two", b"own"))
+        fanout.write([one, two], {second: [own]})
+        fanout.write([])
+        third.abort()
+        fanout.write([two])
+        assert fanout.members == (first, second)
+        fanout.discard(first)
+        fanout.discard(first)
+        fanout.write([one])
+        assert (len(fanout), first in fanout, second in fanout) == (1, False, True)
+        assert [first_peer.expect(TextMessage).data for _ in range(3)] == ["one", "two", "two"]
+        assert [second_peer.expect(TextMessage).data for _ in range(3)] == ["own", "two", "one"]
+        assert first.messages_out == 3
+        third_peer.close()
 
 
 def test_a_clients_end_cannot_join() -> None:
