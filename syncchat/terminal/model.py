@@ -6,8 +6,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from dataclasses import dataclass
+from typing import Literal, assert_never, get_args
 
 import msgspec
 
@@ -30,8 +30,9 @@ from ..chat.events import (
     RoomsRequest,
     Search,
     Welcome,
+    Whois,
 )
-from ..client import Disconnected, Event, Sent
+from ..client import Disconnected, Event, Gap, Line, Reconnected, Sent
 
 __all__ = ["BELLS", "Bell", "Model", "Preferences", "Snapshot"]
 
@@ -293,94 +294,103 @@ class Model:
         Waits while another thread is in :meth:`say`, so that a typed line is printed
         before its echo.
         """
+        placed, settled, shown = None, None, True
+        words: Sequence[str] = ()
         with self._lock:
-            settled = self._settle_locked(event, own)
-            self._note_people_locked(event, own)
-            snapshot = Snapshot(
-                own,
-                self._preferences,
-                self._form,
-                self._ignored,
-                settled=settled,
-                anew=self._anew,
-            )
+            moved, away_again = self._entered, None
             match event:
                 case Message():
-                    snapshot = self._place_locked(snapshot, event)
-                case Ack() if settled is not None:
-                    snapshot = self._place_locked(snapshot, settled)
+                    placed = event
+                    self._open.pop(event.nonce or "", None)
+                    self._hear_of_locked(event.nick, spoke=True)
+                case Ack():
+                    settled = self._open.pop(event.nonce, None)
+                    if settled is not None:
+                        # The sender's nick is the current one.
+                        placed = settled = msgspec.structs.replace(
+                            settled, offset=event.offset, nick=own or settled.nick
+                        )
+                case Sent():
+                    settled = self._open.pop(event.nonce, None)
+                case PrivateMessage():
+                    self._hear_of_locked(event.nick, spoke=True)
+                    if event.nick != own and event.nick.casefold() not in self._ignored:
+                        self._whispered = event.nick
                 case Welcome():
-                    snapshot = self._enter_locked(snapshot, event)
-                case History(command="search") if self._searches:
-                    snapshot = replace(snapshot, words=self._searches.popleft().split())
-                case Error(command="search") if self._searches:
-                    self._searches.popleft()
-                case Rooms() | Error(command="rooms"):
-                    if isinstance(event, Rooms):
-                        self._rooms = sorted(each.room for each in event.rooms)
-                    snapshot = replace(snapshot, shown=_answered(self._rooms_asked))
-                case Names() | Error(command="names"):
-                    snapshot = replace(snapshot, shown=_answered(self._names_asked))
+                    away_again = self._away if self._returning else None
+                    self._enter_locked(event)
+                case Joined() | Left() | Renamed() | Away() | Back():
+                    self._note_people_locked(event, own)
+                case History():
+                    if event.command == "search" and self._searches:
+                        words = self._searches.popleft().split()
+                case Names():
+                    self._fill_locked(event.names)
+                    shown = _answered(self._names_asked)
+                case Rooms():
+                    self._rooms = sorted(each.room for each in event.rooms)
+                    shown = _answered(self._rooms_asked)
+                case Error():
+                    settled = self._open.pop(event.nonce or "", None)
+                    shown = self._fail_locked(event.command)
                 case Disconnected():
                     # No request is answered any more.
                     for asked in (self._rooms_asked, self._names_asked, self._searches):
                         asked.clear()
                     self._returning = True
-                case _:
+                case Whois() | Gap() | Line() | Reconnected():
                     pass
-        return snapshot
+                case _:
+                    assert_never(event)
+            past = placed is not None and placed.offset <= self._past_end
+            heading = self._heading if past else ""
+            if past:
+                self._heading = ""
+            return Snapshot(
+                own,
+                self._preferences,
+                self._form,
+                self._ignored,
+                shown=shown,
+                settled=settled,
+                past=past,
+                heading=heading,
+                words=words,
+                moved=moved,
+                anew=self._anew,
+                away_again=away_again,
+            )
 
     # Called with the lock held.
 
-    def _settle_locked(self, event: Event, own: str) -> Message | None:
-        """Remove and return the user's message that ``event`` answers, if it is not answered."""
+    def _enter_locked(self, welcome: Welcome) -> None:
         assert self._lock.locked()
-        if not isinstance(event, Message | Ack | Error | Sent) or event.nonce is None:
-            return None
-        message = self._open.pop(event.nonce, None)
-        if message is not None and isinstance(event, Ack):
-            # The sender's nick is the current one.
-            return msgspec.structs.replace(message, offset=event.offset, nick=own or message.nick)
-        return message
-
-    def _place_locked(self, snapshot: Snapshot, message: Message) -> Snapshot:
-        """Tell whether ``message`` is older than the user's presence in the room."""
-        assert self._lock.locked()
-        if message.offset > self._past_end:
-            return snapshot
-        heading, self._heading = self._heading, ""
-        return replace(snapshot, past=True, heading=heading)
-
-    def _enter_locked(self, snapshot: Snapshot, welcome: Welcome) -> Snapshot:
-        assert self._lock.locked()
+        self._fill_locked(welcome.members)
         try:
             self._form = LineFormat(welcome.format)
         except ValueError:
             # Use the default if the server's format is invalid: messages can be shown all the same.
             self._form = _DEFAULT_FORM
-        returning, moved = self._returning, self._entered
-        self._heading = "Missed messages" if returning else "Earlier messages"
+        self._heading = "Missed messages" if self._returning else "Earlier messages"
         self._past_end = welcome.offset
-        self._anew = returning and welcome.epoch != self._epoch
+        self._anew = self._returning and welcome.epoch != self._epoch
         self._epoch = welcome.epoch
         self._entered, self._returning = True, False
-        away_again = self._away if returning else None
-        return replace(snapshot, moved=moved, away_again=away_again)
 
-    def _note_people_locked(self, event: Event, own: str) -> None:
-        """Note who came, left, spoke, changed the nick, or is away."""
+    def _fail_locked(self, command: str | None) -> bool:
+        """Note that a request of this type failed. Returns whether to show that."""
+        assert self._lock.locked()
+        if command == "rooms":
+            return _answered(self._rooms_asked)
+        if command == "names":
+            return _answered(self._names_asked)
+        if command == "search" and self._searches:
+            self._searches.popleft()
+        return True
+
+    def _note_people_locked(self, event: Joined | Left | Renamed | Away | Back, own: str) -> None:
         assert self._lock.locked()
         match event:
-            case Message():
-                self._note_speaker_locked(event.nick)
-            case PrivateMessage():
-                self._note_speaker_locked(event.nick)
-                if event.nick != own and event.nick.casefold() not in self._ignored:
-                    self._whispered = event.nick
-            case Away() | Back():
-                self._hear_of_locked(event.nick)
-                if event.nick == own:
-                    self._away = event.reason if isinstance(event, Away) else None
             case Joined():
                 self._here.update((event.nick, *event.others))
                 self._count = event.connected
@@ -393,13 +403,19 @@ class Model:
                 self._hear_of_locked(event.nick)
                 if self._unignore_locked(event.old):
                     self._ignored = self._ignored | {event.nick.casefold(): event.nick}
-            case Welcome() | Names():
-                names = event.members if isinstance(event, Welcome) else event.names
-                self._remove_locked(self._here.difference(names))
-                self._here.update(names)
-                self._count = len(names)
+            case Away() | Back():
+                self._hear_of_locked(event.nick)
+                if event.nick == own:
+                    self._away = event.reason if isinstance(event, Away) else None
             case _:
-                pass
+                assert_never(event)
+
+    def _fill_locked(self, names: Sequence[str]) -> None:
+        """Note that exactly ``names`` are in the room."""
+        assert self._lock.locked()
+        self._remove_locked(self._here.difference(names))
+        self._here.update(names)
+        self._count = len(names)
 
     def _remove_locked(self, names: Iterable[str]) -> None:
         assert self._lock.locked()
@@ -407,20 +423,18 @@ class Model:
             self._here.discard(name)
             self._heard.pop(name, None)
 
-    def _note_speaker_locked(self, nick: str) -> None:
-        assert self._lock.locked()
-        folded = nick.casefold()
-        self._speakers.pop(folded, None)
-        self._speakers[folded] = None
-        if len(self._speakers) > _MOST_SPEAKERS:
-            del self._speakers[next(iter(self._speakers))]
-        self._hear_of_locked(nick)
-
-    def _hear_of_locked(self, nick: str) -> None:
+    def _hear_of_locked(self, nick: str, *, spoke: bool = False) -> None:
+        """Note that someone is active, and perhaps has said something."""
         assert self._lock.locked()
         if nick in self._here:
             self._heard.pop(nick, None)
             self._heard[nick] = None
+        if spoke:
+            folded = nick.casefold()
+            self._speakers.pop(folded, None)
+            self._speakers[folded] = None
+            if len(self._speakers) > _MOST_SPEAKERS:
+                del self._speakers[next(iter(self._speakers))]
 
     def _unignore_locked(self, nick: str) -> bool:
         assert self._lock.locked()

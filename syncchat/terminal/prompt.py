@@ -60,6 +60,8 @@ class Prompt:
         self._on_enter: Callable[[str], None] | None = None
         self._status = status
         self._resizing = Resizing(output)
+        #: Whether nothing may be printed at this moment. Only for the prompt's thread.
+        self.held = self._resizing.asking
         self._over = False
         self._search = SearchToolbar()
         self._input = TextArea(
@@ -115,10 +117,6 @@ class Prompt:
             terminal_size_polling_interval=self._resizing.polling_interval,
             after_render=self._drawn,
         )
-
-    def held(self) -> bool:
-        """Whether nothing may be printed at this moment. Only for the prompt's thread."""
-        return self._resizing.asking()
 
     def clear(self) -> None:
         """Clear the screen. Only for the prompt's thread."""

@@ -39,7 +39,7 @@ from ..closecodes import NO_CODE, NORMAL
 from ..errors import ConnectionClosed
 from .model import Preferences, Snapshot
 from .scrollback import Block
-from .style import Fragment, mark, mentions, shorten, style_of
+from .style import Fragment, mark, shorten, style_of
 
 __all__ = [
     "AGAIN",
@@ -114,10 +114,10 @@ def render(event: Event, snapshot: Snapshot, lines_of: Callable[[Event], list[st
         case Welcome():
             # Show the greeting once. After a change of rooms or a reconnect, show the room instead.
             text = reply(f"You are now in {event.room}.") if snapshot.moved else event.greeting
-            blocks = [_block([("", text)], snapshot)] if text else []
+            blocks = [_block([("", text)], snapshot.preferences)] if text else []
         case Line():
             rings = snapshot.preferences.bell == "all"
-            blocks = [_block([("", event.text)], snapshot, rings=rings)]
+            blocks = [_block([("", event.text)], snapshot.preferences, rings=rings)]
         case Sent():
             blocks = _sent(event, snapshot)
         case Error():
@@ -131,9 +131,11 @@ def render(event: Event, snapshot: Snapshot, lines_of: Callable[[Event], list[st
         case Reconnected():
             blocks = [local_line(AGAIN, snapshot.preferences)]
         case Joined() | Left() | Renamed() | Away() | Back():
-            blocks = [_block([("class:notice", line)], snapshot) for line in lines_of(event)]
+            blocks = [
+                _block([("class:notice", line)], snapshot.preferences) for line in lines_of(event)
+            ]
         case Names() | Rooms() | Whois():
-            blocks = [_block([("", line)], snapshot) for line in lines_of(event)]
+            blocks = [_block([("", line)], snapshot.preferences) for line in lines_of(event)]
         case _:
             assert_never(event)
     return blocks
@@ -141,7 +143,7 @@ def render(event: Event, snapshot: Snapshot, lines_of: Callable[[Event], list[st
 
 def local_line(text: str, preferences: Preferences, style: str = "") -> Block:
     """Format a line of the client itself."""
-    return _timed([(style, text_for_screen(text))], preferences, time.localtime())
+    return _block([(style, text_for_screen(text))], preferences, from_server=False, dated=False)
 
 
 def date_of(when: time.struct_time) -> Block:
@@ -177,19 +179,18 @@ def _message(message: Message, snapshot: Snapshot, *, from_server: bool = True) 
         blocks.append(Block([("class:notice", since)], 4))
     own = message.nick == snapshot.own
     if own or not snapshot.ignores(message.nick):
+        words = _words_of(message, snapshot)
         bell = snapshot.preferences.bell
         rings = (
-            not own
+            bell != "off"
+            and not own
             and not snapshot.past
-            and (
-                bell == "all"
-                or (bell == "mention" and mentions(message.text, _sought(message.nick, snapshot)))
-            )
+            and (bell == "all" or any(style == "class:mention" for style, _ in words))
         )
         blocks.append(
             _block(
-                _words_of(message, snapshot),
-                snapshot,
+                words,
+                snapshot.preferences,
                 message.time,
                 rings=rings,
                 settles=message.nonce,
@@ -200,9 +201,11 @@ def _message(message: Message, snapshot: Snapshot, *, from_server: bool = True) 
 
 
 def _words_of(message: Message, snapshot: Snapshot, words: Sequence[str] = ()) -> list[Fragment]:
-    """Format a message or an action. Highlights the user's nick and ``words``."""
+    """Format a message or an action. Highlights ``words``, and the user's nick if others say it."""
+    own = snapshot.own
+    sought = "" if own == message.nick or is_address(own) else own
+    text = mark(message.text, sought, words)
     sender = (style_of(message.nick), message.nick)
-    text = mark(message.text, _sought(message.nick, snapshot), words)
     if message.kind == "action":
         return [("", "** "), sender, ("", " "), *text]
     shown: list[Fragment] = []
@@ -213,12 +216,6 @@ def _words_of(message: Message, snapshot: Snapshot, words: Sequence[str] = ()) -
         elif field == "text":
             shown += text
     return shown
-
-
-def _sought(sender: str, snapshot: Snapshot) -> str:
-    """Return the nick to highlight in a message of ``sender``; empty in one's own message."""
-    own = snapshot.own
-    return "" if own == sender or is_address(own) else own
 
 
 def _private(event: PrivateMessage, snapshot: Snapshot) -> list[Block]:
@@ -235,14 +232,14 @@ def _private(event: PrivateMessage, snapshot: Snapshot) -> list[Block]:
     if own:
         fragments.insert(0, ("", "-> "))
     rings = not own and snapshot.preferences.bell != "off"
-    return [_block(fragments, snapshot, event.time, rings=rings)]
+    return [_block(fragments, snapshot.preferences, event.time, rings=rings)]
 
 
 def _history(history: History, snapshot: Snapshot) -> list[Block]:
     """Format the answer to a request. Unrequested history arrives as messages instead."""
     found = [each for each in history.messages if not snapshot.ignores(each.nick)]
     if not found:
-        return [_block([("", reply("No messages found."))], snapshot)]
+        return [_block([("", reply("No messages found."))], snapshot.preferences)]
     # The messages show their date and time, so the blocks need no other.
     return [
         Block(
@@ -262,7 +259,7 @@ def _error(event: Error, snapshot: Snapshot) -> list[Block]:
     lines: list[Fragment] = [("class:warning", f"-> {event.text}")]
     if snapshot.settled is not None:
         lines += [("", "\n"), *_words_of(snapshot.settled, snapshot)]
-    return [_block(lines, snapshot, settles=event.nonce)]
+    return [_block(lines, snapshot.preferences, settles=event.nonce)]
 
 
 def _sent(event: Sent, snapshot: Snapshot) -> list[Block]:
@@ -272,7 +269,9 @@ def _sent(event: Sent, snapshot: Snapshot) -> list[Block]:
         return []
     typed = f"/me {message.text}" if message.kind == "action" else message.text
     shown = [("class:notice", f"> {text_for_screen(typed)}")]
-    return [_timed(shown, snapshot.preferences, time.localtime(), settles=event.nonce)]
+    return [
+        _block(shown, snapshot.preferences, settles=event.nonce, from_server=False, dated=False)
+    ]
 
 
 # Blocks.
@@ -280,40 +279,28 @@ def _sent(event: Sent, snapshot: Snapshot) -> list[Block]:
 
 def _block(
     fragments: Sequence[Fragment],
-    snapshot: Snapshot,
+    preferences: Preferences,
     moment: float | None = None,
     *,
     rings: bool = False,
     settles: str | None = None,
     from_server: bool = True,
+    dated: bool = True,
 ) -> Block:
     """Make the block of a text that was sent at ``moment``, by default now.
 
-    Text from the server begins with the user's prefix. With times, the date is shown
-    before the block if it has changed.
+    Text from the server begins with the user's prefix. If the user wants times, the
+    time is in front, and, unless ``dated`` is False, a new date is shown before it.
     """
-    preferences = snapshot.preferences
-    when = _local_time(moment)
     if from_server:
         fragments = [("", preferences.prefix), *fragments]
-    dated = when if preferences.timestamps else None
-    return _timed(fragments, preferences, when, rings=rings, settles=settles, dated=dated)
-
-
-def _timed(
-    fragments: Sequence[Fragment],
-    preferences: Preferences,
-    when: time.struct_time,
-    *,
-    rings: bool = False,
-    settles: str | None = None,
-    dated: time.struct_time | None = None,
-) -> Block:
-    """Make a block, with the time in front if the user wants it."""
     if not preferences.timestamps:
         return Block(fragments, 4, rings=rings, settles=settles)
+    when = _local_time(moment)
     clock = ("class:time", time.strftime("%H:%M ", when))
-    return Block([clock, *fragments], 8, rings=rings, settles=settles, dated=dated)
+    return Block(
+        [clock, *fragments], 8, rings=rings, settles=settles, dated=when if dated else None
+    )
 
 
 def _local_time(moment: float | None) -> time.struct_time:
@@ -334,7 +321,7 @@ def _when(moment: float) -> str:
 def sanitized(event: Event) -> Event:
     """Return ``event`` without anything that is unsafe to show."""
     if isinstance(event, msgspec.Struct):
-        return _tame_struct(event)
+        return _tame(event)
     if isinstance(event, Line):
         return Line(text_for_screen(event.text))
     if isinstance(event, Disconnected):
@@ -356,11 +343,14 @@ def text_for_screen(text: str) -> str:
 
 def name_for_screen(name: str) -> str:
     """Sanitize a name, or any other text that must be one short line."""
+    if len(name) <= _LONGEST_NAME and name.isascii() and name.isprintable():
+        # Nothing to do, as for most names.
+        return name
     short = name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…"
     return text_for_screen(short).replace("\n", " ").replace("\t", " ")
 
 
-def _tame_struct(struct: _Struct) -> _Struct:
+def _tame(struct: _Struct) -> _Struct:
     changes: dict[str, Any] = {}
     for field in struct.__struct_fields__:
         value = getattr(struct, field)
@@ -368,11 +358,14 @@ def _tame_struct(struct: _Struct) -> _Struct:
         if not value:
             continue
         if field in _PARTS:
-            tame = tuple(map(_tame_struct, value))
+            tame = tuple(map(_tame, value))
         elif field not in _NAMES and field not in _TEXTS:
             continue
         elif not isinstance(value, str):
             tame = type(value)(map(name_for_screen, value))
+        elif len(value) <= _LONGEST_NAME and value.isascii() and value.isprintable():
+            # Nothing to do, as for most names and texts.
+            continue
         else:
             tame = text_for_screen(value) if field in _TEXTS else name_for_screen(value)
         if tame != value:

@@ -82,13 +82,13 @@ class Block:
     #: When the text was sent, if the date is to be shown before it; otherwise None.
     dated: time.struct_time | None = None
 
-    @property
     def size(self) -> int:
-        """The approximate number of bytes that the terminal receives."""
-        return sum(
-            len(text.encode("utf-8", "replace")) + (_STYLED if style else 0)
-            for style, text in self.fragments
-        )
+        """Return the approximate number of bytes that the terminal receives."""
+        size = 0
+        for style, text in self.fragments:
+            size += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+            size += _STYLED if style else 0
+        return size
 
 
 class Scrollback:
@@ -108,7 +108,7 @@ class Scrollback:
         #: Guards the fields below. No other lock is taken while it is held.
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
-        self._blocks: deque[Block] = deque()
+        self._blocks: deque[tuple[int, Block]] = deque()
         self._size = 0
         #: Whether a call of _print_above() is scheduled.
         self._scheduled = False
@@ -123,12 +123,16 @@ class Scrollback:
         """
         may_wait = threading.current_thread() is not self._prompts_thread
         with self._lock:
-            if may_wait:
-                self._room.wait_for(
-                    lambda: (len(self._blocks) < _MOST and self._size < _LARGEST) or self._closed
-                )
-            self._blocks.extend(blocks)
-            self._size += sum(block.size for block in blocks)
+            while (
+                may_wait
+                and not self._closed
+                and (len(self._blocks) >= _MOST or self._size >= _LARGEST)
+            ):
+                self._room.wait()
+            for block in blocks:
+                size = block.size()
+                self._blocks.append((size, block))
+                self._size += size
             self._schedule_locked()
 
     def attach(self, app: Application[None], held: Callable[[], bool]) -> None:
@@ -169,10 +173,11 @@ class Scrollback:
         taken: list[Block] = []
         size = 0
         while self._blocks:
-            more = self._blocks[0].size
+            more, block = self._blocks[0]
             if taken and size + more > most:
                 break
-            taken.append(self._blocks.popleft())
+            self._blocks.popleft()
+            taken.append(block)
             size += more
         self._size -= size
         return taken

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from hashlib import sha1
 
 from prompt_toolkit.output import ColorDepth
@@ -17,7 +18,6 @@ __all__ = [
     "Fragment",
     "color_depth",
     "mark",
-    "mentions",
     "shorten",
     "style_of",
     "width_of",
@@ -67,6 +67,7 @@ COLOR_CHOICES = ("auto", "always", "never")
 # Colors.
 
 
+@lru_cache(1024)
 def style_of(nick: str) -> str:
     """Return the style of a nick. It depends only on the nick, ignoring case."""
     digest = sha1(nick.casefold().encode("utf-8", "replace"), usedforsecurity=False).digest()
@@ -89,50 +90,46 @@ def color_depth(choice: str) -> ColorDepth | None:
 # Highlights.
 
 
-def mentions(text: str, nick: str) -> bool:
-    """Whether ``nick`` occurs in ``text`` as a whole word. Ignores case."""
-    folded = nick.casefold()
-    # The substring test is cheap, and most texts fail it.
-    return (
-        bool(folded)
-        and folded in text.casefold()
-        and _whole(folded).search(text.casefold()) is not None
-    )
-
-
-def mark(text: str, nick: str, words: Iterable[str] = ()) -> Iterator[tuple[str, str]]:
-    """Yield ``text`` in fragments of (style, text). Ignores case.
+def mark(text: str, nick: str, words: Sequence[str] = ()) -> list[Fragment]:
+    """Return ``text`` with highlights. Ignores case.
 
     ``class:mention`` is the nick as a whole word. ``class:match`` is a word that begins
     with one of ``words``.
     """
-    found = [("class:mention", _whole(nick.casefold()))] if nick else []
-    found += [("class:match", _beginning(word.casefold())) for word in words if word]
-    folded = text.casefold()
+    folded, sought = text.casefold(), nick.casefold()
+    found = []
+    # The substring test is cheap, and most texts fail it.
+    if sought and sought in folded:
+        found.append(("class:mention", _whole(sought)))
+    if words:
+        found += [("class:match", _beginning(word.casefold())) for word in words if word]
+    if not found:
+        return [("", text)]
     spans = sorted(
         (match.start(), match.end(), style)
         for style, pattern in found
         for match in pattern.finditer(folded)
     )
     if not spans:
-        yield "", text
-        return
+        return [("", text)]
     # Casefolding may lengthen a text: map each folded character to its origin.
     if len(folded) == len(text):
         place = list(range(len(text) + 1))
     else:
         place = [at for at, char in enumerate(text) for _ in char.casefold()] + [len(text)]
+    marked: list[Fragment] = []
     done = 0
     for start, end, style in spans:
         begin, stop = place[start], place[end - 1] + 1
         if begin < done:
             continue
         if begin > done:
-            yield "", text[done:begin]
-        yield style, text[begin:stop]
+            marked.append(("", text[done:begin]))
+        marked.append((style, text[begin:stop]))
         done = stop
     if done < len(text):
-        yield "", text[done:]
+        marked.append(("", text[done:]))
+    return marked
 
 
 def _whole(folded: str) -> re.Pattern[str]:

@@ -38,7 +38,7 @@ from syncchat.terminal.controller import (
 )
 from syncchat.terminal.model import Model, Preferences
 from syncchat.terminal.scrollback import rows_added
-from syncchat.terminal.style import Fragment, mark, mentions, shorten, style_of, width_of, wrap
+from syncchat.terminal.style import Fragment, mark, shorten, style_of, width_of, wrap
 from tests.stage import welcome
 
 
@@ -119,7 +119,6 @@ def test_what_is_too_long_is_cut_short() -> None:
     ],
 )
 def test_a_mention_is_a_whole_word_in_any_case(text: str, nick: str, *, found: bool) -> None:
-    assert mentions(text, nick) == found
     marked = [piece for style, piece in mark(text, nick) if style == "class:mention"]
     assert bool(marked) == found
     assert "".join(piece for _, piece in mark(text, nick)) == text
