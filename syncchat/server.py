@@ -276,7 +276,7 @@ class ChatServer:
     def _listen(self) -> Server:
         with self._lock:
             if self._server is not None:
-                raise RuntimeError("the chat server runs already")
+                raise RuntimeError("the chat server is already running")
             metrics = self._metrics = Metrics()
             server = serve(
                 self._converse,
@@ -360,7 +360,7 @@ class ChatServer:
         """
         server = self._server
         if server is None:
-            raise RuntimeError("the chat server does not run")
+            raise RuntimeError("the chat server is not running")
         return server.stats()
 
     def say(self, text: str, room: str = LOBBY) -> None:

@@ -170,8 +170,8 @@ class LineFormat:
 
 def _bad_format(template: str) -> ValueError:
     return ValueError(
-        f"{template!r} is no format: it must hold {{text}} and may hold {{sender}}, once each"
-        f" in at most {_LONGEST_FORMAT} characters, and a brace is written twice"
+        f"{template!r} is not a format: it must contain {{text}} once, and may contain {{sender}}"
+        f" once; it has at most {_LONGEST_FORMAT} characters, and a literal brace is written twice"
     )
 
 

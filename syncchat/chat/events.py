@@ -373,7 +373,7 @@ def encode(event: FromClient | FromServer) -> str:
 def decode_from_client(message: str | bytes) -> FromClient:
     """Decode an event from a client. Raises :class:`~syncchat.errors.BadEvent`."""
     if not isinstance(message, str):
-        raise BadEvent(f"An event of {SUBPROTOCOL} is a text message, not a binary one.")
+        raise BadEvent(f"An event of {SUBPROTOCOL} must be a text message, not a binary one.")
     try:
         return _from_client.decode(message)
     except (msgspec.DecodeError, RecursionError) as exc:
@@ -390,4 +390,4 @@ def decode_from_server(text: str) -> FromServer:
 
 def _bad(text: str, exc: Exception) -> BadEvent:
     found = _TYPE.search(text[:4096])
-    return BadEvent(f"This is no event of {SUBPROTOCOL}: {exc}.", found[1] if found else None)
+    return BadEvent(f"This is not an event of {SUBPROTOCOL}: {exc}.", found[1] if found else None)

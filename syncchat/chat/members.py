@@ -287,7 +287,7 @@ class Members:
         deadline = Deadline.after(CLOSE_SECONDS)
         for member in self:
             if member.dialect.has_positions:
-                reason = "the room's log has begun anew"
+                reason = "the room's log was reset"
                 member.websocket.begin_close(SERVICE_RESTART, reason, deadline)
         self.tell_gap(messages)
 

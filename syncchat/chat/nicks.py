@@ -48,20 +48,20 @@ def check_nick(text: str) -> str:
     """
     if len(text) > _LONGEST:
         # Before normalizing, which hostile text can make slow.
-        raise BadNick(f"A nick has at most {MAX_NICK} characters.")
+        raise BadNick(f"A nick must have at most {MAX_NICK} characters.")
     nick = unicodedata.normalize("NFKC", clean(text).strip())
     if not nick:
-        raise BadNick("A nick has at least one character.")
+        raise BadNick("A nick must not be empty.")
     if len(nick) > MAX_NICK:
-        raise BadNick(f"A nick has at most {MAX_NICK} characters.")
+        raise BadNick(f"A nick must have at most {MAX_NICK} characters.")
     if nick.casefold() in _RESERVED:
         raise BadNick(f"The nick {nick} is reserved.")
     if nick.startswith(_SYSTEM_STARTS):
-        raise BadNick(f"A nick does not begin with {nick[0]}")
+        raise BadNick(f"A nick must not begin with {nick[0]}")
     for char in nick:
         # A colon ends the sender in "nick: text", and marks a nick as an address.
         if char in ":," or char.isspace() or unicodedata.category(char) in _UNSEEN:
-            raise BadNick("A nick is one word, without colons and commas.")
+            raise BadNick("A nick must be one word without colons or commas.")
     if _BLANK.search(nick) or not any(unicodedata.category(char)[0] in "LNS" for char in nick):
-        raise BadNick("A nick is something that can be seen.")
+        raise BadNick("A nick must consist of visible characters.")
     return nick

@@ -272,7 +272,7 @@ class Room:
             try:
                 step()
             except EngineFailed as exc:
-                text = f"It is not possible now: {exc}."
+                text = f"This is not possible at the moment: {exc}."
                 self._members.tell_one(member, Error("unavailable", text, command))
 
         self._do(asked)
@@ -346,9 +346,9 @@ class Room:
         """Tell the senders that their messages are not stored, or that this is not known."""
         unknown = isinstance(exc, AppendUnknown)
         said = (
-            f"It is not known whether your message was kept: {exc}."
+            f"It is unknown whether your message was stored: {exc}."
             if unknown
-            else f"Your message was not kept, say it again later: {exc}."
+            else f"Your message was not stored; send it again later: {exc}."
         )
         for post in posts:
             member = post.member
@@ -359,7 +359,7 @@ class Room:
                 if unknown and draft.nonce is not None:
                     # Nothing is to be told: the client comes back and sends the message
                     # again, and its nonce shows whether it is stored.
-                    reason = "it is not known whether your message was kept"
+                    reason = "it is unknown whether your message was stored"
                     deadline = Deadline.after(CLOSE_SECONDS)
                     member.websocket.begin_close(TRY_AGAIN_LATER, reason, deadline)
                     break
@@ -415,7 +415,7 @@ class Room:
     def _whisper(self, member: Member, to: str, text: str) -> None:
         hearer = self.find(to)
         if hearer is None:
-            self._members.tell_one(member, Error("absent", f"There is no {to} here.", "private"))
+            self._members.tell_one(member, Error("absent", f"{to} is not in this room.", "private"))
         else:
             event = PrivateMessage(member.nick, hearer.nick, text, time.time())
             self._engine.publish(self.name, event)

@@ -42,7 +42,7 @@ def room_of(path: str) -> str:
     try:
         return check_room(unquote(encoded, errors="strict"))
     except UnicodeDecodeError:
-        raise BadRoom("The URL's path is not in UTF-8.") from None
+        raise BadRoom("The URL's path is not valid UTF-8.") from None
 
 
 def check_room(text: str) -> str:
@@ -54,20 +54,20 @@ def check_room(text: str) -> str:
     """
     if len(text) > _LONGEST:
         # Before normalizing, which hostile text can make slow.
-        raise BadRoom(f"A room's name has at most {MAX_ROOM} characters.")
+        raise BadRoom(f"A room's name must have at most {MAX_ROOM} characters.")
     name = _folded(text)
     if not name:
-        raise BadRoom("A room's name has at least one character.")
+        raise BadRoom("A room's name must not be empty.")
     if name in (".", ".."):
-        raise BadRoom(f"A room cannot be called {name}, which no URL can name.")
+        raise BadRoom(f"A room cannot be called {name}: no URL can contain that name.")
     for char in name:
         if char.isspace():
-            raise BadRoom("A room's name is one word: it has no blanks.")
+            raise BadRoom("A room's name must be one word without blanks.")
         if not _is_plain(char):
             shown = char if char.isprintable() else f"U+{ord(char):04X}"
             raise BadRoom(f"A room's name cannot contain {shown}.")
     if len(name) > MAX_ROOM:
-        raise BadRoom(f"A room's name has at most {MAX_ROOM} characters.")
+        raise BadRoom(f"A room's name must have at most {MAX_ROOM} characters.")
     return name
 
 
@@ -166,7 +166,7 @@ class RoomRegistry:
             self._forget_rooms()
             room = self._find_or_make(name)
             if room is None:
-                raise RoomsFull(f"There are {self._most} rooms, and can be no more.")
+                raise RoomsFull(f"The server has reached its limit of {self._most} rooms.")
         return room
 
     def _find_or_make(self, name: str) -> Room | None:

@@ -124,7 +124,7 @@ class Session:
             self._listen()
         except TimeoutError:
             # The client does not read the history that it asked for.
-            self._websocket.close(TRY_AGAIN_LATER, "too slow: the past was not taken")
+            self._websocket.close(TRY_AGAIN_LATER, "too slow: the history was not read")
         except _TurnedAway as turned:
             self._member.send([turned.error])
             self._websocket.close(turned.code, turned.error.text[:100])
@@ -243,7 +243,7 @@ class Session:
         text = clean(asked.text)
         if text.count("\n") >= _MOST_LINES:
             error = Error(
-                "too_big", f"A message has at most {_MOST_LINES} lines.", nonce=asked.nonce
+                "too_big", f"A message must have at most {_MOST_LINES} lines.", nonce=asked.nonce
             )
             self._complain(error)
         else:
@@ -267,7 +267,7 @@ class Session:
         try:
             name = check_room(asked.room)
             if name == here.name:
-                raise BadRoom(f"You are in {name}.")
+                raise BadRoom(f"You are already in {name}.")
             # Try everything that can fail before the client leaves the old room.
             with rooms.used(name) as room:
                 room.run(room.follow)
@@ -286,7 +286,7 @@ class Session:
     def _whois(self, nick: str) -> None:
         member = self._room.find(nick)
         if member is None:
-            self._complain(Error("absent", f"There is no {nick} here.", "whois"))
+            self._complain(Error("absent", f"{nick} is not in this room.", "whois"))
         else:
             self._tell(Whois(member.nick, member.since, member.spoke, member.away))
 
@@ -294,7 +294,7 @@ class Session:
         # In one line, since a notice is one line.
         reason = " ".join(clean(text).split())
         if len(reason) > _LONGEST_REASON:
-            text = f"A reason has at most {_LONGEST_REASON} characters."
+            text = f"A reason must have at most {_LONGEST_REASON} characters."
             self._complain(Error("too_big", text, "away"))
         else:
             self._room.set_away(self._member, reason)
@@ -311,7 +311,7 @@ class Session:
 
     def _search(self, words: str, limit: int) -> None:
         if len(words.split()) > _MOST_WORDS:
-            text = f"A search has at most {_MOST_WORDS} words."
+            text = f"A search must have at most {_MOST_WORDS} words."
             self._complain(Error("too_big", text, "search"))
             return
         self._room.drain()
@@ -333,7 +333,7 @@ class _TurnedAway(Exception):
 
 
 def _unavailable(exc: EngineFailed, command: str | None) -> Error:
-    return Error("unavailable", f"What is kept cannot be read now: {exc}.", command)
+    return Error("unavailable", f"The history cannot be read at the moment: {exc}.", command)
 
 
 def _position(place: str) -> Position:
@@ -364,7 +364,7 @@ def _wishes_of(request: Request) -> _Wishes:
         if asked.isascii() and asked.isdigit() and len(asked) <= _DIGITS:
             last = min(int(asked), MAX_HISTORY)
         else:
-            complaints.append(Error("malformed", "The URL's history= is no number."))
+            complaints.append(Error("malformed", "The URL's history= is not a number."))
     if "after" in query:
         asked = query["after"][-1]
         if _PLACE.fullmatch(asked):

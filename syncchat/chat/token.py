@@ -39,7 +39,7 @@ class TokenCheck:
         text, challenge = (
             ("The token is wrong.", 'Bearer error="invalid_token"')
             if candidates
-            else ("A token is needed.", "Bearer")
+            else ("A token is required.", "Bearer")
         )
         raise Refusal(HTTPStatus.UNAUTHORIZED, text, [("WWW-Authenticate", challenge)])
 

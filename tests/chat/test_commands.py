@@ -27,7 +27,7 @@ def test_every_command_of_the_plain_dialect_answers() -> None:
             ("/rooms", r"-> 1 room: lobby \(2\)"),
             ("/whois BOB", "-> bob has been here since .* and last spoke .*"),
             ("/whois ann", "-> ann has been here since .* and has not spoken yet."),
-            ("/whois carl", "-> There is no carl here."),
+            ("/whois carl", "-> carl is not in this room."),
             ("/history", rf"-> {when} bob: about breakfast"),
             ("/history 5", rf"-> {when} bob: about breakfast"),
             ("/search BREAK", rf"-> {when} bob: about breakfast"),
@@ -69,7 +69,7 @@ def test_who_is_away_is_said_and_shown_until_it_is_back() -> None:
         # Nothing new, so that it concerns nobody else.
         ann.send("/back", "/away " + "x" * 201)
         assert ann.hear() == " * ann is back."
-        assert ann.hear() == "-> A reason has at most 200 characters."
+        assert ann.hear() == "-> A reason must have at most 200 characters."
         ann.send("/away meeting")
         assert bob.event("away")["reason"] == "meeting"
         bob.ask(type="private", to="ann", text="psst")

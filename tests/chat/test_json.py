@@ -198,7 +198,7 @@ def test_a_private_message_reaches_one_person_and_tells_its_sender_so() -> None:
         error = ann.event("error")
         assert (error["code"], error["command"]) == ("absent", "private")
         bob.send("/msg nobody-here x")
-        assert bob.hear() == "-> There is no nobody-here here."
+        assert bob.hear() == "-> nobody-here is not in this room."
         # It is no message of the room.
         ann.ask(type="say", text="aloud")
         assert eve.event("message").items() >= {"text": "aloud", "offset": 2}.items()
@@ -362,7 +362,7 @@ def test_a_message_of_too_many_lines_is_refused() -> None:
         error = client.event("error")
         assert (error["code"], error["nonce"]) == ("too_big", "n")
         plain.send("\n" * 60_000)
-        assert plain.hear() == "-> A message has at most 4096 lines."
+        assert plain.hear() == "-> A message must have at most 4096 lines."
         plain.send("a" + "\n" * 4095)
         assert client.event("message")["offset"] == 1
 

@@ -23,7 +23,7 @@ def test_a_path_that_can_be_no_room_is_closed_with_a_reason() -> None:
         ChatServer(port=0) as chat,
         Plain(url_of(chat, "/" + "x" * (MAX_ROOM + 1))) as plain,
     ):
-        assert plain.hear() == f"-> A room's name has at most {MAX_ROOM} characters."
+        assert plain.hear() == f"-> A room's name must have at most {MAX_ROOM} characters."
         assert plain.hear_end() == 1008
     with pytest.raises(BadRoom):
         check_room("\x1b/ ")
@@ -78,7 +78,7 @@ def test_a_room_has_one_name_however_it_is_spelled(spellings: list[str], name: s
             ann.ask(type="rooms")
             assert ann.event("rooms")["rooms"] == [{"room": name, "connected": 3}]
             ann.ask(type="join", room=spelling.swapcase())
-            assert ann.event("error")["text"] == f"You are in {name}."
+            assert ann.event("error")["text"] == f"You are already in {name}."
             ann.ask(type="join", room="LOBBY")
             assert ann.event("welcome")["room"] == "lobby"
             bob.send("/join Lobby")
@@ -100,8 +100,8 @@ NO_NAMES = [
     ("a/b", "cannot contain /"),
     ("/ops", "cannot contain /"),
     ("ops/", "cannot contain /"),
-    ("..", "no URL can name"),
-    ("#.", "no URL can name"),
+    ("..", "no URL can contain"),
+    ("#.", "no URL can contain"),
     ("a?b", r"cannot contain \?"),
     ("a#b", "cannot contain #"),
     ("100%", "cannot contain %"),
@@ -118,8 +118,8 @@ NO_NAMES = [
     ("a\x9bb", r"cannot contain U\+009B"),
     ("a\u202eb", r"cannot contain U\+202E"),
     ("a\u200db", r"cannot contain U\+200D"),
-    ("#", "at least one"),
-    ("", "at least one"),
+    ("#", "must not be empty"),
+    ("", "must not be empty"),
     ("x" * (MAX_ROOM + 1), "at most 64"),
     ("ß" * MAX_ROOM, "at most 64"),
     ("x" * 100_000, "at most 64"),

@@ -40,7 +40,7 @@ def test_join_goes_from_room_to_room_and_takes_the_nick_along() -> None:
         bob.ask(type="join", room="ops")
         assert bob.event("error").items() >= {"code": "room", "command": "join"}.items()
         ann.send("/join " + "x" * (MAX_ROOM + 1), "/join \x1b", "/join", "/rooms")
-        assert ann.hear() == f"-> A room's name has at most {MAX_ROOM} characters."
+        assert ann.hear() == f"-> A room's name must have at most {MAX_ROOM} characters."
         # A command without its argument says how it is written.
         assert ann.hear() == ann.hear() == "-> Usage: /join ROOM"
         assert ann.hear() == "-> 2 rooms: lobby (0), ops (2)"
@@ -112,13 +112,13 @@ def test_there_are_so_many_rooms_and_no_more() -> None:
         Plain(url_of(chat, "/ops")) as two,
     ):
         with Plain(url_of(chat, "/third")) as plain:
-            assert plain.hear() == "-> There are 2 rooms, and can be no more."
+            assert plain.hear() == "-> The server has reached its limit of 2 rooms."
             assert plain.hear_end() == 1013
         with Json(url_of(chat, "/third")) as client:
             assert client.event("error")["code"] == "room"
             assert client.hear_end() == 1013
         one.send("/join third", "still in the lobby")
-        assert one.hear() == "-> There are 2 rooms, and can be no more."
+        assert one.hear() == "-> The server has reached its limit of 2 rooms."
         assert one.hear() == f"{one.address}: still in the lobby"
         with pytest.raises(RoomsFull):
             chat.say("x", room="third")

@@ -97,7 +97,7 @@ def test_the_config_file_has_every_kind_of_setting(tmp_path: Path) -> None:
         ('nick = ["a"]', "nick must be a string or a number"),
         ('timestamps = "yes"', "timestamps must be true or false"),
         ("json = 1", "json must be true or false"),
-        ('nick = "a b"', "A nick is one word"),
+        ('nick = "a b"', "A nick must be one word"),
         ('bell = "loud"', "must be one of off, mention, all, not 'loud'"),
         ('token = "a"\ntoken-file = "b"', "token and token-file are mutually exclusive"),
         ("history = -1", "must be a non-negative integer, not '-1'"),

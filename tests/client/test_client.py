@@ -259,7 +259,7 @@ def test_requests_are_answered_by_events() -> None:
         assert client.nick == "anna"
         client.ask(Private("nobody-here", "x"))
         assert until(client, Error)[-1] == Error(
-            "absent", "There is no nobody-here here.", "private"
+            "absent", "nobody-here is not in this room.", "private"
         )
         client.send_line("/quit")
         assert list(client) == []

@@ -85,11 +85,11 @@ def test_without_a_nonce_the_sender_is_told_that_it_is_not_known() -> None:
     with serving(engine) as url, Plain(f"{url}/room") as plain, Json(f"{url}/room") as json:
         json.event("welcome")
         plain.send("a")
-        assert plain.hear() == "-> It is not known whether your message was kept: no answer."
+        assert plain.hear() == "-> It is unknown whether your message was stored: no answer."
         json.ask(type="action", text="waves")
         error = json.event("error")
         assert (error["code"], error["command"]) == ("unavailable", "action")
-        assert error["text"].startswith("It is not known whether")
+        assert error["text"].startswith("It is unknown whether")
         # Both are still there.
         plain.send("/names")
         assert plain.hear().startswith("-> 2 connected")

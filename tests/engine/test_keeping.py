@@ -161,7 +161,7 @@ def test_a_full_disk_refuses_messages_and_the_chat_lives_on(tmp_path: Path) -> N
             assert error["command"] == "say"
             assert str(tmp_path) not in error["text"]
         bob.send("mine, too")
-        assert bob.hear().startswith("-> Your message was not kept")
+        assert bob.hear().startswith("-> Your message was not stored")
         # What needs no disk goes on.
         ann.ask(type="private", to="bob", text="the disk is full")
         assert bob.hear() == "[PM from ann] the disk is full"

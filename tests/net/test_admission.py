@@ -148,10 +148,10 @@ def test_who_does_not_know_it_gets_401_and_it_stands_in_no_line(
 @pytest.mark.parametrize(
     ("query", "header", "text", "challenge"),
     [
-        ("", {}, "A token is needed.", "Bearer"),
-        ("?token=", {}, "A token is needed.", "Bearer"),
-        ("", {"Authorization": "Bearer"}, "A token is needed.", "Bearer"),
-        ("", {"Authorization": "Basic czNjcmV0"}, "A token is needed.", "Bearer"),
+        ("", {}, "A token is required.", "Bearer"),
+        ("?token=", {}, "A token is required.", "Bearer"),
+        ("", {"Authorization": "Bearer"}, "A token is required.", "Bearer"),
+        ("", {"Authorization": "Basic czNjcmV0"}, "A token is required.", "Bearer"),
         ("?token=wrong", {}, "The token is wrong.", 'Bearer error="invalid_token"'),
         ("", {"Authorization": "bearer x"}, "The token is wrong.", 'Bearer error="invalid_token"'),
     ],

@@ -103,7 +103,7 @@ def test_the_clients_nick_and_history_are_flags_and_environment() -> None:
         assert (second.stdout, second.returncode) == ("ann: two\nbob: three\n", 0)
     for flags, why in [
         (["--nick", "server"], "The nick server is reserved."),
-        (["--nick", "a b"], "A nick is one word"),
+        (["--nick", "a b"], "A nick must be one word"),
         (["--history", "-1"], "must be a non-negative integer, not '-1'"),
     ]:
         result = run([*CLIENT, *flags], "")

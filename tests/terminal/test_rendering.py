@@ -158,9 +158,9 @@ def test_everything_is_rendered_as_people_know_it() -> None:
             PrivateMessage("bob", "ann", "psst", 0.0),
             PrivateMessage("ann", "bob", "yes?", 0.0),
             Names(["ann", "bob"]),
-            Error("absent", "There is no fred here.", "whois"),
+            Error("absent", "fred is not in this room.", "whois"),
         )
-        client.wait_for_line("-> There is no fred here.")
+        client.wait_for_line("-> fred is not in this room.")
         assert client.scrollback() == [
             "Connected to the chat!",
             "bob: hello, all",
@@ -176,7 +176,7 @@ def test_everything_is_rendered_as_people_know_it() -> None:
             "[PM from bob] psst",
             "-> [Sent PM to bob] yes?",
             "-> 2 connected: ann, bob",
-            "-> There is no fred here.",
+            "-> fred is not in this room.",
         ]
 
 

@@ -90,7 +90,11 @@ def test_a_server_that_is_killed_and_back_costs_nothing(browser: Browser, tmp_pa
 def test_the_nick_is_asked_once_and_remembered(browser: Browser) -> None:
     with ChatServer(port=0) as chat, window(browser, page_url(chat), None) as page:
         field = page.get_by_label("Choose a nick")
-        for wrong, why in [("", "at least one"), ("a b", "one word"), ("x" * 33, "at most 32")]:
+        for wrong, why in [
+            ("", "must not be empty"),
+            ("a b", "one word"),
+            ("x" * 33, "at most 32"),
+        ]:
             field.fill(wrong)
             page.get_by_role("button", name="Enter").click()
             page.get_by_role("alert").get_by_text(why).wait_for()
@@ -218,7 +222,7 @@ def test_a_room_has_one_address_however_it_is_spelled(browser: Browser) -> None:
         box.press("Tab")
         wait_for(lambda: box.input_value() == "/join orchard")
         say(page, "/join a b")
-        wait_for_line(page, "A room's name is one word: it has no blanks.")
+        wait_for_line(page, "A room's name must be one word without blanks.")
         page.go_back()
         wait_for_line(page, "You are now in ops.")
         assert page.url == page_url(chat, "/ops")
