@@ -1,4 +1,4 @@
-"""Carries out what the user types, and shows what the server tells."""
+"""Carries out what the user types, and shows what the server sends."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Clear:
 
 
 @dataclass(frozen=True, slots=True)
-class Mistyped:
+class InvalidCommand:
     """A command that does not exist, or whose arguments are wrong; ``text`` says which."""
 
     text: str
@@ -84,7 +84,7 @@ class Mistyped:
 Local = Help | Bell | Timestamp | Ignore | Unignore | Clear
 
 #: What a typed line asks for.
-Typed = Asked | Local | Mistyped
+Typed = Asked | Local | InvalidCommand
 
 #: All commands, in the order of the help. A local command replaces a command of the
 #: chat with the same name.
@@ -121,7 +121,7 @@ def parse_typed(text: str) -> tuple[str, Typed]:
         if exc.command is None and line != text:
             # Blanks and a slash do not make an unknown command, but a text.
             return text, Say(text)
-        return line, Mistyped(str(exc))
+        return line, InvalidCommand(str(exc))
 
 
 def help_text(columns: int, rows: int) -> str:
@@ -147,7 +147,7 @@ def help_text(columns: int, rows: int) -> str:
 class Controller:
     """Connects the client, the model and the screen.
 
-    :meth:`enter` is for the prompt's thread, :meth:`take` for the printer thread.
+    :meth:`enter` is for the prompt's thread, :meth:`handle` for the printer thread.
     """
 
     def __init__(
@@ -160,12 +160,12 @@ class Controller:
         #: The last date shown: the first three members of a struct_time.
         self._day: tuple[int, ...] = time.localtime()[:3]
 
-    # What the server tells.
+    # What the server sends.
 
-    def take(self, received: Event) -> None:
-        """Note an event, and show it. Waits while the terminal takes no more."""
+    def handle(self, received: Event) -> None:
+        """Apply an event to the model, and show it. Blocks while the scrollback's queue is full."""
         event = sanitized(received)
-        snapshot = self._model.take(event, name_for_screen(self._client.nick or ""))
+        snapshot = self._model.apply(event, name_for_screen(self._client.nick or ""))
         if snapshot.away_again is not None:
             # The server does not know that this new connection is away. If it breaks
             # again, the next welcome repeats the request.
@@ -206,15 +206,15 @@ class Controller:
                 self._act(line, command)
         except (ValueError, NotConnected, TimeoutError) as exc:
             beginning = shorten(" ".join(text[:100].split()), 40)
-            self.tell(f"Not sent: {beginning} ({exc})", "class:warning")
+            self._tell(f"Not sent: {beginning} ({exc})", "class:warning")
         except ConnectionClosed:
             pass  # The connection has ended, which the printer thread reports.
 
-    def tell(self, text: str, style: str = "") -> None:
-        """Print a line of the client itself. Any thread may call this."""
-        self._scrollback.add(local_line(f"-> {text}", self._model.preferences, style))
-
     # Internals.
+
+    def _tell(self, text: str, style: str = "") -> None:
+        """Print a line of the client itself."""
+        self._scrollback.add(local_line(f"-> {text}", self._model.preferences, style))
 
     def _say(self, line: str, message: Say | Action | None) -> None:
         """Send ``message``, or ``line`` as it is, and show it until the server has answered.
@@ -252,18 +252,18 @@ class Controller:
                 self._prompt.end()
             case Clear():
                 self._prompt.clear()
-            case Mistyped():
-                self.tell(command.text, "class:warning")
+            case InvalidCommand():
+                self._tell(command.text, "class:warning")
             case Help():
-                self.tell(self._help(command.command))
+                self._tell(self._help(command.command))
             case Bell():
-                self.tell(self._bell(command.when))
+                self._tell(self._bell(command.when))
             case Timestamp():
-                self.tell(self._timestamp(command.wanted))
+                self._tell(self._timestamp(command.wanted))
             case Ignore():
-                self.tell(self._ignore(command.nick))
+                self._tell(self._ignore(command.nick))
             case Unignore():
-                self.tell(self._unignore(command.nick))
+                self._tell(self._unignore(command.nick))
             case (
                 Private()
                 | Nick()
@@ -283,7 +283,7 @@ class Controller:
         """Answer the last sender that was shown, which is not an ignored one."""
         whispered = self._model.whispered
         if whispered is None:
-            self.tell("No private message to reply to.", "class:warning")
+            self._tell("No private message to reply to.", "class:warning")
         else:
             self._client.ask(Private(whispered, text))
 
@@ -301,7 +301,7 @@ class Controller:
     def _bell(self, argument: str) -> str:
         for bell in BELLS:
             if argument.lower() == bell:
-                self._model.prefer(replace(self._model.preferences, bell=bell))
+                self._model.set_preferences(replace(self._model.preferences, bell=bell))
                 return f"The bell is {bell}."
         if argument:
             return "Usage: /bell off|mention|all"
@@ -313,7 +313,7 @@ class Controller:
         wanted = {"": not shown, "on": True, "hh:mm": True, "off": False}.get(argument.lower())
         if wanted is None:
             return "Usage: /timestamp [on|off]"
-        self._model.prefer(replace(self._model.preferences, timestamps=wanted))
+        self._model.set_preferences(replace(self._model.preferences, timestamps=wanted))
         return f"Timestamps are {'on' if wanted else 'off'}."
 
     def _ignore(self, argument: str) -> str:

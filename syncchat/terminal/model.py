@@ -155,7 +155,7 @@ class Model:
         """The current preferences."""
         return self._preferences
 
-    def prefer(self, preferences: Preferences) -> None:
+    def set_preferences(self, preferences: Preferences) -> None:
         """Replace the preferences."""
         with self._lock:
             self._preferences = preferences
@@ -288,7 +288,7 @@ class Model:
 
     # Events.
 
-    def take(self, event: Event, own: str) -> Snapshot:
+    def apply(self, event: Event, own: str) -> Snapshot:
         """Note ``event``, and return what is needed to show it. ``own`` is the user's nick.
 
         Waits while another thread is in :meth:`say`, so that a typed line is printed

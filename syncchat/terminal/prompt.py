@@ -29,9 +29,9 @@ from .completion import Tab, candidates_line
 from .scrollback import Resizing, call_in, release, wipe
 from .style import STYLE, Fragment
 
-__all__ = ["PROMPT", "Prompt"]
+__all__ = ["Prompt"]
 
-PROMPT = "> "
+_PROMPT = "> "
 
 #: The input takes at most one part in so many of the screen's rows.
 _SHARE = 3
@@ -70,7 +70,7 @@ class Prompt:
             dont_extend_height=True,
             height=self._height,
             get_line_prefix=lambda line, wraps: (
-                [("class:prompt", PROMPT)] if line == wraps == 0 else "  "
+                [("class:prompt", _PROMPT)] if line == wraps == 0 else "  "
             ),
             history=history,
             completer=completer,
@@ -130,9 +130,9 @@ class Prompt:
         """Show the prompt until :meth:`end` is called or the user leaves.
 
         Calls ``started`` when the prompt is running, and ``on_enter`` with each typed
-        text. Raises :class:`EOFError` for
-        Ctrl+D and the end of the input, :class:`KeyboardInterrupt` for Ctrl+C, and
-        :class:`OSError` if the terminal is closed.
+        text. Raises :class:`EOFError` for Ctrl+D and the end of the input,
+        :class:`KeyboardInterrupt` for Ctrl+C, and :class:`OSError` if the terminal is
+        closed.
         """
         self._on_enter = on_enter
 

@@ -213,9 +213,9 @@ class _Printer(threading.Thread):
                 try:
                     event = self._client.receive(self._pause())
                 except TimeoutError:
-                    self._look()
+                    self._idle()
                 else:
-                    self._controller.take(event)
+                    self._controller.handle(event)
                     self._schedule(event)
         except ConnectionClosed as exc:
             self.outcome = exc
@@ -251,7 +251,7 @@ class _Printer(threading.Thread):
         with contextlib.suppress(NotConnected, ConnectionClosed):
             self._model.ask(self._client.ask, NamesRequest(), by_user=False)
 
-    def _look(self) -> None:
+    def _idle(self) -> None:
         """Update the screen, or measure the round trip, after a moment without events."""
         if self._client.retry_in is not None or self._model.pinged_at is not None:
             self._prompt.refresh()

@@ -136,7 +136,7 @@ class Scrollback:
             self._schedule_locked()
 
     def attach(self, app: Application[None], held: Callable[[], bool]) -> None:
-        """Start to print above the prompt of ``app``. Only for the main thread.
+        """Start to print above the prompt of ``app``. Only for the prompt's thread.
 
         Prints nothing while ``held()`` returns True.
         """
@@ -154,7 +154,7 @@ class Scrollback:
             self._room.notify_all()
 
     def flush(self) -> None:
-        """Print the queued blocks without a prompt. Only for the main thread."""
+        """Print the queued blocks without a prompt. Only for the prompt's thread."""
         with self._lock:
             blocks = self._take_locked(_AT_LAST)
             left, self._blocks = len(self._blocks), deque()
@@ -165,11 +165,13 @@ class Scrollback:
     # Internals.
 
     def _schedule_locked(self) -> None:
+        assert self._lock.locked()
         if self._app is not None and self._blocks and not self._scheduled:
             self._scheduled = call_in(self._app, self._print_above)
 
     def _take_locked(self, most: int) -> list[Block]:
         """Take blocks of at most ``most`` bytes, but at least one block if there is one."""
+        assert self._lock.locked()
         taken: list[Block] = []
         size = 0
         while self._blocks:
@@ -183,7 +185,7 @@ class Scrollback:
         return taken
 
     def _print_above(self) -> None:
-        """Print blocks. Runs on the main thread, in the prompt's loop."""
+        """Print blocks. Runs on the prompt's thread, in the prompt's loop."""
         with self._lock:
             app = self._app
             if app is None or app.loop is None or not self._blocks:
@@ -235,7 +237,7 @@ class HoldingOutput(Vt100_Output):
     prompt_toolkit flushes after each step. If each flush were a separate write, the
     terminal would show intermediate states without a prompt.
 
-    Only for the main thread.
+    Only for the prompt's thread.
     """
 
     def __init__(self, like: Vt100_Output) -> None:

@@ -138,6 +138,7 @@ class StandardError:
             self._write_locked("", "")
 
     def _write_locked(self, text: str, progress: str) -> None:
+        assert self._lock.locked()
         if self._shown == progress and not text:
             return
         # Erase with blanks: a dumb terminal knows no escape sequences.

@@ -31,7 +31,7 @@ from syncchat.terminal.controller import (
     Bell,
     Clear,
     Ignore,
-    Mistyped,
+    InvalidCommand,
     Typed,
     help_text,
     parse_typed,
@@ -144,19 +144,19 @@ def test_marking_changes_no_text(text: str, nick: str, words: list[str]) -> None
 
 def test_people_are_found_the_last_to_speak_first() -> None:
     people = Model(Preferences())
-    people.take(welcome(), "ann")
-    people.take(Joined("berta", 4, ("Bea",)), "ann")
+    people.apply(welcome(), "ann")
+    people.apply(Joined("berta", 4, ("Bea",)), "ann")
     assert people.count == 4
     assert people.nicks_beginning_with("b", "ann") == ["Bea", "berta", "bob"]
-    people.take(Message(1, 0.0, "bob", "x", "message"), "ann")
-    people.take(Message(2, 0.0, "nobody here", "x", "message"), "ann")
+    people.apply(Message(1, 0.0, "bob", "x", "message"), "ann")
+    people.apply(Message(2, 0.0, "nobody here", "x", "message"), "ann")
     assert people.nicks_beginning_with("B", "ann") == ["bob", "Bea", "berta"]
-    people.take(Renamed("berta", "bibi"), "ann")
+    people.apply(Renamed("berta", "bibi"), "ann")
     assert people.nicks_beginning_with("b", "ann") == ["bibi", "bob", "Bea"]
-    people.take(Left("bob", 3), "ann")
+    people.apply(Left("bob", 3), "ann")
     assert people.nicks_beginning_with("b", "ann") == ["bibi", "Bea"]
     assert people.nicks_beginning_with("a", "ann") == []
-    people.take(Names(["ann", "bernd", "bibi"]), "ann")
+    people.apply(Names(["ann", "bernd", "bibi"]), "ann")
     assert people.nicks_beginning_with("b", "ann") == ["bibi", "bernd"]
     assert people.count == 3
 
@@ -193,13 +193,13 @@ def test_pending_messages_are_shown_until_their_answer_is() -> None:
     model.say(lambda: None, message, lambda: shown.append("two"))
     # The server does not acknowledge a message without a nonce.
     assert shown == ["two"]
-    settled = model.take(Ack("n1", 7), "ann").settled
+    settled = model.apply(Ack("n1", 7), "ann").settled
     assert settled is not None
     assert settled.text == "one"
     assert settled.offset == 7
     # Not twice, whatever the server says.
-    assert model.take(Ack("n1", 7), "ann").settled is None
-    assert model.take(Ack("stranger", 8), "ann").settled is None
+    assert model.apply(Ack("n1", 7), "ann").settled is None
+    assert model.apply(Ack("stranger", 8), "ann").settled is None
     assert model.unanswered == []
     assert [message.text for message in model.pending] == ["one"]
     model.printed("n1")
@@ -215,14 +215,14 @@ def test_a_request_that_fails_waits_for_no_answer() -> None:
     with pytest.raises(NotConnected):
         model.ask(fail, RoomsRequest(), by_user=False)
     rooms = Rooms((RoomCount("ops", 1),))
-    assert model.take(rooms, "ann").shown
+    assert model.apply(rooms, "ann").shown
     model.ask(lambda _: None, RoomsRequest(), by_user=False)
     model.ask(lambda _: None, RoomsRequest())
-    assert [model.take(rooms, "ann").shown for _ in range(3)] == [False, True, True]
+    assert [model.apply(rooms, "ann").shown for _ in range(3)] == [False, True, True]
     # After a break, no request is answered any more.
     model.ask(lambda _: None, RoomsRequest(), by_user=False)
-    model.take(Disconnected(1006, ""), "ann")
-    assert model.take(rooms, "ann").shown
+    model.apply(Disconnected(1006, ""), "ann")
+    assert model.apply(rooms, "ann").shown
 
 
 # Typed lines.
@@ -244,12 +244,12 @@ def test_a_request_that_fails_waits_for_no_answer() -> None:
         ("/help me", "/help me", Help("me")),
         # Blanks and a slash do not make an unknown command, but wrong arguments do.
         ("  /etc/passwd", "  /etc/passwd", Say("  /etc/passwd")),
-        ("  /nick", "/nick", Mistyped("Usage: /nick NAME")),
-        ("/", "/", Mistyped("Unknown command /. /help lists the commands.")),
+        ("  /nick", "/nick", InvalidCommand("Usage: /nick NAME")),
+        ("/", "/", InvalidCommand("Unknown command /. /help lists the commands.")),
         (
             "/bel",
             "/bel",
-            Mistyped("Unknown command /bel. Did you mean /bell? /help lists the commands."),
+            InvalidCommand("Unknown command /bel. Did you mean /bell? /help lists the commands."),
         ),
     ],
 )
