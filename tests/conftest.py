@@ -23,7 +23,7 @@ from tests.forked import start_fork_server
 from tests.peer import Maker, Peer, client_side, server_side
 
 #: Seconds until what a test has ended must be gone.
-SETTLE = 5.0
+SETTLE = 15.0
 
 FDS = Path("/proc/self/fd")
 
@@ -51,11 +51,15 @@ def fork_server() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests marked as slow, unless ``--full`` asks for them."""
-    if not config.getoption("--full"):
-        slow = [item for item in items if item.get_closest_marker("slow")]
+    """Leave out the tests marked as slow, unless ``--full`` asks for them: then one by one."""
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    if config.getoption("--full"):
+        for item in slow:
+            item.add_marker(pytest.mark.xdist_group("slow"))
+    else:
         config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if item not in slow]
+        left_out = set(slow)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture

@@ -106,7 +106,8 @@ def test_notices_catch_up_however_many_speakers_were_introduced() -> None:
         begin = time.monotonic()
         stack.enter_context(Peer.client(chat.port, path="/?nick=silent"))
         ann.find("joined", nick="silent")
-        assert time.monotonic() - begin < 2
+        # One after the other, a fifth of a second apart, it would be twenty.
+        assert time.monotonic() - begin < 10
 
 
 def test_a_room_that_begins_anew_hears_nothing_of_its_former_life(*, full: bool) -> None:

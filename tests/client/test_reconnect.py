@@ -132,7 +132,7 @@ def test_close_ends_a_client_that_is_on_its_way_back() -> None:
     until(client, Disconnected)
     begin = time.monotonic()
     client.close()
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < 5
     with pytest.raises(ConnectionClosed):
         until(client, Message)
 
@@ -158,12 +158,12 @@ def test_close_ends_a_first_attempt_that_is_not_answered() -> None:
         wait_for(lambda: any(each.status == "SYN_SENT" for each in tcp_connections()))
         begin = time.monotonic()
         client.close(1.0)
-        assert time.monotonic() - begin < 2.0
+        assert time.monotonic() - begin < PATIENCE
         with pytest.raises(NotConnected, match="closed while connecting"):
             attempt.result()
 
 
-@pytest.mark.parametrize("timeout", [None, 5.0])
+@pytest.mark.parametrize("timeout", [None, 2 * PATIENCE])
 def test_close_ends_an_attempt_to_come_back_that_is_not_answered(timeout: float | None) -> None:
     """Issue 13, item 19: after a flush that has failed, and in the middle of a handshake."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -184,7 +184,7 @@ def test_close_ends_an_attempt_to_come_back_that_is_not_answered(timeout: float 
             begin = time.monotonic()
             client.close(timeout)
             # The attempt itself would take much longer.
-            assert time.monotonic() - begin < 2.5
+            assert time.monotonic() - begin < PATIENCE
             with pytest.raises(ConnectionClosed):
                 until(client, Message)
 
@@ -207,7 +207,7 @@ def test_close_takes_no_longer_than_its_timeout_where_no_answer_comes(timeout: f
             begin = time.monotonic()
             client.close(timeout)
             # Some slack for a machine that is busy with other things.
-            assert timeout * 0.8 <= time.monotonic() - begin < timeout + 1.0
+            assert timeout * 0.8 <= time.monotonic() - begin < timeout + 5.0
             with pytest.raises(ConnectionClosed):
                 until(client, Message)
             assert client.unacknowledged == 1

@@ -44,7 +44,7 @@ from tests.processes import ROOT, ServerScript, environment
 PORTS = (2000, 5000)
 
 #: Seconds that a block may take.
-LIMIT = 30.0
+LIMIT = 60.0
 
 WORDS = {"server", "forever", "then", "output", "pytest", "tk", "ci", "events"}
 

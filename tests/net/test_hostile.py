@@ -188,12 +188,12 @@ def test_mutated_input_costs_nobody_anything(target: Target, kind: str) -> None:
         attack(target, data, end, stalled)
         count += 1
         if count % 500 == 0:
-            assert target.serves_the_honest() < 1
+            assert target.serves_the_honest() < 5
 
     run()
     assert count >= EXAMPLES * 0.9
     stalled.close()
-    assert target.serves_the_honest() < 1
+    assert target.serves_the_honest() < 5
     target.is_as_before()
 
 
@@ -224,7 +224,7 @@ def slow_lorises(target: Target) -> None:
         trickling.start()
         try:
             wait_for(lambda: target.process.num_threads() > LORISES // 2)
-            assert target.serves_the_honest() < 1
+            assert target.serves_the_honest() < 5
             wait_for(target.is_idle)
         finally:
             stop.set()
@@ -255,5 +255,5 @@ def test_fifty_thousand_connects_and_disconnects_leave_nothing(target: Target) -
         thread.start()
     for thread in threads:
         thread.join()
-    assert target.serves_the_honest() < 1
+    assert target.serves_the_honest() < 5
     target.is_as_before()

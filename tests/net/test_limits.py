@@ -104,7 +104,7 @@ def test_a_message_in_too_many_fragments_is_1009() -> None:
 
 def test_a_silent_client_is_pinged_and_one_that_answers_stays() -> None:
     with (
-        serve(echo, ping_interval=0.1, ping_timeout=0.3) as server,
+        serve(echo, ping_interval=0.1, ping_timeout=PATIENCE) as server,
         Peer.client(server.port) as peer,
     ):
         for _ in range(4):
@@ -133,10 +133,10 @@ def test_a_client_that_gives_no_sign_of_life_is_gone_as_1006() -> None:
 
 def test_a_client_that_talks_is_not_pinged() -> None:
     with (
-        serve(echo, ping_interval=0.5, ping_timeout=5) as server,
+        serve(echo, ping_interval=1.0, ping_timeout=5) as server,
         Peer.client(server.port) as peer,
     ):
-        for number in range(20):
+        for number in range(25):
             peer.send(TextMessage(data=str(number)))
             assert peer.expect(TextMessage).data == str(number)
             time.sleep(0.05)  # That it talks all the time is what the test is about.
@@ -183,8 +183,9 @@ def test_a_bucket_gives_its_burst_at_once_and_then_its_rate() -> None:
     bucket = TokenBucket(rate=10, burst=5)
     begun = time.monotonic()
     moments = [bucket.charge() - begun for _ in range(25)]
-    assert all(moment < 0.1 for moment in moments[:4])
-    assert moments[24] == pytest.approx(2.1, abs=0.1)
+    took = time.monotonic() - begun
+    assert all(moment < 0.1 + took for moment in moments[:4])
+    assert 2.0 <= moments[24] <= 2.2 + took
 
 
 @pytest.mark.parametrize(
@@ -199,13 +200,13 @@ def test_a_bucket_gives_its_burst_at_once_and_then_its_rate() -> None:
     ids=["text", "blank", "binary", "ping", "pong"],
 )
 def test_a_flooder_is_read_at_the_rate_whatever_it_sends(event: TextMessage) -> None:
-    with serve(echo, rate=20, burst=10) as server, Peer.client(server.port) as peer:
+    with serve(echo, rate=40, burst=10) as server, Peer.client(server.port) as peer:
         begun = time.monotonic()
         peer.send(*[event] * 30, TextMessage(data="the last"))
         while not (isinstance(got := peer.next(), TextMessage) and got.data == "the last"):
             pass
-        # 10 at once, 21 at 20 a second.
-        assert 0.9 < time.monotonic() - begun < 3
+        # 10 at once, 21 at 40 a second.
+        assert 0.45 < time.monotonic() - begun < PATIENCE
 
 
 def test_a_flooder_holds_up_nobody_else_and_not_the_stop() -> None:
@@ -217,7 +218,7 @@ def test_a_flooder_holds_up_nobody_else_and_not_the_stop() -> None:
                 pass
             begun = time.monotonic()
             chat.stop(timeout=0.5)
-            assert time.monotonic() - begun < 2
+            assert time.monotonic() - begun < PATIENCE / 2
 
 
 def test_a_sender_that_waits_for_its_turn_is_not_given_up() -> None:
@@ -226,9 +227,9 @@ def test_a_sender_that_waits_for_its_turn_is_not_given_up() -> None:
     def handler(websocket: WebSocket) -> None:
         heard.extend(str(message) for message in websocket)
 
-    with serve(handler, rate=50, burst=10, ping_interval=0.2, ping_timeout=0.2) as server:
+    with serve(handler, rate=40, burst=10, ping_interval=0.5, ping_timeout=0.5) as server:
         url = f"ws://127.0.0.1:{server.port}/"
-        with connect(url, ping_interval=0.2, ping_timeout=0.2) as websocket:
+        with connect(url, ping_interval=0.5, ping_timeout=0.5) as websocket:
             for number in range(100):
                 websocket.send(str(number))
             # Far longer than the heartbeat's patience; pongs wait behind it all.
@@ -247,13 +248,17 @@ def test_a_heartbeat_without_patience_does_not_spin() -> None:
 
 
 def test_an_honest_pace_is_not_slowed() -> None:
-    with ChatServer(port=0, greeting="") as chat, Client(f"ws://127.0.0.1:{chat.port}/") as client:
+    # Beyond the burst, each would take ten seconds.
+    with (
+        ChatServer(port=0, greeting="", rate=0.1) as chat,
+        Client(f"ws://127.0.0.1:{chat.port}/") as client,
+    ):
         for number in range(20):
             client.say(str(number))
         begun = time.monotonic()
         for number in range(20):
             assert line(client).endswith(f": {number}")
-        assert time.monotonic() - begun < 0.9
+        assert time.monotonic() - begun < 9
 
 
 # The numbers.

@@ -225,7 +225,7 @@ def test_closing_is_over_at_its_deadline_whatever_the_peer_does(pair: Maker) -> 
     websocket, peer = pair()
     begun = time.monotonic()
     websocket.close(timeout=0.1)
-    assert time.monotonic() - begun < PATIENCE / 2
+    assert time.monotonic() - begun < PATIENCE
     assert websocket.close_code == 1006
     peer.expect(CloseConnection)
 
@@ -309,7 +309,7 @@ def test_a_peer_that_takes_nothing_for_too_long_is_cut_off(pair: Maker) -> None:
 
 
 def test_a_peer_that_takes_a_little_now_and_then_is_not_stalled(pair: Maker) -> None:
-    websocket, peer = pair(stall_timeout=1.0, max_backlog=100_000_000)
+    websocket, peer = pair(stall_timeout=1.5, max_backlog=100_000_000)
     websocket.send(bytes(20_000_000))
     begun = time.monotonic()
     read = 0
@@ -342,7 +342,7 @@ def test_time_limits_hold_under_a_flood(pair: Maker) -> None:
         with pytest.raises(TimeoutError):
             websocket.recv(timeout=0.2)
         websocket.close(timeout=0.2)
-        assert time.monotonic() - begun < PATIENCE / 2
+        assert time.monotonic() - begun < PATIENCE
     finally:
         over.set()
     flooding.result()

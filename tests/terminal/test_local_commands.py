@@ -201,3 +201,27 @@ def test_a_server_of_another_make_gets_its_own_commands() -> None:
         client.type("/quit\r")
         assert client.exit_code() == 0
     assert heard == ["/roll 2d6", "hello"]
+
+
+def test_only_people_who_are_known_can_be_ignored() -> None:
+    """A speaker who has left can still be ignored."""
+    with Stage() as stage, Screen(stage.url) as client:
+        stage.wait_for_client()
+        stage.say("hello", "Cy")
+        client.wait_for_line("Cy: hello")
+        for typed, answer in [
+            ("/ignore typo", "-> typo is not in this room and has sent no message."),
+            ("/ignore", "-> You ignore nobody."),
+            ("/ignore ANN", "-> You cannot ignore yourself."),
+            ("/ignore two words", "-> Usage: /ignore NAME"),
+            ("/ignore BOB", "-> You ignore BOB now. .*"),
+            ("/ignore cy", "-> You ignore cy now. .*"),
+            ("/ignore", "-> You ignore BOB, cy."),
+            ("/Bell ALL", "-> The bell is all."),
+        ]:
+            client.type(f"{typed}\r")
+            client.wait_for_line(answer)
+        stage.say("unheard", "bob")
+        stage.say("heard", "dan")
+        client.wait_for_line("dan: heard")
+        assert "bob: unheard" not in client.lines()

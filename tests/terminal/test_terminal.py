@@ -11,6 +11,7 @@ from syncchat.terminal import Preferences
 from tests.people import GREETING
 from tests.processes import Terminal
 from tests.screen import Screen
+from tests.stage import Stage
 
 
 def test_two_people_talk() -> None:
@@ -159,3 +160,33 @@ def test_an_empty_line_is_not_sent() -> None:
         client.type("\r\rx\r\x04")
         assert client.exit_code() == 0
     assert heard == ["x"]
+
+
+def test_a_message_is_pending_until_the_server_answers() -> None:
+    with Stage() as stage, Screen(stage.url) as client:
+        client.type("hello\r")
+        client.wait_for_line("… hello")
+        (said,) = stage.wait_for_said()
+        assert said.nonce is not None
+        stage.say(said.text, "ann", nonce=said.nonce)
+        client.wait_for_line("ann: hello")
+        client.wait_for_last(r" lobby \| ann \| 2 here \| connected .*")
+        assert client.lines()[:2] == ["Connected to the chat!", "ann: hello"]
+        assert "… hello" not in client.lines()
+        client.type("\x04")
+        assert client.exit_code() == 0
+
+
+def test_several_clients_share_a_process() -> None:
+    with Stage() as stage, Screen(stage.url) as one:
+        stage.wait_for_client()
+        with Screen(stage.url, columns=40, preferences=Preferences(prefix="> ")) as other:
+            stage.wait_for_client(2)
+            one.wait_for_line(">.*")
+            other.wait_for_line(">.*")
+            one.type("/bel\t")
+            other.type("/cl\t")
+            one.wait_for_line("> /bell")
+            other.wait_for_line("> /clear")
+            stage.say("for the second")
+            other.wait_for_line("> bob: for the second")
