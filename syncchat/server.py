@@ -389,8 +389,8 @@ class ChatServer:
             rooms = self._rooms
             if rooms is not None:
                 dialect = self._dialects[websocket.subprotocol]
-                heard = None if self._log is None else self._heard
-                Session(websocket, dialect, rooms, heard).run()
+                on_message = None if self._log is None else self._log_message
+                Session(websocket, dialect, rooms, on_message).run()
         finally:
             self._note(ClientDisconnected(client))
 
@@ -415,7 +415,7 @@ class ChatServer:
             for line in self._lines_of(event):
                 self._log(line)
 
-    def _heard(self, member: Member, room: str, text: str) -> None:
+    def _log_message(self, member: Member, room: str, text: str) -> None:
         self._note(Received(member.address, member.nick, room, text))
 
     def _log_refused(self, address: Address, reason: str) -> None:

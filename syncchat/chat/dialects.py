@@ -226,8 +226,8 @@ def lines_of(event: FromServer, form: LineFormat, own_nick: str) -> list[str]:
 def _past(event: History, form: LineFormat) -> list[str]:
     if event.command is None:
         # The history for a client that enters looks like live messages.
-        past = [form.message(message) for message in event.messages]
-        return past if event.complete else [reply(_GAP), *past]
+        messages = [form.message(message) for message in event.messages]
+        return messages if event.complete else [reply(_GAP), *messages]
     if not event.messages:
         return [reply("No messages found.")]
     # form.message() has indented the continuation lines.

@@ -17,7 +17,7 @@ from .dialects import Dialect
 from .events import Ack, Error, FromServer, History, Message, Welcome
 from .nicks import is_address
 
-__all__ = ["CLOSE_SECONDS", "Entering", "Member", "Members", "Past"]
+__all__ = ["CLOSE_SECONDS", "Entering", "Member", "Members", "WantedHistory"]
 
 #: Messages of a piece of the history, at most. The backlog of a connection can hold several.
 _PIECE = 1000
@@ -38,11 +38,11 @@ class Member:
         "away",
         "dialect",
         "greeted",
+        "last_private_from",
         "nick",
         "since",
         "spoke",
         "websocket",
-        "whispered",
     )
 
     def __init__(self, websocket: WebSocket, dialect: Dialect) -> None:
@@ -58,7 +58,7 @@ class Member:
         #: Its reason to be away, empty for none; None: it is not away.
         self.away: str | None = None
         #: The sender of the last private message to it.
-        self.whispered: str | None = None
+        self.last_private_from: str | None = None
 
     @property
     def chosen(self) -> str | None:
@@ -77,7 +77,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class WantedHistory:
     """The history that an entering client wants.
 
     All messages after the position ``after``, or without it the ``last`` messages.
@@ -101,7 +101,7 @@ class Entering:
         welcome: Welcome,
         member: Member,
         nick: str | None,
-        past: Past,
+        wanted: WantedHistory,
     ) -> None:
         self.member = member
         #: Whether the engine has a nick claimed for it.
@@ -116,7 +116,7 @@ class Entering:
         self._engine = engine
         self._welcome = welcome
         self._nick = nick
-        self._past = past
+        self._wanted = wanted
 
     def advance(self, delivered: Position) -> None:
         """Take the next step: claim a nick, or read the next piece of the history.
@@ -124,29 +124,29 @@ class Entering:
         ``delivered`` is the position up to which the members have the log. Raises
         :class:`~syncchat.errors.EngineFailed`.
         """
-        past = self._past
-        if self.claimed and past.after is not None:
+        wanted = self._wanted
+        if self.claimed and wanted.after is not None:
             self.events = []
             self.in_pieces = True
-            tail = self._engine.read_after(self._room, past.after, _PIECE)
+            tail = self._engine.read_after(self._room, wanted.after, _PIECE)
         else:
             tail = self._claim(delivered)
         tail = _cut(tail, delivered)
-        self.is_done = past.after is None or tail.reached >= delivered.offset
-        if past.after is not None:
+        self.is_done = wanted.after is None or tail.reached >= delivered.offset
+        if wanted.after is not None:
             self.events.append(History(tail.messages, tail.complete))
-            self._past = Past(Position(delivered.epoch, tail.reached))
-        elif past.last:
+            self._wanted = WantedHistory(Position(delivered.epoch, tail.reached))
+        elif wanted.last:
             self.events.append(History(tail.messages, complete=True))
 
     def _claim(self, delivered: Position) -> Tail:
         """Claim a nick and greet the client. Returns the first piece of its history."""
-        member, past = self.member, self._past
+        member, wanted = self.member, self._wanted
         entered = self._engine.enter(
             self._room,
             self._nicks(),
-            past.after,
-            past.last if past.after is None else _PIECE,
+            wanted.after,
+            wanted.last if wanted.after is None else _PIECE,
             with_names=member.dialect.lists_members,
         )
         self.claimed = True

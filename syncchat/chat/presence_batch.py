@@ -56,10 +56,10 @@ class PresenceBatch:
 
     def tell(self) -> None:
         """Announce all changes now."""
-        told = self._take(len(self._members)) if self.changes else []
+        notices = self._take(len(self._members)) if self.changes else []
         # Announce nothing in a room without members: a new Room may have the name by now.
         if self._members:
-            for notice in told:
+            for notice in notices:
                 self._announce(notice)
 
     def _on_timer(self) -> None:
@@ -74,15 +74,15 @@ class PresenceBatch:
         pause = connected * _SECONDS_PER_MEMBER
         if pause > 1 / _RATE:
             self._due_at = max(self._due_at, time.monotonic() + pause)
-        told: list[Joined | Left] = []
+        notices: list[Joined | Left] = []
         # Announce also the leave of a member whose join was never announced: a client that
         # entered in between has its nick in the list of names.
         went = [(nick, reason) for nick, (here, reason) in changes.items() if not here]
         if went:
             (first, reason), *others = went
             names = tuple(nick for nick, _ in others)
-            told.append(Left(first, connected, names, None if others else reason))
+            notices.append(Left(first, connected, names, None if others else reason))
         came = [nick for nick, (here, _) in changes.items() if here]
         if came:
-            told.append(Joined(came[0], connected, tuple(came[1:])))
-        return told
+            notices.append(Joined(came[0], connected, tuple(came[1:])))
+        return notices

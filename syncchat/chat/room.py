@@ -36,7 +36,7 @@ from .events import (
     Renamed,
     Welcome,
 )
-from .members import CLOSE_SECONDS, Entering, Member, Members, Past
+from .members import CLOSE_SECONDS, Entering, Member, Members, WantedHistory
 from .presence_batch import PresenceBatch
 
 __all__ = ["Room", "RoomSettings"]
@@ -102,7 +102,7 @@ class Room:
 
     # For sessions.
 
-    def enter(self, member: Member, nick: str | None, past: Past) -> None:
+    def enter(self, member: Member, nick: str | None, wanted: WantedHistory) -> None:
         """Add ``member``: it gets a welcome, its history, and everything that follows.
 
         Its nick is ``nick``, or its address if ``nick`` is None or taken. A long
@@ -111,7 +111,7 @@ class Room:
         :class:`TimeoutError` if the client does not read a piece in time.
         """
         welcome = self._settings.welcome
-        entering = Entering(self.name, self._engine, welcome, member, nick, past)
+        entering = Entering(self.name, self._engine, welcome, member, nick, wanted)
         try:
             while True:
                 self.run(lambda: self._enter(entering))
@@ -155,17 +155,17 @@ class Room:
         command = "back" if reason is None else "away"
         self._do_for(member, command, lambda: self._set_away(member, reason))
 
-    def whisper(self, member: Member, to: str, text: str) -> None:
+    def send_private(self, member: Member, to: str, text: str) -> None:
         """Send ``text`` to the member called ``to`` only, or an error to ``member`` if absent."""
-        self._do_for(member, "private", lambda: self._whisper(member, to, text))
+        self._do_for(member, "private", lambda: self._send_private(member, to, text))
 
     def tell_names(self, member: Member) -> None:
         """Send one member the names of all members, and of those who are away."""
         self._do_for(member, "names", lambda: self._members.tell_one(member, self._names()))
 
-    def tell(self, member: Member, *told: FromServer) -> None:
+    def tell(self, member: Member, *events: FromServer) -> None:
         """Send one member events, in order with the room's messages."""
-        self._do(lambda: self._members.tell_one(member, *told))
+        self._do(lambda: self._members.tell_one(member, *events))
 
     def send(self, member: Member, text: str) -> None:
         """Send one member a text of its dialect, in order with the room's messages."""
@@ -237,11 +237,11 @@ class Room:
                 newcomer = self.find(event.nick)
             self._members.tell([event], newcomer)
             return
-        hearer, sender = self.find(event.to), self.find(event.nick)
-        if hearer is not None:
-            hearer.whispered = event.nick
-            self._members.tell_one(hearer, event)
-        if sender is not None and sender is not hearer:
+        recipient, sender = self.find(event.to), self.find(event.nick)
+        if recipient is not None:
+            recipient.last_private_from = event.nick
+            self._members.tell_one(recipient, event)
+        if sender is not None and sender is not recipient:
             self._members.tell_one(sender, event)
 
     # For the registry, on the combiner's thread: steps of :meth:`run`.
@@ -376,7 +376,7 @@ class Room:
             events.append(self._names())
         self._members.tell_one(member, *events)
         self._members.add(member)
-        member.since, member.spoke, member.whispered = time.time(), None, None
+        member.since, member.spoke, member.last_private_from = time.time(), None, None
         if self._settings.welcome.notices:
             self._notices.add(member.nick, here=True)
 
@@ -412,15 +412,15 @@ class Room:
         else:
             self._members.tell_one(member, event)
 
-    def _whisper(self, member: Member, to: str, text: str) -> None:
-        hearer = self.find(to)
-        if hearer is None:
+    def _send_private(self, member: Member, to: str, text: str) -> None:
+        recipient = self.find(to)
+        if recipient is None:
             self._members.tell_one(member, Error("absent", f"{to} is not in this room.", "private"))
         else:
-            event = PrivateMessage(member.nick, hearer.nick, text, time.time())
+            event = PrivateMessage(member.nick, recipient.nick, text, time.time())
             self._engine.publish(self.name, event)
-            if hearer.away is not None and hearer is not member:
-                self._members.tell_one(member, Away(hearer.nick, hearer.away))
+            if recipient.away is not None and recipient is not member:
+                self._members.tell_one(member, Away(recipient.nick, recipient.away))
 
     def _announce(self, notice: Joined | Left) -> None:
         try:

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from ..engine import Delivery, Engine
 from ..errors import BadRoom, EngineFailed, RoomsFull
 from .events import FromServer, RoomCount
-from .members import Member, Past
+from .members import Member, WantedHistory
 from .room import Room, RoomSettings
 
 __all__ = ["LOBBY", "MAX_ROOM", "RoomRegistry", "check_room", "room_of", "valid_names"]
@@ -118,11 +118,11 @@ class RoomRegistry:
         #: The other rooms for which messages are kept, as far as is known here.
         self._kept = set(engine.rooms())
 
-    def enter(self, name: str, member: Member, nick: str | None, past: Past) -> Room:
+    def enter(self, name: str, member: Member, nick: str | None, wanted: WantedHistory) -> Room:
         """Add ``member`` to the room, as :meth:`Room.enter`. Raises :class:`RoomsFull` too."""
         room = self._acquire(name)
         try:
-            room.enter(member, nick, past)
+            room.enter(member, nick, wanted)
         except BaseException:
             self._release(room)
             raise

@@ -35,7 +35,7 @@ from .events import (
     Whois,
     WhoisRequest,
 )
-from .members import Member, Past
+from .members import Member, WantedHistory
 from .nicks import check_nick
 from .room import Room
 from .rooms import RoomRegistry, check_room, room_of
@@ -75,18 +75,18 @@ _Request = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Wishes:
+class _Query:
     """What the URL's query asks for, and an error for each part of it that is invalid."""
 
     nick: str | None
-    past: Past
-    complaints: tuple[Error, ...]
+    history: WantedHistory
+    errors: tuple[Error, ...]
 
 
 class Session:
     """The session of one connection.
 
-    ``heard``, if not None, is called with each message to a room: the sender, the room's
+    ``on_message``, if not None, is called with each message to a room: the sender, the room's
     name, and the text as received, not sanitized. It is called on the thread of
     :meth:`run`.
     """
@@ -96,12 +96,12 @@ class Session:
         websocket: WebSocket,
         dialect: Dialect,
         rooms: RoomRegistry,
-        heard: Callable[[Member, str, str], None] | None,
+        on_message: Callable[[Member, str, str], None] | None,
     ) -> None:
         self._websocket = websocket
         self._dialect = dialect
         self._rooms = rooms
-        self._heard = heard
+        self._on_message = on_message
         self._member = Member(websocket, dialect)
         #: How many of the last messages of a room the URL asks for.
         self._url_history = 0
@@ -115,33 +115,33 @@ class Session:
     def run(self) -> None:
         """Serve the client until it leaves. Usually ends by raising :class:`ConnectionClosed`."""
         request = self._websocket.request
-        wishes = _wishes_of(request)
-        self._url_history = wishes.past.last
+        query = _query_of(request)
+        self._url_history = query.history.last
         try:
-            self._enter(_room_of(request), wishes.nick, wishes.past)
-            for complaint in wishes.complaints:
-                self._complain(complaint)
+            self._enter(_room_of(request), query.nick, query.history)
+            for error in query.errors:
+                self._send_error(error)
             self._listen()
         except TimeoutError:
             # The client does not read the history that it asked for.
             self._websocket.close(TRY_AGAIN_LATER, "too slow: the history was not read")
-        except _TurnedAway as turned:
-            self._member.send([turned.error])
-            self._websocket.close(turned.code, turned.error.text[:100])
+        except _Refused as refused:
+            self._member.send([refused.error])
+            self._websocket.close(refused.code, refused.error.text[:100])
         finally:
             self._leave(self._reason())
 
     # Entering and leaving.
 
-    def _enter(self, name: str, nick: str | None, past: Past) -> None:
-        """Enter a room; the client must be in none. Raises :class:`_TurnedAway`."""
+    def _enter(self, name: str, nick: str | None, wanted: WantedHistory) -> None:
+        """Enter a room; the client must be in none. Raises :class:`_Refused`."""
         try:
-            self._room = self._rooms.enter(name, self._member, nick, past)
+            self._room = self._rooms.enter(name, self._member, nick, wanted)
             self._inside = True
         except RoomsFull as exc:
-            raise _TurnedAway(TRY_AGAIN_LATER, Error("room", str(exc))) from exc
+            raise _Refused(TRY_AGAIN_LATER, Error("room", str(exc))) from exc
         except EngineFailed as exc:
-            raise _TurnedAway(TRY_AGAIN_LATER, _unavailable(exc, None)) from exc
+            raise _Refused(TRY_AGAIN_LATER, _unavailable(exc, None)) from exc
 
     def _leave(self, reason: str | None) -> None:
         if self._inside:
@@ -164,7 +164,7 @@ class Session:
                 try:
                     asked = self._dialect.decode(message)
                 except BadEvent as exc:
-                    self._complain(Error("malformed", str(exc), exc.command))
+                    self._send_error(Error("malformed", str(exc), exc.command))
                     continue
                 match asked:
                     case Say() | Action():
@@ -188,7 +188,7 @@ class Session:
     def _act_on(self, asked: _Request) -> None:
         match asked:
             case Private():
-                self._room.whisper(self._member, clean(asked.to), clean(asked.text))
+                self._room.send_private(self._member, clean(asked.to), clean(asked.text))
             case Reply():
                 self._reply(asked.text)
             case Nick():
@@ -227,9 +227,9 @@ class Session:
         try:
             self._tell(read())
         except EngineFailed as exc:
-            self._complain(_unavailable(exc, command))
+            self._send_error(_unavailable(exc, command))
 
-    def _complain(self, error: Error) -> None:
+    def _send_error(self, error: Error) -> None:
         self._flush()
         self._tell(error)
 
@@ -237,30 +237,30 @@ class Session:
 
     def _post(self, asked: Say | Action) -> None:
         kind: Kind = "message" if isinstance(asked, Say) else "action"
-        if self._heard is not None:
-            heard = asked.text if kind == "message" else f"/me {asked.text}"
-            self._heard(self._member, self._room.name, heard)
+        if self._on_message is not None:
+            text = asked.text if kind == "message" else f"/me {asked.text}"
+            self._on_message(self._member, self._room.name, text)
         text = clean(asked.text)
         if text.count("\n") >= _MOST_LINES:
             error = Error(
                 "too_big", f"A message must have at most {_MOST_LINES} lines.", nonce=asked.nonce
             )
-            self._complain(error)
+            self._send_error(error)
         else:
             self._drafts.append(Draft(self._member.nick, text, kind, asked.nonce))
 
     def _reply(self, text: str) -> None:
-        to = self._member.whispered
+        to = self._member.last_private_from
         if to is None:
-            self._complain(Error("absent", "No private message to reply to.", "reply"))
+            self._send_error(Error("absent", "No private message to reply to.", "reply"))
         else:
-            self._room.whisper(self._member, to, clean(text))
+            self._room.send_private(self._member, to, clean(text))
 
     def _rename(self, nick: str) -> None:
         try:
             self._room.rename(self._member, check_nick(nick))
         except BadNick as exc:
-            self._complain(Error("nick", str(exc), "nick"))
+            self._send_error(Error("nick", str(exc), "nick"))
 
     def _join(self, asked: Join) -> None:
         here, rooms = self._room, self._rooms
@@ -277,16 +277,16 @@ class Session:
                 after = None if asked.after is None else _position(asked.after)
                 last = self._url_history if self._dialect.joins_by_name else asked.history
                 self._leave(None)
-                self._enter(name, nick, Past(after, last))
+                self._enter(name, nick, WantedHistory(after, last))
         except (BadRoom, RoomsFull) as exc:
-            self._complain(Error("room", str(exc), "join"))
+            self._send_error(Error("room", str(exc), "join"))
         except EngineFailed as exc:
-            self._complain(_unavailable(exc, "join"))
+            self._send_error(_unavailable(exc, "join"))
 
     def _whois(self, nick: str) -> None:
         member = self._room.find(nick)
         if member is None:
-            self._complain(Error("absent", f"{nick} is not in this room.", "whois"))
+            self._send_error(Error("absent", f"{nick} is not in this room.", "whois"))
         else:
             self._tell(Whois(member.nick, member.since, member.spoke, member.away))
 
@@ -295,7 +295,7 @@ class Session:
         reason = " ".join(clean(text).split())
         if len(reason) > _LONGEST_REASON:
             text = f"A reason must have at most {_LONGEST_REASON} characters."
-            self._complain(Error("too_big", text, "away"))
+            self._send_error(Error("too_big", text, "away"))
         else:
             self._room.set_away(self._member, reason)
 
@@ -312,7 +312,7 @@ class Session:
     def _search(self, words: str, limit: int) -> None:
         if len(words.split()) > _MOST_WORDS:
             text = f"A search must have at most {_MOST_WORDS} words."
-            self._complain(Error("too_big", text, "search"))
+            self._send_error(Error("too_big", text, "search"))
             return
         self._room.drain()
 
@@ -323,7 +323,7 @@ class Session:
         self._answer("search", read)
 
 
-class _TurnedAway(Exception):
+class _Refused(Exception):
     """The client cannot enter a room. It gets ``error`` and is closed with ``code``."""
 
     def __init__(self, code: int, error: Error) -> None:
@@ -342,33 +342,33 @@ def _position(place: str) -> Position:
 
 
 def _room_of(request: Request) -> str:
-    """The room that the URL names. Raises :class:`_TurnedAway`."""
+    """The room that the URL names. Raises :class:`_Refused`."""
     try:
         return room_of(request.path)
     except BadRoom as exc:
-        raise _TurnedAway(POLICY_VIOLATION, Error("room", str(exc))) from exc
+        raise _Refused(POLICY_VIOLATION, Error("room", str(exc))) from exc
 
 
-def _wishes_of(request: Request) -> _Wishes:
+def _query_of(request: Request) -> _Query:
     """What the query asks for. An invalid part is left out, and has an error instead."""
     query = parse_qs(request.query, keep_blank_values=True)
-    complaints = []
+    errors = []
     nick, last, after = None, 0, None
     if "nick" in query:
         try:
             nick = check_nick(query["nick"][-1])
         except BadNick as exc:
-            complaints.append(Error("nick", str(exc), "nick"))
+            errors.append(Error("nick", str(exc), "nick"))
     if "history" in query:
         asked = query["history"][-1]
         if asked.isascii() and asked.isdigit() and len(asked) <= _DIGITS:
             last = min(int(asked), MAX_HISTORY)
         else:
-            complaints.append(Error("malformed", "The URL's history= is not a number."))
+            errors.append(Error("malformed", "The URL's history= is not a number."))
     if "after" in query:
         asked = query["after"][-1]
         if _PLACE.fullmatch(asked):
             after = _position(asked)
         else:
-            complaints.append(Error("malformed", "The URL's after= is not EPOCH:OFFSET."))
-    return _Wishes(nick, Past(after, last), tuple(complaints))
+            errors.append(Error("malformed", "The URL's after= is not EPOCH:OFFSET."))
+    return _Query(nick, WantedHistory(after, last), tuple(errors))
