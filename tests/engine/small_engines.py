@@ -28,14 +28,14 @@ from syncchat.engine import (
     Retention,
     Tail,
 )
-from syncchat.errors import AppendUnknown
+from syncchat.errors import AppendUnknown, EngineFailed
 from syncchat.metrics import Metrics
 from syncchat.net import WebSocket, serve
 from tests.peer import PATIENCE
 
 
 @contextmanager
-def serving(engine: Engine, *, notices: bool = False, echo: bool = True) -> Iterator[str]:
+def serving(engine: Engine, *, notices: bool = False, most: int = 100) -> Iterator[str]:
     """Serve a chat on ``engine``. Yields the URL, up to the path."""
     ready = threading.Event()
     rooms: RoomRegistry
@@ -49,8 +49,8 @@ def serving(engine: Engine, *, notices: bool = False, echo: bool = True) -> Iter
     with serve(handler, subprotocols=[SUBPROTOCOL]) as server:
         limits = ClientLimits(65536, 32, 0, 0)
         welcome = Welcome("", "", "", 0, [], "test", limits, template, "", notices)
-        settings = RoomSettings(welcome, echo, Metrics(), server.call_at)
-        rooms = RoomRegistry(engine, settings, 100)
+        settings = RoomSettings(welcome, True, Metrics(), server.call_at)
+        rooms = RoomRegistry(engine, settings, most)
         ready.set()
         yield f"ws://127.0.0.1:{server.port}"
     engine.close()
@@ -211,15 +211,56 @@ class FollowsOnAThread(Around):
         super().close()
 
 
-class WaitsToForget(Around):
-    """Cannot say whether a room's messages are kept, until it is told to go on."""
+class IsSlow(Around):
+    """Does not say which rooms it keeps messages for, from ``slow`` on until ``go_on``."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.slow = False
         self.asked = threading.Event()
         self.go_on = threading.Event()
 
     def keeps(self, room: str) -> bool:
-        self.asked.set()
-        assert self.go_on.wait(PATIENCE)
+        self._wait()
         return super().keeps(room)
+
+    def rooms(self) -> list[str]:
+        self._wait()
+        return super().rooms()
+
+    def _wait(self) -> None:
+        if self.slow:
+            self.asked.set()
+            assert self.go_on.wait(PATIENCE)
+
+
+class IsAway(Around):
+    """Cannot be reached while ``away``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away = False
+
+    def append(self, room: str, drafts: Sequence[Draft]) -> list[Appended]:
+        self._reach()
+        return super().append(room, drafts)
+
+    def rename(self, room: str, old: str, new: str) -> bool:
+        self._reach()
+        return super().rename(room, old, new)
+
+    def release(self, room: str, nick: str) -> None:
+        self._reach()
+        super().release(room, nick)
+
+    def names(self, room: str) -> list[str]:
+        self._reach()
+        return super().names(room)
+
+    def publish(self, room: str, event: Any) -> None:
+        self._reach()
+        super().publish(room, event)
+
+    def _reach(self) -> None:
+        if self.away:
+            raise EngineFailed("the storage is away")

@@ -11,9 +11,10 @@ from syncchat import Client, Disconnected, Gap, Reconnected
 from syncchat.chat.events import Message
 from tests.engine.small_engines import (
     FollowsOnAThread,
+    IsAway,
+    IsSlow,
     LosesAnswers,
     LosesMessages,
-    WaitsToForget,
     serving,
 )
 from tests.peer import PATIENCE, InThread, wait_for
@@ -181,10 +182,11 @@ def test_when_the_log_begins_anew_clients_come_back_and_are_told_of_the_gap() ->
 
 
 def test_a_room_that_waits_for_its_engine_holds_up_no_other_room() -> None:
-    engine = WaitsToForget()
+    engine = IsSlow()
     with serving(engine) as url:
         ann = Json(f"{url}/slow?nick=ann")
         ann.event("welcome")
+        engine.slow = True
         # Its end waits for the engine, too.
         leaving = InThread(ann.websocket.close)
         assert engine.asked.wait(PATIENCE)
@@ -194,14 +196,62 @@ def test_a_room_that_waits_for_its_engine_holds_up_no_other_room() -> None:
             bob.ask(type="say", text="on it goes")
             bob.event("message")
             again = InThread(lambda: Json(f"{url}/slow?nick=ann"))
-            bob.ask(type="rooms")
-            bob.event("rooms")
+            third = Json(f"{url}/third?nick=bob")
+            third.event("welcome")
+            bob.ask(type="say", text="and on")
+            bob.event("message")
             engine.go_on.set()
+            third.websocket.close()
         leaving.result()
         with again.result() as ann:
             assert ann.event("welcome")["nick"] == "ann"
             ann.ask(type="say", text="back")
             assert ann.event("message")["offset"] == 1
+
+
+def test_who_is_one_too_many_holds_up_no_other_room() -> None:
+    engine = IsSlow()
+    with serving(engine, most=1) as url, Json(f"{url}/only?nick=ann") as ann:
+        ann.event("welcome")
+        engine.slow = True
+        # The engine is asked whether there is still something in other rooms.
+        with Json(f"{url}/other?nick=bob") as bob:
+            assert engine.asked.wait(PATIENCE)
+            with Json(f"{url}/only?nick=eve") as eve:
+                assert eve.event("welcome")["members"] == ["ann", "eve"]
+            engine.go_on.set()
+            assert bob.event("error")["code"] == "room"
+            assert bob.hear_end() == 1013
+
+
+def test_what_an_engine_cannot_do_now_is_refused_and_the_room_lives_on() -> None:
+    engine = IsAway()
+    with (
+        serving(engine, notices=True) as url,
+        Json(f"{url}/room?nick=ann") as ann,
+        Json(f"{url}/room?nick=bob") as bob,
+    ):
+        ann.find("joined", nick="bob")
+        bob.event("welcome")
+        engine.away = True
+        for asked, command in [
+            ({"type": "say", "text": "x", "nonce": "1"}, "say"),
+            ({"type": "nick", "nick": "eve"}, "nick"),
+            ({"type": "private", "to": "bob", "text": "x"}, "private"),
+            ({"type": "away"}, "away"),
+            ({"type": "back"}, "back"),
+            ({"type": "names"}, "names"),
+        ]:
+            ann.ask(**asked)
+            error = ann.event("error")
+            assert (error["code"], error["command"]) == ("unavailable", command)
+            assert "the storage is away" in error["text"]
+        engine.away = False
+        ann.ask(type="say", text="x", nonce="1")
+        assert ann.event("message")["nick"] == "ann"
+        assert bob.event("message")["offset"] == 1
+        ann.ask(type="nick", nick="eve")
+        assert bob.event("renamed")["nick"] == "eve"
 
 
 def test_joining_is_exact_with_an_engine_that_delivers_on_another_thread() -> None:

@@ -305,6 +305,26 @@ def test_close_and_a_search_that_has_just_got_its_turn_do_not_wait_for_each_othe
         assert not thread.is_alive()
 
 
+def test_entering_and_reading_wait_for_no_write(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:{tmp_path / 'chat.db'}", Retention())
+    engine.append("a", texts(3))
+    writing = threading.Thread(target=lambda: engine.append("a", texts(1)))
+    with contextlib.closing(sqlite3.connect(tmp_path / "chat.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        writing.start()
+        for room in ("b", "c"):
+            begin = time.monotonic()
+            engine.follow(room)
+            engine.enter(room, ["ann"], None, 10, with_names=True)
+            assert len(engine.read_before("a", None, 10).messages) == 3
+            assert time.monotonic() - begin < 0.5
+        assert writing.is_alive()
+        other.execute("ROLLBACK")
+    writing.join(PATIENCE)
+    assert engine.follow("a").offset == 4
+    engine.close()
+
+
 def test_a_nonce_is_known_for_longer_than_its_message_is_kept(opened: Opener) -> None:
     engine = opened(Retention(messages=2))
     engine.append("a", [Draft("ann", "once", nonce="x")])
