@@ -195,12 +195,16 @@ class Client:
         for a text longer than the server's limit, :class:`TypeError` if ``text`` is not
         a str, and :class:`UnicodeEncodeError` for a lone surrogate.
         """
-        nonce = _nonce_for(text)
+        if not isinstance(text, str):
+            raise TypeError(f"a text must be str, not {type(text).__name__}")
+        nonce = secrets.token_urlsafe(9)
         return nonce if self._link.post(events.Say(text, nonce), timeout) else None
 
     def act(self, text: str, timeout: float | None = None) -> str | None:
         """Send an action, as ``/me`` does. Returns and raises the same as :meth:`say`."""
-        nonce = _nonce_for(text)
+        if not isinstance(text, str):
+            raise TypeError(f"a text must be str, not {type(text).__name__}")
+        nonce = secrets.token_urlsafe(9)
         return nonce if self._link.post(events.Action(text, nonce), timeout) else None
 
     def join(self, room: str, timeout: float | None = None) -> None:
@@ -218,7 +222,9 @@ class Client:
         """Send any other event (``Private``, ``Nick``, ``Search``); not repeated after a break.
 
         The answer arrives as an event. Raises the same exceptions as :meth:`say`, and
-        :class:`~syncchat.errors.NotConnected` if the event cannot be sent now.
+        :class:`~syncchat.errors.NotConnected` if the event cannot be sent now: during a
+        break, and also between :meth:`connect` and the server's ``Welcome``. Receive
+        that event first, or wait until :attr:`connected` is true.
         """
         self._link.ask(request)
 
@@ -283,8 +289,6 @@ class Client:
         a terminal. Raises :class:`TimeoutError` after ``timeout`` seconds (None: no
         limit), and :class:`~syncchat.errors.ConnectionClosed` after the last event.
         """
-        # Raises RuntimeError before the first connection.
-        self._link.websocket  # noqa: B018
         event = self._link.receive(timeout)
         if isinstance(event, events.PrivateMessage) and event.nick != self._link.nick:
             self._whispered = event.nick
@@ -349,11 +353,3 @@ class Client:
             max_message=_MAX_MESSAGE,
             max_backlog=_MAX_BACKLOG,
         )
-
-
-def _nonce_for(text: str) -> str:
-    """Return a new nonce. Raises :class:`TypeError` and :class:`UnicodeEncodeError`."""
-    if not isinstance(text, str):
-        raise TypeError(f"a text must be str, not {type(text).__name__}")
-    text.encode()
-    return secrets.token_urlsafe(9)

@@ -204,9 +204,9 @@ class Link:
         Also raises :class:`ValueError` for an event that is too long, or the end of the
         connection.
         """
-        # Raises RuntimeError before the first connection.
-        self.websocket  # noqa: B018
         with self._lock:
+            if self._websocket is None:
+                raise RuntimeError(_NEVER_CONNECTED)
             if self.plain and self._end is None:
                 raise NotConnected("the server supports plain lines only: use send_line()")
             self._send_once_locked(self._protocol.encode(event))
@@ -290,7 +290,12 @@ class Link:
     # Receiving.
 
     def receive(self, timeout: float | None) -> Event:
-        """Return the next event. Raises :class:`TimeoutError`, or the end after the last event."""
+        """Return the next event. Raises :class:`TimeoutError`, or the end after the last event.
+
+        Also raises :class:`RuntimeError` before the first connection.
+        """
+        if self._websocket is None:
+            raise RuntimeError(_NEVER_CONNECTED)
         return self._inbox.receive(timeout)
 
     def hand(self, new: Sequence[Event]) -> None:

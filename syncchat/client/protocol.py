@@ -291,10 +291,12 @@ class Protocol:
         match event:
             case events.Message():
                 if event.nonce:
-                    self._settle(event.nonce)
+                    self._fruitless = 0
+                    self.outbox.settle(event.nonce)
                 return [*self.tracker.deliver(event)]
             case events.Ack():
-                self._settle(event.nonce)
+                self._fruitless = 0
+                self.outbox.settle(event.nonce)
                 self.tracker.skip(event.offset)
             case events.Error():
                 return self._refused(event)
@@ -329,7 +331,8 @@ class Protocol:
             self._nick_asked -= 1
             return []
         if error.nonce:
-            self._settle(error.nonce)
+            self._fruitless = 0
+            self.outbox.settle(error.nonce)
         if error.command == "join":
             self.outbox.settle(None)
         return [error]
@@ -352,11 +355,6 @@ class Protocol:
         text = f"It exceeds the limit of {limit} bytes for a message."
         dropped = self.outbox.drop_larger(limit)
         return [welcome, *(events.Error("too_big", text, nonce=nonce) for nonce in dropped)]
-
-    def _settle(self, nonce: str) -> None:
-        """Note the server's answer to the item with this nonce."""
-        self._fruitless = 0
-        self.outbox.settle(nonce)
 
     def _recognize(self, now: float) -> list[Event]:
         """Act on the dialect, which the first message has revealed. Returns the events to show."""
@@ -394,18 +392,18 @@ class Protocol:
         :class:`ValueError` as :meth:`encode`, unless the server speaks plain lines.
         """
         match event:
-            case events.Say(text, nonce):
+            case events.Say(said, nonce):
                 # A slash at the beginning would make the text a command.
-                line = "/" + text if text.startswith("/") else text
-            case events.Action(text, nonce):
-                line = f"/me {text}"
+                line = "/" + said if said.startswith("/") else said
+            case events.Action(said, nonce):
+                line = f"/me {said}"
             case events.Join(room):
                 line, nonce = f"/join {room}", None
             case _:
                 assert_never(event)
         plain = self.dialect.plain
-        encoded = events.encode(event) if plain else self.encode(event)
-        return self.outbox.add(Item(encoded, nonce, line, announced=not plain), now)
+        text = events.encode(event) if plain else self.encode(event)
+        return self.outbox.add(Item(text, nonce, line, announced=not plain), now)
 
     def next(self) -> str | None:
         """Return the next text to send, None if none may be sent now. Call :meth:`sent` after it.

@@ -43,7 +43,7 @@ async ({ defaults, scenarios, module }) => {
         case "connect":
           found.url = { path: protocol.path, query: query(protocol.query) };
           if ("refused" in step) found.delay = protocol.closed(null);
-          else protocol.opened(now);
+          else protocol.opened();
           open = !("refused" in step);
           break;
         case "receive":

@@ -96,7 +96,7 @@ export class Link extends EventTarget {
     let opened = false;
     socket.onopen = () => {
       opened = true;
-      if (socket === this.#socket) this.#protocol.opened(Date.now());
+      if (socket === this.#socket) this.#protocol.opened();
     };
     socket.onmessage = ({ data }) => {
       if (socket === this.#socket) this.#receive(data);

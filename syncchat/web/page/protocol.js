@@ -75,10 +75,8 @@ export class Protocol {
   }
 
   /** Note that a connection to the URL is open. */
-  opened(now) {
+  opened() {
     this.#awaiting = this.#last !== null || this.history > 0;
-    this.#heardAt = now;
-    this.#probedAt = null;
   }
 
   /**
@@ -170,11 +168,8 @@ export class Protocol {
     this.#settleJoin();
     this.#delay = 2 * FIRST;
     const moved = this.ready;
-    if (moved) {
-      // The client went to another room; a join of this page asks for no history.
-      this.#last = null;
-      this.#awaiting = false;
-    }
+    // A join of this page asks for no history.
+    if (moved) this.#awaiting = false;
     // The URL may spell the room's name differently; the path "/" stays as it is for the lobby.
     const from = this.path.lastIndexOf("/") + 1;
     const asked = decodeURIComponent(this.path.slice(from));
