@@ -14,8 +14,20 @@ from ..errors import ConnectionClosed
 from .access_policy import AccessPolicy
 from .address import Address, format_address
 from .deadline import Deadline
-from .handshake import HandshakeResult, accept, answer, is_whole
-from .http import Refusal, Request, Response, View, check_method, encode, view_for
+from .handshake import HandshakeResult, accept, wants_upgrade
+from .http import (
+    Refusal,
+    Request,
+    Response,
+    View,
+    answer,
+    check_method,
+    encode,
+    is_whole,
+    parse,
+    read_head,
+    view_for,
+)
 from .io_thread import IOThread
 from .limits import Limits
 from .stats import Counters, Traffic
@@ -217,16 +229,26 @@ class ConnectionThread:
         )
 
     def _accept(self, deadline: Deadline) -> HandshakeResult | Request | None:
+        """The opened WebSocket, or the request for a view; None for a client that has left."""
+        received = self._read_request(deadline)
+        if received is None:
+            return None
+        request, rest = received
         service = self._service
-        return accept(
-            self.stream,
-            deadline,
-            service.subprotocols,
-            self._check,
-            plain=bool(service.routes),
-            identify=self._identify,
-            headers=service.response_headers,
-        )
+        if service.routes and not wants_upgrade(request):
+            return request
+        request = self._identify(request)
+        opening = accept(request, rest, service.subprotocols, service.response_headers)
+        self._check(opening.request)
+        return opening
+
+    def _read_request(self, deadline: Deadline) -> tuple[Request, bytes] | None:
+        """The request, and the bytes after it; None for a client that has left."""
+        received = read_head(self.stream, deadline)
+        if received is None:
+            return None
+        head, rest = received
+        return parse(head, self.stream.address), rest
 
     def _plain_request(self) -> Request | None:
         """The request of a refused client, if it is not a handshake; else None.
@@ -237,10 +259,10 @@ class ConnectionThread:
         if not self._service.routes:
             return None
         try:
-            opening = self._accept(Deadline.after(_FAREWELL))
+            received = self._read_request(Deadline.after(_FAREWELL))
         except Refusal:
             return None
-        return opening if isinstance(opening, Request) else None
+        return received[0] if received and not wants_upgrade(received[0]) else None
 
     def _serve_plain(self, request: Request) -> None:
         """Answer a request that is not a handshake."""
@@ -272,12 +294,8 @@ class ConnectionThread:
             raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error.")
         return response
 
-    def _check(self, request: Request) -> Request:
-        """Check a handshake request; return it with its client's address.
-
-        Raises :class:`Refusal`.
-        """
-        request = self._identify(request)
+    def _check(self, request: Request) -> None:
+        """Raise :class:`Refusal` if the caps or the access policy forbid this handshake."""
         if self.counted_for is None:
             self._count_client(self, request.remote_address[0])
         try:
@@ -287,7 +305,6 @@ class ConnectionThread:
         except Exception as exc:
             logger.exception("authorize() failed for %s", self.thread.name)
             raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error.") from exc
-        return request
 
     def _identify(self, request: Request) -> Request:
         """The request with its client's address, which becomes this connection's address."""

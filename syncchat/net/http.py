@@ -1,4 +1,8 @@
-"""Plain HTTP in a WebSocket server: one request and one answer per connection."""
+"""HTTP of the server: the head of a request, answers and routes.
+
+Every request is parsed here, once: a WebSocket handshake as well as one for a view.
+A connection carries one request and one answer.
+"""
 
 from __future__ import annotations
 
@@ -11,26 +15,45 @@ from http import HTTPStatus
 import h11
 
 from .address import Address
+from .deadline import Deadline
+from .stream import Stream
 
 __all__ = [
+    "END_OF_HEAD",
     "MAX_HEAD",
     "Refusal",
     "Request",
     "Response",
     "View",
+    "answer",
     "check_method",
+    "dismiss",
     "encode",
+    "is_whole",
     "parse",
+    "read_head",
     "view_for",
 ]
 
 #: Maximum bytes of the head of a request or response, on both sides; also h11's limit.
 MAX_HEAD = 16384
 
+#: Matches the end of a head, the empty line included.
+END_OF_HEAD = re.compile(rb"\n\r?\n")
+_FIRST_BYTE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]")
+
 _METHODS = ("GET", "HEAD")
+
+#: Bytes and seconds for which the server still reads from a client before it closes
+#: the connection, so that the answer can reach the client.
+_LINGER_BYTES = 4 * 1024 * 1024
+_LINGER_SECONDS = 2.0
 
 #: The part of h11's error text that quotes bytes of the request in Python's notation.
 _QUOTED = re.compile(r": (?:bytearray\()?b['\"].*", re.DOTALL)
+
+#: The beginning of an absolute target.
+_AUTHORITY = re.compile(r"(?i)^https?://[^/?]*(?=/)")
 
 #: Statuses whose answers have neither a body nor a Content-Length (RFC 9110, section 8.6).
 _BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
@@ -52,6 +75,7 @@ class Request:
     remote_address: Address = ("", 0)
     #: ``https`` if the client uses TLS, to the server or to a trusted proxy.
     scheme: str = "http"
+    http_version: str = "1.1"
 
     @property
     def path(self) -> str:
@@ -109,6 +133,42 @@ class Refusal(Exception):
         return Response(f"{self.text}\n".encode(), status=self.status, headers=self.headers)
 
 
+def is_whole(received: bytes) -> bool:
+    """Whether ``received`` contains the complete head of a request."""
+    return END_OF_HEAD.search(received) is not None
+
+
+def read_head(stream: Stream, deadline: Deadline) -> tuple[bytes, bytes] | None:
+    """The request's head with its empty line, and the bytes after it.
+
+    None if the client left before it sent a request.
+    """
+    buffer = bytearray()
+    while True:
+        try:
+            data = stream.read(deadline)
+        except TimeoutError:
+            raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "The request took too long.") from None
+        if not data:
+            if not buffer or stream.writer.error:
+                return None
+            raise Refusal(HTTPStatus.BAD_REQUEST, "The request is incomplete.")
+        # The empty line may be split between two reads.
+        searched = max(0, len(buffer) - 3)
+        buffer += data
+        if not _FIRST_BYTE.match(buffer):
+            # This is not HTTP, mostly TLS, so do not wait for an empty line.
+            raise Refusal(HTTPStatus.BAD_REQUEST, "Invalid HTTP request.")
+        end = END_OF_HEAD.search(buffer, searched)
+        if end is not None and end.end() <= MAX_HEAD:
+            return bytes(buffer[: end.end()]), bytes(buffer[end.end() :])
+        if len(buffer) > MAX_HEAD:
+            raise Refusal(
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+                f"The head of the request exceeds {MAX_HEAD} bytes.",
+            )
+
+
 def parse(head: bytes, address: Address) -> Request:
     """Parse ``head``, a request's head with its empty line. Raises :class:`Refusal`."""
     http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
@@ -117,18 +177,30 @@ def parse(head: bytes, address: Address) -> Request:
         event = http.next_event()
         if not isinstance(event, h11.Request):
             raise Refusal(HTTPStatus.BAD_REQUEST, "Invalid HTTP request.")
-        headers = tuple((bytes(name), bytes(value)) for name, value in event.headers)
-        target, method = event.target.decode("ascii"), event.method.decode("ascii")
-        host = dict(headers).get(b"host", b"").decode("ascii")
+        headers = []
+        host = ""
+        for name, value in event.headers:
+            if name == b"host":
+                host = value.decode("ascii")
+            else:
+                headers.append((bytes(name), bytes(value)))
+        target = event.target.decode("ascii")
     except h11.RemoteProtocolError as exc:
         said = _QUOTED.sub("", str(exc))
         raise Refusal(HTTPStatus.BAD_REQUEST, f"Invalid HTTP request: {said}.") from exc
     except UnicodeError as exc:
         raise Refusal(HTTPStatus.BAD_REQUEST, "A header is not ASCII.") from exc
-    # A server must also accept the absolute form of a target (RFC 9112, section 3.2.2).
-    target = re.sub(r"(?i)^https?://[^/?]*(?=/)", "", target)
-    others = tuple((name, value) for name, value in headers if name != b"host")
-    request = Request(target, others, host, method, address)
+    if not target.startswith("/"):
+        # A server must also accept the absolute form of a target (RFC 9112, section 3.2.2).
+        target = _AUTHORITY.sub("", target)
+    request = Request(
+        target,
+        tuple(headers),
+        host,
+        event.method.decode("ascii"),
+        address,
+        http_version=event.http_version.decode("ascii"),
+    )
     if not target.startswith("/"):
         # Other methods may have other targets: OPTIONS * and CONNECT host:port.
         check_method(request)
@@ -185,3 +257,23 @@ def encode(response: Response, *, head_only: bool = False) -> bytes:
     )
     head = h11.Connection(h11.SERVER).send(message) or b""
     return head if head_only or bodiless else head + body
+
+
+def answer(stream: Stream, response: bytes, deadline: Deadline) -> None:
+    """Send an HTTP answer, and wait until ``deadline`` for the network to accept it.
+
+    Then reads on for a short time, so that the answer can arrive. Does not close.
+    """
+    stream.writer.seal(response)
+    stream.writer.wait_flushed(deadline)
+    stream.drain_input(Deadline.after(_LINGER_SECONDS), _LINGER_BYTES)
+
+
+def dismiss(stream: Stream, refusal: Refusal) -> None:
+    """Send ``refusal`` with a single write, and close. Never blocks.
+
+    The client may lose the answer if its request is still unread.
+    """
+    stream.writer.seal(encode(refusal.response))
+    stream.writer.shutdown_write()
+    stream.writer.close()

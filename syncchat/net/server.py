@@ -17,9 +17,8 @@ from .address import Address, format_address
 from .connection_thread import ConnectionThread, Handler, ServerConfig
 from .deadline import Deadline
 from .forwarded import LOOPBACK, TrustedProxies
-from .handshake import dismiss
 from .heartbeat import start_heartbeat
-from .http import Refusal, View
+from .http import Refusal, View, dismiss
 from .io_thread import IOThread
 from .limits import Limits, ServerSettings
 from .listener import Listener

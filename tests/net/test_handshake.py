@@ -14,7 +14,7 @@ from wsproto.connection import ConnectionType
 from wsproto.events import CloseConnection, TextMessage
 
 from syncchat.errors import CannotConnect, HandshakeFailed, HandshakeRefused, InvalidURL
-from syncchat.net import Response, Server, WebSocket, connect, format_address, serve
+from syncchat.net import Request, Response, Server, WebSocket, connect, format_address, serve
 from syncchat.net.connector import parse_url
 from tests.peer import PATIENCE, Peer, read_all, read_head, upgrade_answer, upgrade_request
 
@@ -80,7 +80,7 @@ def is_served(server: Server) -> None:
         (GOOD.replace("Upgrade: websocket", "Upgrade: h2c"), 400),
         (GOOD.replace("Host: test", "Host: test\r\nContent-Length: 3"), 400),
         (GOOD.replace("Host: test", "Host: test\r\nTransfer-Encoding: chunked"), 400),
-        (GOOD.replace("GET /", "GET http://test/"), 400),
+        (GOOD.replace("GET /", "GET ftp://test/"), 400),
         (GOOD.replace("GET", "POST"), 405),
         (GOOD.replace("HTTP/1.1", "HTTP/1.0"), 505),
         (GOOD.replace("Host: test", "Sec-WebSocket-Protocol: \xe4"), 400),
@@ -121,7 +121,7 @@ def test_a_426_names_the_upgrade_and_closes(server: Server, request_text: str) -
 @pytest.mark.parametrize(
     ("request_text", "said"),
     [
-        (GOOD.replace("Host: test\r\n", ""), "Invalid WebSocket handshake: Bad HTTP message."),
+        (GOOD.replace("Host: test\r\n", ""), "Missing mandatory Host: header"),
         ("GET /x HTTP/1.1\r\n\r\n", "Missing mandatory Host: header"),
         ("GET /x HTTP/1.1\r\nHost: x\r\nBad Header: y\r\n\r\n", "illegal header line"),
         ("GET /x\x01 HTTP/1.1\r\nHost: x\r\n\r\n", "illegal request line"),
@@ -137,6 +137,26 @@ def test_a_refusals_body_is_in_plain_words(request_text: str, said: str) -> None
         body = ask(server, request_text.encode("latin-1")).partition(b"\r\n\r\n")[2].decode()
         assert said in body
         assert not re.search(r"bytearray|b'|\\x|codec|[<>]", body), body
+
+
+@pytest.mark.parametrize("target", ["http://test/a?b=c", "HTTPS://other:1/a?b=c", "/a?b=c"])
+def test_a_target_may_be_absolute_for_a_page_and_a_websocket_alike(target: str) -> None:
+    """RFC 9112, section 3.2.2: a server must accept the absolute form."""
+    seen: queue.Queue[Request] = queue.Queue()
+
+    def view(request: Request) -> Response:
+        seen.put(request)
+        return Response(b"")
+
+    with serve(lambda websocket: seen.put(websocket.request), routes={"/a": view}) as server:
+        for headers in ("", GOOD.partition("Host: test\r\n")[2].removesuffix("\r\n")):
+            asked = f"GET {target} HTTP/1.1\r\nHost: test\r\n{headers}\r\n"
+            status = 101 if headers else 200
+            with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as sock:
+                sock.sendall(asked.encode())
+                assert read_head(sock)[0].startswith(b"HTTP/1.1 %d " % status)
+            request = seen.get(timeout=PATIENCE)
+            assert (request.target, request.path, request.host) == ("/a?b=c", "/a", "test")
 
 
 def test_a_head_of_a_megabyte_is_431(server: Server, refused: list[str]) -> None:
