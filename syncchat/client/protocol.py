@@ -48,10 +48,7 @@ _SLOWEST, _MOST_DOUBLINGS = 8192, 6
 #: Additional seconds that a server may take to let a client into a room.
 _ENTERING = 5.0
 
-_IN_DOUBT = (
-    "It may have been sent already: the connection was lost, and the server now supports"
-    " plain lines only."
-)
+_IN_DOUBT = "It may have been sent already: the server now supports plain lines only."
 
 
 class Dialect:
