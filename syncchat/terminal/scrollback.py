@@ -133,7 +133,8 @@ class Scrollback:
                 size = block.size()
                 self._blocks.append((size, block))
                 self._size += size
-            self._schedule_locked()
+            if not self._scheduled:
+                self._schedule_locked()
 
     def attach(self, app: Application[None], held: Callable[[], bool]) -> None:
         """Start to print above the prompt of ``app``. Only for the prompt's thread.
