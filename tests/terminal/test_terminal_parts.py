@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncchat.chat.commands import COMMANDS, Help, Quit, unknown
@@ -80,6 +80,8 @@ def test_a_word_of_several_styles_is_one_word() -> None:
     assert ("bold", "ann") in wrapped
 
 
+# A busy machine takes long now and then.
+@settings(deadline=None)
 @given(
     st.lists(st.text("ab漢 \n", max_size=30), max_size=5),
     st.integers(1, 40),
@@ -134,6 +136,8 @@ def test_what_was_searched_for_is_marked_where_words_begin_so() -> None:
     ]
 
 
+# A busy machine takes long now and then.
+@settings(deadline=None)
 @given(st.text(max_size=40), st.text(max_size=5), st.lists(st.text(max_size=3), max_size=2))
 def test_marking_changes_no_text(text: str, nick: str, words: list[str]) -> None:
     assert "".join(piece for _, piece in mark(text, nick, words)) == text
