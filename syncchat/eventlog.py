@@ -152,7 +152,7 @@ def people_url(
     ``host`` is the configured host, ``addresses`` are those at which the server
     listens; ``secure``: the server speaks TLS. A wildcard host is replaced by an
     address or name at which other machines can reach this one. ``public_url`` is a
-    result of :func:`syncchat.net.origin.parse_public_url`.
+    result of :func:`syncchat.net.parse_public_url`.
     """
     url = public_url
     if url is None:

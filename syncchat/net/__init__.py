@@ -24,21 +24,28 @@ writes frames of :func:`encode_frame` to many connections. The rest are the rule
 addresses, URLs and networks, for a program that checks its settings or reports its address.
 """
 
-from .address import Address, are_loopback, format_address, is_loopback, is_wildcard, route_to
+from .address import (
+    Address,
+    are_loopback,
+    format_address,
+    is_loopback,
+    is_wildcard,
+    parse_origin,
+    parse_public_url,
+    route_to,
+)
 from .combining_queue import CombiningQueue
 from .connection_thread import Handler
 from .connector import connect, parse_url
-from .deadline import Deadline
 from .fanout import Fanout, encode_frame
 from .forwarded import TrustedProxies, parse_network
 from .group import Group
 from .http import Refusal, Request, Response, View
-from .limits import Limits, ServerSettings
-from .origin import parse_origin, parse_public_url
+from .io_thread import Deadline
+from .limits import Limits, ServerSettings, Stats
 from .protocol import Message
 from .rate_limit import TokenBucket
 from .server import Server, serve
-from .stats import Stats
 from .tls import tls_reason
 from .websocket import WebSocket
 

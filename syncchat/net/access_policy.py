@@ -8,10 +8,9 @@ from dataclasses import replace
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from .address import Address, are_loopback
+from .address import Address, are_loopback, host_of
 from .forwarded import TrustedProxies
 from .http import Refusal, Request
-from .origin import host_of
 
 __all__ = ["AccessPolicy", "Authorize"]
 

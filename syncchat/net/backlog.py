@@ -11,8 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
 
-from .deadline import Deadline
-from .io_thread import IOThread
+from .io_thread import Deadline, IOThread
 from .tls import TLS
 
 __all__ = ["DONTWAIT", "Writer", "Written"]

@@ -13,7 +13,6 @@ from ..closecodes import GOING_AWAY, INTERNAL_ERROR, NORMAL
 from ..errors import ConnectionClosed
 from .access_policy import AccessPolicy
 from .address import Address, format_address
-from .deadline import Deadline
 from .handshake import HandshakeResult, accept, wants_upgrade
 from .http import (
     Refusal,
@@ -28,9 +27,8 @@ from .http import (
     read_head,
     view_for,
 )
-from .io_thread import IOThread
-from .limits import Limits
-from .stats import Counters, Traffic
+from .io_thread import Deadline, IOThread
+from .limits import Counters, Limits, Traffic
 from .stream import Stream
 from .tls import NotTLS, tls_reason
 from .websocket import WebSocket
@@ -39,7 +37,7 @@ __all__ = ["ConnectionThread", "Handler", "ServerConfig"]
 
 logger = logging.getLogger("syncchat.net")
 
-#: Serves one connection on the connection's thread, after the opening handshake.
+#: Serves one connection on the connection's thread, after the result handshake.
 #: When it returns, the connection is closed. It may raise :class:`ConnectionClosed`.
 Handler = Callable[[WebSocket], None]
 
@@ -48,7 +46,7 @@ Handler = Callable[[WebSocket], None]
 #: touch, and is enough for the interpreter's recursion limit through calls from C.
 _STACK_SIZE = 2 * 1024 * 1024 - 64 * 1024
 #: Seconds that a refused client has to send its request or to take the refusal.
-_FAREWELL = 2.0
+_REFUSAL_TIME = 2.0
 
 #: The answer to a client that does not speak TLS; most of these send an HTTP request.
 _TLS_ONLY = Refusal(HTTPStatus.BAD_REQUEST, "This port requires TLS: use wss:// or https://.")
@@ -85,11 +83,11 @@ class ConnectionThread:
     """
 
     __slots__ = (
+        "_config",
         "_count_client",
         "_io_thread",
         "_on_end",
         "_prepared",
-        "_service",
         "counted_for",
         "refusal",
         "served",
@@ -102,13 +100,13 @@ class ConnectionThread:
         self,
         stream: Stream,
         io_thread: IOThread,
-        service: ServerConfig,
+        config: ServerConfig,
         on_end: Callable[[ConnectionThread], None],
         count_client: Callable[[ConnectionThread, str], None],
         refusal: Refusal | None,
     ) -> None:
         self._io_thread = io_thread
-        self._service = service
+        self._config = config
         self._on_end = on_end
         self._count_client = count_client
         self.refusal = refusal
@@ -132,12 +130,8 @@ class ConnectionThread:
         their client is accepted. To handle them here, one after the other, costs
         half as much as on new threads, which are cold and wait for each other.
         """
-        service = self._service
-        if (
-            service.ssl_context is not None
-            or service.access_policy.asks
-            or self.refusal is not None
-        ):
+        config = self._config
+        if config.ssl_context is not None or config.access_policy.asks or self.refusal is not None:
             return
         if is_whole(self.stream.fetch()):
             try:
@@ -156,7 +150,7 @@ class ConnectionThread:
                 threading.stack_size(usual)
 
     def begin_close(self, deadline: Deadline) -> None:
-        """Tell the client that the server stops. During the opening handshake, abort instead."""
+        """Tell the client that the server stops. During the result handshake, abort instead."""
         if self.websocket is None:
             self.stream.writer.abort()
         else:
@@ -180,7 +174,7 @@ class ConnectionThread:
                 self._open()
             except Refusal as refusal:
                 self._note_refused(str(refusal.status.value), str(refusal))
-                answer(self.stream, encode(refusal.response), Deadline.after(_FAREWELL))
+                answer(self.stream, encode(refusal.response), Deadline.after(_REFUSAL_TIME))
             if self.websocket is not None:
                 self._handle(self.websocket)
         except Exception:
@@ -190,16 +184,16 @@ class ConnectionThread:
             self._on_end(self)
 
     def _open(self) -> None:
-        """TLS and the opening handshake, with one deadline for both."""
-        service = self._service
-        deadline = Deadline.after(service.limits.open_timeout)
-        if service.ssl_context is not None:
+        """TLS and the result handshake, with one deadline for both."""
+        config = self._config
+        deadline = Deadline.after(config.limits.open_timeout)
+        if config.ssl_context is not None:
             try:
-                self.stream.start_tls(service.ssl_context, deadline, server_side=True)
+                self.stream.start_tls(config.ssl_context, deadline, server_side=True)
             except (ssl.SSLError, TimeoutError, ConnectionError) as exc:
                 self._note_refused("TLS", f"TLS: {tls_reason(exc)}")
                 if isinstance(exc, NotTLS):
-                    answer(self.stream, encode(_TLS_ONLY.response), Deadline.after(_FAREWELL))
+                    answer(self.stream, encode(_TLS_ONLY.response), Deadline.after(_REFUSAL_TIME))
                 return
         if self.refusal is not None:
             request = self._plain_request()
@@ -207,24 +201,24 @@ class ConnectionThread:
                 raise self.refusal
             self._serve_plain(request)
             return
-        opening = self._prepared or self._accept(deadline)
+        result = self._prepared or self._accept(deadline)
         self._prepared = None
-        if isinstance(opening, Refusal):
-            raise opening
-        if opening is None:
-            service.counters.note_refused("gone")
+        if isinstance(result, Refusal):
+            raise result
+        if result is None:
+            config.counters.note_refused("gone")
             return
-        if isinstance(opening, Request):
-            self._serve_plain(opening)
+        if isinstance(result, Request):
+            self._serve_plain(result)
             return
-        self.stream.writer.write(opening.answer)
-        service.counters.note_opened()
+        self.stream.writer.write(result.answer)
+        config.counters.note_opened()
         self.websocket = WebSocket(
             self.stream,
-            opening,
+            result,
             self._io_thread,
             is_client=False,
-            limits=service.limits,
+            limits=config.limits,
             on_slow=self._note_slow,
         )
 
@@ -234,13 +228,13 @@ class ConnectionThread:
         if received is None:
             return None
         request, rest = received
-        service = self._service
-        if service.routes and not wants_upgrade(request):
+        config = self._config
+        if config.routes and not wants_upgrade(request):
             return request
         request = self._identify(request)
-        opening = accept(request, rest, service.subprotocols, service.response_headers)
-        self._check(opening.request)
-        return opening
+        result = accept(request, rest, config.subprotocols, config.response_headers)
+        self._check(result.request)
+        return result
 
     def _read_request(self, deadline: Deadline) -> tuple[Request, bytes] | None:
         """The request, and the bytes after it; None for a client that has left."""
@@ -256,17 +250,17 @@ class ConnectionThread:
         Plain HTTP is answered even if the server is full, so that a monitor does
         not take a full server for a broken one.
         """
-        if not self._service.routes:
+        if not self._config.routes:
             return None
         try:
-            received = self._read_request(Deadline.after(_FAREWELL))
+            received = self._read_request(Deadline.after(_REFUSAL_TIME))
         except Refusal:
             return None
         return received[0] if received and not wants_upgrade(received[0]) else None
 
     def _serve_plain(self, request: Request) -> None:
         """Answer a request that is not a handshake."""
-        service = self._service
+        config = self._config
         head_only = request.method == "HEAD"
         try:
             data = encode(self._view(request), head_only=head_only)
@@ -277,13 +271,13 @@ class ConnectionThread:
             logger.exception("the view of %s failed", request.path)
             failed = Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error.")
             data = encode(failed.response, head_only=head_only)
-        answer(self.stream, data, Deadline.after(service.limits.open_timeout))
+        answer(self.stream, data, Deadline.after(config.limits.open_timeout))
 
     def _view(self, request: Request) -> Response:
-        service = self._service
+        config = self._config
         request = self._identify(request)
-        service.access_policy.check_host(request)
-        view = view_for(service.routes, request.path)
+        config.access_policy.check_host(request)
+        view = view_for(config.routes, request.path)
         if view is None:
             raise Refusal(HTTPStatus.NOT_FOUND, "Not found.")
         check_method(request)
@@ -299,7 +293,7 @@ class ConnectionThread:
         if self.counted_for is None:
             self._count_client(self, request.remote_address[0])
         try:
-            self._service.access_policy.check(request)
+            self._config.access_policy.check(request)
         except Refusal:
             raise
         except Exception as exc:
@@ -308,7 +302,7 @@ class ConnectionThread:
 
     def _identify(self, request: Request) -> Request:
         """The request with its client's address, which becomes this connection's address."""
-        access_policy = self._service.access_policy
+        access_policy = self._config.access_policy
         identified = access_policy.identify(request)
         if identified.remote_address != self.stream.address:
             self.stream.address = identified.remote_address
@@ -322,7 +316,7 @@ class ConnectionThread:
     def _handle(self, websocket: WebSocket) -> None:
         code = NORMAL
         try:
-            self._service.handler(websocket)
+            self._config.handler(websocket)
         except ConnectionClosed:
             pass  # The client is gone: the usual end of a handler.
         except Exception:
@@ -331,18 +325,18 @@ class ConnectionThread:
         websocket.close(code)
 
     def _note_refused(self, reason: str, text: str) -> None:
-        self._service.counters.note_refused(reason)
-        if self._service.on_refused is not None:
+        self._config.counters.note_refused(reason)
+        if self._config.on_refused is not None:
             try:
-                self._service.on_refused(self.stream.address, text)
+                self._config.on_refused(self.stream.address, text)
             except Exception:
                 logger.exception("on_refused() failed for %s", self.thread.name)
 
     def _note_slow(self, websocket: WebSocket) -> None:
-        self._service.counters.note_slow()
-        if self._service.on_slow is not None:
+        self._config.counters.note_slow()
+        if self._config.on_slow is not None:
             try:
-                self._service.on_slow(websocket)
+                self._config.on_slow(websocket)
             except Exception:
                 # This runs on the combiner's thread or the I/O thread, which work
                 # for all clients and must continue.

@@ -17,10 +17,9 @@ from urllib.parse import SplitResult, quote, urlsplit
 
 from ..errors import CannotConnect, InvalidURL
 from .address import Address, address_of, format_address
-from .deadline import Deadline, StoppableDeadline, wait_ready
 from .handshake import request_upgrade
 from .heartbeat import start_heartbeat
-from .io_thread import IOThread
+from .io_thread import Deadline, IOThread, StoppableDeadline, wait_ready
 from .limits import ConnectionSettings, Limits
 from .stream import Stream
 from .tls import NotTLS, tls_reason

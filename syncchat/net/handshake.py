@@ -15,8 +15,8 @@ from wsproto.handshake import H11Handshake
 from wsproto.utilities import RemoteProtocolError, generate_accept_token
 
 from ..errors import HandshakeFailed, HandshakeRefused
-from .deadline import Deadline
 from .http import END_OF_HEAD, MAX_HEAD, Refusal, Request
+from .io_thread import Deadline
 from .stream import Stream
 from .tls import is_record
 

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Protocol
 
-from .deadline import Deadline
-from .io_thread import IOThread
+from .io_thread import Deadline, IOThread
 
 __all__ = ["PendingPings", "start_heartbeat"]
 

@@ -15,7 +15,7 @@ from http import HTTPStatus
 import h11
 
 from .address import Address
-from .deadline import Deadline
+from .io_thread import Deadline
 from .stream import Stream
 
 __all__ = [

@@ -1,16 +1,20 @@
-"""The accept loop of a server."""
+"""The listening sockets of a server, and its accept loop."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
+import os
 import selectors
 import socket
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from ..errors import AddressInUse, CannotListen
 from .address import Address, address_of, format_address
-from .binding import listen
 
 __all__ = ["Listener", "OnClient"]
 
@@ -22,18 +26,33 @@ logger = logging.getLogger("syncchat.net")
 #: Seconds without accepting after the system ran out of a resource.
 _BACK_OFF = 0.1
 
+#: Connections that the kernel may queue until the server accepts them.
+_ACCEPT_QUEUE = 4096
+
+_MAX_PORT = 65535
+
+#: How many ports are tried for port 0. A new one is needed if the port that the first
+#: address got is in use at the second address.
+_DRAWS = 16
+
+#: Errors for an address that the resolver returns but that this machine does not have.
+_NOT_HERE = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+
+#: An address of the socket module: two items for IPv4, four for IPv6.
+_SockAddr = tuple[Any, ...]
+
 
 class Listener:
     """Listening sockets, and the loop that accepts clients from them.
 
     The sockets listen when the object is created. The constructor raises as
-    :func:`~syncchat.net.binding.listen` does.
+    :func:`_listen` does.
     """
 
     def __init__(self, host: str | None, port: int) -> None:
         # Create everything here, so that the caller gets an error for lack of descriptors.
         with contextlib.ExitStack() as undo:
-            self._sockets = [undo.enter_context(sock) for sock in listen(host, port)]
+            self._sockets = [undo.enter_context(sock) for sock in _listen(host, port)]
             self._receiver, self._waker = map(undo.enter_context, socket.socketpair())
             self._receiver.setblocking(False)
             self._waker.setblocking(False)
@@ -113,3 +132,90 @@ class Listener:
         self._selector.select(_BACK_OFF)
         for sock in self._sockets:
             self._selector.register(sock, selectors.EVENT_READ)
+
+
+def _listen(host: str | None, port: int) -> list[socket.socket]:
+    """Non-blocking sockets that listen at every address of ``host``, all at one port.
+
+    None and ``""`` mean every address of the machine. Raises
+    :class:`AddressInUse` and :class:`CannotListen`, both ``OSError``.
+    """
+    if host is not None and host.startswith("[") and host.endswith("]"):
+        # The host is written as in a URL.
+        host = host[1:-1]
+    place = format_address((host or "*", port))
+    if not 0 <= port <= _MAX_PORT:
+        # getaddrinfo would accept it, modulo 65536.
+        raise CannotListen(
+            f"cannot listen on {place}: the port must be a number from 0 to {_MAX_PORT}"
+        )
+    try:
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (socket.gaierror, UnicodeError) as exc:
+        raise CannotListen(f"cannot listen on {place}: {_reason(exc)}") from exc
+    # A resolver may return an address twice. IPv4 comes first, because the port of
+    # the first socket is the server's port.
+    wanted = sorted({(info[0], info[4]) for info in found}, key=lambda item: item[0])
+    for draw in range(_DRAWS):
+        try:
+            return _bind_all(wanted)
+        except OSError as exc:
+            in_use = exc.errno == errno.EADDRINUSE
+            if in_use and port == 0 and draw < _DRAWS - 1:
+                continue
+            kind = AddressInUse if in_use else CannotListen
+            raise kind(f"cannot listen on {place}: {_reason(exc)}") from exc
+    raise AssertionError("unreachable")  # pragma: no cover
+
+
+def _bind_all(wanted: Sequence[tuple[socket.AddressFamily, _SockAddr]]) -> list[socket.socket]:
+    """One socket per address. Addresses that the machine does not have are left out."""
+    bound: list[socket.socket] = []
+    absent: OSError | None = None
+    with contextlib.ExitStack() as undo:
+        for family, (host, port, *rest) in wanted:
+            if bound and port == 0:
+                # For port 0, all sockets use the port that the first one got.
+                port = address_of(bound[0].getsockname())[1]  # noqa: PLW2901
+            try:
+                sock = _bind(family, (host, port, *rest))
+            except OSError as exc:
+                if exc.errno not in _NOT_HERE:
+                    raise
+                absent = exc
+                continue
+            undo.enter_context(sock)
+            bound.append(sock)
+        if not bound and absent is not None:
+            raise absent
+        undo.pop_all()
+    return bound
+
+
+def _bind(family: socket.AddressFamily, sockaddr: _SockAddr) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix" and sys.platform != "cygwin":
+            # A restarted server can use its port again at once. On Windows the
+            # option would let two servers share the port.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # There is a socket for each family. An IPv6 socket that also accepts
+            # IPv4 would collide with the IPv4 socket.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(sockaddr)
+        sock.listen(_ACCEPT_QUEUE)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _reason(exc: OSError | UnicodeError) -> str:
+    """The operating system's error text without the number."""
+    if isinstance(exc, OSError) and exc.strerror:
+        return exc.strerror[:1].lower() + exc.strerror[1:]
+    return "the host name cannot be resolved"

@@ -6,24 +6,20 @@ import logging
 import socket
 import ssl
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from http import HTTPStatus
 from types import MappingProxyType
 from typing import Self, Unpack
 
 from .access_policy import AccessPolicy, Authorize
-from .address import Address, format_address
+from .address import Address, format_address, origin_of, parse_origin, parse_public_url
 from .connection_thread import ConnectionThread, Handler, ServerConfig
-from .deadline import Deadline
 from .forwarded import LOOPBACK, TrustedProxies
 from .heartbeat import start_heartbeat
-from .http import Refusal, View, dismiss
-from .io_thread import IOThread
-from .limits import Limits, ServerSettings
+from .http import View, dismiss
+from .io_thread import Deadline, IOThread
+from .limits import ClientCounts, Counters, Limits, ServerSettings, Stats
 from .listener import Listener
-from .origin import origin_of, parse_origin, parse_public_url
-from .stats import Counters, Stats
 from .stream import Stream
 from .websocket import WebSocket
 
@@ -39,7 +35,7 @@ _LONGEST_GRACE = 20.0
 
 #: How many refused clients at a time get a complete HTTP answer, each on its own
 #: thread. Further clients get a single write; with TLS, only a closed connection.
-_CEREMONIES = 64
+_MAX_ANSWERED = 64
 
 
 def serve(
@@ -108,7 +104,7 @@ def serve(
     access_policy = AccessPolicy(
         host, listener.addresses, allowed, authorize, proxies, secure=ssl_context is not None
     )
-    service = ServerConfig(
+    config = ServerConfig(
         handler,
         held_to,
         tuple(subprotocols),
@@ -120,7 +116,7 @@ def serve(
         on_refused,
         on_slow,
     )
-    return Server(listener, service, on_stop)
+    return Server(listener, config, on_stop)
 
 
 class Server:
@@ -130,21 +126,19 @@ class Server:
     """
 
     def __init__(
-        self, listener: Listener, service: ServerConfig, on_stop: Callable[[], None] | None
+        self, listener: Listener, config: ServerConfig, on_stop: Callable[[], None] | None
     ) -> None:
         self._listener = listener
-        self._service = service
+        self._config = config
         self._on_stop = on_stop
         #: Host and port of each listening socket.
         self.addresses: list[Address] = listener.addresses
         self._io_thread = IOThread(f"syncchat-io:{self.port}")
         #: Guards the fields below. Only the lock of Counters is taken under it.
         self._lock = threading.Lock()
-        self._workers: set[ConnectionThread] = set()
-        #: The number of connections in total and per host, without those that are
-        #: being refused.
-        self._served = 0
-        self._per_host: Counter[str] = Counter()
+        self._connections: set[ConnectionThread] = set()
+        #: The connections without those that are being refused.
+        self._counts = ClientCounts(config.limits)
         #: Threads that are about to end. The next call of _reap() joins them.
         self._ending: deque[threading.Thread] = deque()
         self._acceptor: threading.Thread | None = None
@@ -170,15 +164,18 @@ class Server:
     def connections(self) -> int:
         """The number of connections, including those in the opening handshake."""
         with self._lock:
-            return len(self._workers)
+            return len(self._connections)
 
     def stats(self) -> Stats:
         """The server's counters since its start."""
         with self._lock:
             # Count under the lock: a connection that ends in between would be
             # counted twice or not at all.
-            live = ((worker.traffic, worker.stream.writer.backlog_size) for worker in self._workers)
-            return self._service.counters.stats(live)
+            live = (
+                (connection.traffic, connection.stream.writer.backlog_size)
+                for connection in self._connections
+            )
+            return self._config.counters.stats(live)
 
     def call_at(self, deadline: Deadline, callback: Callable[[], None]) -> None:
         """Run ``callback`` at ``deadline`` on the I/O thread, unless the server stops earlier.
@@ -256,7 +253,7 @@ class Server:
             if first:
                 self._stopper = me
                 self._stopped.clear()
-            serving = any(worker.thread is me for worker in self._workers)
+            serving = any(connection.thread is me for connection in self._connections)
         if not first:
             if not serving:
                 self._stopped.wait()
@@ -279,7 +276,7 @@ class Server:
                 self._on_stop()
             except Exception:
                 logger.exception("on_stop() failed")
-        self._end_workers(deadline)
+        self._end_connections(deadline)
         self._io_thread.stop()
         if acceptor is not None and self._in_background:
             acceptor.join()
@@ -292,34 +289,34 @@ class Server:
 
     # Stopping.
 
-    def _end_workers(self, deadline: Deadline) -> None:
+    def _end_connections(self, deadline: Deadline) -> None:
         with self._lock:
-            workers = list(self._workers)
-        for worker in workers:
-            worker.begin_close(deadline)
-        for worker in self._other_workers():
-            worker.thread.join(deadline.remaining())
-        for worker in self._other_workers():
-            worker.stream.writer.abort()
-        self._await_workers(Deadline.after(_LONGEST_GRACE))
+            connections = list(self._connections)
+        for connection in connections:
+            connection.begin_close(deadline)
+        for connection in self._other_connections():
+            connection.thread.join(deadline.remaining())
+        for connection in self._other_connections():
+            connection.stream.writer.abort()
+        self._await_connections(Deadline.after(_LONGEST_GRACE))
         self._reap()
-        for worker in self._other_workers():
-            logger.warning("the handler of %r has not returned", worker.thread.name)
+        for connection in self._other_connections():
+            logger.warning("the handler of %r has not returned", connection.thread.name)
 
-    def _await_workers(self, deadline: Deadline) -> None:
+    def _await_connections(self, deadline: Deadline) -> None:
         """Wait for the threads of aborted connections, as long as some of them end."""
         left = self.connections
-        for worker in self._other_workers():
-            while worker.thread.is_alive():
-                worker.thread.join(min(_GRACE, deadline.remaining() or 0.0))
+        for connection in self._other_connections():
+            while connection.thread.is_alive():
+                connection.thread.join(min(_GRACE, deadline.remaining() or 0.0))
                 before, left = left, self.connections
-                if worker.thread.is_alive() and (left == before or deadline.expired):
+                if connection.thread.is_alive() and (left == before or deadline.expired):
                     return
 
-    def _other_workers(self) -> list[ConnectionThread]:
+    def _other_connections(self) -> list[ConnectionThread]:
         with self._lock:
             me = threading.current_thread()
-            return [worker for worker in self._workers if worker.thread is not me]
+            return [connection for connection in self._connections if connection.thread is not me]
 
     def _reap(self) -> None:
         """Join the threads that have ended or are about to end."""
@@ -344,7 +341,7 @@ class Server:
             # The accept loop never runs, so a stop must not wait for it.
             self._listener.over.set()
             raise
-        limits = self._service.limits
+        limits = self._config.limits
         start_heartbeat(
             self._io_thread, self._websockets, limits.ping_interval, limits.ping_timeout
         )
@@ -352,7 +349,7 @@ class Server:
     def _take_in(self, sock: socket.socket, address: Address) -> None:
         """Serve a new client, or refuse it if there are too many. On the acceptor thread."""
         self._reap()
-        limits = self._service.limits
+        limits = self._config.limits
         stream = Stream(
             sock,
             self._io_thread,
@@ -361,98 +358,79 @@ class Server:
             stall_timeout=limits.stall_timeout,
         )
         # A trusted proxy names the client's host in the request, which comes later.
-        host = None if self._service.access_policy.proxies.trusts(address[0]) else address[0]
+        host = None if self._config.access_policy.proxies.trusts(address[0]) else address[0]
         with self._lock:
-            refusal = self._refusal_locked(host)
-            ceremonious = refusal is None or self._refused_locked() < _CEREMONIES
-            worker = ConnectionThread(
-                stream, self._io_thread, self._service, self._note_end, self._count_client, refusal
+            refusal = self._counts.refusal(host)
+            answered = refusal is None or self._refused_locked() < _MAX_ANSWERED
+            connection = ConnectionThread(
+                stream, self._io_thread, self._config, self._note_end, self._count_client, refusal
             )
-            if ceremonious:
-                self._workers.add(worker)
+            if answered:
+                self._connections.add(connection)
                 if refusal is None:
-                    self._served += 1
-                    worker.served = True
-                    self._count_locked(worker, host)
-        if refusal is not None and not ceremonious:
-            self._service.counters.note_refused("503")
-            if self._service.ssl_context is None:
+                    connection.served = True
+                    connection.counted_for = host
+                    self._counts.enter(host)
+        if refusal is not None and not answered:
+            self._config.counters.note_refused("503")
+            if self._config.ssl_context is None:
                 dismiss(stream, refusal)
             else:
                 stream.writer.close()
             return
         try:
-            worker.prepare()
-            worker.start()
+            connection.prepare()
+            connection.start()
         except BaseException:
             # After any exception, also KeyboardInterrupt on the main thread: a
             # stop must not wait for a thread that did not start.
             stream.writer.close()
-            self._forget(worker)
+            self._forget(connection)
             raise
 
-    def _count_client(self, worker: ConnectionThread, host: str) -> None:
+    def _count_client(self, connection: ConnectionThread, host: str) -> None:
         """Count the client of a trusted proxy for ``host``, which its request names.
 
         Raises :class:`Refusal` if there are too many clients from that host. While
         the connection thread sends the refusal, the connection does not count for
-        ``max_connections``, unless _CEREMONIES clients are being refused already.
+        ``max_connections``, unless _MAX_ANSWERED clients are being refused already.
         """
         with self._lock:
-            if not worker.served:
+            if not connection.served:
                 return
-            refusal = self._address_refusal_locked(host)
+            refusal = self._counts.refusal_of_host(host)
             if refusal is None:
-                self._count_locked(worker, host)
-            elif self._refused_locked() < _CEREMONIES:
-                worker.served = False
-                self._served -= 1
+                connection.counted_for = host
+                self._counts.count_host(host)
+            elif self._refused_locked() < _MAX_ANSWERED:
+                connection.served = False
+                self._counts.leave(None)
         if refusal is not None:
             raise refusal
 
-    def _count_locked(self, worker: ConnectionThread, host: str | None) -> None:
-        worker.counted_for = host
-        if host is not None:
-            self._per_host[host] += 1
-
-    def _refusal_locked(self, host: str | None) -> Refusal | None:
-        """The refusal of a client from ``host`` if there are too many clients, else None.
-
-        ``host`` is None for a client of a trusted proxy.
-        """
-        most = self._service.limits.max_connections
-        if most is not None and self._served >= most:
-            return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "Too many clients.")
-        return None if host is None else self._address_refusal_locked(host)
-
-    def _address_refusal_locked(self, host: str) -> Refusal | None:
-        most = self._service.limits.max_connections_per_address
-        if most is not None and self._per_host[host] >= most:
-            return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "Too many clients from your address.")
-        return None
-
     def _refused_locked(self) -> int:
-        return len(self._workers) - self._served
+        """How many clients are being refused."""
+        assert self._lock.locked()
+        return len(self._connections) - self._counts.total
 
-    def _note_end(self, worker: ConnectionThread) -> None:
+    def _note_end(self, connection: ConnectionThread) -> None:
         """Forget a connection thread. The thread itself makes this call, as its last one."""
-        self._forget(worker)
+        self._forget(connection)
         with self._lock:
-            self._ending.append(worker.thread)
+            self._ending.append(connection.thread)
 
-    def _forget(self, worker: ConnectionThread) -> None:
+    def _forget(self, connection: ConnectionThread) -> None:
         with self._lock:
-            self._workers.discard(worker)
-            self._service.counters.note_ended(worker.traffic)
-            if worker.served:
-                self._served -= 1
-            host = worker.counted_for
-            if host is not None:
-                self._per_host[host] -= 1
-                if not self._per_host[host]:
-                    del self._per_host[host]
+            self._connections.discard(connection)
+            self._config.counters.note_ended(connection.traffic)
+            if connection.served:
+                self._counts.leave(connection.counted_for)
 
     def _websockets(self) -> list[WebSocket]:
         """All connections whose opening handshake is done."""
         with self._lock:
-            return [worker.websocket for worker in self._workers if worker.websocket is not None]
+            return [
+                connection.websocket
+                for connection in self._connections
+                if connection.websocket is not None
+            ]

@@ -10,8 +10,7 @@ import time
 
 from .address import Address, format_address
 from .backlog import DONTWAIT, Writer
-from .deadline import Deadline, wait_ready
-from .io_thread import IOThread
+from .io_thread import Deadline, IOThread, wait_ready
 from .tls import TLS
 
 __all__ = ["Stream"]

@@ -15,11 +15,10 @@ from ..closecodes import ABNORMAL, NORMAL, ORDERLY, TRY_AGAIN_LATER, check_close
 from ..errors import ConnectionClosed
 from .address import Address, format_address
 from .backlog import Written
-from .deadline import Deadline
 from .handshake import HandshakeResult
 from .heartbeat import PendingPings
 from .http import Request
-from .io_thread import IOThread
+from .io_thread import Deadline, IOThread
 from .limits import Limits
 from .protocol import Close, Fragment, Message, Ping, Pong, Protocol, Violation, checked
 from .rate_limit import TokenBucket
