@@ -87,7 +87,7 @@ def test_who_is_away_is_said_and_shown_until_it_is_back() -> None:
 
 @pytest.mark.parametrize("number", ["0", "1001", "5000", "-1", "x", "1 2", "\u0665"])
 def test_history_says_how_many_messages_it_shows(number: str) -> None:
-    """Issue 13, item 16: a number that is too small or too large is answered by the limits."""
+    """A number out of range is answered with the range."""
     with ChatServer(port=0, greeting="", notices=False) as chat, Plain(url_of(chat)) as client:
         client.send(f"/history {number}")
         assert client.hear() == "-> Usage: /history [N], where N is 1-1,000"
@@ -108,7 +108,7 @@ def test_history_is_shown_to_a_plain_client_that_asks_for_it() -> None:
 
 
 def test_names_tells_who_is_away() -> None:
-    """Issue 13, item 11: in both dialects, and no longer once they are back."""
+    """In both dialects, until the person is back."""
     with (
         ChatServer(port=0, notices=False, greeting="") as chat,
         Json(url_of(chat, "/?nick=ann")) as ann,

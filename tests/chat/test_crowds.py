@@ -109,7 +109,7 @@ def count(server: ServerScript, ending: str) -> int:
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("size", CROWDS)
 def test_a_crowd_that_leaves_at_once_is_gone_soon(many_files: None, size: int) -> None:
-    """Issue 13, item 21: the cost of leaving does not grow with the number that leaves."""
+    """The cost of leaving does not grow with the number of clients that leave."""
     with ServerScript() as server, bystander(server.url) as waits:
         process = psutil.Process(server.process.pid)
         alone = process.num_threads()
@@ -127,7 +127,7 @@ def test_a_crowd_that_leaves_at_once_is_gone_soon(many_files: None, size: int) -
 def test_a_stop_with_a_crowd_that_does_not_answer_ends_every_thread(
     many_files: None, size: int
 ) -> None:
-    """Issue 13, item 21: no thread is given up while the others still end."""
+    """Every thread is joined, even if ending takes long."""
     with ServerScript() as server:
         crowd = Crowd(server.port, size)
         stopped_at = time.monotonic()
@@ -142,7 +142,7 @@ def test_a_stop_with_a_crowd_that_does_not_answer_ends_every_thread(
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("size", CROWDS)
 def test_a_crowd_that_joins_at_once_is_in_soon(many_files: None, size: int) -> None:
-    """Issue 13, item 21: a crowd that joins does not hold up another room."""
+    """A crowd that joins does not block another room."""
     with ServerScript() as server, bystander(server.url) as waits:
         waits.clear()
         crowd = Crowd(server.port, size)

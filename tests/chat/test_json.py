@@ -39,7 +39,7 @@ def test_a_welcome_says_where_one_is() -> None:
 
 @pytest.mark.parametrize("notices", [True, False])
 def test_the_welcome_tells_whether_there_are_notices(*, notices: bool) -> None:
-    """Issue 13, item 4: a client learns that it has to ask who is in the room."""
+    """The welcome tells a client that it has to request the members."""
     with ChatServer(port=0, notices=notices) as chat, Json(url_of(chat)) as ann:
         assert ann.event("welcome").get("notices", True) is notices
 

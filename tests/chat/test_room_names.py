@@ -44,7 +44,7 @@ SPELLINGS = [
 
 @pytest.mark.parametrize(("spellings", "name"), SPELLINGS)
 def test_a_room_has_one_name_however_it_is_spelled(spellings: list[str], name: str) -> None:
-    """Issue 13, item 18: by URL, /join, say() and Client.join(), in the log and the list."""
+    """By URL, /join, say() and Client.join(), in the log and the list."""
     logged: list[str] = []
     with (
         ChatServer(port=0, greeting="", notices=False, rate=0, log=logged.append, log_json=True)
@@ -128,7 +128,7 @@ NO_NAMES = [
 
 @pytest.mark.parametrize(("name", "why"), NO_NAMES)
 def test_what_a_url_cannot_carry_plainly_is_no_rooms_name(name: str, why: str) -> None:
-    """Issue 13, item 18: it is refused with a sentence, wherever it is asked for."""
+    """It is refused with the reason, in every kind of request."""
     with pytest.raises(BadRoom, match=why):
         check_room(name)
     with (
@@ -162,7 +162,7 @@ def test_what_a_url_cannot_carry_plainly_is_no_rooms_name(name: str, why: str) -
 
 @pytest.mark.parametrize("path", ["/a/b", "/../x", "/ops//", "///", "/%ff", "/%zz", "/%", "/a%2fb"])
 def test_a_path_that_is_no_name_is_refused(path: str) -> None:
-    """Issue 13, item 18: a path of several pieces among them; one slash at the end is none."""
+    """Such as a path of several segments; a trailing slash is ignored."""
     with ChatServer(port=0) as chat, Peer.client(chat.port, path) as peer:
         assert peer.expect(TextMessage).data.startswith("-> ")
         assert peer.expect(CloseConnection).code == 1008
@@ -172,7 +172,7 @@ def test_a_path_that_is_no_name_is_refused(path: str) -> None:
 def test_rooms_that_were_kept_under_other_spellings_can_still_be_reached(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Issue 13, item 18: nothing of an SQLite file of an earlier version is lost."""
+    """Every room of an SQLite file of an earlier version is kept."""
     path = tmp_path / "chat.db"
     kept = {"ops": 2, "OPS": 3, "Ops": 1, "ops-2": 1, "Caf\u00e9": 1, "a b": 1, "A/B": 2, "#x": 1,
             "a?": 1, "..%": 1, "ß" * 64: 1, "lobby": 1}  # fmt: skip

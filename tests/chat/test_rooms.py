@@ -47,7 +47,7 @@ def test_join_goes_from_room_to_room_and_takes_the_nick_along() -> None:
 
 
 def test_a_join_in_lines_begins_with_as_much_of_the_past_as_the_url_asked_for() -> None:
-    """Issue 13, item 11: behind the line that names the room, and ahead of what is said live."""
+    """After the line that names the room, and before live messages."""
     with ChatServer(port=0, greeting="", notices=False) as chat:
         for number in range(9):
             chat.say(str(number), room="ops")
@@ -64,7 +64,7 @@ def test_a_join_in_lines_begins_with_as_much_of_the_past_as_the_url_asked_for() 
 
 
 def test_a_join_in_events_may_ask_for_the_last_messages() -> None:
-    """Issue 13, item 11: ``history`` beside ``after``, which wins as it does in the URL."""
+    """``after`` takes precedence over ``history``, as in the URL."""
     with ChatServer(port=0, greeting="", notices=False) as chat:
         for number in range(9):
             chat.say(str(number), room="ops")

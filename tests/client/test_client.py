@@ -115,7 +115,7 @@ def test_a_server_that_has_forgotten_says_so_and_the_client_tells_of_a_gap() -> 
 
 
 def test_no_gap_is_told_where_nothing_was_said_before_a_memory_server_restarted() -> None:
-    """Issue 13, item 20: a client that has seen no message misses none of the new log."""
+    """A client that has seen no message cannot miss any of the old log."""
     port = free_port()
 
     def server() -> ChatServer:
@@ -141,7 +141,7 @@ def test_no_gap_is_told_where_nothing_was_said_before_a_memory_server_restarted(
 
 
 def test_a_client_that_has_seen_nothing_gets_the_new_log_from_its_first_message_on() -> None:
-    """Issue 13, item 20: only messages that are no longer kept make a gap."""
+    """Only messages that are no longer stored are a gap."""
     port = free_port()
     with ExitStack() as stack:
         with ChatServer(port=port, notices=False) as chat:

@@ -31,7 +31,7 @@ NOTICED, SLACK = 10.0, 10.0
 
 @pytest.mark.slow
 def test_a_dead_line_is_noticed_in_ten_seconds_where_something_is_not_acknowledged() -> None:
-    """Issue 13, item 13: by a program, a pipe and a terminal; and nothing is lost."""
+    """By a program, a pipe and a terminal; nothing is lost."""
     with (
         ChatServer(port=0, notices=False, rate=0, ping_interval=0) as chat,
         Proxy(chat.port) as proxy,
@@ -96,7 +96,7 @@ def breaks_of(client: Client, until: threading.Event, found: list[object]) -> No
 @pytest.mark.slow
 @pytest.mark.timeout(90)
 def test_a_server_that_is_slow_is_not_taken_for_dead() -> None:
-    """Issue 13, item 13: a rate limit, fast or slow, and a server that never acknowledges."""
+    """With a rate limit, fast or slow, and with a server that never acknowledges."""
     stop = threading.Event()
     with ExitStack() as stack:
         # Nine messages a second fewer than are said; one in five seconds; none.
@@ -136,7 +136,7 @@ def test_a_server_that_is_slow_is_not_taken_for_dead() -> None:
 
 @pytest.mark.slow
 def test_a_line_that_dies_before_the_welcome_is_noticed() -> None:
-    """Issue 13, item 13: where something waits to be said, also on the way into the room."""
+    """If a message is unacknowledged, even while the room is being entered."""
     over = threading.Event()
     connections: list[WebSocket] = []
 

@@ -88,7 +88,7 @@ def greets_late(mirror: Mirror, websocket: WebSocket) -> None:
 def test_a_server_that_mirrors_the_subprotocol_is_talked_to_in_lines(
     handler: Callable[[Mirror, WebSocket], None],
 ) -> None:
-    """Issue 13, item 1: what is said goes out, what comes is received, nothing hangs."""
+    """Messages are sent and received, and nothing hangs."""
     with mirroring(handler) as mirror, Client(mirror.url) as client:
         # Said before the dialect is known, or behind it.
         client.say("/etc/hosts")
@@ -118,7 +118,7 @@ def test_a_server_that_mirrors_the_subprotocol_is_talked_to_in_lines(
 
 
 def test_a_text_said_before_the_dialect_is_known_is_told_to_be_sent() -> None:
-    """Issue 13, item 1: it has a nonce, and ``Sent`` comes ahead of whatever is answered."""
+    """It has a nonce, and ``Sent`` precedes the answer."""
     with mirroring(echoes) as mirror, Client(mirror.url, reconnect=False) as client:
         nonces = [client.say("one"), client.say("two")]
         assert client.unacknowledged == 2
@@ -131,7 +131,7 @@ def test_a_text_said_before_the_dialect_is_known_is_told_to_be_sent() -> None:
 
 
 def test_a_command_is_refused_while_the_servers_commands_are_not_known() -> None:
-    """Issue 13, item 1: it is neither lost nor called wrong."""
+    """It is neither lost nor reported as an error."""
     with mirroring(is_silent) as mirror, Client(mirror.url, reconnect=False) as client:
         with pytest.raises(NotConnected):
             client.send_line("/spin")
@@ -143,7 +143,7 @@ def test_a_command_is_refused_while_the_servers_commands_are_not_known() -> None
 
 
 def test_a_welcome_that_comes_late_is_still_believed() -> None:
-    """Issue 13, item 1: a slow server of ours gets as events what it refused as lines."""
+    """A slow server of our own gets as events what it refused as lines."""
     heard: list[object] = []
     release = threading.Event()
 
@@ -188,7 +188,7 @@ def test_a_welcome_that_comes_late_is_still_believed() -> None:
 
 
 def test_a_refusal_ahead_of_any_welcome_is_an_error_and_no_line() -> None:
-    """Issue 13, item 1: our server says why before it closes."""
+    """Our server sends the reason before it closes."""
     refusal = Error("room", "Too many rooms.")
 
     def handler(_mirror: Mirror, websocket: WebSocket) -> None:
@@ -202,7 +202,7 @@ def test_a_refusal_ahead_of_any_welcome_is_an_error_and_no_line() -> None:
 
 
 def test_a_message_in_doubt_is_not_said_again_in_plain_lines() -> None:
-    """Issue 13, item 1: a server that is another one after a break knows no nonces."""
+    """A different server after a reconnect knows no nonces."""
     connections = 0
 
     def handler(mirror: Mirror, websocket: WebSocket) -> None:
@@ -228,7 +228,7 @@ def test_a_message_in_doubt_is_not_said_again_in_plain_lines() -> None:
 
 
 def test_much_that_was_said_before_the_dialect_is_known_gets_out() -> None:
-    """Issue 13, item 1: more than a backlog of the usual size."""
+    """More than the default limit of the backlog."""
     texts = [f"{number} {'x' * 60_000}" for number in range(60)]
 
     def handler(mirror: Mirror, websocket: WebSocket) -> None:
@@ -250,7 +250,7 @@ def test_much_that_was_said_before_the_dialect_is_known_gets_out() -> None:
 def test_a_pipe_to_a_server_that_mirrors_the_subprotocol_ends(
     handler: Callable[[Mirror, WebSocket], None],
 ) -> None:
-    """Issue 13, item 1: ``echo hi | client`` to a node server, for one."""
+    """For example ``echo hi | client`` with a Node server."""
     with mirroring(handler) as mirror:
         result = run([*CLIENT, mirror.url], "hi\nand hi again\n")
         assert (result.returncode, result.stderr) == (0, "Connected to the chat!\n")
@@ -262,7 +262,7 @@ def test_a_pipe_to_a_server_that_mirrors_the_subprotocol_ends(
 
 
 def test_a_pipe_shows_the_lines_of_such_a_server_as_they_come() -> None:
-    """Issue 13, item 1: also as events."""
+    """As events, too."""
     with mirroring(greets) as mirror, Script([*CLIENT, "--json", mirror.url]) as client:
         assert json.loads(client.wait_for_line(".*hello.*")) == {"type": "line", "text": "hello"}
         client.type("one\n")
@@ -272,7 +272,7 @@ def test_a_pipe_shows_the_lines_of_such_a_server_as_they_come() -> None:
 
 
 def test_a_terminal_shows_what_it_says_to_such_a_server() -> None:
-    """Issue 13, item 1: also what is typed before the server's dialect is known."""
+    """Even what is typed before the server's dialect is known."""
     with mirroring(echoes) as mirror, Terminal(mirror.url) as screen:
         screen.wait_for_line(">.*")
         screen.type("at once\r")
@@ -289,7 +289,7 @@ def test_a_terminal_shows_what_it_says_to_such_a_server() -> None:
 
 
 def test_a_server_that_makes_itself_known_is_never_taken_for_one_of_plain_lines() -> None:
-    """Issue 13, item 1: its welcome may take longer than a second, and nothing is lost."""
+    """Its welcome may take longer than a second; nothing is lost."""
     heard: list[str | bytes] = []
     go_on = threading.Event()
 
@@ -323,6 +323,5 @@ def test_a_server_that_makes_itself_known_is_never_taken_for_one_of_plain_lines(
 
 
 def test_our_server_makes_itself_known() -> None:
-    """Issue 13, item 1."""
     with ChatServer(port=0) as chat, connect(f"ws://127.0.0.1:{chat.port}/") as websocket:
         assert websocket.response_headers[VERSION_HEADER.lower()] == __version__

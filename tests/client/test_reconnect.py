@@ -151,7 +151,7 @@ def unanswered() -> Iterator[str]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse where a queue is full")
 def test_close_ends_a_first_attempt_that_is_not_answered() -> None:
-    """Issue 13, item 19: from another thread, in the middle of a TCP connect."""
+    """From another thread, during a TCP connect."""
     with unanswered() as url:
         client = Client(url, timeout=4 * PATIENCE)
         attempt = InThread(client.connect)
@@ -165,7 +165,7 @@ def test_close_ends_a_first_attempt_that_is_not_answered() -> None:
 
 @pytest.mark.parametrize("timeout", [None, 2 * PATIENCE])
 def test_close_ends_an_attempt_to_come_back_that_is_not_answered(timeout: float | None) -> None:
-    """Issue 13, item 19: after a flush that has failed, and in the middle of a handshake."""
+    """After a failed flush, and during a handshake."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(PATIENCE)
         client = Client(f"ws://127.0.0.1:{listening.getsockname()[1]}/", timeout=4 * PATIENCE)
@@ -191,7 +191,7 @@ def test_close_ends_an_attempt_to_come_back_that_is_not_answered(timeout: float 
 
 @pytest.mark.parametrize("timeout", [0.0, 0.5, 1.5])
 def test_close_takes_no_longer_than_its_timeout_where_no_answer_comes(timeout: float) -> None:
-    """Issue 13, item 19: the closing handshake and the thread's end together."""
+    """The closing handshake and the end of the thread together."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(PATIENCE)
         client = Client(f"ws://127.0.0.1:{listening.getsockname()[1]}/")
@@ -214,7 +214,7 @@ def test_close_takes_no_longer_than_its_timeout_where_no_answer_comes(timeout: f
 
 
 def test_what_comes_in_the_closing_handshake_is_acknowledged_and_received() -> None:
-    """Issue 13, item 19: the client reads on up to the server's answer."""
+    """The client reads until the server's Close arrives."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(PATIENCE)
         client = Client(f"ws://127.0.0.1:{listening.getsockname()[1]}/")

@@ -31,7 +31,7 @@ def test_a_place_in_the_url_is_where_a_client_begins() -> None:
 
 @pytest.mark.parametrize("query", ["", "?history=5"])
 def test_a_joined_room_begins_with_its_last_messages(query: str) -> None:
-    """Issue 13, item 11: as many as the client asks for on entering, by keyword or URL."""
+    """As many as the client requests on entering, by keyword or URL."""
     with ChatServer(port=0, notices=False, rate=0) as chat:
         for number in range(20):
             chat.say(str(number), room="ops")

@@ -159,7 +159,7 @@ def test_who_does_not_know_it_gets_401_and_it_stands_in_no_line(
 def test_a_wrong_token_is_told_from_none(
     query: str, header: dict[str, str], text: str, challenge: str
 ) -> None:
-    """Issue 13, item 16: who gave a token hears that this one is wrong."""
+    """A wrong token is told apart from a missing one."""
     with ChatServer(port=0, token="s3cret") as chat:
         status, headers, body = ask_http(chat.port, f"/-/auth{query}", **header)
         assert (status, body.decode()) == (401, f"{text}\n")
@@ -170,7 +170,6 @@ def test_a_wrong_token_is_told_from_none(
 
 @pytest.mark.parametrize("command", [SERVER, CLIENT])
 def test_two_tokens_from_one_source_are_a_usage_error(command: list[str], tmp_path: Path) -> None:
-    """Issue 13, item 16: ``--token`` and ``--token-file`` together, and their variables."""
     secret = tmp_path / "token"
     secret.write_text("s3cret\n", "utf-8")
     flags = ["--token", "s3cret", "--token-file", str(secret)]
@@ -222,7 +221,7 @@ def test_a_page_named_by_flag_or_environment_comes_in() -> None:
 
 
 def test_commas_and_blanks_separate_pages() -> None:
-    """Issue 13, item 15: in the flag and in the variable, and a slash at the end does no harm."""
+    """In the flag and in the variable; a trailing slash is ignored."""
     with Script(
         [*SERVER, "--port", "0", "--origin", "https://a.example,HTTPS://B.example:443/"],
         SYNCCHAT_ORIGIN="https://c.example, https://d.example\nhttp://[0:0::1]:8080,",
@@ -245,7 +244,7 @@ NO_ORIGINS = [
 
 @pytest.mark.parametrize("origin", [*NO_ORIGINS, "https://a.example https://b.example"])
 def test_what_can_be_no_origin_is_refused_at_the_start(origin: str) -> None:
-    """Issue 13, item 15: the library says so, too, instead of refusing everybody later."""
+    """The library checks origins at the start, too."""
     with pytest.raises(
         ValueError, match="is not an origin: it must be http:// or https:// and a host"
     ):
@@ -256,7 +255,7 @@ def test_what_can_be_no_origin_is_refused_at_the_start(origin: str) -> None:
 
 @pytest.mark.parametrize("origin", ["foo", "", "https://chat.example/room", "https://[::1"])
 def test_a_flag_or_variable_that_is_no_origin_is_a_usage_error(origin: str) -> None:
-    """Issue 13, item 15: the message names the flag or the variable."""
+    """The error names the flag or the variable."""
     given = f"https://a.example,{origin}" if origin else origin
     by_flag = run([*SERVER, "--origin", given])
     assert by_flag.returncode == 2
@@ -269,7 +268,7 @@ def test_a_flag_or_variable_that_is_no_origin_is_a_usage_error(origin: str) -> N
 
 
 def test_every_page_at_once_is_no_origin() -> None:
-    """Issue 13, item 15: a star is refused with the reason."""
+    """``*`` is refused with the reason."""
     result = run([*SERVER, "--origin", "*"])
     assert result.returncode == 2
     assert "'*' would allow every web page: list each origin" in result.stderr

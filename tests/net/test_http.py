@@ -128,7 +128,7 @@ UPLOADS = {
 def test_a_post_is_405_at_a_page_and_404_elsewhere(
     server: Server, path: str, status: int, upload: bytes
 ) -> None:
-    """Issue 13, item 5: with ``Allow``, whatever comes with it, and the answer arrives whole."""
+    """The answer has ``Allow`` and arrives complete, even if the request has a body."""
     answer = raw(server, f"POST {path} HTTP/1.1\r\nHost: localhost\r\n".encode() + upload)
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 %d " % status)
@@ -137,7 +137,7 @@ def test_a_post_is_405_at_a_page_and_404_elsewhere(
 
 
 def test_every_answer_says_when_it_was_made(server: Server) -> None:
-    """Issue 13, item 5: ``Date`` (RFC 9110, section 6.6.1)."""
+    """RFC 9110, section 6.6.1."""
     begin = int(time.time())
     for request in (
         b"GET /page HTTP/1.1\r\nHost: localhost\r\n\r\n",
@@ -155,7 +155,6 @@ def test_every_answer_says_when_it_was_made(server: Server) -> None:
 
 
 def test_a_date_of_the_views_own_is_the_only_one() -> None:
-    """Issue 13, item 5."""
     date = "Sun, 06 Nov 1994 08:49:37 GMT"
     view = Response(b"", headers=[("date", date)])
     with serve(echo, routes={"/": lambda _: view}) as server:
@@ -195,7 +194,7 @@ def test_a_view_that_fails_is_500_and_one_that_refuses_says_how(server: Server) 
     ],
 )
 def test_a_body_may_be_text(response: Response, content_type: str) -> None:
-    """Issue 13, item 19: it goes as UTF-8, and the content type says so."""
+    """The text is sent as UTF-8, with that charset in the content type."""
     with serve(echo, routes={"/": lambda _: response}) as server:
         status, headers, body = ask(server, "/")
         assert (status, body.decode()) == (200, "grüß dich €")
@@ -208,7 +207,7 @@ def test_a_body_may_be_text(response: Response, content_type: str) -> None:
 def test_a_view_that_returns_no_response_is_500_and_one_log_line(
     returned: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Issue 13, item 19: the line names the route and what it returned."""
+    """The log line names the route and the type of the result."""
     with serve(echo, routes={"/x": lambda _: returned}) as server:
         assert ask(server, "/x?y=1")[0] == 500
     (record,) = caplog.records
@@ -218,7 +217,6 @@ def test_a_view_that_returns_no_response_is_500_and_one_log_line(
 
 
 def test_a_body_that_is_no_text_that_can_be_sent_is_500(caplog: pytest.LogCaptureFixture) -> None:
-    """Issue 13, item 19."""
     views: dict[str, View] = {
         "/surrogate": lambda _: Response("\udc80"),
         "/number": lambda _: Response(5),  # type: ignore[arg-type]

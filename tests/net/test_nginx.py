@@ -68,7 +68,7 @@ def fetch(
 
 @needs_nginx
 def test_behind_nginx_with_a_public_name(tmp_path: Path) -> None:
-    """Issue 13, item 22: the page and its WebSocket, where nginx passes on the public host."""
+    """The page and its WebSocket, if nginx forwards the public host."""
     with (
         ChatServer(port=0, public_url=PUBLIC, greeting="", notices=False) as chat,
         Nginx(tmp_path, site(chat.port)) as nginx,
@@ -99,7 +99,7 @@ def test_behind_nginx_with_a_public_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("host", ["", "proxy_set_header Host $http_host;",
                                   "proxy_set_header X-Forwarded-Host $http_host;"])  # fmt: skip
 def test_behind_nginx_at_a_path_of_its_own(tmp_path: Path, host: str) -> None:
-    """Issue 13, item 22: nginx cuts the path off, whichever host it passes on."""
+    """nginx removes the path and forwards either host."""
     public = "http://example.org/chat/"
     with (
         ChatServer(port=0, public_url=public, greeting="", notices=False) as chat,
@@ -119,7 +119,7 @@ def test_behind_nginx_at_a_path_of_its_own(tmp_path: Path, host: str) -> None:
 
 @needs_nginx
 def test_behind_nginx_nobody_lends_an_address(tmp_path: Path) -> None:
-    """Issue 13, item 22: what a client says of itself counts for nothing, in either header."""
+    """Forwarding headers that a client sends are ignored."""
     lines: list[str] = []
     with (
         ChatServer(
@@ -145,7 +145,7 @@ def test_behind_nginx_nobody_lends_an_address(tmp_path: Path) -> None:
 
 @needs_nginx
 def test_behind_nginx_caps_are_each_clients_own(tmp_path: Path) -> None:
-    """Issue 13, item 22: two clients of one proxy, each with its cap, which is free again."""
+    """Each client of a proxy has a limit of its own, and leaving frees its place."""
     with (
         ChatServer(port=0, public_url=PUBLIC, max_connections_per_address=2) as chat,
         Nginx(tmp_path, site(chat.port)) as nginx,
@@ -169,7 +169,7 @@ def recipe() -> str:
 
 @needs_nginx
 def test_behind_nginx_with_tls_as_the_documentation_has_it(tmp_path: Path) -> None:
-    """Issue 13, item 22: nginx ends TLS; address, scheme and origin are the client's."""
+    """nginx terminates TLS; address, scheme and origin are those of the client."""
     authority = trustme.CA()
     both = tmp_path / "both.pem"
     cert = authority.issue_cert("chat.example.org")

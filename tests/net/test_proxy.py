@@ -52,7 +52,7 @@ def behind_loopback(**settings: Any) -> Iterator[Server]:
 
 
 def test_a_trusted_proxy_tells_address_scheme_and_host() -> None:
-    """Issue 13, item 22: and the port is the proxy's own where it tells none."""
+    """Without a port in the header, it is the proxy's port."""
     with behind_loopback() as server:
         assert shown(
             server,
@@ -67,7 +67,7 @@ def test_a_trusted_proxy_tells_address_scheme_and_host() -> None:
 
 
 def test_what_was_asked_by_tls_is_https() -> None:
-    """Issue 13, item 22: of the server itself, and of a proxy that says so or does not."""
+    """The scheme of the server itself, and of a proxy with and without the header."""
     authority = trustme.CA()
     server_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("localhost").configure_cert(server_context)
@@ -89,7 +89,7 @@ def test_what_was_asked_by_tls_is_https() -> None:
 
 
 def test_nobody_else_is_believed() -> None:
-    """Issue 13, item 22: the headers of an address that is not trusted count for nothing."""
+    """The headers of an untrusted address are ignored."""
     claim = "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: a\r\n"
     with behind_loopback() as server:
         told = shown(server, claim, source="127.0.0.2")
@@ -107,7 +107,7 @@ def test_nobody_else_is_believed() -> None:
 
 
 def test_a_proxy_that_tells_no_client_is_400() -> None:
-    """Issue 13, item 22: nonsense from a trusted proxy is refused with the reason."""
+    """Invalid headers of a trusted proxy are refused with the reason."""
     with behind_loopback() as server:
         for headers, reason in [
             ("X-Forwarded-For: nonsense\r\n", b"'nonsense' is not an address."),
@@ -124,7 +124,7 @@ def test_a_proxy_that_tells_no_client_is_400() -> None:
 
 
 def test_the_public_urls_host_is_welcome_and_no_other() -> None:
-    """Issue 13, item 22: on loopback, by the public URL or an allowed origin; and its pages are."""
+    """On loopback, the public URL and allowed origins are accepted."""
     with ChatServer(
         port=0, public_url=f"{PUBLIC}:8080/chat/", origins=["https://other.example"]
     ) as chat:
@@ -156,7 +156,7 @@ def test_the_public_urls_host_is_welcome_and_no_other() -> None:
 
 
 def test_health_is_never_local_through_a_proxy() -> None:
-    """Issue 13, item 22: whatever address the proxy tells."""
+    """For every address that the proxy forwards."""
     with ChatServer(port=0, public_url=PUBLIC) as chat:
         for path in ("/healthz", "/metrics"):
             assert status(ask(chat.port, request(path))) == 200
@@ -166,7 +166,7 @@ def test_health_is_never_local_through_a_proxy() -> None:
 
 
 def test_the_log_has_the_clients_address() -> None:
-    """Issue 13, item 22: for those who come, go, and are refused, and in what they say."""
+    """In the log lines of connections and refusals, and in messages."""
     lines: list[str] = []
     with ChatServer(
         port=0, public_url=PUBLIC, log=lines.append, greeting="", notices=False
@@ -214,7 +214,7 @@ def is_let_in(stack: ExitStack, port: int, client: str | None, source: str = "12
 
 @pytest.mark.parametrize("authorize", [None, lambda _request: None], ids=["none", "authorize"])
 def test_the_cap_is_each_clients_own_and_free_again(authorize: Authorize | None) -> None:
-    """Issue 13, item 22: many come and go by one proxy, and nobody is counted twice or for ever."""
+    """Many clients connect and leave through one proxy; each is counted exactly once."""
     with behind_loopback(
         max_connections_per_address=2,
         max_connections=40,
@@ -240,7 +240,7 @@ def test_the_cap_is_each_clients_own_and_free_again(authorize: Authorize | None)
 
 
 def test_a_crowd_of_one_client_takes_no_place_from_the_others() -> None:
-    """Issue 13, item 22: whoever is refused for its address does not fill the server."""
+    """A client that is refused for its address takes no place."""
     with (
         behind_loopback(max_connections_per_address=1, max_connections=3) as server,
         ExitStack() as stack,
@@ -256,7 +256,7 @@ def test_a_crowd_of_one_client_takes_no_place_from_the_others() -> None:
 
 
 def test_clients_that_leave_before_they_ask_leave_no_count() -> None:
-    """Issue 13, item 22: in the middle of the request, or before it."""
+    """During the request, or before it."""
     with behind_loopback(max_connections_per_address=1) as server:
         for sent in (b"", handshake("X-Forwarded-For: 192.0.2.1\r\n")[:-2]):
             for _ in range(5):
@@ -272,7 +272,7 @@ def test_clients_that_leave_before_they_ask_leave_no_count() -> None:
 
 
 def test_the_flags_of_a_proxy() -> None:
-    """Issue 13, item 22: as flags, and as variables."""
+    """As flags and as variables."""
     flags = ["--public-url", "https://chat.example.org", "--trusted-proxy", "192.0.2.1,127.0.0.0/8"]
     variables = {
         "SYNCCHAT_PUBLIC_URL": "https://chat.example.org",
@@ -298,7 +298,7 @@ def test_the_flags_of_a_proxy() -> None:
 def test_a_mistake_in_the_flags_of_a_proxy_is_a_usage_error(
     flag: str, value: str, complaint: str
 ) -> None:
-    """Issue 13, item 22: at the start, with the flag or the variable."""
+    """The error names the flag or the variable."""
     variable = f"SYNCCHAT_{flag[2:].replace('-', '_').upper()}"
     by_flag, by_variable = run([*SERVER, flag, value]), run(SERVER, **{variable: value})
     assert (by_flag.returncode, by_variable.returncode) == (2, 2)
@@ -308,7 +308,7 @@ def test_a_mistake_in_the_flags_of_a_proxy_is_a_usage_error(
 
 
 def test_a_mistake_in_the_librarys_settings_is_a_value_error() -> None:
-    """Issue 13, item 22: before anything listens."""
+    """Before the server listens."""
     for settings in ({"public_url": "foo"}, {"trusted_proxies": ["foo"]}):
         with pytest.raises(ValueError, match="'foo' is "):
             serve(discard, **settings)

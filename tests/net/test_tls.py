@@ -257,14 +257,14 @@ def one_error(url: str) -> str:
     ],
 )
 def test_the_client_is_told_to_try_without_tls(answer: bytes, reason: str) -> None:
-    """Issue 13, item 16: ``wss:`` to a server that speaks no TLS."""
+    """A ``wss:`` URL for a server without TLS."""
     port, thread = answering_once(answer)
     assert one_error(f"wss://127.0.0.1:{port}/") == f"cannot connect to 127.0.0.1:{port}: {reason}"
     thread.join(PATIENCE)
 
 
 def test_the_client_is_told_to_try_without_tls_by_our_server_and_by_a_silent_one() -> None:
-    """Issue 13, item 16: ``wss:`` to our own server that speaks no TLS, and to one that waits."""
+    """A ``wss:`` URL for a ChatServer without TLS, and for a server that does not answer."""
     with serve(echo) as plain:
         assert one_error(f"wss://127.0.0.1:{plain.port}/?token=s3cret") == (
             f"cannot connect to 127.0.0.1:{plain.port}:"
@@ -293,7 +293,7 @@ def test_the_client_is_told_to_try_without_tls_by_our_server_and_by_a_silent_one
     ],
 )
 def test_the_client_is_told_to_try_with_tls(answer: bytes, reason: str) -> None:
-    """Issue 13, item 16: ``ws:`` to a server that speaks TLS."""
+    """A ``ws:`` URL for a server with TLS."""
     port, thread = answering_once(answer)
     url = f"ws://127.0.0.1:{port}/"
     assert one_error(url) == f"cannot join the chat at {url}: {reason}"
@@ -301,7 +301,7 @@ def test_the_client_is_told_to_try_with_tls(answer: bytes, reason: str) -> None:
 
 
 def test_who_speaks_no_tls_is_told_so_by_our_server(server: Server) -> None:
-    """Issue 13, item 16: ``ws:`` and ``http:`` to our own server that speaks TLS."""
+    """``ws:`` and ``http:`` URLs for a ChatServer with TLS."""
     url = f"ws://127.0.0.1:{server.port}/"
     told = "This port requires TLS: use wss:// or https://."
     assert one_error(url) == f"cannot join the chat at {url}: HTTP status 400: {told}"
@@ -311,7 +311,7 @@ def test_who_speaks_no_tls_is_told_so_by_our_server(server: Server) -> None:
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl's command")
 def test_the_client_is_told_to_try_with_tls_by_openssls_server(files: Path) -> None:
-    """Issue 13, item 16: ``ws:`` to OpenSSL, which breaks the connection without a word."""
+    """A ``ws:`` URL for OpenSSL, which closes the connection without an answer."""
     both = str(files / "both.pem")
     with Script(["openssl", "s_server", "-accept", "0", "-cert", both, "-key", both]) as server:
         port = server.wait_for_line(r"ACCEPT .*:\d+").rsplit(":", 1)[1]
@@ -351,7 +351,6 @@ def test_the_chat_by_its_commands(files: Path, flags: list[str]) -> None:
     with Script([*SERVER, "--port", "0", *flags]) as server:
         port = server.wait_for_line(r"listening on port \d+").rsplit(" ", 1)[1]
         url = f"wss://127.0.0.1:{port}/"
-        # Issue 13, item 17.
         server.wait_for_line(
             f"Open https://127.0.0.1:{port}/ in a browser, or join with: syncchat {url}"
         )
@@ -372,7 +371,7 @@ def test_the_chat_by_its_commands(files: Path, flags: list[str]) -> None:
 def test_with_tls_a_server_for_the_whole_network_does_not_warn(
     server_context: ssl.SSLContext,
 ) -> None:
-    """Issue 13, item 17: TLS alone is enough for no warning."""
+    """A server with TLS does not warn, even without a token."""
     lines: list[str] = []
     with ChatServer("0.0.0.0", 0, ssl_context=server_context, log=lines.append):
         assert len(lines) == 2
@@ -396,7 +395,7 @@ def test_a_file_that_is_no_certificate_is_one_line(command: list[str], complaint
 
 
 def test_a_certificate_without_its_key_is_a_usage_error(files: Path) -> None:
-    """Issue 13, item 16: the message names the file and the flag that is missing."""
+    """The error names the file and the missing flag."""
     result = run([*SERVER, "--port", "0", "--tls-cert", str(files / "cert.pem")])
     assert result.returncode == 2
     assert result.stderr.splitlines()[-1].endswith(
@@ -422,7 +421,7 @@ def test_a_certificate_without_its_key_is_a_usage_error(files: Path) -> None:
 def test_a_certificate_and_a_key_that_do_not_go_together_are_one_line(
     files: Path, ca: trustme.CA, cert: str, key: str | None, complaint: str
 ) -> None:
-    """Issue 13, item 16: the message says which file lacks what."""
+    """The error names the file and what it lacks."""
     ca.issue_cert("localhost").private_key_pem.write_to_path(files / "other.pem")
     broken = (files / "both.pem").read_text().replace("\nM", "\nA")
     (files / "broken.pem").write_text(broken)

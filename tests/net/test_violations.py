@@ -97,7 +97,7 @@ def test_a_violation_is_answered_with_its_code(
 def test_the_reason_for_a_violation_is_in_plain_words(
     pair: Maker, frames: list[tuple[int, bytes]], code: int, reason: str
 ) -> None:
-    """Issue 13, item 5: neither Python's codecs' words nor an object's ``repr``."""
+    """Neither a message of Python's codecs nor a ``repr`` is sent."""
     websocket, peer = pair()
     peer.send_bytes(b"".join(from_peer(peer, payload, first) for first, payload in frames))
     with pytest.raises(ConnectionClosed) as caught:

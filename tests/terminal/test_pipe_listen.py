@@ -22,7 +22,7 @@ from tests.processes import CLIENT, SERVER, Script, ServerScript, Terminal, envi
 def test_a_client_that_only_listens_goes_on_until_a_signal_ends_it(
     number: signal.Signals, tmp_path: Path
 ) -> None:
-    """Issue 13, item 9: with no input at all, as under systemd, and over a break."""
+    """Without any input, as under systemd, and across a reconnect."""
     output = tmp_path / "output"
     with ExitStack() as stack:
         first = stack.enter_context(ServerScript("--no-notices", "--greeting", ""))
@@ -69,7 +69,7 @@ def say_until(client: Client, text: str, output: Path) -> None:
 
 
 def test_a_client_that_only_listens_needs_no_standard_input() -> None:
-    """Issue 13, item 9: it may be closed, or a terminal, or full of text."""
+    """Standard input may be closed, a terminal, or full of text."""
     with ServerScript("--no-notices", "--greeting", "") as server:
         for source, setting in (("<&-", {}), ("</dev/zero", {"SYNCCHAT_LISTEN": "yes"})):
             flags = [] if setting else ["--listen"]
@@ -91,7 +91,7 @@ def test_a_client_that_only_listens_needs_no_standard_input() -> None:
 
 
 def test_a_client_that_only_listens_ends_with_the_conversation() -> None:
-    """Issue 13, item 9: and begins only where there is a server, as a pipe does."""
+    """As in a pipe, the first connection has to succeed."""
     with serve(lambda websocket: websocket.close(1000)) as server:
         result = run([*CLIENT, "--listen", f"ws://127.0.0.1:{server.port}/"])
         assert result.returncode == 0
@@ -105,7 +105,7 @@ def test_a_client_that_only_listens_ends_with_the_conversation() -> None:
 
 
 def test_nohup_keeps_a_client_that_only_listens() -> None:
-    """Issue 13, item 9: SIGHUP is no reason to end there."""
+    """SIGHUP does not end it under nohup."""
     with ServerScript("--no-notices", "--greeting", "") as server:
         command = ["nohup", *CLIENT, "--listen", "--json", server.url]
         with Script(command) as client:

@@ -21,7 +21,7 @@ LIFT = r"The server's flag --rate 0 removes the limit\."
 
 
 def test_a_pipe_tells_what_the_rate_limit_means_and_how_long_is_left() -> None:
-    """Issue 13, item 8: once, in one plain line, where standard error is no terminal."""
+    """Once, as a plain line, if standard error is not a terminal."""
     with ServerScript("--no-notices", "--rate", "20", "--burst", "5", "--greeting", "") as server:
         for flags in ([], ["--json"]):
             begin = time.monotonic()
@@ -37,7 +37,7 @@ def test_a_pipe_tells_what_the_rate_limit_means_and_how_long_is_left() -> None:
 
 
 def test_a_pipe_says_nothing_of_the_limit_for_a_short_input() -> None:
-    """Issue 13, item 8: what the server takes at once, and slow input, are not held up."""
+    """Input within the limit is not delayed."""
     with (
         ServerScript("--no-notices", "--greeting", "") as server,
         ServerScript("--no-notices", "--greeting", "", "--rate", "0") as unlimited,
@@ -56,7 +56,7 @@ def test_a_pipe_says_nothing_of_the_limit_for_a_short_input() -> None:
 
 
 def test_a_pipe_that_does_not_end_tells_the_rate_alone() -> None:
-    """Issue 13, item 8: nobody knows how long the input is going to be."""
+    """The length of the input is unknown."""
     with ServerScript("--no-notices", "--rate", "20", "--greeting", "") as server:
         with Script([*CLIENT, server.url]) as client:
             client.type("".join(f"{number}\n" for number in range(60)))
@@ -67,7 +67,7 @@ def test_a_pipe_that_does_not_end_tells_the_rate_alone() -> None:
 
 
 def test_the_lines_of_a_file_are_counted(tmp_path: Path) -> None:
-    """Issue 13, item 8: also those that are still to be read."""
+    """Lines that are not read yet are counted, too."""
     path = tmp_path / "lines"
     path.write_text("".join(f"{number}\n" for number in range(20_000)) + "the last")
     with ServerScript("--no-notices", "--rate", "20", "--greeting", "") as server:
@@ -82,7 +82,7 @@ def test_the_lines_of_a_file_are_counted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("flags", [[], ["--json"]])
 def test_a_terminal_shows_the_progress_and_takes_it_away(flags: list[str]) -> None:
-    """Issue 13, item 8: on standard error, below what is told there."""
+    """On standard error, below other lines there."""
     with ServerScript("--no-notices", "--rate", "20", "--burst", "5", "--greeting", "") as server:
         command = shlex.join([*CLIENT, *flags, server.url])
         child = pexpect.spawn(
@@ -126,7 +126,7 @@ def test_a_terminal_shows_the_progress_and_takes_it_away(flags: list[str]) -> No
 
 
 def test_progress_and_messages_share_a_terminal() -> None:
-    """Issue 13, item 8: no line of the one stands in a line of the other."""
+    """Lines of the two streams do not mix."""
     with ServerScript("--no-notices", "--rate", "20", "--burst", "5", "--greeting", "") as server:
         command = shlex.join([*CLIENT, "--nick", "ann", server.url])
         child = pexpect.spawn(

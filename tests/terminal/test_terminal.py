@@ -117,7 +117,7 @@ def test_keys_that_are_no_utf8_do_no_harm() -> None:
 
 
 def test_a_typed_line_stands_before_its_echo_on_a_server_of_another_make() -> None:
-    """Issue 13, item 3: also a line that begins with a slash, and always in this order."""
+    """Even a line that begins with a slash, and always in this order."""
 
     def echo(websocket: WebSocket) -> None:
         websocket.send("hello")
@@ -138,7 +138,7 @@ def test_a_typed_line_stands_before_its_echo_on_a_server_of_another_make() -> No
 
 
 def test_ones_own_message_has_no_prefix_where_the_server_only_acknowledges_it() -> None:
-    """Issue 13, item 3: the prefix marks what the server has sent."""
+    """The prefix marks lines of the server."""
     with ChatServer(port=0, notices=False, greeting="", echo=False) as chat:
         url = f"ws://127.0.0.1:{chat.port}"
         with Screen(url, nick="ann", preferences=Preferences(prefix="From server: ")) as client:

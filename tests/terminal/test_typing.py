@@ -410,7 +410,6 @@ def test_keys(keys: str, entered: list[str], ended: type[BaseException]) -> None
 
 @pytest.mark.parametrize("answer", ["y", "n\r"])
 def test_the_keys_behind_a_paste_are_typed_as_any(answer: str) -> None:
-    """Issue 13, item 7: the question about a paste ends with its answer."""
     keys = f"\x1b[200~a\nb\x1b[201~{answer}yes\rno\r\x04"
     assert prompted(keys) == (["a\nb", "yes", "no"], EOFError)
 
@@ -427,12 +426,11 @@ def test_the_keys_behind_a_paste_are_typed_as_any(answer: str) -> None:
     ],
 )
 def test_ctrl_c_clears_what_is_typed_and_then_leaves(keys: str, entered: list[str]) -> None:
-    """Issue 13, item 10."""
     assert prompted(keys) == (entered, KeyboardInterrupt)
 
 
 def test_up_brings_back_what_ctrl_c_has_cleared(stage: Stage) -> None:
-    """Issue 13, item 10: a cleared message is in the history."""
+    """A cleared message is in the input history."""
     with Screen(stage.url) as client:
         client.wait_for_line("> *")
         client.type("half a message")

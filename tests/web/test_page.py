@@ -39,7 +39,6 @@ def test_a_server_without_the_page_says_what_it_is() -> None:
         for path in ("/", "/kitchen", "/-/app.js"):
             status, headers, body = ask_http(server.port, path)
             assert (status, body[:21]) == (426, b"This is a chat server")
-            # Issue 13, item 5.
             assert (headers["upgrade"], headers["connection"]) == ("websocket", "Upgrade, close")
         assert ask_http(server.port, "/healthz")[0] == 200
     with ServerScript(SYNCCHAT_WEB="no") as server:
