@@ -198,9 +198,10 @@ class ChatServer:
         self._log = log.get("log")
         self._lines_of = as_json if log.get("log_json") else as_lines
         self._http = _taken(HttpSettings, rest)
-        limits = cast("ServerSettings", rest)
-        self._limits: ServerSettings = {"rate": 10.0, "burst": 20, **limits}
+        self._limits: ServerSettings = {"rate": 10.0, "burst": 20, **_taken(ServerSettings, rest)}
         Limits(**self._limits)
+        if rest:
+            raise TypeError(f"ChatServer has no setting {', '.join(sorted(rest))}")
         #: Guards changes of the two fields below, by start and stop. First in the lock order.
         self._lock = threading.Lock()
         self._server: Server | None = None

@@ -32,7 +32,7 @@ def test_every_limit_can_be_set_by_its_name() -> None:
         "max_connections",
         "max_connections_per_address",
     }
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="nonsense"):
         ChatServer(nonsense=1)  # type: ignore[call-arg]
 
 
