@@ -16,11 +16,9 @@ from typing import assert_never
 from ..chat import events
 from ..chat.nicks import is_address
 from ..chat.sanitize import without_line_end
-from ..closecodes import ABNORMAL
-from ..errors import ConnectionClosed
 from .events import Event, Line, Sent
 from .outbox import Item, Outbox
-from .reconnect import asks_for_past, delays, history_of, is_final, url_for
+from .reconnect import SILENCE, Liveness, asks_for_past, delays, history_of, is_final, url_for
 from .tracker import Tracker
 
 __all__ = ["Dialect", "Protocol"]
@@ -34,11 +32,6 @@ _ASSUMED, _KEPT = 1.0, 10.0
 #: not have noticed the end of the old connection yet. After a minute, the nick belongs
 #: to somebody else.
 _NICK_AGAIN = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-
-#: Seconds of silence before the client pings a server that owes an answer, and then
-#: before it gives the connection up. The heartbeat of the WebSocket waits longer,
-#: because it costs some work for every idle connection.
-_SILENCE = 5.0
 
 #: Characters per second of the slowest connection that does not count as dead. Each
 #: break doubles the time allowed for an acknowledgement, up to so many doublings, until
@@ -130,8 +123,9 @@ class Protocol:
         self._delays = delays(random)
         #: Whether there is a connection, and whether it has ever been ready.
         self._open = self._entered = False
-        #: When this connection was opened, and when the server was last pinged on it.
-        self._opened_at = self._pinged_at = -inf
+        #: When this connection was opened, and the check whether it is dead.
+        self._opened_at = -inf
+        self._liveness = Liveness()
         #: The number of connections lost since the last acknowledgement.
         self._fruitless = 0
         #: Whether the server of the last connection sent the syncchat version header.
@@ -181,7 +175,7 @@ class Protocol:
         known = named or (self.tracker.welcome is not None and not self._was_named)
         self._was_named = named
         self.dialect = Dialect(subprotocol, now, known=known)
-        self._open, self._opened_at, self._pinged_at = True, now, -inf
+        self._open, self._opened_at, self._liveness = True, now, Liveness()
         self.ready = self._entered = bool(self.dialect.plain)
         self._unkept = self._complaints = self._nick_asked = 0
         self._nick_delays = iter(_NICK_AGAIN)
@@ -220,30 +214,20 @@ class Protocol:
             self._nick_now = now >= self._nick_due
             self._nick_due = now + next(self._nick_delays, inf)
         again_at = min(self.dialect.due_at, self._nick_due)
-        nothing_owed = self.outbox.waiting_since is None
-        owed_since, allowance = (None, 0.0) if nothing_owed else self._owed()
-        if owed_since is None:
+        since = self.outbox.waiting_since
+        if since is None or self.dialect.plain:
             # A message sent in the meantime is not overdue by then.
-            return min(again_at, now + _SILENCE), False
-        alive_at = max(owed_since, heard_at)
-        ping = False
-        if self._pinged_at < alive_at:
-            ping_at = alive_at + _SILENCE + allowance
-            if now < ping_at:
-                return min(again_at, ping_at), False
-            self._pinged_at, ping = now, True
-        elif now >= self._pinged_at + _SILENCE:
-            raise ConnectionClosed(ABNORMAL, "no response")
-        return min(again_at, self._pinged_at + _SILENCE), ping
+            return min(again_at, now + SILENCE), False
+        ping_at, ping = self._liveness.check(now, heard_at, *self._owed(since))
+        return min(again_at, ping_at), ping
 
-    def _owed(self) -> tuple[float | None, float]:
+    def _owed(self, since: float) -> tuple[float | None, float]:
         """Since when the server has owed an answer (None: it owes none).
 
-        And the additional seconds that the answer may take.
+        And the additional seconds that the answer may take. ``since``: the time of the
+        first item that is not acknowledged.
         """
-        since, welcome = self.outbox.waiting_since, self.tracker.welcome
-        if since is None or self.dialect.plain:
-            return None, 0.0
+        welcome = self.tracker.welcome
         if self.dialect.plain is None:
             # The welcome is due, unless the server may be one that never sends it.
             return (max(since, self._opened_at), _ENTERING) if self.dialect.known else (None, 0.0)

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
+from math import inf
 from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from ..chat.events import MAX_HISTORY
 from ..chat.rooms import check_room
-from ..closecodes import NO_CODE, NORMAL, POLICY_VIOLATION, TOO_BIG
+from ..closecodes import ABNORMAL, NO_CODE, NORMAL, POLICY_VIOLATION, TOO_BIG
 from ..errors import BadRoom, ConnectionClosed, HandshakeRefused
 
-__all__ = ["asks_for_past", "delays", "history_of", "is_final", "url_for"]
+__all__ = ["SILENCE", "Liveness", "asks_for_past", "delays", "history_of", "is_final", "url_for"]
 
 #: The shortest delay before an attempt, and the longest, in seconds.
 _FIRST, _LONGEST = 0.5, 30.0
+
+#: Seconds of silence before the client pings a server that owes an answer, and then
+#: before it gives the connection up. The heartbeat of the WebSocket waits longer,
+#: because it costs some work for every idle connection.
+SILENCE = 5.0
 
 #: Codes after which reconnecting is useless: the conversation is over, or the client
 #: would make the same mistake again.
@@ -46,6 +52,37 @@ def delays(random: Callable[[], float]) -> Iterator[float]:
     while True:
         yield _FIRST + random() * (longest - _FIRST)
         longest = min(_LONGEST, 2 * longest)
+
+
+class Liveness:
+    """Finds out whether a connection is dead: whether a server that owes an answer is silent."""
+
+    def __init__(self) -> None:
+        #: When the server was last pinged.
+        self._pinged_at = -inf
+
+    def check(
+        self, now: float, heard_at: float, owed_since: float | None, allowance: float
+    ) -> tuple[float, bool]:
+        """Return when to check again at the latest, and whether to ping the server now.
+
+        The server last sent anything at ``heard_at``, and has owed an answer since
+        ``owed_since`` (None: it owes none), which may take ``allowance`` seconds more.
+        Raises :class:`~syncchat.errors.ConnectionClosed` with code 1006 if the server
+        has sent nothing at all after the last ping.
+        """
+        if owed_since is None:
+            return now + SILENCE, False
+        alive_at = max(owed_since, heard_at)
+        ping = False
+        if self._pinged_at < alive_at:
+            ping_at = alive_at + SILENCE + allowance
+            if now < ping_at:
+                return ping_at, False
+            self._pinged_at, ping = now, True
+        elif now >= self._pinged_at + SILENCE:
+            raise ConnectionClosed(ABNORMAL, "no response")
+        return self._pinged_at + SILENCE, ping
 
 
 def asks_for_past(url: str, history: int) -> bool:
