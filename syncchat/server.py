@@ -32,8 +32,7 @@ from .eventlog import (
     as_lines,
     people_url,
 )
-from .health import for_monitors, health_view, metrics_view
-from .metrics import Metrics
+from .health import Metrics, for_monitors, health_view, metrics_view
 from .net import (
     Address,
     Limits,
@@ -207,7 +206,6 @@ class ChatServer:
         self._server: Server | None = None
         #: None while the server does not run.
         self._rooms: RoomRegistry | None = None
-        self._metrics = Metrics()
         #: Written without the lock, since a signal handler may call request_stop().
         self._stop_requested = False
 
@@ -278,7 +276,7 @@ class ChatServer:
         with self._lock:
             if self._server is not None:
                 raise RuntimeError("the chat server is already running")
-            metrics = self._metrics = Metrics()
+            metrics = Metrics()
             server = serve(
                 self._converse,
                 self._host,
@@ -339,7 +337,7 @@ class ChatServer:
             notices=self._chat.get("notices", True),
         )
         echo = self._chat.get("echo", True)
-        settings = RoomSettings(welcome, echo, metrics, server.call_at)
+        settings = RoomSettings(welcome, echo, metrics.note_batch, server.call_at)
         engine = open_engine(
             self._engine_name,
             self._storage.get("keep") or Retention(),

@@ -21,7 +21,6 @@ import msgspec
 from ..closecodes import TRY_AGAIN_LATER
 from ..engine import Delivery, Draft, Engine, Position
 from ..errors import AppendUnknown, EngineFailed
-from ..metrics import Metrics
 from ..net import CombiningQueue, Deadline
 from .events import (
     Ack,
@@ -60,7 +59,8 @@ class RoomSettings:
     welcome: Welcome
     #: Whether the sender of a message receives it too.
     echo: bool
-    metrics: Metrics
+    #: Called with each stored batch: the seconds from each message's arrival to its delivery.
+    on_batch: Callable[[Sequence[float]], None]
     #: Calls a function at a moment, on the I/O thread: the function must not block.
     call_at: Callable[[Deadline, Callable[[], None]], None]
 
@@ -329,8 +329,6 @@ class Room:
             return
         # A local engine has delivered the new messages in append().
         done = time.perf_counter()
-        metrics = self._settings.metrics
-        metrics.batch.observe([len(drafts)])
         waits: list[float] = []
         answered = iter(answers)
         for post in posts:
@@ -340,7 +338,7 @@ class Room:
                 # stored before and does not come again.
                 if not answer.new and post.member is not None and draft.nonce is not None:
                     self._members.tell_one(post.member, Ack(draft.nonce, answer.offset))
-        metrics.delivery.observe(waits)
+        self._settings.on_batch(waits)
 
     def _refuse(self, posts: Sequence[_Post], exc: EngineFailed) -> None:
         """Tell the senders that their messages are not stored, or that this is not known."""

@@ -29,7 +29,6 @@ from syncchat.engine import (
     Tail,
 )
 from syncchat.errors import AppendUnknown, EngineFailed
-from syncchat.metrics import Metrics
 from syncchat.net import WebSocket, serve
 from tests.peer import PATIENCE
 
@@ -49,7 +48,7 @@ def serving(engine: Engine, *, notices: bool = False, most: int = 100) -> Iterat
     with serve(handler, subprotocols=[SUBPROTOCOL]) as server:
         limits = ClientLimits(65536, 32, 0, 0)
         welcome = Welcome("", "", "", 0, [], "test", limits, template, "", notices)
-        settings = RoomSettings(welcome, True, Metrics(), server.call_at)
+        settings = RoomSettings(welcome, True, lambda _waits: None, server.call_at)
         rooms = RoomRegistry(engine, settings, most)
         ready.set()
         yield f"ws://127.0.0.1:{server.port}"
