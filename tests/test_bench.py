@@ -102,7 +102,7 @@ def test_every_workload_gives_its_figures(workload: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_chat_is_measured_on_both_engines_and_without_those_who_relay_lines() -> None:
+def test_the_chat_is_measured_on_both_engines_without_peers_that_relay_lines() -> None:
     names = ["syncchat", "syncchat-sqlite", "websockets-asyncio", "picows", "simple-websocket"]
     flags = [flag for name in names for flag in ("--server", name)]
     flags += ["--connections", "5", "--seconds", "0.2", "--rounds", "1"]
@@ -118,7 +118,7 @@ def test_the_chat_is_measured_on_both_engines_and_without_those_who_relay_lines(
         assert 0 < figures["p50"] <= figures["p99"] <= figures["p999"]
 
 
-def test_the_file_of_a_run_is_fresh_and_goes_with_it(tmp_path: Path) -> None:
+def test_the_file_of_a_run_is_new_and_removed_after_it(tmp_path: Path) -> None:
     site = Site.make(tmp_path)
     for _ in range(2):
         with SERVERS["syncchat-sqlite"].running(site, None):
@@ -129,7 +129,7 @@ def test_the_file_of_a_run_is_fresh_and_goes_with_it(tmp_path: Path) -> None:
         assert not folder.exists()
 
 
-def test_the_peers_are_given_the_bytes_that_ours_delivers() -> None:
+def test_the_peers_relay_the_bytes_that_our_server_delivers() -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         text = RelayedEvents().write(sock, b"0123456789").decode()
         event = decode_from_server(text)
@@ -140,7 +140,7 @@ def test_the_peers_are_given_the_bytes_that_ours_delivers() -> None:
 
 
 @pytest.mark.parametrize("piece", [1, 2, 3, 50, 1000, 1_000_000])
-def test_frames_are_told_apart_however_they_come(piece: int) -> None:
+def test_frames_are_split_however_they_arrive(piece: int) -> None:
     sizes = [1, 125, 126, 0, 65535, 65536, 7]
     stream = b"".join(map(server_frame, map(bytes, sizes)))
     frames = UnequalFrames()
@@ -184,7 +184,7 @@ def server_frame(payload: bytes) -> bytes:
         ([], range(9), "a client got"),
     ],
 )
-def test_no_loss_stays_unseen(
+def test_every_loss_is_detected(
     monkeypatch: pytest.MonkeyPatch,
     dialect: str,
     missing: list[int],
@@ -226,7 +226,7 @@ def test_no_loss_stays_unseen(
 
 
 @pytest.mark.slow
-def test_a_server_that_waits_for_one_who_does_not_read_is_said_to_fail() -> None:
+def test_a_server_that_waits_for_a_stalled_client_fails() -> None:
     names = ["--server", "syncchat", "--server", "websockets-threads"]
     flags = ["--connections", "3", "--stalled", "1", "--size", "65000", "--megabytes", "30"]
     result = run(*flags, *names, "--rounds", "1")
@@ -235,7 +235,7 @@ def test_a_server_that_waits_for_one_who_does_not_read_is_said_to_fail() -> None
     assert "\nsyncchat " in result.stdout
 
 
-def test_a_peer_that_is_missing_is_named() -> None:
+def test_a_missing_peer_is_named() -> None:
     flags = ["--connections", "2", "--seconds", "0.1", "--rounds", "1"]
     names = ["--server", "syncchat", "--server", "node-ws"]
     result = run(*flags, *names, PATH="")

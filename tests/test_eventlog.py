@@ -12,7 +12,7 @@ from tests.people import Json, Plain, settled, url_of
 # The log.
 
 
-def test_the_log_can_be_json_for_machines(tmp_path: Path) -> None:
+def test_the_log_can_be_json(tmp_path: Path) -> None:
     lines: list[str] = []
     with (
         ChatServer(port=0, log=lines.append, log_json=True) as chat,
@@ -36,7 +36,7 @@ def test_the_log_can_be_json_for_machines(tmp_path: Path) -> None:
         ]
 
 
-def test_the_json_log_is_safe_to_look_at() -> None:
+def test_the_json_log_is_safe_on_a_terminal() -> None:
     lines: list[str] = []
     with (
         ChatServer(port=0, log=lines.append, log_json=True) as chat,
@@ -50,7 +50,7 @@ def test_the_json_log_is_safe_to_look_at() -> None:
         assert json.loads(lines[-1])["text"] == text
 
 
-def test_messages_of_json_clients_are_logged_as_those_of_any_other() -> None:
+def test_messages_of_json_clients_are_logged_like_any_other() -> None:
     lines: list[str] = []
     with ChatServer(port=0, log=lines.append) as chat, Json(url_of(chat)) as client:
         client.event("welcome")

@@ -49,7 +49,7 @@ def greeted(server: ServerScript) -> Peer:
     return peer
 
 
-def test_e01_server_says_at_which_port_it_listens() -> None:
+def test_e01_server_says_on_which_port_it_listens() -> None:
     with ServerScript() as server:
         assert server.lines[0] == f"listening on port {server.port}"
         socket.create_connection(("127.0.0.1", server.port)).close()
@@ -145,7 +145,7 @@ def test_e10_client_prints_its_prefix() -> None:
             piped.wait_for_line(r"From server: 127\.0\.0\.1:\d+: hello")
 
 
-def test_e11_only_who_is_connected_receives_a_message() -> None:
+def test_e11_only_connected_clients_receive_a_message() -> None:
     with ServerScript() as server, greeted(server) as early:
         early.send(TextMessage(data="before"))
         assert texts(early, 1) == [f"127.0.0.1:{port_of(early)}: before"]
@@ -174,7 +174,7 @@ def test_e12_enter_sends_at_once_and_others_see_it_at_once() -> None:
 
 
 @pytest.mark.parametrize("way", ["Ctrl+C", "Ctrl+D", "/quit", "a close", "FIN", "RST", "SIGKILL"])
-def test_e13_server_shows_who_left_and_the_others_go_on(way: str) -> None:
+def test_e13_server_shows_who_left_and_the_others_continue(way: str) -> None:
     with ServerScript() as server, greeted(server) as one, greeted(server) as two:
         texts(one, 1)
         if way in ("a close", "FIN", "RST"):
@@ -203,7 +203,7 @@ def test_e13_server_shows_who_left_and_the_others_go_on(way: str) -> None:
 
 
 @pytest.mark.parametrize("way", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_e14_each_client_says_that_the_server_is_gone(way: signal.Signals) -> None:
+def test_e14_each_client_says_that_the_server_has_gone(way: signal.Signals) -> None:
     with (
         ServerScript() as server,
         Terminal(server.url) as client,

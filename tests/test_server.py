@@ -11,7 +11,7 @@ from tests.people import Json, settled, url_of
 # What the embedding program says.
 
 
-def test_what_the_server_says_is_kept_and_numbered_as_any_message() -> None:
+def test_messages_of_the_server_are_stored_and_numbered() -> None:
     with ChatServer(port=0, greeting="") as chat:
         chat.say("nobody hears this", room="ops")
         with Json(url_of(chat, "/ops?history=5")) as client:
@@ -29,7 +29,7 @@ def test_what_the_server_says_is_kept_and_numbered_as_any_message() -> None:
             assert offsets == list(range(2, 10))
 
 
-def test_a_peer_that_is_gone_before_it_was_let_in_leaves_nothing() -> None:
+def test_a_client_that_leaves_while_it_enters_leaves_nothing() -> None:
     with ChatServer(port=0, max_rooms=1) as chat:
         for _ in range(200):
             peer = Peer.client(chat.port, path="/ghost?nick=ghost")

@@ -44,7 +44,7 @@ def test_a_server_starts_and_stops_any_number_of_times() -> None:
     chat.stop()
 
 
-def test_a_server_that_runs_cannot_be_started_again() -> None:
+def test_a_running_server_cannot_be_started_again() -> None:
     with ChatServer(port=0, notices=False) as chat:
         with pytest.raises(RuntimeError):
             chat.start()
@@ -64,13 +64,13 @@ def test_serve_forever_returns_after_a_request_to_stop() -> None:
     assert not thread.is_alive()
 
 
-def test_a_request_to_stop_that_comes_too_early_counts() -> None:
+def test_a_request_to_stop_before_the_start_counts() -> None:
     chat = ChatServer(port=0, notices=False)
     chat.request_stop()
     chat.serve_forever()
 
 
-def test_the_server_can_say_something_to_a_room() -> None:
+def test_the_server_can_send_a_message_to_a_room() -> None:
     with ChatServer(port=0, notices=False) as chat, ExitStack() as stack:
         lobby, ops = entered(stack, chat), entered(stack, chat, "/ops")
         chat.say("to the lobby")
@@ -95,7 +95,7 @@ def test_each_path_is_a_room_of_its_own() -> None:
         assert line(lobby).endswith(": in lobby")
 
 
-def test_rooms_that_are_empty_are_forgotten() -> None:
+def test_empty_rooms_are_removed() -> None:
     with ChatServer(port=0, notices=False, max_rooms=1) as chat:
         for number in range(20):
             with Client(url_of(chat, f"/room{number}")) as client:
@@ -103,7 +103,7 @@ def test_rooms_that_are_empty_are_forgotten() -> None:
             settled(chat, 0)
 
 
-def test_the_log_tells_the_events_in_their_order() -> None:
+def test_the_log_has_the_events_in_order() -> None:
     lines: list[str] = []
     with (
         ChatServer(port=0, notices=False, log=lines.append) as chat,
@@ -123,7 +123,7 @@ def test_the_log_tells_the_events_in_their_order() -> None:
         ]
 
 
-def test_a_client_that_breaks_the_rules_costs_one_line_and_nobody_else() -> None:
+def test_a_protocol_violation_affects_only_its_client_and_logs_one_line() -> None:
     lines: list[str] = []
     with ChatServer(port=0, notices=False, log=lines.append) as chat, ExitStack() as stack:
         honest = entered(stack, chat)
@@ -159,7 +159,7 @@ def test_a_slow_client_is_logged_and_counted() -> None:
         assert line(talker).endswith(": still here")
 
 
-def test_who_has_been_greeted_is_in() -> None:
+def test_a_greeted_client_is_a_member() -> None:
     with ChatServer(port=0, notices=False, rate=0) as chat:
         for number in range(200):
             with Client(url_of(chat)) as client:
@@ -190,7 +190,7 @@ def test_a_line_with_a_slash_is_a_command_and_two_slashes_escape_it() -> None:
         assert [bob.hear() for _ in range(3)] == ["ann: before", "ann: /etc", "ann: last"]
 
 
-def test_one_trailing_line_end_is_not_part_of_a_plain_message() -> None:
+def test_one_trailing_line_end_is_removed_from_a_plain_message() -> None:
     """websocat sends the line end of each typed line."""
     logged: list[str] = []
     with (
@@ -213,7 +213,7 @@ def test_one_trailing_line_end_is_not_part_of_a_plain_message() -> None:
         assert received == ["one", "two", "three\\n", "four\\r", "\\n five", "/six"]
 
 
-def test_an_empty_plain_message_is_not_said() -> None:
+def test_an_empty_plain_message_is_ignored() -> None:
     """A line end alone, or a text that is empty once cleaned, is ignored."""
     logged: list[str] = []
     with (
@@ -235,7 +235,7 @@ def test_an_empty_plain_message_is_not_said() -> None:
         ]  # fmt: skip
 
 
-def test_a_line_end_of_a_plain_servers_message_is_not_part_of_it() -> None:
+def test_one_trailing_line_end_is_removed_from_a_plain_servers_message() -> None:
     """websocat sends the line end as a server, too."""
 
     def handler(websocket: WebSocket) -> None:
@@ -309,14 +309,14 @@ def test_a_format_without_the_sender_keeps_every_blank() -> None:
         assert line(ann) == bob.hear() == INDENTED
 
 
-def test_text_is_cleaned_at_the_door() -> None:
+def test_received_text_is_sanitized() -> None:
     with ChatServer(port=0, notices=False) as chat, ExitStack() as stack:
         client = entered(stack, chat)
         client.say("a\x1b]52;c;AAAA\x07b\x9b31mc\u202ed\u200de\tf")
         assert line(client).endswith(": a]52;c;AAAAb31mcd\u200de\tf")
 
 
-def test_clean_drops_what_can_do_harm_and_keeps_what_people_write() -> None:
+def test_clean_removes_harmful_characters_only() -> None:
     harmful = [*range(9), *range(11, 32), 127, *range(0x80, 0xA0), 0x61C, 0x200E, 0x200F]
     harmful += [*range(0x2028, 0x202F), *range(0x2066, 0x206A), *range(0xE0000, 0xE0080)]
     assert clean("".join(map(chr, harmful))) == ""
@@ -324,7 +324,7 @@ def test_clean_drops_what_can_do_harm_and_keeps_what_people_write() -> None:
     assert clean(fine) == fine
 
 
-def test_escape_is_as_repr_does_it() -> None:
+def test_escape_escapes_like_repr() -> None:
     for text in (
         "plain ü",
         "tab\t",
@@ -401,7 +401,7 @@ def test_a_client_iterates_until_the_server_stops() -> None:
             client.say("too late")
 
 
-def test_a_client_can_come_back_by_itself() -> None:
+def test_a_client_reconnects_by_itself() -> None:
     with ChatServer(port=0, notices=False, greeting="") as chat:
         client = Client(url_of(chat))
         for _ in range(3):
@@ -415,7 +415,7 @@ def test_a_client_can_come_back_by_itself() -> None:
             assert client.close_code == 1000
 
 
-def test_leaving_waits_for_nothing_and_loses_nothing() -> None:
+def test_leaving_is_immediate_and_loses_nothing() -> None:
     with (
         ChatServer(port=0, notices=False, greeting="", rate=0) as chat,
         Client(url_of(chat)) as client,
@@ -444,7 +444,7 @@ def test_texts_with_a_lone_surrogate_are_refused_at_once() -> None:
         ChatServer(format="\udc80{text}")
 
 
-def test_a_client_that_is_not_connected_says_so() -> None:
+def test_calls_without_a_connection_raise() -> None:
     client = Client("ws://127.0.0.1:1/")
     with pytest.raises(RuntimeError, match="not connected"):
         client.say("x")

@@ -49,7 +49,7 @@ def test_every_command_of_the_plain_dialect_answers() -> None:
         assert re.fullmatch(rf"-> {when} \*\* ann eats", bob.hear())
 
 
-def test_who_is_away_is_said_and_shown_until_it_is_back() -> None:
+def test_an_away_message_is_shown_until_the_person_is_back() -> None:
     with (
         ChatServer(port=0, greeting="", rate=0) as chat,
         Plain(url_of(chat, "/?nick=ann")) as ann,
@@ -86,7 +86,7 @@ def test_who_is_away_is_said_and_shown_until_it_is_back() -> None:
 
 
 @pytest.mark.parametrize("number", ["0", "1001", "5000", "-1", "x", "1 2", "\u0665"])
-def test_history_says_how_many_messages_it_shows(number: str) -> None:
+def test_history_tells_its_range(number: str) -> None:
     """A number out of range is answered with the range."""
     with ChatServer(port=0, greeting="", notices=False) as chat, Plain(url_of(chat)) as client:
         client.send(f"/history {number}")
@@ -107,7 +107,7 @@ def test_history_is_shown_to_a_plain_client_that_asks_for_it() -> None:
             assert late.hear() == "ann: four"
 
 
-def test_names_tells_who_is_away() -> None:
+def test_names_marks_people_who_are_away() -> None:
     """In both dialects, until the person is back."""
     with (
         ChatServer(port=0, notices=False, greeting="") as chat,

@@ -108,7 +108,7 @@ def count(server: ServerScript, ending: str) -> int:
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("size", CROWDS)
-def test_a_crowd_that_leaves_at_once_is_gone_soon(many_files: None, size: int) -> None:
+def test_a_crowd_can_leave_at_once(many_files: None, size: int) -> None:
     """The cost of leaving does not grow with the number of clients that leave."""
     with ServerScript() as server, bystander(server.url) as waits:
         process = psutil.Process(server.process.pid)
@@ -124,9 +124,7 @@ def test_a_crowd_that_leaves_at_once_is_gone_soon(many_files: None, size: int) -
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("size", CROWDS)
-def test_a_stop_with_a_crowd_that_does_not_answer_ends_every_thread(
-    many_files: None, size: int
-) -> None:
+def test_a_stop_joins_every_thread_of_an_unresponsive_crowd(many_files: None, size: int) -> None:
     """Every thread is joined, even if ending takes long."""
     with ServerScript() as server:
         crowd = Crowd(server.port, size)
@@ -141,7 +139,7 @@ def test_a_stop_with_a_crowd_that_does_not_answer_ends_every_thread(
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("size", CROWDS)
-def test_a_crowd_that_joins_at_once_is_in_soon(many_files: None, size: int) -> None:
+def test_a_crowd_can_join_at_once(many_files: None, size: int) -> None:
     """A crowd that joins does not block another room."""
     with ServerScript() as server, bystander(server.url) as waits:
         waits.clear()

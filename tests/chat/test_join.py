@@ -93,7 +93,9 @@ def join_once(port: int, place: tuple[str, int] | None) -> tuple[str, int]:
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("engine", ["memory:", "sqlite:"])
-def test_history_and_live_meet_a_thousand_times(engine: str, tmp_path: Path) -> None:
+def test_history_and_live_messages_meet_exactly_in_a_thousand_joins(
+    engine: str, tmp_path: Path
+) -> None:
     if engine == "sqlite:":
         engine += str(tmp_path / "chat.db")
     flags = ["--engine", engine, "--keep", "100000", "--rate", "0", "--greeting", ""]

@@ -16,7 +16,7 @@ SUBPROTOCOL = "Sec-WebSocket-Protocol: syncchat.v1\r\n"
 GREETING = "Welcome to chat! Type a message"
 
 
-def test_a_welcome_says_where_one_is() -> None:
+def test_a_welcome_has_the_room_the_nick_and_the_position() -> None:
     with ChatServer(port=0) as chat, Plain(url_of(chat, "/ops?nick=ann")) as ann:
         assert ann.hear() == GREETING
         ann.send("first")
@@ -117,7 +117,7 @@ BAD: list[tuple[str | bytes, str | None, str]] = [
 ]
 
 
-def test_what_is_no_event_is_answered_by_an_error_that_names_the_field() -> None:
+def test_an_invalid_event_is_answered_by_an_error_that_names_the_field() -> None:
     with ChatServer(port=0, rate=0) as chat, Json(url_of(chat)) as client:
         client.event("welcome")
         for bad, command, field in BAD:
@@ -132,7 +132,7 @@ def test_what_is_no_event_is_answered_by_an_error_that_names_the_field() -> None
         assert client.event("message")["offset"] == 1
 
 
-def test_a_nonce_is_kept_once_and_acknowledged_again(tmp_path: Path) -> None:
+def test_a_nonce_is_stored_once_and_acknowledged_again(tmp_path: Path) -> None:
     for engine in ("memory:", f"sqlite:{tmp_path / 'chat.db'}"):
         with ChatServer(port=0, engine=engine) as chat, Json(url_of(chat)) as client:
             client.event("welcome")
@@ -171,7 +171,7 @@ def test_without_echo_the_sender_gets_acknowledgements_in_their_place() -> None:
         assert bob.event("message")["text"] == "three"
 
 
-def test_a_private_message_reaches_one_person_and_tells_its_sender_so() -> None:
+def test_a_private_message_reaches_its_recipient_and_its_sender() -> None:
     with (
         ChatServer(port=0, notices=False, greeting="") as chat,
         Json(url_of(chat, "/?nick=ann")) as ann,
@@ -207,7 +207,7 @@ def test_a_private_message_reaches_one_person_and_tells_its_sender_so() -> None:
             assert zoe.hear() == "-> No private message to reply to."
 
 
-def test_history_is_asked_for_page_by_page() -> None:
+def test_history_is_requested_page_by_page() -> None:
     with ChatServer(port=0, rate=0) as chat, Json(url_of(chat)) as client:
         client.event("welcome")
         for number in range(1, 11):
@@ -238,7 +238,7 @@ def test_history_is_asked_for_page_by_page() -> None:
         assert client.event("whois")["since"] <= time.time()
 
 
-def test_a_search_of_sqlite_takes_whatever_is_typed(tmp_path: Path) -> None:
+def test_a_search_in_sqlite_accepts_any_text(tmp_path: Path) -> None:
     with (
         ChatServer(port=0, rate=0, engine=f"sqlite:{tmp_path / 'chat.db'}") as chat,
         Json(url_of(chat)) as client,
@@ -254,7 +254,7 @@ def test_a_search_of_sqlite_takes_whatever_is_typed(tmp_path: Path) -> None:
             assert len(client.event("history")["messages"]) == 1
 
 
-def test_who_comes_back_gets_exactly_what_it_missed_or_is_told_of_a_gap() -> None:
+def test_a_returning_client_gets_what_it_missed_or_is_told_of_a_gap() -> None:
     with (
         ChatServer(port=0, rate=0, keep=Retention(messages=10), notices=False) as chat,
         Json(url_of(chat, "/?nick=ann")) as ann,
@@ -306,13 +306,13 @@ def test_a_taken_nick_has_a_code_of_its_own() -> None:
         assert bob.event("error")["code"] == "nick"
 
 
-def test_an_error_code_of_a_newer_server_is_no_reason_to_refuse_the_event() -> None:
+def test_an_unknown_error_code_of_a_newer_server_is_accepted() -> None:
     error = events.decode_from_server('{"type":"error","code":"novel","text":"x"}')
     assert error == events.Error("novel", "x")
 
 
 @pytest.mark.parametrize("wrong", ["after=x", "after=x:y", "after=:", "history=-1", "history=x"])
-def test_a_wrong_wish_in_the_url_is_told_and_harms_nothing(wrong: str) -> None:
+def test_an_invalid_url_parameter_is_an_error_message_only(wrong: str) -> None:
     with ChatServer(port=0) as chat, Json(url_of(chat, f"/?{wrong}&nick=a:b")) as client:
         welcome = client.event("welcome")
         assert welcome["nick"] == client.address
@@ -333,7 +333,7 @@ def test_a_search_is_bounded() -> None:
         assert client.event("history")["messages"] == []
 
 
-def test_a_nonce_that_two_senders_use_for_different_texts_swallows_neither(tmp_path: Path) -> None:
+def test_two_texts_with_the_same_nonce_are_both_stored(tmp_path: Path) -> None:
     for engine in ("memory:", f"sqlite:{tmp_path / 'chat.db'}"):
         with (
             ChatServer(port=0, engine=engine, notices=False) as chat,
@@ -367,7 +367,7 @@ def test_a_message_of_too_many_lines_is_refused() -> None:
         assert client.event("message")["offset"] == 1
 
 
-def test_a_client_that_does_not_take_its_past_is_closed_as_slow(tmp_path: Path) -> None:
+def test_a_client_that_does_not_read_its_history_is_closed_as_slow(tmp_path: Path) -> None:
     lines: list[str] = []
     with ChatServer(
         port=0, rate=0, engine=f"sqlite:{tmp_path / 'chat.db'}", log=lines.append, stall_timeout=0.3
@@ -383,7 +383,7 @@ def test_a_client_that_does_not_take_its_past_is_closed_as_slow(tmp_path: Path) 
         wait_for(lambda: chat.stats().connections == 0)
 
 
-def test_a_long_past_comes_in_pieces_that_a_client_can_take(tmp_path: Path) -> None:
+def test_a_long_history_is_sent_in_pieces(tmp_path: Path) -> None:
     count, size = 3000, 2000
     with (
         ChatServer(port=0, rate=0, engine=f"sqlite:{tmp_path / 'chat.db'}") as chat,

@@ -12,7 +12,7 @@ from tests.people import Json, Plain, url_of
 # Names.
 
 
-def test_a_nick_comes_from_the_url_or_a_command_and_is_an_address_before() -> None:
+def test_a_nick_comes_from_the_url_or_a_command() -> None:
     with (
         ChatServer(port=0, greeting="", notices=False) as chat,
         Plain(url_of(chat, "/?nick=ann")) as ann,
@@ -26,7 +26,7 @@ def test_a_nick_comes_from_the_url_or_a_command_and_is_an_address_before() -> No
         assert ann.hear() == "ann: hi"
 
 
-def test_a_nick_is_unique_in_its_room_however_it_is_written() -> None:
+def test_a_nick_is_unique_in_its_room_in_any_spelling() -> None:
     with (
         ChatServer(port=0, greeting="", notices=False) as chat,
         Plain(url_of(chat, "/?nick=Stra%C3%9Fe")) as first,
@@ -78,7 +78,7 @@ def test_a_nick_is_unique_in_its_room_however_it_is_written() -> None:
         ("", "must not be empty"),
     ],
 )
-def test_a_nick_that_could_deceive_is_refused_with_a_reason(nick: str, why: str) -> None:
+def test_a_deceptive_nick_is_refused_with_the_reason(nick: str, why: str) -> None:
     with pytest.raises(BadNick, match=why):
         check_nick(nick)
     with (

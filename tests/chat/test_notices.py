@@ -17,7 +17,7 @@ from tests.peer import PATIENCE, Peer, wait_for
 from tests.people import Json, Plain, settled, url_of
 
 
-def test_a_room_is_told_who_comes_goes_and_is_called_otherwise() -> None:
+def test_a_room_is_told_who_joins_leaves_and_changes_the_nick() -> None:
     with (
         ChatServer(port=0, greeting="") as chat,
         Plain(url_of(chat, "/?nick=ann")) as ann,
@@ -44,7 +44,7 @@ def test_a_room_is_told_who_comes_goes_and_is_called_otherwise() -> None:
         assert ann.hear() == "-> You are now in elsewhere."
 
 
-def test_without_notices_nobody_is_told() -> None:
+def test_without_notices_nothing_is_announced() -> None:
     with (
         ChatServer(port=0, greeting="", notices=False) as chat,
         Json(url_of(chat)) as one,
@@ -61,7 +61,7 @@ def test_without_notices_nobody_is_told() -> None:
         assert one.event("message")["nick"] == "bob"
 
 
-def test_a_crowd_that_comes_in_is_told_of_in_a_few_notices() -> None:
+def test_a_joining_crowd_is_announced_in_a_few_notices() -> None:
     members, joins = 1000, 100
     with ChatServer(port=0, greeting="", rate=0) as chat, ExitStack() as stack:
         first = stack.enter_context(Json(url_of(chat, "/?nick=first")))
@@ -92,7 +92,7 @@ def test_a_crowd_that_comes_in_is_told_of_in_a_few_notices() -> None:
         assert chat.stats().messages_out - before <= (notices + 1) * (members + joins)
 
 
-def test_notices_catch_up_however_many_speakers_were_introduced() -> None:
+def test_notices_catch_up_after_early_introductions() -> None:
     with (
         ChatServer(port=0, greeting="", rate=0) as chat,
         Json(url_of(chat, "/?nick=ann")) as ann,
@@ -110,7 +110,7 @@ def test_notices_catch_up_however_many_speakers_were_introduced() -> None:
         assert time.monotonic() - begin < 10
 
 
-def test_a_room_that_begins_anew_hears_nothing_of_its_former_life(*, full: bool) -> None:
+def test_a_new_room_gets_no_notices_of_a_removed_one(*, full: bool) -> None:
     with ChatServer(port=0, greeting="", rate=0) as chat:
         for _ in range(10 if full else 3):
             with ExitStack() as stack:
@@ -127,7 +127,7 @@ def test_a_room_that_begins_anew_hears_nothing_of_its_former_life(*, full: bool)
                 client.event("names")
 
 
-def test_an_engine_with_a_mistake_is_logged_and_costs_nobody_else_anything(
+def test_an_exception_in_an_engine_is_logged_and_the_room_continues(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append = MemoryEngine.append
@@ -147,7 +147,7 @@ def test_an_engine_with_a_mistake_is_logged_and_costs_nobody_else_anything(
         assert ann.hear() == "ann: still here"
 
 
-def test_a_name_in_other_letters_is_another_name_in_the_notices() -> None:
+def test_a_nick_in_other_case_is_another_nick_in_the_notices() -> None:
     with (
         ChatServer(port=0, greeting="", rate=0) as chat,
         Json(url_of(chat, "/?nick=ann")) as ann,
@@ -174,7 +174,7 @@ def test_a_name_in_other_letters_is_another_name_in_the_notices() -> None:
             names = set(event["names"])
 
 
-def test_a_speaker_is_introduced_before_he_speaks() -> None:
+def test_a_member_is_announced_before_its_first_message() -> None:
     with (
         ChatServer(port=0, greeting="", rate=0) as chat,
         # Lines spell out so many names; events all of them.

@@ -18,7 +18,7 @@ from tests.peer import PATIENCE, Peer, ask_http
 from tests.people import Json, Plain, url_of
 
 
-def test_a_path_that_can_be_no_room_is_closed_with_a_reason() -> None:
+def test_an_invalid_room_path_is_closed_with_the_reason() -> None:
     with (
         ChatServer(port=0) as chat,
         Plain(url_of(chat, "/" + "x" * (MAX_ROOM + 1))) as plain,
@@ -43,7 +43,7 @@ SPELLINGS = [
 
 
 @pytest.mark.parametrize(("spellings", "name"), SPELLINGS)
-def test_a_room_has_one_name_however_it_is_spelled(spellings: list[str], name: str) -> None:
+def test_a_room_has_one_name_in_any_spelling(spellings: list[str], name: str) -> None:
     """By URL, /join, say() and Client.join(), in the log and the list."""
     logged: list[str] = []
     with (
@@ -127,7 +127,7 @@ NO_NAMES = [
 
 
 @pytest.mark.parametrize(("name", "why"), NO_NAMES)
-def test_what_a_url_cannot_carry_plainly_is_no_rooms_name(name: str, why: str) -> None:
+def test_a_room_name_must_fit_into_a_url_unencoded(name: str, why: str) -> None:
     """It is refused with the reason, in every kind of request."""
     with pytest.raises(BadRoom, match=why):
         check_room(name)
@@ -161,7 +161,7 @@ def test_what_a_url_cannot_carry_plainly_is_no_rooms_name(name: str, why: str) -
 
 
 @pytest.mark.parametrize("path", ["/a/b", "/../x", "/ops//", "///", "/%ff", "/%zz", "/%", "/a%2fb"])
-def test_a_path_that_is_no_name_is_refused(path: str) -> None:
+def test_an_invalid_path_is_refused(path: str) -> None:
     """Such as a path of several segments; a trailing slash is ignored."""
     with ChatServer(port=0) as chat, Peer.client(chat.port, path) as peer:
         assert peer.expect(TextMessage).data.startswith("-> ")
@@ -169,7 +169,7 @@ def test_a_path_that_is_no_name_is_refused(path: str) -> None:
         assert ask_http(chat.port, path)[0] == 404
 
 
-def test_rooms_that_were_kept_under_other_spellings_can_still_be_reached(
+def test_rooms_stored_under_old_spellings_are_renamed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Every room of an SQLite file of an earlier version is kept."""

@@ -14,7 +14,7 @@ from tests.people import Json, Plain, settled, url_of
 # Rooms.
 
 
-def test_join_goes_from_room_to_room_and_takes_the_nick_along() -> None:
+def test_join_changes_the_room_and_keeps_the_nick() -> None:
     with (
         ChatServer(port=0, greeting="Hello", notices=False) as chat,
         Plain(url_of(chat, "/?nick=ann")) as ann,
@@ -46,7 +46,7 @@ def test_join_goes_from_room_to_room_and_takes_the_nick_along() -> None:
         assert ann.hear() == "-> 2 rooms: lobby (0), ops (2)"
 
 
-def test_a_join_in_lines_begins_with_as_much_of_the_past_as_the_url_asked_for() -> None:
+def test_a_plain_join_shows_as_much_history_as_the_url_asked_for() -> None:
     """After the line that names the room, and before live messages."""
     with ChatServer(port=0, greeting="", notices=False) as chat:
         for number in range(9):
@@ -63,7 +63,7 @@ def test_a_join_in_lines_begins_with_as_much_of_the_past_as_the_url_asked_for() 
             assert bob.hear() == f"{bob.address}: hi"
 
 
-def test_a_join_in_events_may_ask_for_the_last_messages() -> None:
+def test_a_join_event_can_request_recent_messages() -> None:
     """``after`` takes precedence over ``history``, as in the URL."""
     with ChatServer(port=0, greeting="", notices=False) as chat:
         for number in range(9):
@@ -90,7 +90,7 @@ def test_a_join_in_events_may_ask_for_the_last_messages() -> None:
                 assert ann.event("error")["code"] == "malformed"
 
 
-def test_who_finds_the_nick_taken_in_the_next_room_is_told_so() -> None:
+def test_a_nick_that_is_taken_in_the_next_room_is_reported() -> None:
     with (
         ChatServer(port=0, greeting="", notices=False) as chat,
         Plain(url_of(chat, "/?nick=ann")) as ann,
@@ -105,7 +105,7 @@ def test_who_finds_the_nick_taken_in_the_next_room_is_told_so() -> None:
         assert other.hear() == f"{ann.address}: hi"
 
 
-def test_there_are_so_many_rooms_and_no_more() -> None:
+def test_the_number_of_rooms_is_limited() -> None:
     with (
         ChatServer(port=0, greeting="", notices=False, max_rooms=2) as chat,
         Plain(url_of(chat)) as one,
@@ -137,7 +137,7 @@ def test_there_are_so_many_rooms_and_no_more() -> None:
         assert one.hear() == "-> 2 rooms: lobby (1), third (0)"
 
 
-def test_the_lobby_is_there_however_many_rooms_there_are() -> None:
+def test_the_lobby_is_not_subject_to_the_limit_of_rooms() -> None:
     with ChatServer(port=0, greeting="", max_rooms=1) as chat, Plain(url_of(chat, "/ops")) as ops:
         ops.send("kept")
         ops.hear()
@@ -146,7 +146,7 @@ def test_the_lobby_is_there_however_many_rooms_there_are() -> None:
             assert lobby.hear().endswith(": let in")
 
 
-def test_rooms_for_which_nothing_is_kept_any_more_vanish() -> None:
+def test_rooms_without_stored_messages_are_removed() -> None:
     with ChatServer(port=0, greeting="", max_rooms=3, keep=Retention(seconds=0.3), rate=0) as chat:
         for name in ("a", "b", "c"):
             with Plain(url_of(chat, f"/{name}")) as plain:

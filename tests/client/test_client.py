@@ -54,7 +54,7 @@ def tcp_connections() -> list[Any]:
 
 
 @pytest.mark.parametrize("echo", [True, False])
-def test_a_client_comes_back_and_misses_nothing(tmp_path: Path, *, echo: bool) -> None:
+def test_a_client_reconnects_and_misses_nothing(tmp_path: Path, *, echo: bool) -> None:
     port = free_port()
     database = f"sqlite:{tmp_path / 'chat.db'}"
 
@@ -95,7 +95,7 @@ def test_a_client_comes_back_and_misses_nothing(tmp_path: Path, *, echo: bool) -
             assert messages(rest) == wanted
 
 
-def test_a_server_that_has_forgotten_says_so_and_the_client_tells_of_a_gap() -> None:
+def test_a_gap_is_reported_if_the_server_no_longer_has_the_messages() -> None:
     port = free_port()
     with ExitStack() as stack:
         with ChatServer(port=port, notices=False) as chat:
@@ -114,7 +114,7 @@ def test_a_server_that_has_forgotten_says_so_and_the_client_tells_of_a_gap() -> 
             assert messages(until(client, Message)) == ["and on"]
 
 
-def test_no_gap_is_told_where_nothing_was_said_before_a_memory_server_restarted() -> None:
+def test_a_restarted_memory_server_without_messages_is_no_gap() -> None:
     """A client that has seen no message cannot miss any of the old log."""
     port = free_port()
 
@@ -140,7 +140,7 @@ def test_no_gap_is_told_where_nothing_was_said_before_a_memory_server_restarted(
             assert not any(isinstance(event, Gap) for event in events)
 
 
-def test_a_client_that_has_seen_nothing_gets_the_new_log_from_its_first_message_on() -> None:
+def test_a_client_that_has_seen_nothing_gets_the_new_log_from_its_start() -> None:
     """Only messages that are no longer stored are a gap."""
     port = free_port()
     with ExitStack() as stack:
@@ -166,7 +166,7 @@ def test_a_client_that_has_seen_nothing_gets_the_new_log_from_its_first_message_
             assert history["complete"] is False
 
 
-def test_what_was_sent_and_not_acknowledged_is_kept_once() -> None:
+def test_an_unacknowledged_message_is_stored_once() -> None:
     with ChatServer(port=0, notices=False, rate=0) as chat, Client(url_of(chat)) as client:
         for number in range(300):
             client.say(str(number))
@@ -179,7 +179,7 @@ def test_what_was_sent_and_not_acknowledged_is_kept_once() -> None:
         assert heard == [str(number) for number in range(300)]
 
 
-def test_a_client_goes_back_to_the_room_that_it_joined() -> None:
+def test_a_client_reconnects_to_the_room_that_it_joined() -> None:
     with ChatServer(port=0, rate=0) as chat, Client(url_of(chat), nick="ann") as client:
         until(client, Welcome)
         client.say("in the lobby")
@@ -202,7 +202,7 @@ def test_a_client_goes_back_to_the_room_that_it_joined() -> None:
         assert client.room == "café&co"
 
 
-def test_a_client_gets_its_nick_back_when_its_ghost_is_gone() -> None:
+def test_a_client_gets_its_nick_back_when_its_old_connection_has_ended() -> None:
     with ChatServer(port=0, ping_interval=0) as chat:
         with Json(url_of(chat, "/?nick=other")) as other:
             other.event("welcome")
@@ -266,7 +266,7 @@ def test_requests_are_answered_by_events() -> None:
         assert client.close_code == 1000
 
 
-def test_history_and_live_meet_for_a_client_that_asks_for_history() -> None:
+def test_history_and_live_messages_meet_exactly_for_a_client() -> None:
     with ChatServer(port=0, notices=False) as chat:
         for number in range(20):
             chat.say(str(number))
@@ -280,7 +280,7 @@ def test_history_and_live_meet_for_a_client_that_asks_for_history() -> None:
             assert len(heard) >= 5
 
 
-def test_what_is_too_long_is_refused_even_if_the_limit_is_learned_later() -> None:
+def test_a_message_too_long_is_refused_even_if_the_limit_is_learned_later() -> None:
     release = threading.Event()
 
     def handler(websocket: WebSocket) -> None:
@@ -305,7 +305,7 @@ def test_what_is_too_long_is_refused_even_if_the_limit_is_learned_later() -> Non
     assert [event.text for event in heard if isinstance(event, Say)] == ["one", "two"]
 
 
-def test_a_refused_message_is_told_and_not_tried_again(
+def test_a_refused_message_is_reported_and_not_sent_again(
     tmp_path: Path, pragma: Callable[[str], None]
 ) -> None:
     with (
@@ -326,7 +326,7 @@ def test_a_refused_message_is_told_and_not_tried_again(
         assert messages(until(client, Message)) == ["fits again"]
 
 
-def test_a_burst_waits_for_the_server_and_arrives_in_order() -> None:
+def test_a_burst_is_throttled_and_arrives_in_order() -> None:
     with (
         ChatServer(port=0, rate=2000, burst=50, notices=False) as chat,
         Client(url_of(chat)) as client,
@@ -340,7 +340,7 @@ def test_a_burst_waits_for_the_server_and_arrives_in_order() -> None:
             assert [int(m["text"].split()[0]) for m in history] == list(range(2000, 3000))
 
 
-def test_too_much_that_waits_is_an_error_with_a_time_limit() -> None:
+def test_too_many_unacknowledged_messages_raise_after_the_timeout() -> None:
     port = free_port()
     with ChatServer(port=port) as chat:
         client = Client(url_of(chat)).connect()
@@ -359,7 +359,7 @@ def test_too_much_that_waits_is_an_error_with_a_time_limit() -> None:
         client.say("x")
 
 
-def test_who_never_listens_holds_nobody_up_and_is_acknowledged() -> None:
+def test_a_client_that_never_receives_blocks_nobody_and_is_acknowledged() -> None:
     with (
         ChatServer(port=0, notices=False, rate=0) as chat,
         Client(url_of(chat)) as deaf,
@@ -381,7 +381,7 @@ def test_who_never_listens_holds_nobody_up_and_is_acknowledged() -> None:
         assert chat.stats().slow_consumers == 0
 
 
-def test_a_second_connect_goes_on_where_the_first_ended() -> None:
+def test_a_second_connect_continues_from_the_first() -> None:
     with ChatServer(port=0, notices=False) as chat:
         client = Client(url_of(chat))
         with client:
@@ -397,7 +397,7 @@ def test_a_second_connect_goes_on_where_the_first_ended() -> None:
         assert heard == ["one", "missed", "two"]
 
 
-def test_a_client_that_is_closed_while_it_connects_is_closed() -> None:
+def test_close_during_connect_ends_the_client() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         client = Client(f"ws://127.0.0.1:{mute.getsockname()[1]}/")
         failed: list[Exception] = []
@@ -418,7 +418,7 @@ def test_a_client_that_is_closed_while_it_connects_is_closed() -> None:
         assert not client.connected
 
 
-def test_a_line_for_a_plain_server_that_is_gone_is_refused() -> None:
+def test_a_line_for_a_disconnected_plain_server_is_refused() -> None:
     with closing_with(1001) as (url, _), Client(url) as client:
         until(client, Disconnected)
         with pytest.raises(NotConnected):

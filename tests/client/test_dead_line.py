@@ -30,7 +30,7 @@ NOTICED, SLACK = 10.0, 10.0
 
 
 @pytest.mark.slow
-def test_a_dead_line_is_noticed_in_ten_seconds_where_something_is_not_acknowledged() -> None:
+def test_a_dead_connection_is_noticed_in_ten_seconds_if_an_acknowledgement_is_due() -> None:
     """By a program, a pipe and a terminal; nothing is lost."""
     with (
         ChatServer(port=0, notices=False, rate=0, ping_interval=0) as chat,
@@ -95,7 +95,7 @@ def breaks_of(client: Client, until: threading.Event, found: list[object]) -> No
 
 @pytest.mark.slow
 @pytest.mark.timeout(90)
-def test_a_server_that_is_slow_is_not_taken_for_dead() -> None:
+def test_a_slow_server_does_not_count_as_dead() -> None:
     """With a rate limit, fast or slow, and with a server that never acknowledges."""
     stop = threading.Event()
     with ExitStack() as stack:
@@ -135,7 +135,7 @@ def test_a_server_that_is_slow_is_not_taken_for_dead() -> None:
 
 
 @pytest.mark.slow
-def test_a_line_that_dies_before_the_welcome_is_noticed() -> None:
+def test_a_connection_that_dies_before_the_welcome_is_noticed() -> None:
     """If a message is unacknowledged, even while the room is being entered."""
     over = threading.Event()
     connections: list[WebSocket] = []

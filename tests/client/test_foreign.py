@@ -85,7 +85,7 @@ def greets_late(mirror: Mirror, websocket: WebSocket) -> None:
 
 
 @pytest.mark.parametrize("handler", [greets, echoes, is_silent, greets_late])
-def test_a_server_that_mirrors_the_subprotocol_is_talked_to_in_lines(
+def test_a_server_that_mirrors_the_subprotocol_gets_plain_lines(
     handler: Callable[[Mirror, WebSocket], None],
 ) -> None:
     """Messages are sent and received, and nothing hangs."""
@@ -117,7 +117,7 @@ def test_a_server_that_mirrors_the_subprotocol_is_talked_to_in_lines(
     assert lines == greeting + echo
 
 
-def test_a_text_said_before_the_dialect_is_known_is_told_to_be_sent() -> None:
+def test_a_text_sent_before_the_dialect_is_known_is_reported_as_sent() -> None:
     """It has a nonce, and ``Sent`` precedes the answer."""
     with mirroring(echoes) as mirror, Client(mirror.url, reconnect=False) as client:
         nonces = [client.say("one"), client.say("two")]
@@ -142,7 +142,7 @@ def test_a_command_is_refused_while_the_servers_commands_are_not_known() -> None
         wait_for(lambda: mirror.heard == ["/spin"])
 
 
-def test_a_welcome_that_comes_late_is_still_believed() -> None:
+def test_a_late_welcome_is_accepted() -> None:
     """A slow server of our own gets as events what it refused as lines."""
     heard: list[object] = []
     release = threading.Event()
@@ -187,7 +187,7 @@ def test_a_welcome_that_comes_late_is_still_believed() -> None:
         assert client.room == "lobby"
 
 
-def test_a_refusal_ahead_of_any_welcome_is_an_error_and_no_line() -> None:
+def test_an_error_before_the_welcome_is_an_event_and_not_a_line() -> None:
     """Our server sends the reason before it closes."""
     refusal = Error("room", "Too many rooms.")
 
@@ -201,7 +201,7 @@ def test_a_refusal_ahead_of_any_welcome_is_an_error_and_no_line() -> None:
             client.receive(PATIENCE)
 
 
-def test_a_message_in_doubt_is_not_said_again_in_plain_lines() -> None:
+def test_a_message_in_doubt_is_not_sent_again_as_a_plain_line() -> None:
     """A different server after a reconnect knows no nonces."""
     connections = 0
 
@@ -227,7 +227,7 @@ def test_a_message_in_doubt_is_not_said_again_in_plain_lines() -> None:
         assert (error.code, error.nonce) == ("unavailable", nonce)
 
 
-def test_much_that_was_said_before_the_dialect_is_known_gets_out() -> None:
+def test_many_texts_sent_before_the_dialect_is_known_are_delivered() -> None:
     """More than the default limit of the backlog."""
     texts = [f"{number} {'x' * 60_000}" for number in range(60)]
 
@@ -271,7 +271,7 @@ def test_a_pipe_shows_the_lines_of_such_a_server_as_they_come() -> None:
         assert client.exit_code() == 0
 
 
-def test_a_terminal_shows_what_it_says_to_such_a_server() -> None:
+def test_a_terminal_shows_its_own_lines_to_such_a_server() -> None:
     """Even what is typed before the server's dialect is known."""
     with mirroring(echoes) as mirror, Terminal(mirror.url) as screen:
         screen.wait_for_line(">.*")
@@ -288,7 +288,7 @@ def test_a_terminal_shows_what_it_says_to_such_a_server() -> None:
         assert "Not delivered" not in "\n".join(screen.lines())
 
 
-def test_a_server_that_makes_itself_known_is_never_taken_for_one_of_plain_lines() -> None:
+def test_a_server_with_our_header_never_counts_as_plain() -> None:
     """Its welcome may take longer than a second; nothing is lost."""
     heard: list[str | bytes] = []
     go_on = threading.Event()
@@ -322,6 +322,6 @@ def test_a_server_that_makes_itself_known_is_never_taken_for_one_of_plain_lines(
         assert len(heard) == 3
 
 
-def test_our_server_makes_itself_known() -> None:
+def test_our_server_sends_its_version_header() -> None:
     with ChatServer(port=0) as chat, connect(f"ws://127.0.0.1:{chat.port}/") as websocket:
         assert websocket.response_headers[VERSION_HEADER.lower()] == __version__

@@ -45,7 +45,7 @@ def tcp_connections() -> list[Any]:
 
 
 @pytest.mark.parametrize("code", [1001, 1006])
-def test_these_close_codes_bring_a_client_back(code: int) -> None:
+def test_after_these_close_codes_a_client_reconnects(code: int) -> None:
     with closing_with(code) as (url, asked), Client(url) as client:
         assert isinstance(client.receive(PATIENCE), Line | Disconnected)
         wait_for(lambda: len(asked) >= 2)
@@ -53,7 +53,7 @@ def test_these_close_codes_bring_a_client_back(code: int) -> None:
 
 
 @pytest.mark.parametrize("code", [1000, 1008])
-def test_these_close_codes_are_for_good(code: int) -> None:
+def test_after_these_close_codes_a_client_does_not_reconnect(code: int) -> None:
     with closing_with(code) as (url, asked), Client(url) as client:
         with pytest.raises(ConnectionClosed) as caught:
             while True:
@@ -63,7 +63,7 @@ def test_these_close_codes_are_for_good(code: int) -> None:
         assert len(asked) == 1
 
 
-def test_a_refusal_on_the_way_back_is_for_good() -> None:
+def test_a_refused_reconnect_is_final() -> None:
     port = free_port()
     with ChatServer(port=port, token="secret") as chat:
         client = Client(url_of(chat), token="secret").connect()
@@ -77,7 +77,7 @@ def test_a_refusal_on_the_way_back_is_for_good() -> None:
         client.close()
 
 
-def test_a_client_that_is_told_so_does_not_come_back() -> None:
+def test_a_client_without_reconnect_stays_disconnected() -> None:
     with closing_with(1001) as (url, asked), Client(url, reconnect=False) as client:
         with pytest.raises(ConnectionClosed, match="1001"):
             until(client, Message)
@@ -85,7 +85,7 @@ def test_a_client_that_is_told_so_does_not_come_back() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs network namespaces")
-def test_a_client_comes_back_at_once_when_the_network_does() -> None:
+def test_a_client_reconnects_at_once_when_the_network_returns() -> None:
     # As root, or as somebody who may pretend to be.
     ways = (["unshare", "--net"], ["unshare", "--net", "--user", "--map-root-user"])
     possible = [
@@ -107,7 +107,7 @@ def test_a_client_comes_back_at_once_when_the_network_does() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors")
-def test_a_client_that_has_no_descriptor_left_tries_again() -> None:
+def test_a_client_without_free_descriptors_tries_again() -> None:
     port = free_port()
     with ChatServer(port=port) as chat:
         client = Client(url_of(chat)).connect()
@@ -125,7 +125,7 @@ def test_a_client_that_has_no_descriptor_left_tries_again() -> None:
         client.close()
 
 
-def test_close_ends_a_client_that_is_on_its_way_back() -> None:
+def test_close_ends_a_pause_before_a_reconnect() -> None:
     with ChatServer(port=free_port()) as chat:
         client = Client(url_of(chat)).connect()
         until(client, Welcome)
@@ -150,7 +150,7 @@ def unanswered() -> Iterator[str]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse where a queue is full")
-def test_close_ends_a_first_attempt_that_is_not_answered() -> None:
+def test_close_ends_an_unanswered_first_attempt() -> None:
     """From another thread, during a TCP connect."""
     with unanswered() as url:
         client = Client(url, timeout=4 * PATIENCE)
@@ -164,7 +164,7 @@ def test_close_ends_a_first_attempt_that_is_not_answered() -> None:
 
 
 @pytest.mark.parametrize("timeout", [None, 2 * PATIENCE])
-def test_close_ends_an_attempt_to_come_back_that_is_not_answered(timeout: float | None) -> None:
+def test_close_ends_an_unanswered_reconnect(timeout: float | None) -> None:
     """After a failed flush, and during a handshake."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(PATIENCE)
@@ -190,7 +190,7 @@ def test_close_ends_an_attempt_to_come_back_that_is_not_answered(timeout: float 
 
 
 @pytest.mark.parametrize("timeout", [0.0, 0.5, 1.5])
-def test_close_takes_no_longer_than_its_timeout_where_no_answer_comes(timeout: float) -> None:
+def test_close_keeps_its_timeout_without_an_answer(timeout: float) -> None:
     """The closing handshake and the end of the thread together."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(PATIENCE)
@@ -213,7 +213,7 @@ def test_close_takes_no_longer_than_its_timeout_where_no_answer_comes(timeout: f
             assert client.unacknowledged == 1
 
 
-def test_what_comes_in_the_closing_handshake_is_acknowledged_and_received() -> None:
+def test_messages_during_the_closing_handshake_are_received() -> None:
     """The client reads until the server's Close arrives."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(PATIENCE)
@@ -237,7 +237,7 @@ def test_what_comes_in_the_closing_handshake_is_acknowledged_and_received() -> N
         assert client.close_code == 1000
 
 
-def test_a_server_without_the_subprotocol_is_talked_to_in_lines() -> None:
+def test_a_server_without_the_subprotocol_gets_plain_lines() -> None:
     heard: list[str | bytes] = []
 
     def handler(websocket: WebSocket) -> None:

@@ -10,7 +10,7 @@ from tests.peer import PATIENCE
 from tests.people import cut, messages, until, url_of
 
 
-def test_a_place_in_the_url_is_where_a_client_begins() -> None:
+def test_a_client_begins_at_the_position_in_the_url() -> None:
     with ChatServer(port=0, notices=False) as chat:
         for text in ("one", "two", "three"):
             chat.say(text)
@@ -57,6 +57,6 @@ def test_a_joined_room_begins_with_its_last_messages(query: str) -> None:
             assert messages(until(client, Message)) == ["last"]
 
 
-def test_a_nick_that_cannot_be_is_refused_at_once() -> None:
+def test_an_invalid_nick_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match="reserved"):
         Client("ws://127.0.0.1/", nick="server")

@@ -178,7 +178,7 @@ class Player:
 
 @pytest.mark.parametrize("chance", [0.0, 1.0])
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda each: each["name"])
-def test_the_client_does_what_the_vectors_say(scenario: Step, chance: float) -> None:
+def test_the_client_passes_the_vectors(scenario: Step, chance: float) -> None:
     player = Player(scenario.get("client", {}), chance)
     for number, step in enumerate(scenario["steps"]):
         try:

@@ -122,7 +122,7 @@ def test_the_protocol_lists_every_error_code() -> None:
     assert {codes_in(row[0])[0] for row in rows} == set(typing.get_args(events.ErrorCode))
 
 
-def test_the_events_of_the_protocol_are_events() -> None:
+def test_the_example_events_of_the_protocol_are_valid() -> None:
     (block,) = (b for b in blocks_of(DOCS / "protocol.md") if "events" in b.words)
     decode = {"<": events.decode_from_server, ">": events.decode_from_client}
     for line in block.text.splitlines():
@@ -216,7 +216,7 @@ def test_the_lock_table_lists_every_lock() -> None:
     assert listed == there
 
 
-def test_every_file_that_the_documents_name_is_there() -> None:
+def test_every_file_named_in_the_documents_exists() -> None:
     for path in ALL_DOCUMENTS:
         for name in re.findall(
             r"`((?:syncchat|tests|scripts|docs)/[\w./-]+\.(?:py|js|md))`", prose_of(path)

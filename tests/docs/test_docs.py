@@ -235,7 +235,7 @@ def needs(example: Example) -> None:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=str)
-def test_every_code_block_runs_as_it_stands(example: Example, tmp_path: Path) -> None:
+def test_every_code_block_runs(example: Example, tmp_path: Path) -> None:
     block = example.block
     needs(example)
     if "tk" in block.words and not (shutil.which("xvfb-run") and find_spec("_tkinter")):
@@ -261,7 +261,7 @@ def test_every_code_block_runs_as_it_stands(example: Example, tmp_path: Path) ->
         assert printed.rstrip() == as_run(example.output, ports).rstrip()
 
 
-def test_every_word_behind_a_language_means_something() -> None:
+def test_every_marker_of_a_code_block_is_known() -> None:
     for path in DOCUMENTS:
         for block in blocks_of(path):
             assert block.words <= WORDS, block.place

@@ -37,7 +37,7 @@ def offsets(client: Client, last: int) -> list[int]:
 
 
 @pytest.mark.parametrize("lost", ["request", "answer", "delivery"])
-def test_a_message_with_a_nonce_is_stored_once_whatever_was_lost(lost: str) -> None:
+def test_a_message_with_a_nonce_is_stored_once_whatever_is_lost(lost: str) -> None:
     engine = LosesAnswers(lambda call: lost if call == 1 else "")
     with (
         serving(engine) as url,
@@ -62,7 +62,7 @@ def test_a_message_with_a_nonce_is_stored_once_whatever_was_lost(lost: str) -> N
         assert not complete or sorted(heard) == ["0", "1", "2", "last"]
 
 
-def test_the_sender_of_a_nonce_is_disconnected_and_learns_the_truth_when_it_is_back() -> None:
+def test_the_sender_of_a_nonce_is_disconnected_and_learns_the_result_on_its_return() -> None:
     engine = LosesAnswers(lambda call: "delivery" if call == 0 else "")
     with serving(engine) as url:
         with Json(f"{url}/room?nick=ann") as ann:
@@ -81,7 +81,7 @@ def test_the_sender_of_a_nonce_is_disconnected_and_learns_the_truth_when_it_is_b
                 assert ann.event("ack")["offset"] == 1
 
 
-def test_without_a_nonce_the_sender_is_told_that_it_is_not_known() -> None:
+def test_without_a_nonce_the_sender_is_told_that_the_result_is_unknown() -> None:
     engine = LosesAnswers(lambda _: "request")
     with serving(engine) as url, Plain(f"{url}/room") as plain, Json(f"{url}/room") as json:
         json.event("welcome")
@@ -131,7 +131,7 @@ def test_members_are_told_of_messages_that_the_engine_has_lost() -> None:
         assert engine.read_before("room", None, 10).messages[-1].offset == 4
 
 
-def test_who_enters_while_messages_are_lost_is_told_of_the_gap() -> None:
+def test_a_client_that_enters_while_messages_are_lost_is_told_of_the_gap() -> None:
     engine = LosesMessages()
     with serving(engine) as url, Json(f"{url}/room?nick=ann") as ann:
         epoch = ann.event("welcome")["epoch"]
@@ -149,7 +149,7 @@ def test_who_enters_while_messages_are_lost_is_told_of_the_gap() -> None:
                 assert history["messages"][0]["offset"] == 2
 
 
-def test_when_the_log_begins_anew_clients_come_back_and_are_told_of_the_gap() -> None:
+def test_after_a_new_epoch_clients_reconnect_and_are_told_of_the_gap() -> None:
     engine = LosesMessages()
     with (
         serving(engine) as url,
@@ -181,7 +181,7 @@ def test_when_the_log_begins_anew_clients_come_back_and_are_told_of_the_gap() ->
 # An engine that is slow, or has threads of its own.
 
 
-def test_a_room_that_waits_for_its_engine_holds_up_no_other_room() -> None:
+def test_a_room_that_waits_for_its_engine_blocks_no_other_room() -> None:
     engine = IsSlow()
     with serving(engine) as url:
         ann = Json(f"{url}/slow?nick=ann")
@@ -209,7 +209,7 @@ def test_a_room_that_waits_for_its_engine_holds_up_no_other_room() -> None:
             assert ann.event("message")["offset"] == 1
 
 
-def test_who_is_one_too_many_holds_up_no_other_room() -> None:
+def test_a_refused_client_blocks_no_other_room() -> None:
     engine = IsSlow()
     with serving(engine, most=1) as url, Json(f"{url}/only?nick=ann") as ann:
         ann.event("welcome")
@@ -224,7 +224,7 @@ def test_who_is_one_too_many_holds_up_no_other_room() -> None:
             assert bob.hear_end() == 1013
 
 
-def test_what_an_engine_cannot_do_now_is_refused_and_the_room_lives_on() -> None:
+def test_a_failure_of_the_engine_is_an_error_and_the_room_continues() -> None:
     engine = IsAway()
     with (
         serving(engine, notices=True) as url,

@@ -60,7 +60,7 @@ def test_offsets_are_1_2_3_in_each_room(opened: Opener) -> None:
     assert engine.follow("nobody was here").offset == 0
 
 
-def test_a_message_is_what_was_said_when_and_by_whom(opened: Opener) -> None:
+def test_a_message_has_its_text_time_and_nick(opened: Opener) -> None:
     engine = opened()
     before = time.time()
     engine.append("a", [Draft("Änn", "waves\n\U0001f44b", "action", "n-1")])
@@ -96,7 +96,7 @@ def test_a_known_nonce_gives_its_old_offset(opened: Opener) -> None:
     assert append("b", once) == [(1, True)]
 
 
-def test_who_comes_back_gets_exactly_what_it_missed(opened: Opener) -> None:
+def test_a_returning_client_gets_exactly_what_it_missed(opened: Opener) -> None:
     engine = opened()
     engine.append("a", texts(10))
     epoch = engine.follow("a").epoch
@@ -107,7 +107,7 @@ def test_who_comes_back_gets_exactly_what_it_missed(opened: Opener) -> None:
 
 
 @pytest.mark.parametrize(("offset", "other_epoch"), [(11, False), (3, True)])
-def test_after_a_position_that_is_not_of_the_log_come_the_last_messages(
+def test_a_position_of_another_log_gets_the_last_messages(
     opened: Opener, offset: int, other_epoch: bool
 ) -> None:
     engine = opened()
@@ -119,7 +119,7 @@ def test_after_a_position_that_is_not_of_the_log_come_the_last_messages(
     assert (tail.reached, tail.end) == (10, engine.follow("a"))
 
 
-def test_who_has_seen_nothing_misses_nothing_of_any_log(opened: Opener) -> None:
+def test_a_client_that_has_seen_nothing_misses_nothing(opened: Opener) -> None:
     engine = opened()
     engine.append("a", texts(3))
     tail = engine.read_after("a", Position("another life", 0), 10)
@@ -127,7 +127,7 @@ def test_who_has_seen_nothing_misses_nothing_of_any_log(opened: Opener) -> None:
     assert [message.offset for message in tail.messages] == [1, 2, 3]
 
 
-def test_a_long_tail_comes_in_pieces(opened: Opener) -> None:
+def test_a_long_tail_is_read_in_pieces(opened: Opener) -> None:
     engine = opened()
     engine.append("a", texts(10))
     position, got = Position(engine.follow("a").epoch, 0), []
@@ -155,7 +155,7 @@ def test_history_is_read_backwards_page_by_page(opened: Opener) -> None:
     assert engine.read_before("empty", None, 4) == engine.read_before("a", 1, 4)
 
 
-def test_only_so_many_messages_are_kept_and_a_gap_is_told(opened: Opener) -> None:
+def test_retention_by_number_reports_a_gap(opened: Opener) -> None:
     engine = opened(Retention(messages=5))
     engine.append("a", texts(3))
     engine.append("a", texts(9, first=4))
@@ -167,7 +167,7 @@ def test_only_so_many_messages_are_kept_and_a_gap_is_told(opened: Opener) -> Non
     assert [entry.offset for entry in page.messages] == [8, 9, 10, 11, 12]
 
 
-def test_messages_are_kept_for_so_long(opened: Opener) -> None:
+def test_retention_by_time(opened: Opener) -> None:
     engine = opened(Retention(seconds=0.2))
     engine.append("a", texts(3))
     assert len(engine.read_before("a", None, 100).messages) == 3
@@ -180,7 +180,7 @@ def test_messages_are_kept_for_so_long(opened: Opener) -> None:
     assert engine.append("a", texts(1))[0].offset == 4
 
 
-def test_a_room_for_which_nothing_is_kept_claims_no_more_when_it_is_forgotten(
+def test_a_room_without_messages_continues_or_gets_a_new_epoch(
     opened: Opener,
 ) -> None:
     engine = opened(Retention(messages=0))
@@ -198,7 +198,7 @@ def test_a_room_for_which_nothing_is_kept_claims_no_more_when_it_is_forgotten(
     assert not engine.read_after("a", Position(begun.epoch, 2), 10).complete
 
 
-def test_the_place_before_the_first_message_holds_over_a_restart(tmp_path: Path) -> None:
+def test_the_position_before_the_first_message_survives_a_restart(tmp_path: Path) -> None:
     name = f"sqlite:{tmp_path / 'chat.db'}"
     engine = open_engine(name, Retention())
     place = engine.follow("a")
@@ -212,7 +212,7 @@ def test_the_place_before_the_first_message_holds_over_a_restart(tmp_path: Path)
     engine.close()
 
 
-def test_searches_take_turns_and_leave_time_for_others(opened: Opener) -> None:
+def test_searches_are_throttled(opened: Opener) -> None:
     engine = opened()
     engine.append("a", [Draft("ann", "word " * 2000) for _ in range(60)])
     took: list[float] = []
@@ -237,7 +237,7 @@ def test_searches_take_turns_and_leave_time_for_others(opened: Opener) -> None:
     assert failed or max(took) >= 3 * min(took)
 
 
-def test_close_waits_for_no_search_and_no_other_program(tmp_path: Path) -> None:
+def test_close_interrupts_searches_and_waits_for_locks(tmp_path: Path) -> None:
     engine = open_engine(f"sqlite:{tmp_path / 'chat.db'}", Retention())
     engine.append("a", [Draft("ann", f"w{number} and and") for number in range(5000)])
     begun = threading.Semaphore(0)
@@ -273,7 +273,7 @@ def test_close_waits_for_no_search_and_no_other_program(tmp_path: Path) -> None:
             assert not thread.is_alive()
 
 
-def test_close_and_a_search_that_has_just_got_its_turn_do_not_wait_for_each_other(
+def test_close_does_not_deadlock_with_a_search_that_begins(
     tmp_path: Path,
 ) -> None:
     engine = open_engine(f"sqlite:{tmp_path / 'chat.db'}", Retention())
@@ -305,7 +305,7 @@ def test_close_and_a_search_that_has_just_got_its_turn_do_not_wait_for_each_othe
         assert not thread.is_alive()
 
 
-def test_entering_and_reading_wait_for_no_write(tmp_path: Path) -> None:
+def test_entering_and_reading_do_not_wait_for_a_write(tmp_path: Path) -> None:
     engine = open_engine(f"sqlite:{tmp_path / 'chat.db'}", Retention())
     engine.append("a", texts(3))
     writing = threading.Thread(target=lambda: engine.append("a", texts(1)))
@@ -325,7 +325,7 @@ def test_entering_and_reading_wait_for_no_write(tmp_path: Path) -> None:
     engine.close()
 
 
-def test_a_nonce_is_known_for_longer_than_its_message_is_kept(opened: Opener) -> None:
+def test_a_nonce_outlives_its_message(opened: Opener) -> None:
     engine = opened(Retention(messages=2))
     engine.append("a", [Draft("ann", "once", nonce="x")])
     # What a busy room says while somebody is on the way back.
@@ -336,7 +336,7 @@ def test_a_nonce_is_known_for_longer_than_its_message_is_kept(opened: Opener) ->
     assert engine.follow("a").offset == 30_001
 
 
-def test_rooms_are_listed_while_something_is_kept_for_them(opened: Opener) -> None:
+def test_rooms_are_listed_while_they_have_messages(opened: Opener) -> None:
     engine = opened(Retention(seconds=0.2))
     engine.follow("silent")
     assert engine.rooms() == []
@@ -418,7 +418,7 @@ def test_entering_is_one_call_that_claims_a_nick_and_reads_the_tail(opened: Open
         engine.enter("a", ["x", "y"], None, 0, with_names=False)
 
 
-def test_who_cannot_enter_has_claimed_nothing(tmp_path: Path) -> None:
+def test_a_failed_entry_claims_no_nick(tmp_path: Path) -> None:
     engine = open_engine(f"sqlite:{tmp_path / 'chat.db'}", Retention())
     engine.close()
     with pytest.raises(EngineFailed):
@@ -426,7 +426,7 @@ def test_who_cannot_enter_has_claimed_nothing(tmp_path: Path) -> None:
     assert engine.names("a") == []
 
 
-def test_a_nick_is_taken_once_however_it_is_written(opened: Opener) -> None:
+def test_a_nick_is_claimed_once_in_any_spelling(opened: Opener) -> None:
     engine = opened()
     assert engine.claim("a", ["Straße"]) == "Straße"
     assert engine.claim("a", ["STRASSE", "Straße", "other"]) == "other"
@@ -450,7 +450,7 @@ def test_a_nick_is_changed_in_one_step(opened: Opener) -> None:
     assert engine.names("a") == ["bob", "eve"]
 
 
-def test_threads_that_append_at_once_leave_no_hole(opened: Opener) -> None:
+def test_concurrent_appends_leave_no_hole(opened: Opener) -> None:
     engine = opened()
     got: list[int] = []
     lock = threading.Lock()
@@ -481,7 +481,7 @@ def test_threads_that_append_at_once_leave_no_hole(opened: Opener) -> None:
 # SQLite's own.
 
 
-def test_what_was_appended_is_there_after_a_kill(tmp_path: Path) -> None:
+def test_appended_messages_survive_a_kill(tmp_path: Path) -> None:
     path = tmp_path / "chat.db"
     program = (
         "import sys; from syncchat.engine import *\n"
@@ -516,7 +516,7 @@ def test_what_was_appended_is_there_after_a_kill(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["header", "middle", "text", "other"])
-def test_a_file_that_is_not_ours_or_not_whole_is_left_as_it_is(tmp_path: Path, damage: str) -> None:
+def test_a_foreign_or_damaged_file_is_not_changed(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "chat.db"
     if damage == "other":
         with sqlite3.connect(path) as database:
@@ -549,7 +549,7 @@ def test_a_file_of_a_later_version_is_refused(tmp_path: Path) -> None:
         SqliteEngine(str(path), Retention())
 
 
-def test_a_disk_that_may_only_be_read_is_an_error_that_passes(
+def test_a_read_only_disk_is_a_temporary_error(
     tmp_path: Path, pragma: Callable[[str], None]
 ) -> None:
     engine = SqliteEngine(str(tmp_path / "chat.db"), Retention())
@@ -566,7 +566,7 @@ def test_a_disk_that_may_only_be_read_is_an_error_that_passes(
     engine.close()
 
 
-def test_a_full_disk_is_an_error_that_passes(tmp_path: Path, pragma: Callable[[str], None]) -> None:
+def test_a_full_disk_is_a_temporary_error(tmp_path: Path, pragma: Callable[[str], None]) -> None:
     engine = SqliteEngine(str(tmp_path / "chat.db"), Retention())
     engine.append("a", texts(3))
     # Never fewer than there are.
@@ -581,11 +581,11 @@ def test_a_full_disk_is_an_error_that_passes(tmp_path: Path, pragma: Callable[[s
     engine.close()
 
 
-def test_the_colon_of_memory_may_be_left_out() -> None:
+def test_memory_needs_no_colon() -> None:
     open_engine("memory", Retention()).close()
 
 
 @pytest.mark.parametrize("name", ["", "memory:x", "sqlite:", "sqlite", "redis://x", "x"])
-def test_a_name_of_no_engine_is_a_value_error(name: str) -> None:
+def test_an_unknown_engine_is_a_value_error(name: str) -> None:
     with pytest.raises(ValueError, match="is not an engine"):
         open_engine(name, Retention())

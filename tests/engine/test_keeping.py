@@ -30,7 +30,7 @@ def run_server(*flags: str, **changes: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_sqlite_keeps_messages_over_a_restart(tmp_path: Path) -> None:
+def test_sqlite_keeps_messages_across_a_restart(tmp_path: Path) -> None:
     flags = ["--engine", f"sqlite:{tmp_path / 'a %23?b.db'}", "--greeting", "", "--no-notices"]
     with ServerScript(*flags) as server, Json(server.url) as client:
         epoch = client.event("welcome")["epoch"]
@@ -71,14 +71,14 @@ def test_the_engine_is_chosen_by_flag_or_environment(tmp_path: Path) -> None:
         (["--max-rooms", "0"], "must be a positive integer"),
     ],
 )
-def test_a_setting_that_cannot_be_is_a_usage_error(flags: list[str], why: str) -> None:
+def test_an_invalid_setting_is_a_usage_error(flags: list[str], why: str) -> None:
     result = run_server(*flags)
     assert result.returncode == 2
     assert why in result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_a_file_that_cannot_be_used_is_one_line_and_left_as_it_is(tmp_path: Path) -> None:
+def test_an_unusable_file_prints_one_line_and_is_not_changed(tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.db"
     with ServerScript("--engine", f"sqlite:{damaged}") as server, Json(server.url) as client:
         client.event("welcome")
@@ -123,7 +123,7 @@ def test_a_file_that_cannot_be_used_is_one_line_and_left_as_it_is(tmp_path: Path
             assert path.read_bytes() == before
 
 
-def test_a_second_server_on_the_same_file_is_told_so(tmp_path: Path) -> None:
+def test_a_second_server_on_the_same_file_is_refused(tmp_path: Path) -> None:
     flags = ["--engine", f"sqlite:{tmp_path / 'chat.db'}"]
     with ServerScript(*flags) as server:
         result = run_server(*flags)
@@ -137,7 +137,7 @@ def test_a_second_server_on_the_same_file_is_told_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a full disk is made with prlimit")
-def test_a_full_disk_refuses_messages_and_the_chat_lives_on(tmp_path: Path) -> None:
+def test_a_full_disk_refuses_messages_and_the_chat_continues(tmp_path: Path) -> None:
     flags = ["--engine", f"sqlite:{tmp_path / 'chat.db'}", "--rate", "0", "--no-notices"]
     with (
         ServerScript(*flags) as server,
@@ -186,7 +186,7 @@ def test_a_full_disk_refuses_messages_and_the_chat_lives_on(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("engine", ["memory:", "sqlite:"])
-def test_a_stop_waits_for_no_search_and_no_other_program(engine: str, tmp_path: Path) -> None:
+def test_a_stop_interrupts_searches_and_waits_for_locks(engine: str, tmp_path: Path) -> None:
     database = tmp_path / "chat.db"
     name = engine if engine == "memory:" else f"sqlite:{database}"
     with contextlib.ExitStack() as stack:

@@ -57,7 +57,7 @@ def is_let_in(admission: AccessPolicy, asked: Request) -> bool:
         ("http://named.example", "chat.example", False),
     ],
 )
-def test_a_page_must_be_the_servers_own_or_named(
+def test_an_origin_must_be_the_servers_own_or_allowed(
     origin: str | None, host: str, welcome: bool
 ) -> None:
     admission = AccessPolicy("0.0.0.0", [("0.0.0.0", 2000)], ["https://named.example"], None)
@@ -74,14 +74,14 @@ def test_a_page_must_be_the_servers_own_or_named(
         ("localhost.evil.example", False),
     ],
 )  # fmt: skip
-def test_a_server_on_loopback_goes_by_its_own_names_only(host: str, welcome: bool) -> None:
+def test_a_server_on_loopback_accepts_its_own_names_only(host: str, welcome: bool) -> None:
     addresses = [("127.0.0.1", 2000), ("::1", 2000)]
     assert is_let_in(AccessPolicy("chat.test", addresses, [], None), request(host)) == welcome
     everywhere = AccessPolicy("chat.test", [*addresses, ("0.0.0.0", 2000)], [], None)
     assert is_let_in(everywhere, request(host))
 
 
-def test_a_page_is_refused_at_the_door_with_403() -> None:
+def test_a_foreign_origin_is_refused_with_403() -> None:
     with serve(echo) as server:
         url = f"ws://127.0.0.1:{server.port}/"
         with pytest.raises(HandshakeRefused) as caught:
@@ -91,7 +91,7 @@ def test_a_page_is_refused_at_the_door_with_403() -> None:
         assert server.stats().refused == {"403": 1}
 
 
-def test_authorize_has_the_last_word(caplog: pytest.LogCaptureFixture) -> None:
+def test_authorize_decides_last(caplog: pytest.LogCaptureFixture) -> None:
     def authorize(asked: Request) -> None:
         if asked.path == "/teapot":
             raise Refusal(HTTPStatus.IM_A_TEAPOT, "No coffee here.")
@@ -118,7 +118,7 @@ def test_authorize_has_the_last_word(caplog: pytest.LogCaptureFixture) -> None:
      ("?nick=x&token=s3cret", "Authorization: Basic xyz\r\n"),
      ("", "authorization: bearer  s3cret\r\n")],
 )  # fmt: skip
-def test_who_knows_the_token_comes_in(query: str, header: str) -> None:
+def test_a_client_with_the_token_is_accepted(query: str, header: str) -> None:
     with (
         ChatServer(port=0, token="s3cret") as chat,
         Peer.client(chat.port, "/" + query, header) as peer,
@@ -131,7 +131,7 @@ def test_who_knows_the_token_comes_in(query: str, header: str) -> None:
     [("", None), ("", "wrong"), ("?token=", None), ("?token=s3cre", None),
      ("?token=s3cret%20", None), ("?token=%FF%00", "s3cret s3cret")],
 )  # fmt: skip
-def test_who_does_not_know_it_gets_401_and_it_stands_in_no_line(
+def test_a_client_without_the_token_gets_401_and_the_log_does_not_contain_it(
     query: str, token: str | None
 ) -> None:
     lines: list[str] = []
@@ -156,7 +156,7 @@ def test_who_does_not_know_it_gets_401_and_it_stands_in_no_line(
         ("", {"Authorization": "bearer x"}, "The token is wrong.", 'Bearer error="invalid_token"'),
     ],
 )
-def test_a_wrong_token_is_told_from_none(
+def test_a_wrong_and_a_missing_token_are_told_apart(
     query: str, header: dict[str, str], text: str, challenge: str
 ) -> None:
     """A wrong token is told apart from a missing one."""
@@ -207,7 +207,7 @@ def test_the_token_by_flag_file_and_environment(tmp_path: Path) -> None:
             assert not any("s3cret" in line or "gu3ss" in line for line in server.lines)
 
 
-def test_a_page_named_by_flag_or_environment_comes_in() -> None:
+def test_an_origin_from_flag_or_environment_is_accepted() -> None:
     with Script(
         [*SERVER, "--port", "0", "--origin", "https://a.example", "--origin", "https://b.example"],
         SYNCCHAT_ORIGIN="https://c.example https://d.example",
@@ -220,7 +220,7 @@ def test_a_page_named_by_flag_or_environment_comes_in() -> None:
             connect(f"ws://127.0.0.1:{port}/", headers=[("Origin", "https://e.example")])
 
 
-def test_commas_and_blanks_separate_pages() -> None:
+def test_commas_and_blanks_separate_origins() -> None:
     """In the flag and in the variable; a trailing slash is ignored."""
     with Script(
         [*SERVER, "--port", "0", "--origin", "https://a.example,HTTPS://B.example:443/"],
@@ -243,7 +243,7 @@ NO_ORIGINS = [
 
 
 @pytest.mark.parametrize("origin", [*NO_ORIGINS, "https://a.example https://b.example"])
-def test_what_can_be_no_origin_is_refused_at_the_start(origin: str) -> None:
+def test_an_invalid_origin_is_refused_at_the_start(origin: str) -> None:
     """The library checks origins at the start, too."""
     with pytest.raises(
         ValueError, match="is not an origin: it must be http:// or https:// and a host"
@@ -254,7 +254,7 @@ def test_what_can_be_no_origin_is_refused_at_the_start(origin: str) -> None:
 
 
 @pytest.mark.parametrize("origin", ["foo", "", "https://chat.example/room", "https://[::1"])
-def test_a_flag_or_variable_that_is_no_origin_is_a_usage_error(origin: str) -> None:
+def test_an_invalid_origin_in_flag_or_variable_is_a_usage_error(origin: str) -> None:
     """The error names the flag or the variable."""
     given = f"https://a.example,{origin}" if origin else origin
     by_flag = run([*SERVER, "--origin", given])
@@ -267,7 +267,7 @@ def test_a_flag_or_variable_that_is_no_origin_is_a_usage_error(origin: str) -> N
         assert "(in SYNCCHAT_ORIGIN)" in by_variable.stderr
 
 
-def test_every_page_at_once_is_no_origin() -> None:
+def test_a_star_is_not_an_origin() -> None:
     """``*`` is refused with the reason."""
     result = run([*SERVER, "--origin", "*"])
     assert result.returncode == 2
@@ -275,7 +275,7 @@ def test_every_page_at_once_is_no_origin() -> None:
 
 
 @pytest.mark.parametrize("token", [" ", "\xe4", "a\nb"])
-def test_a_token_that_no_header_can_hold_is_a_usage_error(token: str) -> None:
+def test_a_token_that_fits_into_no_header_is_a_usage_error(token: str) -> None:
     with Script([*SERVER, "--port", "0"], SYNCCHAT_TOKEN=token) as server:
         assert server.exit_code() == 2
         assert re.search("printable ASCII", server.errors[-1])

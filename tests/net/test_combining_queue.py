@@ -50,7 +50,7 @@ def test_items_of_many_threads_are_applied_once_each_in_order_by_one_thread_at_a
     assert all(len({thread for thread, _ in triple}) == 1 for triple in triples)
 
 
-def test_what_comes_while_a_batch_is_applied_becomes_the_next_batch() -> None:
+def test_items_added_during_a_batch_become_the_next_batch() -> None:
     applied: list[list[int]] = []
     entered, go_on = threading.Event(), threading.Event()
 
@@ -94,7 +94,7 @@ def test_a_full_queue_makes_publishers_wait_until_it_is_taken() -> None:
     assert applied == [1, 2, 3]
 
 
-def test_a_holder_that_has_done_its_share_is_relieved_by_the_next() -> None:
+def test_a_combiner_is_relieved_after_its_time() -> None:
     names: list[str] = []
     entered = threading.Event()
     stop = threading.Event()
@@ -127,7 +127,7 @@ def test_a_holder_that_has_done_its_share_is_relieved_by_the_next() -> None:
     assert not second.is_alive()
 
 
-def test_a_failure_reaches_the_holder_and_strands_nobodys_items() -> None:
+def test_a_failure_reaches_the_combiner_and_loses_no_items() -> None:
     applied: list[int] = []
     entered, go_on = threading.Event(), threading.Event()
 
@@ -161,7 +161,7 @@ def test_a_failure_reaches_the_holder_and_strands_nobodys_items() -> None:
     assert applied == [2, 3]
 
 
-def test_settling_waits_for_what_another_thread_has_in_hand() -> None:
+def test_draining_waits_for_the_batch_of_another_thread() -> None:
     applied: list[int] = []
     entered, go_on = threading.Event(), threading.Event()
 
@@ -187,7 +187,7 @@ def test_settling_waits_for_what_another_thread_has_in_hand() -> None:
     holder.join(PATIENCE)
 
 
-def test_settling_waits_while_one_holder_relieves_another() -> None:
+def test_draining_waits_while_combiners_change() -> None:
     applied = 0
 
     def apply(batch: list[int], first: int) -> None:
@@ -219,7 +219,7 @@ def test_settling_waits_while_one_holder_relieves_another() -> None:
     assert not early
 
 
-def test_an_interrupt_on_the_main_thread_stops_nobody_else() -> None:
+def test_an_interrupt_on_the_main_thread_blocks_no_other_thread() -> None:
     applied: list[int] = []
     combiner: CombiningQueue[int] = CombiningQueue(
         lambda batch, _: applied.extend(batch), max_weight=100
@@ -256,7 +256,7 @@ def test_an_interrupt_on_the_main_thread_stops_nobody_else() -> None:
     assert applied[-1] == 7
 
 
-def test_an_offer_is_applied_at_once_where_there_is_no_combiner() -> None:
+def test_an_offer_is_applied_at_once_without_a_combiner() -> None:
     applied: list[list[int]] = []
     combiner: CombiningQueue[int] = CombiningQueue(
         lambda batch, _first: applied.append(batch), max_weight=100
@@ -268,7 +268,7 @@ def test_an_offer_is_applied_at_once_where_there_is_no_combiner() -> None:
     assert combiner.position == 3
 
 
-def test_an_offer_does_nobody_elses_work_and_waits_for_nobody() -> None:
+def test_an_offer_neither_waits_nor_combines() -> None:
     applied: list[tuple[str, int]] = []
     entered, release = threading.Event(), threading.Event()
 

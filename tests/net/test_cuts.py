@@ -59,7 +59,7 @@ SERVER_POINTS: dict[str, bytes] = {
 
 @pytest.mark.parametrize("how", CUTS)
 @pytest.mark.parametrize("point", SERVER_POINTS)
-def test_a_client_that_is_cut_off_is_gone_with_its_line(point: str, how: str) -> None:
+def test_a_client_that_is_cut_off_is_logged_as_disconnected(point: str, how: str) -> None:
     lines: list[str] = []
     chat = ChatServer(
         port=0,
@@ -134,7 +134,7 @@ def server_that_is_cut_off(answer: Callable[[bytes], bytes], how: str) -> Iterat
 
 @pytest.mark.parametrize("how", CUTS)
 @pytest.mark.parametrize("point", CLIENT_POINTS)
-def test_a_server_that_is_cut_off_is_an_exception_and_no_hang(point: str, how: str) -> None:
+def test_a_server_that_is_cut_off_raises_and_does_not_hang(point: str, how: str) -> None:
     settings = {"open_timeout": 0.3, "close_timeout": 0.2, **HEARTBEAT}
     with server_that_is_cut_off(CLIENT_POINTS[point], how) as url:
         if point in ("before a byte", "in the handshake"):

@@ -64,7 +64,7 @@ def x_for(*values: bytes) -> Headers:
         (forwarded(b"for=192.0.2.1") + x_for(b"192.0.2.1:77"), "192.0.2.1", 77),
     ],
 )
-def test_the_client_is_the_nearest_that_is_no_trusted_proxy(
+def test_the_client_is_the_nearest_untrusted_address(
     headers: Headers, host: str, port: int
 ) -> None:
     """The address of the client, and its port if the header has it."""
@@ -98,7 +98,7 @@ def test_the_client_is_the_nearest_that_is_no_trusted_proxy(
         forwarded(b'for=192.0.2.1;host="a b"'),
     ],
 )
-def test_headers_that_tell_no_client_are_an_error(headers: Headers) -> None:
+def test_headers_without_a_valid_client_are_an_error(headers: Headers) -> None:
     """A connection is never counted under an address that may be wrong."""
     with pytest.raises(ValueError, match="is not |name different|is neither"):
         PROXIES.client_of(headers, PROXY)
@@ -126,7 +126,7 @@ def test_headers_that_tell_no_client_are_an_error(headers: Headers) -> None:
         (x_for(b"10.0.0.1") + forwarded(b"for=10.0.0.1;proto=https"), None, None),
     ],
 )
-def test_scheme_and_host_are_what_the_client_has_asked_for(
+def test_scheme_and_host_are_those_of_the_clients_request(
     headers: Headers, scheme: str | None, host: str | None
 ) -> None:
     """The scheme and the host that the client used."""
@@ -134,7 +134,7 @@ def test_scheme_and_host_are_what_the_client_has_asked_for(
     assert (client.scheme, client.host) == (scheme, host)
 
 
-def test_networks_and_addresses_are_trusted_and_nothing_else() -> None:
+def test_only_networks_and_addresses_can_be_trusted() -> None:
     """Addresses and networks; none by default."""
     loopback = TrustedProxies(LOOPBACK)
     assert all(map(loopback.trusts, ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"]))
@@ -171,7 +171,7 @@ def test_a_public_url_has_an_origin_and_a_host(text: str, url: str, origin: str,
      "https://chat.example/?q", "https://chat.example/#f", "https://chat.example/a b",
      "https://chat.example/\x1b", "https://[::1", "*", "https://*.example"],
 )  # fmt: skip
-def test_what_is_no_public_url_is_an_error(text: str) -> None:
+def test_an_invalid_public_url_is_an_error(text: str) -> None:
     with pytest.raises(
         ValueError, match="is not a public URL: it must be http:// or https:// and a host"
     ):

@@ -99,7 +99,7 @@ def test_every_member_gets_text_and_binary() -> None:
             assert peer.expect(TextMessage).data == ""
 
 
-def test_who_is_excluded_gets_the_rest() -> None:
+def test_an_excluded_member_gets_the_other_messages() -> None:
     group = Group()
     with hub() as it, ExitStack() as stack:
         (first, first_peer), (second, second_peer) = it.join(stack), it.join(stack)
@@ -115,7 +115,7 @@ def test_who_is_excluded_gets_the_rest() -> None:
         ]
 
 
-def test_a_message_to_one_comes_in_its_place_among_those_to_all() -> None:
+def test_a_message_to_one_member_keeps_its_place_in_the_order() -> None:
     group = Group()
     with hub() as it, ExitStack() as stack:
         (first, first_peer), (second, second_peer) = it.join(stack), it.join(stack)
@@ -175,7 +175,7 @@ def test_exclusions_hold_message_by_message_within_a_batch() -> None:
             thread.join(PATIENCE)
 
 
-def test_what_is_no_message_is_refused_before_anybody_has_it() -> None:
+def test_an_invalid_message_is_refused_before_anything_is_sent() -> None:
     group = Group()
     with hub() as it, ExitStack() as stack:
         websocket, peer = it.join(stack)
@@ -190,7 +190,7 @@ def test_what_is_no_message_is_refused_before_anybody_has_it() -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
 @pytest.mark.parametrize("binary", [False, True])
-def test_a_frame_is_the_one_that_wsproto_makes(size: int, *, binary: bool) -> None:
+def test_a_frame_equals_that_of_wsproto(size: int, *, binary: bool) -> None:
     payload = b"x" * size
     protocol = FrameProtocol(client=False, extensions=[])
     expected = protocol.send_data(payload if binary else payload.decode())
@@ -220,7 +220,7 @@ def test_a_fanout_writes_to_its_members_and_drops_those_that_are_closed() -> Non
         third_peer.close()
 
 
-def test_a_clients_end_cannot_join() -> None:
+def test_a_client_connection_cannot_be_a_member() -> None:
     with client_side() as (websocket, _), pytest.raises(ValueError, match="client"):
         Group().add(websocket)
 
@@ -238,7 +238,7 @@ def test_a_large_message_arrives_whole() -> None:
         assert received + event.data == text
 
 
-def test_members_that_are_closed_drop_out() -> None:
+def test_closed_members_are_removed() -> None:
     group = Group()
     with hub() as it, ExitStack() as stack:
         websocket, peer = it.join(stack)
@@ -278,7 +278,7 @@ def test_no_frame_follows_a_close() -> None:
         publisher.join(PATIENCE)
 
 
-def test_a_member_that_reads_nothing_is_closed_and_the_others_miss_nothing() -> None:
+def test_a_member_that_does_not_read_is_closed_and_the_others_miss_nothing() -> None:
     group = Group()
     slow_ones: list[WebSocket] = []
     with ExitStack() as stack:
@@ -320,7 +320,7 @@ def test_a_member_that_reads_nothing_is_closed_and_the_others_miss_nothing() -> 
         assert event.code == 1013
 
 
-def test_a_greeting_that_does_not_fit_frees_the_group_and_tells_who_is_slow() -> None:
+def test_a_greeting_that_does_not_fit_removes_the_slow_member() -> None:
     group = Group()
     # What a program does naturally: throw the slow one out.
     with hub(max_backlog=50_000, on_slow=group.discard) as it, ExitStack() as stack:
@@ -341,7 +341,7 @@ def test_a_greeting_that_does_not_fit_frees_the_group_and_tells_who_is_slow() ->
         assert other_peer.expect(TextMessage).data == "still going"
 
 
-def test_what_on_slow_raises_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_exception_in_on_slow_is_logged_only(caplog: pytest.LogCaptureFixture) -> None:
     def on_slow(websocket: WebSocket) -> None:
         raise LookupError("on_slow's own")
 
@@ -360,7 +360,7 @@ def test_what_on_slow_raises_harms_nobody(caplog: pytest.LogCaptureFixture) -> N
     assert "on_slow's own" in caplog.text
 
 
-def test_whoever_joins_hears_all_that_is_sent_after_and_nothing_from_before() -> None:
+def test_a_new_member_gets_every_later_and_no_earlier_message() -> None:
     group = Group()
     with hub() as it, ExitStack() as stack:
         members = [it.join(stack) for _ in range(30)]
@@ -392,7 +392,7 @@ def test_whoever_joins_hears_all_that_is_sent_after_and_nothing_from_before() ->
             assert got == list(range(first + 1, last + 1))
 
 
-def test_stress_many_threads_join_leave_and_send_and_all_hear_one_order() -> None:
+def test_stress_many_threads_join_leave_and_send_in_one_order() -> None:
     """Order, no gap, no repeat: each member hears a run of the one sequence there is."""
     group = Group()
     witness_seen: list[str] = []
@@ -471,7 +471,7 @@ def test_a_group_outlives_the_server_of_its_members() -> None:
             websocket.recv(PATIENCE)
 
 
-def test_threads_that_are_no_connections_can_send() -> None:
+def test_other_threads_can_send() -> None:
     group = Group()
     with hub() as it, ExitStack() as stack:
         websocket, peer = it.join(stack)

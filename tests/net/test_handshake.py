@@ -91,7 +91,7 @@ def is_served(server: Server) -> None:
         ("SSH-2.0-OpenSSH_9.2\r\n\r\n", 400),
     ],
 )
-def test_what_is_no_handshake_gets_its_status_and_one_log_line(
+def test_an_invalid_handshake_gets_its_status_and_one_log_line(
     server: Server, refused: list[str], request_text: str, status: int
 ) -> None:
     answer = ask(server, request_text.encode("latin-1"))
@@ -131,7 +131,7 @@ def test_a_426_names_the_upgrade_and_closes(server: Server, request_text: str) -
         ("GET /x HTTP/1.1\r\nHost: x\r\nContent-Length: y\r\n\r\n", "bad Content-Length"),
     ],
 )
-def test_a_refusals_body_is_in_plain_words(request_text: str, said: str) -> None:
+def test_the_body_of_a_refusal_is_readable(request_text: str, said: str) -> None:
     """Neither a ``repr`` nor a message of Python's codecs is sent."""
     with serve(lambda _: None, routes={"/": lambda _: Response(b"")}) as server:
         body = ask(server, request_text.encode("latin-1")).partition(b"\r\n\r\n")[2].decode()
@@ -159,23 +159,23 @@ def test_a_target_may_be_absolute_for_a_page_and_a_websocket_alike(target: str) 
             assert (request.target, request.path, request.host) == ("/a?b=c", "/a", "test")
 
 
-def test_a_head_of_a_megabyte_is_431(server: Server, refused: list[str]) -> None:
+def test_a_request_head_of_a_megabyte_is_431(server: Server, refused: list[str]) -> None:
     request = GOOD.replace("Host: test", "Host: test\r\nX: " + "x" * 1_000_000).encode()
     assert ask(server, request).startswith(b"HTTP/1.1 431 ")
     assert len(refused) == 1
     is_served(server)
 
 
-def test_a_head_without_an_end_is_431(server: Server) -> None:
+def test_a_request_head_without_an_end_is_431(server: Server) -> None:
     assert ask(server, b"x" * 1_000_000).startswith(b"HTTP/1.1 431 ")
 
 
-def test_a_client_that_says_nothing_is_408(server: Server, refused: list[str]) -> None:
+def test_a_silent_client_gets_408(server: Server, refused: list[str]) -> None:
     assert ask(server, b"").startswith(b"HTTP/1.1 408 ")
     assert len(refused) == 1
 
 
-def test_a_client_that_dawdles_is_408_at_the_one_deadline(server: Server) -> None:
+def test_a_slow_handshake_gets_408_at_the_deadline(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as sock:
         stop = threading.Event()
 
@@ -193,7 +193,7 @@ def test_a_client_that_dawdles_is_408_at_the_one_deadline(server: Server) -> Non
         assert answer.startswith(b"HTTP/1.1 408 ")
 
 
-def test_a_client_that_is_gone_before_it_asked_leaves_no_line(
+def test_a_client_that_leaves_before_its_request_is_not_logged(
     server: Server, refused: list[str]
 ) -> None:
     socket.create_connection(("127.0.0.1", server.port)).close()
@@ -259,7 +259,7 @@ def test_compression_is_not_negotiated(server: Server) -> None:
 
 
 @pytest.mark.parametrize("params", ["client_max_window_bits=abc", "=;,\xe4", ";" * 500])
-def test_strange_extensions_do_no_harm(server: Server, params: str) -> None:
+def test_unknown_extensions_are_ignored(server: Server, params: str) -> None:
     header = f"Sec-WebSocket-Extensions: permessage-deflate; {params}\r\n"
     request = GOOD.replace("Host: test\r\n", "Host: test\r\n" + header).encode("latin-1")
     with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as sock:
@@ -323,12 +323,12 @@ def test_a_refusal_without_a_length_ends_with_the_connection() -> None:
         lambda head: upgrade_answer(head, "X: " + "x" * 100_000 + "\r\n"),
     ],
 )
-def test_an_answer_that_is_no_handshake_is_an_error(answer: Answer) -> None:
+def test_an_invalid_answer_to_the_handshake_is_an_error(answer: Answer) -> None:
     with answering(answer) as url, pytest.raises(HandshakeFailed):
         connect(url)
 
 
-def test_a_server_that_does_not_answer_is_given_up_at_the_deadline() -> None:
+def test_connecting_to_a_silent_server_ends_at_the_deadline() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as listening,
         pytest.raises(TimeoutError),
@@ -346,14 +346,14 @@ def test_frames_in_one_packet_with_the_answer_are_not_lost() -> None:
         assert websocket.close_code == 1000
 
 
-def test_nobody_listens_is_one_clear_error() -> None:
+def test_a_refused_connection_is_one_clear_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
     with pytest.raises(CannotConnect, match=rf"^cannot connect to 127.0.0.1:{port}: .*refused"):
         connect(f"ws://127.0.0.1:{port}/")
 
 
-def test_a_name_that_does_not_exist_is_one_clear_error() -> None:
+def test_an_unknown_host_is_one_clear_error() -> None:
     with pytest.raises(CannotConnect, match="name cannot be resolved"):
         connect("ws://no-such-host.invalid:1/")
 
@@ -366,12 +366,12 @@ def test_a_name_that_does_not_exist_is_one_clear_error() -> None:
         f"ws://{'x' * 64}.y/", "ws://a..b/",
     ],
 )  # fmt: skip
-def test_what_is_no_url_is_refused(url: str) -> None:
+def test_an_invalid_url_is_refused(url: str) -> None:
     with pytest.raises(InvalidURL):
         connect(url)
 
 
-def test_urls_are_taken_apart() -> None:
+def test_urls_are_parsed() -> None:
     target = parse_url("ws://Example.org/caf\xe9/%20?q=\xfc")
     assert (target.host, target.port) == ("example.org", 80)
     assert target.resource == "/caf%C3%A9/%20?q=%C3%BC"
@@ -382,7 +382,7 @@ def test_urls_are_taken_apart() -> None:
     assert parse_url("ws://[::1]").host_header == "[::1]"
 
 
-def test_the_server_says_goodbye_before_it_hangs_up(server: Server) -> None:
+def test_the_server_sends_its_close_before_it_disconnects(server: Server) -> None:
     with Peer.client(server.port) as peer:
         peer.send_bytes(b"\x81\x05plain")
         assert peer.expect(CloseConnection).code == 1002

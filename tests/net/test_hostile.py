@@ -171,7 +171,7 @@ def attack(target: Target, data: bytes, end: str, stalled: Stalled) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", ["handshakes", "frame streams"])
-def test_mutated_input_costs_nobody_anything(target: Target, kind: str) -> None:
+def test_mutated_input_affects_no_other_client(target: Target, kind: str) -> None:
     print(f"SYNCCHAT_SEED={SEED}")
     stalled = Stalled()
     count = 0
@@ -199,7 +199,7 @@ def test_mutated_input_costs_nobody_anything(target: Target, kind: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_a_thousand_slow_lorises_are_gone_after_the_deadline(target: Target) -> None:
+def test_a_thousand_slow_handshakes_end_at_the_deadline(target: Target) -> None:
     slow_lorises(target)
     # The first crowd has shown how much a crowd takes; the second takes no more.
     target.remember()
@@ -233,7 +233,7 @@ def slow_lorises(target: Target) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_fifty_thousand_connects_and_disconnects_leave_nothing(target: Target) -> None:
+def test_fifty_thousand_connects_and_disconnects_leak_nothing(target: Target) -> None:
     request = upgrade_request()
     close = b"\x88\x82\x00\x00\x00\x00\x03\xe8"
     linger = struct.pack("ii", 1, 0)

@@ -92,12 +92,12 @@ def test_a_view_answers_and_the_connection_is_closed(server: Server) -> None:
     }
 
 
-def test_a_route_may_be_a_beginning(server: Server) -> None:
+def test_a_route_can_be_a_prefix(server: Server) -> None:
     assert ask(server, "/files/a/b.txt")[2] == b"GET /files/a/b.txt  -"
     assert ask(server, "/files")[0] == 404
 
 
-def test_head_is_get_without_the_body(server: Server) -> None:
+def test_head_is_answered_without_a_body(server: Server) -> None:
     status, headers, body = ask(server, "/page", "HEAD")
     assert (status, body) == (200, b"")
     assert headers["content-length"] == str(len("HEAD /page  -"))
@@ -136,7 +136,7 @@ def test_a_post_is_405_at_a_page_and_404_elsewhere(
     assert b"\r\nContent-Length: %d\r\n" % len(body) in head
 
 
-def test_every_answer_says_when_it_was_made(server: Server) -> None:
+def test_every_answer_has_a_date(server: Server) -> None:
     """RFC 9110, section 6.6.1."""
     begin = int(time.time())
     for request in (
@@ -154,7 +154,7 @@ def test_every_answer_says_when_it_was_made(server: Server) -> None:
         assert begin <= said <= time.time()
 
 
-def test_a_date_of_the_views_own_is_the_only_one() -> None:
+def test_a_date_of_the_view_replaces_the_default() -> None:
     date = "Sun, 06 Nov 1994 08:49:37 GMT"
     view = Response(b"", headers=[("date", date)])
     with serve(echo, routes={"/": lambda _: view}) as server:
@@ -167,17 +167,17 @@ def test_other_paths_are_404(server: Server, path: str) -> None:
     assert ask(server, path)[0] == 404
 
 
-def test_head_has_no_body_where_it_is_refused_either(server: Server) -> None:
+def test_a_refused_head_request_has_no_body(server: Server) -> None:
     for path in ("/nothing", "/failing", "/refusing"):
         answer = raw(server, f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         assert answer.endswith(b"\r\n\r\n")
 
 
-def test_a_header_that_cannot_be_is_500(server: Server) -> None:
+def test_an_invalid_header_of_a_view_is_500(server: Server) -> None:
     assert ask(server, "/splitting")[0] == 500
 
 
-def test_a_view_that_fails_is_500_and_one_that_refuses_says_how(server: Server) -> None:
+def test_an_exception_in_a_view_is_500_and_a_refusal_has_its_status(server: Server) -> None:
     assert ask(server, "/failing")[0] == 500
     status, _, body = ask(server, "/refusing")
     assert (status, body) == (402, b"Not for free.\n")
@@ -193,7 +193,7 @@ def test_a_view_that_fails_is_500_and_one_that_refuses_says_how(server: Server) 
         (Response("grüß dich €".encode(), "text/html"), "text/html"),
     ],
 )
-def test_a_body_may_be_text(response: Response, content_type: str) -> None:
+def test_a_body_can_be_text(response: Response, content_type: str) -> None:
     """The text is sent as UTF-8, with that charset in the content type."""
     with serve(echo, routes={"/": lambda _: response}) as server:
         status, headers, body = ask(server, "/")
@@ -216,7 +216,7 @@ def test_a_view_that_returns_no_response_is_500_and_one_log_line(
     assert record.exc_info is None
 
 
-def test_a_body_that_is_no_text_that_can_be_sent_is_500(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_body_that_cannot_be_encoded_is_500(caplog: pytest.LogCaptureFixture) -> None:
     views: dict[str, View] = {
         "/surrogate": lambda _: Response("\udc80"),
         "/number": lambda _: Response(5),  # type: ignore[arg-type]
@@ -230,7 +230,7 @@ def test_a_body_that_is_no_text_that_can_be_sent_is_500(caplog: pytest.LogCaptur
     ]
 
 
-def test_what_is_not_modified_has_no_body_and_no_length(server: Server) -> None:
+def test_a_304_has_no_body_and_no_length(server: Server) -> None:
     status, headers, body = ask(server, "/unchanged")
     assert (status, body) == (304, b"")
     assert "content-length" not in headers
@@ -241,13 +241,13 @@ def test_a_large_answer_arrives_whole(server: Server) -> None:
     assert len(ask(server, "/large")[2]) == 8_000_000
 
 
-def test_the_websocket_is_at_the_same_place(server: Server) -> None:
+def test_a_view_and_a_websocket_share_a_path(server: Server) -> None:
     with connect(f"ws://127.0.0.1:{server.port}/page") as websocket:
         websocket.send("hello")
         assert websocket.recv(PATIENCE) == "hello"
 
 
-def test_a_websocket_handshake_that_is_wrong_is_still_refused(server: Server) -> None:
+def test_an_invalid_websocket_handshake_is_refused_at_a_view(server: Server) -> None:
     broken = upgrade_request().replace(b"Sec-WebSocket-Version: 13", b"Sec-WebSocket-Version: 7")
     assert b" 426 " in raw(server, broken).split(b"\r\n")[0]
 
@@ -285,11 +285,11 @@ def test_only_the_first_of_several_requests_is_answered(server: Server) -> None:
     assert b"Connection: close" in answer
 
 
-def test_a_request_that_dawdles_is_408(server: Server) -> None:
+def test_a_slow_request_gets_408(server: Server) -> None:
     assert raw(server, b"GET /page HTTP/1.1\r\n").startswith(b"HTTP/1.1 408 ")
 
 
-def test_who_does_not_take_the_answer_is_given_up(server: Server) -> None:
+def test_a_client_that_does_not_read_its_answer_is_cut_off(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as sock:
         sock.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
         # Until nobody is served any more.
@@ -299,7 +299,7 @@ def test_who_does_not_take_the_answer_is_given_up(server: Server) -> None:
         assert server.connections == 0
 
 
-def test_a_page_whose_name_was_resolved_anew_is_not_served(server: Server) -> None:
+def test_dns_rebinding_is_refused(server: Server) -> None:
     """DNS rebinding: a stranger's name, that has come to mean this machine."""
     assert ask(server, "/page", Host="evil.example")[0] == 403
 

@@ -39,7 +39,7 @@ def test_every_limit_can_be_set_by_its_name() -> None:
 # Caps.
 
 
-def test_a_client_above_the_cap_gets_503_and_the_next_one_a_place() -> None:
+def test_a_client_above_the_limit_gets_503_until_a_place_is_free() -> None:
     with serve(echo, max_connections=3) as server, ExitStack() as stack:
         peers = [stack.enter_context(Peer.client(server.port)) for _ in range(3)]
         for _ in range(5):
@@ -56,7 +56,7 @@ def test_a_client_above_the_cap_gets_503_and_the_next_one_a_place() -> None:
         peers[2].close()
 
 
-def test_a_crowd_above_the_cap_gets_no_threads_and_no_memory() -> None:
+def test_a_crowd_above_the_limit_takes_no_threads_and_no_memory() -> None:
     with serve(echo, max_connections=1) as server, ExitStack() as stack:
         stack.enter_context(Peer.client(server.port))
         crowd = [
@@ -102,7 +102,7 @@ def test_a_message_in_too_many_fragments_is_1009() -> None:
 # The heartbeat.
 
 
-def test_a_silent_client_is_pinged_and_one_that_answers_stays() -> None:
+def test_a_silent_client_is_pinged_and_stays_if_it_answers() -> None:
     with (
         serve(echo, ping_interval=0.1, ping_timeout=PATIENCE) as server,
         Peer.client(server.port) as peer,
@@ -112,7 +112,7 @@ def test_a_silent_client_is_pinged_and_one_that_answers_stays() -> None:
         assert server.connections == 1
 
 
-def test_a_client_that_gives_no_sign_of_life_is_gone_as_1006() -> None:
+def test_a_client_that_does_not_answer_pings_ends_with_1006() -> None:
     codes: list[int | None] = []
 
     def handler(websocket: WebSocket) -> None:
@@ -131,7 +131,7 @@ def test_a_client_that_gives_no_sign_of_life_is_gone_as_1006() -> None:
     assert codes == [1006]
 
 
-def test_a_client_that_talks_is_not_pinged() -> None:
+def test_an_active_client_is_not_pinged() -> None:
     with (
         serve(echo, ping_interval=1.0, ping_timeout=5) as server,
         Peer.client(server.port) as peer,
@@ -142,7 +142,7 @@ def test_a_client_that_talks_is_not_pinged() -> None:
             time.sleep(0.05)  # That it talks all the time is what the test is about.
 
 
-def test_a_client_whose_handler_does_not_receive_is_not_taken_for_dead() -> None:
+def test_a_client_whose_handler_does_not_receive_does_not_count_as_dead() -> None:
     release = threading.Event()
 
     def handler(websocket: WebSocket) -> None:
@@ -161,7 +161,7 @@ def test_a_client_whose_handler_does_not_receive_is_not_taken_for_dead() -> None
         assert isinstance(event, TextMessage)
 
 
-def test_a_client_pings_a_silent_server_and_gives_it_up() -> None:
+def test_a_client_pings_a_silent_server_and_disconnects() -> None:
     with client_side(ping_interval=0.1, ping_timeout=0.2) as (websocket, peer):
         peer.expect(Ping)
         with pytest.raises(ConnectionClosed, match="no response"):
@@ -169,7 +169,7 @@ def test_a_client_pings_a_silent_server_and_gives_it_up() -> None:
         assert websocket.close_code == 1006
 
 
-def test_without_an_interval_nobody_is_pinged() -> None:
+def test_without_an_interval_there_are_no_pings() -> None:
     with client_side(ping_interval=None) as (websocket, peer):
         websocket.send("the only thing")
         assert peer.expect(TextMessage).data == "the only thing"
@@ -179,7 +179,7 @@ def test_without_an_interval_nobody_is_pinged() -> None:
 # Flood control.
 
 
-def test_a_bucket_gives_its_burst_at_once_and_then_its_rate() -> None:
+def test_the_rate_limit_allows_its_burst_and_then_its_rate() -> None:
     bucket = TokenBucket(rate=10, burst=5)
     begun = time.monotonic()
     moments = [bucket.charge() - begun for _ in range(25)]
@@ -199,7 +199,7 @@ def test_a_bucket_gives_its_burst_at_once_and_then_its_rate() -> None:
     ],
     ids=["text", "blank", "binary", "ping", "pong"],
 )
-def test_a_flooder_is_read_at_the_rate_whatever_it_sends(event: TextMessage) -> None:
+def test_a_flooding_client_is_read_at_the_rate(event: TextMessage) -> None:
     with serve(echo, rate=40, burst=10) as server, Peer.client(server.port) as peer:
         begun = time.monotonic()
         peer.send(*[event] * 30, TextMessage(data="the last"))
@@ -209,7 +209,7 @@ def test_a_flooder_is_read_at_the_rate_whatever_it_sends(event: TextMessage) -> 
         assert 0.45 < time.monotonic() - begun < PATIENCE
 
 
-def test_a_flooder_holds_up_nobody_else_and_not_the_stop() -> None:
+def test_a_flooding_client_blocks_neither_others_nor_the_stop() -> None:
     with ChatServer(port=0, greeting="") as chat, Peer.client(chat.port) as flooder:
         flooder.send(*[TextMessage(data=f"flood {n}") for n in range(500)])
         with Client(f"ws://127.0.0.1:{chat.port}/") as honest:
@@ -221,7 +221,7 @@ def test_a_flooder_holds_up_nobody_else_and_not_the_stop() -> None:
             assert time.monotonic() - begun < PATIENCE / 2
 
 
-def test_a_sender_that_waits_for_its_turn_is_not_given_up() -> None:
+def test_a_client_delayed_by_the_rate_limit_does_not_count_as_dead() -> None:
     heard: list[str] = []
 
     def handler(websocket: WebSocket) -> None:
@@ -239,7 +239,7 @@ def test_a_sender_that_waits_for_its_turn_is_not_given_up() -> None:
     assert heard == [str(number) for number in range(100)]
 
 
-def test_a_heartbeat_without_patience_does_not_spin() -> None:
+def test_a_ping_timeout_of_zero_does_not_spin() -> None:
     with serve(echo, ping_interval=0.001, ping_timeout=0) as server:
         begun = time.process_time()
         threading.Event().wait(0.5)
@@ -247,7 +247,7 @@ def test_a_heartbeat_without_patience_does_not_spin() -> None:
         assert server.connections == 0
 
 
-def test_an_honest_pace_is_not_slowed() -> None:
+def test_sending_within_the_rate_is_not_delayed() -> None:
     # Beyond the burst, each would take ten seconds.
     with (
         ChatServer(port=0, greeting="", rate=0.1) as chat,
@@ -264,7 +264,7 @@ def test_an_honest_pace_is_not_slowed() -> None:
 # The numbers.
 
 
-def test_stats_count_what_went_over_the_wire() -> None:
+def test_stats_count_messages_and_bytes() -> None:
     with serve(echo) as server:
         with Peer.client(server.port) as peer:
             peer.send(TextMessage(data="abc"), BytesMessage(data=b"de"))

@@ -118,7 +118,7 @@ def test_behind_nginx_at_a_path_of_its_own(tmp_path: Path, host: str) -> None:
 
 
 @needs_nginx
-def test_behind_nginx_nobody_lends_an_address(tmp_path: Path) -> None:
+def test_behind_nginx_clients_cannot_forge_their_address(tmp_path: Path) -> None:
     """Forwarding headers that a client sends are ignored."""
     lines: list[str] = []
     with (
@@ -144,7 +144,7 @@ def test_behind_nginx_nobody_lends_an_address(tmp_path: Path) -> None:
 
 
 @needs_nginx
-def test_behind_nginx_caps_are_each_clients_own(tmp_path: Path) -> None:
+def test_behind_nginx_limits_apply_to_each_client(tmp_path: Path) -> None:
     """Each client of a proxy has a limit of its own, and leaving frees its place."""
     with (
         ChatServer(port=0, public_url=PUBLIC, max_connections_per_address=2) as chat,
@@ -168,7 +168,7 @@ def recipe() -> str:
 
 
 @needs_nginx
-def test_behind_nginx_with_tls_as_the_documentation_has_it(tmp_path: Path) -> None:
+def test_behind_nginx_with_tls_as_documented(tmp_path: Path) -> None:
     """nginx terminates TLS; address, scheme and origin are those of the client."""
     authority = trustme.CA()
     both = tmp_path / "both.pem"

@@ -145,7 +145,7 @@ def test_every_frame_is_one_event(is_client: bool, step: int | None) -> None:
         (b"\x82\xff\0\0\0\0\0\1\0\0\0\0\0\0" + bytes(65536), 1009),
     ],
 )
-def test_a_frame_with_a_fault_is_a_violation(frame: bytes, code: int, step: int | None) -> None:
+def test_an_invalid_frame_is_a_violation(frame: bytes, code: int, step: int | None) -> None:
     good = b"\x81\x84\0\0\0\0good"
     *before, violation = events_of(protocol(), good + frame, step)
     assert before == ["good"]
@@ -183,7 +183,7 @@ def test_after_a_close_nothing_is_encoded() -> None:
     assert (other.state, other.close_code, other.close_reason) == ("closed", 1006, "gone")
 
 
-def test_what_is_no_message_is_refused_before_it_is_encoded() -> None:
+def test_an_invalid_message_is_refused_before_it_is_encoded() -> None:
     assert checked("\xfc") == ("\xfc", 2)
     assert checked(bytearray(b"x")) == (b"x", 1)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="not int"):
@@ -192,7 +192,7 @@ def test_what_is_no_message_is_refused_before_it_is_encoded() -> None:
         checked("\ud800")
 
 
-def test_a_fault_behind_good_messages_comes_after_them() -> None:
+def test_a_violation_follows_the_messages_before_it() -> None:
     with server_side() as (websocket, peer):
         good = bytes(peer.protocol.send(TextMessage(data="good")))
         peer.send_bytes(good * 3 + b"\x83\x80\0\0\0\0" + good)
@@ -202,7 +202,7 @@ def test_a_fault_behind_good_messages_comes_after_them() -> None:
         assert caught.value.code == 1002
 
 
-def test_a_flood_of_tiny_frames_costs_each_byte_once() -> None:
+def test_a_flood_of_tiny_frames_is_parsed_in_linear_time() -> None:
     pings = bytes(Connection(ConnectionType.CLIENT).send(Ping())) * 200_000
     receiver = protocol()
     receiver.receive(pings)

@@ -51,7 +51,7 @@ def behind_loopback(**settings: Any) -> Iterator[Server]:
         yield server
 
 
-def test_a_trusted_proxy_tells_address_scheme_and_host() -> None:
+def test_a_trusted_proxy_sets_address_scheme_and_host() -> None:
     """Without a port in the header, it is the proxy's port."""
     with behind_loopback() as server:
         assert shown(
@@ -66,7 +66,7 @@ def test_a_trusted_proxy_tells_address_scheme_and_host() -> None:
         assert port > 1024
 
 
-def test_what_was_asked_by_tls_is_https() -> None:
+def test_a_request_by_tls_has_the_scheme_https() -> None:
     """The scheme of the server itself, and of a proxy with and without the header."""
     authority = trustme.CA()
     server_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -88,7 +88,7 @@ def test_what_was_asked_by_tls_is_https() -> None:
             assert [told[0], told[2]] == expected
 
 
-def test_nobody_else_is_believed() -> None:
+def test_headers_of_other_addresses_are_ignored() -> None:
     """The headers of an untrusted address are ignored."""
     claim = "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: a\r\n"
     with behind_loopback() as server:
@@ -106,7 +106,7 @@ def test_nobody_else_is_believed() -> None:
         assert shown(server, claim)[0] == "127.0.0.1"
 
 
-def test_a_proxy_that_tells_no_client_is_400() -> None:
+def test_invalid_headers_of_a_proxy_are_400() -> None:
     """Invalid headers of a trusted proxy are refused with the reason."""
     with behind_loopback() as server:
         for headers, reason in [
@@ -123,7 +123,7 @@ def test_a_proxy_that_tells_no_client_is_400() -> None:
                 assert answer.endswith(b"Invalid forwarding headers: " + reason + b"\n")
 
 
-def test_the_public_urls_host_is_welcome_and_no_other() -> None:
+def test_only_the_host_of_the_public_url_is_allowed() -> None:
     """On loopback, the public URL and allowed origins are accepted."""
     with ChatServer(
         port=0, public_url=f"{PUBLIC}:8080/chat/", origins=["https://other.example"]
@@ -213,7 +213,7 @@ def is_let_in(stack: ExitStack, port: int, client: str | None, source: str = "12
 
 
 @pytest.mark.parametrize("authorize", [None, lambda _request: None], ids=["none", "authorize"])
-def test_the_cap_is_each_clients_own_and_free_again(authorize: Authorize | None) -> None:
+def test_the_limit_applies_to_each_client_and_is_released(authorize: Authorize | None) -> None:
     """Many clients connect and leave through one proxy; each is counted exactly once."""
     with behind_loopback(
         max_connections_per_address=2,
@@ -255,7 +255,7 @@ def test_a_crowd_of_one_client_takes_no_place_from_the_others() -> None:
         assert shown(server, "X-Forwarded-For: 192.0.2.5:1\r\n")[:2] == ["192.0.2.5", 1]
 
 
-def test_clients_that_leave_before_they_ask_leave_no_count() -> None:
+def test_clients_that_leave_before_their_request_are_not_counted() -> None:
     """During the request, or before it."""
     with behind_loopback(max_connections_per_address=1) as server:
         for sent in (b"", handshake("X-Forwarded-For: 192.0.2.1\r\n")[:-2]):
@@ -295,9 +295,7 @@ def test_the_flags_of_a_proxy() -> None:
         ("--trusted-proxy", "::1, proxy", "'proxy' is not an IP address or a network"),
     ],
 )
-def test_a_mistake_in_the_flags_of_a_proxy_is_a_usage_error(
-    flag: str, value: str, complaint: str
-) -> None:
+def test_an_invalid_proxy_flag_is_a_usage_error(flag: str, value: str, complaint: str) -> None:
     """The error names the flag or the variable."""
     variable = f"SYNCCHAT_{flag[2:].replace('-', '_').upper()}"
     by_flag, by_variable = run([*SERVER, flag, value]), run(SERVER, **{variable: value})
@@ -307,7 +305,7 @@ def test_a_mistake_in_the_flags_of_a_proxy_is_a_usage_error(
     assert f"(in {variable})" in by_variable.stderr
 
 
-def test_a_mistake_in_the_librarys_settings_is_a_value_error() -> None:
+def test_an_invalid_proxy_setting_is_a_value_error() -> None:
     """Before the server listens."""
     for settings in ({"public_url": "foo"}, {"trusted_proxies": ["foo"]}):
         with pytest.raises(ValueError, match="'foo' is "):

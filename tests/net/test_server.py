@@ -58,7 +58,7 @@ def test_a_port_in_use_is_an_error_of_its_own() -> None:
         serve(echo, "127.0.0.1", server.port)
 
 
-def test_a_host_that_is_not_here_is_an_error() -> None:
+def test_an_address_of_another_machine_is_an_error() -> None:
     with pytest.raises(CannotListen, match="no-such-host.invalid:1: "):
         serve(echo, "no-such-host.invalid", 1)
     with pytest.raises(CannotListen, match=r"192\.0\.2\.1:1: "):
@@ -66,7 +66,7 @@ def test_a_host_that_is_not_here_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("host", ["::1", "localhost", "", None, "0.0.0.0", "127.0.0.2"])
-def test_every_address_of_the_host_is_listened_at(host: str | None) -> None:
+def test_the_server_listens_on_every_address_of_the_host(host: str | None) -> None:
     with serve(echo, host, 0) as server:
         assert len({port for _, port in server.addresses}) == 1
         for address, port in server.addresses:
@@ -78,7 +78,7 @@ def test_every_address_of_the_host_is_listened_at(host: str | None) -> None:
                 assert websocket.recv(PATIENCE) == "x"
 
 
-def test_n_clients_cost_n_and_two_threads() -> None:
+def test_n_clients_take_n_plus_two_threads() -> None:
     before = threading.active_count()
     with serve(echo) as server, ExitStack() as stack:
         for _ in range(20):
@@ -116,7 +116,7 @@ def test_serve_forever_of_a_started_server_waits_for_its_end() -> None:
         assert not thread.is_alive()
 
 
-def test_a_stop_tells_everybody_1001_and_joins_every_thread() -> None:
+def test_a_stop_closes_all_clients_with_1001_and_joins_every_thread() -> None:
     before = set(threading.enumerate())
     with ExitStack() as stack:
         server = serve(echo).start()
@@ -140,7 +140,7 @@ def test_a_stop_tells_everybody_1001_and_joins_every_thread() -> None:
         assert set(threading.enumerate()) <= before
 
 
-def test_clients_that_never_answer_do_not_hold_the_stop() -> None:
+def test_clients_that_never_answer_do_not_delay_the_stop() -> None:
     with ExitStack() as stack:
         server = serve(echo).start()
         for _ in range(5):
@@ -154,7 +154,7 @@ def test_clients_that_never_answer_do_not_hold_the_stop() -> None:
         assert server.connections == 0
 
 
-def test_a_client_that_reads_nothing_does_not_hold_the_stop() -> None:
+def test_a_client_that_does_not_read_does_not_delay_the_stop() -> None:
     with ExitStack() as stack:
         server = serve(lambda websocket: websocket.send(bytes(50_000_000))).start()
         stack.enter_context(Peer.client(server.port))
@@ -165,7 +165,7 @@ def test_a_client_that_reads_nothing_does_not_hold_the_stop() -> None:
 
 @pytest.mark.parametrize("way", ["stop", "request_stop"])
 @pytest.mark.parametrize("background", [True, False])
-def test_signals_that_come_twice_stop_it_all_the_same(way: str, background: bool) -> None:
+def test_a_second_signal_during_the_stop_does_no_harm(way: str, background: bool) -> None:
     server = serve(echo)
     previous = signal.signal(signal.SIGUSR1, lambda *_: getattr(server, way)())
     me = threading.get_ident()
@@ -188,7 +188,7 @@ def test_signals_that_come_twice_stop_it_all_the_same(way: str, background: bool
     assert server.connections == 0
 
 
-def test_a_stop_that_was_interrupted_is_finished_by_the_next() -> None:
+def test_an_interrupted_stop_is_finished_by_the_next() -> None:
     release = threading.Event()
     server = serve(lambda _: void(release.wait(PATIENCE))).start()
     me = threading.get_ident()
@@ -205,7 +205,7 @@ def test_a_stop_that_was_interrupted_is_finished_by_the_next() -> None:
     wait_for(lambda: server.connections == 0)
 
 
-def test_a_start_that_fails_can_be_stopped() -> None:
+def test_a_server_whose_start_failed_can_be_stopped() -> None:
     resource = pytest.importorskip("resource")
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     server = serve(echo)
@@ -242,7 +242,7 @@ def test_a_handler_can_stop_its_server() -> None:
         server.stop()
 
 
-def test_a_handler_that_does_not_return_is_named(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_handler_that_does_not_return_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     release = threading.Event()
     with ExitStack() as stack:
         server = serve(lambda _: void(release.wait(PATIENCE))).start()
@@ -254,7 +254,7 @@ def test_a_handler_that_does_not_return_is_named(caplog: pytest.LogCaptureFixtur
         release.set()
 
 
-def test_a_handler_that_fails_is_logged_and_closes_with_1011(
+def test_an_exception_in_a_handler_is_logged_and_closes_with_1011(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def handler(websocket: WebSocket) -> None:
@@ -286,7 +286,7 @@ def test_a_handler_need_not_catch_the_end_of_its_client(
     assert not caplog.records
 
 
-def test_out_of_descriptors_the_server_pauses_and_goes_on(
+def test_without_free_descriptors_the_server_pauses_and_continues(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     resource = pytest.importorskip("resource")
@@ -313,7 +313,7 @@ def test_out_of_descriptors_the_server_pauses_and_goes_on(
         assert caplog.text.count("cannot accept") < 50
 
 
-def test_many_connects_and_disconnects_leave_nothing() -> None:
+def test_many_connects_and_disconnects_leak_nothing() -> None:
     with serve(echo) as server:
         for number in range(300):
             peer = Peer.client(server.port)
@@ -329,7 +329,7 @@ def test_many_connects_and_disconnects_leave_nothing() -> None:
         wait_for(lambda: server.connections == 0)
 
 
-def test_servers_come_and_go_in_one_process() -> None:
+def test_several_servers_run_in_one_process() -> None:
     for _ in range(20):
         with serve(echo) as server, connect(f"ws://127.0.0.1:{server.port}/") as websocket:
             websocket.send("x")

@@ -135,7 +135,7 @@ def test_a_flood_both_ways_from_several_threads_loses_nothing(
         assert all(numbers == list(range(count)) for numbers in order.values())
 
 
-def test_a_group_fans_out_and_drops_who_reads_nothing(
+def test_a_group_fans_out_and_closes_a_slow_member(
     server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:
     group = Group()
@@ -166,7 +166,7 @@ def test_a_group_fans_out_and_drops_who_reads_nothing(
             assert 0 < received < sent
 
 
-def test_a_client_that_speaks_no_tls_costs_nobody_anything(
+def test_a_client_without_tls_affects_no_other(
     server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:
     refused: list[str] = []
@@ -193,7 +193,7 @@ def test_a_client_that_speaks_no_tls_costs_nobody_anything(
             assert websocket.recv(PATIENCE) == "x"
 
 
-def test_a_certificate_that_is_not_good_is_one_clear_error(
+def test_an_invalid_certificate_is_one_clear_error(
     server: Server, server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:
     with pytest.raises(CannotConnect, match="certificate is not valid: .*issuer"):
@@ -207,7 +207,7 @@ def test_a_certificate_that_is_not_good_is_one_clear_error(
             )
 
 
-def test_a_server_that_speaks_no_tls_is_one_clear_error(client_context: ssl.SSLContext) -> None:
+def test_a_server_without_tls_is_one_clear_error(client_context: ssl.SSLContext) -> None:
     with serve(echo) as plain:
         with pytest.raises(CannotConnect, match=f"127.0.0.1:{plain.port}: "):
             connect(f"wss://127.0.0.1:{plain.port}/", ssl_context=client_context)
@@ -263,7 +263,7 @@ def test_the_client_is_told_to_try_without_tls(answer: bytes, reason: str) -> No
     thread.join(PATIENCE)
 
 
-def test_the_client_is_told_to_try_without_tls_by_our_server_and_by_a_silent_one() -> None:
+def test_the_client_is_told_to_try_without_tls_for_our_server_and_a_silent_one() -> None:
     """A ``wss:`` URL for a ChatServer without TLS, and for a server that does not answer."""
     with serve(echo) as plain:
         assert one_error(f"wss://127.0.0.1:{plain.port}/?token=s3cret") == (
@@ -300,7 +300,7 @@ def test_the_client_is_told_to_try_with_tls(answer: bytes, reason: str) -> None:
     thread.join(PATIENCE)
 
 
-def test_who_speaks_no_tls_is_told_so_by_our_server(server: Server) -> None:
+def test_our_server_tells_a_client_without_tls(server: Server) -> None:
     """``ws:`` and ``http:`` URLs for a ChatServer with TLS."""
     url = f"ws://127.0.0.1:{server.port}/"
     told = "This port requires TLS: use wss:// or https://."
@@ -310,7 +310,7 @@ def test_who_speaks_no_tls_is_told_so_by_our_server(server: Server) -> None:
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl's command")
-def test_the_client_is_told_to_try_with_tls_by_openssls_server(files: Path) -> None:
+def test_the_client_is_told_to_try_with_tls_for_openssls_server(files: Path) -> None:
     """A ``ws:`` URL for OpenSSL, which closes the connection without an answer."""
     both = str(files / "both.pem")
     with Script(["openssl", "s_server", "-accept", "0", "-cert", both, "-key", both]) as server:
@@ -322,7 +322,7 @@ def test_the_client_is_told_to_try_with_tls_by_openssls_server(files: Path) -> N
         )
 
 
-def test_the_end_is_told_over_tls_too(server: Server, client_context: ssl.SSLContext) -> None:
+def test_closing_works_over_tls(server: Server, client_context: ssl.SSLContext) -> None:
     with connect(url_of(server), ssl_context=client_context) as websocket:
         websocket.send("x")
         assert websocket.recv(PATIENCE) == "x"
@@ -332,7 +332,7 @@ def test_the_end_is_told_over_tls_too(server: Server, client_context: ssl.SSLCon
         assert websocket.close_code == 1001
 
 
-def test_the_chat_by_its_classes(
+def test_the_chat_over_tls_with_the_classes(
     server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:
     with (
@@ -346,7 +346,7 @@ def test_the_chat_by_its_classes(
 
 @pytest.mark.parametrize("flags", [["--tls-cert", "cert.pem", "--tls-key", "key.pem"],
                                    ["--tls-cert", "both.pem"]])  # fmt: skip
-def test_the_chat_by_its_commands(files: Path, flags: list[str]) -> None:
+def test_the_chat_over_tls_with_the_commands(files: Path, flags: list[str]) -> None:
     flags = [str(files / flag) if flag.endswith(".pem") else flag for flag in flags]
     with Script([*SERVER, "--port", "0", *flags]) as server:
         port = server.wait_for_line(r"listening on port \d+").rsplit(" ", 1)[1]
@@ -368,7 +368,7 @@ def test_the_chat_by_its_commands(files: Path, flags: list[str]) -> None:
             )
 
 
-def test_with_tls_a_server_for_the_whole_network_does_not_warn(
+def test_a_server_with_tls_on_all_interfaces_does_not_warn(
     server_context: ssl.SSLContext,
 ) -> None:
     """A server with TLS does not warn, even without a token."""
@@ -387,7 +387,7 @@ def test_with_tls_a_server_for_the_whole_network_does_not_warn(
         ([*CLIENT, "--ca-file", __file__], "cannot use the certificates"),
     ],
 )
-def test_a_file_that_is_no_certificate_is_one_line(command: list[str], complaint: str) -> None:
+def test_an_invalid_certificate_file_prints_one_line(command: list[str], complaint: str) -> None:
     with Script(command) as script:
         assert script.exit_code() == 1
         assert len(script.errors) == 1
@@ -418,7 +418,7 @@ def test_a_certificate_without_its_key_is_a_usage_error(files: Path) -> None:
         ("broken.pem", None, "{cert}: OpenSSL cannot read it or its key"),
     ],
 )
-def test_a_certificate_and_a_key_that_do_not_go_together_are_one_line(
+def test_a_certificate_and_a_key_that_do_not_match_print_one_line(
     files: Path, ca: trustme.CA, cert: str, key: str | None, complaint: str
 ) -> None:
     """The error names the file and what it lacks."""

@@ -32,7 +32,7 @@ def test_the_limit_is_of_bytes_and_of_all_fragments_together(pair: Maker) -> Non
     assert caught.value.code == 1009
 
 
-def test_a_large_frame_is_refused_by_its_first_bytes(pair: Maker) -> None:
+def test_a_large_frame_is_refused_by_its_header(pair: Maker) -> None:
     websocket, peer = pair(max_message=1000)
     length = (1 << 40).to_bytes(8, "big")
     client = peer.protocol.client
@@ -94,7 +94,7 @@ def test_a_violation_is_answered_with_its_code(
         ([(0x88, b"\x03")], 1002, "CLOSE with 1 byte payload"),
     ],
 )
-def test_the_reason_for_a_violation_is_in_plain_words(
+def test_the_reason_for_a_violation_is_readable(
     pair: Maker, frames: list[tuple[int, bytes]], code: int, reason: str
 ) -> None:
     """Neither a message of Python's codecs nor a ``repr`` is sent."""
@@ -107,7 +107,7 @@ def test_the_reason_for_a_violation_is_in_plain_words(
     assert (close.code, close.reason) == (code, reason)
 
 
-def test_a_frame_masked_as_it_must_not_be_is_1002(pair: Maker) -> None:
+def test_a_frame_with_wrong_masking_is_1002(pair: Maker) -> None:
     websocket, peer = pair()
     other = ConnectionType.SERVER if peer.protocol.client else ConnectionType.CLIENT
     peer.send_bytes(Peer(peer.sock, other).protocol.send(TextMessage(data="x")))
@@ -146,7 +146,7 @@ def test_iteration_ends_with_an_orderly_close_only(pair: Maker) -> None:
 
 
 @pytest.mark.parametrize("pieces", [1, 200], ids=["too long", "too many fragments"])
-def test_a_message_beyond_the_limits_is_refused_behind_the_answers_to_those_before(
+def test_a_message_over_the_limit_is_refused_after_earlier_answers(
     pair: Maker, pieces: int
 ) -> None:
     websocket, peer = pair(max_message=100, max_fragments=99)

@@ -36,7 +36,7 @@ def test_text_and_binary_are_sent_as_such(pair: Maker) -> None:
     assert peer.expect(BytesMessage).data == b"\x00\xff"
 
 
-def test_what_came_together_is_received_together(pair: Maker) -> None:
+def test_messages_of_one_read_are_received_together(pair: Maker) -> None:
     websocket, peer = pair()
     peer.send(*[TextMessage(data=str(number)) for number in range(50)])
     received: list[Any] = []
@@ -54,7 +54,7 @@ def test_fragments_are_joined_and_pings_between_them_answered(pair: Maker) -> No
     assert peer.expect(Pong).payload == b"between"
 
 
-def test_a_character_split_between_fragments_is_whole(pair: Maker) -> None:
+def test_a_character_split_between_fragments_is_joined(pair: Maker) -> None:
     websocket, peer = pair()
     first, second = from_peer(peer, "ü".encode()[:1], 0x01), from_peer(peer, "ü".encode()[1:], 0x80)
     peer.send_bytes(first)
@@ -69,7 +69,7 @@ def test_frames_that_come_byte_by_byte_are_read(pair: Maker) -> None:
     assert websocket.recv(PATIENCE) == "slowly"
 
 
-def test_recv_times_out_and_the_connection_goes_on(pair: Maker) -> None:
+def test_recv_times_out_and_the_connection_stays_open(pair: Maker) -> None:
     websocket, peer = pair()
     with pytest.raises(TimeoutError):
         websocket.recv(timeout=0.01)
@@ -86,7 +86,7 @@ def test_recv_times_out_while_another_thread_receives(pair: Maker) -> None:
     assert other.result() == "for the other"
 
 
-def test_send_refuses_what_is_no_message(pair: Maker) -> None:
+def test_send_refuses_an_invalid_message(pair: Maker) -> None:
     websocket, peer = pair()
     with pytest.raises(TypeError):
         websocket.send(17)  # type: ignore[arg-type]
@@ -118,7 +118,7 @@ def test_messages_of_many_threads_arrive_whole_and_in_each_threads_order(pair: M
     assert all(order == list(range(200)) for order in seen.values())
 
 
-def test_a_large_message_to_a_peer_that_reads_late_arrives_whole(pair: Maker) -> None:
+def test_a_large_message_to_a_late_reader_arrives_whole(pair: Maker) -> None:
     websocket, peer = pair()
     data = bytes(range(256)) * 65536
     websocket.send(data)
@@ -221,7 +221,7 @@ def test_closing_waits_for_the_answer_and_drops_what_comes_before_it(pair: Maker
     websocket.close()
 
 
-def test_closing_is_over_at_its_deadline_whatever_the_peer_does(pair: Maker) -> None:
+def test_close_keeps_its_deadline_whatever_the_peer_does(pair: Maker) -> None:
     websocket, peer = pair()
     begun = time.monotonic()
     websocket.close(timeout=0.1)
@@ -255,7 +255,7 @@ def test_messages_ahead_of_a_close_come_first_and_can_be_answered(pair: Maker) -
     assert peer.expect(CloseConnection).code == 1000
 
 
-def test_our_close_can_cross_the_peers(pair: Maker) -> None:
+def test_closes_can_cross(pair: Maker) -> None:
     websocket, peer = pair()
     peer.send(TextMessage(data="one"), CloseConnection(code=4003))
     assert websocket.recv(PATIENCE) == "one"
@@ -268,7 +268,7 @@ def test_our_close_can_cross_the_peers(pair: Maker) -> None:
 
 
 @pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 70000])
-def test_codes_that_may_not_be_sent_are_refused(pair: Maker, code: int) -> None:
+def test_invalid_close_codes_are_refused(pair: Maker, code: int) -> None:
     websocket, _ = pair()
     with pytest.raises(ValueError, match=str(code)):
         websocket.close(code)
@@ -280,7 +280,7 @@ def test_codes_that_may_not_be_sent_are_refused(pair: Maker, code: int) -> None:
 # Slow consumers.
 
 
-def test_a_peer_with_too_much_queued_is_told_1013_behind_whole_frames(pair: Maker) -> None:
+def test_a_peer_with_a_full_backlog_gets_1013_after_whole_frames(pair: Maker) -> None:
     websocket, peer = pair(max_backlog=100_000)
     sent = 0
     with pytest.raises(ConnectionClosed) as caught:
@@ -298,7 +298,7 @@ def test_a_peer_with_too_much_queued_is_told_1013_behind_whole_frames(pair: Make
         websocket.send("x")
 
 
-def test_a_peer_that_takes_nothing_for_too_long_is_cut_off(pair: Maker) -> None:
+def test_a_peer_that_reads_nothing_for_too_long_is_cut_off(pair: Maker) -> None:
     websocket, peer = pair(stall_timeout=0.2, max_backlog=100_000_000)
     receiving = InThread(websocket.recv)
     websocket.send(bytes(50_000_000))
@@ -308,7 +308,7 @@ def test_a_peer_that_takes_nothing_for_too_long_is_cut_off(pair: Maker) -> None:
     assert 0 < len(peer.expect_end()) < 50_000_000
 
 
-def test_a_peer_that_takes_a_little_now_and_then_is_not_stalled(pair: Maker) -> None:
+def test_a_peer_that_reads_a_little_is_not_cut_off(pair: Maker) -> None:
     websocket, peer = pair(stall_timeout=1.5, max_backlog=100_000_000)
     websocket.send(bytes(20_000_000))
     begun = time.monotonic()
@@ -349,7 +349,7 @@ def test_time_limits_hold_under_a_flood(pair: Maker) -> None:
     assert websocket.close_code == 1006
 
 
-def test_who_waits_for_a_pong_may_close_then_and_there(pair: Maker) -> None:
+def test_the_callback_of_a_pong_may_close(pair: Maker) -> None:
     websocket, peer = pair()
     pong = websocket.ping()
     pong.add_done_callback(lambda _: websocket.close(4005, timeout=0.5))
@@ -364,7 +364,7 @@ def test_who_waits_for_a_pong_may_close_then_and_there(pair: Maker) -> None:
         receiving.result()
 
 
-def test_limits_beyond_what_poll_knows_are_as_good_as_none(pair: Maker) -> None:
+def test_time_limits_beyond_the_range_of_poll_work(pair: Maker) -> None:
     websocket, peer = pair(stall_timeout=1e9, ping_interval=1e9, ping_timeout=1e9)
     receiving = InThread(lambda: websocket.recv(timeout=1e9))
     websocket.send(bytes(20_000_000))
@@ -407,7 +407,7 @@ def test_a_reader_blocks_in_recv_itself_and_polls_for_nothing(pair: Maker) -> No
     reader.done.result()
 
 
-def test_repr_tells_the_side_the_peer_and_the_state(pair: Maker) -> None:
+def test_repr_shows_the_side_the_peer_and_the_state(pair: Maker) -> None:
     websocket, peer = pair()
     side = "server" if peer.protocol.client else "client"
     port = peer.sock.getsockname()[1]

@@ -41,7 +41,7 @@ def test_leaving_is_a_proper_close() -> None:
     assert codes == [1000] * 4
 
 
-def test_a_server_that_ends_it_in_order_is_exit_code_0() -> None:
+def test_a_close_by_the_server_is_exit_code_0() -> None:
     with (
         serve(lambda websocket: websocket.send("bye")) as server,
         Screen(f"ws://127.0.0.1:{server.port}") as client,
@@ -51,7 +51,7 @@ def test_a_server_that_ends_it_in_order_is_exit_code_0() -> None:
         client.wait_for_line(r"The server closed the connection\.")
 
 
-def test_a_line_after_a_break_is_shown_and_one_during_it_is_refused() -> None:
+def test_a_plain_line_after_a_reconnect_is_sent_and_one_before_it_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
 
@@ -74,7 +74,7 @@ def test_a_line_after_a_break_is_shown_and_one_during_it_is_refused() -> None:
             client.wait_for_line("you said three")
 
 
-def test_what_was_typed_and_not_delivered_is_told_on_leaving() -> None:
+def test_undelivered_messages_are_shown_on_leaving() -> None:
     with ExitStack() as stack:
         with ChatServer(port=0) as chat:
             client = stack.enter_context(Screen(f"ws://127.0.0.1:{chat.port}"))
@@ -92,7 +92,7 @@ def test_what_was_typed_and_not_delivered_is_told_on_leaving() -> None:
         client.wait_for_line("    not delivered")
 
 
-def test_what_was_typed_last_is_delivered_before_one_leaves() -> None:
+def test_the_last_message_is_delivered_before_leaving() -> None:
     with ChatServer(port=0, notices=False) as chat:
         with Screen(f"ws://127.0.0.1:{chat.port}") as client:
             client.wait_for_line(">.*")
@@ -104,7 +104,7 @@ def test_what_was_typed_last_is_delivered_before_one_leaves() -> None:
 
 
 @pytest.mark.slow
-def test_a_server_that_does_not_answer_is_told_of() -> None:
+def test_an_unresponsive_server_is_shown() -> None:
     with ServerScript() as server, Screen(server.url, nick="ann") as client:
         client.wait_for_last(r".*\| connected \| \d+ ms")
         server.signal(signal.SIGSTOP)
@@ -115,7 +115,7 @@ def test_a_server_that_does_not_answer_is_told_of() -> None:
         client.wait_for_last(r".*\| connected \| \d+ ms")
 
 
-def test_the_server_is_killed_and_started_again(tmp_path: Path) -> None:
+def test_the_client_survives_a_kill_of_the_server(tmp_path: Path) -> None:
     engine = f"sqlite:{tmp_path / 'chat.db'}"
     with ExitStack() as stack:
         with ServerScript("--engine", engine) as server:
@@ -149,7 +149,7 @@ def test_the_server_is_killed_and_started_again(tmp_path: Path) -> None:
         ]
 
 
-def test_who_is_away_stays_away_over_a_break() -> None:
+def test_an_away_message_survives_a_reconnect() -> None:
     with Stage() as stage, Screen(stage.url) as client:
         stage.wait_for_client()
         client.wait_for_line(">.*")
@@ -162,7 +162,7 @@ def test_who_is_away_stays_away_over_a_break() -> None:
         wait_for(lambda: stage.heard == [AwayRequest("lunch")] * 2)
 
 
-def test_a_server_that_has_begun_anew_says_so() -> None:
+def test_a_new_log_of_the_server_is_reported() -> None:
     with ExitStack() as stack:
         with ChatServer(port=0) as chat:
             port = chat.port
@@ -178,7 +178,7 @@ def test_a_server_that_has_begun_anew_says_so() -> None:
 # Leaving.
 
 
-def test_who_leaves_waits_for_no_server_that_does_not_answer() -> None:
+def test_leaving_does_not_wait_for_an_unresponsive_server() -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
     with ExitStack() as stack:
@@ -201,7 +201,7 @@ def test_who_leaves_waits_for_no_server_that_does_not_answer() -> None:
         client.wait_for_line("    never delivered")
 
 
-def test_who_does_not_wait_for_the_goodbye_is_told_what_was_not_delivered() -> None:
+def test_ctrl_c_on_leaving_shows_what_was_not_delivered() -> None:
     with Stage() as stage, Terminal(stage.url) as client:
         stage.wait_for_client()
         client.wait_for_line(">.*")
@@ -214,7 +214,7 @@ def test_who_does_not_wait_for_the_goodbye_is_told_what_was_not_delivered() -> N
         client.wait_for_line("Not delivered: 1 of your messages.")
 
 
-def test_why_it_ended_is_told_before_what_was_not_delivered() -> None:
+def test_the_end_of_the_connection_is_shown_before_undelivered_messages() -> None:
     with Stage() as stage, Screen(stage.url) as client:
         stage.wait_for_client()
         client.wait_for_line(">.*")
@@ -231,7 +231,7 @@ def test_why_it_ended_is_told_before_what_was_not_delivered() -> None:
         ]
 
 
-def test_what_is_typed_when_the_server_ends_it_is_not_lost() -> None:
+def test_a_typed_line_is_kept_when_the_server_closes() -> None:
     with Stage() as stage, Screen(stage.url) as client:
         stage.wait_for_client()
         client.wait_for_line(">.*")
@@ -244,7 +244,7 @@ def test_what_is_typed_when_the_server_ends_it_is_not_lost() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_it_in_order(number: signal.Signals) -> None:
+def test_a_signal_ends_the_client_cleanly(number: signal.Signals) -> None:
     codes: list[int | None] = []
 
     def handler(websocket: WebSocket) -> None:
@@ -260,7 +260,7 @@ def test_a_signal_ends_it_in_order(number: signal.Signals) -> None:
     assert codes == [1000]
 
 
-def test_a_terminal_that_is_closed_ends_it() -> None:
+def test_closing_the_terminal_ends_the_client() -> None:
     codes: list[int | None] = []
 
     def handler(websocket: WebSocket) -> None:

@@ -24,7 +24,7 @@ from tests.stage import Stage
 # Commands.
 
 
-def test_a_mention_stands_out_and_rings() -> None:
+def test_a_mention_is_marked_and_rings() -> None:
     with Stage() as stage, Screen(stage.url) as client:
         stage.wait_for_client()
         client.wait_for_line(">.*")
@@ -60,7 +60,7 @@ def test_a_mention_stands_out_and_rings() -> None:
         assert client.written.endswith(b"\x07") or client.written.count(b"\x07") == 3
 
 
-def test_who_is_ignored_is_not_heard_whatever_it_is_called() -> None:
+def test_an_ignored_person_stays_ignored_under_a_new_nick() -> None:
     with Stage() as stage, Screen(stage.url) as client:
         stage.wait_for_client()
         client.wait_for_line(">.*")
@@ -83,7 +83,7 @@ def test_who_is_ignored_is_not_heard_whatever_it_is_called() -> None:
         assert not [line for line in shown if "one" in line or "psst" in line or "two" in line]
 
 
-def test_a_reply_goes_to_whom_one_has_seen() -> None:
+def test_a_reply_goes_to_the_last_visible_sender() -> None:
     with Stage() as stage, Screen(stage.url) as client:
         stage.wait_for_client()
         client.wait_for_line(">.*")
@@ -101,7 +101,7 @@ def test_a_reply_goes_to_whom_one_has_seen() -> None:
         wait_for(lambda: stage.heard == [Private("bob", "for bob only")])
 
 
-def test_a_command_behind_a_blank_is_not_said_to_all() -> None:
+def test_a_command_after_a_blank_is_not_sent_to_the_room() -> None:
     with Stage() as stage, Screen(stage.url) as client:
         stage.wait_for_client()
         client.wait_for_line(">.*")
@@ -109,7 +109,7 @@ def test_a_command_behind_a_blank_is_not_said_to_all() -> None:
         wait_for(lambda: stage.heard == [Private("bob", "secret")])
 
 
-def test_the_matches_of_a_search_are_shown() -> None:
+def test_the_matches_of_a_search_are_marked() -> None:
     with ChatServer(port=0, notices=False) as chat, Screen(url_of(chat), nick="ann") as client:
         client.type("breakfast at nine\rlunch at noon\r")
         client.wait_for_line("ann: lunch at noon")
@@ -183,7 +183,7 @@ def test_clear_leaves_an_empty_screen_and_the_prompt() -> None:
         wait_for(lambda: client.lines()[:1] == ["> half"])
 
 
-def test_a_server_of_another_make_gets_its_own_commands() -> None:
+def test_a_foreign_server_gets_its_own_commands() -> None:
     heard: list[object] = []
 
     def handler(websocket: WebSocket) -> None:
@@ -203,7 +203,7 @@ def test_a_server_of_another_make_gets_its_own_commands() -> None:
     assert heard == ["/roll 2d6", "hello"]
 
 
-def test_only_people_who_are_known_can_be_ignored() -> None:
+def test_only_known_people_can_be_ignored() -> None:
     """A speaker who has left can still be ignored."""
     with Stage() as stage, Screen(stage.url) as client:
         stage.wait_for_client()

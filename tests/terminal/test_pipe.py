@@ -63,7 +63,7 @@ def test_a_pipe_keeps_the_indentation_of_continuation_lines(subprotocols: list[s
             assert client.lines[-4:] == ["< bob: x", "        four", "      two", "    none"]
 
 
-def test_a_pipe_takes_crlf_and_bad_utf8() -> None:
+def test_a_pipe_accepts_crlf_and_invalid_utf8() -> None:
     lines: list[str] = []
     with ChatServer(port=0, log=lines.append) as chat:
         result = subprocess.run(
@@ -79,7 +79,7 @@ def test_a_pipe_takes_crlf_and_bad_utf8() -> None:
         assert received == ["dos", "lat\ufffdin"]
 
 
-def test_a_pipe_says_lines_that_begin_with_a_slash() -> None:
+def test_a_pipe_sends_lines_that_begin_with_a_slash() -> None:
     lines: list[str] = []
     with ChatServer(port=0, greeting="") as chat:
         result = run([*CLIENT, f"ws://127.0.0.1:{chat.port}/"], "one\n/quit\n//x\nlast\n")
@@ -88,14 +88,14 @@ def test_a_pipe_says_lines_that_begin_with_a_slash() -> None:
         assert lines == ["one", "/quit", "//x", "last"]
 
 
-def test_the_prefix_comes_from_the_environment_too() -> None:
+def test_the_prefix_can_come_from_the_environment() -> None:
     with ServerScript() as server:
         result = run([*CLIENT, server.url, "--nick", "ann"], "hi\n", SYNCCHAT_PREFIX="| ")
         assert result.stdout == "| ann: hi\n"
         assert result.returncode == 0
 
 
-def test_the_clients_nick_and_history_are_flags_and_environment() -> None:
+def test_nick_and_history_come_from_flags_and_environment() -> None:
     with ServerScript("--no-notices", "--greeting", "") as server:
         first = run([*CLIENT, server.url, "--nick", "ann"], "one\ntwo\n")
         assert (first.stdout, first.returncode) == ("ann: one\nann: two\n", 0)
@@ -111,7 +111,7 @@ def test_the_clients_nick_and_history_are_flags_and_environment() -> None:
         assert why in result.stderr
 
 
-def test_a_pipe_tells_of_what_is_no_message_on_standard_error() -> None:
+def test_other_events_go_to_standard_error() -> None:
     with ServerScript("--no-notices", "--greeting", "") as server:
         with ServerScript("--no-notices", "--greeting", "") as other:
             taken = Peer.client(server.port, "/?nick=ann")
@@ -126,7 +126,7 @@ def test_a_pipe_tells_of_what_is_no_message_on_standard_error() -> None:
             assert "Some messages are missing here" in result.stderr
 
 
-def test_a_line_that_is_too_long_is_told_and_the_others_are_said() -> None:
+def test_a_line_that_is_too_long_is_reported_and_the_others_are_sent() -> None:
     with ServerScript("--no-notices", "--greeting", "") as server:
         result = run([*CLIENT, server.url, "--nick", "ann"], f"one\n{'x' * 70_000}\ntwo\n")
         assert result.stdout == "ann: one\nann: two\n"
@@ -215,7 +215,7 @@ def test_a_line_that_is_too_long_is_named_before_and_after_the_limit_is_known(
 # Events.
 
 
-def test_json_is_an_event_a_line() -> None:
+def test_json_prints_one_event_per_line() -> None:
     with ExitStack() as stack:
         with ServerScript("--no-notices", "--greeting", "Hi") as server:
             client = stack.enter_context(Script([*CLIENT, "--json", "--nick", "ann", server.url]))
@@ -243,7 +243,7 @@ def test_json_is_an_event_a_line() -> None:
         assert client.errors == ["Connected to the chat!"]
 
 
-def test_json_of_a_server_of_plain_lines() -> None:
+def test_json_of_a_plain_server() -> None:
     def handler(websocket: WebSocket) -> None:
         websocket.send("a line")
 

@@ -19,7 +19,7 @@ from tests.people import GREETING
 from tests.processes import CLIENT, SERVER, Script, ServerScript, environment, unread
 
 
-def test_ctrl_c_leaves_a_pipe_with_a_proper_close() -> None:
+def test_ctrl_c_in_a_pipe_closes_cleanly() -> None:
     codes: list[int | None] = []
 
     def handler(websocket: WebSocket) -> None:
@@ -36,7 +36,7 @@ def test_ctrl_c_leaves_a_pipe_with_a_proper_close() -> None:
     assert codes == [1000]
 
 
-def test_a_server_that_goes_in_the_middle_is_said_and_is_exit_code_1() -> None:
+def test_a_server_that_stops_is_reported_with_exit_code_1() -> None:
     with (
         serve(lambda websocket: websocket.close(4000, "enough\x1b[2J")) as server,
         Script([*CLIENT, f"ws://127.0.0.1:{server.port}", "--no-reconnect"]) as client,
@@ -51,7 +51,7 @@ def test_a_server_that_goes_in_the_middle_is_said_and_is_exit_code_1() -> None:
 # Over breaks.
 
 
-def test_a_pipe_that_is_fed_for_days_survives_restarts_of_its_server(tmp_path: Path) -> None:
+def test_a_long_running_pipe_survives_restarts_of_the_server(tmp_path: Path) -> None:
     engine = ["--engine", f"sqlite:{tmp_path / 'chat.db'}", "--no-notices", "--rate", "0"]
     with ExitStack() as stack:
         log = tmp_path / "app.log"
@@ -100,7 +100,7 @@ def test_a_pipe_that_is_fed_for_days_survives_restarts_of_its_server(tmp_path: P
         ]
 
 
-def test_a_break_is_told_on_standard_error() -> None:
+def test_a_lost_connection_is_reported_on_standard_error() -> None:
     with ExitStack() as stack:
         with ServerScript("--no-notices") as server:
             client = stack.enter_context(Script([*CLIENT, server.url]))
@@ -118,7 +118,7 @@ def test_a_break_is_told_on_standard_error() -> None:
         assert "Traceback" not in "\n".join(client.errors)
 
 
-def test_what_could_not_be_delivered_is_told_when_one_is_told_to_end() -> None:
+def test_a_signal_reports_undelivered_messages() -> None:
     with ExitStack() as stack:
         with ServerScript() as server:
             client = stack.enter_context(Script([*CLIENT, server.url]))
@@ -134,7 +134,7 @@ def test_what_could_not_be_delivered_is_told_when_one_is_told_to_end() -> None:
         assert client.errors[-1] == "Not delivered: 2 of your messages."
 
 
-def test_a_server_of_plain_lines_gets_the_rest_when_it_is_back() -> None:
+def test_a_plain_server_gets_the_remaining_lines_after_a_reconnect() -> None:
     heard: list[object] = []
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
@@ -156,7 +156,7 @@ def test_a_server_of_plain_lines_gets_the_rest_when_it_is_back() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_leaves_a_pipe_in_order(number: signal.Signals) -> None:
+def test_a_signal_ends_a_pipe_cleanly(number: signal.Signals) -> None:
     with ServerScript("--no-notices") as server, Script([*CLIENT, server.url]) as client:
         client.wait_for_line(re.escape(GREETING), errors=True)
         client.type("last words\n")

@@ -19,9 +19,7 @@ from tests.processes import CLIENT, SERVER, Script, ServerScript, Terminal, envi
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_client_that_only_listens_goes_on_until_a_signal_ends_it(
-    number: signal.Signals, tmp_path: Path
-) -> None:
+def test_a_listening_client_runs_until_a_signal(number: signal.Signals, tmp_path: Path) -> None:
     """Without any input, as under systemd, and across a reconnect."""
     output = tmp_path / "output"
     with ExitStack() as stack:
@@ -68,7 +66,7 @@ def say_until(client: Client, text: str, output: Path) -> None:
     wait_for(heard)
 
 
-def test_a_client_that_only_listens_needs_no_standard_input() -> None:
+def test_a_listening_client_needs_no_standard_input() -> None:
     """Standard input may be closed, a terminal, or full of text."""
     with ServerScript("--no-notices", "--greeting", "") as server:
         for source, setting in (("<&-", {}), ("</dev/zero", {"SYNCCHAT_LISTEN": "yes"})):
@@ -90,7 +88,7 @@ def test_a_client_that_only_listens_needs_no_standard_input() -> None:
             assert not any(line.startswith(">") for line in screen.lines())
 
 
-def test_a_client_that_only_listens_ends_with_the_conversation() -> None:
+def test_a_listening_client_ends_with_the_conversation() -> None:
     """As in a pipe, the first connection has to succeed."""
     with serve(lambda websocket: websocket.close(1000)) as server:
         result = run([*CLIENT, "--listen", f"ws://127.0.0.1:{server.port}/"])
@@ -104,7 +102,7 @@ def test_a_client_that_only_listens_ends_with_the_conversation() -> None:
     assert "connection refused" in result.stderr
 
 
-def test_nohup_keeps_a_client_that_only_listens() -> None:
+def test_nohup_keeps_a_listening_client() -> None:
     """SIGHUP does not end it under nohup."""
     with ServerScript("--no-notices", "--greeting", "") as server:
         command = ["nohup", *CLIENT, "--listen", "--json", server.url]

@@ -20,7 +20,7 @@ LIMIT = "The server accepts 20 messages per second from one client"
 LIFT = r"The server's flag --rate 0 removes the limit\."
 
 
-def test_a_pipe_tells_what_the_rate_limit_means_and_how_long_is_left() -> None:
+def test_a_pipe_shows_the_rate_limit_and_the_remaining_time() -> None:
     """Once, as a plain line, if standard error is not a terminal."""
     with ServerScript("--no-notices", "--rate", "20", "--burst", "5", "--greeting", "") as server:
         for flags in ([], ["--json"]):
@@ -36,7 +36,7 @@ def test_a_pipe_tells_what_the_rate_limit_means_and_how_long_is_left() -> None:
             assert 1 <= int(found[2]) <= 2
 
 
-def test_a_pipe_says_nothing_of_the_limit_for_a_short_input() -> None:
+def test_a_short_input_shows_no_rate_limit() -> None:
     """Input within the limit is not delayed."""
     with (
         ServerScript("--no-notices", "--greeting", "") as server,
@@ -55,7 +55,7 @@ def test_a_pipe_says_nothing_of_the_limit_for_a_short_input() -> None:
             assert client.errors == ["Connected to the chat!"]
 
 
-def test_a_pipe_that_does_not_end_tells_the_rate_alone() -> None:
+def test_an_endless_input_shows_the_rate_only() -> None:
     """The length of the input is unknown."""
     with ServerScript("--no-notices", "--rate", "20", "--greeting", "") as server:
         with Script([*CLIENT, server.url]) as client:
@@ -81,7 +81,7 @@ def test_the_lines_of_a_file_are_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("flags", [[], ["--json"]])
-def test_a_terminal_shows_the_progress_and_takes_it_away(flags: list[str]) -> None:
+def test_a_terminal_shows_and_removes_the_progress_line(flags: list[str]) -> None:
     """On standard error, below other lines there."""
     with ServerScript("--no-notices", "--rate", "20", "--burst", "5", "--greeting", "") as server:
         command = shlex.join([*CLIENT, *flags, server.url])

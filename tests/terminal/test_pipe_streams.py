@@ -16,7 +16,7 @@ from tests.people import GREETING
 from tests.processes import CLIENT, ServerScript, environment, run
 
 
-def test_more_input_than_a_server_takes_at_once_waits_for_it() -> None:
+def test_input_beyond_the_rate_limit_is_throttled() -> None:
     size = 0
 
     def slowly(websocket: WebSocket) -> None:
@@ -42,7 +42,7 @@ def test_more_input_than_a_server_takes_at_once_waits_for_it() -> None:
     assert size == 60_000 * 300
 
 
-def test_a_pipe_whose_reader_has_enough_ends_quietly() -> None:
+def test_a_closed_reader_ends_a_pipe_quietly() -> None:
     with ServerScript() as server:
         with subprocess.Popen(
             [*CLIENT, server.url],
@@ -64,7 +64,7 @@ def test_a_pipe_whose_reader_has_enough_ends_quietly() -> None:
             assert client.stderr.read() == f"Connected to the chat!\n{GREETING}\n"
 
 
-def test_an_output_that_cannot_be_written_is_one_line_and_exit_code_1() -> None:
+def test_an_unwritable_output_prints_one_line_with_exit_code_1() -> None:
     with ServerScript() as server, Path("/dev/full").open("w", encoding="utf-8") as full:
         with subprocess.Popen(
             [*CLIENT, server.url],
@@ -84,7 +84,7 @@ def test_an_output_that_cannot_be_written_is_one_line_and_exit_code_1() -> None:
             ]
 
 
-def test_a_pipe_whose_reader_has_had_enough_ends_at_once() -> None:
+def test_a_closed_reader_ends_a_pipe_at_once() -> None:
     with ServerScript("--no-notices") as server:
         command = f"seq 3000 | {shlex.join([*CLIENT, server.url])} | head -n 3"
         begin = time.monotonic()
@@ -102,7 +102,7 @@ def test_a_pipe_whose_reader_has_had_enough_ends_at_once() -> None:
         assert "Traceback" not in result.stderr
 
 
-def test_an_error_output_that_nobody_reads_does_no_harm() -> None:
+def test_a_blocked_standard_error_does_no_harm() -> None:
     with ServerScript("--no-notices") as server:
         reading, writing = os.pipe()
         os.close(reading)
@@ -123,14 +123,14 @@ def test_an_error_output_that_nobody_reads_does_no_harm() -> None:
 # Odd ends.
 
 
-def test_an_input_that_cannot_be_read_is_one_line_and_exit_code_1() -> None:
+def test_an_unreadable_input_prints_one_line_with_exit_code_1() -> None:
     with ServerScript("--no-notices") as server:
         result = run(["sh", "-c", f"exec {shlex.join([*CLIENT, server.url])} 0>/dev/null"])
         assert result.returncode == 1
         assert result.stderr.splitlines()[-1] == "cannot read the input: Bad file descriptor"
 
 
-def test_an_output_that_does_not_block_loses_nothing() -> None:
+def test_a_non_blocking_output_loses_nothing() -> None:
     def handler(websocket: WebSocket) -> None:
         for number in range(3000):
             websocket.send(f"{number} " + "x" * 200)
@@ -156,7 +156,7 @@ def test_an_output_that_does_not_block_loses_nothing() -> None:
         assert client.returncode == 0
 
 
-def test_a_line_without_an_end_takes_no_memory() -> None:
+def test_an_endless_line_takes_no_memory() -> None:
     with ServerScript("--no-notices", "--greeting", "") as server:
         command = (
             f"(head -c 300000000 /dev/zero; echo; echo end) | {shlex.join([*CLIENT, server.url])}"

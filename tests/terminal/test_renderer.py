@@ -111,7 +111,7 @@ def test_ignored_people_are_not_shown() -> None:
     assert shown(past, known) == shown(History((), complete=True, command="history"), known)
 
 
-def test_a_heading_stands_before_the_first_message_of_the_past() -> None:
+def test_a_heading_precedes_the_history() -> None:
     heading, message = shown(HELLO, snapshot(past=True, heading="Earlier messages"))
     assert heading.startswith("--- Earlier messages, since 19")
     assert message == "bob: hello ann"

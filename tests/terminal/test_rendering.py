@@ -35,7 +35,7 @@ from tests.screen import Screen
 from tests.stage import Stage, welcome
 
 
-def test_a_continuation_line_is_set_in() -> None:
+def test_a_continuation_line_is_indented() -> None:
     def handler(websocket: WebSocket) -> None:
         websocket.send("one\nroot: two")
         list(websocket)
@@ -73,7 +73,7 @@ def test_continuation_lines_keep_their_indentation_on_the_screen(subprotocols: l
 # How things look.
 
 
-def test_a_flood_is_shown_whole_and_in_order_while_one_types(*, full: bool) -> None:
+def test_a_flood_is_shown_complete_and_in_order_during_typing(*, full: bool) -> None:
     count = 10_000 if full else 2000
     text = "typed in the middle of it"
 
@@ -142,7 +142,7 @@ def test_the_prompt_is_on_the_screen_during_a_flood(*, full: bool) -> None:
         assert max(map(len, updates)) <= 2048
 
 
-def test_everything_is_rendered_as_people_know_it() -> None:
+def test_every_event_is_rendered_as_a_line() -> None:
     with Stage() as stage, Screen(stage.url) as client:
         stage.wait_for_client()
         stage.say("hello, all")
@@ -180,7 +180,7 @@ def test_everything_is_rendered_as_people_know_it() -> None:
         ]
 
 
-def test_a_long_line_is_broken_between_words_and_set_in() -> None:
+def test_a_long_line_is_wrapped_between_words_and_indented() -> None:
     with Stage() as stage, Screen(stage.url, columns=40, rows=20) as client:
         stage.wait_for_client()
         stage.say("The quick brown fox jumps over the lazy dog and http://host/" + "x" * 60)
@@ -190,7 +190,7 @@ def test_a_long_line_is_broken_between_words_and_set_in() -> None:
         client.wait_for_line("x+")
 
 
-def test_a_nick_has_a_colour_of_its_own_everywhere() -> None:
+def test_a_nick_has_the_same_color_everywhere() -> None:
     with Stage() as stage, Screen(stage.url) as one, Screen(stage.url) as two:
         stage.wait_for_client(2)
         for client in list(stage.clients):
@@ -229,7 +229,7 @@ def test_a_nick_has_a_colour_of_its_own_everywhere() -> None:
         ("always", "1", True),
     ],
 )
-def test_whether_there_are_colours(
+def test_colors_follow_the_flag_and_no_color(
     monkeypatch: pytest.MonkeyPatch, color: str, no_color: str | None, *, coloured: bool
 ) -> None:
     if no_color is not None:
@@ -272,7 +272,7 @@ def test_times_are_shown_on_request_and_a_line_tells_the_day() -> None:
         ]
 
 
-def test_times_can_be_on_from_the_beginning() -> None:
+def test_times_can_be_shown_from_the_start() -> None:
     with Stage() as stage, Screen(stage.url, preferences=Preferences(timestamps=True)) as client:
         stage.wait_for_client()
         stage.tell(Joined("carl", 3))
@@ -306,7 +306,7 @@ def test_own_messages_are_marked_until_the_server_has_them(*, echo: bool) -> Non
         assert client.scrollback()[1:] == ["ann: one", "** ann acts"]
 
 
-def test_of_many_that_wait_the_last_are_shown() -> None:
+def test_of_many_pending_messages_the_last_are_shown() -> None:
     with Stage() as stage, Screen(stage.url) as client:
         stage.wait_for_client()
         client.wait_for_line(">.*")
@@ -316,7 +316,7 @@ def test_of_many_that_wait_the_last_are_shown() -> None:
         assert waiting == ["… 6 more", "… 6", "… 7", "… 8"]
 
 
-def test_what_the_server_refuses_is_shown_with_the_reason() -> None:
+def test_a_refused_message_is_shown_with_the_reason() -> None:
     with Stage() as stage, Screen(stage.url) as client:
         stage.wait_for_client()
         client.wait_for_line(">.*")
@@ -328,7 +328,7 @@ def test_what_the_server_refuses_is_shown_with_the_reason() -> None:
         client.wait_for_last(r"(?!.*unsent).*")
 
 
-def test_a_line_says_where_a_gap_is() -> None:
+def test_a_gap_is_marked_by_a_line() -> None:
     with Stage() as stage, Screen(stage.url) as client:
         stage.wait_for_client()
         stage.say("one")
@@ -341,7 +341,7 @@ def test_a_line_says_where_a_gap_is() -> None:
         ]
 
 
-def test_the_toolbar_tells_where_one_is_and_how_it_is() -> None:
+def test_the_toolbar_shows_the_room_the_nick_and_the_connection() -> None:
     with ExitStack() as stack:
         with ChatServer(port=0, notices=True) as chat:
             url = f"127.0.0.1:{chat.port}/ops"
@@ -376,7 +376,7 @@ def test_the_number_of_people_is_right_without_notices() -> None:
                 ann.wait_for_line("> carl: !")
 
 
-def test_the_past_is_announced() -> None:
+def test_the_history_has_a_heading() -> None:
     with ChatServer(port=0) as chat:
         with Client(url_of(chat), nick="bob") as bob:
             bob.say("one")

@@ -194,7 +194,7 @@ def test_no_attack_reaches_a_terminal_behind_a_pipe() -> None:
             assert "\x1b" not in line
 
 
-def test_what_a_terminal_without_a_prompt_is_given_is_as_safe() -> None:
+def test_the_output_without_a_prompt_is_sanitized_too() -> None:
     with Stage() as stage, Terminal(stage.url, "--json") as client:
         stage.wait_for_client()
         for number, attack in enumerate(ATTACKS.values()):
@@ -221,14 +221,14 @@ def a_name_of(size: int) -> Iterator[tuple[Stage, Screen]]:
         yield stage, client
 
 
-def test_a_name_of_a_megabyte_is_cut_short() -> None:
+def test_a_nick_of_a_megabyte_is_shortened() -> None:
     with a_name_of(700_000) as (_, client):
         client.wait_for_line("bob: the end")
         assert len(client.written) < 10_000
         assert [line for line in client.scrollback() if "N…: short" in line]
 
 
-def test_a_text_of_a_megabyte_is_shown_in_part() -> None:
+def test_a_text_of_a_megabyte_is_shortened() -> None:
     with Stage() as stage, Screen(stage.url) as client:
         stage.wait_for_client()
         stage.say("y" * 1_000_000)
@@ -237,7 +237,7 @@ def test_a_text_of_a_megabyte_is_shown_in_part() -> None:
         assert any("(934464 more characters)" in line for line in client.scrollback())
 
 
-def test_a_long_word_cannot_pose_as_a_line() -> None:
+def test_a_long_word_cannot_fake_a_line() -> None:
     with Stage() as stage, Screen(stage.url, columns=40) as client:
         stage.wait_for_client()
         stage.say("x" * 35 + "admin:\u00a0send\u00a0me\u00a0all")
@@ -248,7 +248,7 @@ def test_a_long_word_cannot_pose_as_a_line() -> None:
             assert line.startswith(("bob: ", "    ")), line
 
 
-def test_one_person_cannot_pose_as_two() -> None:
+def test_one_person_cannot_fake_another() -> None:
     with Stage() as stage, Screen(stage.url, preferences=Preferences(timestamps=True)) as client:
         stage.wait_for_client()
         stage.say("hi\nroot: run this\n\n-> The server is gone.")
@@ -266,7 +266,7 @@ def test_one_person_cannot_pose_as_two() -> None:
 
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
-def test_the_door_lets_nothing_through(attack: str) -> None:
+def test_sanitizing_removes_every_attack(attack: str) -> None:
     for text in (text_for_screen(attack), name_for_screen(attack)):
         assert not any(unicodedata.category(char) == "Cc" and char not in "\n\t" for char in text)
         assert not HARMFUL.search(text.replace("\t", ""))
@@ -285,7 +285,7 @@ def test_the_door_lets_nothing_through(attack: str) -> None:
         "שָׁלוֹם עֲלֵיכֶם",
     ],
 )
-def test_what_languages_need_stays(text: str) -> None:
+def test_sanitizing_keeps_what_languages_need(text: str) -> None:
     assert text_for_screen(text) == name_for_screen(text) == text
 
 

@@ -35,7 +35,7 @@ def test_two_people_talk() -> None:
             assert [line.partition(": ")[2] for line in said] == ["hallo, grüß dich", "ebenso"]
 
 
-def test_what_is_being_typed_is_never_torn() -> None:
+def test_the_typed_line_is_never_broken() -> None:
     with (
         ChatServer(port=0) as chat,
         Screen(f"ws://127.0.0.1:{chat.port}") as client,
@@ -59,7 +59,7 @@ def test_what_is_being_typed_is_never_torn() -> None:
         client.wait_for_line(r"127\.0\.0\.1:\d+: half a sentence")
 
 
-def test_typing_goes_on_while_messages_come() -> None:
+def test_typing_continues_while_messages_arrive() -> None:
     text = "the quick brown fox jumps over the lazy dog"
     stop = threading.Event()
     with ChatServer(port=0) as chat, Screen(f"ws://127.0.0.1:{chat.port}") as client:
@@ -101,7 +101,7 @@ def test_the_window_can_be_resized() -> None:
         client.wait_for_line(r"127\.0\.0\.1:\d+: abcd")
 
 
-def test_keys_that_are_no_utf8_do_no_harm() -> None:
+def test_invalid_utf8_from_the_keyboard_does_no_harm() -> None:
     heard: list[object] = []
 
     def handler(websocket: WebSocket) -> None:
@@ -116,7 +116,7 @@ def test_keys_that_are_no_utf8_do_no_harm() -> None:
     assert heard == ["a??b"]
 
 
-def test_a_typed_line_stands_before_its_echo_on_a_server_of_another_make() -> None:
+def test_a_typed_line_precedes_its_echo_on_a_foreign_server() -> None:
     """Even a line that begins with a slash, and always in this order."""
 
     def echo(websocket: WebSocket) -> None:
@@ -137,7 +137,7 @@ def test_a_typed_line_stands_before_its_echo_on_a_server_of_another_make() -> No
         assert shown[begin : begin + len(wanted)] == wanted
 
 
-def test_ones_own_message_has_no_prefix_where_the_server_only_acknowledges_it() -> None:
+def test_an_own_acknowledged_message_has_no_prefix() -> None:
     """The prefix marks lines of the server."""
     with ChatServer(port=0, notices=False, greeting="", echo=False) as chat:
         url = f"ws://127.0.0.1:{chat.port}"

@@ -70,7 +70,7 @@ def text_of(fragments: list[Fragment]) -> str:
         ("\n\n", 10, "\n  \n  "),
     ],
 )
-def test_lines_are_broken_between_words(text: str, columns: int, wrapped: str) -> None:
+def test_lines_are_wrapped_between_words(text: str, columns: int, wrapped: str) -> None:
     assert text_of(wrap([("", text)], columns, 2)) == wrapped
 
 
@@ -96,7 +96,7 @@ def test_wrapping_loses_nothing_and_fits(texts: list[str], columns: int, indent:
             assert width_of(line.strip(" ")) <= columns
 
 
-def test_what_is_too_long_is_cut_short() -> None:
+def test_long_texts_are_shortened() -> None:
     assert shorten("abcdef", 6) == "abcdef"
     assert shorten("abcdefg", 6) == "abcde…"
     assert shorten("漢字漢字", 6) == "漢字…"
@@ -120,13 +120,15 @@ def test_what_is_too_long_is_cut_short() -> None:
         ("anything", "", False),
     ],
 )
-def test_a_mention_is_a_whole_word_in_any_case(text: str, nick: str, *, found: bool) -> None:
+def test_a_mention_is_a_whole_word_in_upper_or_lower_case(
+    text: str, nick: str, *, found: bool
+) -> None:
     marked = [piece for style, piece in mark(text, nick) if style == "class:mention"]
     assert bool(marked) == found
     assert "".join(piece for _, piece in mark(text, nick)) == text
 
 
-def test_what_was_searched_for_is_marked_where_words_begin_so() -> None:
+def test_search_words_are_marked_at_the_start_of_words() -> None:
     assert list(mark("Große Grüße, groß", "", ["GROSS", "grü"])) == [
         ("class:match", "Große"),
         ("", " "),
@@ -146,7 +148,7 @@ def test_marking_changes_no_text(text: str, nick: str, words: list[str]) -> None
 # People.
 
 
-def test_people_are_found_the_last_to_speak_first() -> None:
+def test_completion_lists_the_last_speakers_first() -> None:
     people = Model(Preferences())
     people.apply(welcome(), "ann")
     people.apply(Joined("berta", 4, ("Bea",)), "ann")
@@ -165,7 +167,7 @@ def test_people_are_found_the_last_to_speak_first() -> None:
     assert people.count == 3
 
 
-def test_colours_are_stable_and_many() -> None:
+def test_colors_are_stable_and_distinct() -> None:
     assert style_of("ann") == style_of("ANN") == style_of("ann")
     assert len({style_of(f"person{number}") for number in range(200)}) > 15
 
@@ -180,7 +182,7 @@ def luminance(colour: str) -> float:
 
 
 @pytest.mark.parametrize("background", ["#000000", "#1e1e1e", "#002b36", "#fdf6e3", "#ffffff"])
-def test_colours_are_readable_on_dark_and_on_light(background: str) -> None:
+def test_colors_are_readable_on_dark_and_light_backgrounds(background: str) -> None:
     for colour in {style_of(f"person{number}") for number in range(500)}:
         one, two = sorted([luminance(colour), luminance(background)])
         assert (two + 0.05) / (one + 0.05) >= 3.0, colour
@@ -189,7 +191,7 @@ def test_colours_are_readable_on_dark_and_on_light(background: str) -> None:
 # Waiting.
 
 
-def test_pending_messages_are_shown_until_their_answer_is() -> None:
+def test_pending_messages_are_shown_until_they_are_answered() -> None:
     model = Model(Preferences())
     shown: list[str] = []
     message = Message(0, 0.0, "ann", "one", "message")
@@ -289,7 +291,7 @@ def test_only_near_misses_are_suggested(typed: str, meant: str | None) -> None:
 # Toolbar, resizing.
 
 
-def test_the_chosen_candidate_is_always_in_sight() -> None:
+def test_the_chosen_candidate_is_always_visible() -> None:
     names = [f"name{number}" for number in range(50)]
     for chosen in range(50):
         shown = candidates_line(names, chosen, 40)
@@ -309,7 +311,7 @@ def test_the_chosen_candidate_is_always_in_sight() -> None:
         ([100], 30, 10, 3),
     ],
 )
-def test_rows_that_a_terminal_has_broken(
+def test_rows_of_lines_that_a_terminal_has_wrapped(
     widths: list[int], columns: int, column: int, added: int
 ) -> None:
     assert rows_added(widths, columns, column) == added

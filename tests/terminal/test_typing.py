@@ -64,7 +64,7 @@ def test_tab_completes_commands(client: Screen) -> None:
     client.wait_for_line("> /xyz!")
 
 
-def test_tab_goes_through_what_begins_so_and_shows_it(client: Screen) -> None:
+def test_tab_cycles_through_the_candidates(client: Screen) -> None:
     client.type("/re" + TAB)
     client.wait_for_line("> /reply")
     client.type("\x15/n" + TAB)
@@ -80,7 +80,7 @@ def test_tab_goes_through_what_begins_so_and_shows_it(client: Screen) -> None:
     client.wait_for_last(r" lobby .*")
 
 
-def test_tab_completes_what_a_command_takes(client: Screen) -> None:
+def test_tab_completes_arguments_of_commands(client: Screen) -> None:
     for line, completed in [
         ("/bell m", "/bell mention"),
         ("/timestamp of", "/timestamp off"),
@@ -109,7 +109,7 @@ def test_tab_completes_nicks_the_last_to_speak_first(stage: Stage, client: Scree
     client.wait_for_line("> bert:  and bob !")
 
 
-def test_tab_is_quick_in_a_crowd() -> None:
+def test_tab_is_fast_in_a_crowd() -> None:
     crowd = [f"user{number:06}" for number in range(50_000)]
     with Stage(members=["ann", *crowd]) as stage, Screen(stage.url) as client:
         client.wait_for_last(r".*\| 50001 here \|.*")
@@ -122,19 +122,19 @@ def test_tab_is_quick_in_a_crowd() -> None:
         client.wait_for_line("> user049999: !")
 
 
-def test_tab_completes_who_is_addressed_with_an_at(client: Screen) -> None:
+def test_tab_completes_a_nick_after_an_at_sign(client: Screen) -> None:
     client.type("hey @b" + TAB + "x")
     client.wait_for_line("> hey @bob x")
 
 
-def test_tab_offers_nobody_who_is_ignored(client: Screen) -> None:
+def test_tab_does_not_offer_ignored_people(client: Screen) -> None:
     client.type("/ignore bob\rb" + TAB + "x")
     client.wait_for_line("> bx")
     client.type("\x15/unignore b" + TAB)
     client.wait_for_line("> /unignore bob")
 
 
-def test_rooms_that_are_told_late_complete_nothing_else(stage: Stage, client: Screen) -> None:
+def test_a_late_list_of_rooms_does_not_complete_other_text(stage: Stage, client: Screen) -> None:
     client.type("/join zz" + TAB)
     wait_for(lambda: stage.heard == [RoomsRequest()])
     client.type("\x15b")
@@ -146,7 +146,7 @@ def test_rooms_that_are_told_late_complete_nothing_else(stage: Stage, client: Sc
     client.wait_for_line("> bx")
 
 
-def test_tab_completes_rooms_that_the_server_tells(stage: Stage, client: Screen) -> None:
+def test_tab_completes_rooms_of_the_server(stage: Stage, client: Screen) -> None:
     client.type("/join o" + TAB)
     wait_for(lambda: stage.heard == [RoomsRequest()])
     stage.tell(Rooms((RoomCount("lobby", 2), RoomCount("ops", 3))))
@@ -162,7 +162,7 @@ def test_tab_completes_rooms_that_the_server_tells(stage: Stage, client: Screen)
 # What was typed before.
 
 
-def test_what_was_typed_is_there_in_the_next_run(stage: Stage, tmp_path: Path) -> None:
+def test_the_input_history_is_there_in_the_next_run(stage: Stage, tmp_path: Path) -> None:
     kept = tmp_path / "syncchat" / "history"
     with Screen(stage.url, typed=kept) as first:
         first.wait_for_line(">.*")
@@ -186,7 +186,7 @@ def test_what_was_typed_is_there_in_the_next_run(stage: Stage, tmp_path: Path) -
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
 
 
-def test_no_token_is_kept(stage: Stage, tmp_path: Path) -> None:
+def test_the_input_history_contains_no_token(stage: Stage, tmp_path: Path) -> None:
     kept = tmp_path / "history"
     with Screen(stage.url, token="s3cret", typed=kept) as client:
         client.wait_for_line(">.*")
@@ -197,7 +197,7 @@ def test_no_token_is_kept(stage: Stage, tmp_path: Path) -> None:
     assert [line for line in kept.read_text().splitlines() if line.startswith("+")] == ["+harmless"]
 
 
-def test_a_folder_that_cannot_be_written_is_told_and_no_more(stage: Stage, tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_reported_only(stage: Stage, tmp_path: Path) -> None:
     (tmp_path / "syncchat").write_text("in the way")
     with Screen(stage.url, typed=tmp_path / "syncchat" / "history") as client:
         client.wait_for_line(r"-> The input history cannot be saved: .*")
@@ -207,7 +207,7 @@ def test_a_folder_that_cannot_be_written_is_told_and_no_more(stage: Stage, tmp_p
         client.wait_for_line("> hello")
 
 
-def test_a_long_history_forgets_its_older_half(tmp_path: Path) -> None:
+def test_a_long_input_history_loses_its_older_half(tmp_path: Path) -> None:
     path = tmp_path / "history"
     told: list[str] = []
     history = open_history(path, None, told.append)
@@ -221,7 +221,7 @@ def test_a_long_history_forgets_its_older_half(tmp_path: Path) -> None:
     assert told == []
 
 
-def test_a_history_of_one_huge_line_is_forgotten(tmp_path: Path) -> None:
+def test_an_input_history_of_one_huge_line_is_emptied(tmp_path: Path) -> None:
     path = tmp_path / "history"
     path.write_text("+" + "a" * 3_000_000)
     history = open_history(path, None, print)
@@ -231,7 +231,7 @@ def test_a_history_of_one_huge_line_is_forgotten(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_disk_that_is_full_is_told_once() -> None:
+def test_a_full_disk_is_reported_once() -> None:
     told: list[str] = []
     history = open_history(Path("/dev/full"), None, told.append)
     history.store_string("one")
@@ -255,7 +255,7 @@ def test_alt_enter_begins_a_new_line(stage: Stage, client: Screen) -> None:
 PASTE = "\x1b[200~one\r\ntwo\nthree\n\x1b[201~"
 
 
-def test_a_paste_of_several_lines_asks(stage: Stage, client: Screen) -> None:
+def test_a_paste_of_several_lines_needs_confirmation(stage: Stage, client: Screen) -> None:
     client.type(PASTE)
     client.wait_for_line(r"Send these 3 lines as one message\? y sends, n continues editing\.")
     client.wait_for_line("> one")
@@ -282,7 +282,7 @@ def test_a_paste_can_be_edited(stage: Stage, client: Screen, key: str) -> None:
     assert stage.wait_for_said()[0].text == f"one\ntwo\nthree\n{typed}four"
 
 
-def test_a_paste_of_one_line_does_not_ask(stage: Stage, client: Screen) -> None:
+def test_a_paste_of_one_line_needs_no_confirmation(stage: Stage, client: Screen) -> None:
     client.type("\x1b[200~just one\n\x1b[201~")
     client.wait_for_line("> just one")
     client.type("\r")
@@ -304,9 +304,7 @@ def test_a_paste_of_a_thousand_lines_leaves_the_screen_usable(stage: Stage, clie
 # The window.
 
 
-def test_a_narrower_window_eats_no_line_and_leaves_no_ghost(
-    stage: Stage, terminal: Terminal
-) -> None:
+def test_a_narrower_window_loses_and_duplicates_no_line(stage: Stage, terminal: Terminal) -> None:
     # This terminal cuts off what has become too long; tmux and others break it.
     for number in range(5):
         stage.say(f"line {number}")
@@ -328,7 +326,7 @@ def test_a_narrower_window_eats_no_line_and_leaves_no_ghost(
     terminal.wait_for_line(f"> {text}")
 
 
-def test_a_terminal_that_answers_late_loses_no_line(stage: Stage, terminal: Terminal) -> None:
+def test_a_slow_terminal_loses_no_line(stage: Stage, terminal: Terminal) -> None:
     terminal.tells_cursor = False
     terminal.type("a line that is typed and longer than the window is going to be")
     terminal.wait_for_line("> a line .*")
@@ -409,7 +407,7 @@ def test_keys(keys: str, entered: list[str], ended: type[BaseException]) -> None
 
 
 @pytest.mark.parametrize("answer", ["y", "n\r"])
-def test_the_keys_behind_a_paste_are_typed_as_any(answer: str) -> None:
+def test_keys_after_a_paste_are_typed_normally(answer: str) -> None:
     keys = f"\x1b[200~a\nb\x1b[201~{answer}yes\rno\r\x04"
     assert prompted(keys) == (["a\nb", "yes", "no"], EOFError)
 
@@ -425,11 +423,11 @@ def test_the_keys_behind_a_paste_are_typed_as_any(answer: str) -> None:
         ("\x1b[200~a\nb\x1b[201~\x03yes\r\x03", ["yes"]),
     ],
 )
-def test_ctrl_c_clears_what_is_typed_and_then_leaves(keys: str, entered: list[str]) -> None:
+def test_ctrl_c_clears_the_input_and_then_leaves(keys: str, entered: list[str]) -> None:
     assert prompted(keys) == (entered, KeyboardInterrupt)
 
 
-def test_up_brings_back_what_ctrl_c_has_cleared(stage: Stage) -> None:
+def test_up_restores_what_ctrl_c_has_cleared(stage: Stage) -> None:
     """A cleared message is in the input history."""
     with Screen(stage.url) as client:
         client.wait_for_line("> *")
@@ -457,7 +455,7 @@ def test_a_prompt_that_is_ended_before_it_began_ends() -> None:
         prompt.run(print, lambda: None)
 
 
-def test_what_is_typed_at_once_arrives_in_order() -> None:
+def test_fast_typing_arrives_in_order() -> None:
     with ChatServer(port=0, notices=False, rate=0) as chat:
         url = url_of(chat)
         with Client(url, nick="bob") as bob, Screen(url, nick="ann") as ann:

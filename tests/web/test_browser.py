@@ -56,7 +56,7 @@ def test_browsers_a_terminal_and_a_plain_client_are_in_one_room(browser: Browser
                 carla.wait_for_line(re.escape(line))
 
 
-def test_a_server_that_is_killed_and_back_costs_nothing(browser: Browser, tmp_path: Path) -> None:
+def test_a_restarted_server_loses_nothing(browser: Browser, tmp_path: Path) -> None:
     flags = ["--engine", f"sqlite:{tmp_path / 'chat.db'}", "--no-notices", "--rate", "0"]
     with ExitStack() as stack:
         server = stack.enter_context(ServerScript(*flags))
@@ -110,7 +110,7 @@ def test_the_nick_is_asked_once_and_remembered(browser: Browser) -> None:
         page.locator("#state", has_text="anna").wait_for()
 
 
-def test_a_token_is_asked_for_and_never_stands_in_the_address(browser: Browser) -> None:
+def test_the_token_is_asked_for_and_never_in_the_url(browser: Browser) -> None:
     with ChatServer(port=0, token="s3cret", greeting="You are in") as chat:
         with window(browser, page_url(chat, "/ops"), None) as page:
             page.get_by_label("The server requires a token.").fill("wrong")
@@ -127,7 +127,7 @@ def test_a_token_is_asked_for_and_never_stands_in_the_address(browser: Browser) 
             assert page.url == page_url(chat, "/ops")
 
 
-def test_a_token_that_is_asked_for_in_between_is_typed_in_peace(browser: Browser) -> None:
+def test_typing_a_token_is_not_interrupted(browser: Browser) -> None:
     with ExitStack() as stack:
         with ChatServer(port=0) as chat:
             port = chat.port
@@ -147,7 +147,7 @@ def test_a_token_that_is_asked_for_in_between_is_typed_in_peace(browser: Browser
         page.get_by_role("button", name="1 here").wait_for()
 
 
-def test_no_way_leads_past_the_question_for_the_nick(browser: Browser) -> None:
+def test_the_question_for_the_nick_cannot_be_bypassed(browser: Browser) -> None:
     with ChatServer(port=0, greeting="") as chat:
         with window(browser, page_url(chat), None) as page:
             field = page.get_by_label("Choose a nick")
@@ -205,7 +205,7 @@ def test_rooms_people_and_commands(browser: Browser) -> None:
         page.get_by_role("heading", name="ops").wait_for()
 
 
-def test_a_room_has_one_address_however_it_is_spelled(browser: Browser) -> None:
+def test_a_room_has_one_url_in_any_spelling(browser: Browser) -> None:
     """The page uses the server's name for the room."""
     with (
         ChatServer(port=0, greeting="", rate=0) as chat,
@@ -228,7 +228,7 @@ def test_a_room_has_one_address_however_it_is_spelled(browser: Browser) -> None:
         assert page.url == page_url(chat, "/ops")
 
 
-def test_the_past_is_there_and_more_of_it_on_scrolling(browser: Browser) -> None:
+def test_history_is_shown_and_scrolling_loads_more(browser: Browser) -> None:
     with ChatServer(port=0, greeting="", notices=False) as chat:
         for number in range(1, 181):
             chat.say(f"message {number}.")
@@ -245,7 +245,7 @@ def test_the_past_is_there_and_more_of_it_on_scrolling(browser: Browser) -> None
             assert lines(page) == [f"server: message {number}." for number in range(1, 181)]
 
 
-def test_the_past_is_there_where_nobody_needs_to_scroll(browser: Browser) -> None:
+def test_history_is_loaded_without_a_scroll_bar(browser: Browser) -> None:
     with ChatServer(port=0, greeting="", notices=False) as chat:
         for number in range(1, 91):
             chat.say(f"message {number}.")
@@ -264,7 +264,7 @@ def test_the_past_is_there_where_nobody_needs_to_scroll(browser: Browser) -> Non
             assert page.url == page_url(chat, "/ops")
 
 
-def test_a_log_that_has_begun_anew_is_not_mixed_with_the_old(browser: Browser) -> None:
+def test_a_new_log_is_not_mixed_with_the_old_one(browser: Browser) -> None:
     with ExitStack() as stack:
         with ChatServer(port=0, greeting="", notices=False) as chat:
             port = chat.port
@@ -288,7 +288,7 @@ def test_a_log_that_has_begun_anew_is_not_mixed_with_the_old(browser: Browser) -
         ]
 
 
-def test_what_is_new_is_counted_and_mentions_are_marked(browser: Browser) -> None:
+def test_new_messages_are_counted_and_mentions_are_marked(browser: Browser) -> None:
     with (
         ChatServer(port=0, greeting="", notices=False) as chat,
         window(browser, page_url(chat), "ann") as page,
@@ -310,7 +310,7 @@ def test_what_is_new_is_counted_and_mentions_are_marked(browser: Browser) -> Non
         assert page.title() == "lobby"
 
 
-def test_tab_and_a_list_complete(browser: Browser) -> None:
+def test_tab_and_a_list_complete_words(browser: Browser) -> None:
     with (
         ChatServer(port=0, greeting="", rate=0) as chat,
         Client(url_of(chat), nick="berta") as berta,

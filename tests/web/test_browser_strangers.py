@@ -38,7 +38,7 @@ TRICKS = [
 ]
 
 
-def test_nothing_that_a_stranger_says_is_more_than_text(browser: Browser) -> None:
+def test_strangers_cannot_inject_markup(browser: Browser) -> None:
     with (
         ChatServer(port=0, greeting="<i>hello</i>", rate=0, format="{sender}: {text}") as chat,
         window(browser, page_url(chat, "/%26lt;b%26gt;room"), "ann") as page,
@@ -75,7 +75,7 @@ def test_nothing_that_a_stranger_says_is_more_than_text(browser: Browser) -> Non
             assert text.startswith(f"{protocol}//{host}")
 
 
-def test_long_and_strange_texts_hold_nothing_up(browser: Browser) -> None:
+def test_long_and_strange_texts_do_not_block_the_page(browser: Browser) -> None:
     with (
         ChatServer(port=0, greeting="", rate=0, notices=False) as chat,
         window(browser, page_url(chat), "a-b.c+") as page,
@@ -103,7 +103,7 @@ def test_long_and_strange_texts_hold_nothing_up(browser: Browser) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_ten_thousand_messages_leave_a_short_list(browser: Browser) -> None:
+def test_ten_thousand_messages_keep_the_list_short(browser: Browser) -> None:
     with (
         ChatServer(port=0, greeting="", notices=False) as chat,
         window(browser, page_url(chat), "ann") as page,
@@ -129,7 +129,7 @@ def test_ten_thousand_messages_leave_a_short_list(browser: Browser) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_is_wide_enough(browser: Browser, scheme: str) -> None:
+def test_the_page_fits_a_phone(browser: Browser, scheme: str) -> None:
     with (
         ChatServer(port=0, greeting="", rate=0) as chat,
         Client(url_of(chat), nick="bob") as bob,
@@ -151,7 +151,7 @@ def test_a_phone_is_wide_enough(browser: Browser, scheme: str) -> None:
         assert (ground == "rgb(255, 255, 255)") == (scheme == "light")
 
 
-def test_everything_has_a_name_for_who_cannot_see_it(browser: Browser) -> None:
+def test_every_control_has_an_accessible_name(browser: Browser) -> None:
     with ChatServer(port=0) as chat, window(browser, page_url(chat), "ann") as page:
         log = page.get_by_role("log")
         assert log.get_attribute("aria-live") == "polite"
@@ -166,7 +166,7 @@ def test_everything_has_a_name_for_who_cannot_see_it(browser: Browser) -> None:
         assert unnamed == 0
 
 
-def test_nothing_is_loaded_from_elsewhere(browser: Browser) -> None:
+def test_nothing_is_loaded_from_other_hosts(browser: Browser) -> None:
     asked: list[str] = []
     with ChatServer(port=0) as chat, window(browser, "about:blank", None) as page:
         page.on("request", lambda request: asked.append(request.url))

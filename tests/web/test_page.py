@@ -9,7 +9,7 @@ from tests.peer import ask_http
 from tests.processes import ROOT, ServerScript
 
 
-def test_the_page_and_its_parts_are_served_strictly_and_once() -> None:
+def test_the_page_and_its_parts_have_strict_headers_and_etags() -> None:
     with ChatServer(port=0) as chat:
         parts = [path.name for path in (ROOT / "syncchat" / "web" / "page").iterdir()]
         parts.remove("index.html")
@@ -34,7 +34,7 @@ def test_the_page_and_its_parts_are_served_strictly_and_once() -> None:
             assert place.startswith(b"-/")
 
 
-def test_a_server_without_the_page_says_what_it_is() -> None:
+def test_a_server_without_the_page_answers_with_a_hint() -> None:
     with ServerScript("--no-web") as server:
         for path in ("/", "/kitchen", "/-/app.js"):
             status, headers, body = ask_http(server.port, path)

@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 VECTORS = json.loads((HERE.parent / "client" / "vectors.json").read_text("utf-8"))
 
 
-def test_the_page_does_what_the_vectors_say(browser: Browser) -> None:
+def test_the_page_passes_the_vectors(browser: Browser) -> None:
     scenarios = [each for each in VECTORS["scenarios"] if "page" in each.get("for", ["page"])]
     vectors = {"defaults": VECTORS["defaults"], "scenarios": scenarios}
     play = (HERE / "play_vectors.js").read_text("utf-8")
