@@ -22,6 +22,7 @@ from tests.peer import PATIENCE, Peer, wait_for
 from tests.people import GREETING
 from tests.processes import CLIENT, SERVER, Script, Terminal
 from tests.processes import ServerScript as AnyServerScript
+from tests.screen import Screen
 
 
 class ServerScript(AnyServerScript):
@@ -207,7 +208,7 @@ def test_e14_each_client_says_that_the_server_has_gone(way: signal.Signals) -> N
     with (
         ServerScript() as server,
         Terminal(server.url) as client,
-        Terminal(server.url, "--no-reconnect") as leaving,
+        Screen(server.url, reconnect=False) as leaving,
         Script([*CLIENT, server.url, "--no-reconnect"]) as piped,
     ):
         client.wait_for_line(">.*")

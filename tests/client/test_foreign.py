@@ -27,7 +27,8 @@ from syncchat.client import Event
 from syncchat.errors import ConnectionClosed
 from syncchat.net import WebSocket, connect, serve
 from tests.peer import PATIENCE, wait_for
-from tests.processes import CLIENT, Script, Terminal, run
+from tests.processes import CLIENT, Script, run
+from tests.screen import Screen
 from tests.stage import welcome
 
 Handler = Callable[[WebSocket], None]
@@ -273,7 +274,7 @@ def test_a_pipe_shows_the_lines_of_such_a_server_as_they_come() -> None:
 
 def test_a_terminal_shows_its_own_lines_to_such_a_server() -> None:
     """Even what is typed before the server's dialect is known."""
-    with mirroring(echoes) as mirror, Terminal(mirror.url) as screen:
+    with mirroring(echoes) as mirror, Screen(mirror.url) as screen:
         screen.wait_for_line(">.*")
         screen.type("at once\r")
         wait_for(lambda: screen.lines()[1:3] == ["> at once", "at once"])

@@ -343,7 +343,15 @@ def test_a_slow_terminal_loses_no_line(stage: Stage, terminal: Terminal) -> None
     assert shown == [f"bob: line {number}" for number in range(6)]
 
 
-@pytest.mark.parametrize("size", [(20, 5), (10, 3), (3, 2), (1, 1)])
+@pytest.mark.parametrize(
+    "size",
+    [
+        pytest.param((20, 5), marks=pytest.mark.slow),
+        (10, 3),
+        pytest.param((3, 2), marks=pytest.mark.slow),
+        (1, 1),
+    ],
+)
 def test_a_tiny_window_does_no_harm(
     stage: Stage, terminal: Terminal, size: tuple[int, int]
 ) -> None:

@@ -115,7 +115,7 @@ def test_the_token_is_asked_for_and_never_in_the_url(browser: Browser) -> None:
         with window(browser, page_url(chat, "/ops"), None) as page:
             page.get_by_label("The server requires a token.").fill("wrong")
             page.get_by_role("button", name="Enter").click()
-            page.get_by_role("alert").get_by_text("does not know").wait_for()
+            page.get_by_role("alert").get_by_text("does not accept this token").wait_for()
             page.get_by_label("The server requires a token.").fill("s3cret")
             page.get_by_role("button", name="Enter").click()
             page.get_by_label("Choose a nick").fill("ann")
@@ -138,7 +138,7 @@ def test_typing_a_token_is_not_interrupted(browser: Browser) -> None:
         # Quotes as telephones put them, which no header can hold.
         field.fill("\u201cs3cret\u201d")
         field.press("Enter")
-        page.get_by_role("alert").get_by_text("plain letters").wait_for()
+        page.get_by_role("alert").get_by_text("ASCII letters").wait_for()
         # Longer than the pauses between two attempts.
         field.press_sequentially("s3cret", delay=250)
         assert field.input_value() == "s3cret"
