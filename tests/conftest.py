@@ -97,7 +97,7 @@ def kills(request: pytest.FixtureRequest) -> int:
 
 
 def descriptors() -> dict[str, str]:
-    """The open descriptors and what they are; empty where the system does not tell."""
+    """The open descriptors and their targets; empty on systems without /proc."""
     found = {}
     if FDS.is_dir():
         for entry in FDS.iterdir():

@@ -72,5 +72,5 @@ def rows_of(path: Path, heading: str | None = None) -> list[list[str]]:
 
 
 def codes_in(cell: str) -> list[str]:
-    """What stands in backticks."""
+    """The texts in backticks."""
     return re.findall(r"`([^`]*)`", cell)

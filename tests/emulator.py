@@ -25,7 +25,7 @@ class Emulator:
         self._lines: list[str] | None = None
 
     def _update(self) -> None:
-        """Show what the client has written. Waits a moment for it if there is nothing new."""
+        """Show the client's output. Waits a moment if there is none."""
         raise NotImplementedError
 
     def _show(self, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""In a network of its own: the network goes, and comes back while a client pauses for long."""
+"""In a network namespace: the network fails, and returns while a client pauses."""
 
 from __future__ import annotations
 

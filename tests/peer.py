@@ -38,7 +38,7 @@ def wait_for(condition: Callable[[], object], what: str = "") -> None:
 
 
 def free_port() -> int:
-    """A port at which nobody listens at the moment."""
+    """A port on which no program listens."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         return int(sock.getsockname()[1])
 
@@ -145,7 +145,7 @@ def upgrade_answer(request: bytes, headers: str = "") -> bytes:
 
 
 def read_head(sock: socket.socket) -> tuple[bytes, bytes]:
-    """An HTTP head, and what came behind it."""
+    """An HTTP head, and the bytes after it."""
     data = b""
     while b"\r\n\r\n" not in data:
         received = sock.recv(65536)
@@ -224,7 +224,7 @@ def from_peer(peer: Peer, payload: bytes, first_byte: int = 0x81) -> bytes:
 
 
 class InThread(threading.Thread):
-    """Runs a call that blocks, and keeps what came of it."""
+    """Runs a blocking call in a thread, and keeps its result."""
 
     def __init__(self, call: Callable[[], Any]) -> None:
         super().__init__()

@@ -37,7 +37,7 @@ __all__ = [
     "url_of",
 ]
 
-#: What the server tells a new client, unless it is told otherwise.
+#: The default greeting.
 GREETING = "Welcome to chat! Type a message"
 
 
@@ -132,7 +132,7 @@ class Plain:
         return heard
 
     def hear_end(self) -> int:
-        """The close code, behind whatever is still to come."""
+        """The close code, after all remaining messages."""
         try:
             while True:
                 self.websocket.recv(PATIENCE)
@@ -155,7 +155,7 @@ class Json(Plain):
         return event
 
     def find(self, wanted: str, /, **values: Any) -> dict[str, Any]:
-        """The next event of that kind with these values, whatever comes before."""
+        """The next event of that kind with these values; others are skipped."""
         while True:
             event = self.event()
             if event["type"] == wanted and values.items() <= event.items():

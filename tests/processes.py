@@ -30,7 +30,7 @@ SERVER = [sys.executable, str(ROOT / "scripts" / "server.py")]
 CLIENT = [sys.executable, str(ROOT / "scripts" / "client.py")]
 
 
-#: Where the user of the tests has settings, and what was typed: nowhere.
+#: The folder of the user's settings and input history: there is none.
 NOWHERE = "/nonexistent"
 
 
@@ -80,7 +80,7 @@ def run(command: list[str], text: str = "", **changes: str) -> subprocess.Comple
 
 
 class Script:
-    """A process whose output is read line by line as it comes."""
+    """A process whose output is read line by line."""
 
     def __init__(self, command: list[str], **changes: str) -> None:
         self.process = start(command, environment(**changes))
@@ -217,7 +217,7 @@ class Terminal(Emulator):
         self._show(data)
 
     def read_once(self) -> list[str]:
-        """What stands on the screen after one read of the pseudo-terminal, for which it waits."""
+        """The lines of the screen after one read of the pseudo-terminal, for which it waits."""
         assert select.select([self._child.fileno()], [], [], PATIENCE)[0], self.written[-1000:]
         self._show(os.read(self._child.fileno(), 65536))
         return [line.rstrip() for line in self._screen.display]

@@ -33,7 +33,7 @@ def welcome(offset: int = 0, nick: str = "ann", form: str = "{sender}: {text}") 
 
 
 class Stage:
-    """Speaks ``syncchat.v1``, welcomes whoever comes, and answers nothing by itself."""
+    """Speaks ``syncchat.v1``, welcomes every client, and sends no other answer by itself."""
 
     def __init__(
         self,
@@ -64,17 +64,17 @@ class Stage:
                 self.heard.append(decode_from_client(text))
 
     def tell(self, *events: FromServer) -> None:
-        """Tell the last who came."""
+        """Send events to the client that connected last."""
         for event in events:
             self.clients[-1].send(encode(event))
 
     def say(self, text: str, nick: str = "bob", time: float = 0.0, **more: str) -> None:
-        """Have somebody say something."""
+        """Send a message of another member."""
         self._offset += 1
         self.tell(Message(self._offset, time, nick, text, "message", **more))
 
     def wait_for_said(self, count: int = 1) -> list[Say]:
-        """What was said, ``count`` times at least."""
+        """The messages received, at least ``count``."""
 
         def said() -> list[Say]:
             with self._lock:

@@ -1,4 +1,4 @@
-"""The benchmark runs, and counts what it says it counts."""
+"""The benchmark runs, and its figures are correct."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_the_file_of_a_run_is_new_and_removed_after_it(tmp_path: Path) -> None:
         with SERVERS["syncchat-sqlite"].running(site, None):
             (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
             database = folder / "chat.db"
-            # It listens first, and serves nobody before the file is there.
+            # It listens at once, but serves clients only when the file exists.
             wait_for(lambda: database.exists() and database.stat().st_size > 0)  # noqa: B023
         assert not folder.exists()
 

@@ -26,7 +26,7 @@ from tests.screen import Screen
 
 
 class ServerScript(AnyServerScript):
-    """The server as the exercise has it, which tells nobody who comes and goes."""
+    """The server as in the exercise, without notices."""
 
     def __init__(self, *flags: str) -> None:
         super().__init__("--no-notices", *flags)
@@ -44,7 +44,7 @@ def greeted(server: ServerScript) -> Peer:
     """A client that has had its greeting, so that it is in the room."""
     peer = Peer.client(server.port)
     assert texts(peer, 1) == [GREETING]
-    # What it says comes back, so it is in.
+    # It gets its own message, so it has joined.
     peer.send(TextMessage(data="here"))
     assert texts(peer, 1) == [f"127.0.0.1:{port_of(peer)}: here"]
     return peer
@@ -166,11 +166,11 @@ def test_e12_enter_sends_at_once_and_others_see_it_at_once() -> None:
         client.type("not yet sent")
         client.wait_for_line("> not yet sent")
         other.send(TextMessage(data="meanwhile"))
-        # Had Enter been needed for what was typed, this would not be the next.
+        # If the typed text needed another Enter, this would not be next.
         assert texts(other, 1) == [f"127.0.0.1:{port_of(other)}: meanwhile"]
         client.type("\r")
         assert texts(other, 1)[0].endswith(": not yet sent")
-        # Nobody did anything since, and yet it is shown.
+        # It is shown without any other action.
         client.wait_for_line(r"127\.0\.0\.1:\d+: not yet sent")
 
 
@@ -307,7 +307,7 @@ def test_several_clients_talk_and_leave_in_any_order() -> None:
         try:
             for client in clients:
                 client.wait_for_line(re.escape(GREETING), errors=True)
-            # A greeting comes before the room: wait until all are in.
+            # The greeting precedes the join: wait until all have joined.
             wait_for(lambda: all(said(clients, index) for index in range(3)))
             clients[1].end_input()
             assert clients[1].exit_code() == 0

@@ -8,7 +8,7 @@ from syncchat import ChatServer
 from tests.peer import Peer
 from tests.people import Json, settled, url_of
 
-# What the embedding program says.
+# Messages of the embedding program.
 
 
 def test_messages_of_the_server_are_stored_and_numbered() -> None:

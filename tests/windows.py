@@ -29,7 +29,7 @@ FLAGS = [
 def window(
     browser: Browser, url: str, nick: str | None = "ann", width: int = 900, height: int = 600
 ) -> Iterator[Page]:
-    """A window of somebody's own, in which nothing may go wrong."""
+    """A window with a profile of its own, in which no error may occur."""
     context: BrowserContext = browser.new_context(viewport={"width": width, "height": height})
     context.set_default_timeout(PATIENCE * 1000)
     page = context.new_page()

@@ -21,7 +21,7 @@ from tests.people import GREETING, Json, Plain, line, lines, settled, url_of
 
 
 def entered(stack: ExitStack, chat: ChatServer, path: str = "/") -> Client:
-    """A client that is in its room: what it says comes back."""
+    """A client that has joined its room: it gets its own messages."""
     client = stack.enter_context(Client(url_of(chat, path)))
     assert line(client) == GREETING
     client.say("here")
@@ -115,7 +115,7 @@ def test_the_log_has_the_events_in_order() -> None:
         peer.close()
         wait_for(lambda: len(lines) == 5)
         assert lines[0] == f"listening on port {chat.port}"
-        # Behind the line that tells the URL.
+        # After the line with the URL.
         assert lines[2:] == [
             f"New connection from {who}",
             f"Received from {who}: a\\\\b\\nc",

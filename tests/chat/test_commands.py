@@ -66,7 +66,7 @@ def test_an_away_message_is_shown_until_the_person_is_back() -> None:
             assert ann.hear() == notice
             kind = "back" if line == "/back" else "away"
             assert bob.event("away", "back") == {"type": kind, "nick": "ann"} | event
-        # Nothing new, so that it concerns nobody else.
+        # No change, so that the room is not told.
         ann.send("/back", "/away " + "x" * 201)
         assert ann.hear() == " * ann is back."
         assert ann.hear() == "-> A reason must have at most 200 characters."

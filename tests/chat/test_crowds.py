@@ -70,7 +70,7 @@ class Crowd:
 
 @contextmanager
 def bystander(url: str) -> Iterator[list[float]]:
-    """Somebody in another room who talks all the time; the seconds until each echo."""
+    """Send messages in another room all the time; the seconds until each echo."""
     waits: list[float] = []
     over = threading.Event()
 

@@ -1,4 +1,4 @@
-"""History and live meet exactly, however busy the room is into which somebody comes."""
+"""History and live messages meet exactly, however busy the room is."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def busy(server: ServerScript) -> Iterator[list[Talker]]:
 def events(peer: Peer) -> Iterator[dict[str, Any]]:
     text = ""
     while True:
-        # A long message comes in pieces, as they are read.
+        # A long message arrives in pieces.
         piece = peer.expect(TextMessage)
         text += str(piece.data)
         if piece.message_finished:
@@ -67,7 +67,7 @@ def events(peer: Peer) -> Iterator[dict[str, Any]]:
 
 
 def join_once(port: int, place: tuple[str, int] | None) -> tuple[str, int]:
-    """Come in, with the last messages or with those behind a place; how far one has heard."""
+    """Join with history or after a position; return the last offset received."""
     past = f"history={random.randrange(1, 60)}" if place is None else "after={}:{}".format(*place)
     with Peer.client(port, f"/busy?{past}", SUBPROTOCOL) as peer:
         told = events(peer)

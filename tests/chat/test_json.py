@@ -127,7 +127,7 @@ def test_an_invalid_event_is_answered_by_an_error_that_names_the_field() -> None
             assert error["code"] == "malformed"
             assert error.get("command") == command, bad
             assert field in error["text"], (bad, error)
-        # Nobody was thrown out, and nothing of it was said.
+        # Nobody was disconnected, and no message was sent.
         client.ask(type="say", text="still here", later="what this version does not know")
         assert client.event("message")["offset"] == 1
 
@@ -199,7 +199,7 @@ def test_a_private_message_reaches_its_recipient_and_its_sender() -> None:
         assert (error["code"], error["command"]) == ("absent", "private")
         bob.send("/msg nobody-here x")
         assert bob.hear() == "-> nobody-here is not in this room."
-        # It is no message of the room.
+        # It is not a message of the room.
         ann.ask(type="say", text="aloud")
         assert eve.event("message").items() >= {"text": "aloud", "offset": 2}.items()
         with Plain(url_of(chat, "/?nick=zoe")) as zoe:
@@ -403,7 +403,7 @@ def test_a_long_history_is_sent_in_pieces(tmp_path: Path) -> None:
                 assert len(history["messages"]) * size < 1_000_000
                 offsets += [message["offset"] for message in history["messages"]]
             assert offsets == list(range(101, count + 1))
-            # Who came and went meanwhile.
+            # Clients that joined and left meanwhile.
             assert bob.event("names")["names"] == ["ann", "bob"]
             ann.ask(type="say", text="live")
             assert bob.event("message")["offset"] == count + 1

@@ -1,4 +1,4 @@
-"""Nicks: where they come from, that they are unique, and what may be one."""
+"""Nicks: their sources, uniqueness and rules."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_nick_is_unique_in_its_room_in_any_spelling() -> None:
         assert first.hear() == second.hear() == "X: I am"
         third.send("me too")
         assert third.hear() == "strasse: me too"
-        # Who goes gives it back.
+        # Leaving releases the nick.
         first.send("/quit")
         assert first.hear_end() == 1000
         second.send("/nick STRASSE")

@@ -1,4 +1,4 @@
-"""Notices: who joins, leaves and is renamed, told singly or gathered."""
+"""Notices of joins, leaves and renames, single or combined."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_joining_crowd_is_announced_in_a_few_notices() -> None:
         for _ in range(members - 1):
             stack.enter_context(Peer.client(chat.port))
         settled(chat, members)
-        # All that was told of them.
+        # All notices about them.
         first.find("joined", connected=members)
         before = chat.stats().messages_out
         begin = time.monotonic()
@@ -85,7 +85,7 @@ def test_a_joining_crowd_is_announced_in_a_few_notices() -> None:
             notices += 1
             told += [event["nick"], *event.get("others", [])]
         took = time.monotonic() - begin
-        # Each once, and nobody is left out; who is in first, the threads decide.
+        # Each exactly once; the order depends on the threads.
         assert sorted(told) == sorted(f"late{number}" for number in range(joins))
         assert event["connected"] == members + joins
         assert notices <= 11 + 5 * took
@@ -166,7 +166,7 @@ def test_a_nick_in_other_case_is_another_nick_in_the_notices() -> None:
         deadline = Deadline.after(PATIENCE)
         while there != names:
             assert not deadline.expired, (there, names)
-            # The notices come a moment after those whom they are about.
+            # The notices follow the joins after a moment.
             ann.ask(type="names")
             while (event := ann.event("joined", "left", "names"))["type"] != "names":
                 changed = {event["nick"], *event.get("others", [])}

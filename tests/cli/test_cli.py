@@ -251,7 +251,7 @@ def test_an_output_without_a_reader_does_not_block_clients() -> None:
         assert process.stdout is not None
         port = int(process.stdout.readline().rsplit(b" ", 1)[1])
         with Peer.client(port) as peer:
-            # Far more than the pipe and the queue of the log hold.
+            # Far more than fits into the pipe and the queue of the log.
             for number in range(60):
                 peer.send(TextMessage(data=f"{number} " + "x" * 60_000))
                 text = ""
@@ -394,7 +394,7 @@ def test_the_log_shows_how_to_join(flags: list[str], told: str) -> None:
 
 
 def test_the_shown_command_joins_the_chat() -> None:
-    """With an IPv6 address, which stands in brackets."""
+    """With an IPv6 address in brackets."""
     with Script([*SERVER, "--host", "::1", "--port", "0"]) as server:
         line = server.wait_for_line(r"Open http://\[::1\]:\d+/ in a browser, or join with: .*")
         _, where = line.rsplit(" ", 1)

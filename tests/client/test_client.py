@@ -1,4 +1,4 @@
-"""The client with a real server: what it hands out, also over breaks."""
+"""The client with a real server: its events, also across reconnects."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_client_reconnects_and_misses_nothing(tmp_path: Path, *, echo: bool) -
         until(ann, Disconnected)
         heard = until(bob, Disconnected)
         assert not ann.connected
-        # Said while nobody is there.
+        # Sent while no client is connected.
         ann.say("three")
         ann.act("four")
         with pytest.raises(TimeoutError):
@@ -90,7 +90,7 @@ def test_a_client_reconnects_and_misses_nothing(tmp_path: Path, *, echo: bool) -
             while "four" not in messages(rest):
                 rest.append(bob.receive(PATIENCE))
             assert not any(isinstance(event, Gap) for event in rest)
-            # Without echo it is not sent its own, but what it missed.
+            # Without echo, it gets the messages that it missed, not its own.
             wanted = ["one", "two", "three", "four"] if echo else ["one", "three", "four"]
             assert messages(rest) == wanted
 
@@ -214,7 +214,7 @@ def test_a_client_gets_its_nick_back_when_its_old_connection_has_ended() -> None
                 other.find("joined", nick="ann")
                 cut(client)
                 other.find("left", nick="ann")
-                # Somebody else is quicker.
+                # Another client takes the nick first.
                 other.ask(type="nick", nick="ann")
                 other.find("renamed", nick="ann")
                 until(client, Disconnected)
@@ -224,7 +224,7 @@ def test_a_client_gets_its_nick_back_when_its_old_connection_has_ended() -> None
                 events = until(client, Renamed)
                 events += until(client, Renamed) if client.nick != "ann" else []
                 assert client.nick == "ann"
-                # What it asked for in vain is nobody's concern.
+                # The failed request is not reported.
                 told = [event for event in events if isinstance(event, Error)]
                 assert len(told) <= 1
 
@@ -373,7 +373,7 @@ def test_a_client_that_never_receives_blocks_nobody_and_is_acknowledged() -> Non
         deaf.say("I am here")
         deaf.flush(PATIENCE)
         assert loud.event("message")["text"] == "I am here"
-        # The last ones have been kept for who begins to listen after all.
+        # The last events are kept until the first receive().
         first = until(deaf, Message)[-1]
         assert isinstance(first, Message)
         # The last of all may not be in the queue yet when it is acknowledged.

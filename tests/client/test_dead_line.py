@@ -80,7 +80,7 @@ def test_a_dead_connection_is_noticed_in_ten_seconds_if_an_acknowledgement_is_du
 
 
 def breaks_of(client: Client, until: threading.Event, found: list[object]) -> None:
-    """Note every break, and how many messages come."""
+    """Collect disconnects and messages, until the client is closed."""
     while not until.is_set():
         try:
             event = client.receive(0.1)

@@ -1,4 +1,4 @@
-"""Servers of other makes, which agree to every subprotocol and speak plain lines all the same."""
+"""Foreign servers, which accept every subprotocol but send plain lines."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Mirror:
         self.url = ""
 
     def hear(self, websocket: WebSocket, *, answer: str | None = None) -> None:
-        """Listen to the end, and send back what was said where there is an answer."""
+        """Receive until the end, and send the configured answers."""
         for message in websocket:
             self.heard.append(message)
             if answer is not None:
@@ -183,7 +183,7 @@ def test_a_late_welcome_is_accepted() -> None:
         assert told[0] == Sent(str(one))
         assert two is None
         assert isinstance(told[1], Welcome)
-        # The refusals of the lines are nobody's concern.
+        # The refusals of the lines are not shown.
         assert all(isinstance(event, Message) for event in told[2:])
         assert client.room == "lobby"
 
@@ -257,7 +257,7 @@ def test_a_pipe_to_a_server_that_mirrors_the_subprotocol_ends(
         assert (result.returncode, result.stderr) == (0, "Connected to the chat!\n")
         assert mirror.heard == ["hi", "and hi again"]
         echo = "" if handler is is_silent else "hi\nand hi again\n"
-        # A pipe leaves when it has said all, and misses what comes later.
+        # A pipe leaves when all is sent, and misses later messages.
         assert result.stdout in (echo, f"hello\n{echo}", "")
         assert handler is not greets or result.stdout.startswith("hello\n")
 

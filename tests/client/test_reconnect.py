@@ -1,4 +1,4 @@
-"""When the client comes back, and when it gives up."""
+"""When the client reconnects, and when it gives up."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def tcp_connections() -> list[Any]:
     return list(psutil.Process().net_connections("tcp"))
 
 
-# When to come back.
+# When to reconnect.
 
 
 @pytest.mark.parametrize("code", [1001, 1006])
@@ -86,7 +86,7 @@ def test_a_client_without_reconnect_stays_disconnected() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs network namespaces")
 def test_a_client_reconnects_at_once_when_the_network_returns() -> None:
-    # As root, or as somebody who may pretend to be.
+    # As root, or as a user with user namespaces.
     ways = (["unshare", "--net"], ["unshare", "--net", "--user", "--map-root-user"])
     possible = [
         way

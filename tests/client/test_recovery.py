@@ -1,4 +1,4 @@
-"""What the client has received and what it has still to send, over breaks."""
+"""Received and unacknowledged messages across reconnects."""
 
 from __future__ import annotations
 

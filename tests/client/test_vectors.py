@@ -1,4 +1,4 @@
-"""The client's state machine does what the test vectors say; docs/protocol.md explains them."""
+"""The client's state machine passes the test vectors, which docs/protocol.md explains."""
 
 from __future__ import annotations
 

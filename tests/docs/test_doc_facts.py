@@ -1,4 +1,4 @@
-"""What the documents say is so: tables match the code, links lead somewhere."""
+"""The documents are correct: tables match the code, links have targets."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ WORDS = {"server", "forever", "then", "output", "pytest", "tk", "ci", "events"}
 
 @dataclass
 class Example:
-    """A block, the blocks that run together with it, and what they print."""
+    """A block, the blocks that run together with it, and their output."""
 
     block: Block
     then: list[Block] = field(default_factory=list)
@@ -87,7 +87,7 @@ def as_run(text: str, ports: Mapping[int, int]) -> str:
 
 @contextmanager
 def reserved_port() -> Iterator[int]:
-    """A port that nobody else is given, where a server that allows address reuse can listen."""
+    """A reserved port on which a server that allows address reuse can listen."""
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(("127.0.0.1", 0))
@@ -95,7 +95,7 @@ def reserved_port() -> Iterator[int]:
 
 
 class Place:
-    """A directory with what the examples use: commands, a token, a certificate, a log."""
+    """A directory for the examples: commands, a token, a certificate, a log."""
 
     def __init__(self, folder: Path, ports: Mapping[int, int]) -> None:
         self.folder = folder
@@ -225,7 +225,7 @@ def wait_until_ready(run: Run, server: ServerScript | None, ports: Mapping[int, 
 
 
 def needs(example: Example) -> None:
-    """Skip an example on a machine that lacks what it uses."""
+    """Skip an example on a machine without the programs that it uses."""
     texts = [block.text for block in (example.block, *example.then)]
     if any("flask" in text for text in texts):
         pytest.importorskip("flask")

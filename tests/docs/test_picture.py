@@ -1,4 +1,4 @@
-"""The README's picture shows what the client shows."""
+"""The picture in the README matches the client."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PICTURE = ROOT / "docs" / "session.svg"
 
 
 def without_figures(svg: str) -> str:
-    """What is measured differs from run to run."""
+    """The picture without measured times, which differ from run to run."""
     return re.sub(r"\| \d+ ms *", "| N ms", svg)
 
 

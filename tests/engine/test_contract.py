@@ -51,7 +51,7 @@ def test_a_message_with_a_nonce_is_stored_once_whatever_is_lost(lost: str) -> No
         page = engine.read_before("room", None, 10)
         assert sorted(message.text for message in page.messages) == ["0", "1", "2"]
         ann.say("last")
-        # bob gets everything, or is told of the gap.
+        # bob gets every message, or is told of a gap.
         heard: list[str] = []
         complete = True
         while "last" not in heard:
@@ -127,7 +127,7 @@ def test_members_are_told_of_messages_that_the_engine_has_lost() -> None:
             if isinstance(event, Message | Gap):
                 seen.append(event.offset if isinstance(event, Message) else "gap")
         assert seen == [1, "gap", 3, 4]
-        # Who comes back from the last position misses nothing.
+        # A client that returns from the last position misses nothing.
         assert engine.read_before("room", None, 10).messages[-1].offset == 4
 
 

@@ -34,7 +34,7 @@ Opener = Callable[..., Engine]
 
 @pytest.fixture(params=["memory:", "sqlite:"])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
-    """Opens an engine; a durable one opens what was there before."""
+    """Opens an engine; a durable one with the data of the previous one."""
     engines: list[Engine] = []
 
     def open_one(keep: Retention | None = None) -> Engine:
@@ -193,7 +193,7 @@ def test_a_room_without_messages_continues_or_gets_a_new_epoch(
     assert not engine.keeps("a")
     engine.unfollow("a")
     after = engine.follow("a")
-    # It goes on from where it was, or it is another log.
+    # The log continues, or it has another epoch.
     assert after == begun or (after.epoch != begun.epoch and after.offset == 0)
     assert not engine.read_after("a", Position(begun.epoch, 2), 10).complete
 
@@ -328,7 +328,7 @@ def test_entering_and_reading_do_not_wait_for_a_write(tmp_path: Path) -> None:
 def test_a_nonce_outlives_its_message(opened: Opener) -> None:
     engine = opened(Retention(messages=2))
     engine.append("a", [Draft("ann", "once", nonce="x")])
-    # What a busy room says while somebody is on the way back.
+    # The messages of a busy room while a client reconnects.
     for number in range(60):
         engine.append("a", [Draft("bob", "x", nonce=f"{number} {n}") for n in range(500)])
     assert len(engine.read_before("a", None, 10).messages) == 2

@@ -1,4 +1,4 @@
-"""The server with an engine: what it keeps over restarts, and what it does when the disk fails."""
+"""The server with an engine: restarts, and failures of the disk."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_an_unusable_file_prints_one_line_and_is_not_changed(tmp_path: Path) -> 
         for _ in range(5):
             client.ask(type="say", text="x" * 3000)
             client.event("message")
-        # In order: what is only in the write-ahead log would mend the file.
+        # A clean stop: a remaining write-ahead log would repair the file.
         server.signal(signal.SIGTERM)
         assert server.exit_code() == 0
     data = bytearray(damaged.read_bytes())
@@ -151,7 +151,7 @@ def test_a_full_disk_refuses_messages_and_the_chat_continues(tmp_path: Path) -> 
         assert ann.event("message")["offset"] == 1
         assert bob.hear() == "ann: before"
         _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-        # No file of the server's may grow beyond what these already have.
+        # No file of the server can grow beyond this size.
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, hard))
         for number in range(3):
             ann.ask(type="say", text="x" * 50_000, nonce=f"n{number}-full")
@@ -162,7 +162,7 @@ def test_a_full_disk_refuses_messages_and_the_chat_continues(tmp_path: Path) -> 
             assert str(tmp_path) not in error["text"]
         bob.send("mine, too")
         assert bob.hear().startswith("-> Your message was not stored")
-        # What needs no disk goes on.
+        # Requests that need no disk still work.
         ann.ask(type="private", to="bob", text="the disk is full")
         assert bob.hear() == "[PM from ann] the disk is full"
         bob.send("/names", "/history 5")
@@ -176,10 +176,10 @@ def test_a_full_disk_refuses_messages_and_the_chat_continues(tmp_path: Path) -> 
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
         ann.ask(type="say", text="again", nonce="n0-full")
         message = ann.event("message")
-        # Nothing of the refused ones was kept, and there is no hole.
+        # The refused messages are not stored, and there is no hole.
         assert (message["offset"], message["text"]) == (2, "again")
         assert bob.hear() == "ann: again"
-        # The operator was told, once each way.
+        # The operator is told once of the failure and once of its end.
         server.wait_for_line("cannot write to .*", errors=True)
         server.wait_for_line("can write to .* again", errors=True)
         assert len(server.errors) == 2, server.errors

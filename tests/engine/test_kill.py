@@ -1,4 +1,4 @@
-"""Nothing is lost and nothing comes twice, whatever is killed or cut.
+"""Nothing is lost or repeated, whatever is killed or cut off.
 
 ``pytest tests/test_kill.py --kills 500`` for a longer run.
 """
@@ -135,7 +135,7 @@ def check(talkers: list[Talker], kills: int) -> None:
         assert same == [
             (m.offset, m.text, m.time, m.nonce) for m in talkers[0].heard if m.offset >= first
         ]
-    # And the log holds what each has said, once and in its order.
+    # The log has the messages of each sender once and in order.
     whole = min(talkers, key=lambda talker: talker.heard[0].offset).heard
     for talker in talkers:
         mine = [m.text for m in whole if m.text.startswith(f"{talker.name} ")]

@@ -1,4 +1,4 @@
-"""Who may come in: tokens, origins, host names, and a server's own say."""
+"""Admission: tokens, origins, host names, and the server's own authorize()."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def test_a_combiner_is_relieved_after_its_time() -> None:
         names.append(threading.current_thread().name)
         entered.set()
         if threading.current_thread().name == "first" and not stop.is_set():
-            # Work for ever: the holder feeds itself.
+            # Endless work: the combiner adds items itself.
             combiner.submit([0], 0)
             helper_is_in.wait(0.001)
 
@@ -288,7 +288,7 @@ def test_an_offer_neither_waits_nor_combines() -> None:
     release.set()
     holder.join(PATIENCE)
     assert applied == [("holder", 1), ("holder", 2)]
-    # Offered while nobody does: whoever comes meanwhile takes over.
+    # Offered without a combiner: a thread that submits meanwhile takes over.
     entered.clear()
     release.clear()
     io_thread = threading.Thread(target=combiner.offer, args=(5,), name="offering")

@@ -34,7 +34,7 @@ HEARTBEAT = {"ping_interval": 0.15, "ping_timeout": 0.15}
 
 
 def cut(sock: socket.socket, how: str) -> None:
-    """End the connection, or let it stand and say nothing more."""
+    """Reset or close the connection, or leave it open and silent."""
     if how == "RST":
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     if how != "silence":
@@ -144,7 +144,7 @@ def test_a_server_that_is_cut_off_raises_and_does_not_hang(point: str, how: str)
         try:
             websocket = connect(url, **settings)  # type: ignore[arg-type]
         except HandshakeFailed:
-            # A reset takes what was not read yet with it.
+            # A reset discards data that was not read yet.
             assert how == "RST"
             return
         heard: list[object] = []

@@ -32,7 +32,7 @@ def x_for(*values: bytes) -> Headers:
         (x_for(b"[2001:db9::1]"), "2001:db9::1", 4711),
         (x_for(b"[2001:db9::1]:80"), "2001:db9::1", 80),
         (x_for(b"::ffff:192.0.2.1"), "192.0.2.1", 4711),
-        # What the client itself has sent stands first.
+        # The client's own header comes first.
         (x_for(b"6.6.6.6, 192.0.2.1"), "192.0.2.1", 4711),
         (x_for(b"6.6.6.6", b"192.0.2.1"), "192.0.2.1", 4711),
         (x_for(b"nonsense, 192.0.2.1"), "192.0.2.1", 4711),
@@ -40,7 +40,7 @@ def x_for(*values: bytes) -> Headers:
         # By way of several proxies.
         (x_for(b"6.6.6.6, 192.0.2.1:99, 10.1.2.3, 2001:db8::5"), "192.0.2.1", 99),
         (x_for(b"10.0.0.9:5, 10.0.0.8"), "10.0.0.9", 5),
-        # A proxy that tells nothing stands for its clients.
+        # Without a header, the proxy's address is used.
         (x_for(b"unknown"), "10.0.0.1", 4711),
         (x_for(b"192.0.2.1, unknown, 10.0.0.8"), "10.0.0.8", 4711),
         (x_for(b"192.0.2.1:0"), "192.0.2.1", 4711),
@@ -117,7 +117,7 @@ def test_headers_without_a_valid_client_are_an_error(headers: Headers) -> None:
         ([(b"x-forwarded-host", b"evil.test, a.test")], None, "a.test"),
         (forwarded(b"for=10.0.0.1;proto=https;host=a.test"), "https", "a.test"),
         (forwarded(b'for=10.0.0.1;proto=http;host="[::1]:80"'), "http", "[::1]:80"),
-        # What the proxy that is asked by the client says of it.
+        # The values of the proxy to which the client connects.
         (
             forwarded(b"for=10.1.1.1;proto=https;host=a.test, for=10.0.0.1;proto=http;host=b.test"),
             "https",

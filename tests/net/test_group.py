@@ -1,4 +1,4 @@
-"""The fan-out: one order, no gap, no repeat, and nobody waits for a slow member."""
+"""The fan-out: one order, no gap, no repeat, and no member waits for a slow one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.peer import PATIENCE, Peer, client_side, wait_for
 
 
 class Hub:
-    """A server whose connections the test holds in its hands."""
+    """A server that gives its connections to the test."""
 
     def __init__(self, server: Server, made: queue.Queue[WebSocket]) -> None:
         self.server = server
@@ -307,7 +307,7 @@ def test_a_member_that_does_not_read_is_closed_and_the_others_miss_nothing() -> 
             reader.start()
         for number, message in enumerate(messages):
             group.send(message)
-            # As fast as those who read do, but for a few.
+            # Almost as fast as the members that read.
             wait_for(partial(keeping_up, seen, number))
         for reader in readers:
             reader.join(PATIENCE)
@@ -412,7 +412,7 @@ def test_stress_many_threads_join_leave_and_send_in_one_order() -> None:
         done = threading.Event()
 
         def visit() -> None:
-            """Come, listen for a while, leave; again and again."""
+            """Join, receive for a while and leave, repeatedly."""
             chance = random.Random(threading.get_ident())
             while not done.is_set():
                 seen: list[str] = []
@@ -431,7 +431,7 @@ def test_stress_many_threads_join_leave_and_send_in_one_order() -> None:
                     websocket.recv(PATIENCE)
 
         def embed() -> None:
-            """A thread that is no connection's."""
+            """A thread without a connection."""
             for i in range(400):
                 group.send(f"5:{i}")
 

@@ -1,4 +1,4 @@
-"""The opening handshake: who gets in, who gets which refusal, on both sides."""
+"""The opening handshake: acceptance and refusals, on both sides."""
 
 from __future__ import annotations
 
@@ -277,7 +277,7 @@ Answer = Callable[[bytes], bytes]
 
 @contextmanager
 def answering(answer: Answer) -> Iterator[str]:
-    """A server that answers one request as it is told, and closes; its URL."""
+    """The URL of a server that sends this answer to one request and closes."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(PATIENCE)
 

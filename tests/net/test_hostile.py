@@ -74,7 +74,7 @@ class Target:
         return time.monotonic() - begun
 
     def remember(self) -> None:
-        """Take the state of now for the one to come back to."""
+        """Record the current state as the one to return to."""
         wait_for(self.is_idle, "the threads to end")
         self._memory = self.process.memory_info().rss
         self._files = self.process.num_fds()

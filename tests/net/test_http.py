@@ -274,7 +274,7 @@ def test_requests_of_all_kinds_get_their_status(
     server: Server, request_bytes: bytes, status: int
 ) -> None:
     assert raw(server, request_bytes).split(b" ")[1] == str(status).encode()
-    # And the server goes on.
+    # The server continues.
     assert ask(server, "/page")[0] == 200
 
 
@@ -292,7 +292,7 @@ def test_a_slow_request_gets_408(server: Server) -> None:
 def test_a_client_that_does_not_read_its_answer_is_cut_off(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as sock:
         sock.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        # Until nobody is served any more.
+        # Until all connections have ended.
         ended = threading.Event()
         while not ended.wait(0.01) and server.connections:
             pass
@@ -300,7 +300,7 @@ def test_a_client_that_does_not_read_its_answer_is_cut_off(server: Server) -> No
 
 
 def test_dns_rebinding_is_refused(server: Server) -> None:
-    """DNS rebinding: a stranger's name, that has come to mean this machine."""
+    """DNS rebinding: the name of another site that resolves to this machine."""
     assert ask(server, "/page", Host="evil.example")[0] == 403
 
 

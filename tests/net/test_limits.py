@@ -1,4 +1,4 @@
-"""What a server holds its clients to: caps, the heartbeat, flood control; and its numbers."""
+"""Limits for clients: connections, heartbeat, rate limit; and the counters."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def test_messages_arrive_whole_and_in_order_wherever_the_stream_is_cut(
                 at += size
 
         def drain() -> None:
-            # The pongs, which nobody looks at.
+            # The pongs, which the test ignores.
             while peer.sock.recv(65536):
                 pass
 

@@ -23,7 +23,7 @@ from tests.raw_http import answered, ask, handshake, request, status
 PUBLIC = "http://chat.example.org"
 
 
-# Without a proxy: what is said in its name.
+# Without a proxy: the same headers from a client.
 
 
 def show(asked: Request) -> Response:
@@ -44,7 +44,7 @@ def discard(websocket: WebSocket) -> None:
 
 @contextmanager
 def behind_loopback(**settings: Any) -> Iterator[Server]:
-    """A server that trusts one address of this machine's, and shows what it makes of a request."""
+    """A server that trusts one address of this machine, and shows how it sees a request."""
     with serve(
         discard, trusted_proxies=["127.0.0.1"], routes={"/show": show}, **settings
     ) as server:
@@ -97,7 +97,7 @@ def test_headers_of_other_addresses_are_ignored() -> None:
         assert shown(server, "X-Forwarded-For: nonsense\r\n", "127.0.0.2")[0] == "127.0.0.2"
     with serve(discard, routes={"/show": show}) as server:
         assert shown(server, claim)[0] == "127.0.0.1"
-    # With a public URL this machine is trusted, unless somebody else is.
+    # With a public URL, this machine is trusted unless other proxies are set.
     with serve(discard, public_url=PUBLIC, routes={"/show": show}) as server:
         assert shown(server, claim)[0] == "192.0.2.1"
     with serve(
@@ -227,11 +227,11 @@ def test_the_limit_applies_to_each_client_and_is_released(authorize: Authorize |
                     assert [is_let_in(stack, server.port, client) for _ in range(3)] == [
                         True, True, False,
                     ]  # fmt: skip
-                # The proxy's own clients are its own, and so are those who come directly.
+                # Clients of the proxy and direct clients have limits of their own.
                 assert [is_let_in(stack, server.port, "192.0.2.3", "127.0.0.2") for _ in "abc"] == [
                     True, True, False,
                 ]  # fmt: skip
-                # What is no WebSocket takes nobody's place.
+                # A plain request takes no place of a client.
                 assert shown(server, "X-Forwarded-For: 192.0.2.1\r\n")[0] == "192.0.2.1"
                 refused = ask(server.port, handshake("X-Forwarded-For: nonsense\r\n"))
                 assert status(refused) == 400
@@ -246,12 +246,12 @@ def test_a_crowd_of_one_client_takes_no_place_from_the_others() -> None:
         ExitStack() as stack,
     ):
         assert is_let_in(stack, server.port, "192.0.2.1")
-        # Each is being told so, and stays until it has hung up.
+        # Each refused client counts until it has disconnected.
         assert not any(is_let_in(stack, server.port, "192.0.2.1") for _ in range(10))
         assert is_let_in(stack, server.port, "192.0.2.2")
         assert is_let_in(stack, server.port, "192.0.2.3")
         assert not is_let_in(stack, server.port, "192.0.2.4")
-        # A server that is full still shows what it shows, and to whom.
+        # A full server still answers plain requests.
         assert shown(server, "X-Forwarded-For: 192.0.2.5:1\r\n")[:2] == ["192.0.2.5", 1]
 
 

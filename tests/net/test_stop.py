@@ -1,4 +1,4 @@
-"""A stop is a stop: everybody is told, in bounded time, however busy the server is."""
+"""A stop: every client gets a Close, in bounded time, however busy the server is."""
 
 from __future__ import annotations
 

@@ -161,7 +161,7 @@ def test_a_group_fans_out_and_closes_a_slow_member(
             with pytest.raises(ConnectionClosed) as caught:
                 while stalled.recv(PATIENCE) == bytes(30_000):
                     received += 1
-            # Records are never cut: what came is whole, and says why no more does.
+            # TLS records are never cut: all that arrived is complete, and ends with the reason.
             assert caught.value.code == 1013
             assert 0 < received < sent
 

@@ -7,6 +7,6 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def settings_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No settings of the person who runs the tests."""
+    """Hide the settings of the user who runs the tests."""
     for name in ("NO_COLOR", "COLORTERM", "PROMPT_TOOLKIT_COLOR_DEPTH"):
         monkeypatch.delenv(name, raising=False)

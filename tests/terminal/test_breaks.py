@@ -187,7 +187,7 @@ def test_leaving_does_not_wait_for_an_unresponsive_server() -> None:
             client.wait_for_line(">.*")
         client.type("never delivered\r")
         client.wait_for_line("… never delivered")
-        # It is let in, and told nothing.
+        # Its handshake succeeds, and it gets no message.
         mute = stack.enter_context(socket.create_server(("127.0.0.1", port)))
         mute.settimeout(PATIENCE)
         connection, _ = mute.accept()

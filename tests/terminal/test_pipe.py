@@ -119,7 +119,7 @@ def test_other_events_go_to_standard_error() -> None:
                 result = run([*CLIENT, server.url, "--nick", "ann"], "hello\n")
                 assert re.fullmatch(r"127\.0\.0\.1:\d+: hello\n", result.stdout)
                 assert "-> The nick ann is taken here" in result.stderr
-                # What it said has been kept all the same.
+                # Its message is stored nevertheless.
                 assert result.returncode == 0
             result = run([*CLIENT, f"{other.url}?after=another:5"], "hello\n")
             assert result.stdout.endswith(": hello\n")
@@ -131,7 +131,7 @@ def test_a_line_that_is_too_long_is_reported_and_the_others_are_sent() -> None:
         result = run([*CLIENT, server.url, "--nick", "ann"], f"one\n{'x' * 70_000}\ntwo\n")
         assert result.stdout == "ann: one\nann: two\n"
         lines = result.stderr.splitlines()
-        # By the client, or by the server's word, if that had not come when it was read.
+        # Refused by the client, or by the server if its limit was not known yet.
         wanted = r"line 2 was refused: [Ii]t exceeds the limit of 65536 bytes for a message\.?"
         assert re.fullmatch(wanted, lines[1])
         assert result.returncode == 1

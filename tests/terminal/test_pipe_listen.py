@@ -56,7 +56,7 @@ def test_a_listening_client_runs_until_a_signal(number: signal.Signals, tmp_path
 
 
 def say_until(client: Client, text: str, output: Path) -> None:
-    """Say it until it is heard: whoever listens may not be in the room at first."""
+    """Send it until it is received: the listening client may not have joined yet."""
 
     def heard() -> bool:
         client.say(text)

@@ -144,5 +144,5 @@ def test_progress_and_messages_share_a_terminal() -> None:
     shown = [line.rstrip() for line in screen.display if line.strip()]
     said = [line for line in shown if line.startswith("ann: ")]
     assert said == [f"ann: {number}" for number in range(1, 36)]
-    # The rest is what standard error has to tell, which takes two rows.
+    # The other lines are of standard error, which takes two rows.
     assert len(shown) == 35 + 1 + 2

@@ -1,4 +1,4 @@
-"""Whatever a stranger sends: what the client writes to a real terminal, byte by byte."""
+"""Hostile texts: the bytes that the client writes to a real terminal."""
 
 from __future__ import annotations
 

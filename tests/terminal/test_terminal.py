@@ -30,7 +30,7 @@ def test_two_people_talk() -> None:
         for screen in (anna, bert):
             screen.wait_for_line(r"127\.0\.0\.1:\d+: ebenso")
         for screen in (anna, bert):
-            # One's own line stands there once, as the server has it.
+            # The own line is shown once, as the server sends it.
             said = [line for line in screen.lines() if "hallo" in line or "ebenso" in line]
             assert [line.partition(": ")[2] for line in said] == ["hallo, grüß dich", "ebenso"]
 
@@ -48,7 +48,7 @@ def test_the_typed_line_is_never_broken() -> None:
         client.wait_for_line("server: message 199")
         client.wait_for_line("> half a sent")
         assert client.lines()[-2] == "> half a sent"
-        # Every line of the flood is whole, and the input stands in none of them.
+        # Every line of the flood is complete, and none contains the input.
         flood = client.scrollback()
         assert flood == [
             "Connected to the chat!",

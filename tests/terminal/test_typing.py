@@ -1,4 +1,4 @@
-"""The client at a terminal: what is typed, completed, pasted, and found again."""
+"""The client at a terminal: typing, completion, pasting, the input history."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_tab_cycles_through_the_candidates(client: Screen) -> None:
     client.wait_for_line("> /names")
     client.type("\x1b[Z")
     client.wait_for_line("> /nick")
-    # Typing on takes what stands there.
+    # Further typing accepts the candidate.
     client.type("joe")
     client.wait_for_line("> /nick joe")
     client.wait_for_last(r" lobby .*")
@@ -115,7 +115,7 @@ def test_tab_is_fast_in_a_crowd() -> None:
         client.wait_for_last(r".*\| 50001 here \|.*")
         client.type("u" + TAB)
         client.wait_for_line("> user000000:")
-        # Back beyond the first: what was typed, and then the last.
+        # Before the first candidate: the typed text, and then the last candidate.
         client.type("\x1b[Z\x1b[Z")
         client.wait_for_line("> user049999:")
         client.type("!")
@@ -151,7 +151,7 @@ def test_tab_completes_rooms_of_the_server(stage: Stage, client: Screen) -> None
     wait_for(lambda: stage.heard == [RoomsRequest()])
     stage.tell(Rooms((RoomCount("lobby", 2), RoomCount("ops", 3))))
     client.wait_for_line("> /join ops")
-    # Nobody has asked for the list to be shown.
+    # The list was requested for completion only.
     assert not [line for line in client.scrollback() if "rooms" in line]
     client.type("\x15/rooms\r")
     wait_for(lambda: stage.heard == [RoomsRequest()] * 2)
@@ -159,7 +159,7 @@ def test_tab_completes_rooms_of_the_server(stage: Stage, client: Screen) -> None
     client.wait_for_line(r"-> 1 room: lobby \(2\)")
 
 
-# What was typed before.
+# The input history.
 
 
 def test_the_input_history_is_there_in_the_next_run(stage: Stage, tmp_path: Path) -> None:
@@ -305,7 +305,7 @@ def test_a_paste_of_a_thousand_lines_leaves_the_screen_usable(stage: Stage, clie
 
 
 def test_a_narrower_window_loses_and_duplicates_no_line(stage: Stage, terminal: Terminal) -> None:
-    # This terminal cuts off what has become too long; tmux and others break it.
+    # This emulator cuts long lines off; tmux and others wrap them.
     for number in range(5):
         stage.say(f"line {number}")
     terminal.wait_for_line("bob: line 4")
@@ -374,7 +374,7 @@ def test_a_tiny_window_does_no_harm(
 
 
 def prompted(keys: str) -> tuple[list[str], type[BaseException] | None]:
-    """What was entered with these keys, and how the prompt ended."""
+    """The text entered with these keys, and how the prompt ended."""
     entered: list[str] = []
     with create_pipe_input() as pipe, create_app_session(input=pipe, output=DummyOutput()):
         prompt = Prompt(

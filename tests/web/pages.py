@@ -1,4 +1,4 @@
-"""What is said and shown on the page."""
+"""Helpers for the browser page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def say(page: Page, text: str) -> None:
 
 
 def lines(page: Page) -> list[str]:
-    """What was said and done, without its time."""
+    """Messages and actions, without their times."""
     return [
         re.sub(r"^\d\d:\d\d(\s[AP]M)?", "", text).strip()
         for text in page.locator("#log > .said, #log > .action").all_text_contents()

@@ -135,7 +135,7 @@ def test_typing_a_token_is_not_interrupted(browser: Browser) -> None:
         stack.enter_context(ChatServer(port=port, token="s3cret", greeting=""))
         field = page.get_by_label("The server requires a token.")
         field.wait_for()
-        # Quotes as telephones put them, which no header can hold.
+        # Typographic quotes, which a header cannot contain.
         field.fill("\u201cs3cret\u201d")
         field.press("Enter")
         page.get_by_role("alert").get_by_text("ASCII letters").wait_for()
@@ -296,7 +296,7 @@ def test_new_messages_are_counted_and_mentions_are_marked(browser: Browser) -> N
         chat.say("seen")
         wait_for_line(page, "seen")
         assert page.title() == "lobby"
-        # What has been there before is not new.
+        # Earlier messages do not count as new.
         page.add_init_script("document.hasFocus = () => false")
         page.reload()
         wait_for_line(page, "seen")

@@ -1,4 +1,4 @@
-"""What strangers send to the page; its size, its colours, and what it loads."""
+"""Hostile texts on the page; its size, its colors, and what it loads."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_ten_thousand_messages_keep_the_list_short(browser: Browser) -> None:
         assert lines(page)[-1] == "server: message 9999."
         say(page, "still here")
         wait_for_line(page, "still here")
-        # Who reads what is old is left where he is, and may go to the end.
+        # Scrolling back keeps the position, and a button leads to the end.
         page.evaluate("document.getElementById('talk').scrollTop = 300")
         chat.say("unseen")
         page.get_by_role("button", name="New messages below").click()

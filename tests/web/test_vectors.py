@@ -1,4 +1,4 @@
-"""The page's state machine does what the test vectors say, as the Python client's does."""
+"""The page's state machine passes the test vectors, like that of the Python client."""
 
 from __future__ import annotations
 
