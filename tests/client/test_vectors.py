@@ -176,16 +176,16 @@ class Player:
         }
 
 
-@pytest.mark.parametrize("chance", [0.0, 1.0])
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda each: each["name"])
-def test_the_client_passes_the_vectors(scenario: Step, chance: float) -> None:
-    player = Player(scenario.get("client", {}), chance)
-    for number, step in enumerate(scenario["steps"]):
-        try:
-            player.play(step)
-        except Exception as exc:
-            exc.add_note(f"in step {number}: {step}")
-            raise
+def test_the_client_passes_the_vectors(scenario: Step) -> None:
+    for chance in (0.0, 1.0):
+        player = Player(scenario.get("client", {}), chance)
+        for number, step in enumerate(scenario["steps"]):
+            try:
+                player.play(step)
+            except Exception as exc:
+                exc.add_note(f"in step {number}: {step}")
+                raise
 
 
 def test_the_scenario_of_the_protocol_is_one_of_the_vectors() -> None:
