@@ -35,7 +35,7 @@ TRY_AGAIN_LATER = 1013
 ORDERLY = frozenset({NORMAL, GOING_AWAY, NO_CODE})
 
 _MEANINGS = {
-    NORMAL: "done",
+    NORMAL: "normal closure",
     GOING_AWAY: "going away",
     1002: "protocol error",
     1003: "unsupported data",

@@ -76,7 +76,7 @@ class AccessPolicy:
         if self._loopback_only and not self._is_own_name(host_of(request.host)):
             raise Refusal(
                 HTTPStatus.FORBIDDEN,
-                "Host not allowed. Behind a proxy, set its public URL (--public-url).",
+                "Host not allowed. Behind a proxy, set the server's public URL (--public-url).",
             )
 
     def check(self, request: Request) -> None:

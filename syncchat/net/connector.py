@@ -181,14 +181,14 @@ def _connect_tcp(target: Target, deadline: Deadline) -> tuple[socket.socket, Add
         found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as exc:
         raise CannotConnect(f"cannot connect to {place}: the host name cannot be resolved") from exc
-    failure = "no address"
+    failure = "the host name has no address"
     for family, kind, protocol, _, sockaddr in found:
         sock = socket.socket(family, kind, protocol)
         try:
             _connect_socket(sock, sockaddr, deadline)
         except TimeoutError:
             sock.close()
-            failure = "no answer in time"
+            failure = "the server did not answer in time"
         except OSError as exc:
             sock.close()
             failure = (exc.strerror or str(exc)).lower()

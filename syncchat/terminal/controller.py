@@ -302,10 +302,10 @@ class Controller:
         for bell in BELLS:
             if argument.lower() == bell:
                 self._model.set_preferences(replace(self._model.preferences, bell=bell))
-                return f"The bell is {bell}."
+                return f"The bell is set to {bell}."
         if argument:
             return "Usage: /bell off|mention|all"
-        return f"The bell is {self._model.preferences.bell}."
+        return f"The bell is set to {self._model.preferences.bell}."
 
     def _timestamp(self, argument: str) -> str:
         # The name of the format works like "on".

@@ -74,7 +74,7 @@ def test_the_config_file_has_every_kind_of_setting(tmp_path: Path) -> None:
         with Terminal(home=tmp_path, changes=changes) as client:
             client.wait_for_line(r"\d\d:\d\d \| Welcome to chat! Type a message")
             client.type("/bell\rhello\r")
-            client.wait_for_line(r"\d\d:\d\d -> The bell is off\.")
+            client.wait_for_line(r"\d\d:\d\d -> The bell is set to off\.")
             client.wait_for_line(r"\d\d:\d\d \| ann: hello")
             server.signal(signal.SIGINT)
             assert client.exit_code() == 1

@@ -148,7 +148,7 @@ def test_only_the_host_of_the_public_url_is_allowed() -> None:
         ]:
             answer = ask(chat.port, request(host=host, headers=headers))
             assert status(answer) == 403
-            assert b"set its public URL (--public-url)" in answer
+            assert b"set the server's public URL (--public-url)" in answer
             assert status(ask(chat.port, handshake(headers, host))) == 403
         answer = ask(chat.port, handshake("Origin: https://evil.example\r\n", "chat.example.org"))
         assert status(answer) == 403

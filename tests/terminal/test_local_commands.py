@@ -43,16 +43,16 @@ def test_a_mention_is_marked_and_rings() -> None:
         assert not rings("nothing")
         assert not rings("ann says ann", "ann")
         client.type("/bell all\r")
-        client.wait_for_line("-> The bell is all.")
+        client.wait_for_line("-> The bell is set to all.")
         assert rings("anything")
         assert not rings("my own", "ann")
         client.type("/bell off\r")
-        client.wait_for_line("-> The bell is off.")
+        client.wait_for_line("-> The bell is set to off.")
         assert not rings("hey ann")
         client.type("/bell loud\r")
         client.wait_for_line(r"-> Usage: /bell off\|mention\|all")
         client.type("/bell mention\r/bell\r")
-        client.wait_for_line("-> The bell is mention.")
+        client.wait_for_line("-> The bell is set to mention.")
         stage.tell(PrivateMessage("bob", "ann", "psst", 0.0))
         client.wait_for_line(r"\[PM from bob\] psst")
         stage.tell(Names(["ann", "bob"]))
@@ -194,7 +194,7 @@ def test_a_foreign_server_gets_its_own_commands() -> None:
     with serve(handler) as server, Screen(f"ws://127.0.0.1:{server.port}") as client:
         client.wait_for_line(">.*")
         client.type("/roll 2d6\rhello\r/bell\r")
-        client.wait_for_line("-> The bell is mention.")
+        client.wait_for_line("-> The bell is set to mention.")
         client.wait_for_line("you said /roll 2d6")
         client.wait_for_line("> hello")
         client.wait_for_line("you said hello")
@@ -217,7 +217,7 @@ def test_only_known_people_can_be_ignored() -> None:
             ("/ignore BOB", "-> You ignore BOB now. .*"),
             ("/ignore cy", "-> You ignore cy now. .*"),
             ("/ignore", "-> You ignore BOB, cy."),
-            ("/Bell ALL", "-> The bell is all."),
+            ("/Bell ALL", "-> The bell is set to all."),
         ]:
             client.type(f"{typed}\r")
             client.wait_for_line(answer)
