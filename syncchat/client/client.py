@@ -287,7 +287,8 @@ class Client:
 
         Texts in it are as the server sent them: sanitize them before you print them to
         a terminal. Raises :class:`TimeoutError` after ``timeout`` seconds (None: no
-        limit), and :class:`~syncchat.errors.ConnectionClosed` after the last event.
+        limit), :class:`~syncchat.errors.ConnectionClosed` after the last event, and
+        :class:`RuntimeError` before :meth:`connect`.
         """
         event = self._link.receive(timeout)
         if isinstance(event, events.PrivateMessage) and event.nick != self._link.nick:

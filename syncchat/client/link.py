@@ -255,6 +255,7 @@ class Link:
 
     def _wait_sent_locked(self, deadline: Deadline) -> None:
         """Wait until every item is acknowledged or, in plain lines, sent."""
+        assert self._lock.locked()
         while self._protocol.outbox:
             if self._end is not None:
                 raise self._end
