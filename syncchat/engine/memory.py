@@ -56,8 +56,11 @@ class _Log:
         self.last = 0
         self.messages: deque[Message] = deque()
         self._size = 0
-        #: The offsets of known messages by fingerprint, the oldest first.
+        #: The offsets of known messages by fingerprint.
         self._nonces: dict[str, int] = {}
+        #: The fingerprints, the oldest first. To find the oldest in the dictionary itself
+        #: would take time in proportion to those deleted before it.
+        self._fingerprints: deque[str] = deque()
         #: Whether the room is followed. Guarded by the engine's lock.
         self.followed = False
 
@@ -80,6 +83,7 @@ class _Log:
             self._size += len(draft.text)
             if key is not None:
                 self._nonces[key] = offset
+                self._fingerprints.append(key)
         self.messages += new
         return answers, new
 
@@ -94,8 +98,8 @@ class _Log:
             or (retention.seconds is not None and messages[0].time < now - retention.seconds)
         ):
             self._size -= len(messages.popleft().text)
-        while len(self._nonces) > _NONCES:
-            del self._nonces[next(iter(self._nonces))]
+        while len(self._fingerprints) > _NONCES:
+            del self._nonces[self._fingerprints.popleft()]
 
 
 class MemoryEngine(LocalEngine):

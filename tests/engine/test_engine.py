@@ -336,6 +336,26 @@ def test_a_nonce_outlives_its_message(opened: Opener) -> None:
     assert engine.follow("a").offset == 30_001
 
 
+def test_memory_knows_the_last_100_000_nonces_and_is_as_fast_with_them() -> None:
+    engine = open_engine("memory:", Retention())
+
+    def append(first: int) -> float:
+        """Append 50,000 messages. Returns the seconds of CPU time that it took."""
+        begin = time.thread_time()
+        for number in range(first, first + 50_000, 500):
+            nonces = range(number, number + 500)
+            engine.append("a", [Draft("ann", "x", nonce=str(nonce)) for nonce in nonces])
+        return time.thread_time() - begin
+
+    empty = append(0)
+    append(50_000)
+    full = append(100_000)
+    assert full < 5 * empty
+    known, forgotten = Draft("ann", "x", nonce="50000"), Draft("ann", "x", nonce="49999")
+    assert [answer.new for answer in engine.append("a", [known, forgotten])] == [False, True]
+    engine.close()
+
+
 def test_rooms_are_listed_while_they_have_messages(opened: Opener) -> None:
     engine = opened(Retention(seconds=0.2))
     engine.follow("silent")
