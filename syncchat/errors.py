@@ -2,8 +2,9 @@
 
 All of them derive from :class:`SyncchatError`. Most also derive from a built-in
 class that you can catch instead (``ConnectionError``, ``OSError``,
-``ValueError``). Time limits raise the built-in :class:`TimeoutError`, wrong
-arguments :class:`ValueError` or :class:`TypeError`.
+``ValueError``). Time limits raise the built-in :class:`TimeoutError`, invalid
+arguments :class:`ValueError` or :class:`TypeError`, and calls in the wrong state,
+such as a second start, :class:`RuntimeError`.
 
 :class:`syncchat.net.Refusal` is not an error: your own views raise it to answer
 a request.
@@ -46,7 +47,7 @@ class CannotListen(SyncchatError, OSError):
 
 
 class AddressInUse(CannotListen):
-    """Another program already listens at the address."""
+    """Another program already listens on the address."""
 
 
 class RoomsFull(SyncchatError):
