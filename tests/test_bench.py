@@ -109,7 +109,7 @@ def test_the_chat_is_measured_on_both_engines_without_peers_that_relay_lines() -
     outcome = run_json("--workload", "fanout", "--workload", "chat", *flags)
     fanout, chat = outcome["cases"]
     assert fanout["failures"] == chat["failures"] == {}
-    assert fanout["skipped"] == {"syncchat-sqlite": "it takes part in chat only"}
+    assert fanout["skipped"] == {"syncchat-sqlite": "it runs the workload chat only"}
     assert chat["skipped"] == {"simple-websocket": "it only relays lines"}
     assert chat["headline"] == "deliveries"
     assert list(chat["rounds"]) == names[:4]
@@ -174,9 +174,9 @@ def server_frame(payload: bytes) -> bytes:
     [
         ([], [], None),
         # Of nine clients every other one is read frame by frame.
-        ([1], [], "the server delivers no more"),
-        ([0], [], "the server delivers no more"),
-        (range(9), [], "the server delivers no more"),
+        ([1], [], "the server stopped delivering"),
+        ([0], [], "the server stopped delivering"),
+        (range(9), [], "the server stopped delivering"),
         ([1], [3], "a client got"),
         ([0], [2], "a client got"),
         ([1], [2], "a client got"),
@@ -231,7 +231,7 @@ def test_a_server_that_waits_for_a_stalled_client_fails() -> None:
     flags = ["--connections", "3", "--stalled", "1", "--size", "65000", "--megabytes", "30"]
     result = run(*flags, *names, "--rounds", "1")
     assert result.returncode == 0, result.stderr
-    assert "websockets-threads failed: the server delivers no more" in result.stdout
+    assert "websockets-threads failed: the server stopped delivering" in result.stdout
     assert "\nsyncchat " in result.stdout
 
 

@@ -24,7 +24,7 @@ def as_svg(outcome: Outcome) -> str:
         style=_STYLE,
         js=(),
         logarithmic=True,
-        title=f"{OURS} is so many times better ({outcome.date})",
+        title=f"How many times better {OURS} is ({outcome.date})",
         legend_at_bottom=True,
         truncate_legend=-1,
         print_values=True,

@@ -103,7 +103,7 @@ def roll_call(rooms: Sequence[Sequence[socket.socket]], dialect: Dialect) -> Non
                 if not numbers.isdisjoint(missing):
                     first.send(client_frame(dialect.write(first, _QUESTION)))
             if not _hear(poll, missing):
-                raise RuntimeError("a client is not in its room")
+                raise RuntimeError("a client did not get into its room")
     for room in rooms:
         room[0].send(client_frame(dialect.write(room[0], _END)))
     for sock in (sock for room in rooms for sock in room):

@@ -56,7 +56,7 @@ class Lines(Dialect):
     def frames(self, clients: Sequence[socket.socket], size: int) -> Frames:
         names = {len(name_of(sock)) for sock in clients}
         if len(names) != 1:
-            raise RuntimeError("the clients' ports differ in length: run it again")
+            raise RuntimeError("the clients' ports differ in length: run the benchmark again")
         shown = names.pop() + 2 + size
         return EqualFrames(server_header(shown) + shown)
 
@@ -81,7 +81,7 @@ class Events(Dialect):
     def welcomed(self, data: bytes) -> bool:
         end = frame_end(data, 0)
         if end is not None and b'{"type":"welcome",' not in data[:end]:
-            raise RuntimeError(f"the server does not welcome a client: {data[:100]!r}")
+            raise RuntimeError(f"the server sent no welcome: {data[:100]!r}")
         return end is not None
 
 

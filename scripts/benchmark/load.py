@@ -143,7 +143,7 @@ class Load:
             if self.received != before:
                 last = now
             elif now - last > PATIENCE:
-                raise RuntimeError("the server delivers no more")
+                raise RuntimeError("the server stopped delivering")
 
     def _pause(self) -> float:
         """Return the seconds until the next message is due; 1 if there is no rate."""
@@ -221,7 +221,9 @@ class Load:
             at = end - self._text_at
             shown = data[at : at + SEQUENCE_DIGITS]
             if not shown.isdigit():
-                raise RuntimeError(f"what came is not what was sent: {data[start:end][:200]!r}")
+                raise RuntimeError(
+                    f"the received data differs from the sent data: {data[start:end][:200]!r}"
+                )
             self.latencies.append(now - self._sent_at[int(shown)])
             start = end
         self._rests[number] = data[start:]

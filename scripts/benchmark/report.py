@@ -21,7 +21,9 @@ def as_text(outcome: Outcome) -> str:
     """Format each case with a row per server. ``x`` is how many times better syncchat is."""
     parts = ["\n".join(_head(outcome))]
     parts += ["\n".join(_case_rows(measured)) for measured in outcome.cases]
-    legend = f"x: {OURS} is so many times better, the median of each round's ratio (and its spread)"
+    legend = (
+        f"x: how many times better {OURS} is, the median of the rounds' ratios (and their spread)"
+    )
     return "\n\n".join([*parts, legend])
 
 
@@ -115,7 +117,7 @@ def _markdown_lines(outcome: Outcome, command: str) -> list[str]:
     lines += [f"| {' | '.join(_markdown_row(measured, others))} |" for measured in outcome.cases]
     lines += [
         "",
-        f"Each peer's column: {OURS} is so many times better, the median of the rounds' ratios"
+        f"A peer's column: how many times better {OURS} is, the median of the rounds' ratios"
         f" and their spread. {outcome.rounds} rounds in turn; {outcome.date}, {outcome.machine}; "
         + "; ".join(outcome.versions.values())
         + ".",

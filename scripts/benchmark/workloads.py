@@ -123,11 +123,11 @@ class Workload:
 def why_not(server: Server, case: Case) -> str | None:
     """Return why ``server`` takes no part in ``case``; None if it does."""
     if case.rooms > 1 and not server.rooms:
-        return "it has no rooms"
+        return "it does not support rooms"
     if case.tls and not server.tls:
-        return "it speaks no TLS here"
+        return "it does not speak TLS here"
     if case.dialect(server) is None:
-        return "it only relays lines" if case.events else "it takes part in chat only"
+        return "it only relays lines" if case.events else "it runs the workload chat only"
     return None
 
 
