@@ -94,6 +94,8 @@ class CombiningQueue(Generic[Item]):
         nested = self._holder == me
         try:
             with self._lock:
+                # This repeats _appoint_locked() and _enqueue_locked() to save two calls: each
+                # message passes here.
                 if self._holder is None:
                     self._holder, self._until = me, time.monotonic() + _SHIFT
                 elif not nested:
