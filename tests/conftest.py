@@ -48,6 +48,8 @@ def fork_server() -> None:
     """The process from which others are forked, with descriptors that it keeps open."""
     if not processes.start_afresh:
         start_fork_server()
+    # pytest's own objects, of which there are many, need no look at each collection.
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,4 +1,4 @@
-"""Every row of the exercise, against the real scripts and real sockets.
+"""Every row of the exercise, against the real server's script and real sockets.
 
 A broadcast chat with a server and a client on port 2000, as five people built,
 changed and described it. What they described stays as it is.
@@ -18,6 +18,7 @@ from websockets.sync.server import ServerConnection
 from websockets.sync.server import serve as other_librarys_serve
 from wsproto.events import BytesMessage, TextMessage
 
+from syncchat.terminal import Preferences
 from tests.peer import PATIENCE, Peer, wait_for
 from tests.people import GREETING
 from tests.processes import CLIENT, SERVER, Script, Terminal
@@ -139,7 +140,7 @@ def test_e09_message_shows_as_the_bare_text() -> None:
 
 def test_e10_client_prints_its_prefix() -> None:
     with ServerScript() as server:
-        with Terminal(server.url, "--prefix", "From server: ") as client:
+        with Screen(server.url, preferences=Preferences(prefix="From server: ")) as client:
             client.wait_for_line(re.escape(f"From server: {GREETING}"))
         with Script([*CLIENT, server.url, "--prefix", "From server: "]) as piped:
             piped.type("hello\n")
@@ -160,7 +161,7 @@ def test_e12_enter_sends_at_once_and_others_see_it_at_once() -> None:
     with (
         ServerScript() as server,
         greeted(server) as other,
-        Terminal(server.url) as client,
+        Screen(server.url) as client,
     ):
         client.wait_for_line(">.*")
         client.type("not yet sent")
@@ -187,16 +188,19 @@ def test_e13_server_shows_who_left_and_the_others_continue(way: str) -> None:
             if way == "RST":
                 peer.reset()
             peer.close()
+        elif way == "SIGKILL":
+            with Terminal(server.url) as killed:
+                line = server.wait_for_line(r"New connection from .*", times=3)
+                who = line.removeprefix("New connection from ")
+                killed.wait_for_line(">.*")
+                killed.signal(signal.SIGKILL)
         else:
-            with Terminal(server.url) as client:
+            with Screen(server.url) as client:
                 line = server.wait_for_line(r"New connection from .*", times=3)
                 who = line.removeprefix("New connection from ")
                 client.wait_for_line(">.*")
-                if way == "SIGKILL":
-                    client.signal(signal.SIGKILL)
-                else:
-                    client.type({"Ctrl+C": "\x03", "Ctrl+D": "\x04", "/quit": "/quit\r"}[way])
-                    assert client.exit_code() == 0
+                client.type({"Ctrl+C": "\x03", "Ctrl+D": "\x04", "/quit": "/quit\r"}[way])
+                assert client.exit_code() == 0
         server.wait_for_line(f"Client {who} disconnected")
         one.send(TextMessage(data="still here"))
         assert texts(two, 1) == texts(one, 1) == [f"127.0.0.1:{port_of(one)}: still here"]
@@ -280,7 +284,7 @@ def test_e17_our_client_talks_to_another_librarys_server() -> None:
         thread.start()
         try:
             port = server.socket.getsockname()[1]
-            with Terminal(f"ws://127.0.0.1:{port}/") as client:
+            with Screen(f"ws://127.0.0.1:{port}/") as client:
                 client.wait_for_line("Hello from elsewhere")
                 client.type("hi\r")
                 client.wait_for_line("you said hi")
