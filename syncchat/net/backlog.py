@@ -134,10 +134,9 @@ class Writer:
         self._stall_timeout = stall_timeout
         #: Called on a stall, instead of ``abort``.
         self.on_stall: Callable[[], None] | None = None
-        #: Guards the fields below, and every send and close of the socket, so
-        #: that no descriptor is closed during a write. The I/O thread's lock must
-        #: not be taken under a writer's lock, so requests to the I/O thread are
-        #: made after this lock is released.
+        #: Guards the fields below, and every send and close of the socket, so that no
+        #: descriptor is closed during a write. The I/O thread's lock must not be taken
+        #: under it, so requests to the I/O thread are made after it is released.
         self._lock = threading.Lock()
         self._backlog: Backlog | None = None
         #: When the backlog began or last made progress, on the monotonic clock.
@@ -199,7 +198,7 @@ class Writer:
                 return _ACCEPTED
             watch = self._keep_locked(memoryview(raw)[sent:])
         if watch:
-            self._have_it_flushed()
+            self._have_it_sent()
         return _ACCEPTED
 
     def seal(self, last: bytes, *, discard: bool = False) -> bool:
@@ -220,7 +219,7 @@ class Writer:
                 return True
             watch = self._begin_locked(self._encrypt_locked(last))
         if watch:
-            self._have_it_flushed()
+            self._have_it_sent()
         return True
 
     def wait_flushed(self, deadline: Deadline) -> bool:
@@ -292,7 +291,7 @@ class Writer:
             # TLS may have to answer, for example to a key update.
             watch = self._answer_tls_locked(self._tls.outgoing())
         if watch:
-            self._have_it_flushed()
+            self._have_it_sent()
         return data if data or over else None
 
     def has_input(self) -> bool:
@@ -347,7 +346,7 @@ class Writer:
             if self._closed:
                 self._sock.close()
 
-    def _have_it_flushed(self) -> None:
+    def _have_it_sent(self) -> None:
         """Have the I/O thread send the backlog. The caller does not hold the lock."""
         try:
             watched = self._io_thread.watch(self)
@@ -402,6 +401,7 @@ class Writer:
 
     def _begin_locked(self, raw: bytes) -> bool:
         """Send ``raw`` while nothing is queued. True: the I/O thread must send the rest."""
+        assert self._lock.locked()
         sent = self._send_locked(raw)
         return sent < len(raw) and self._keep_locked(memoryview(raw)[sent:])
 
@@ -438,6 +438,7 @@ class Writer:
 
     def _break_locked(self, error: OSError | None) -> None:
         """End all reading and writing, and wake every thread that waits for them."""
+        assert self._lock.locked()
         if self.error is None:
             self.error = error
         self._sealed = True

@@ -176,11 +176,10 @@ def _bind_all(wanted: Sequence[tuple[socket.AddressFamily, _SockAddr]]) -> list[
     absent: OSError | None = None
     with contextlib.ExitStack() as undo:
         for family, (host, port, *rest) in wanted:
-            if bound and port == 0:
-                # For port 0, all sockets use the port that the first one got.
-                port = address_of(bound[0].getsockname())[1]  # noqa: PLW2901
+            # For port 0, all sockets use the port that the first one got.
+            shared = address_of(bound[0].getsockname())[1] if bound else port
             try:
-                sock = _bind(family, (host, port, *rest))
+                sock = _bind(family, (host, shared, *rest))
             except OSError as exc:
                 if exc.errno not in _NOT_HERE:
                     raise
