@@ -72,7 +72,8 @@ Event = Message | Fragment | Ping | Pong | Close | Violation
 
 #: The header of a whole message without a fault (section 5.2): FIN and the opcode
 #: for text or binary; the size in 7, 16 or 64 bits, whichever is the shortest; the
-#: mask of a client's frame. A server's frames have no mask (section 5.3).
+#: mask of a client's frame. A server's frames have no mask (section 5.3). The groups
+#: are the three sizes and the mask.
 _FROM_CLIENT, _FROM_SERVER = (
     re.compile(
         rb"[\x81\x82](?:(%b)|%b((?!\0[\0-\x7d])..)|%b((?!\0{6})[\0-\x7f].{7}))(%b)" % parts,
@@ -201,8 +202,8 @@ class Protocol:
             return None
         header = self._match_header(buffer, at) if self._whole else None
         if header is not None:
-            short, medium, long, key = header.groups()
-            size = short[0] & 0x7F if short else int.from_bytes(medium or long)
+            short, key = header[1], header[4]
+            size = short[0] & 0x7F if short else int.from_bytes(header[2] or header[3])
             start = header.end()
             end = start + size
             if end <= len(buffer) and size <= self._max_message:
