@@ -37,13 +37,12 @@ from .address import (
 from .combining_queue import CombiningQueue
 from .connection_thread import Handler
 from .connector import connect, parse_url
-from .fanout import Fanout, encode_frame
 from .forwarded import TrustedProxies, parse_network
-from .group import Group
+from .group import Fanout, Group
 from .http import Refusal, Request, Response, View
 from .io_thread import Deadline
 from .limits import Limits, ServerSettings, Stats
-from .protocol import Message
+from .protocol import Message, encode_frame
 from .rate_limit import TokenBucket
 from .server import Server, serve
 from .tls import tls_reason

@@ -1,6 +1,7 @@
-"""A group: a fan-out with a queue before it, for any number of threads.
+"""A fan-out, and a group: a fan-out with a queue before it, for any number of threads.
 
-The queue gives the messages of all threads one order, and joins them to batches. The
+In a fan-out, a message is encoded once, and each member gets a batch in one write. The
+queue of a group gives the messages of all threads one order, and joins them to batches. The
 group's lock makes joining exact: it guards the members, and from which message on each
 of them listens.
 """
@@ -8,22 +9,112 @@ of them listens.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .backlog import Written
 from .combining_queue import CombiningQueue
-from .fanout import Fanout, encode_frame, write_frames
-from .protocol import Message, checked
+from .protocol import Message, checked, encode_frame
 from .websocket import WebSocket
 
-__all__ = ["Group"]
+__all__ = ["Fanout", "Group"]
 
 #: Bytes of queued messages above which publishers block.
 _MAX_QUEUED = 1024 * 1024
 
 #: Bytes that a queued message takes in addition to its payload.
 _OVERHEAD = 200
+
+#: Bytes of joined frames in one write to a member. Small compared to a member's
+#: maximum backlog, so that a large batch alone makes no member a slow consumer.
+_MAX_WRITE = 256 * 1024
+
+
+class Fanout:
+    """The connections that receive the same frames. Only one thread at a time may use it.
+
+    The owner sees to that: a :class:`~syncchat.net.Group` by a lock, another owner by
+    using it only as the combiner of a :class:`~syncchat.net.CombiningQueue`.
+    """
+
+    def __init__(self) -> None:
+        #: In the order in which they were added.
+        self._members: dict[WebSocket, None] = {}
+        #: The members for a faster loop, and for one without the owner's lock. None: they
+        #: have changed.
+        self._snapshot: tuple[WebSocket, ...] | None = ()
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __contains__(self, websocket: object) -> bool:
+        return websocket in self._members
+
+    @property
+    def members(self) -> tuple[WebSocket, ...]:
+        """The current members, in the order in which they were added."""
+        if self._snapshot is None:
+            self._snapshot = tuple(self._members)
+        return self._snapshot
+
+    def add(self, websocket: WebSocket) -> None:
+        """Add a server's connection as a member. Has no effect if it is one."""
+        self._members[websocket] = None
+        self._snapshot = None
+
+    def discard(self, websocket: WebSocket) -> None:
+        """Remove a member. Has no effect if it is not one."""
+        if websocket in self._members:
+            del self._members[websocket]
+            self._snapshot = None
+
+    def write(
+        self,
+        frames: Sequence[bytes],
+        special: Mapping[WebSocket, Sequence[bytes]] | None = None,
+    ) -> None:
+        """Write ``frames`` to every member, and remove the members that are closed.
+
+        See :func:`write_frames` for ``special``.
+        """
+        if self._snapshot is None:
+            self._snapshot = tuple(self._members)
+        for websocket in write_frames(self._snapshot, frames, special):
+            self.discard(websocket)
+
+
+def write_frames(
+    members: Sequence[WebSocket],
+    frames: Sequence[bytes],
+    special: Mapping[WebSocket, Sequence[bytes]] | None = None,
+) -> list[WebSocket]:
+    """Write ``frames`` to ``members``, and never wait for one of them.
+
+    ``special`` maps some connections to the frames that they get instead. Returns the
+    connections that accept no more data. From any thread; the caller keeps the order.
+    """
+    closed: list[WebSocket] = []
+    if special:
+        for websocket, own in special.items():
+            closed += write_frames((websocket,), own)
+        members = [websocket for websocket in members if websocket not in special]
+    for data, count in ((frames[0], 1),) if len(frames) == 1 else _joined(frames):
+        for websocket in members:
+            if not websocket.write_frames(data, count):
+                closed.append(websocket)
+    return closed
+
+
+def _joined(frames: Sequence[bytes]) -> Iterator[tuple[bytes, int]]:
+    """The frames joined into writes, and the number of frames in each write."""
+    begin = size = 0
+    for at, frame in enumerate(frames):
+        if size and size + len(frame) > _MAX_WRITE:
+            yield b"".join(frames[begin:at]), at - begin
+            begin, size = at, 0
+        size += len(frame)
+    if begin < len(frames):
+        yield b"".join(frames[begin:]), len(frames) - begin
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ wsproto reports.
 from __future__ import annotations
 
 import re
+import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ __all__ = [
     "Protocol",
     "Violation",
     "checked",
+    "encode_frame",
 ]
 
 #: A text message is a ``str``, a binary one is ``bytes``.
@@ -84,7 +86,10 @@ _FROM_CLIENT, _FROM_SERVER = (
         (rb"[\0-\x7d]", rb"\x7e", rb"\x7f", rb""),
     )
 )
-_TEXT = 0x81
+#: The first byte of a whole message.
+_TEXT, _BINARY = 0x81, 0x82
+#: The header of a frame with a payload of more than 125 bytes, and of more than 65,535.
+_MEDIUM, _LONG = struct.Struct("!BBH"), struct.Struct("!BBQ")
 _FIN, _CONTROL, _MASKED = 0x80, 0x08, 0x80
 
 #: Bytes of the longest header.
@@ -113,6 +118,20 @@ def checked(message: Message) -> tuple[Message, int]:
         data = bytes(message)
         return data, len(data)
     raise TypeError(f"a message must be str or bytes, not {type(message).__name__}")
+
+
+def encode_frame(payload: bytes, *, binary: bool = False) -> bytes:
+    """A message as one unmasked frame, which a server may send to any client.
+
+    ``payload`` is text in UTF-8, or with ``binary`` any bytes.
+    """
+    first = _BINARY if binary else _TEXT
+    size = len(payload)
+    if size < 126:
+        return bytes((first, size)) + payload
+    if size < 65536:
+        return _MEDIUM.pack(first, 126, size) + payload
+    return _LONG.pack(first, 127, size) + payload
 
 
 class Protocol:
@@ -299,7 +318,11 @@ class Protocol:
         """
         if self._close_sent or self.ended:
             return None
-        return bytes(self._wsproto.send_data(message))
+        if self._wsproto.client:
+            return bytes(self._wsproto.send_data(message))
+        if isinstance(message, str):
+            return encode_frame(message.encode())
+        return encode_frame(message, binary=True)
 
     def ping(self, payload: bytes) -> bytes | None:
         """A ping with ``payload``, at most 125 bytes; None as in :meth:`encode`."""
