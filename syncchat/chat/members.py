@@ -249,10 +249,9 @@ class Members:
             frames: list[bytes] = []
             for event in events:
                 frames += dialect.encode(event, "")
-            if but is not None and but.dialect is dialect:
-                fanout.write(frames, {but.websocket: ()})
-            else:
-                fanout.write(frames)
+            special = {but.websocket: ()} if but is not None and but.dialect is dialect else None
+            for closed in fanout.write(frames, special):
+                fanout.discard(closed)
 
     def tell_others(self, messages: Sequence[Message]) -> None:
         """Send messages to all members; a sender gets an acknowledgement of its own instead."""
@@ -269,7 +268,8 @@ class Members:
                             own += usual
                         elif message.nonce is not None:
                             own += dialect.encode(Ack(message.nonce, message.offset), "")
-            fanout.write([frame for usual in frames for frame in usual], special)
+            for closed in fanout.write([frame for usual in frames for frame in usual], special):
+                fanout.discard(closed)
 
     def tell_gap(self, messages: Sequence[Message]) -> None:
         """Send messages to all members, if messages before the first one are lost.

@@ -72,37 +72,28 @@ class Fanout:
         self,
         frames: Sequence[bytes],
         special: Mapping[WebSocket, Sequence[bytes]] | None = None,
-    ) -> None:
-        """Write ``frames`` to every member, and remove the members that are closed.
+        members: Sequence[WebSocket] | None = None,
+    ) -> list[WebSocket]:
+        """Write ``frames`` to every member, and never wait for one of them.
 
-        See :func:`write_frames` for ``special``.
+        ``special`` maps some connections to the frames that they get instead. ``members``:
+        a snapshot to use, so that other threads may change the members meanwhile. Returns the
+        connections that accept no more data; discard them.
         """
-        if self._snapshot is None:
-            self._snapshot = tuple(self._members)
-        for websocket in write_frames(self._snapshot, frames, special):
-            self.discard(websocket)
-
-
-def write_frames(
-    members: Sequence[WebSocket],
-    frames: Sequence[bytes],
-    special: Mapping[WebSocket, Sequence[bytes]] | None = None,
-) -> list[WebSocket]:
-    """Write ``frames`` to ``members``, and never wait for one of them.
-
-    ``special`` maps some connections to the frames that they get instead. Returns the
-    connections that accept no more data. From any thread; the caller keeps the order.
-    """
-    closed: list[WebSocket] = []
-    if special:
-        for websocket, own in special.items():
-            closed += write_frames((websocket,), own)
-        members = [websocket for websocket in members if websocket not in special]
-    for data, count in ((frames[0], 1),) if len(frames) == 1 else _joined(frames):
-        for websocket in members:
-            if not websocket.write_frames(data, count):
-                closed.append(websocket)
-    return closed
+        if members is None:
+            if self._snapshot is None:
+                self._snapshot = tuple(self._members)
+            members = self._snapshot
+        closed: list[WebSocket] = []
+        if special:
+            for websocket, own in special.items():
+                closed += self.write(own, members=(websocket,))
+            members = [websocket for websocket in members if websocket not in special]
+        for data, count in ((frames[0], 1),) if len(frames) == 1 else _joined(frames):
+            for websocket in members:
+                if not websocket.write_frames(data, count):
+                    closed.append(websocket)
+        return closed
 
 
 def _joined(frames: Sequence[bytes]) -> Iterator[tuple[bytes, int]]:
@@ -285,7 +276,7 @@ class Group:
                 for outgoing, frame in zip(batch, frames, strict=True)
                 if not isinstance(outgoing, _Addressed) or outgoing.only is None
             ]
-        for websocket in write_frames(members, frames, special):
+        for websocket in self._fanout.write(frames, special, members):
             self.discard(websocket)
 
 

@@ -197,7 +197,7 @@ def test_a_frame_equals_that_of_wsproto(size: int, *, binary: bool) -> None:
     assert encode_frame(payload, binary=binary) == expected
 
 
-def test_a_fanout_writes_to_its_members_and_drops_those_that_are_closed() -> None:
+def test_a_fanout_writes_to_its_members_and_tells_which_are_closed() -> None:
     fanout = Fanout()
     with hub() as it, ExitStack() as stack:
         (first, first_peer), (second, second_peer) = it.join(stack), it.join(stack)
@@ -205,10 +205,11 @@ def test_a_fanout_writes_to_its_members_and_drops_those_that_are_closed() -> Non
         for websocket in (first, second, third, third):
             fanout.add(websocket)
         one, two, own = (encode_frame(text) for text in (b"one", b"two", b"own"))
-        fanout.write([one, two], {second: [own]})
-        fanout.write([])
+        assert fanout.write([one, two], {second: [own]}) == []
+        assert fanout.write([]) == []
         third.abort()
-        fanout.write([two])
+        assert fanout.write([two]) == [third]
+        fanout.discard(third)
         assert fanout.members == (first, second)
         fanout.discard(first)
         fanout.discard(first)
