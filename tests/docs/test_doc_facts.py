@@ -216,6 +216,13 @@ def test_the_lock_table_lists_every_lock() -> None:
     assert listed == there
 
 
+def test_testing_lists_every_test_file() -> None:
+    rows = rows_of(DOCS / "testing.md", "## What the tests stand for")
+    listed = [name for row in rows for name in codes_in(row[0])]
+    there = [str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(listed) == sorted(there)
+
+
 def test_every_file_named_in_the_documents_exists() -> None:
     for path in ALL_DOCUMENTS:
         for name in re.findall(
