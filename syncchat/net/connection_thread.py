@@ -37,7 +37,7 @@ __all__ = ["ConnectionThread", "Handler", "ServerConfig"]
 
 logger = logging.getLogger("syncchat.net")
 
-#: Serves one connection on the connection's thread, after the result handshake.
+#: Serves one connection on the connection's thread, after the opening handshake.
 #: When it returns, the connection is closed. It may raise :class:`ConnectionClosed`.
 Handler = Callable[[WebSocket], None]
 
@@ -150,7 +150,7 @@ class ConnectionThread:
                 threading.stack_size(usual)
 
     def begin_close(self, deadline: Deadline) -> None:
-        """Tell the client that the server stops. During the result handshake, abort instead."""
+        """Tell the client that the server stops. During the opening handshake, abort instead."""
         if self.websocket is None:
             self.stream.writer.abort()
         else:
@@ -184,7 +184,7 @@ class ConnectionThread:
             self._on_end(self)
 
     def _open(self) -> None:
-        """TLS and the result handshake, with one deadline for both."""
+        """TLS and the opening handshake, with one deadline for both."""
         config = self._config
         deadline = Deadline.after(config.limits.open_timeout)
         if config.ssl_context is not None:
