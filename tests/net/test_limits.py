@@ -14,7 +14,7 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessag
 from syncchat import ChatServer, Client
 from syncchat.errors import ConnectionClosed, HandshakeRefused
 from syncchat.net import Deadline, Limits, WebSocket, connect, serve
-from syncchat.net.limits import ConnectionSettings, ServerSettings
+from syncchat.net.limits import ClientCounts, ConnectionSettings, ServerSettings
 from syncchat.net.rate_limit import TokenBucket
 from tests.peer import PATIENCE, Peer, client_side, read_all, upgrade_request, wait_for
 from tests.people import line
@@ -54,6 +54,29 @@ def test_a_client_above_the_limit_gets_503_until_a_place_is_free() -> None:
         assert server.stats().refused == {"503": 5}
         peers[1].close()
         peers[2].close()
+
+
+def test_clients_are_counted_in_total_and_for_each_host() -> None:
+    counts = ClientCounts(Limits(max_connections=3, max_connections_per_address=2))
+    for host in ("192.0.2.1", "192.0.2.1"):
+        assert counts.refusal(host) is None
+        counts.enter(host)
+    refusal = counts.refusal("192.0.2.1")
+    assert refusal is not None
+    assert refusal.text == "Too many clients from your address."
+    # The client of a proxy, which is named later.
+    assert counts.refusal(None) is None
+    counts.enter(None)
+    assert counts.refusal_of_host("192.0.2.1") is not None
+    assert counts.refusal_of_host("192.0.2.2") is None
+    counts.count_host("192.0.2.2")
+    full = counts.refusal("192.0.2.3")
+    assert full is not None
+    assert full.text == "Too many clients."
+    counts.leave("192.0.2.2")
+    counts.leave("192.0.2.1")
+    assert counts.total == 1
+    assert counts.refusal("192.0.2.1") is None
 
 
 def test_a_crowd_above_the_limit_takes_no_threads_and_no_memory() -> None:
