@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from wsproto.events import TextMessage
 from tests.peer import Peer
 from tests.processes import ServerScript
 
-JOINS, JOINERS, TALKERS = 1000, 8, 4
+JOINERS, TALKERS = 8, 4
 SUBPROTOCOL = "Sec-WebSocket-Protocol: syncchat.v1\r\n"
 
 
@@ -90,12 +89,10 @@ def join_once(port: int, place: tuple[str, int] | None) -> tuple[str, int]:
         return welcome["epoch"], offsets[-1]
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("engine", ["memory:", "sqlite:"])
-def test_history_and_live_messages_meet_exactly_in_a_thousand_joins(
-    engine: str, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("joins", [40, pytest.param(1000, marks=pytest.mark.slow)])
+def test_history_and_live_messages_meet_exactly(engine: str, joins: int, tmp_path: Path) -> None:
     if engine == "sqlite:":
         engine += str(tmp_path / "chat.db")
     flags = ["--engine", engine, "--keep", "100000", "--rate", "0", "--greeting", ""]
@@ -104,14 +101,13 @@ def test_history_and_live_messages_meet_exactly_in_a_thousand_joins(
     def join_many(port: int) -> None:
         place = None
         try:
-            for _ in range(JOINS // JOINERS):
+            for _ in range(joins // JOINERS):
                 place = join_once(port, None if random.random() < 0.5 else place)
         except BaseException as exc:
             failures.append(exc)
 
     with ServerScript(*flags, "--no-notices") as server:
         with busy(server) as talkers:
-            begin = time.monotonic()
             joiners = [
                 threading.Thread(target=join_many, args=(server.port,), name="joiner")
                 for _ in range(JOINERS)
@@ -120,9 +116,8 @@ def test_history_and_live_messages_meet_exactly_in_a_thousand_joins(
                 joiner.start()
             for joiner in joiners:
                 joiner.join()
-            took = time.monotonic() - begin
             said = sum(talker.said for talker in talkers)
         if failures:
             raise failures[0]
         # The room was busy all the while.
-        assert said > 100 * took
+        assert said > joins

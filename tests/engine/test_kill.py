@@ -75,11 +75,13 @@ def started(database: Path, port: int) -> Script:
     return server
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(0)
+@pytest.mark.parametrize(
+    "often", [False, pytest.param(True, marks=[pytest.mark.slow, pytest.mark.timeout(0)])]
+)
 def test_every_acknowledged_message_survives_once_and_in_one_order(
-    tmp_path: Path, kills: int
+    tmp_path: Path, kills: int, *, often: bool
 ) -> None:
+    kills = kills if often else 1
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     chance = random.Random(seed)

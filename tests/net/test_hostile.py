@@ -21,13 +21,11 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from wsproto.events import TextMessage
 
+from tests import processes
 from tests.peer import PATIENCE, Peer, read_head, upgrade_request, wait_for
 from tests.processes import SERVER, Script
 
 SEED = int(os.environ.get("SYNCCHAT_SEED", random.SystemRandom().randrange(1 << 32)))
-EXAMPLES = 10_000
-CONNECTS = 50_000
-LORISES = 1000
 
 #: Megabytes that the process may have grown by: pools of the allocator, no leak.
 GROWTH = 12
@@ -35,9 +33,8 @@ GROWTH = 12
 FLAGS = ["--port", "0", "--rate", "0", "--greeting", "", "--no-notices", "--quiet"]
 FLAGS += ["--open-timeout", "2"]
 
-#: Many examples, each a connection: no shrinking by hours, no time limit for one.
-MANY = settings(
-    max_examples=EXAMPLES,
+#: Each example is a connection: no shrinking by hours, no time limit for one.
+EXAMPLES = settings(
     deadline=None,
     database=None,
     phases=[Phase.generate],
@@ -52,7 +49,7 @@ class Target:
         self.process = psutil.Process(script.process.pid)
         wait_for(self._listening)
         self.port = self._listening()
-        for _ in range(300):
+        for _ in range(300 if processes.start_afresh else 30):
             self.serves_the_honest()
         self.remember()
 
@@ -168,10 +165,10 @@ def attack(target: Target, data: bytes, end: str, stalled: Stalled) -> None:
     sock.close()
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", ["handshakes", "frame streams"])
-def test_mutated_input_affects_no_other_client(target: Target, kind: str) -> None:
+@pytest.mark.parametrize("examples", [100, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_mutated_input_affects_no_other_client(target: Target, kind: str, examples: int) -> None:
     print(f"SYNCCHAT_SEED={SEED}")
     stalled = Stalled()
     count = 0
@@ -181,7 +178,7 @@ def test_mutated_input_affects_no_other_client(target: Target, kind: str) -> Non
         whole = mutations(FRAMES).map(lambda data: upgrade_request() + data)
 
     @seed(SEED)
-    @MANY
+    @settings(EXAMPLES, max_examples=examples)
     @given(whole, st.sampled_from(["FIN", "FIN", "RST", "close", "stall"]))
     def run(data: bytes, end: str) -> None:
         nonlocal count
@@ -191,25 +188,25 @@ def test_mutated_input_affects_no_other_client(target: Target, kind: str) -> Non
             assert target.serves_the_honest() < 5
 
     run()
-    assert count >= EXAMPLES * 0.9
+    assert count >= examples * 0.9
     stalled.close()
     assert target.serves_the_honest() < 5
     target.is_as_before()
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_a_thousand_slow_handshakes_end_at_the_deadline(target: Target) -> None:
-    slow_lorises(target)
+@pytest.mark.parametrize("count", [20, pytest.param(1000, marks=pytest.mark.slow)])
+def test_slow_handshakes_end_at_the_deadline(target: Target, count: int) -> None:
+    slow_handshakes(target, count)
     # The first crowd has shown how much a crowd takes; the second takes no more.
     target.remember()
-    slow_lorises(target)
+    slow_handshakes(target, count)
     target.is_as_before()
 
 
-def slow_lorises(target: Target) -> None:
+def slow_handshakes(target: Target, count: int) -> None:
     with contextlib.ExitStack() as stack:
-        lorises = [stack.enter_context(target.connect()) for _ in range(LORISES)]
+        lorises = [stack.enter_context(target.connect()) for _ in range(count)]
         stop = threading.Event()
 
         def trickle() -> None:
@@ -223,7 +220,7 @@ def slow_lorises(target: Target) -> None:
         trickling = threading.Thread(target=trickle)
         trickling.start()
         try:
-            wait_for(lambda: target.process.num_threads() > LORISES // 2)
+            wait_for(lambda: target.process.num_threads() > count // 2)
             assert target.serves_the_honest() < 5
             wait_for(target.is_idle)
         finally:
@@ -231,9 +228,9 @@ def slow_lorises(target: Target) -> None:
             trickling.join(PATIENCE)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_fifty_thousand_connects_and_disconnects_leak_nothing(target: Target) -> None:
+@pytest.mark.parametrize("connects", [400, pytest.param(50_000, marks=pytest.mark.slow)])
+def test_connects_and_disconnects_leak_nothing(target: Target, connects: int) -> None:
     request = upgrade_request()
     close = b"\x88\x82\x00\x00\x00\x00\x03\xe8"
     linger = struct.pack("ii", 1, 0)
@@ -250,7 +247,7 @@ def test_fifty_thousand_connects_and_disconnects_leak_nothing(target: Target) ->
                 elif number % 3 == 1:
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
-    threads = [threading.Thread(target=come_and_go, args=(CONNECTS // 4,)) for _ in range(4)]
+    threads = [threading.Thread(target=come_and_go, args=(connects // 4,)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
