@@ -22,7 +22,7 @@ from tests import processes
 from tests.forked import start_fork_server
 from tests.peer import Maker, Peer, client_side, server_side
 
-#: Seconds until what a test has ended must be gone.
+#: Seconds until threads and descriptors of a test must be gone.
 SETTLE = 15.0
 
 FDS = Path("/proc/self/fd")

@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 README, DOCS = ROOT / "README.md", ROOT / "docs"
-#: Those whose examples are run.
+#: The documents whose examples are run.
 DOCUMENTS = [README, *sorted(DOCS.glob("*.md"))]
 ALL_DOCUMENTS = [*DOCUMENTS, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 

@@ -27,7 +27,7 @@ def start_fork_server() -> None:
     """Start the process from which all others are forked. It ends with this process."""
     _context.set_forkserver_preload(["syncchat.cli", "syncchat.terminal", __name__])
     before = os.environ.get("PYTHONPATH")
-    # It must find this checkout, and not a version that is installed.
+    # It must import this checkout, not an installed version.
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *([before] if before else [])])
     try:
         forkserver.ensure_running()
@@ -60,7 +60,7 @@ def _become(
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
-    # As the interpreter opens them where LANG is C.UTF-8.
+    # As the interpreter opens them with LANG=C.UTF-8.
     how: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "closefd": False}
     sys.stdin, sys.stdout = os.fdopen(0, **how), os.fdopen(1, "w", **how)
     sys.stderr = os.fdopen(2, "w", **how | {"errors": "backslashreplace"}, buffering=1)

@@ -17,7 +17,7 @@ from syncchat.chat.events import Welcome
 from syncchat.client import protocol
 from tests.people import cut
 
-#: For documentation (RFC 5737): it leads nowhere.
+#: An unreachable address, reserved for documentation (RFC 5737).
 ADDRESS = "192.0.2.1"
 SET_FLAGS, SET_ADDRESS, UP = 0x8914, 0x8916, 1
 
@@ -38,7 +38,7 @@ def set_network(*, up: bool) -> None:
 def main() -> int:
     configure(SET_FLAGS, b"lo", struct.pack("H", UP))
     set_network(up=True)
-    # Every delay is as long as it can be.
+    # Every delay has its maximum.
     vars(protocol)["delays"] = lambda _: itertools.repeat(30.0)
     with ChatServer(ADDRESS, port=0) as chat, Client(f"ws://{ADDRESS}:{chat.port}/") as client:
         while not isinstance(client.receive(10), Welcome):

@@ -17,12 +17,12 @@ from tests.peer import PATIENCE
 
 __all__ = ["NGINX", "Nginx", "needs_nginx"]
 
-#: Debian has it where only root's PATH leads.
+#: Debian installs it in a directory that only root's PATH has.
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 needs_nginx = pytest.mark.skipif(NGINX is None, reason="needs nginx")
 
-#: Without a master process nginx does not accept from a socket that it was given.
+#: Without a master process, nginx does not accept from an inherited socket.
 _MAIN = """
 daemon off;
 worker_processes 1;
@@ -50,14 +50,14 @@ class Nginx:
         self.port = int(self._socket.getsockname()[1])
         config = folder / "nginx.conf"
         http = http.replace("{listen}", f"127.0.0.1:{self.port}")
-        # For the files of the test, where root runs the tests.
+        # The files of the test must be readable if root runs the tests.
         user = pwd.getpwuid(os.getuid()).pw_name
         group = grp.getgrgid(os.getgid()).gr_name
         config.write_text(_MAIN.format(folder=folder, user=user, group=group, http=http))
         self._command = [str(NGINX), "-p", str(folder), "-c", str(config), "-e", "stderr"]
 
     def __enter__(self) -> Self:
-        # As a binary upgrade of nginx hands its sockets on: no port is drawn twice.
+        # Pass the sockets as a binary upgrade of nginx does, so that the ports stay reserved.
         descriptor = self._socket.fileno()
         self._process = subprocess.Popen(
             self._command,

@@ -25,7 +25,7 @@ PATIENCE = 30.0
 
 E = TypeVar("E", bound=Event)
 
-#: Makes a WebSocket, and a raw peer at its other end.
+#: Makes a WebSocket and a raw peer at the other end.
 Maker = Callable[..., "tuple[WebSocket, Peer]"]
 
 
@@ -191,7 +191,7 @@ def server_side(**settings: Any) -> Iterator[tuple[WebSocket, Peer]]:
         try:
             yield websocket, peer
         finally:
-            # Before the server stops, which would wait for the handler.
+            # Before the server stops, since the stop waits for the handler.
             websocket.abort()
             release.set()
 

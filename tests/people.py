@@ -81,7 +81,7 @@ def cut(client: Client) -> None:
     port = parse_url(client.url).port
     for connection in psutil.Process().net_connections("tcp"):
         if connection.raddr and connection.raddr.port == port:
-            # Meanwhile it may be closed, and its number another's.
+            # Meanwhile it may be closed, and its number reused.
             with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.fd)) as sock:
                 if sock.getpeername()[1] == port:
                     sock.shutdown(socket.SHUT_RDWR)

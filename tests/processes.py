@@ -88,7 +88,7 @@ class Script:
         self._arrived = threading.Condition()
         self.lines: list[str] = []
         self.errors: list[str] = []
-        #: The same as they came, with their ends.
+        #: The same lines with their line ends.
         self._output: list[str] = []
         self._error_output: list[str] = []
         self._readers = [
@@ -193,7 +193,7 @@ class Terminal(Emulator):
         home: Path | None = None,
         changes: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        #: The user's folders, if no other test's.
+        #: The user's folders, unless the test passes one.
         self._own_home = tempfile.TemporaryDirectory()
         folders = str(home or self._own_home.name)
         changes = {"XDG_CONFIG_HOME": folders, "XDG_STATE_HOME": folders, **changes}
@@ -206,7 +206,7 @@ class Terminal(Emulator):
             timeout=PATIENCE,
         )
         self._child.delaybeforesend = None
-        #: Whether it answers where its cursor is.
+        #: Whether it answers requests for the cursor position.
         self.tells_cursor = True
 
     def _update(self) -> None:
@@ -225,7 +225,7 @@ class Terminal(Emulator):
     def _show(self, data: bytes) -> None:
         super()._show(data)
         if b"\x1b[6n" in data and self.tells_cursor:
-            # The terminal's part: where the cursor is.
+            # Answer as a terminal: the cursor position.
             row, column = self._screen.cursor.y + 1, self._screen.cursor.x + 1
             self._child.send(f"\x1b[{row};{column}R")
 

@@ -20,7 +20,7 @@ class Proxy:
         #: Guards the list.
         self._lock = threading.Lock()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
-        #: The sockets whose data goes nowhere.
+        #: The sockets whose data is discarded.
         self._swallowed: set[socket.socket] = set()
         self._threads = [threading.Thread(target=self._accept, name="proxy")]
         self._threads[0].start()

@@ -33,7 +33,7 @@ class _Wire(io.StringIO):
         self.data: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def write(self, text: str) -> int:
-        # A terminal's driver does the same with line ends.
+        # A terminal driver converts line ends in the same way.
         self.data.put(text.replace("\n", "\r\n").encode())
         return len(text)
 

@@ -173,7 +173,7 @@ def server_frame(payload: bytes) -> bytes:
     ("missing", "twice", "failure"),
     [
         ([], [], None),
-        # Of nine clients every other one is read frame by frame.
+        # Every other client of the nine is read frame by frame.
         ([1], [], "the server stopped delivering"),
         ([0], [], "the server stopped delivering"),
         (range(9), [], "the server stopped delivering"),
@@ -192,7 +192,7 @@ def test_every_loss_is_detected(
     failure: str | None,
 ) -> None:
     monkeypatch.setattr(load, "PATIENCE", 0.2)
-    # So many that their numbers, and with them the frames of events, get longer.
+    # So many that the frames of events grow with the number of digits.
     count = 12
     with socket.create_server(("127.0.0.1", 0)) as listening:
         clients = [socket.create_connection(listening.getsockname()) for _ in range(9)]
@@ -202,7 +202,7 @@ def test_every_loss_is_detected(
     try:
         for _ in range(count):
             loading.send_one()
-        # What a server makes of it.
+        # The messages that a server would send.
         other = getattr(dialects, dialect)()
         payloads = [other.write(clients[0], b"%010d" % n + b"x" * 10) for n in range(count)]
         if dialect == "Lines":

@@ -119,7 +119,7 @@ def test_e07_sender_does_not_receive_own_message_without_echo() -> None:
         sender.send(TextMessage(data="hello"))
         assert texts(other, 1) == [f"127.0.0.1:{port_of(sender)}: hello"]
         other.send(TextMessage(data="answer"))
-        # The very next thing that the sender hears.
+        # The next message to the sender.
         assert texts(sender, 1) == [f"127.0.0.1:{port_of(other)}: answer"]
 
 
@@ -152,7 +152,7 @@ def test_e11_only_connected_clients_receive_a_message() -> None:
         early.send(TextMessage(data="before"))
         assert texts(early, 1) == [f"127.0.0.1:{port_of(early)}: before"]
         with greeted(server) as late:
-            # Its greeting and its own words were the first that it heard.
+            # Its first messages were the greeting and its own.
             early.send(TextMessage(data="after"))
             assert texts(late, 1) == [f"127.0.0.1:{port_of(early)}: after"]
 

@@ -36,7 +36,7 @@ def test_a_client_that_leaves_while_it_enters_leaves_nothing() -> None:
             peer.reset()
             peer.close()
         settled(chat, 0)
-        # The name and the only room are free again.
+        # The nick and the only room are free again.
         with Json(url_of(chat, "/other?nick=ghost")) as other:
             assert other.event("welcome")["members"] == ["ghost"]
         settled(chat, 0)

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["CHROMIUM", "FLAGS", "window"]
 
-#: The system's, if it has one.
+#: The chromium of the system, if there is one.
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
-#: Nothing that leaves this machine, and no sandbox where the tests run as root.
+#: No requests to other machines, and no sandbox if the tests run as root.
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update",
@@ -40,7 +40,7 @@ def window(
         "console",
         lambda message: (
             wrong.append(message.text)
-            # The browser's own word on a server that is away or wants a token.
+            # The browser's own error for a missing server or token.
             if message.type == "error"
             and "Failed to load" not in message.text
             and "WebSocket connection" not in message.text

@@ -225,7 +225,7 @@ def test_an_empty_plain_message_is_ignored() -> None:
         ann.send("", "\n", "\r\n", "\r", "\x1b\n", "said")
         assert ann.hear() == "ann: said"
         assert bob.event("message").items() >= {"text": "said", "offset": 1}.items()
-        # The JSON dialect says an empty text on, and its line ends are its own.
+        # The JSON dialect keeps empty texts and line ends.
         bob.ask(type="say", text="")
         bob.ask(type="say", text="kept\n")
         assert ann.hear() == "bob: "
@@ -257,7 +257,7 @@ def test_continuation_lines_cannot_fake_a_speaker() -> None:
 
 
 INDENTED = "x\n    four\n  two\nnone"
-#: The same as it is shown: the same prefix for each continuation line, before its own blanks.
+#: The shown text: a prefix for each continuation line, before its own blanks.
 INDENTED_SHOWN = "x\n        four\n      two\n    none"
 
 

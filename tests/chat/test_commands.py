@@ -43,7 +43,7 @@ def test_every_command_of_the_plain_dialect_answers() -> None:
             ann.send(line)
             assert re.fullmatch(answer, ann.hear()), line
         bob.send("/history 1")
-        # Its own line, what ann did, and nothing of her commands.
+        # Its own line and ann's action, but none of her commands.
         assert bob.hear() == "bob: about breakfast"
         assert bob.hear() == "** ann eats"
         assert re.fullmatch(rf"-> {when} \*\* ann eats", bob.hear())
@@ -115,7 +115,7 @@ def test_names_marks_people_who_are_away() -> None:
         Plain(url_of(chat, "/?nick=bob")) as bob,
     ):
         ann.event("welcome")
-        # An answer means that he is in.
+        # The answer proves that he has joined.
         bob.send("/back")
         bob.hear()
         ann.ask(type="names")

@@ -119,5 +119,5 @@ def test_history_and_live_messages_meet_exactly(engine: str, joins: int, tmp_pat
             said = sum(talker.said for talker in talkers)
         if failures:
             raise failures[0]
-        # The room was busy all the while.
+        # The room was busy all the time.
         assert said > joins

@@ -32,7 +32,7 @@ def test_a_welcome_has_the_room_the_nick_and_the_position() -> None:
             assert welcome["limits"] == {"message": 65536, "nick": 32, "rate": 10.0, "burst": 20}
             assert welcome["greeting"] == GREETING
             assert welcome["format"] == "{sender}: {text}"
-            # In another room the operator does not greet again.
+            # There is no second greeting in another room.
             bob.ask(type="join", room="other")
             assert "greeting" not in bob.event("welcome")
 
@@ -60,7 +60,7 @@ def test_plain_and_json_clients_see_the_same_conversation() -> None:
         wanted = ["ann: hello", "** ann waves", "bob: hi", "** bob smiles"]
         heard = [bob.hear() for _ in wanted]
         messages = [ann.event("message") for _ in wanted]
-        # Each client's own order, and the same for both.
+        # In the order of each client, and the same for both.
         assert sorted(heard) == sorted(wanted)
         assert heard == [
             f"** {m['nick']} {m['text']}" if m["kind"] == "action" else f"{m['nick']}: {m['text']}"

@@ -106,7 +106,7 @@ def test_notices_catch_up_after_early_introductions() -> None:
         begin = time.monotonic()
         stack.enter_context(Peer.client(chat.port, path="/?nick=silent"))
         ann.find("joined", nick="silent")
-        # One after the other, a fifth of a second apart, it would be twenty.
+        # Single notices every 0.2 seconds would take twenty seconds.
         assert time.monotonic() - begin < 10
 
 
@@ -155,7 +155,7 @@ def test_a_nick_in_other_case_is_another_nick_in_the_notices() -> None:
     ):
         there = set(ann.event("welcome")["members"])
         for _ in range(12):
-            # So many that they are gathered.
+            # So many that they are combined.
             stack.enter_context(Peer.client(chat.port))
         for nick in ("Bob", "bob", "BOB"):
             with Json(url_of(chat, f"/?nick={nick}")) as bob:
@@ -177,7 +177,7 @@ def test_a_nick_in_other_case_is_another_nick_in_the_notices() -> None:
 def test_a_member_is_announced_before_its_first_message() -> None:
     with (
         ChatServer(port=0, greeting="", rate=0) as chat,
-        # Lines spell out so many names; events all of them.
+        # Lines have the first names only; events have all of them.
         Json(url_of(chat, "/?nick=ann")) as ann,
         ExitStack() as stack,
     ):

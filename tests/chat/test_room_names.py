@@ -29,7 +29,7 @@ def test_an_invalid_room_path_is_closed_with_the_reason() -> None:
         check_room("\x1b/ ")
 
 
-#: Spellings of one name each, and the one by which the room is known everywhere.
+#: Spellings of a name, and the name that the room has everywhere.
 SPELLINGS = [
     (["ops", "#ops", "##ops", "OPS", "#Ops", " ops "], "ops"),
     (["caf\u00e9", "cafe\u0301", "CAF\u00c9", "#CAFE\u0301"], "caf\u00e9"),
@@ -89,7 +89,7 @@ def test_a_room_has_one_name_in_any_spelling(spellings: list[str], name: str) ->
         assert rooms == {name}
 
 
-#: What is no room's name, and what its owner is told.
+#: Invalid room names, and a part of the error.
 NO_NAMES = [
     ("a b", "one word"),
     ("a\tb", "one word"),

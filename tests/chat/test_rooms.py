@@ -41,7 +41,7 @@ def test_join_changes_the_room_and_keeps_the_nick() -> None:
         assert bob.event("error").items() >= {"code": "room", "command": "join"}.items()
         ann.send("/join " + "x" * (MAX_ROOM + 1), "/join \x1b", "/join", "/rooms")
         assert ann.hear() == f"-> A room's name must have at most {MAX_ROOM} characters."
-        # A command without its argument says how it is written.
+        # A command without its argument is answered by its usage.
         assert ann.hear() == ann.hear() == "-> Usage: /join ROOM"
         assert ann.hear() == "-> 2 rooms: lobby (0), ops (2)"
 
@@ -82,7 +82,7 @@ def test_a_join_event_can_request_recent_messages() -> None:
             ann.event("welcome")
             history = ann.event("history")
             assert [each["offset"] for each in history["messages"]] == [6, 7, 8, 9]
-            # What does not ask for any gets none, whatever the URL has.
+            # Without the member there is no history, whatever the URL has.
             ann.ask(type="join", room="lobby")
             ann.event("welcome")
             for wrong in (1001, -1, "x"):
@@ -122,7 +122,7 @@ def test_the_number_of_rooms_is_limited() -> None:
         assert one.hear() == f"{one.address}: still in the lobby"
         with pytest.raises(RoomsFull):
             chat.say("x", room="third")
-        # A room that is left and for which nothing is kept makes room.
+        # A room without members and messages is removed.
         two.send("/quit")
         two.hear_end()
         settled(chat, 1)
@@ -130,7 +130,7 @@ def test_the_number_of_rooms_is_limited() -> None:
             plain.send("kept")
             plain.hear()
         settled(chat, 1)
-        # One with messages stays.
+        # A room with messages stays.
         with Plain(url_of(chat, "/fourth")) as plain:
             assert plain.hear_end() == 1013
         one.send("/rooms")

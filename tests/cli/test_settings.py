@@ -59,7 +59,7 @@ def test_the_config_file_has_every_kind_of_setting(tmp_path: Path) -> None:
         changes = write(
             tmp_path,
             f"""
-            # What I like.
+            # My settings.
             url = "127.0.0.1:{server.port}"
             nick = "ann"
             history = 3

@@ -128,7 +128,7 @@ def test_a_restarted_memory_server_without_messages_is_no_gap() -> None:
         until(client, Disconnected)
         with server() as chat:
             events = until(client, Welcome)
-            # Nothing is in the new log, either.
+            # The new log is empty, too.
             client.say("first")
             events += until(client, Message)
             cut(client)
@@ -194,7 +194,7 @@ def test_a_client_reconnects_to_the_room_that_it_joined() -> None:
         events = until(client, Message)
         assert messages(events) == ["there again"]
         assert not any(isinstance(event, Gap) for event in events)
-        # Which is refused, since that is where it is.
+        # It is refused: the client is already in that room.
         client.join("#CAFÉ&CO")
         client.say("still there")
         events = until(client, Message)
@@ -275,7 +275,7 @@ def test_history_and_live_messages_meet_exactly_for_a_client() -> None:
             heard: list[str] = []
             while "live" not in heard:
                 heard += messages([client.receive(PATIENCE)])
-            # Which may have been said just before the client was in.
+            # The message may have been sent just before the client joined.
             assert heard == ["15", "16", "17", "18", "19", "live"][-len(heard) :]
             assert len(heard) >= 5
 

@@ -25,7 +25,7 @@ from tests.processes import CLIENT, Script, Terminal
 from tests.proxy import Proxy
 from tests.stage import Stage, welcome
 
-#: Seconds until it is noticed, and what a busy machine may take besides.
+#: Seconds until a dead connection is noticed, and slack for a busy machine.
 NOTICED, SLACK = 10.0, 10.0
 
 
@@ -99,7 +99,7 @@ def test_a_slow_server_does_not_count_as_dead() -> None:
     """With a rate limit, fast or slow, and with a server that never acknowledges."""
     stop = threading.Event()
     with ExitStack() as stack:
-        # Nine messages a second fewer than are said; one in five seconds; none.
+        # Nine messages per second fewer than are sent; one in five seconds; none.
         ten = stack.enter_context(ChatServer(port=0, notices=False, rate=10, burst=1))
         few = stack.enter_context(ChatServer(port=0, notices=False, rate=0.2, burst=1))
         mute = stack.enter_context(Stage())
@@ -143,7 +143,7 @@ def test_a_connection_that_dies_before_the_welcome_is_noticed() -> None:
     def handler(websocket: WebSocket) -> None:
         connections.append(websocket)
         if len(connections) == 1:
-            # It does not even read, so that no ping is answered.
+            # It does not read at all, so it answers no ping.
             over.wait(4 * NOTICED)
             return
         websocket.send(encode(welcome()))

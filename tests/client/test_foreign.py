@@ -91,7 +91,7 @@ def test_a_server_that_mirrors_the_subprotocol_gets_plain_lines(
 ) -> None:
     """Messages are sent and received, and nothing hangs."""
     with mirroring(handler) as mirror, Client(mirror.url) as client:
-        # Said before the dialect is known, or behind it.
+        # Sent before or after the dialect is known.
         client.say("/etc/hosts")
         client.act("waves")
         client.send_line("as typed")
@@ -105,7 +105,7 @@ def test_a_server_that_mirrors_the_subprotocol_gets_plain_lines(
         assert client.unacknowledged == 0
         with pytest.raises(NotConnected, match="plain lines"):
             client.ask(NamesRequest())
-        # Now that it is known.
+        # After the dialect is known.
         assert client.say("later") is None
         client.send_line("/names")
         client.flush(PATIENCE)
@@ -165,11 +165,11 @@ def test_a_late_welcome_is_accepted() -> None:
 
     with mirroring(handler) as mirror, Client(mirror.url, reconnect=False) as client:
         one = client.say("one")
-        # Until it is taken for a server of plain lines.
+        # Until it counts as a plain server.
         wait_for(lambda: client.connected)
         client.flush(PATIENCE)
         two = client.say("two")
-        # Would mean something to a server of ours, and waits.
+        # This text is an event to our server, so it waits.
         client.say('{"type":"say","text":"three"}')
         client.join("ops")
         release.set()

@@ -183,7 +183,7 @@ def test_close_ends_an_unanswered_reconnect(timeout: float | None) -> None:
                 client.flush(0.1)
             begin = time.monotonic()
             client.close(timeout)
-            # The attempt itself would take much longer.
+            # The attempt alone would take much longer.
             assert time.monotonic() - begin < PATIENCE
             with pytest.raises(ConnectionClosed):
                 until(client, Message)
@@ -206,7 +206,7 @@ def test_close_keeps_its_timeout_without_an_answer(timeout: float) -> None:
                 client.flush(0.1)
             begin = time.monotonic()
             client.close(timeout)
-            # Some slack for a machine that is busy with other things.
+            # Some slack for a busy machine.
             assert timeout * 0.8 <= time.monotonic() - begin < timeout + 5.0
             with pytest.raises(ConnectionClosed):
                 until(client, Message)

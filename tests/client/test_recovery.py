@@ -44,7 +44,7 @@ def test_a_joined_room_begins_with_its_last_messages(query: str) -> None:
                 heard.append(client.receive(PATIENCE))
             assert messages(heard) == ["15", "16", "17", "18", "19", "live"]
             assert not any(isinstance(event, Gap) for event in heard)
-            # And again after a break, with no repeat.
+            # Again after a reconnect, without a repeat.
             cut(client)
             client.say("after it")
             assert messages(until(client, Message)) == ["after it"]

@@ -43,7 +43,7 @@ from tests.processes import ROOT, ServerScript, environment
 #: The ports of the documents: the chat's, and a web framework's.
 PORTS = (2000, 5000)
 
-#: Seconds that a block may take.
+#: Maximum seconds for a block.
 LIMIT = 60.0
 
 WORDS = {"server", "forever", "then", "output", "pytest", "tk", "ci", "events"}
@@ -123,7 +123,7 @@ class Place:
             PATH=f"{folder / 'bin'}:{os.environ['PATH']}",
             PYTHONPATH=str(ROOT),
             SSL_CERT_FILE=str(folder / "ca.pem"),
-            # For commands that name no port.
+            # For commands without a port.
             SYNCCHAT_PORT=str(ports[PORTS[0]]),
         )
 

@@ -20,6 +20,6 @@ def test_the_picture_in_the_readme_is_what_the_screen_shows(tmp_path: Path) -> N
     new = tmp_path / "session.svg"
     result = run([sys.executable, str(ROOT / "scripts" / "picture.py"), str(new)])
     assert result.returncode == 0, result.stderr
-    # If this differs: run scripts/picture.py, look at it, and commit it.
+    # If this differs, run scripts/picture.py, check the picture and commit it.
     assert without_figures(new.read_text("utf-8")) == without_figures(PICTURE.read_text("utf-8"))
     assert "docs/session.svg" in (ROOT / "README.md").read_text("utf-8")

@@ -33,7 +33,7 @@ def offsets(client: Client, last: int) -> list[int]:
     return got
 
 
-# An answer that is missing.
+# A missing answer of the engine.
 
 
 @pytest.mark.parametrize("lost", ["request", "answer", "delivery"])
@@ -74,7 +74,7 @@ def test_the_sender_of_a_nonce_is_disconnected_and_learns_the_result_on_its_retu
             history = ann.event("history")
             assert history["complete"]
             ann.ask(type="say", text="kept?", nonce="n1")
-            # In the history, or live.
+            # In the history or live.
             if not history["messages"]:
                 assert ann.event("ack", "message")["offset"] == 1
             else:
@@ -96,7 +96,7 @@ def test_without_a_nonce_the_sender_is_told_that_the_result_is_unknown() -> None
         assert plain.hear().startswith("-> 2 connected")
 
 
-# Messages that are missing.
+# Missing messages.
 
 
 def test_members_are_told_of_messages_that_the_engine_has_lost() -> None:
@@ -138,7 +138,7 @@ def test_a_client_that_enters_while_messages_are_lost_is_told_of_the_gap() -> No
         engine.loses_next = True
         ann.ask(type="say", text="one")
         wait_for(lambda: engine.keeps("room"))
-        # The room has delivered nothing, so it shows nothing either.
+        # The room has delivered no message, so it shows none.
         with Json(f"{url}/room?nick=bob&after={epoch}:0") as bob:
             assert bob.event("welcome")["offset"] == 0
             assert bob.event("history")["messages"] == []
@@ -178,7 +178,7 @@ def test_after_a_new_epoch_clients_reconnect_and_are_told_of_the_gap() -> None:
         assert carl.hear() == "ann: new"
 
 
-# An engine that is slow, or has threads of its own.
+# A slow engine, and an engine with threads of its own.
 
 
 def test_a_room_that_waits_for_its_engine_blocks_no_other_room() -> None:
@@ -187,7 +187,7 @@ def test_a_room_that_waits_for_its_engine_blocks_no_other_room() -> None:
         ann = Json(f"{url}/slow?nick=ann")
         ann.event("welcome")
         engine.slow = True
-        # Its end waits for the engine, too.
+        # Leaving waits for the engine, too.
         leaving = InThread(ann.websocket.close)
         assert engine.asked.wait(PATIENCE)
         # The room is about to end, and its engine does not answer.
@@ -300,6 +300,6 @@ def test_a_room_is_followed_from_its_first_member_to_its_last() -> None:
                 ann.ask(type="private", to="bob", text="psst")
                 assert bob.hear() == "[PM from ann] psst"
                 ann.event("private")
-            # Nothing was said, so nothing of the room is left.
+            # Without messages, the room is removed.
             wait_for(lambda: engine.names("room") == [])
         assert engine.rooms() == []

@@ -83,7 +83,7 @@ def test_a_known_nonce_gives_its_old_offset(opened: Opener) -> None:
     assert append("a", once, Draft("ann", "new", nonce="y")) == [(1, False), (3, True)]
     assert append("a", twice, twice) == [(4, True), (4, False)]
     assert engine.follow("a").offset == 4
-    # Another room's are its own.
+    # Another room has its own offsets.
     assert append("b", once) == [(1, True)]
 
 
@@ -210,7 +210,7 @@ def test_searches_are_throttled(opened: Opener) -> None:
         thread.join(PATIENCE)
     assert took
     assert all("too many searches" in str(exc) for exc in failed)
-    # The last waited for the others and their rests, or for longer than it may.
+    # The last search waited for the others and their pauses, or reached its limit.
     assert failed or max(took) >= 3 * min(took)
 
 

@@ -117,7 +117,7 @@ def test_an_unusable_file_prints_one_line_and_is_not_changed(tmp_path: Path) -> 
         assert len(result.stderr.splitlines()) == 1
         assert str(path) in result.stderr
         assert any(word in result.stderr for word in why.split("|")), result.stderr
-        # Nor did it say that it listens.
+        # It did not log that it listens, either.
         assert result.stdout == ""
         if before is not None:
             assert path.read_bytes() == before
@@ -129,7 +129,7 @@ def test_a_second_server_on_the_same_file_is_refused(tmp_path: Path) -> None:
         result = run_server(*flags)
         assert result.returncode == 1
         assert result.stderr == f"cannot use {tmp_path / 'chat.db'}: another server uses it\n"
-        # What ends without a word leaves nothing behind that is in the way.
+        # A killed server leaves no lock behind.
         server.signal(signal.SIGKILL)
         server.exit_code()
     with ServerScript(*flags):

@@ -115,7 +115,7 @@ def check(talkers: list[Talker], kills: int) -> None:
     for talker in talkers:
         talker.be_silent()
     for talker in talkers:
-        # Everything that was said is acknowledged.
+        # Every message is acknowledged.
         talker.client.flush(6 * PATIENCE)
     total = sum(talker.said for talker in talkers)
     deadline = time.monotonic() + 6 * PATIENCE
@@ -124,15 +124,15 @@ def check(talkers: list[Talker], kills: int) -> None:
         assert time.monotonic() < deadline, [talker.heard[-1].offset for talker in talkers]
         time.sleep(0.01)
     assert total > 50 * kills
-    # How often depends on how fast this machine brings clients back.
+    # The number depends on how fast clients reconnect on this machine.
     assert all(talker.breaks for talker in talkers)
     assert sum(talker.breaks for talker in talkers) > kills
     for talker in talkers:
         assert not talker.gaps
-        # From where it came in, each offset once, in its order.
+        # From its join on, each offset once and in order.
         offsets = [message.offset for message in talker.heard]
         assert offsets == list(range(offsets[0], total + 1))
-        # What all of them heard is the same.
+        # All of them received the same messages.
         same = [(m.offset, m.text, m.time, m.nonce) for m in talker.heard if m.offset >= first]
         assert same == [
             (m.offset, m.text, m.time, m.nonce) for m in talkers[0].heard if m.offset >= first

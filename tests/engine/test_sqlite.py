@@ -223,7 +223,7 @@ def test_a_read_only_disk_is_a_temporary_error(
 def test_a_full_disk_is_a_temporary_error(tmp_path: Path, pragma: Callable[[str], None]) -> None:
     engine = SqliteEngine(str(tmp_path / "chat.db"), Retention())
     engine.append("a", texts(3))
-    # Never fewer than there are.
+    # Never fewer than exist.
     pragma("max_page_count = 1")
     big = [Draft("ann", "x" * 5000) for _ in range(20)]
     with pytest.raises(EngineFailed, match="full"):

@@ -27,7 +27,7 @@ from tests.peer import (
 
 CUTS = ["FIN", "RST", "silence"]
 
-#: A whole message, and the beginning of another.
+#: A complete message, and the beginning of another one.
 FRAME = b"\x81\x83\x00\x00\x00\x00one"
 PIECE = b"\x01\x83\x00\x00\x00\x00two"
 HEARTBEAT = {"ping_interval": 0.15, "ping_timeout": 0.15}
@@ -173,7 +173,7 @@ def test_an_attempt_to_connect_ends_when_it_is_stopped(scheme: str) -> None:
                 attempt.result()
 
 
-# In the closing handshake that this side began.
+# During the closing handshake of this side.
 
 
 @pytest.mark.parametrize("how", CUTS)

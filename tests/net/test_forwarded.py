@@ -37,7 +37,7 @@ def x_for(*values: bytes) -> Headers:
         (x_for(b"6.6.6.6", b"192.0.2.1"), "192.0.2.1", 4711),
         (x_for(b"nonsense, 192.0.2.1"), "192.0.2.1", 4711),
         (x_for(b"10.0.0.9, 192.0.2.1"), "192.0.2.1", 4711),
-        # By way of several proxies.
+        # Through several proxies.
         (x_for(b"6.6.6.6, 192.0.2.1:99, 10.1.2.3, 2001:db8::5"), "192.0.2.1", 99),
         (x_for(b"10.0.0.9:5, 10.0.0.8"), "10.0.0.9", 5),
         # Without a header, the proxy's address is used.
@@ -60,7 +60,7 @@ def x_for(*values: bytes) -> Headers:
         (forwarded(b'for="192.0.2.1:_p"'), "192.0.2.1", 4711),
         (forwarded(b"for=unknown"), "10.0.0.1", 4711),
         (forwarded(b"for=192.0.2.1, proto=http"), "10.0.0.1", 4711),
-        # Of both headers, where they agree.
+        # From both headers, if they agree.
         (forwarded(b"for=192.0.2.1") + x_for(b"192.0.2.1:77"), "192.0.2.1", 77),
     ],
 )
@@ -88,7 +88,7 @@ def test_the_client_is_the_nearest_untrusted_address(
         forwarded(b'for="6.6.6.6, for=192.0.2.1'),
         forwarded(b"for=192.0.2.1 for=6.6.6.6"),
         forwarded(b"for=nonsense"),
-        # One of them is the proxy's, and the other the client's.
+        # One header is the proxy's, the other one the client's.
         forwarded(b"for=6.6.6.6") + x_for(b"192.0.2.1"),
         forwarded(b"for=unknown") + x_for(b"192.0.2.1"),
         [(b"x-forwarded-proto", b"gopher")],

@@ -323,7 +323,7 @@ def test_a_member_that_does_not_read_is_closed_and_the_others_miss_nothing() -> 
 
 def test_a_greeting_that_does_not_fit_removes_the_slow_member() -> None:
     group = Group()
-    # What a program does naturally: throw the slow one out.
+    # As a program would: remove the slow member.
     with hub(max_backlog=50_000, on_slow=group.discard) as it, ExitStack() as stack:
         slow, _ = it.join(stack)
         other, other_peer = it.join(stack)

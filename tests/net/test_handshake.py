@@ -59,7 +59,7 @@ def is_served(server: Server) -> None:
         assert websocket.recv(PATIENCE) == "hello"
 
 
-# The server's half.
+# The server's side.
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_unknown_extensions_are_ignored(server: Server, params: str) -> None:
     is_served(server)
 
 
-# The client's half.
+# The client's side.
 
 
 Answer = Callable[[bytes], bytes]

@@ -27,7 +27,7 @@ from tests.processes import SERVER, Script
 
 SEED = int(os.environ.get("SYNCCHAT_SEED", random.SystemRandom().randrange(1 << 32)))
 
-#: Megabytes that the process may have grown by: pools of the allocator, no leak.
+#: Megabytes by which the process may grow: pools of the allocator, not a leak.
 GROWTH = 12
 
 FLAGS = ["--port", "0", "--rate", "0", "--greeting", "", "--no-notices", "--quiet"]
@@ -198,7 +198,7 @@ def test_mutated_input_affects_no_other_client(target: Target, kind: str, exampl
 @pytest.mark.parametrize("count", [20, pytest.param(1000, marks=pytest.mark.slow)])
 def test_slow_handshakes_end_at_the_deadline(target: Target, count: int) -> None:
     slow_handshakes(target, count)
-    # The first crowd has shown how much a crowd takes; the second takes no more.
+    # The second crowd must take no more memory than the first.
     target.remember()
     slow_handshakes(target, count)
     target.is_as_before()

@@ -36,7 +36,7 @@ def test_every_limit_can_be_set_by_its_name() -> None:
         ChatServer(nonsense=1)  # type: ignore[call-arg]
 
 
-# Caps.
+# Connection limits.
 
 
 def test_a_client_above_the_limit_gets_503_until_a_place_is_free() -> None:
@@ -100,7 +100,7 @@ def test_one_address_cannot_take_every_place() -> None:
     ):
         for host in ("127.0.0.1", "127.0.0.2"):
             for _ in range(2):
-                # The kernel gives a client of 127.0.0.2 that address, too.
+                # The kernel also gives that address to a client that connects to 127.0.0.2.
                 sock = socket.create_connection(
                     (host, server.port), timeout=PATIENCE, source_address=(host, 0)
                 )
@@ -148,7 +148,7 @@ def test_a_client_that_does_not_answer_pings_ends_with_1006() -> None:
         Peer.client(server.port) as peer,
     ):
         peer.expect(Ping)
-        # Nothing but further pings.
+        # Only further pings.
         assert peer.expect_end().replace(b"\x89\x00", b"") == b""
         wait_for(lambda: server.connections == 0)
     assert codes == [1006]
@@ -199,7 +199,7 @@ def test_without_an_interval_there_are_no_pings() -> None:
         assert not [t for t in threading.enumerate() if t.name.startswith("syncchat-io")]
 
 
-# Flood control.
+# The rate limit.
 
 
 def test_the_rate_limit_allows_its_burst_and_then_its_rate() -> None:
@@ -228,7 +228,7 @@ def test_a_flooding_client_is_read_at_the_rate(event: TextMessage) -> None:
         peer.send(*[event] * 30, TextMessage(data="the last"))
         while not (isinstance(got := peer.next(), TextMessage) and got.data == "the last"):
             pass
-        # 10 at once, 21 at 40 a second.
+        # 10 at once, 21 at 40 per second.
         assert 0.45 < time.monotonic() - begun < PATIENCE
 
 
@@ -255,7 +255,7 @@ def test_a_client_delayed_by_the_rate_limit_does_not_count_as_dead() -> None:
         with connect(url, ping_interval=0.5, ping_timeout=0.5) as websocket:
             for number in range(100):
                 websocket.send(str(number))
-            # Far longer than the heartbeat's patience; pongs wait behind it all.
+            # Far longer than the ping timeout; pongs wait behind the messages.
             websocket.begin_close(1000, "", Deadline.after(None))
             assert list(websocket) == []
         assert websocket.close_code == 1000
@@ -271,7 +271,7 @@ def test_a_ping_timeout_of_zero_does_not_spin() -> None:
 
 
 def test_sending_within_the_rate_is_not_delayed() -> None:
-    # Beyond the burst, each would take ten seconds.
+    # After the burst, each message would take ten seconds.
     with (
         ChatServer(port=0, greeting="", rate=0.1) as chat,
         Client(f"ws://127.0.0.1:{chat.port}/") as client,
@@ -285,7 +285,7 @@ def test_sending_within_the_rate_is_not_delayed() -> None:
         assert time.monotonic() - begun < 9
 
 
-# The numbers.
+# The counters.
 
 
 def test_stats_count_messages_and_bytes() -> None:

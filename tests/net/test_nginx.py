@@ -24,7 +24,7 @@ from tests.raw_http import answered, handshake, request, status
 PUBLIC = "http://chat.example.org"
 
 
-# The real nginx.
+# With a real nginx.
 
 _PROXY = """
         proxy_pass http://127.0.0.1:{port}/;
@@ -133,7 +133,7 @@ def test_behind_nginx_clients_cannot_forge_their_address(tmp_path: Path) -> None
         assert any(re.fullmatch(r"New connection from 127\.0\.0\.2:\d+", line) for line in lines)
         forwarded = fetch(nginx, "/", "chat.example.org", "127.0.0.2", "Forwarded: for=6.6.6.6\r\n")
         assert status(forwarded) == 400
-    # Without a proxy that is trusted, everybody is the proxy.
+    # Without a trusted proxy, every client has the proxy's address.
     lines.clear()
     with (
         ChatServer(port=0, origins=[PUBLIC], log=lines.append) as chat,

@@ -134,7 +134,7 @@ def test_every_frame_is_one_event(is_client: bool, step: int | None) -> None:
         (b"\x81\x05hello", 1002),  # unmasked
         (b"\xc1\x85\0\0\0\0hello", 1002),  # a reserved bit
         (b"\x83\x85\0\0\0\0hello", 1002),  # a reserved opcode
-        # The length in more bytes than it needs.
+        # A length encoded in more bytes than necessary.
         (b"\x81\xfe\x00\x05\0\0\0\0hello", 1002),
         (b"\x81\xfe\x00\x7d\0\0\0\0" + bytes(125), 1002),
         (b"\x81\xff\0\0\0\0\0\0\x00\x05\0\0\0\0hello", 1002),

@@ -133,7 +133,7 @@ def test_only_the_host_of_the_public_url_is_allowed() -> None:
             ("chat.example.org:8080", f"{PUBLIC}:8080"),
             ("CHAT.example.org", "https://other.example"),
             ("other.example", f"{PUBLIC}:8080"),
-            # A proxy that passes no Host on.
+            # A proxy that does not forward Host.
             (f"127.0.0.1:{chat.port}", f"{PUBLIC}:8080"),
         ]:
             assert status(ask(chat.port, request(host=host))) == 200
@@ -142,7 +142,7 @@ def test_only_the_host_of_the_public_url_is_allowed() -> None:
                 assert answered(sock) == 101
         for host, headers in [
             ("evil.example", ""),
-            # A page whose name is resolved anew can send this along.
+            # A page that uses DNS rebinding can send this header.
             ("evil.example", "X-Forwarded-Host: chat.example.org\r\n"),
             ("localhost", "X-Forwarded-Host: evil.example\r\n"),
         ]:
@@ -198,7 +198,7 @@ def test_the_log_has_the_clients_address() -> None:
         assert [line.split(": ")[0] for line in lines] == wanted
 
 
-# Caps.
+# Connection limits.
 
 
 def is_let_in(stack: ExitStack, port: int, client: str | None, source: str = "127.0.0.1") -> bool:
@@ -218,7 +218,7 @@ def test_the_limit_applies_to_each_client_and_is_released(authorize: Authorize |
     with behind_loopback(
         max_connections_per_address=2,
         max_connections=40,
-        # With it the acceptor does not read the request, without it does.
+        # With authorize(), the acceptor does not read the request; without it, it does.
         authorize=authorize,
     ) as server:
         for _ in range(15):

@@ -201,7 +201,7 @@ def test_an_interrupted_stop_is_finished_by_the_next() -> None:
         interrupting.join()
         release.set()
         server.stop()
-    # CPython 3.11 takes a thread for ended whose join was interrupted.
+    # CPython 3.11 considers a thread ended if its join was interrupted.
     wait_for(lambda: server.connections == 0)
 
 
@@ -309,7 +309,7 @@ def test_without_free_descriptors_the_server_pauses_and_continues(
         with connect(f"ws://127.0.0.1:{server.port}/") as websocket:
             websocket.send("x")
             assert websocket.recv(PATIENCE) == "x"
-        # It does not spin meanwhile: ten times a second at most.
+        # It retries at most ten times per second.
         assert caplog.text.count("cannot accept") < 50
 
 

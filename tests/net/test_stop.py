@@ -14,7 +14,7 @@ from wsproto.events import CloseConnection, TextMessage
 from tests.peer import PATIENCE, Peer, read_all, read_head, upgrade_request, wait_for
 from tests.processes import SERVER, Script, ServerScript
 
-#: Close frame with 1001 and our reason.
+#: A Close frame with 1001 and the server's reason.
 GOODBYE = b"\x88\x18\x03\xe9the server is stopping"
 
 
@@ -49,7 +49,7 @@ def test_ctrl_c_with_many_active_clients_ends_in_3_seconds(many_files: None, cou
         wait_for(lambda: len(heard) > 20)
         begun = time.monotonic()
         server.signal(signal.SIGINT)
-        # Every other client answers, the rest never does.
+        # Half of the clients answer, the others never do.
         told = []
         for number, sock in enumerate(clients):
             if number % 2:
@@ -61,7 +61,7 @@ def test_ctrl_c_with_many_active_clients_ends_in_3_seconds(many_files: None, cou
                 sock.sendall(b"\x88\x82\x00\x00\x00\x00\x03\xe9")
                 told.append(number)
         assert server.exit_code() == 0
-        # Within 3 seconds, where the machine has nothing else to do.
+        # Within 3 seconds on an idle machine.
         assert time.monotonic() - begun < 10
         for number, sock in enumerate(clients):
             if not number % 2:
@@ -77,9 +77,9 @@ def test_a_second_ctrl_c_ends_it_at_once() -> None:
     with ServerScript() as server, Peer.client(server.port) as peer:
         assert peer.expect(TextMessage)
         server.signal(signal.SIGINT)
-        # It waits for our answer to this.
+        # The server waits for the reply to this Close.
         assert peer.expect(CloseConnection).code == 1001
         server.signal(signal.SIGINT)
-        # An orderly stop, which waits for that, would be exit code 0.
+        # A clean stop, which waits for the reply, would be exit code 0.
         assert server.exit_code() == -signal.SIGINT
         assert server.errors == []

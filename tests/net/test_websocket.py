@@ -314,14 +314,14 @@ def test_a_peer_that_reads_a_little_is_not_cut_off(pair: Maker) -> None:
     begun = time.monotonic()
     read = 0
     while time.monotonic() - begun < 2.5:
-        # Far slower than the limit for all of it, but never still.
+        # Too slow to take all within the limit, but never without progress.
         read += len(peer.sock.recv(1_000_000))
         threading.Event().wait(0.2)
     assert websocket.close_code is None
     websocket.send("x")
 
 
-# Time limits against a peer that always has something to say.
+# Time limits with a peer that sends all the time.
 
 
 def test_time_limits_hold_under_a_flood(pair: Maker) -> None:

@@ -195,7 +195,7 @@ def test_leaving_does_not_wait_for_an_unresponsive_server() -> None:
             begin = time.monotonic()
             client.type("\x04")
             assert client.exit_code() == 1
-            # The attempt would have taken ten seconds.
+            # The attempt itself would take ten seconds.
             assert time.monotonic() - begin < 9
         client.wait_for_line("Not delivered: 1 of your messages.")
         client.wait_for_line("    never delivered")

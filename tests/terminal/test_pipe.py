@@ -169,7 +169,7 @@ def test_a_line_that_is_too_long_is_named_before_and_after_the_limit_is_known(
     release = threading.Event()
 
     def late(websocket: WebSocket) -> None:
-        # The first lines are said before this.
+        # The first lines are sent before this.
         release.wait(PATIENCE)
         websocket.send(encode(welcome()))
         offset = 0
@@ -177,7 +177,7 @@ def test_a_line_that_is_too_long_is_named_before_and_after_the_limit_is_known(
             try:
                 said = decode_from_client(str(text))
             except BadEvent as exc:
-                # A line, where this took so long that the client has assumed plain lines.
+                # A line if this took so long that the client assumes plain lines.
                 websocket.send(encode(Error("malformed", str(exc))))
                 continue
             assert isinstance(said, Say)

@@ -48,7 +48,7 @@ def test_a_server_that_stops_is_reported_with_exit_code_1() -> None:
         assert client.exit_code() == 1
 
 
-# Over breaks.
+# Across reconnects.
 
 
 def test_a_long_running_pipe_survives_restarts_of_the_server(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_signal_reports_undelivered_messages() -> None:
         client.type("one\ntwo\n")
         wait_for(lambda: unread(client) == 0)
         client.end_input()
-        # Its input has ended, and yet it waits for the server.
+        # Its input has ended, but it still waits for the server.
         wait_for(lambda: psutil.Process(client.process.pid).status() == psutil.STATUS_SLEEPING)
         client.signal(signal.SIGTERM)
         assert client.exit_code() == 1

@@ -15,7 +15,7 @@ from syncchat.net import serve
 from tests.peer import PATIENCE, wait_for
 from tests.processes import CLIENT, SERVER, Script, ServerScript, Terminal, environment, run
 
-# Only listening.
+# --listen.
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -38,7 +38,7 @@ def test_a_listening_client_runs_until_a_signal(number: signal.Signals, tmp_path
         first.wait_for_line("New connection .*")
         with Client(first.url, nick="bob") as bob:
             say_until(bob, "one", output)
-        # Longer than what a pipe without input takes to end.
+        # By now a pipe without input would have ended.
         assert client.poll() is None
         first.signal(signal.SIGKILL)
         first.exit_code()

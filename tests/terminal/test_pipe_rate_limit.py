@@ -121,7 +121,7 @@ def test_a_terminal_shows_and_removes_the_progress_line(flags: list[str]) -> Non
     assert acknowledged == sorted(acknowledged)
     assert progress[-1] is not None
     assert progress[-1][1] == progress[-1][3] == "50"
-    # Nothing of it stays.
+    # Nothing of the progress line remains.
     assert not any("to go" in line for line in screen.display)
 
 

@@ -96,7 +96,7 @@ def test_a_closed_reader_ends_a_pipe_at_once() -> None:
             check=True,
             env=environment(),
         )
-        # At ten messages a second the rest would take minutes.
+        # At ten messages per second, the rest would take minutes.
         assert time.monotonic() - begin < 15
         assert len(result.stdout.splitlines()) == 3
         assert "Traceback" not in result.stderr
@@ -120,7 +120,7 @@ def test_a_blocked_standard_error_does_no_harm() -> None:
         assert client.returncode == 1
 
 
-# Odd ends.
+# Unusual outputs and inputs.
 
 
 def test_an_unreadable_input_prints_one_line_with_exit_code_1() -> None:

@@ -70,7 +70,7 @@ def test_continuation_lines_keep_their_indentation_on_the_screen(subprotocols: l
             assert lines[begin : begin + 8] == ["bob: x", *shown, "-> x", *shown]
 
 
-# How things look.
+# Appearance.
 
 
 def test_a_flood_is_shown_complete_and_in_order_during_typing(*, full: bool) -> None:
@@ -186,7 +186,7 @@ def test_a_long_line_is_wrapped_between_words_and_indented() -> None:
         stage.say("The quick brown fox jumps over the lazy dog and http://host/" + "x" * 60)
         client.wait_for_line(r"bob: The quick brown fox jumps over the")
         client.wait_for_line(r"    lazy dog and http://host/x+")
-        # An address stays in one piece, as far as the terminal is concerned.
+        # A URL is not wrapped by the client, only by the terminal.
         client.wait_for_line("x+")
 
 
@@ -367,11 +367,11 @@ def test_the_number_of_people_is_right_without_notices() -> None:
             with Client(url_of(chat), nick="bob"), Client(url_of(chat), nick="carl"):
                 eve.close()
                 ann.wait_for_last(" lobby .*3 here .*", PATIENCE * 2)
-                # The client's own question is not answered on the screen, a person's is.
+                # The answer to a request of the client is not shown, that to a user's request is.
                 ann.type("/names\r")
                 ann.wait_for_line("-> 3 connected: ann, bob, carl")
                 assert len([line for line in ann.scrollback() if "connected:" in line]) == 1
-                # Also nicks can be completed.
+                # Nicks can be completed, too.
                 ann.type("ca\t!")
                 ann.wait_for_line("> carl: !")
 

@@ -76,7 +76,7 @@ ATTACKS = {
     "markup": "<b>&lt;</b>{0}%s{nick}",
 }
 
-#: No byte of these may reach a terminal from a stranger.
+#: Bytes of hostile texts that must not reach a terminal.
 HARMFUL = re.compile(
     "[\x00-\x06\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
     "\U000e0000-\U000e007f]"
@@ -132,7 +132,7 @@ def test_no_attack_reaches_the_terminal_from_any_place() -> None:
         for number, attack in enumerate(ATTACKS.values()):
             for event in events_of(attack, 3 * number + 1):
                 socket.send(sent(event))
-            # The input is drawn anew in the middle of it all.
+            # The input is redrawn meanwhile.
             client.type("x")
         stage.tell(Names(["the", "end"]))
         client.wait_for_line("-> 2 connected: the, end")

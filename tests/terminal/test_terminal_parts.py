@@ -80,7 +80,7 @@ def test_a_word_of_several_styles_is_one_word() -> None:
     assert ("bold", "ann") in wrapped
 
 
-# A busy machine takes long now and then.
+# A busy machine is sometimes slow.
 @settings(deadline=None)
 @given(
     st.lists(st.text("ab漢 \n", max_size=30), max_size=5),
@@ -92,7 +92,7 @@ def test_wrapping_loses_nothing_and_fits(texts: list[str], columns: int, indent:
     assert "".join(wrapped.split()) == "".join("".join(texts).split())
     if columns > 2 * indent and columns > 1:
         for line in wrapped.split("\n"):
-            # But for blanks at its beginning, which are the sender's own.
+            # Except blanks at its start, which belong to the text.
             assert width_of(line.strip(" ")) <= columns
 
 
@@ -138,7 +138,7 @@ def test_search_words_are_marked_at_the_start_of_words() -> None:
     ]
 
 
-# A busy machine takes long now and then.
+# A busy machine is sometimes slow.
 @settings(deadline=None)
 @given(st.text(max_size=40), st.text(max_size=5), st.lists(st.text(max_size=3), max_size=2))
 def test_marking_changes_no_text(text: str, nick: str, words: list[str]) -> None:
@@ -188,7 +188,7 @@ def test_colors_are_readable_on_dark_and_light_backgrounds(background: str) -> N
         assert (two + 0.05) / (one + 0.05) >= 3.0, colour
 
 
-# Waiting.
+# Pending messages.
 
 
 def test_pending_messages_are_shown_until_they_are_answered() -> None:
@@ -203,7 +203,7 @@ def test_pending_messages_are_shown_until_they_are_answered() -> None:
     assert settled is not None
     assert settled.text == "one"
     assert settled.offset == 7
-    # Not twice, whatever the server says.
+    # Only once, whatever the server sends.
     assert model.apply(Ack("n1", 7), "ann").settled is None
     assert model.apply(Ack("stranger", 8), "ann").settled is None
     assert model.unanswered == []
@@ -225,7 +225,7 @@ def test_a_request_that_fails_waits_for_no_answer() -> None:
     model.ask(lambda _: None, RoomsRequest(), by_user=False)
     model.ask(lambda _: None, RoomsRequest())
     assert [model.apply(rooms, "ann").shown for _ in range(3)] == [False, True, True]
-    # After a break, no request is answered any more.
+    # After a reconnect, old requests are not answered.
     model.ask(lambda _: None, RoomsRequest(), by_user=False)
     model.apply(Disconnected(1006, ""), "ann")
     assert model.apply(rooms, "ann").shown

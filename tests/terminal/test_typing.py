@@ -260,7 +260,7 @@ def test_a_paste_of_several_lines_needs_confirmation(stage: Stage, client: Scree
     client.wait_for_line(r"Send these 3 lines as one message\? y sends, n continues editing\.")
     client.wait_for_line("> one")
     assert stage.heard == []
-    # Enter is pressed without thinking.
+    # A user may press Enter by habit.
     client.type("\r")
     client.type("y")
     assert [said.text for said in stage.wait_for_said()] == ["one\ntwo\nthree"]
@@ -335,7 +335,7 @@ def test_a_slow_terminal_loses_no_line(stage: Stage, terminal: Terminal) -> None
     for number in range(5):
         stage.say(f"line {number}")
     terminal.wait_for_line("bob: line 4")
-    # As a terminal that has broken the line in three would have said before.
+    # As a terminal would have answered that has wrapped the line into three rows.
     terminal.type("\x1b[3;5R")
     stage.say("line 5")
     terminal.wait_for_line("bob: line 5")
@@ -370,7 +370,7 @@ def test_a_tiny_window_does_no_harm(
     assert "Traceback" not in terminal.written.decode()
 
 
-# The small parts, without a process.
+# Parts without a process.
 
 
 def prompted(keys: str) -> tuple[list[str], type[BaseException] | None]:
@@ -427,7 +427,7 @@ def test_keys_after_a_paste_are_typed_normally(answer: str) -> None:
         ("half\x03whole\r\x03", ["whole"]),
         ("a\x1b\rb\x03c\r\x03", ["c"]),
         ("  \x03\x03", []),
-        # It clears a paste, too, and the question about it.
+        # It also clears a paste and the question about it.
         ("\x1b[200~a\nb\x1b[201~\x03yes\r\x03", ["yes"]),
     ],
 )

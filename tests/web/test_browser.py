@@ -23,7 +23,7 @@ from tests.web.pages import lines, page_url, say, wait_for_line
 pytestmark = pytest.mark.slow
 
 
-# Talking.
+# Messages.
 
 
 def test_browsers_a_terminal_and_a_plain_client_are_in_one_room(browser: Browser) -> None:
@@ -156,7 +156,7 @@ def test_the_question_for_the_nick_cannot_be_bypassed(browser: Browser) -> None:
             field.press("Escape")
             field.press("Escape")
             field.wait_for()
-            # Which only the server knows.
+            # Only the server knows them.
             field.fill("admin")
             field.press("Enter")
             page.get_by_role("alert").get_by_text("The nick admin is reserved.").wait_for()

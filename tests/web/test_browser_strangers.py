@@ -18,7 +18,7 @@ from tests.web.pages import lines, page_url, say, wait_for_line
 pytestmark = pytest.mark.slow
 
 
-# Strangers.
+# Hostile texts.
 
 TRICKS = [
     "<script>window.pwned = 1</script>",
@@ -125,7 +125,7 @@ def test_ten_thousand_messages_keep_the_list_short(browser: Browser) -> None:
         assert not page.get_by_role("button", name="New messages below").is_visible()
 
 
-# Looks.
+# Appearance.
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
