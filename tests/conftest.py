@@ -1,4 +1,4 @@
-"""What every test is held to: nothing is left behind, and no thread dies of an exception."""
+"""Checks of every test: no thread or descriptor remains, and no thread dies of an exception."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have the processes of the tests start quickly."""
+    """Make the processes of the tests start quickly."""
     processes.start_afresh = config.getoption("--full")
     if sys.dont_write_bytecode and config.pluginmanager.hasplugin("cacheprovider"):
         # Each process would compile every module anew. The workers of pytest-xdist, which
@@ -66,7 +66,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture
 def pragma(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Sets a pragma on every connection that an engine of this process has open by then.
+    """Sets a pragma on every open connection of an engine of this process.
 
     A disk that is full, or that may only be read, is so as far as SQLite can tell.
     """
@@ -88,7 +88,7 @@ def pragma(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 @pytest.fixture
 def full(request: pytest.FixtureRequest) -> bool:
-    """Whether a test is to do as much as it can, and not as little as shows the same."""
+    """Whether a test runs its full load instead of a reduced one."""
     return bool(request.config.getoption("--full"))
 
 
@@ -112,7 +112,7 @@ def descriptors() -> dict[str, str]:
 
 @pytest.fixture
 def many_files() -> Iterator[None]:
-    """As many open files as this user may have, for thousands of clients."""
+    """Raise the limit of open files, for thousands of clients."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     yield
@@ -148,7 +148,7 @@ def nothing_left_behind() -> Iterator[None]:
 
 
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
-    """A skip is for a user's machine: in CI it is a failure."""
+    """Fail skipped tests in CI."""
     if (
         os.environ.get("CI") == "true"
         and call.excinfo

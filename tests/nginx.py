@@ -1,4 +1,4 @@
-"""The real nginx in front of a server, on a socket that is bound before it starts."""
+"""A real nginx in front of a server, on a socket that is bound before it starts."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ http {{
 
 
 class Nginx:
-    """Runs with ``http`` as its ``http`` block, in which ``{listen}`` is where it listens."""
+    """Runs with ``http`` as its ``http`` block; ``{listen}`` in it is replaced by the address."""
 
     def __init__(self, folder: Path, http: str) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0))

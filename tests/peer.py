@@ -1,4 +1,4 @@
-"""The other end of a connection: a real socket, spoken to byte by byte or through wsproto."""
+"""The other end of a connection: a real socket, used with raw bytes or through wsproto."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Peer:
         return cls(sock, ConnectionType.SERVER, rest)
 
     def send(self, *events: Event) -> None:
-        """Send the events, all in one packet."""
+        """Send all events in one packet."""
         self.send_bytes(b"".join(self.protocol.send(event) for event in events))
 
     def send_bytes(self, data: bytes) -> None:
@@ -93,7 +93,7 @@ class Peer:
         return event
 
     def expect_end(self) -> bytes:
-        """Read to the end of the stream; returns what still came."""
+        """Read to the end of the stream; returns the remaining bytes."""
         rest = b""
         while True:
             try:
@@ -169,7 +169,7 @@ def ask_http(
 
 
 def read_all(sock: socket.socket) -> bytes:
-    """Everything until the end of the stream."""
+    """All bytes until the end of the stream."""
     data = b""
     while received := sock.recv(65536):
         data += received
@@ -217,7 +217,7 @@ def client_side(**settings: Any) -> Iterator[tuple[WebSocket, Peer]]:
 
 
 def from_peer(peer: Peer, payload: bytes, first_byte: int = 0x81) -> bytes:
-    """A frame of the peer's making, with a length below 126."""
+    """A raw frame with a length below 126."""
     if peer.protocol.client:
         return bytes([first_byte, 0x80 | len(payload), 0, 0, 0, 0]) + payload
     return bytes([first_byte, len(payload)]) + payload

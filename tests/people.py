@@ -88,12 +88,12 @@ def cut(client: Client) -> None:
 
 
 def settled(chat: ChatServer, count: int) -> None:
-    """Return once so many clients are connected."""
+    """Wait until this many clients are connected."""
     wait_for(lambda: chat.stats().connections == count)
 
 
 class Plain:
-    """A client that knows of no dialect."""
+    """A client of the plain dialect."""
 
     subprotocols: tuple[str, ...] = ()
 

@@ -35,7 +35,7 @@ NOWHERE = "/nonexistent"
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """The environment without settings of ours, but for ``changes``."""
+    """The environment without settings of syncchat, and with ``changes``."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SYNCCHAT_")}
     for name in ("NO_COLOR", "COLORTERM", "PROMPT_TOOLKIT_COLOR_DEPTH"):
         clean.pop(name, None)
@@ -169,7 +169,7 @@ def unread(client: Script) -> int:
 
 
 class ServerScript(Script):
-    """``scripts/server.py``, listening at a port of the system's choice."""
+    """``scripts/server.py`` on a free port."""
 
     def __init__(self, *flags: str, **changes: str) -> None:
         super().__init__([*SERVER, "--port", "0", *flags], **changes)
@@ -243,7 +243,7 @@ class Terminal(Emulator):
         self._child.kill(number)
 
     def hang_up(self) -> None:
-        """As a window that is closed."""
+        """Hang up, as a closed terminal window does."""
         process: Any = self._child.ptyproc  # type: ignore[attr-defined]
         process.fileobj.close()
         process.closed = self._child.closed = True

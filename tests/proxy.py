@@ -11,7 +11,7 @@ __all__ = ["Proxy"]
 
 
 class Proxy:
-    """Hands bytes on between clients and the server, until a connection is cut or swallowed."""
+    """Forwards bytes between clients and the server, until a connection is cut or silenced."""
 
     def __init__(self, port: int) -> None:
         self._target = port
@@ -37,7 +37,7 @@ class Proxy:
             thread.join()
 
     def cut(self, part: float, chance: random.Random) -> None:
-        """Cut so large a part of the connections, in the middle of whatever they carry."""
+        """Cut this fraction of the connections, at any point of their traffic."""
         with self._lock:
             pairs = [pair for pair in self._pairs if chance.random() <= part]
         for pair in pairs:
@@ -48,7 +48,7 @@ class Proxy:
                     continue
 
     def swallow(self) -> None:
-        """Hand on nothing more of the connections that there are, and leave them open."""
+        """Forward nothing more on the current connections, and leave them open."""
         with self._lock:
             self._swallowed.update(sock for pair in self._pairs for sock in pair)
 

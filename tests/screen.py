@@ -103,7 +103,7 @@ class Screen(Emulator):
         self._keys.send_text(text)
 
     def type_bytes(self, data: bytes) -> None:
-        """Press keys whose bytes are perhaps not UTF-8."""
+        """Press keys whose bytes may not be UTF-8."""
         self._keys.send_bytes(data)
 
     def exit_code(self) -> int:

@@ -1,4 +1,4 @@
-"""A server on which every event is said when a test wants it."""
+"""A server whose events are controlled by a test."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Stage:
         return said()
 
     def acknowledge(self, count: int = 1) -> None:
-        """Acknowledge all that was said, ``count`` texts at least."""
+        """Acknowledge all received messages, at least ``count``."""
         for said in self.wait_for_said(count):
             assert said.nonce is not None
             self._offset += 1
@@ -94,7 +94,7 @@ class Stage:
         wait_for(lambda: len(self.clients) >= count)
 
     def close(self, code: int, reason: str) -> None:
-        """Close the last one's connection."""
+        """Close the last connection."""
         try:
             self.clients[-1].close(code, reason)
         except ConnectionClosed:
@@ -110,7 +110,7 @@ class Stage:
 
 @contextmanager
 def closing_with(code: int, subprotocols: tuple[str, ...] = ()) -> Iterator[tuple[str, list[int]]]:
-    """A server of another make that closes at once; and how often it was asked."""
+    """A foreign server that closes at once, and the number of its connections."""
     asked: list[int] = []
 
     def handler(websocket: WebSocket) -> None:

@@ -297,7 +297,7 @@ def test_e17_our_client_talks_to_another_librarys_server() -> None:
 
 
 def test_binary_and_empty_messages_are_ignored_and_fragments_joined() -> None:
-    """The original says an empty text on; here it is a pressed Enter, and nothing is said."""
+    """The original sends an empty text to all; here it is ignored."""
     with ServerScript() as server, greeted(server) as peer:
         who = f"127.0.0.1:{port_of(peer)}"
         peer.send(BytesMessage(data=b"\x00"), TextMessage(data=""), TextMessage(data="\n"))
@@ -324,7 +324,7 @@ def test_several_clients_talk_and_leave_in_any_order() -> None:
 
 
 def said(clients: list[Script], index: int) -> bool:
-    """Whether all hear what one of them says now."""
+    """Whether all receive a message of one of them."""
     word = f"word of {index} {time.monotonic_ns()}"
     clients[index].type(f"{word}\n")
     clients[index].wait_for_line(rf"127\.0\.0\.1:\d+: {word}")

@@ -22,7 +22,7 @@ LINES = [f"line {number} " + "x" * 1000 for number in range(3000)]
 
 
 def read_all(descriptor: int) -> str:
-    """Everything until the other end is closed."""
+    """All bytes until the other end is closed."""
     data = bytearray()
     while part := os.read(descriptor, 65536):
         data += part

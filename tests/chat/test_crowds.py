@@ -1,4 +1,4 @@
-"""Thousands of clients that join, leave or are sent away at the same time."""
+"""Thousands of clients that join, leave or are disconnected at the same time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CROWDS = [pytest.param(1000), pytest.param(10_000, marks=pytest.mark.slow)]
 
 
 class Crowd:
-    """Clients of the plain dialect in one room, which read whatever they are sent."""
+    """Plain clients in one room that read everything."""
 
     def __init__(self, port: int, size: int) -> None:
         self._port = port
@@ -95,7 +95,7 @@ def bystander(url: str) -> Iterator[list[float]]:
 
 
 def wait_long(condition: Callable[[], bool], what: str) -> None:
-    """Wait as a crowd needs it, without looking so often that it costs the server time."""
+    """Wait for a crowd, and check rarely enough not to slow the server down."""
     deadline = time.monotonic() + CROWD_SECONDS
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what}"

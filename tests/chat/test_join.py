@@ -21,7 +21,7 @@ SUBPROTOCOL = "Sec-WebSocket-Protocol: syncchat.v1\r\n"
 
 
 class Talker(threading.Thread):
-    """Keeps several messages on their way, all the time."""
+    """Keeps several messages in flight all the time."""
 
     def __init__(self, port: int, stop: threading.Event) -> None:
         super().__init__(name="talker")
@@ -41,7 +41,7 @@ class Talker(threading.Thread):
 
 @contextmanager
 def busy(server: ServerScript) -> Iterator[list[Talker]]:
-    """A room in which everybody talks at once."""
+    """A room with many senders at once."""
     stop = threading.Event()
     talkers = [Talker(server.port, stop) for _ in range(TALKERS)]
     for talker in talkers:

@@ -1,4 +1,4 @@
-"""A line that is dead without a word: noticed soon where an answer is due, and never wrongly."""
+"""A silently dead connection is noticed soon if an answer is due, and never wrongly."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ Handler = Callable[[WebSocket], None]
 
 
 class Mirror:
-    """Serves with a handler, and agrees to the subprotocol of syncchat's clients."""
+    """Serves with a handler, and accepts the subprotocol of syncchat."""
 
     def __init__(self, handler: Handler) -> None:
         self.handler = handler

@@ -57,7 +57,7 @@ def test_every_link_leads_somewhere(path: Path) -> None:
 
 
 def usage_of(setting: Setting) -> str:
-    """A flag as the tables of the configuration write it."""
+    """A flag as written in the tables of docs/configuration.md."""
     match setting.kind:
         case "argument":
             return f"`{setting.metavar}`"

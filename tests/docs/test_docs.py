@@ -79,7 +79,7 @@ EXAMPLES = [example for path in DOCUMENTS for example in examples_of(path)]
 
 
 def as_run(text: str, ports: Mapping[int, int]) -> str:
-    """``text`` with the ports and hosts of this run: the one place where a block is changed."""
+    """``text`` with the ports and hosts of this run; blocks are changed only here."""
     for paper, port in ports.items():
         text = re.sub(rf"\b{paper}\b", str(port), text)
     return text.replace("chat.example.org", "localhost").replace("0.0.0.0", "127.0.0.1")
@@ -141,7 +141,7 @@ class Place:
 
     @contextmanager
     def running(self, block: Block) -> Iterator[Run]:
-        """The block as a process group of its own, which is ended at last."""
+        """Run the block in a process group, which is ended afterwards."""
         number = len(list(self.folder.glob("*.out")))
         outputs = [self.folder / f"{number}.out", self.folder / f"{number}.err"]
         with ExitStack() as stack:

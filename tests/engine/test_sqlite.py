@@ -1,4 +1,4 @@
-"""SQLite's own: files, locks, a disk that fails, kills."""
+"""The SQLite engine: files, locks, a failing disk, kills."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every point of a conversation crossed with every way to cut it, on both sides."""
+"""A connection that is cut at every point and in every way, on both sides."""
 
 from __future__ import annotations
 

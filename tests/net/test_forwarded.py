@@ -1,4 +1,4 @@
-"""What a trusted proxy says of its client: headers in, a client out."""
+"""The forwarding headers of a trusted proxy."""
 
 from __future__ import annotations
 

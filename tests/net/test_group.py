@@ -394,7 +394,7 @@ def test_a_new_member_gets_every_later_and_no_earlier_message() -> None:
 
 
 def test_stress_many_threads_join_leave_and_send_in_one_order() -> None:
-    """Order, no gap, no repeat: each member hears a run of the one sequence there is."""
+    """Order, no gap, no repeat: each member receives a run of the same sequence."""
     group = Group()
     witness_seen: list[str] = []
     total = 6 * 400

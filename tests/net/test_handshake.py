@@ -53,7 +53,7 @@ def ask(server: Server, request: bytes) -> bytes:
 
 
 def is_served(server: Server) -> None:
-    """An honest client is."""
+    """Check that a well-behaved client is served."""
     with connect(f"ws://127.0.0.1:{server.port}/") as websocket:
         websocket.send("hello")
         assert websocket.recv(PATIENCE) == "hello"

@@ -133,7 +133,7 @@ FRAMES = b"".join(
 
 
 class Stalled:
-    """Clients that stay, and say nothing more; the oldest go when there are many."""
+    """Silent clients that stay connected; the oldest are closed when there are many."""
 
     def __init__(self) -> None:
         self._socks: deque[socket.socket] = deque()

@@ -1,4 +1,4 @@
-"""Plain HTTP on the WebSocket's port: routes, and everything that is none."""
+"""Plain HTTP on the port of the WebSocket: routes and refusals."""
 
 from __future__ import annotations
 

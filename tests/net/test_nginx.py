@@ -1,4 +1,4 @@
-"""Behind the real nginx."""
+"""Behind a real nginx."""
 
 from __future__ import annotations
 

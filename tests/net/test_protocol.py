@@ -1,4 +1,4 @@
-"""The protocol: what arrives is read the same, however it is framed and wherever it is cut."""
+"""The protocol: the result does not depend on framing or on the sizes of reads."""
 
 from __future__ import annotations
 

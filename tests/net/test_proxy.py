@@ -1,4 +1,4 @@
-"""Behind a proxy: the address of the client, whose host is welcome, and caps that stay exact."""
+"""Behind a proxy: the client's address, allowed hosts, and exact connection limits."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_the_log_has_the_clients_address() -> None:
 
 
 def is_let_in(stack: ExitStack, port: int, client: str | None, source: str = "127.0.0.1") -> bool:
-    """Whether such a client of the proxy's gets its WebSocket, which stays open."""
+    """Whether this client of the proxy gets a WebSocket, which stays open."""
     sock = stack.enter_context(
         socket.create_connection(("127.0.0.1", port), timeout=PATIENCE, source_address=(source, 0))
     )

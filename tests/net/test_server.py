@@ -1,4 +1,4 @@
-"""The server: a thread a connection, and a stop that is a stop."""
+"""The server: one thread per connection, and an orderly stop."""
 
 from __future__ import annotations
 

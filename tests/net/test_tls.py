@@ -220,7 +220,7 @@ def test_a_server_without_tls_is_one_clear_error(client_context: ssl.SSLContext)
 
 
 def answering_once(answer: bytes) -> tuple[int, threading.Thread]:
-    """The port of a server that answers its one client's first bytes so, and closes."""
+    """The port of a server that sends this answer to one client and closes."""
     listening = socket.create_server(("127.0.0.1", 0))
     listening.settimeout(PATIENCE)
 
@@ -235,7 +235,7 @@ def answering_once(answer: bytes) -> tuple[int, threading.Thread]:
 
 
 def one_error(url: str) -> str:
-    """The one line with which the client's command fails."""
+    """The error line of the client command."""
     result = run([*CLIENT, url])
     assert (result.returncode, result.stdout) == (1, "")
     (error,) = result.stderr.splitlines()

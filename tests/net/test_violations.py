@@ -1,4 +1,4 @@
-"""A peer that breaks the rules, or goes away: the same for either side."""
+"""A peer that violates the protocol or disconnects, for either side."""
 
 from __future__ import annotations
 

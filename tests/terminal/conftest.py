@@ -1,4 +1,4 @@
-"""What the tests of the terminal client share."""
+"""Fixtures of the tests of the terminal client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The terminal client over breaks, and how it leaves."""
+"""The terminal client: reconnects and leaving."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands of the terminal client, and those that it sends on."""
+"""The commands of the terminal client, and those for the server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client in a pipe: lines in, lines or events out, for as long as there are any."""
+"""The client in a pipe: lines in, lines or events out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client in a pipe over breaks, and how it ends."""
+"""The client in a pipe: reconnects and exit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client that only listens."""
+"""The client with --listen."""
 
 from __future__ import annotations
 

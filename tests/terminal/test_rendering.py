@@ -1,4 +1,4 @@
-"""How the terminal client shows what it receives."""
+"""The output of the terminal client."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def sent(event: FromServer) -> str:
 
 
 def events_of(attack: str, offset: int) -> Iterator[FromServer]:
-    """Every place in which a server can say something."""
+    """Every place in which a server can send text."""
     yield Message(offset, 0.0, "bob", attack, "message")
     yield Message(offset + 1, 0.0, attack, "text", "message")
     yield Message(offset + 2, 0.0, attack, attack, "action")

@@ -1,4 +1,4 @@
-"""The client at a terminal: people talk."""
+"""The client at a terminal: sending and receiving."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The browser that the tests of the page share."""
+"""The browser for the tests of the page."""
 
 from __future__ import annotations
 
