@@ -1,8 +1,11 @@
-"""The server command."""
+"""The server command: its settings, signals, process tuning and certificate."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import gc
+import os
 import re
 import signal
 import ssl
@@ -17,7 +20,6 @@ from ..errors import CannotListen, EngineUnusable
 from ..eventlog import LogWriter
 from ..net import Limits, parse_network, parse_origin, parse_public_url
 from ..server import DEFAULT_FORMAT, DEFAULT_GREETING, DEFAULT_PORT, DEFAULT_ROOMS, ChatServer
-from .process_tuning import tune
 from .settings import (
     Setting,
     Settings,
@@ -28,7 +30,7 @@ from .settings import (
     switch,
 )
 
-__all__ = ["SETTINGS", "server_main"]
+__all__ = ["SETTINGS", "SWITCH_INTERVAL", "server_main", "tune"]
 
 _KEEP = re.compile(r"([0-9]{1,9})([smhdw]?)")
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -311,6 +313,65 @@ def _stopping_signals() -> list[signal.Signals]:
     if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
         signals.append(hangup)
     return signals
+
+
+# Process tuning: only the command does it, never the library.
+
+#: Descriptors to request: the preferred number, then the number that macOS always grants.
+_FILES = (65_536, 10_240)
+
+#: Seconds after which a thread that waits for the interpreter lock requests it
+#: (5 ms by default). Every waiting thread wakes up once per interval to do so. If
+#: 10,000 clients leave at the same time, 10,000 threads wait: with 50 ms, their
+#: wake-ups alone fill both cores, and no thread makes progress. The server's
+#: threads release the lock at every read and write. A search does neither, so it
+#: pauses explicitly.
+SWITCH_INTERVAL = 1.0
+
+
+def tune() -> None:
+    """Set up this process to serve many clients.
+
+    Call it from the main thread, before other threads start.
+    """
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    # Imported objects stay alive, so the garbage collector need not examine them.
+    gc.freeze()
+    _allow_files()
+    _let_threads_finish()
+
+
+def _allow_files() -> None:
+    """Raise the limit of descriptors: each client needs one."""
+    try:
+        import resource  # noqa: PLC0415 - Unix only
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for most in _FILES:
+        wanted = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        if soft == resource.RLIM_INFINITY or soft >= wanted:
+            return
+        # macOS may refuse a number that is below its reported limit.
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            return
+
+
+def _let_threads_finish() -> None:
+    """On Linux, prevent a thread that wakes up from preempting a running thread.
+
+    The running thread mostly holds the interpreter lock, so the other thread
+    could only go back to sleep. Does not change a scheduling policy that was
+    chosen for this process.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            if os.sched_getscheduler(0) == os.SCHED_OTHER:
+                os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+# TLS.
 
 
 def _server_context(cert: str | None, key: str | None) -> ssl.SSLContext | None:

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from syncchat import ChatServer
-from syncchat.cli.process_tuning import SWITCH_INTERVAL
+from syncchat.cli.server import SWITCH_INTERVAL
 from tests.processes import ServerScript, environment
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads settings of another process")
@@ -31,17 +31,18 @@ def test_the_server_raises_its_limit_of_descriptors() -> None:
 
 
 def test_the_library_changes_no_process_settings() -> None:
-    before = sys.getswitchinterval(), gc.get_freeze_count()
+    interval, frozen = sys.getswitchinterval(), gc.get_freeze_count()
     with ChatServer(port=0):
-        assert (sys.getswitchinterval(), gc.get_freeze_count()) == before
+        assert sys.getswitchinterval() == interval
+        # Frozen objects of the tests' own process may have been freed meanwhile.
+        assert gc.get_freeze_count() <= frozen
         if sys.platform == "linux":
             assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 def test_tuning_lengthens_the_switch_interval() -> None:
     program = (
-        "import sys; from syncchat.cli.process_tuning import tune; tune();"
-        " print(sys.getswitchinterval())"
+        "import sys; from syncchat.cli.server import tune; tune(); print(sys.getswitchinterval())"
     )
     shown = subprocess.run(
         [sys.executable, "-c", program],
