@@ -232,7 +232,7 @@ class ConnectionThread:
         if config.routes and not wants_upgrade(request):
             return request
         request = self._identify(request)
-        result = accept(request, rest, config.subprotocols, config.response_headers)
+        result = accept(request, rest, config.subprotocols, config.limits, config.response_headers)
         self._check(result.request)
         return result
 

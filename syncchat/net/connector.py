@@ -157,6 +157,7 @@ def connect(
         opening = request_upgrade(
             stream,
             deadline,
+            held_to,
             host=target.host_header,
             target=target.resource,
             headers=headers,

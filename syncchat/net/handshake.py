@@ -17,6 +17,8 @@ from wsproto.utilities import RemoteProtocolError, generate_accept_token
 from ..errors import HandshakeFailed, HandshakeRefused
 from .http import END_OF_HEAD, MAX_HEAD, Refusal, Request
 from .io_thread import Deadline
+from .limits import Limits
+from .protocol import Protocol
 from .stream import Stream
 from .tls import is_record
 
@@ -42,6 +44,9 @@ _MAX_BODY = 1024
 class HandshakeResult:
     """The result of a successful opening handshake."""
 
+    #: The protocol of the open connection. It is made with the handshake, often on the
+    #: acceptor thread: on the connection thread, it would take a page of stack more.
+    protocol: Protocol
     #: Bytes that arrived after the handshake.
     rest: bytes
     #: The server's answer, which must still be sent.
@@ -66,13 +71,14 @@ def accept(
     request: Request,
     rest: bytes,
     subprotocols: Sequence[str],
+    limits: Limits,
     headers: Sequence[tuple[str, str]] = (),
 ) -> HandshakeResult:
     """Check the client's request, and make the answer, 101 (RFC 6455, section 4.2).
 
     ``rest`` are the bytes that arrived after the request. ``subprotocols`` are the
-    server's, the preferred one first. ``headers`` are sent with the answer. Raises
-    :class:`Refusal`.
+    server's, the preferred one first. ``limits`` are those of the connection.
+    ``headers`` are sent with the answer. Raises :class:`Refusal`.
     """
     own: dict[bytes, list[bytes]] = {name: [] for name in _HANDSHAKE_HEADERS}
     others: list[tuple[bytes, bytes]] = []
@@ -88,7 +94,8 @@ def accept(
     chosen = next((name for name in subprotocols if name in offered), None)
     if chosen is not None:
         headers = [("Sec-WebSocket-Protocol", chosen), *headers]
-    return HandshakeResult(rest, _acceptance(key, headers), request, chosen)
+    protocol = Protocol(limits.max_message, limits.max_fragments, is_client=False)
+    return HandshakeResult(protocol, rest, _acceptance(key, headers), request, chosen)
 
 
 def _check_request(request: Request, own: Mapping[bytes, Sequence[bytes]]) -> None:
@@ -165,6 +172,7 @@ def _acceptance(key: bytes, headers: Sequence[tuple[str, str]]) -> bytes:
 def request_upgrade(
     stream: Stream,
     deadline: Deadline,
+    limits: Limits,
     *,
     host: str,
     target: str,
@@ -208,6 +216,7 @@ def request_upgrade(
             if isinstance(event, AcceptConnection):
                 rest = END_OF_HEAD.split(received, 1)[1]
                 return HandshakeResult(
+                    Protocol(limits.max_message, limits.max_fragments, is_client=True),
                     rest,
                     b"",
                     Request(

@@ -20,7 +20,7 @@ from .heartbeat import PendingPings
 from .http import Request
 from .io_thread import Deadline, IOThread
 from .limits import Limits
-from .protocol import Close, Fragment, Message, Ping, Pong, Protocol, Violation, checked
+from .protocol import Close, Fragment, Message, Ping, Pong, Violation, checked
 from .rate_limit import TokenBucket
 from .stream import Stream
 
@@ -67,7 +67,7 @@ class WebSocket:
         #: Guards the sending half of the protocol, the record of the end, and the
         #: fields below. Frames are queued under it, in the order of their encoding.
         self._lock = threading.Lock()
-        self._protocol = Protocol(limits.max_message, limits.max_fragments, is_client=is_client)
+        self._protocol = opening.protocol
         #: The number of messages that were accepted for sending.
         self.messages_out = 0
         #: When the heartbeat last sent a ping, on the monotonic clock.
