@@ -244,7 +244,7 @@ def reason(exc: OSError) -> str:
 
 def port(text: str) -> int:
     """A port, 0 included."""
-    if text.isascii() and text.isdigit() and len(text) <= _DIGITS and int(text) <= _MAX_PORT:
+    if text.isascii() and text.isdigit() and int(text) <= _MAX_PORT:
         return int(text)
     raise ValueError(f"must be a port number from 0 to {_MAX_PORT}, not {text!r}")
 
@@ -258,7 +258,7 @@ def non_negative_int(text: str) -> int:
 
 def positive_int(text: str) -> int:
     """An integer, 1 or more."""
-    if text.isascii() and text.isdigit() and len(text) <= _DIGITS and int(text) > 0:
+    if text.isascii() and text.isdigit() and int(text) > 0:
         return int(text)
     raise ValueError(f"must be a positive integer, not {text!r}")
 
