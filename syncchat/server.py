@@ -17,7 +17,6 @@ from .chat.room import RoomSettings
 from .chat.rooms import LOBBY, RoomRegistry, check_room, valid_names
 from .chat.sanitize import clean
 from .chat.session import Session
-from .chat.token import TokenCheck
 from .engine import Draft, Engine, Retention, check_engine, open_engine
 from .eventlog import (
     ClientConnected,
@@ -42,6 +41,7 @@ from .net import (
     Server,
     ServerSettings,
     Stats,
+    TokenCheck,
     TrustedProxies,
     View,
     WebSocket,

@@ -16,10 +16,9 @@ from ..chat.dialects import LineFormat, lines_of
 from ..chat.nicks import check_nick
 from ..chat.rooms import check_room
 from ..chat.sanitize import indent
-from ..chat.token import bearer
 from ..closecodes import ORDERLY
 from ..errors import ConnectionClosed, NotConnected
-from ..net import WebSocket, connect, parse_url
+from ..net import WebSocket, bearer, connect, parse_url
 from .events import Disconnected, Event, Gap, Line, Reconnected, Sent, ending
 from .link import Link
 from .protocol import Protocol

@@ -25,8 +25,7 @@ from .interface import (
     tail_of,
     tail_start,
 )
-from .local import LocalEngine
-from .search_throttle import SearchThrottle
+from .local import LocalEngine, SearchThrottle
 
 __all__ = ["MemoryEngine"]
 

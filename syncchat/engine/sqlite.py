@@ -30,8 +30,7 @@ from .interface import (
     tail_of,
     tail_start,
 )
-from .local import LocalEngine
-from .search_throttle import SearchThrottle
+from .local import LocalEngine, SearchThrottle
 from .sqlite_file import claim, connect, inspect, migrate, rename_rooms
 
 __all__ = ["SqliteEngine"]

@@ -24,6 +24,7 @@ writes frames of :func:`encode_frame` to many connections. The rest are the rule
 addresses, URLs and networks, for a program that checks its settings or reports its address.
 """
 
+from .access_policy import TokenCheck, TrustedProxies, bearer, parse_network
 from .address import (
     Address,
     are_loopback,
@@ -37,13 +38,11 @@ from .address import (
 from .combining_queue import CombiningQueue
 from .connection_thread import Handler
 from .connector import connect, parse_url
-from .forwarded import TrustedProxies, parse_network
 from .group import Fanout, Group
 from .http import Refusal, Request, Response, View
 from .io_thread import Deadline
-from .limits import Limits, ServerSettings, Stats
+from .limits import Limits, ServerSettings, Stats, TokenBucket
 from .protocol import Message, encode_frame
-from .rate_limit import TokenBucket
 from .server import Server, serve
 from .tls import tls_reason
 from .websocket import WebSocket
@@ -64,10 +63,12 @@ __all__ = [
     "ServerSettings",
     "Stats",
     "TokenBucket",
+    "TokenCheck",
     "TrustedProxies",
     "View",
     "WebSocket",
     "are_loopback",
+    "bearer",
     "connect",
     "encode_frame",
     "format_address",

@@ -1,11 +1,13 @@
 """The limits of connections and servers, and what a server counts.
 
-A client over a limit of connections is refused by :class:`ClientCounts`.
+:class:`ClientCounts` refuses a client over a limit of connections, and
+:class:`TokenBucket` is the rate limit.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ __all__ = [
     "Limits",
     "ServerSettings",
     "Stats",
+    "TokenBucket",
     "Traffic",
 ]
 
@@ -76,6 +79,34 @@ class ServerSettings(ConnectionSettings, total=False):
 
     max_connections: int | None
     max_connections_per_address: int | None
+
+
+class TokenBucket:
+    """The rate limit: allows ``burst`` tokens at once, then ``rate`` tokens per second.
+
+    A peer that sends too fast is read more slowly: the reading thread waits, and TCP
+    backpressure slows the peer down. Nothing is lost, and the connection stays open. (The
+    Ergo IRC server does the same.) Only one thread at a time may use it.
+    """
+
+    __slots__ = ("_burst", "_filled_at", "_rate", "_tokens")
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self._rate = rate
+        self._burst = float(max(burst, 1))
+        self._tokens = self._burst
+        self._filled_at = time.monotonic()
+
+    def charge(self) -> float:
+        """Take a token. Returns when the next token is available, on the monotonic clock.
+
+        Returns the present moment if a token is available now.
+        """
+        now = time.monotonic()
+        grown = (now - self._filled_at) * self._rate
+        self._tokens = min(self._burst, self._tokens + grown) - 1.0
+        self._filled_at = now
+        return now + (1.0 - self._tokens) / self._rate if self._tokens < 1.0 else now
 
 
 class ClientCounts:

@@ -11,10 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Self, Unpack
 
-from .access_policy import AccessPolicy, Authorize
+from .access_policy import LOOPBACK, AccessPolicy, Authorize, TrustedProxies
 from .address import Address, format_address, origin_of, parse_origin, parse_public_url
 from .connection_thread import ConnectionThread, Handler, ServerConfig
-from .forwarded import LOOPBACK, TrustedProxies
 from .heartbeat import start_heartbeat
 from .http import View, dismiss
 from .io_thread import Deadline, IOThread

@@ -19,9 +19,8 @@ from .handshake import HandshakeResult
 from .heartbeat import PendingPings
 from .http import Request
 from .io_thread import Deadline, IOThread
-from .limits import Limits
+from .limits import Limits, TokenBucket
 from .protocol import Close, Fragment, Message, Ping, Pong, Violation, checked
-from .rate_limit import TokenBucket
 from .stream import Stream
 
 __all__ = ["WebSocket"]

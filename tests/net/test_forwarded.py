@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from syncchat.net.access_policy import LOOPBACK, TrustedProxies
 from syncchat.net.address import host_of, origin_of, parse_public_url
-from syncchat.net.forwarded import LOOPBACK, TrustedProxies
 
 PROXY = ("10.0.0.1", 4711)
 PROXIES = TrustedProxies(["10.0.0.0/8", "2001:db8::/32"])

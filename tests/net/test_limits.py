@@ -14,8 +14,7 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessag
 from syncchat import ChatServer, Client
 from syncchat.errors import ConnectionClosed, HandshakeRefused
 from syncchat.net import Deadline, Limits, WebSocket, connect, serve
-from syncchat.net.limits import ClientCounts, ConnectionSettings, ServerSettings
-from syncchat.net.rate_limit import TokenBucket
+from syncchat.net.limits import ClientCounts, ConnectionSettings, ServerSettings, TokenBucket
 from tests.peer import PATIENCE, Peer, client_side, read_all, upgrade_request, wait_for
 from tests.people import line
 
