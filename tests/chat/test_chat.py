@@ -191,7 +191,7 @@ def test_a_line_with_a_slash_is_a_command_and_two_slashes_escape_it() -> None:
 
 
 def test_one_trailing_line_end_is_removed_from_a_plain_message() -> None:
-    """websocat sends the line end of each typed line."""
+    """Issue 13, item 2: websocat sends the line end of each typed line."""
     logged: list[str] = []
     with (
         ChatServer(port=0, greeting="", notices=False, rate=0, log=logged.append) as chat,
@@ -214,7 +214,7 @@ def test_one_trailing_line_end_is_removed_from_a_plain_message() -> None:
 
 
 def test_an_empty_plain_message_is_ignored() -> None:
-    """A line end alone, or a text that is empty once cleaned, is ignored."""
+    """Issue 13, item 2: a line end alone, or a text that is empty once cleaned, is ignored."""
     logged: list[str] = []
     with (
         ChatServer(port=0, greeting="", notices=False, log=logged.append) as chat,
@@ -236,7 +236,7 @@ def test_an_empty_plain_message_is_ignored() -> None:
 
 
 def test_one_trailing_line_end_is_removed_from_a_plain_servers_message() -> None:
-    """websocat sends the line end as a server, too."""
+    """Issue 13, item 2: websocat sends the line end as a server, too."""
 
     def handler(websocket: WebSocket) -> None:
         for text in ("one\n", "two\r\n", "three\n\n"):
@@ -262,7 +262,7 @@ INDENTED_SHOWN = "x\n        four\n      two\n    none"
 
 
 def test_continuation_lines_keep_their_own_indentation() -> None:
-    """In the plain dialect, and in ``lines()`` of events."""
+    """Issue 13, item 6: in the plain dialect, and in ``lines()`` of events."""
     when = r"\[\d{4}-\d\d-\d\d \d\d:\d\d\]"
     with (
         ChatServer(port=0, notices=False, greeting="", rate=0) as chat,
@@ -286,7 +286,7 @@ def test_continuation_lines_keep_their_own_indentation() -> None:
 
 
 def test_lines_of_a_plain_server_keep_their_indentation_and_fake_no_speaker() -> None:
-    """A client cannot know whether they are already indented."""
+    """Issue 13, item 6: a client cannot know whether they are already indented."""
 
     def handler(websocket: WebSocket) -> None:
         websocket.send(f"ann: {INDENTED}")
@@ -299,7 +299,7 @@ def test_lines_of_a_plain_server_keep_their_indentation_and_fake_no_speaker() ->
 
 
 def test_a_format_without_the_sender_keeps_every_blank() -> None:
-    """The bare text of the exercise is not changed."""
+    """Issue 13, item 6: the bare text of the exercise is not changed."""
     with (
         ChatServer(port=0, notices=False, greeting="", format="{text}") as chat,
         Client(url_of(chat), nick="ann") as ann,

@@ -87,7 +87,7 @@ def test_an_away_message_is_shown_until_the_person_is_back() -> None:
 
 @pytest.mark.parametrize("number", ["0", "1001", "5000", "-1", "x", "1 2", "\u0665"])
 def test_history_tells_its_range(number: str) -> None:
-    """A number out of range is answered with the range."""
+    """Issue 13, item 16: a number out of range is answered with the range."""
     with ChatServer(port=0, greeting="", notices=False) as chat, Plain(url_of(chat)) as client:
         client.send(f"/history {number}")
         assert client.hear() == "-> Usage: /history [N], where N is 1-1,000"
@@ -108,7 +108,7 @@ def test_history_is_shown_to_a_plain_client_that_asks_for_it() -> None:
 
 
 def test_names_marks_people_who_are_away() -> None:
-    """In both dialects, until the person is back."""
+    """Issue 13, item 11: in both dialects, until the person is back."""
     with (
         ChatServer(port=0, notices=False, greeting="") as chat,
         Json(url_of(chat, "/?nick=ann")) as ann,

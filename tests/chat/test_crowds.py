@@ -109,7 +109,9 @@ def count(server: ServerScript, ending: str) -> int:
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("size", CROWDS)
 def test_a_crowd_can_leave_at_once(many_files: None, size: int) -> None:
-    """The cost of leaving does not grow with the number of clients that leave."""
+    """Issue 13, item 21: the cost of leaving does not grow with the number of clients that
+    leave.
+    """
     with ServerScript() as server, bystander(server.url) as waits:
         process = psutil.Process(server.process.pid)
         alone = process.num_threads()
@@ -125,7 +127,7 @@ def test_a_crowd_can_leave_at_once(many_files: None, size: int) -> None:
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("size", CROWDS)
 def test_a_stop_joins_every_thread_of_an_unresponsive_crowd(many_files: None, size: int) -> None:
-    """Every thread is joined, even if ending takes long."""
+    """Issue 13, item 21: every thread is joined, even if ending takes long."""
     with ServerScript() as server:
         crowd = Crowd(server.port, size)
         stopped_at = time.monotonic()
@@ -140,7 +142,7 @@ def test_a_stop_joins_every_thread_of_an_unresponsive_crowd(many_files: None, si
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("size", CROWDS)
 def test_a_crowd_can_join_at_once(many_files: None, size: int) -> None:
-    """A crowd that joins does not block another room."""
+    """Issue 13, item 21: a crowd that joins does not block another room."""
     with ServerScript() as server, bystander(server.url) as waits:
         waits.clear()
         crowd = Crowd(server.port, size)

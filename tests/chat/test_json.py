@@ -39,7 +39,7 @@ def test_a_welcome_has_the_room_the_nick_and_the_position() -> None:
 
 @pytest.mark.parametrize("notices", [True, False])
 def test_the_welcome_tells_whether_there_are_notices(*, notices: bool) -> None:
-    """The welcome tells a client that it has to request the members."""
+    """Issue 13, item 4: the welcome tells a client that it has to request the members."""
     with ChatServer(port=0, notices=notices) as chat, Json(url_of(chat)) as ann:
         assert ann.event("welcome").get("notices", True) is notices
 

@@ -44,7 +44,7 @@ SPELLINGS = [
 
 @pytest.mark.parametrize(("spellings", "name"), SPELLINGS)
 def test_a_room_has_one_name_in_any_spelling(spellings: list[str], name: str) -> None:
-    """By URL, /join, say() and Client.join(), in the log and the list."""
+    """Issue 13, item 18: by URL, /join, say() and Client.join(), in the log and the list."""
     logged: list[str] = []
     with (
         ChatServer(port=0, greeting="", notices=False, rate=0, log=logged.append, log_json=True)
@@ -128,7 +128,7 @@ NO_NAMES = [
 
 @pytest.mark.parametrize(("name", "why"), NO_NAMES)
 def test_a_room_name_must_fit_into_a_url_unencoded(name: str, why: str) -> None:
-    """It is refused with the reason, in every kind of request."""
+    """Issue 13, item 18: it is refused with the reason, in every kind of request."""
     with pytest.raises(BadRoom, match=why):
         check_room(name)
     with (
@@ -162,7 +162,7 @@ def test_a_room_name_must_fit_into_a_url_unencoded(name: str, why: str) -> None:
 
 @pytest.mark.parametrize("path", ["/a/b", "/../x", "/ops//", "///", "/%ff", "/%zz", "/%", "/a%2fb"])
 def test_an_invalid_path_is_refused(path: str) -> None:
-    """Such as a path of several segments; a trailing slash is ignored."""
+    """Issue 13, item 18: such as a path of several segments; a trailing slash is ignored."""
     with ChatServer(port=0) as chat, Peer.client(chat.port, path) as peer:
         assert peer.expect(TextMessage).data.startswith("-> ")
         assert peer.expect(CloseConnection).code == 1008
@@ -172,7 +172,7 @@ def test_an_invalid_path_is_refused(path: str) -> None:
 def test_rooms_stored_under_old_spellings_are_renamed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Every room of an SQLite file of an earlier version is kept."""
+    """Issue 13, item 18: every room of an SQLite file of an earlier version is kept."""
     path = tmp_path / "chat.db"
     kept = {"ops": 2, "OPS": 3, "Ops": 1, "ops-2": 1, "Caf\u00e9": 1, "a b": 1, "A/B": 2, "#x": 1,
             "a?": 1, "..%": 1, "ß" * 64: 1, "lobby": 1}  # fmt: skip

@@ -47,7 +47,7 @@ def test_join_changes_the_room_and_keeps_the_nick() -> None:
 
 
 def test_a_plain_join_shows_as_much_history_as_the_url_asked_for() -> None:
-    """After the line that names the room, and before live messages."""
+    """Issue 13, item 11: after the line that names the room, and before live messages."""
     with ChatServer(port=0, greeting="", notices=False) as chat:
         for number in range(9):
             chat.say(str(number), room="ops")
@@ -64,7 +64,7 @@ def test_a_plain_join_shows_as_much_history_as_the_url_asked_for() -> None:
 
 
 def test_a_join_event_can_request_recent_messages() -> None:
-    """``after`` takes precedence over ``history``, as in the URL."""
+    """Issue 13, item 11: ``after`` takes precedence over ``history``, as in the URL."""
     with ChatServer(port=0, greeting="", notices=False) as chat:
         for number in range(9):
             chat.say(str(number), room="ops")

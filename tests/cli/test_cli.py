@@ -114,7 +114,7 @@ def with_hangup(handler: str) -> list[str]:
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="the system has no SIGHUP")
 def test_sighup_stops_the_server_cleanly_unless_it_is_ignored() -> None:
-    """A process under nohup ignores SIGHUP."""
+    """Issue 13, item 14: a process under nohup ignores SIGHUP."""
     with Script(with_hangup("SIG_DFL")) as server:
         stops_cleanly(server, signal.SIGHUP)
     with Script(with_hangup("SIG_IGN")) as server:
@@ -128,6 +128,7 @@ def test_sighup_stops_the_server_cleanly_unless_it_is_ignored() -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="the system has no SIGHUP")
 def test_a_second_sighup_ends_the_server_at_once() -> None:
+    """Issue 13, item 14."""
     with Script(with_hangup("SIG_DFL")) as server, Peer.client(port_of(server)) as peer:
         assert peer.expect(TextMessage).data == GREETING
         server.signal(signal.SIGHUP)
@@ -389,12 +390,13 @@ def first_lines(*flags: str) -> tuple[int, list[str]]:
     ],
 )  # fmt: skip
 def test_the_log_shows_how_to_join(flags: list[str], told: str) -> None:
+    """Issue 13, item 17."""
     port, lines = first_lines(*flags)
     assert lines == [told.format(port=port)]
 
 
 def test_the_shown_command_joins_the_chat() -> None:
-    """With an IPv6 address in brackets."""
+    """Issue 13, item 17: with an IPv6 address in brackets."""
     with Script([*SERVER, "--host", "::1", "--port", "0"]) as server:
         line = server.wait_for_line(r"Open http://\[::1\]:\d+/ in a browser, or join with: .*")
         _, where = line.rsplit(" ", 1)
@@ -403,7 +405,7 @@ def test_the_shown_command_joins_the_chat() -> None:
 
 
 def test_a_server_on_all_interfaces_shows_an_address_and_warns() -> None:
-    """The warning: there is neither a token nor TLS."""
+    """Issue 13, item 17: the warning: there is neither a token nor TLS."""
     port, lines = first_lines("--host", "0.0.0.0")
     found = re.fullmatch(
         rf"Open http://(.+):{port}/ in a browser, or join with: syncchat \1:{port}", lines[0]
@@ -419,12 +421,13 @@ def test_a_server_on_all_interfaces_shows_an_address_and_warns() -> None:
 
 @pytest.mark.parametrize("wildcard", ["0.0.0.0", "::"])
 def test_with_tls_a_server_on_all_interfaces_shows_its_host_name(wildcard: str) -> None:
-    """Most certificates are for host names, not for addresses."""
+    """Issue 13, item 17: most certificates are for host names, not for addresses."""
     told = people_url(None, [(wildcard, 2000)], secure=True, web=True, public_url=None)
     assert told == f"https://{socket.gethostname()}:2000/"
 
 
 def test_a_server_with_a_token_does_not_warn() -> None:
+    """Issue 13, item 17."""
     with Script([*SERVER, "--port", "0", "--host", "0.0.0.0", "--token", "s3cret"]) as server:
         with Peer.client(port_of(server), "/?token=s3cret") as peer:
             assert peer.expect(TextMessage)
@@ -443,6 +446,7 @@ def test_a_server_with_a_token_does_not_warn() -> None:
 def test_the_url_and_the_warning_are_events_of_the_json_log(
     flags: list[str], url: str, warns: bool
 ) -> None:
+    """Issue 13, item 17."""
     with Script([*SERVER, "--port", "0", "--log-json", *flags]) as server:
         listening = json.loads(server.wait_for_line(r'.*"listening".*'))
         assert listening["url"] == url.format(port=listening["port"])

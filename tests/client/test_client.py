@@ -115,7 +115,7 @@ def test_a_gap_is_reported_if_the_server_no_longer_has_the_messages() -> None:
 
 
 def test_a_restarted_memory_server_without_messages_is_no_gap() -> None:
-    """A client that has seen no message cannot miss any of the old log."""
+    """Issue 13, item 20: a client that has seen no message cannot miss any of the old log."""
     port = free_port()
 
     def server() -> ChatServer:
@@ -141,7 +141,7 @@ def test_a_restarted_memory_server_without_messages_is_no_gap() -> None:
 
 
 def test_a_client_that_has_seen_nothing_gets_the_new_log_from_its_start() -> None:
-    """Only messages that are no longer stored are a gap."""
+    """Issue 13, item 20: only messages that are no longer stored are a gap."""
     port = free_port()
     with ExitStack() as stack:
         with ChatServer(port=port, notices=False) as chat:

@@ -31,7 +31,7 @@ NOTICED, SLACK = 10.0, 10.0
 
 @pytest.mark.slow
 def test_a_dead_connection_is_noticed_in_ten_seconds_if_an_acknowledgement_is_due() -> None:
-    """By a program, a pipe and a terminal; nothing is lost."""
+    """Issue 13, item 13: by a program, a pipe and a terminal; nothing is lost."""
     with (
         ChatServer(port=0, notices=False, rate=0, ping_interval=0) as chat,
         Proxy(chat.port) as proxy,
@@ -96,7 +96,9 @@ def breaks_of(client: Client, until: threading.Event, found: list[object]) -> No
 @pytest.mark.slow
 @pytest.mark.timeout(90)
 def test_a_slow_server_does_not_count_as_dead() -> None:
-    """With a rate limit, fast or slow, and with a server that never acknowledges."""
+    """Issue 13, item 13: with a rate limit, fast or slow, and with a server that never
+    acknowledges.
+    """
     stop = threading.Event()
     with ExitStack() as stack:
         # Nine messages per second fewer than are sent; one in five seconds; none.
@@ -136,7 +138,7 @@ def test_a_slow_server_does_not_count_as_dead() -> None:
 
 @pytest.mark.slow
 def test_a_connection_that_dies_before_the_welcome_is_noticed() -> None:
-    """If a message is unacknowledged, even while the room is being entered."""
+    """Issue 13, item 13: if a message is unacknowledged, even while the room is being entered."""
     over = threading.Event()
     connections: list[WebSocket] = []
 

@@ -89,7 +89,7 @@ def greets_late(mirror: Mirror, websocket: WebSocket) -> None:
 def test_a_server_that_mirrors_the_subprotocol_gets_plain_lines(
     handler: Callable[[Mirror, WebSocket], None],
 ) -> None:
-    """Messages are sent and received, and nothing hangs."""
+    """Issue 13, item 1: messages are sent and received, and nothing hangs."""
     with mirroring(handler) as mirror, Client(mirror.url) as client:
         # Sent before or after the dialect is known.
         client.say("/etc/hosts")
@@ -119,7 +119,7 @@ def test_a_server_that_mirrors_the_subprotocol_gets_plain_lines(
 
 
 def test_a_text_sent_before_the_dialect_is_known_is_reported_as_sent() -> None:
-    """It has a nonce, and ``Sent`` precedes the answer."""
+    """Issue 13, item 1: it has a nonce, and ``Sent`` precedes the answer."""
     with mirroring(echoes) as mirror, Client(mirror.url, reconnect=False) as client:
         nonces = [client.say("one"), client.say("two")]
         assert client.unacknowledged == 2
@@ -132,7 +132,7 @@ def test_a_text_sent_before_the_dialect_is_known_is_reported_as_sent() -> None:
 
 
 def test_a_command_is_refused_while_the_servers_commands_are_not_known() -> None:
-    """It is neither lost nor reported as an error."""
+    """Issue 13, item 1: it is neither lost nor reported as an error."""
     with mirroring(is_silent) as mirror, Client(mirror.url, reconnect=False) as client:
         with pytest.raises(NotConnected):
             client.send_line("/spin")
@@ -144,7 +144,7 @@ def test_a_command_is_refused_while_the_servers_commands_are_not_known() -> None
 
 
 def test_a_late_welcome_is_accepted() -> None:
-    """A slow server of our own gets as events what it refused as lines."""
+    """Issue 13, item 1: a slow server of our own gets as events what it refused as lines."""
     heard: list[object] = []
     release = threading.Event()
 
@@ -189,7 +189,7 @@ def test_a_late_welcome_is_accepted() -> None:
 
 
 def test_an_error_before_the_welcome_is_an_event_and_not_a_line() -> None:
-    """Our server sends the reason before it closes."""
+    """Issue 13, item 1: our server sends the reason before it closes."""
     refusal = Error("room", "Too many rooms.")
 
     def handler(_mirror: Mirror, websocket: WebSocket) -> None:
@@ -203,7 +203,7 @@ def test_an_error_before_the_welcome_is_an_event_and_not_a_line() -> None:
 
 
 def test_a_message_in_doubt_is_not_sent_again_as_a_plain_line() -> None:
-    """A different server after a reconnect knows no nonces."""
+    """Issue 13, item 1: a different server after a reconnect knows no nonces."""
     connections = 0
 
     def handler(mirror: Mirror, websocket: WebSocket) -> None:
@@ -229,7 +229,7 @@ def test_a_message_in_doubt_is_not_sent_again_as_a_plain_line() -> None:
 
 
 def test_many_texts_sent_before_the_dialect_is_known_are_delivered() -> None:
-    """More than the default limit of the backlog."""
+    """Issue 13, item 1: more than the default limit of the backlog."""
     texts = [f"{number} {'x' * 60_000}" for number in range(60)]
 
     def handler(mirror: Mirror, websocket: WebSocket) -> None:
@@ -251,7 +251,7 @@ def test_many_texts_sent_before_the_dialect_is_known_are_delivered() -> None:
 def test_a_pipe_to_a_server_that_mirrors_the_subprotocol_ends(
     handler: Callable[[Mirror, WebSocket], None],
 ) -> None:
-    """For example ``echo hi | client`` with a Node server."""
+    """Issue 13, item 1: for example ``echo hi | client`` with a Node server."""
     with mirroring(handler) as mirror:
         result = run([*CLIENT, mirror.url], "hi\nand hi again\n")
         assert (result.returncode, result.stderr) == (0, "Connected to the chat!\n")
@@ -263,7 +263,7 @@ def test_a_pipe_to_a_server_that_mirrors_the_subprotocol_ends(
 
 
 def test_a_pipe_shows_the_lines_of_such_a_server_as_they_come() -> None:
-    """As events, too."""
+    """Issue 13, item 1: as events, too."""
     with mirroring(greets) as mirror, Script([*CLIENT, "--json", mirror.url]) as client:
         assert json.loads(client.wait_for_line(".*hello.*")) == {"type": "line", "text": "hello"}
         client.type("one\n")
@@ -273,7 +273,7 @@ def test_a_pipe_shows_the_lines_of_such_a_server_as_they_come() -> None:
 
 
 def test_a_terminal_shows_its_own_lines_to_such_a_server() -> None:
-    """Even what is typed before the server's dialect is known."""
+    """Issue 13, item 1: even what is typed before the server's dialect is known."""
     with mirroring(echoes) as mirror, Screen(mirror.url) as screen:
         screen.wait_for_line(">.*")
         screen.type("at once\r")
@@ -290,7 +290,7 @@ def test_a_terminal_shows_its_own_lines_to_such_a_server() -> None:
 
 
 def test_a_server_with_our_header_never_counts_as_plain() -> None:
-    """Its welcome may take longer than a second; nothing is lost."""
+    """Issue 13, item 1: its welcome may take longer than a second; nothing is lost."""
     heard: list[str | bytes] = []
     go_on = threading.Event()
 
@@ -324,5 +324,6 @@ def test_a_server_with_our_header_never_counts_as_plain() -> None:
 
 
 def test_our_server_sends_its_version_header() -> None:
+    """Issue 13, item 1."""
     with ChatServer(port=0) as chat, connect(f"ws://127.0.0.1:{chat.port}/") as websocket:
         assert websocket.response_headers[VERSION_HEADER.lower()] == __version__

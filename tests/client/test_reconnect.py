@@ -151,7 +151,7 @@ def unanswered() -> Iterator[str]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse where a queue is full")
 def test_close_ends_an_unanswered_first_attempt() -> None:
-    """From another thread, during a TCP connect."""
+    """Issue 13, item 19: from another thread, during a TCP connect."""
     with unanswered() as url:
         client = Client(url, timeout=4 * PATIENCE)
         attempt = InThread(client.connect)
@@ -165,7 +165,7 @@ def test_close_ends_an_unanswered_first_attempt() -> None:
 
 @pytest.mark.parametrize("timeout", [None, 2 * PATIENCE])
 def test_close_ends_an_unanswered_reconnect(timeout: float | None) -> None:
-    """After a failed flush, and during a handshake."""
+    """Issue 13, item 19: after a failed flush, and during a handshake."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(PATIENCE)
         client = Client(f"ws://127.0.0.1:{listening.getsockname()[1]}/", timeout=4 * PATIENCE)
@@ -191,7 +191,7 @@ def test_close_ends_an_unanswered_reconnect(timeout: float | None) -> None:
 
 @pytest.mark.parametrize("timeout", [0.0, 0.5, 1.5])
 def test_close_keeps_its_timeout_without_an_answer(timeout: float) -> None:
-    """The closing handshake and the end of the thread together."""
+    """Issue 13, item 19: the closing handshake and the end of the thread together."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(PATIENCE)
         client = Client(f"ws://127.0.0.1:{listening.getsockname()[1]}/")
@@ -214,7 +214,7 @@ def test_close_keeps_its_timeout_without_an_answer(timeout: float) -> None:
 
 
 def test_messages_during_the_closing_handshake_are_received() -> None:
-    """The client reads until the server's Close arrives."""
+    """Issue 13, item 19: the client reads until the server's Close arrives."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(PATIENCE)
         client = Client(f"ws://127.0.0.1:{listening.getsockname()[1]}/")

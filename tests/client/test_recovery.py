@@ -31,7 +31,7 @@ def test_a_client_begins_at_the_position_in_the_url() -> None:
 
 @pytest.mark.parametrize("query", ["", "?history=5"])
 def test_a_joined_room_begins_with_its_last_messages(query: str) -> None:
-    """As many as the client requests on entering, by keyword or URL."""
+    """Issue 13, item 11: as many as the client requests on entering, by keyword or URL."""
     with ChatServer(port=0, notices=False, rate=0) as chat:
         for number in range(20):
             chat.say(str(number), room="ops")

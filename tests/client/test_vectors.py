@@ -178,6 +178,7 @@ class Player:
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda each: each["name"])
 def test_the_client_passes_the_vectors(scenario: Step) -> None:
+    """Issue 13, items 1, 11 and 13: also the choice of the dialect and dead connections."""
     for chance in (0.0, 1.0):
         player = Player(scenario.get("client", {}), chance)
         for number, step in enumerate(scenario["steps"]):

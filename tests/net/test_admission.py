@@ -159,7 +159,7 @@ def test_a_client_without_the_token_gets_401_and_the_log_does_not_contain_it(
 def test_a_wrong_and_a_missing_token_are_told_apart(
     query: str, header: dict[str, str], text: str, challenge: str
 ) -> None:
-    """A wrong token is told apart from a missing one."""
+    """Issue 13, item 16: a wrong token is told apart from a missing one."""
     with ChatServer(port=0, token="s3cret") as chat:
         status, headers, body = ask_http(chat.port, f"/-/auth{query}", **header)
         assert (status, body.decode()) == (401, f"{text}\n")
@@ -170,6 +170,7 @@ def test_a_wrong_and_a_missing_token_are_told_apart(
 
 @pytest.mark.parametrize("command", [SERVER, CLIENT])
 def test_two_tokens_from_one_source_are_a_usage_error(command: list[str], tmp_path: Path) -> None:
+    """Issue 13, item 16."""
     secret = tmp_path / "token"
     secret.write_text("s3cret\n", "utf-8")
     flags = ["--token", "s3cret", "--token-file", str(secret)]
@@ -221,7 +222,7 @@ def test_an_origin_from_flag_or_environment_is_accepted() -> None:
 
 
 def test_commas_and_blanks_separate_origins() -> None:
-    """In the flag and in the variable; a trailing slash is ignored."""
+    """Issue 13, item 15: in the flag and in the variable; a trailing slash is ignored."""
     with Script(
         [*SERVER, "--port", "0", "--origin", "https://a.example,HTTPS://B.example:443/"],
         SYNCCHAT_ORIGIN="https://c.example, https://d.example\nhttp://[0:0::1]:8080,",
@@ -244,7 +245,7 @@ NO_ORIGINS = [
 
 @pytest.mark.parametrize("origin", [*NO_ORIGINS, "https://a.example https://b.example"])
 def test_an_invalid_origin_is_refused_at_the_start(origin: str) -> None:
-    """The library checks origins at the start, too."""
+    """Issue 13, item 15: the library checks origins at the start, too."""
     with pytest.raises(
         ValueError, match="is not an origin: it must be http:// or https:// and a host"
     ):
@@ -255,7 +256,7 @@ def test_an_invalid_origin_is_refused_at_the_start(origin: str) -> None:
 
 @pytest.mark.parametrize("origin", ["foo", "", "https://chat.example/room", "https://[::1"])
 def test_an_invalid_origin_in_flag_or_variable_is_a_usage_error(origin: str) -> None:
-    """The error names the flag or the variable."""
+    """Issue 13, item 15: the error names the flag or the variable."""
     given = f"https://a.example,{origin}" if origin else origin
     by_flag = run([*SERVER, "--origin", given])
     assert by_flag.returncode == 2
@@ -268,7 +269,7 @@ def test_an_invalid_origin_in_flag_or_variable_is_a_usage_error(origin: str) -> 
 
 
 def test_a_star_is_not_an_origin() -> None:
-    """``*`` is refused with the reason."""
+    """Issue 13, item 15: ``*`` is refused with the reason."""
     result = run([*SERVER, "--origin", "*"])
     assert result.returncode == 2
     assert "'*' would allow every web page: list each origin" in result.stderr

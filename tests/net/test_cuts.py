@@ -159,7 +159,7 @@ def test_a_server_that_is_cut_off_raises_and_does_not_hang(point: str, how: str)
 
 @pytest.mark.parametrize("scheme", ["ws", "wss"])
 def test_an_attempt_to_connect_ends_when_it_is_stopped(scheme: str) -> None:
-    """During the opening handshake or the TLS handshake."""
+    """Issue 13, item 19: during the opening handshake or the TLS handshake."""
     stop = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(PATIENCE)

@@ -67,7 +67,7 @@ def x_for(*values: bytes) -> Headers:
 def test_the_client_is_the_nearest_untrusted_address(
     headers: Headers, host: str, port: int
 ) -> None:
-    """The address of the client, and its port if the header has it."""
+    """Issue 13, item 22: the address of the client, and its port if the header has it."""
     assert PROXIES.client_of(headers, PROXY).address == (host, port)
 
 
@@ -99,7 +99,7 @@ def test_the_client_is_the_nearest_untrusted_address(
     ],
 )
 def test_headers_without_a_valid_client_are_an_error(headers: Headers) -> None:
-    """A connection is never counted under an address that may be wrong."""
+    """Issue 13, item 22: a connection is never counted under an address that may be wrong."""
     with pytest.raises(ValueError, match="is not |name different|is neither"):
         PROXIES.client_of(headers, PROXY)
 
@@ -129,13 +129,13 @@ def test_headers_without_a_valid_client_are_an_error(headers: Headers) -> None:
 def test_scheme_and_host_are_those_of_the_clients_request(
     headers: Headers, scheme: str | None, host: str | None
 ) -> None:
-    """The scheme and the host that the client used."""
+    """Issue 13, item 22: the scheme and the host that the client used."""
     client = PROXIES.client_of(headers, PROXY)
     assert (client.scheme, client.host) == (scheme, host)
 
 
 def test_only_networks_and_addresses_can_be_trusted() -> None:
-    """Addresses and networks; none by default."""
+    """Issue 13, item 22: addresses and networks; none by default."""
     loopback = TrustedProxies(LOOPBACK)
     assert all(map(loopback.trusts, ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"]))
     assert not any(map(loopback.trusts, ["128.0.0.1", "::2", "fe80::1%eth0"]))
@@ -159,7 +159,7 @@ def test_only_networks_and_addresses_can_be_trusted() -> None:
     ],
 )
 def test_a_public_url_has_an_origin_and_a_host(text: str, url: str, origin: str, host: str) -> None:
-    """Every spelling of a URL gives the same result."""
+    """Issue 13, item 22: every spelling of a URL gives the same result."""
     assert parse_public_url(text) == url
     assert origin_of(url) == origin
     assert host_of(origin.partition("//")[2]) == host
@@ -172,6 +172,7 @@ def test_a_public_url_has_an_origin_and_a_host(text: str, url: str, origin: str,
      "https://chat.example/\x1b", "https://[::1", "*", "https://*.example"],
 )  # fmt: skip
 def test_an_invalid_public_url_is_an_error(text: str) -> None:
+    """Issue 13, item 22."""
     with pytest.raises(
         ValueError, match="is not a public URL: it must be http:// or https:// and a host"
     ):

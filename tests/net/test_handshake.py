@@ -111,7 +111,7 @@ def test_an_invalid_handshake_gets_its_status_and_one_log_line(
     ids=["no handshake", "another version"],
 )
 def test_a_426_names_the_upgrade_and_closes(server: Server, request_text: str) -> None:
-    """``Upgrade`` requires ``Connection: Upgrade`` (RFC 9110, section 7.8)."""
+    """Issue 13, item 5: ``Upgrade`` requires ``Connection: Upgrade`` (RFC 9110, section 7.8)."""
     head = ask(server, request_text.encode()).partition(b"\r\n\r\n")[0]
     assert head.startswith(b"HTTP/1.1 426 ")
     assert re.findall(rb"\r\nConnection: ([^\r]*)", head) == [b"Upgrade, close"]
@@ -132,7 +132,7 @@ def test_a_426_names_the_upgrade_and_closes(server: Server, request_text: str) -
     ],
 )
 def test_the_body_of_a_refusal_is_readable(request_text: str, said: str) -> None:
-    """Neither a ``repr`` nor a message of Python's codecs is sent."""
+    """Issue 13, item 5: neither a ``repr`` nor a message of Python's codecs is sent."""
     with serve(lambda _: None, routes={"/": lambda _: Response(b"")}) as server:
         body = ask(server, request_text.encode("latin-1")).partition(b"\r\n\r\n")[2].decode()
         assert said in body

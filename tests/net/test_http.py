@@ -128,7 +128,9 @@ UPLOADS = {
 def test_a_post_is_405_at_a_page_and_404_elsewhere(
     server: Server, path: str, status: int, upload: bytes
 ) -> None:
-    """The answer has ``Allow`` and arrives complete, even if the request has a body."""
+    """Issue 13, item 5: the answer has ``Allow`` and arrives complete, even if the request has a
+    body.
+    """
     answer = raw(server, f"POST {path} HTTP/1.1\r\nHost: localhost\r\n".encode() + upload)
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 %d " % status)
@@ -137,7 +139,7 @@ def test_a_post_is_405_at_a_page_and_404_elsewhere(
 
 
 def test_every_answer_has_a_date(server: Server) -> None:
-    """RFC 9110, section 6.6.1."""
+    """Issue 13, item 5: RFC 9110, section 6.6.1."""
     begin = int(time.time())
     for request in (
         b"GET /page HTTP/1.1\r\nHost: localhost\r\n\r\n",
@@ -155,6 +157,7 @@ def test_every_answer_has_a_date(server: Server) -> None:
 
 
 def test_a_date_of_the_view_replaces_the_default() -> None:
+    """Issue 13, item 5."""
     date = "Sun, 06 Nov 1994 08:49:37 GMT"
     view = Response(b"", headers=[("date", date)])
     with serve(echo, routes={"/": lambda _: view}) as server:
@@ -194,7 +197,7 @@ def test_an_exception_in_a_view_is_500_and_a_refusal_has_its_status(server: Serv
     ],
 )
 def test_a_body_can_be_text(response: Response, content_type: str) -> None:
-    """The text is sent as UTF-8, with that charset in the content type."""
+    """Issue 13, item 19: the text is sent as UTF-8, with that charset in the content type."""
     with serve(echo, routes={"/": lambda _: response}) as server:
         status, headers, body = ask(server, "/")
         assert (status, body.decode()) == (200, "grüß dich €")
@@ -207,7 +210,7 @@ def test_a_body_can_be_text(response: Response, content_type: str) -> None:
 def test_a_view_that_returns_no_response_is_500_and_one_log_line(
     returned: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The log line names the route and the type of the result."""
+    """Issue 13, item 19: the log line names the route and the type of the result."""
     with serve(echo, routes={"/x": lambda _: returned}) as server:
         assert ask(server, "/x?y=1")[0] == 500
     (record,) = caplog.records
@@ -217,6 +220,7 @@ def test_a_view_that_returns_no_response_is_500_and_one_log_line(
 
 
 def test_a_body_that_cannot_be_encoded_is_500(caplog: pytest.LogCaptureFixture) -> None:
+    """Issue 13, item 19."""
     views: dict[str, View] = {
         "/surrogate": lambda _: Response("\udc80"),
         "/number": lambda _: Response(5),  # type: ignore[arg-type]

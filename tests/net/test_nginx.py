@@ -68,7 +68,7 @@ def fetch(
 
 @needs_nginx
 def test_behind_nginx_with_a_public_name(tmp_path: Path) -> None:
-    """The page and its WebSocket, if nginx forwards the public host."""
+    """Issue 13, item 22: the page and its WebSocket, if nginx forwards the public host."""
     with (
         ChatServer(port=0, public_url=PUBLIC, greeting="", notices=False) as chat,
         Nginx(tmp_path, site(chat.port)) as nginx,
@@ -99,7 +99,7 @@ def test_behind_nginx_with_a_public_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("host", ["", "proxy_set_header Host $http_host;",
                                   "proxy_set_header X-Forwarded-Host $http_host;"])  # fmt: skip
 def test_behind_nginx_at_a_path_of_its_own(tmp_path: Path, host: str) -> None:
-    """nginx removes the path and forwards either host."""
+    """Issue 13, item 22: nginx removes the path and forwards either host."""
     public = "http://example.org/chat/"
     with (
         ChatServer(port=0, public_url=public, greeting="", notices=False) as chat,
@@ -119,7 +119,7 @@ def test_behind_nginx_at_a_path_of_its_own(tmp_path: Path, host: str) -> None:
 
 @needs_nginx
 def test_behind_nginx_clients_cannot_forge_their_address(tmp_path: Path) -> None:
-    """Forwarding headers that a client sends are ignored."""
+    """Issue 13, item 22: forwarding headers that a client sends are ignored."""
     lines: list[str] = []
     with (
         ChatServer(
@@ -145,7 +145,9 @@ def test_behind_nginx_clients_cannot_forge_their_address(tmp_path: Path) -> None
 
 @needs_nginx
 def test_behind_nginx_limits_apply_to_each_client(tmp_path: Path) -> None:
-    """Each client of a proxy has a limit of its own, and leaving frees its place."""
+    """Issue 13, item 22: each client of a proxy has a limit of its own, and leaving frees its
+    place.
+    """
     with (
         ChatServer(port=0, public_url=PUBLIC, max_connections_per_address=2) as chat,
         Nginx(tmp_path, site(chat.port)) as nginx,
@@ -169,7 +171,9 @@ def recipe() -> str:
 
 @needs_nginx
 def test_behind_nginx_with_tls_as_documented(tmp_path: Path) -> None:
-    """nginx terminates TLS; address, scheme and origin are those of the client."""
+    """Issue 13, item 22: nginx terminates TLS; address, scheme and origin are those of the
+    client.
+    """
     authority = trustme.CA()
     both = tmp_path / "both.pem"
     cert = authority.issue_cert("chat.example.org")

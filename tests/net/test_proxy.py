@@ -52,7 +52,7 @@ def behind_loopback(**settings: Any) -> Iterator[Server]:
 
 
 def test_a_trusted_proxy_sets_address_scheme_and_host() -> None:
-    """Without a port in the header, it is the proxy's port."""
+    """Issue 13, item 22: without a port in the header, it is the proxy's port."""
     with behind_loopback() as server:
         assert shown(
             server,
@@ -67,7 +67,9 @@ def test_a_trusted_proxy_sets_address_scheme_and_host() -> None:
 
 
 def test_a_request_by_tls_has_the_scheme_https() -> None:
-    """The scheme of the server itself, and of a proxy with and without the header."""
+    """Issue 13, item 22: the scheme of the server itself, and of a proxy with and without the
+    header.
+    """
     authority = trustme.CA()
     server_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("localhost").configure_cert(server_context)
@@ -89,7 +91,7 @@ def test_a_request_by_tls_has_the_scheme_https() -> None:
 
 
 def test_headers_of_other_addresses_are_ignored() -> None:
-    """The headers of an untrusted address are ignored."""
+    """Issue 13, item 22: the headers of an untrusted address are ignored."""
     claim = "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: a\r\n"
     with behind_loopback() as server:
         told = shown(server, claim, source="127.0.0.2")
@@ -107,7 +109,7 @@ def test_headers_of_other_addresses_are_ignored() -> None:
 
 
 def test_invalid_headers_of_a_proxy_are_400() -> None:
-    """Invalid headers of a trusted proxy are refused with the reason."""
+    """Issue 13, item 22: invalid headers of a trusted proxy are refused with the reason."""
     with behind_loopback() as server:
         for headers, reason in [
             ("X-Forwarded-For: nonsense\r\n", b"'nonsense' is not an address."),
@@ -124,7 +126,7 @@ def test_invalid_headers_of_a_proxy_are_400() -> None:
 
 
 def test_only_the_host_of_the_public_url_is_allowed() -> None:
-    """On loopback, the public URL and allowed origins are accepted."""
+    """Issue 13, item 22: on loopback, the public URL and allowed origins are accepted."""
     with ChatServer(
         port=0, public_url=f"{PUBLIC}:8080/chat/", origins=["https://other.example"]
     ) as chat:
@@ -156,7 +158,7 @@ def test_only_the_host_of_the_public_url_is_allowed() -> None:
 
 
 def test_health_is_never_local_through_a_proxy() -> None:
-    """For every address that the proxy forwards."""
+    """Issue 13, item 22: for every address that the proxy forwards."""
     with ChatServer(port=0, public_url=PUBLIC) as chat:
         for path in ("/healthz", "/metrics"):
             assert status(ask(chat.port, request(path))) == 200
@@ -166,7 +168,7 @@ def test_health_is_never_local_through_a_proxy() -> None:
 
 
 def test_the_log_has_the_clients_address() -> None:
-    """In the log lines of connections and refusals, and in messages."""
+    """Issue 13, item 22: in the log lines of connections and refusals, and in messages."""
     lines: list[str] = []
     with ChatServer(
         port=0, public_url=PUBLIC, log=lines.append, greeting="", notices=False
@@ -214,7 +216,9 @@ def is_let_in(stack: ExitStack, port: int, client: str | None, source: str = "12
 
 @pytest.mark.parametrize("authorize", [None, lambda _request: None], ids=["none", "authorize"])
 def test_the_limit_applies_to_each_client_and_is_released(authorize: Authorize | None) -> None:
-    """Many clients connect and leave through one proxy; each is counted exactly once."""
+    """Issue 13, item 22: many clients connect and leave through one proxy; each is counted exactly
+    once.
+    """
     with behind_loopback(
         max_connections_per_address=2,
         max_connections=40,
@@ -240,7 +244,7 @@ def test_the_limit_applies_to_each_client_and_is_released(authorize: Authorize |
 
 
 def test_a_crowd_of_one_client_takes_no_place_from_the_others() -> None:
-    """A client that is refused for its address takes no place."""
+    """Issue 13, item 22: a client that is refused for its address takes no place."""
     with (
         behind_loopback(max_connections_per_address=1, max_connections=3) as server,
         ExitStack() as stack,
@@ -256,7 +260,7 @@ def test_a_crowd_of_one_client_takes_no_place_from_the_others() -> None:
 
 
 def test_clients_that_leave_before_their_request_are_not_counted() -> None:
-    """During the request, or before it."""
+    """Issue 13, item 22: during the request, or before it."""
     with behind_loopback(max_connections_per_address=1) as server:
         for sent in (b"", handshake("X-Forwarded-For: 192.0.2.1\r\n")[:-2]):
             for _ in range(5):
@@ -272,7 +276,7 @@ def test_clients_that_leave_before_their_request_are_not_counted() -> None:
 
 
 def test_the_flags_of_a_proxy() -> None:
-    """As flags and as variables."""
+    """Issue 13, item 22: as flags and as variables."""
     flags = ["--public-url", "https://chat.example.org", "--trusted-proxy", "192.0.2.1,127.0.0.0/8"]
     variables = {
         "SYNCCHAT_PUBLIC_URL": "https://chat.example.org",
@@ -296,7 +300,7 @@ def test_the_flags_of_a_proxy() -> None:
     ],
 )
 def test_an_invalid_proxy_flag_is_a_usage_error(flag: str, value: str, complaint: str) -> None:
-    """The error names the flag or the variable."""
+    """Issue 13, item 22: the error names the flag or the variable."""
     variable = f"SYNCCHAT_{flag[2:].replace('-', '_').upper()}"
     by_flag, by_variable = run([*SERVER, flag, value]), run(SERVER, **{variable: value})
     assert (by_flag.returncode, by_variable.returncode) == (2, 2)
@@ -306,7 +310,7 @@ def test_an_invalid_proxy_flag_is_a_usage_error(flag: str, value: str, complaint
 
 
 def test_an_invalid_proxy_setting_is_a_value_error() -> None:
-    """Before the server listens."""
+    """Issue 13, item 22: before the server listens."""
     for settings in ({"public_url": "foo"}, {"trusted_proxies": ["foo"]}):
         with pytest.raises(ValueError, match="'foo' is "):
             serve(discard, **settings)

@@ -257,14 +257,16 @@ def one_error(url: str) -> str:
     ],
 )
 def test_the_client_is_told_to_try_without_tls(answer: bytes, reason: str) -> None:
-    """A ``wss:`` URL for a server without TLS."""
+    """Issue 13, item 16: a ``wss:`` URL for a server without TLS."""
     port, thread = answering_once(answer)
     assert one_error(f"wss://127.0.0.1:{port}/") == f"cannot connect to 127.0.0.1:{port}: {reason}"
     thread.join(PATIENCE)
 
 
 def test_the_client_is_told_to_try_without_tls_for_our_server_and_a_silent_one() -> None:
-    """A ``wss:`` URL for a ChatServer without TLS, and for a server that does not answer."""
+    """Issue 13, item 16: a ``wss:`` URL for a ChatServer without TLS, and for a server that does
+    not answer.
+    """
     with serve(echo) as plain:
         assert one_error(f"wss://127.0.0.1:{plain.port}/?token=s3cret") == (
             f"cannot connect to 127.0.0.1:{plain.port}:"
@@ -293,7 +295,7 @@ def test_the_client_is_told_to_try_without_tls_for_our_server_and_a_silent_one()
     ],
 )
 def test_the_client_is_told_to_try_with_tls(answer: bytes, reason: str) -> None:
-    """A ``ws:`` URL for a server with TLS."""
+    """Issue 13, item 16: a ``ws:`` URL for a server with TLS."""
     port, thread = answering_once(answer)
     url = f"ws://127.0.0.1:{port}/"
     assert one_error(url) == f"cannot join the chat at {url}: {reason}"
@@ -301,7 +303,7 @@ def test_the_client_is_told_to_try_with_tls(answer: bytes, reason: str) -> None:
 
 
 def test_our_server_tells_a_client_without_tls(server: Server) -> None:
-    """``ws:`` and ``http:`` URLs for a ChatServer with TLS."""
+    """Issue 13, item 16: ``ws:`` and ``http:`` URLs for a ChatServer with TLS."""
     url = f"ws://127.0.0.1:{server.port}/"
     told = "This port requires TLS: use wss:// or https://."
     assert one_error(url) == f"cannot join the chat at {url}: HTTP status 400: {told}"
@@ -311,7 +313,9 @@ def test_our_server_tells_a_client_without_tls(server: Server) -> None:
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl's command")
 def test_the_client_is_told_to_try_with_tls_for_openssls_server(files: Path) -> None:
-    """A ``ws:`` URL for OpenSSL, which closes the connection without an answer."""
+    """Issue 13, item 16: a ``ws:`` URL for OpenSSL, which closes the connection without an
+    answer.
+    """
     both = str(files / "both.pem")
     with Script(["openssl", "s_server", "-accept", "0", "-cert", both, "-key", both]) as server:
         port = server.wait_for_line(r"ACCEPT .*:\d+").rsplit(":", 1)[1]
@@ -371,7 +375,7 @@ def test_the_chat_over_tls_with_the_commands(files: Path, flags: list[str]) -> N
 def test_a_server_with_tls_on_all_interfaces_does_not_warn(
     server_context: ssl.SSLContext,
 ) -> None:
-    """A server with TLS does not warn, even without a token."""
+    """Issue 13, item 17: a server with TLS does not warn, even without a token."""
     lines: list[str] = []
     with ChatServer("0.0.0.0", 0, ssl_context=server_context, log=lines.append):
         assert len(lines) == 2
@@ -395,7 +399,7 @@ def test_an_invalid_certificate_file_prints_one_line(command: list[str], complai
 
 
 def test_a_certificate_without_its_key_is_a_usage_error(files: Path) -> None:
-    """The error names the file and the missing flag."""
+    """Issue 13, item 16: the error names the file and the missing flag."""
     result = run([*SERVER, "--port", "0", "--tls-cert", str(files / "cert.pem")])
     assert result.returncode == 2
     assert result.stderr.splitlines()[-1].endswith(
@@ -421,7 +425,7 @@ def test_a_certificate_without_its_key_is_a_usage_error(files: Path) -> None:
 def test_a_certificate_and_a_key_that_do_not_match_print_one_line(
     files: Path, ca: trustme.CA, cert: str, key: str | None, complaint: str
 ) -> None:
-    """The error names the file and what it lacks."""
+    """Issue 13, item 16: the error names the file and what it lacks."""
     ca.issue_cert("localhost").private_key_pem.write_to_path(files / "other.pem")
     broken = (files / "both.pem").read_text().replace("\nM", "\nA")
     (files / "broken.pem").write_text(broken)

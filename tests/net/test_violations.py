@@ -97,7 +97,7 @@ def test_a_violation_is_answered_with_its_code(
 def test_the_reason_for_a_violation_is_readable(
     pair: Maker, frames: list[tuple[int, bytes]], code: int, reason: str
 ) -> None:
-    """Neither a message of Python's codecs nor a ``repr`` is sent."""
+    """Issue 13, item 5: neither a message of Python's codecs nor a ``repr`` is sent."""
     websocket, peer = pair()
     peer.send_bytes(b"".join(from_peer(peer, payload, first) for first, payload in frames))
     with pytest.raises(ConnectionClosed) as caught:

@@ -46,7 +46,7 @@ def test_a_pipe_shows_each_message_at_once() -> None:
 
 @pytest.mark.parametrize("subprotocols", [["syncchat.v1"], []], ids=["events", "plain lines"])
 def test_a_pipe_keeps_the_indentation_of_continuation_lines(subprotocols: list[str]) -> None:
-    """They are indented once, by the same prefix, before their own blanks."""
+    """Issue 13, item 6: they are indented once, by the same prefix, before their own blanks."""
     text = "x\n    four\n  two\nnone"
 
     def handler(websocket: WebSocket) -> None:
@@ -138,7 +138,7 @@ def test_a_line_that_is_too_long_is_reported_and_the_others_are_sent() -> None:
 
 
 def test_only_messages_go_to_standard_output() -> None:
-    """The greeting goes to standard error once, as notices do."""
+    """Issue 13, item 12: the greeting goes to standard error once, as notices do."""
     with ExitStack() as stack:
         with ServerScript() as server:
             client = stack.enter_context(Script([*CLIENT, server.url, "--nick", "ann"]))
@@ -165,7 +165,7 @@ def test_only_messages_go_to_standard_output() -> None:
 def test_a_line_that_is_too_long_is_named_before_and_after_the_limit_is_known(
     flags: list[str],
 ) -> None:
-    """By its number; the other lines are sent."""
+    """Issue 13, item 12: by its number; the other lines are sent."""
     release = threading.Event()
 
     def late(websocket: WebSocket) -> None:

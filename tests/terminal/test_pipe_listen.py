@@ -20,7 +20,7 @@ from tests.processes import CLIENT, SERVER, Script, ServerScript, Terminal, envi
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_listening_client_runs_until_a_signal(number: signal.Signals, tmp_path: Path) -> None:
-    """Without any input, as under systemd, and across a reconnect."""
+    """Issue 13, item 9: without any input, as under systemd, and across a reconnect."""
     output = tmp_path / "output"
     with ExitStack() as stack:
         first = stack.enter_context(ServerScript("--no-notices", "--greeting", ""))
@@ -67,7 +67,7 @@ def say_until(client: Client, text: str, output: Path) -> None:
 
 
 def test_a_listening_client_needs_no_standard_input() -> None:
-    """Standard input may be closed, a terminal, or full of text."""
+    """Issue 13, item 9: standard input may be closed, a terminal, or full of text."""
     with ServerScript("--no-notices", "--greeting", "") as server:
         for source, setting in (("<&-", {}), ("</dev/zero", {"SYNCCHAT_LISTEN": "yes"})):
             flags = [] if setting else ["--listen"]
@@ -89,7 +89,7 @@ def test_a_listening_client_needs_no_standard_input() -> None:
 
 
 def test_a_listening_client_ends_with_the_conversation() -> None:
-    """As in a pipe, the first connection has to succeed."""
+    """Issue 13, item 9: as in a pipe, the first connection has to succeed."""
     with serve(lambda websocket: websocket.close(1000)) as server:
         result = run([*CLIENT, "--listen", f"ws://127.0.0.1:{server.port}/"])
         assert result.returncode == 0
@@ -103,7 +103,7 @@ def test_a_listening_client_ends_with_the_conversation() -> None:
 
 
 def test_nohup_keeps_a_listening_client() -> None:
-    """SIGHUP does not end it under nohup."""
+    """Issue 13, item 9: SIGHUP does not end it under nohup."""
     with ServerScript("--no-notices", "--greeting", "") as server:
         command = ["nohup", *CLIENT, "--listen", "--json", server.url]
         with Script(command) as client:

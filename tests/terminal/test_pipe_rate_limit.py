@@ -21,7 +21,7 @@ LIFT = r"The server's flag --rate 0 removes the limit\."
 
 
 def test_a_pipe_shows_the_rate_limit_and_the_remaining_time() -> None:
-    """Once, as a plain line, if standard error is not a terminal."""
+    """Issue 13, item 8: once, as a plain line, if standard error is not a terminal."""
     with ServerScript("--no-notices", "--rate", "20", "--burst", "5", "--greeting", "") as server:
         for flags in ([], ["--json"]):
             begin = time.monotonic()
@@ -37,7 +37,7 @@ def test_a_pipe_shows_the_rate_limit_and_the_remaining_time() -> None:
 
 
 def test_a_short_input_shows_no_rate_limit() -> None:
-    """Input within the limit is not delayed."""
+    """Issue 13, item 8: input within the limit is not delayed."""
     with (
         ServerScript("--no-notices", "--greeting", "") as server,
         ServerScript("--no-notices", "--greeting", "", "--rate", "0") as unlimited,
@@ -56,7 +56,7 @@ def test_a_short_input_shows_no_rate_limit() -> None:
 
 
 def test_an_endless_input_shows_the_rate_only() -> None:
-    """The length of the input is unknown."""
+    """Issue 13, item 8: the length of the input is unknown."""
     with ServerScript("--no-notices", "--rate", "20", "--greeting", "") as server:
         with Script([*CLIENT, server.url]) as client:
             client.type("".join(f"{number}\n" for number in range(60)))
@@ -67,7 +67,7 @@ def test_an_endless_input_shows_the_rate_only() -> None:
 
 
 def test_the_lines_of_a_file_are_counted(tmp_path: Path) -> None:
-    """Lines that are not read yet are counted, too."""
+    """Issue 13, item 8: lines that are not read yet are counted, too."""
     path = tmp_path / "lines"
     path.write_text("".join(f"{number}\n" for number in range(20_000)) + "the last")
     with ServerScript("--no-notices", "--rate", "20", "--greeting", "") as server:
@@ -82,7 +82,7 @@ def test_the_lines_of_a_file_are_counted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("flags", [[], ["--json"]])
 def test_a_terminal_shows_and_removes_the_progress_line(flags: list[str]) -> None:
-    """On standard error, below other lines there."""
+    """Issue 13, item 8: on standard error, below other lines there."""
     with ServerScript("--no-notices", "--rate", "20", "--burst", "5", "--greeting", "") as server:
         command = shlex.join([*CLIENT, *flags, server.url])
         child = pexpect.spawn(
@@ -126,7 +126,7 @@ def test_a_terminal_shows_and_removes_the_progress_line(flags: list[str]) -> Non
 
 
 def test_progress_and_messages_share_a_terminal() -> None:
-    """Lines of the two streams do not mix."""
+    """Issue 13, item 8: lines of the two streams do not mix."""
     with ServerScript("--no-notices", "--rate", "20", "--burst", "5", "--greeting", "") as server:
         command = shlex.join([*CLIENT, "--nick", "ann", server.url])
         child = pexpect.spawn(

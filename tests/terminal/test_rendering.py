@@ -47,7 +47,7 @@ def test_a_continuation_line_is_indented() -> None:
 
 @pytest.mark.parametrize("subprotocols", [["syncchat.v1"], []], ids=["events", "plain lines"])
 def test_continuation_lines_keep_their_indentation_on_the_screen(subprotocols: list[str]) -> None:
-    """Messages, errors and lines are indented once."""
+    """Issue 13, item 6: messages, errors and lines are indented once."""
     text = "x\n    four\n  two\nnone"
 
     def handler(websocket: WebSocket) -> None:
@@ -101,7 +101,7 @@ def test_a_flood_is_shown_complete_and_in_order_during_typing(*, full: bool) -> 
 
 
 def test_the_prompt_is_on_the_screen_during_a_flood(*, full: bool) -> None:
-    """The prompt is there after every read of the terminal.
+    """Issue 13, item 12: the prompt is there after every read of the terminal.
 
     Excepted is a read that ends within a synchronized update (DEC private mode
     2026): the kernel hands out about 4,096 bytes a read, wherever they end, and
@@ -360,7 +360,7 @@ def test_the_toolbar_shows_the_room_the_nick_and_the_connection() -> None:
 
 @pytest.mark.slow
 def test_the_number_of_people_is_right_without_notices() -> None:
-    """The toolbar counts people even if the server sends no notices."""
+    """Issue 13, item 4: the toolbar counts people even if the server sends no notices."""
     with ChatServer(port=0, notices=False) as chat, Client(url_of(chat), nick="eve") as eve:
         with Screen(url_of(chat), nick="ann") as ann:
             ann.wait_for_last(" lobby .*2 here .*")
@@ -393,7 +393,7 @@ def test_the_history_has_a_heading() -> None:
 
 
 def test_a_room_that_is_joined_begins_with_its_last_messages() -> None:
-    """As many as ``--history`` shows on entering, in the same form."""
+    """Issue 13, item 11: as many as ``--history`` shows on entering, in the same form."""
     with ChatServer(port=0, notices=False, greeting="") as chat:
         for number in range(9):
             chat.say(f"message {number}", room="ops")

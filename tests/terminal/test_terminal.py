@@ -117,7 +117,7 @@ def test_invalid_utf8_from_the_keyboard_does_no_harm() -> None:
 
 
 def test_a_typed_line_precedes_its_echo_on_a_foreign_server() -> None:
-    """Even a line that begins with a slash, and always in this order."""
+    """Issue 13, item 3: even a line that begins with a slash, and always in this order."""
 
     def echo(websocket: WebSocket) -> None:
         websocket.send("hello")
@@ -138,7 +138,7 @@ def test_a_typed_line_precedes_its_echo_on_a_foreign_server() -> None:
 
 
 def test_an_own_acknowledged_message_has_no_prefix() -> None:
-    """The prefix marks lines of the server."""
+    """Issue 13, item 3: the prefix marks lines of the server."""
     with ChatServer(port=0, notices=False, greeting="", echo=False) as chat:
         url = f"ws://127.0.0.1:{chat.port}"
         with Screen(url, nick="ann", preferences=Preferences(prefix="From server: ")) as client:

@@ -283,6 +283,7 @@ def test_help_knows_every_command() -> None:
     ],
 )  # fmt: skip
 def test_only_near_misses_are_suggested(typed: str, meant: str | None) -> None:
+    """Issue 13, item 11."""
     suggestion = "" if meant is None else f" Did you mean /{meant}?"
     wanted = f"Unknown command /{typed}.{suggestion} /help lists the commands."
     assert unknown(typed, ARGUMENTS) == wanted

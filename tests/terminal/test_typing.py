@@ -416,6 +416,7 @@ def test_keys(keys: str, entered: list[str], ended: type[BaseException]) -> None
 
 @pytest.mark.parametrize("answer", ["y", "n\r"])
 def test_keys_after_a_paste_are_typed_normally(answer: str) -> None:
+    """Issue 13, item 7."""
     keys = f"\x1b[200~a\nb\x1b[201~{answer}yes\rno\r\x04"
     assert prompted(keys) == (["a\nb", "yes", "no"], EOFError)
 
@@ -432,11 +433,12 @@ def test_keys_after_a_paste_are_typed_normally(answer: str) -> None:
     ],
 )
 def test_ctrl_c_clears_the_input_and_then_leaves(keys: str, entered: list[str]) -> None:
+    """Issue 13, item 10."""
     assert prompted(keys) == (entered, KeyboardInterrupt)
 
 
 def test_up_restores_what_ctrl_c_has_cleared(stage: Stage) -> None:
-    """A cleared message is in the input history."""
+    """Issue 13, item 10: a cleared message is in the input history."""
     with Screen(stage.url) as client:
         client.wait_for_line("> *")
         client.type("half a message")

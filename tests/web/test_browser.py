@@ -206,7 +206,7 @@ def test_rooms_people_and_commands(browser: Browser) -> None:
 
 
 def test_a_room_has_one_url_in_any_spelling(browser: Browser) -> None:
-    """The page uses the server's name for the room."""
+    """Issue 13, item 18: the page uses the server's name for the room."""
     with (
         ChatServer(port=0, greeting="", rate=0) as chat,
         window(browser, page_url(chat, "/%23OPS"), "ann") as page,
