@@ -204,8 +204,7 @@ def test_a_foreign_server_gets_its_own_commands() -> None:
 
 
 def test_only_known_people_can_be_ignored() -> None:
-    """Issue 13, item 11."""
-    """A speaker who has left can still be ignored."""
+    """Issue 13, item 11: a speaker who has left can still be ignored."""
     with Stage() as stage, Screen(stage.url) as client:
         stage.wait_for_client()
         stage.say("hello", "Cy")
