@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import assert_never
@@ -20,22 +21,23 @@ from ..chat.events import (
     NamesRequest,
     Nick,
     Private,
+    PrivateMessage,
     Rooms,
     RoomsRequest,
     Say,
     Search,
     WhoisRequest,
 )
-from ..client import Client, Event
+from ..client import Client, Event, Line
 from ..engine import Kind
 from ..errors import BadEvent, ConnectionClosed, NotConnected
-from .model import BELLS, Model
+from .model import BELLS, Model, Snapshot
 from .prompt import Prompt
 from .renderer import date_of, local_line, name_for_screen, render, sanitized
-from .scrollback import Scrollback
+from .scrollback import Block, Scrollback
 from .style import shorten
 
-__all__ = ["ARGUMENTS", "Controller", "help_text", "parse_typed"]
+__all__ = ["ARGUMENTS", "Controller", "help_text", "parse_typed", "rings"]
 
 
 # The commands that the client itself carries out.
@@ -144,6 +146,25 @@ def help_text(columns: int, rows: int) -> str:
     )
 
 
+def rings(event: Event, snapshot: Snapshot, blocks: Sequence[Block]) -> bool:
+    """Whether the bell rings for ``event``, which is shown as ``blocks``."""
+    bell = snapshot.preferences.bell
+    match event:
+        case Line():
+            return bell == "all"
+        case PrivateMessage():
+            return bell != "off" and event.nick != snapshot.own and bool(blocks)
+        case Message():
+            if event.nick == snapshot.own or snapshot.past or snapshot.ignores(event.nick):
+                return False
+            mentioned = any(
+                style == "class:mention" for block in blocks for style, _ in block.fragments
+            )
+            return bell == "all" or (bell == "mention" and mentioned)
+        case _:
+            return False
+
+
 class Controller:
     """Connects the client, the model and the screen.
 
@@ -182,10 +203,13 @@ class Controller:
         if last is not None and last[:3] != self._day:
             self._day = last[:3]
             blocks.insert(-1, date_of(last))
-        if blocks:
-            self._scrollback.add(*blocks)
-        else:
+        if not blocks:
             self._prompt.refresh()
+            return
+        if rings(event, snapshot, blocks):
+            # The bell rings after the text is printed.
+            blocks[-1] = replace(blocks[-1], rings=True)
+        self._scrollback.add(*blocks)
 
     # What the user types.
 

@@ -116,8 +116,7 @@ def render(event: Event, snapshot: Snapshot, lines_of: Callable[[Event], list[st
             text = reply(f"You are now in {event.room}.") if snapshot.moved else event.greeting
             blocks = [_block([("", text)], snapshot.preferences)] if text else []
         case Line():
-            rings = snapshot.preferences.bell == "all"
-            blocks = [_block([("", event.text)], snapshot.preferences, rings=rings)]
+            blocks = [_block([("", event.text)], snapshot.preferences)]
         case Sent():
             blocks = _sent(event, snapshot)
         case Error():
@@ -179,20 +178,11 @@ def _message(message: Message, snapshot: Snapshot, *, from_server: bool = True) 
         blocks.append(Block([("class:notice", since)], 4))
     own = message.nick == snapshot.own
     if own or not snapshot.ignores(message.nick):
-        words = _words_of(message, snapshot)
-        bell = snapshot.preferences.bell
-        rings = (
-            bell != "off"
-            and not own
-            and not snapshot.past
-            and (bell == "all" or any(style == "class:mention" for style, _ in words))
-        )
         blocks.append(
             _block(
-                words,
+                _words_of(message, snapshot),
                 snapshot.preferences,
                 message.time,
-                rings=rings,
                 settles=message.nonce,
                 from_server=from_server,
             )
@@ -231,8 +221,7 @@ def _private(event: PrivateMessage, snapshot: Snapshot) -> list[Block]:
     ]
     if own:
         fragments.insert(0, ("", "-> "))
-    rings = not own and snapshot.preferences.bell != "off"
-    return [_block(fragments, snapshot.preferences, event.time, rings=rings)]
+    return [_block(fragments, snapshot.preferences, event.time)]
 
 
 def _history(history: History, snapshot: Snapshot) -> list[Block]:
@@ -282,7 +271,6 @@ def _block(
     preferences: Preferences,
     moment: float | None = None,
     *,
-    rings: bool = False,
     settles: str | None = None,
     from_server: bool = True,
     dated: bool = True,
@@ -295,12 +283,10 @@ def _block(
     if from_server:
         fragments = [("", preferences.prefix), *fragments]
     if not preferences.timestamps:
-        return Block(fragments, 4, rings=rings, settles=settles)
+        return Block(fragments, 4, settles=settles)
     when = _local_time(moment)
     clock = ("class:time", time.strftime("%H:%M ", when))
-    return Block(
-        [clock, *fragments], 8, rings=rings, settles=settles, dated=when if dated else None
-    )
+    return Block([clock, *fragments], 8, settles=settles, dated=when if dated else None)
 
 
 def _local_time(moment: float | None) -> time.struct_time:

@@ -23,6 +23,7 @@ from syncchat.chat.events import (
     Whois,
 )
 from syncchat.client import Disconnected, Event, Gap, Line, Reconnected, Sent
+from syncchat.terminal.controller import rings
 from syncchat.terminal.model import Bell, Preferences, Snapshot
 from syncchat.terminal.renderer import render
 from tests.stage import welcome
@@ -99,8 +100,8 @@ def test_rendering_depends_only_on_the_event_and_the_snapshot(event: Event) -> N
 def test_the_bell_rings_as_the_user_prefers(
     bell: Bell, event: Event, *, past: bool, ringing: set[Bell]
 ) -> None:
-    blocks = render(event, snapshot(past=past, preferences=Preferences(bell=bell)), lines)
-    assert [block.rings for block in blocks] == [bell in ringing]
+    known = snapshot(past=past, preferences=Preferences(bell=bell))
+    assert rings(event, known, render(event, known, lines)) == (bell in ringing)
 
 
 def test_ignored_people_are_not_shown() -> None:
