@@ -37,7 +37,7 @@ NOWHERE = "/nonexistent"
 def environment(**changes: str) -> dict[str, str]:
     """The environment without settings of syncchat, and with ``changes``."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SYNCCHAT_")}
-    for name in ("NO_COLOR", "COLORTERM", "PROMPT_TOOLKIT_COLOR_DEPTH"):
+    for name in ("NO_COLOR", "COLORTERM", "PROMPT_TOOLKIT_COLOR_DEPTH", "PYTHONUNBUFFERED"):
         clean.pop(name, None)
     ours = {"TERM": "xterm-256color", "LANG": "C.UTF-8"}
     return clean | ours | {"XDG_CONFIG_HOME": NOWHERE, "XDG_STATE_HOME": NOWHERE} | changes

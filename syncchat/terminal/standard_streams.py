@@ -143,10 +143,16 @@ class StandardError:
             return
         # Erase with blanks: a dumb terminal knows no escape sequences.
         erase = f"\r{' ' * len(self._shown)}\r" if self._shown else ""
-        with contextlib.suppress(OSError):
-            # If nobody reads, as in `2>&1 | head`, there is nobody to tell.
-            self._shown = progress[: self._columns() - 1] if progress else ""
+        self._shown = progress[: self._columns() - 1] if progress else ""
+        try:
             print(f"{erase}{text}{self._shown}", end="", file=sys.stderr, flush=True)
+        except OSError:
+            # The reader is gone, as in `2>&1 | head`. The text stays in Python's buffer:
+            # without another descriptor, Python would fail to write it at the end, and
+            # exit with 120.
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, sys.stderr.fileno())
+            os.close(null)
 
     def _columns(self) -> int:
         try:
