@@ -21,7 +21,7 @@ import msgspec
 from ..closecodes import TRY_AGAIN_LATER
 from ..engine import Delivery, Draft, Engine, Position
 from ..errors import AppendUnknown, EngineFailed
-from ..net import CombiningQueue, Deadline
+from ..net import CombiningQueue, Deadline, Later
 from .events import (
     Ack,
     Away,
@@ -141,10 +141,18 @@ class Room:
 
         ``member`` is their sender; None: the server. Blocks while the queue is full.
         """
-        weight = len(drafts) * _OVERHEAD
-        for draft in drafts:
-            weight += len(draft.text)
-        self._queue.submit([_Post(member, drafts, time.perf_counter())], weight)
+        self._queue.submit([_Post(member, drafts, time.perf_counter())], _weight_of(drafts))
+
+    def post_later(self, member: Member, drafts: Sequence[Draft], later: Later) -> bool:
+        """Queue messages as :meth:`post` does, and have the caller of ``later`` append them.
+
+        Never blocks. False: the queue is full, and nothing is queued.
+        """
+        post = _Post(member, drafts, time.perf_counter())
+        if not self._queue.add((post,), _weight_of(drafts)):
+            return False
+        later.add(self._queue.combine)
+        return True
 
     def rename(self, member: Member, nick: str) -> None:
         """Rename ``member``, or send it an error if the nick is taken."""
@@ -433,3 +441,11 @@ class Room:
 
     def _names(self) -> Names:
         return Names(self._engine.names(self.name), self._members.away())
+
+
+def _weight_of(drafts: Sequence[Draft]) -> int:
+    """The weight of messages in the queue."""
+    weight = len(drafts) * _OVERHEAD
+    for draft in drafts:
+        weight += len(draft.text)
+    return weight

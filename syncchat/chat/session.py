@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 from urllib.parse import parse_qs
@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 from ..closecodes import ABNORMAL, ORDERLY, POLICY_VIOLATION, TRY_AGAIN_LATER, meaning
 from ..engine import Draft, Kind, Position
 from ..errors import BadEvent, BadNick, BadRoom, EngineFailed, RoomsFull
-from ..net import Request, WebSocket
+from ..net import Later, Request, WebSocket
 from .commands import HELP_TEXT, Help, Quit, Reply
 from .dialects import Dialect, reply
 from .events import (
@@ -87,8 +87,7 @@ class Session:
     """The session of one connection.
 
     ``on_message``, if not None, is called with each message to a room: the sender, the room's
-    name, and the text as received, not sanitized. It is called on the thread of
-    :meth:`run`.
+    name, and the text as received, not sanitized. It must not block.
     """
 
     def __init__(
@@ -158,9 +157,11 @@ class Session:
     # Receiving.
 
     def _listen(self) -> None:
+        # An append that waits for a disk must not delay the clients of other rooms.
+        take = None if self._rooms.engine.blocks else self._take
         while True:
             # Messages that arrive together are published together.
-            for message in self._websocket.recv_many():
+            for message in self._websocket.recv_many(take=take):
                 try:
                     asked = self._dialect.decode(message)
                 except BadEvent as exc:
@@ -184,6 +185,31 @@ class Session:
                 # The next recv answers the Close. Before that, the client must receive
                 # its own last messages.
                 self._room.drain()
+
+    def _take(self, messages: Sequence[str | bytes], later: Later) -> int:
+        """Post the messages that come before any other request; returns their number.
+
+        Runs while the session's own thread waits, and must not block.
+        """
+        heard: list[Say | Action] = []
+        drafts: list[Draft] = []
+        for message in messages:
+            try:
+                asked = self._dialect.decode(message)
+            except BadEvent:
+                break
+            if not isinstance(asked, Say | Action):
+                break
+            draft = self._draft(asked)
+            if draft is None:
+                break
+            heard.append(asked)
+            drafts.append(draft)
+        if not drafts or not self._room.post_later(self._member, drafts, later):
+            return 0
+        for asked in heard:
+            self._report(asked)
+        return len(drafts)
 
     def _act_on(self, asked: _Request) -> None:
         match asked:
@@ -235,19 +261,27 @@ class Session:
 
     # What a client asks for.
 
-    def _post(self, asked: Say | Action) -> None:
-        kind: Kind = "message" if isinstance(asked, Say) else "action"
+    def _report(self, asked: Say | Action) -> None:
         if self._on_message is not None:
-            text = asked.text if kind == "message" else f"/me {asked.text}"
+            text = asked.text if isinstance(asked, Say) else f"/me {asked.text}"
             self._on_message(self._member, self._room.name, text)
+
+    def _draft(self, asked: Say | Action) -> Draft | None:
+        """The message to post; None: it has too many lines."""
         text = clean(asked.text)
         if text.count("\n") >= _MOST_LINES:
-            error = Error(
-                "too_big", f"A message must have at most {_MOST_LINES} lines.", nonce=asked.nonce
-            )
-            self._send_error(error)
+            return None
+        kind: Kind = "message" if isinstance(asked, Say) else "action"
+        return Draft(self._member.nick, text, kind, asked.nonce)
+
+    def _post(self, asked: Say | Action) -> None:
+        self._report(asked)
+        draft = self._draft(asked)
+        if draft is None:
+            text = f"A message must have at most {_MOST_LINES} lines."
+            self._send_error(Error("too_big", text, nonce=asked.nonce))
         else:
-            self._drafts.append(Draft(self._member.nick, text, kind, asked.nonce))
+            self._drafts.append(draft)
 
     def _reply(self, text: str) -> None:
         to = self._member.last_private_from

@@ -281,6 +281,9 @@ class Engine(Log, Presence):
     later.
     """
 
+    #: Whether a call may wait for a disk or a network.
+    blocks = True
+
     @abstractmethod
     def attach(self, deliver: Deliver, live: Live) -> None:
         """Set the callbacks for new messages and live events. Call it once, and first."""

@@ -104,6 +104,8 @@ class _Log:
 class MemoryEngine(LocalEngine):
     """Logs in memory. By default 1,000 messages per room; always at most 8 Mi characters."""
 
+    blocks = False
+
     def __init__(self, retention: Retention) -> None:
         super().__init__()
         self._retention = retention

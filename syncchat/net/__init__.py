@@ -43,6 +43,7 @@ from .http import Refusal, Request, Response, View
 from .io_thread import Deadline
 from .limits import Limits, ServerSettings, Stats, TokenBucket
 from .protocol import Message, encode_frame
+from .receiver import Later
 from .server import Server, serve
 from .tls import tls_reason
 from .websocket import WebSocket
@@ -54,6 +55,7 @@ __all__ = [
     "Fanout",
     "Group",
     "Handler",
+    "Later",
     "Limits",
     "Message",
     "Refusal",

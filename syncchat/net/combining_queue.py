@@ -115,6 +115,42 @@ class CombiningQueue(Generic[Item]):
             if self._holder == me and not nested:
                 self._resign(me)
 
+    def add(self, items: Iterable[Item], weight: int) -> bool:
+        """Queue ``items`` for the next :meth:`combine`, which the caller must call soon.
+
+        For a thread that collects the items of several clients. Never blocks. False: the
+        queue is full, and nothing is queued.
+        """
+        with self._lock:
+            if self._weight > self._max_weight or self._blocked:
+                return False
+            self._enqueue_locked(list(items), weight)
+            return True
+
+    def combine(self) -> None:
+        """Have applied what :meth:`add` has queued. Not within ``apply``.
+
+        Works as :meth:`submit`, but never waits until the queue has space.
+        """
+        me = threading.get_ident()
+        waiter: _Waiter[Item] | None = None
+        with self._lock:
+            if not self._queue:
+                return
+            if self._holder is None:
+                self._appoint_locked(me)
+            elif self._relief is None and time.monotonic() >= self._until:
+                # The combiner may be in offer(), which applies nothing else.
+                waiter = self._relief = _Waiter(me, [], 0, 0)
+            else:
+                return
+        try:
+            if waiter is not None:
+                self._sleep(waiter, self._blocked)
+            self._work()
+        finally:
+            self._resign(me)
+
     def offer(self, item: Item) -> None:
         """Have ``item`` applied without waiting and without applying other threads' items.
 
@@ -124,10 +160,10 @@ class CombiningQueue(Generic[Item]):
         with self._lock:
             first = self._submitted
             self._submitted += 1
-            if self._holder is not None:
+            if self._holder is not None or self._queue:
                 self._queue.append(item)
                 return
-            # The queue is empty. The next thread that submits takes over.
+            # The next thread that submits takes over.
             self._holder = threading.get_ident()
             self._until = 0.0
         try:
@@ -220,8 +256,8 @@ class CombiningQueue(Generic[Item]):
     def _pass_on_locked(self) -> None:
         """Hand the combiner's role to a waiting thread, if there is one.
 
-        While there is no combiner, nothing is queued and no thread waits, except
-        after an asynchronous exception.
+        While there is no combiner, no thread waits, and nothing is queued except between
+        add() and combine(), or after an asynchronous exception.
         """
         assert self._lock.locked()
         self._holder = None

@@ -29,6 +29,7 @@ from .http import (
 )
 from .io_thread import Deadline, IOThread
 from .limits import Counters, Limits, Traffic
+from .receiver import Followers
 from .stream import Stream
 from .tls import NotTLS, tls_reason
 from .websocket import WebSocket
@@ -85,6 +86,7 @@ class ConnectionThread:
     __slots__ = (
         "_config",
         "_count_client",
+        "_followers",
         "_io_thread",
         "_on_end",
         "_prepared",
@@ -100,12 +102,14 @@ class ConnectionThread:
         self,
         stream: Stream,
         io_thread: IOThread,
+        followers: Followers | None,
         config: ServerConfig,
         on_end: Callable[[ConnectionThread], None],
         count_client: Callable[[ConnectionThread, str], None],
         refusal: Refusal | None,
     ) -> None:
         self._io_thread = io_thread
+        self._followers = followers
         self._config = config
         self._on_end = on_end
         self._count_client = count_client
@@ -220,6 +224,7 @@ class ConnectionThread:
             is_client=False,
             limits=config.limits,
             on_slow=self._note_slow,
+            followers=self._followers,
         )
 
     def _accept(self, deadline: Deadline) -> HandshakeResult | Request | None:

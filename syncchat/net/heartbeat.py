@@ -74,8 +74,11 @@ class Beating(Protocol):
     def heard_at(self) -> float:
         """When the last bytes were read, on the monotonic clock."""
 
-    #: When the last pause of the rate limit ended, and when send_ping() was called last.
-    resumed_at: float
+    @property
+    def resumed_at(self) -> float:
+        """When the last pause of the rate limit ended, on the monotonic clock."""
+
+    #: When send_ping() was called last.
     pinged_at: float
 
     def has_input(self) -> bool:

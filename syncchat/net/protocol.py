@@ -16,10 +16,12 @@ from typing import Any
 
 from wsproto.frame_protocol import Frame, FrameProtocol, Opcode, ParseFailed, XorMaskerSimple
 
-from ..closecodes import INVALID_DATA, NO_CODE, TOO_BIG
+from ..closecodes import ABNORMAL, INVALID_DATA, NO_CODE, TOO_BIG
+from ..errors import ConnectionClosed
 
 __all__ = [
     "Close",
+    "Control",
     "Event",
     "Fragment",
     "Message",
@@ -70,7 +72,9 @@ class Violation:
     reason: str
 
 
-Event = Message | Fragment | Ping | Pong | Close | Violation
+#: An event that is no message.
+Control = Fragment | Ping | Pong | Close | Violation
+Event = Message | Control
 
 #: The header of a whole message without a fault (section 5.2): FIN and the opcode
 #: for text or binary; the size in 7, 16 or 64 bits, whichever is the shortest; the
@@ -353,6 +357,11 @@ class Protocol:
             return False
         self.close_code, self.close_reason = code, reason
         return True
+
+    def closed(self) -> ConnectionClosed:
+        """The exception for a call that needs an open connection."""
+        code = self.close_code
+        return ConnectionClosed(ABNORMAL if code is None else code, self.close_reason)
 
 
 def _frame_length(header: bytes) -> int | None:

@@ -19,6 +19,7 @@ from .http import View, dismiss
 from .io_thread import Deadline, IOThread
 from .limits import ClientCounts, Counters, Limits, ServerSettings, Stats
 from .listener import Listener
+from .receiver import followers
 from .stream import Stream
 from .websocket import WebSocket
 
@@ -133,6 +134,7 @@ class Server:
         #: Host and port of each listening socket.
         self.addresses: list[Address] = listener.addresses
         self._io_thread = IOThread(f"syncchat-io:{self.port}")
+        self._followers = followers()
         #: Guards the fields below. Only the lock of Counters is taken under it.
         self._lock = threading.Lock()
         self._connections: set[ConnectionThread] = set()
@@ -277,6 +279,8 @@ class Server:
                 logger.exception("on_stop() failed")
         self._end_connections(deadline)
         self._io_thread.stop()
+        if self._followers is not None:
+            self._followers.close()
         if acceptor is not None and self._in_background:
             acceptor.join()
 
@@ -362,7 +366,13 @@ class Server:
             refusal = self._counts.refusal(host)
             answered = refusal is None or self._refused_locked() < _MAX_ANSWERED
             connection = ConnectionThread(
-                stream, self._io_thread, self._config, self._note_end, self._count_client, refusal
+                stream,
+                self._io_thread,
+                self._followers,
+                self._config,
+                self._note_end,
+                self._count_client,
+                refusal,
             )
             if answered:
                 self._connections.add(connection)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from math import inf
 from typing import Self, assert_never
 
 from ..closecodes import ABNORMAL, NORMAL, ORDERLY, TRY_AGAIN_LATER, check_close
@@ -19,8 +17,9 @@ from .handshake import HandshakeResult
 from .heartbeat import PendingPings
 from .http import Request
 from .io_thread import Deadline, IOThread
-from .limits import Limits, TokenBucket
-from .protocol import Close, Fragment, Message, Ping, Pong, Violation, checked
+from .limits import Limits
+from .protocol import Close, Control, Fragment, Message, Ping, Pong, Violation, checked
+from .receiver import Followers, Receiver, Take
 from .stream import Stream
 
 __all__ = ["WebSocket"]
@@ -50,6 +49,7 @@ class WebSocket:
         is_client: bool,
         limits: Limits,
         on_slow: Callable[[WebSocket], None] | None = None,
+        followers: Followers | None = None,
     ) -> None:
         #: Whether this is the client side, whose frames are masked.
         self.is_client = is_client
@@ -63,6 +63,7 @@ class WebSocket:
         self._io_thread = io_thread
         self._limits = limits
         self._on_slow = on_slow
+        self._followers = followers
         #: Guards the sending half of the protocol, the record of the end, and the
         #: fields below. Frames are queued under it, in the order of their encoding.
         self._lock = threading.Lock()
@@ -72,23 +73,9 @@ class WebSocket:
         #: When the heartbeat last sent a ping, on the monotonic clock.
         self.pinged_at = 0.0
         self._pings: PendingPings | None = None
-        #: Held by the one thread that reads; guards the receiving half of the protocol
-        #: and the fields below. Reentrant: the reading thread runs the callbacks of a
-        #: ping's future, and a callback may call close().
-        self._recv_lock = threading.RLock()
-        #: Messages that have arrived, but are not handed out.
-        self._messages: deque[Message] = deque()
-        #: The number of complete messages that have arrived.
-        self.messages_in = 0
-        self._bucket = TokenBucket(limits.rate, limits.burst) if limits.rate else None
-        #: The rate limit allows no further frame before this moment, 0.0 without a
-        #: pause; and when the last pause ended; both on the monotonic clock.
-        self._paused_until = 0.0
-        self.resumed_at = 0.0
-        #: The peer's Close or violation, handled after all earlier messages are handed out.
-        self._deferred: Close | Violation | None = None
-        #: Frames that arrived in one packet with the handshake are not parsed yet.
-        self._early = bool(opening.rest)
+        self._receiver = Receiver(
+            stream, self._protocol, limits, self._handle, early=bool(opening.rest)
+        )
         self._protocol.receive(opening.rest)
         self._writer.on_stall = self._stalled
 
@@ -112,9 +99,19 @@ class WebSocket:
         return self._stream.heard_at
 
     @property
+    def messages_in(self) -> int:
+        """The number of complete messages that have arrived."""
+        return self._receiver.count
+
+    @property
+    def resumed_at(self) -> float:
+        """When the last pause of the rate limit ended, on the monotonic clock."""
+        return self._receiver.resumed_at
+
+    @property
     def closing(self) -> bool:
         """Whether the peer's Close or violation waits until earlier messages are received."""
-        return self._deferred is not None
+        return self._receiver.deferred is not None
 
     @property
     def close_code(self) -> int | None:
@@ -160,7 +157,7 @@ class WebSocket:
         if written is not _ACCEPTED:
             if written is _OVERFLOW:
                 self._too_slow()
-            raise self._closed()
+            raise self._protocol.closed()
 
     def write_frames(self, frames: bytes, messages: int) -> bool:
         """Send encoded frames; never blocks. For :class:`Group`.
@@ -217,21 +214,30 @@ class WebSocket:
         :class:`TimeoutError`, which leaves the connection usable, and
         :class:`ConnectionClosed` after the last message.
         """
-        self._take_turn(timeout)
+        receiver = self._receiver
+        receiver.take_turn(timeout)
         try:
-            return self._messages.popleft()
+            return receiver.messages.popleft()
         finally:
-            self._recv_lock.release()
+            receiver.lock.release()
 
-    def recv_many(self, timeout: float | None = None) -> list[Message]:
-        """Return all messages that have arrived, at least one. Otherwise like :meth:`recv`."""
-        self._take_turn(timeout)
+    def recv_many(self, timeout: float | None = None, take: Take | None = None) -> list[Message]:
+        """Return all messages that have arrived, at least one. Otherwise like :meth:`recv`.
+
+        While this thread waits without a time limit, ``take`` gets the messages that
+        arrive, and this method returns those that it does not take. It must not block. It
+        may be called on another thread, to save a switch of threads for each message.
+        """
+        receiver = self._receiver
+        if take is not None and timeout is None and self._followers is not None:
+            receiver.follow(self._followers, take)
+        receiver.take_turn(timeout)
         try:
-            messages = list(self._messages)
-            self._messages.clear()
+            messages = list(receiver.messages)
+            receiver.messages.clear()
             return messages
         finally:
-            self._recv_lock.release()
+            receiver.lock.release()
 
     def __iter__(self) -> Iterator[Message]:
         """Iterate over all messages until the connection is closed.
@@ -248,68 +254,11 @@ class WebSocket:
                 raise
             yield message
 
-    def _take_turn(self, timeout: float | None) -> None:
-        """Return with _recv_lock held and a message ready; raise with the lock released."""
-        deadline = None
-        if timeout is None:
-            self._recv_lock.acquire()
-        else:
-            deadline = Deadline.after(timeout)
-            if not self._recv_lock.acquire(timeout=deadline.for_lock()):
-                raise TimeoutError("no message arrived in time")
-        try:
-            while not self._messages:
-                if self._protocol.ended:
-                    raise self._closed()
-                self._advance(deadline)
-                news = self._messages or self._protocol.ended
-                if deadline is not None and deadline.expired and not news:
-                    # The peer keeps sending, but does not complete a message.
-                    raise TimeoutError("no message arrived in time")
-        except BaseException:
-            self._recv_lock.release()
-            raise
-
-    # The caller holds _recv_lock.
-
-    def _advance(self, deadline: Deadline | None) -> None:
-        """Do the next step: end the connection, pause, or read. Raises :class:`TimeoutError`."""
-        if self._deferred is not None:
-            self._finish(self._deferred)
-            return
-        if self._paused_until:
-            self._pause(deadline)
-        elif not self._early:
-            data = self._stream.read(deadline)
-            if not data:
-                self._end(ABNORMAL, str(self._writer.error or ""))
-                return
-            self._protocol.receive(data)
-        self._early = False
-        # Parse until no bytes are left or the rate limit is reached.
-        while (event := self._protocol.next_event()) is not None:
-            match event:
-                case str() | bytes():
-                    self.messages_in += 1
-                    self._messages.append(event)
-                case _:
-                    self._handle(event)
-                    if self._protocol.ended or self._deferred is not None:
-                        return
-            if self._bucket is not None and (moment := self._bucket.charge()) > time.monotonic():
-                self._paused_until = moment
-                return
-
-    def _pause(self, deadline: Deadline | None) -> None:
-        """Wait as long as the rate limit demands. Raises :class:`TimeoutError`."""
-        end = Deadline(min(self._paused_until, deadline.at if deadline else inf))
-        if not self._writer.wait_broken(end) and end.at < self._paused_until:
-            raise TimeoutError("the rate limit allows no message in time")
-        self._paused_until = 0.0
-        self.resumed_at = time.monotonic()
-
-    def _handle(self, event: Fragment | Ping | Pong | Close | Violation) -> None:
+    def _handle(self, event: Control | None) -> None:
+        """Handle what is no message; None is the end of the stream. On the receiving thread."""
         match event:
+            case None:
+                self._end(ABNORMAL, str(self._writer.error or ""))
             case Fragment():
                 pass
             case Ping(payload):
@@ -320,20 +269,17 @@ class WebSocket:
             case Pong(payload):
                 if self._pings is not None:
                     self._pings.answer(payload)
-            case Close() | Violation():
-                self._deferred = event
-                if not self._messages:
-                    self._finish(event)
+            case Close(code, reason):
+                self._send_close(code, reason)
+                self._end(code, reason)
+            case Violation(code, reason):
+                # Fail the connection (RFC 6455, section 7.1.7).
+                if self._send_close(code, reason):
+                    self._end(code, reason)
+                else:
+                    self._end(ABNORMAL, "")
             case _:
                 assert_never(event)
-
-    def _finish(self, event: Close | Violation) -> None:
-        """Answer the peer's Close, or fail the connection (RFC 6455, section 7.1.7)."""
-        self._deferred = None
-        if self._send_close(event.code, event.reason) or isinstance(event, Close):
-            self._end(event.code, event.reason)
-        else:
-            self._end(ABNORMAL, "")
 
     # Closing.
 
@@ -348,20 +294,23 @@ class WebSocket:
         check_close(code, reason)
         deadline = Deadline.after(self._limits.close_timeout if timeout is None else timeout)
         self._send_close(code, reason)
-        if not self._recv_lock.acquire(timeout=deadline.for_lock()):
+        receiver = self._receiver
+        if not receiver.lock.acquire(timeout=deadline.for_lock()):
             # Another thread is reading, and the peer's Close has not arrived in time.
             self._writer.abort()
-            self._recv_lock.acquire()
+            receiver.lock.acquire()
         try:
             with contextlib.suppress(TimeoutError):
                 while not self._protocol.ended and not deadline.expired:
-                    self._messages.clear()
-                    self._advance(deadline)
+                    receiver.messages.clear()
+                    receiver.advance(deadline)
             self._stream.drain_input(deadline, _LINGER_BYTES)
+            if self._followers is not None:
+                self._followers.dismiss(self._writer.fileno())
             self._writer.close()
             self._end(ABNORMAL, "")
         finally:
-            self._recv_lock.release()
+            receiver.lock.release()
         if self.is_client:
             self._io_thread.stop()
 
@@ -404,11 +353,7 @@ class WebSocket:
         with self._lock:
             self._protocol.end(code, reason)
         if self._pings is not None:
-            self._pings.fail(self._closed())
-
-    def _closed(self) -> ConnectionClosed:
-        code = self._protocol.close_code
-        return ConnectionClosed(ABNORMAL if code is None else code, self._protocol.close_reason)
+            self._pings.fail(self._protocol.closed())
 
     def _note_close(self, code: int, reason: str) -> bool:
         """Record why this end is about to end the connection. False: that is recorded already."""
