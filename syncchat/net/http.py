@@ -55,6 +55,14 @@ _QUOTED = re.compile(r": (?:bytearray\()?b['\"].*", re.DOTALL)
 #: The beginning of an absolute target.
 _AUTHORITY = re.compile(r"(?i)^https?://[^/?]*(?=/)")
 
+#: Matches what nearly all clients send: a GET for a path, and headers in ASCII, each with one
+#: blank before its value and none after it. Groups: the path with its query; the headers.
+_USUAL_HEAD = re.compile(
+    rb"GET (/[!-~]*) HTTP/1\.1\r\n((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [!-~](?:[ -~]*[!-~])?\r\n)+)\r\n"
+)
+#: Headers whose values h11 checks, besides Host.
+_CHECKED_HEADERS = frozenset({b"content-length", b"transfer-encoding"})
+
 #: Statuses whose answers have neither a body nor a Content-Length (RFC 9110, section 8.6).
 _BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
@@ -171,6 +179,35 @@ def read_head(stream: Stream, deadline: Deadline) -> tuple[bytes, bytes] | None:
 
 def parse(head: bytes, address: Address) -> Request:
     """Parse ``head``, a request's head with its empty line. Raises :class:`Refusal`."""
+    usual = _USUAL_HEAD.fullmatch(head)
+    request = None if usual is None else _usual_request(usual, address)
+    return request or _parse_with_h11(head, address)
+
+
+def _usual_request(usual: re.Match[bytes], address: Address) -> Request | None:
+    """The request of a usual head, as h11 would parse it, in a tenth of the time.
+
+    None if h11 must check its headers.
+    """
+    target, block = usual.groups()
+    hosts: list[bytes] = []
+    headers: list[tuple[bytes, bytes]] = []
+    for line in block.splitlines():
+        name, _, value = line.partition(b": ")
+        name = name.lower()
+        if name == b"host":
+            hosts.append(value)
+        elif name in _CHECKED_HEADERS:
+            return None
+        else:
+            headers.append((name, value))
+    if len(hosts) != 1:
+        return None
+    host = hosts[0].decode("ascii")
+    return Request(target.decode("ascii"), tuple(headers), host, "GET", address)
+
+
+def _parse_with_h11(head: bytes, address: Address) -> Request:
     http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
     http.receive_data(head)
     try:
