@@ -212,13 +212,15 @@ class LogWriter:
         with self._lock:
             if self._closed:
                 return
+            was_empty = not self._queue
             if len(self._queue) + len(data) > _MAX_QUEUED:
                 self._dropped += 1
-                return
-            self._count_dropped_locked()
-            if not self._queue:
+            else:
+                self._count_dropped_locked()
+                self._queue += data
+            # Also for a dropped line: the thread may wait, and writes the count at once.
+            if was_empty:
                 self._changed.notify()
-            self._queue += data
 
     def close(self, timeout: float = 1.0) -> None:
         """Wait up to ``timeout`` seconds until all queued lines are written, and end the thread.
@@ -245,7 +247,7 @@ class LogWriter:
     def _take(self) -> bytearray:
         """Wait for lines, and return all that are queued; empty: the log is closed."""
         with self._lock:
-            self._changed.wait_for(lambda: self._queue or self._closed)
+            self._changed.wait_for(lambda: self._queue or self._dropped or self._closed)
             self._count_dropped_locked()
             data, self._queue = self._queue, bytearray()
             return data
@@ -253,7 +255,8 @@ class LogWriter:
     def _count_dropped_locked(self) -> None:
         assert self._lock.locked()
         if self._dropped:
-            self._queue += b"(%d lines dropped)\n" % self._dropped
+            noun = b"line" if self._dropped == 1 else b"lines"
+            self._queue += b"(%d %s dropped)\n" % (self._dropped, noun)
             self._dropped = 0
 
     def _write(self, data: bytearray) -> None:

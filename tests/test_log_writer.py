@@ -10,6 +10,7 @@ import sys
 import termios
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ def test_lines_that_do_not_fit_are_dropped_and_counted() -> None:
     os.close(reading)
     at = dropped = 0
     for line in shown[0].splitlines():
-        if found := re.fullmatch(r"\((\d+) lines dropped\)", line):
+        if found := re.fullmatch(r"\((\d+) lines? dropped\)", line):
             at += int(found[1])
             dropped += int(found[1])
         else:
@@ -70,6 +71,29 @@ def test_lines_that_do_not_fit_are_dropped_and_counted() -> None:
             at += 1
     assert at == len(LINES)
     assert dropped > 0
+
+
+def test_a_line_over_the_limit_is_counted_at_once_and_later_lines_are_written() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    log = LogWriter(writing)
+    shown = bytearray()
+
+    def shows(expected: bytes) -> bool:
+        with suppress(BlockingIOError):
+            shown.extend(os.read(reading, 65536))
+        return shown == expected
+
+    log.print("before")
+    wait_for(lambda: shows(b"before\n"))
+    log.print("x" * (1024 * 1024))
+    wait_for(lambda: shows(b"before\n(1 line dropped)\n"))
+    log.print("after")
+    wait_for(lambda: shows(b"before\n(1 line dropped)\nafter\n"))
+    log.close(PATIENCE)
+    assert threads() == []
+    os.close(writing)
+    os.close(reading)
 
 
 @pytest.mark.parametrize("kind", ["pipe", "terminal", "socket"])
