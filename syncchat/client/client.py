@@ -261,7 +261,7 @@ class Client:
             case events.Join():
                 self.join(asked.room, timeout)
             case Help():
-                self._link.hand([Line(HELP_TEXT)])
+                self._link.put(Line(HELP_TEXT))
             case Quit():
                 self.leave(timeout)
             case Reply():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import inf
 
 from ..chat import events
@@ -299,9 +299,9 @@ class Link:
             raise RuntimeError(_NEVER_CONNECTED)
         return self._inbox.receive(timeout)
 
-    def hand(self, new: Sequence[Event]) -> None:
-        """Add events that the client itself has made. Waits for room."""
-        self._inbox.hand(new)
+    def put(self, event: Event) -> None:
+        """Add an event of the client itself. Never waits: the caller may be the only receiver."""
+        self._inbox.put(event)
 
     # The reader thread.
 
@@ -328,12 +328,12 @@ class Link:
                 return end
             # Set before the event is handed over: its receiver may look at retry_in at once.
             self._retry_at = time.monotonic()
-            self.hand([Disconnected(end.code, end.reason)])
+            self._inbox.hand([Disconnected(end.code, end.reason)])
             new = self._come_back(websocket.remote_address, delay)
             if isinstance(new, ConnectionClosed):
                 return new
             websocket = new
-            self.hand([Reconnected()])
+            self._inbox.hand([Reconnected()])
 
     def _begin_locked(self, websocket: WebSocket) -> None:
         assert self._lock.locked()
