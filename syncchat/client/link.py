@@ -84,18 +84,22 @@ class Link:
                 raise NotConnected(_CLOSED_MEANWHILE) from exc
             raise
         thread = threading.Thread(target=self._run, args=(websocket,), name=name, daemon=True)
-        with self._lock:
-            stopped = self._stop.is_set()
-            if not stopped:
+        try:
+            with self._lock:
+                if self._stop.is_set():
+                    raise NotConnected(_CLOSED_MEANWHILE)
+                # Started first: nothing has changed if the system has no thread left. The
+                # thread waits for the lock.
+                thread.start()
+                self._thread = thread
                 self._end = None
                 self._closed = False
                 self._inbox.open()
                 self._begin_locked(websocket)
-                self._thread = thread
-                thread.start()
-        if stopped:
+        except BaseException:
+            self._stop.set()
             websocket.close(timeout=0)
-            raise NotConnected(_CLOSED_MEANWHILE)
+            raise
 
     def begin_close(self) -> None:
         """Send a Close without waiting for the reply. Events that still arrive can be received."""
@@ -315,7 +319,10 @@ class Link:
                 self._retry_at = None
                 self._end = end
                 self._changed.notify_all()
+                last = self._websocket
             self._inbox.finish(end)
+            if last is not None:
+                last.close(timeout=0)
 
     def _keep_connected(self, websocket: WebSocket) -> ConnectionClosed:
         """Read, and reconnect after each break. Returns how the connection ended for good."""

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from syncchat import Client, Line
+import threading
+
+import pytest
+
+from syncchat import Client, ConnectionClosed, Line
 from syncchat.chat.commands import HELP_TEXT
-from syncchat.chat.events import Welcome
-from tests.peer import PATIENCE, InThread
+from syncchat.chat.events import SUBPROTOCOL, Welcome
+from syncchat.client.events import Event
+from syncchat.client.link import Link
+from syncchat.client.protocol import Protocol
+from syncchat.net import WebSocket, connect
+from tests.peer import PATIENCE, InThread, wait_for
 from tests.stage import Stage
+
+
+def connect_to_chat(url: str, stop: threading.Event) -> WebSocket:
+    return connect(url, subprotocols=[SUBPROTOCOL], stop=stop)
 
 
 def test_a_full_inbox_takes_the_help_from_the_only_receiver() -> None:
@@ -24,3 +36,50 @@ def test_a_full_inbox_takes_the_help_from_the_only_receiver() -> None:
         finally:
             client.close()
         assert list(client) == [Line(HELP_TEXT)] * 10_001
+
+
+def test_a_client_without_a_free_thread_stays_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def no_reader(thread: threading.Thread) -> None:
+        if thread.name.startswith("syncchat-client "):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with Stage() as stage:
+        client = Client(f"ws://{stage.url}/")
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", no_reader)
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                client.connect()
+        # Neither the socket nor the I/O thread is left.
+        wait_for(lambda: stage.clients and stage.clients[0].close_code is not None)
+        wait_for(
+            lambda: not any(each.name.startswith("syncchat-io ") for each in threading.enumerate())
+        )
+        client.close()
+        with pytest.raises(RuntimeError, match="not connected"):
+            client.receive(0)
+        with client:
+            assert isinstance(client.receive(PATIENCE), Welcome)
+
+
+def test_an_internal_error_of_the_reader_closes_the_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Defective(Protocol):
+        def received(self, message: str | bytes, now: float) -> list[Event]:
+            raise AssertionError(f"cannot take {message!r} at {now}")
+
+    died: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", died.append)
+    with Stage() as stage:
+        url = f"ws://{stage.url}/"
+        link = Link(connect_to_chat, Defective(url, None, history=0), reconnect=True)
+        link.open("defective")
+        with pytest.raises(ConnectionClosed, match="internal error"):
+            link.receive(PATIENCE)
+        stage.wait_for_client()
+        wait_for(lambda: stage.clients[0].close_code is not None)
+        link.close(None)
+    assert [args.exc_type for args in died] == [AssertionError]
