@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -368,7 +369,9 @@ class Link:
                 if told:
                     self._inbox.hand(told, sum(map(len, messages)))
                 if ping:
-                    websocket.ping()
+                    # A Close may have been sent meanwhile: the reading tells how that ends.
+                    with contextlib.suppress(ConnectionClosed):
+                        websocket.ping()
                 try:
                     messages = websocket.recv_many(Deadline(again_at).remaining())
                 except TimeoutError:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 
 import pytest
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import CloseConnection, TextMessage
 
 from syncchat import Client, ConnectionClosed, Line
 from syncchat.chat.commands import HELP_TEXT
@@ -13,7 +16,7 @@ from syncchat.client.events import Event
 from syncchat.client.link import Link
 from syncchat.client.protocol import Protocol
 from syncchat.net import WebSocket, connect
-from tests.peer import PATIENCE, InThread, wait_for
+from tests.peer import PATIENCE, InThread, Peer, wait_for
 from tests.stage import Stage
 
 
@@ -83,3 +86,31 @@ def test_an_internal_error_of_the_reader_closes_the_connection(
         wait_for(lambda: stage.clients[0].close_code is not None)
         link.close(None)
     assert [args.exc_type for args in died] == [AssertionError]
+
+
+def test_a_ping_that_meets_a_close_does_not_end_the_reading() -> None:
+    class Pinging(Protocol):
+        """Finds that a ping is due, and the link is closed before the ping is sent."""
+
+        def check(self, now: float, heard_at: float) -> tuple[float, bool]:
+            again_at, _ = super().check(now, heard_at)
+            link.begin_close()
+            return again_at, True
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(PATIENCE)
+        url = f"ws://127.0.0.1:{listening.getsockname()[1]}/"
+        link = Link(connect_to_chat, Pinging(url, None, history=0), reconnect=True)
+        opening = InThread(lambda: link.open("pinging"))
+        sock, _ = listening.accept()
+        with Peer.server(sock) as peer:
+            opening.result()
+            close = peer.expect(CloseConnection)
+            server = Connection(ConnectionType.SERVER)
+            peer.send_bytes(server.send(TextMessage(data="the last words")))
+            peer.send(close.response())
+            assert link.receive(PATIENCE) == Line("the last words")
+            with pytest.raises(ConnectionClosed) as caught:
+                link.receive(PATIENCE)
+            assert caught.value.code == 1000
+        link.close(None)
