@@ -244,23 +244,36 @@ def reason(exc: OSError) -> str:
 
 def port(text: str) -> int:
     """A port, 0 included."""
-    if text.isascii() and text.isdigit() and int(text) <= _MAX_PORT:
+    if _is_int(text) and int(text) <= _MAX_PORT:
         return int(text)
-    raise ValueError(f"must be a port number from 0 to {_MAX_PORT}, not {text!r}")
+    raise ValueError(f"must be a port number from 0 to {_MAX_PORT}, not {_shown(text)}")
 
 
 def non_negative_int(text: str) -> int:
     """An integer, 0 or more."""
-    if text.isascii() and text.isdigit() and len(text) <= _DIGITS:
+    if _is_int(text):
         return int(text)
-    raise ValueError(f"must be a non-negative integer, not {text!r}")
+    raise ValueError(f"must be a non-negative integer, not {_shown(text)}")
 
 
 def positive_int(text: str) -> int:
     """An integer, 1 or more."""
-    if text.isascii() and text.isdigit() and int(text) > 0:
+    if _is_int(text) and int(text) > 0:
         return int(text)
-    raise ValueError(f"must be a positive integer, not {text!r}")
+    raise ValueError(f"must be a positive integer, not {_shown(text)}")
+
+
+def _is_int(text: str) -> bool:
+    """Whether ``text`` is a decimal integer of at most ``_DIGITS`` digits."""
+    # int() refuses more than 4,300 digits with a text for programmers.
+    return text.isascii() and text.isdigit() and len(text) <= _DIGITS
+
+
+def _shown(text: str) -> str:
+    """``text`` for the message of an error; of too many digits, only their number."""
+    if text.isascii() and text.isdigit() and len(text) > _DIGITS:
+        return f"a number of {len(text):,} digits (at most {_DIGITS})"
+    return repr(text)
 
 
 def non_negative_number(text: str) -> float:

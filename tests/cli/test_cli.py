@@ -50,6 +50,16 @@ def test_version_and_help(command: list[str]) -> None:
         ([*SERVER, "--port", "65536"], {}, "must be a port number from 0 to 65535, not '65536'"),
         ([*SERVER, "--port", "-1"], {}, "port"),
         ([*SERVER, "--port", "http"], {}, "not 'http'"),
+        (
+            [*SERVER, "--port", "1" * 4400],
+            {},
+            "must be a port number from 0 to 65535, not a number of 4,400 digits (at most 9)\n",
+        ),
+        (
+            [*SERVER, "--max-connections", "1" * 4400],
+            {},
+            "must be a positive integer, not a number of 4,400 digits (at most 9)\n",
+        ),
         ([*SERVER, "--nonsense"], {}, "--nonsense"),
         ([*SERVER, "--format", "{name}"], {}, "must contain {text}"),
         (SERVER, {"SYNCCHAT_PORT": "x"}, "not 'x' (in SYNCCHAT_PORT)"),
