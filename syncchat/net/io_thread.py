@@ -54,10 +54,11 @@ class Deadline:
         return cls(inf if seconds is None else time.monotonic() + seconds)
 
     def remaining(self) -> float | None:
-        """Seconds left, never below 0; ``None`` without a limit."""
+        """Seconds left, from 0 to :data:`threading.TIMEOUT_MAX`; ``None`` without a limit."""
         if self.at == inf:
             return None
-        return max(0.0, self.at - time.monotonic())
+        # Locks and joins raise OverflowError for more seconds, which are centuries.
+        return min(max(0.0, self.at - time.monotonic()), threading.TIMEOUT_MAX)
 
     @property
     def expired(self) -> bool:
@@ -115,7 +116,7 @@ def wait_ready(sock: socket.socket, event: int, deadline: Deadline | None) -> bo
 
 
 class Flushable(Protocol):
-    """An object that the I/O thread can watch: a :class:`Stream`, or a server's console."""
+    """An object that the I/O thread can watch, such as a :class:`Writer`."""
 
     def fileno(self) -> int:
         """The descriptor to watch. It stays open until ``release`` returns True."""

@@ -261,6 +261,28 @@ def test_a_client_delayed_by_the_rate_limit_does_not_count_as_dead() -> None:
     assert heard == [str(number) for number in range(100)]
 
 
+@pytest.mark.parametrize("seconds", [1e10, 1e300, None])
+def test_a_deadline_may_be_far_away(seconds: float | None) -> None:
+    deadline = Deadline.after(seconds)
+    assert threading.Lock().acquire(timeout=deadline.for_lock())
+    assert not deadline.expired
+
+
+def test_time_limits_may_be_huge() -> None:
+    with serve(echo, open_timeout=1e300, close_timeout=1e10) as server:
+        url = f"ws://127.0.0.1:{server.port}/"
+        with connect(url, open_timeout=1e300, close_timeout=1e10) as websocket:
+            websocket.send("x")
+            websocket.flush(1e300)
+            assert websocket.recv(1e10) == "x"
+            stopper = threading.Thread(target=server.stop, args=(1e10,))
+            stopper.start()
+            assert list(websocket) == []
+            assert websocket.close_code == 1001
+        stopper.join(PATIENCE)
+        assert not stopper.is_alive()
+
+
 def test_a_ping_timeout_of_zero_does_not_spin() -> None:
     with serve(echo, ping_interval=0.001, ping_timeout=0) as server:
         begun = time.process_time()
