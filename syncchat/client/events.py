@@ -83,7 +83,7 @@ class Inbox:
     """A bounded queue of events. Any thread may call every method.
 
     Until the first call of :meth:`receive`, a full queue drops its oldest event. After
-    it, :meth:`hand` waits for room.
+    it, :meth:`hand` waits for space.
     """
 
     def __init__(self) -> None:
@@ -137,7 +137,7 @@ class Inbox:
             return event
 
     def hand(self, new: Sequence[Event], size: int = 0) -> None:
-        """Add events, which arrived in ``size`` characters altogether. Waits for room."""
+        """Add events, which arrived in ``size`` characters altogether. Waits for space."""
         share = size // len(new) if new else 0
         with self._lock:
             for event in new:

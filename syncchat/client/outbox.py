@@ -19,7 +19,7 @@ _CAPACITY, _CAPACITY_SIZE = 1000, 4 * 1024 * 1024
 class Item:
     """An encoded event, and the nonce that its acknowledgement carries.
 
-    The nonce is None for a join, which the next welcome settles. A join is sent alone:
+    The nonce is None for a join, which the next welcome resolves. A join is sent alone:
     earlier items belong to the old room, later items to the new one. ``line`` is the
     item in the plain dialect.
     """
@@ -83,7 +83,7 @@ class Outbox:
         self.sent_size += len(item.text)
         return item
 
-    def settle(self, nonce: str | None) -> Item | None:
+    def resolve(self, nonce: str | None) -> Item | None:
         """Remove and return the sent item that the server has answered.
 
         None stands for the join. A nonce of another client is ignored.
@@ -126,7 +126,7 @@ class Outbox:
 
     def set_aside(self, nonce: str | None) -> None:
         """Stop counting a sent item, but keep it until :meth:`forget` or :meth:`recall`."""
-        item = self.settle(nonce)
+        item = self.resolve(nonce)
         if item is not None:
             self._aside.append(item)
             self._aside_size += len(item.text)

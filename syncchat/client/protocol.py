@@ -18,10 +18,10 @@ from ..chat.nicks import is_address
 from ..chat.sanitize import without_line_end
 from .events import Event, Line, Sent
 from .outbox import Item, Outbox
-from .reconnect import SILENCE, Liveness, asks_for_past, delays, history_of, is_final, url_for
+from .reconnect import SILENCE, Liveness, asks_for_history, delays, history_of, is_final, url_for
 from .tracker import Tracker
 
-__all__ = ["Dialect", "Protocol"]
+__all__ = ["DialectGuess", "Protocol"]
 
 #: Two times in seconds since the connection was opened. Without a message by the first,
 #: the server is assumed to speak plain lines. Lines sent on that assumption are kept
@@ -44,7 +44,7 @@ _ENTERING = 5.0
 _IN_DOUBT = "It may have been sent already: the server now supports plain lines only."
 
 
-class Dialect:
+class DialectGuess:
     """The dialect of one connection, opened at ``opened_at``.
 
     A server that does not speak ``syncchat.v1`` may still agree to every subprotocol
@@ -116,7 +116,7 @@ class Protocol:
         self.tracker = Tracker(history_on_join=self.history_on_join > 0)
         self.outbox = Outbox()
         #: The dialect of this connection, or of the last one.
-        self.dialect = Dialect(None, 0.0, known=False)
+        self.dialect = DialectGuess(None, 0.0, known=False)
         #: Whether texts may be sent: the server takes plain lines, or the client is in a room.
         self.ready = False
         self._random = random
@@ -168,13 +168,13 @@ class Protocol:
 
         ``headers`` are the headers of the server's handshake reply, by lower-case names.
         """
-        self.tracker.expect(history=asks_for_past(self._url, self._history))
+        self.tracker.expect(history=asks_for_history(self._url, self._history))
         # If the last server sent a welcome but no version header, assume that this is
         # the same server.
         named = events.VERSION_HEADER.lower() in headers
         known = named or (self.tracker.welcome is not None and not self._was_named)
         self._was_named = named
-        self.dialect = Dialect(subprotocol, now, known=known)
+        self.dialect = DialectGuess(subprotocol, now, known=known)
         self._open, self._opened_at, self._liveness = True, now, Liveness()
         self.ready = self._entered = bool(self.dialect.plain)
         self._unkept = self._complaints = self._nick_asked = 0
@@ -273,11 +273,11 @@ class Protocol:
             case events.Message():
                 if event.nonce:
                     self._fruitless = 0
-                    self.outbox.settle(event.nonce)
+                    self.outbox.resolve(event.nonce)
                 return [*self.tracker.deliver(event)]
             case events.Ack():
                 self._fruitless = 0
-                self.outbox.settle(event.nonce)
+                self.outbox.resolve(event.nonce)
                 self.tracker.skip(event.offset)
             case events.Error():
                 return self._refused(event)
@@ -313,19 +313,19 @@ class Protocol:
             return []
         if error.nonce:
             self._fruitless = 0
-            self.outbox.settle(error.nonce)
+            self.outbox.resolve(error.nonce)
         if error.command == "join":
-            self.outbox.settle(None)
+            self.outbox.resolve(None)
         return [error]
 
     def _resumed(self, history: events.History) -> list[Event]:
         for message in history.messages:
             if message.nonce:
-                self.outbox.settle(message.nonce)
+                self.outbox.resolve(message.nonce)
         return [*self.tracker.resume(history)] if history.command is None else [history]
 
     def _welcomed(self, welcome: events.Welcome) -> list[Event]:
-        self.outbox.settle(None)
+        self.outbox.resolve(None)
         self._first_room = self._first_room or welcome.room
         if self.tracker.room != welcome.room or self._nick is None:
             self._nick = None if is_address(welcome.nick) else welcome.nick
@@ -418,7 +418,7 @@ class Protocol:
         if self.dialect.keeps:
             self.outbox.set_aside(item.nonce)
         else:
-            self.outbox.settle(item.nonce)
+            self.outbox.resolve(item.nonce)
             self._unkept += not self.dialect.certain
         return Sent(item.nonce) if item.announced and item.nonce is not None else None
 

@@ -12,7 +12,7 @@ from ..chat.rooms import check_room
 from ..closecodes import ABNORMAL, NO_CODE, NORMAL, POLICY_VIOLATION, TOO_BIG
 from ..errors import BadRoom, ConnectionClosed, HandshakeRefused
 
-__all__ = ["SILENCE", "Liveness", "asks_for_past", "delays", "history_of", "is_final", "url_for"]
+__all__ = ["SILENCE", "Liveness", "asks_for_history", "delays", "history_of", "is_final", "url_for"]
 
 #: The shortest delay before an attempt, and the longest, in seconds.
 _FIRST, _LONGEST = 0.5, 30.0
@@ -85,7 +85,7 @@ class Liveness:
         return self._pinged_at + SILENCE, ping
 
 
-def asks_for_past(url: str, history: int) -> bool:
+def asks_for_history(url: str, history: int) -> bool:
     """Whether the request for ``url`` makes the server send history."""
     return history_of(url, history) > 0 or "after" in parse_qs(urlsplit(url).query)
 
