@@ -41,7 +41,7 @@ class _Wire(io.StringIO):
 class Screen(Emulator):
     """The terminal client on a thread of its own, at the chat of ``url``.
 
-    ``typed`` is the file with the history of typed lines, by default a temporary one.
+    ``history_file`` keeps the history of typed lines, by default a temporary one.
     ``client`` are arguments of :class:`Client`. Signals, job control and changes of the
     window's size need a process at a pseudo-terminal: :class:`tests.processes.Terminal`.
     """
@@ -51,7 +51,7 @@ class Screen(Emulator):
         url: str,
         *,
         preferences: Preferences | None = None,
-        typed: Path | None = None,
+        history_file: Path | None = None,
         columns: int = 80,
         rows: int = 24,
         token: str | None = None,
@@ -66,7 +66,7 @@ class Screen(Emulator):
         self._client = Client(url if "://" in url else f"ws://{url}", token=token, **client)
         self._token = token
         self._preferences = preferences or Preferences()
-        self._typed = typed or Path(folder, "history")
+        self._history_file = history_file or Path(folder, "history")
         self._thread = threading.Thread(target=self._run, name="screen")
         self._code: int | None = None
         self._failure: BaseException | None = None
@@ -83,7 +83,7 @@ class Screen(Emulator):
                 self._code = run_screen(
                     self._client,
                     self._preferences,
-                    self._typed,
+                    self._history_file,
                     self._token,
                     errors=self._wire,
                 )

@@ -44,7 +44,7 @@ __all__ = ["ARGUMENTS", "Controller", "help_text", "parse_typed", "rings"]
 
 
 @dataclass(frozen=True, slots=True)
-class Bell:
+class SetBell:
     """Set when to ring; show it if ``when`` is empty."""
 
     when: str
@@ -83,7 +83,7 @@ class InvalidCommand:
     text: str
 
 
-Local = Help | Bell | Timestamp | Ignore | Unignore | Clear
+Local = Help | SetBell | Timestamp | Ignore | Unignore | Clear
 
 #: What a typed line asks for.
 Typed = Asked | Local | InvalidCommand
@@ -93,7 +93,7 @@ Typed = Asked | Local | InvalidCommand
 _COMMANDS: dict[str, Command[Asked | Local]] = {
     **{name: command for name, command in COMMANDS.items() if name != "quit"},
     "help": Command("[COMMAND]", "show this list", Help),
-    "bell": Command("off|mention|all", "set when the bell rings", Bell),
+    "bell": Command("off|mention|all", "set when the bell rings", SetBell),
     "timestamp": Command("[on|off]", "show the time before each line", Timestamp),
     "ignore": Command("[NAME]", "ignore a person", Ignore),
     "unignore": Command("NAME", "stop ignoring a person", Unignore),
@@ -155,7 +155,7 @@ def rings(event: Event, snapshot: Snapshot, blocks: Sequence[Block]) -> bool:
         case PrivateMessage():
             return bell != "off" and event.nick != snapshot.own and bool(blocks)
         case Message():
-            if event.nick == snapshot.own or snapshot.past or snapshot.ignores(event.nick):
+            if event.nick == snapshot.own or snapshot.is_history or snapshot.ignores(event.nick):
                 return False
             mentioned = any(
                 style == "class:mention" for block in blocks for style, _ in block.fragments
@@ -280,7 +280,7 @@ class Controller:
                 self._tell(command.text, "class:warning")
             case Help():
                 self._tell(self._help(command.command))
-            case Bell():
+            case SetBell():
                 self._tell(self._bell(command.when))
             case Timestamp():
                 self._tell(self._timestamp(command.wanted))

@@ -32,10 +32,10 @@ def open_history(path: Path, token: str | None, warn: Callable[[str], None]) -> 
     except OSError as exc:
         warn(f"The input history cannot be saved: {path}: {exc.strerror}.")
         return InMemoryHistory()
-    return _Typed(path, token, warn)
+    return _HistoryFile(path, token, warn)
 
 
-class _Typed(FileHistory):
+class _HistoryFile(FileHistory):
     """A history file that tolerates write errors, and does not store secrets."""
 
     def __init__(self, path: Path, token: str | None, warn: Callable[[str], None]) -> None:

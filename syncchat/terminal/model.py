@@ -79,10 +79,10 @@ class Snapshot:
     #: itself made.
     shown: bool = True
     #: The user's message that the event answers; None if there is none.
-    settled: Message | None = None
+    answered: Message | None = None
     #: For a message: whether it was sent before the client entered the room; and the
     #: heading in front of it, if it is the first such message.
-    past: bool = False
+    is_history: bool = False
     heading: str = ""
     #: For the answer to a search: the words.
     words: Sequence[str] = ()
@@ -135,7 +135,7 @@ class Model:
         #: Whether a welcome has arrived; the last offset before that welcome; and the
         #: heading for the messages up to that offset, while it is not shown yet.
         self._entered = False
-        self._past_end = 0
+        self._history_end = 0
         self._heading = ""
         #: The log's epoch in the last welcome, and whether it changed during the last break.
         self._epoch = ""
@@ -294,7 +294,7 @@ class Model:
         Waits while another thread is in :meth:`say`, so that a typed line is printed
         before its echo.
         """
-        placed, settled, shown = None, None, True
+        placed, answered, shown = None, None, True
         words: Sequence[str] = ()
         with self._lock:
             moved, away_again = self._entered, None
@@ -304,14 +304,14 @@ class Model:
                     self._open.pop(event.nonce or "", None)
                     self._hear_of_locked(event.nick, spoke=True)
                 case Ack():
-                    settled = self._open.pop(event.nonce, None)
-                    if settled is not None:
+                    answered = self._open.pop(event.nonce, None)
+                    if answered is not None:
                         # The sender's nick is the current one.
-                        placed = settled = msgspec.structs.replace(
-                            settled, offset=event.offset, nick=own or settled.nick
+                        placed = answered = msgspec.structs.replace(
+                            answered, offset=event.offset, nick=own or answered.nick
                         )
                 case Sent():
-                    settled = self._open.pop(event.nonce, None)
+                    answered = self._open.pop(event.nonce, None)
                 case PrivateMessage():
                     self._hear_of_locked(event.nick, spoke=True)
                     if event.nick != own and event.nick.casefold() not in self._ignored:
@@ -331,7 +331,7 @@ class Model:
                     self._rooms = sorted(each.room for each in event.rooms)
                     shown = _answered(self._rooms_asked)
                 case Error():
-                    settled = self._open.pop(event.nonce or "", None)
+                    answered = self._open.pop(event.nonce or "", None)
                     shown = self._fail_locked(event.command)
                 case Disconnected():
                     # No request is answered any more.
@@ -342,9 +342,9 @@ class Model:
                     pass
                 case _:
                     assert_never(event)
-            past = placed is not None and placed.offset <= self._past_end
-            heading = self._heading if past else ""
-            if past:
+            is_history = placed is not None and placed.offset <= self._history_end
+            heading = self._heading if is_history else ""
+            if is_history:
                 self._heading = ""
             return Snapshot(
                 own,
@@ -352,8 +352,8 @@ class Model:
                 self._form,
                 self._ignored,
                 shown=shown,
-                settled=settled,
-                past=past,
+                answered=answered,
+                is_history=is_history,
                 heading=heading,
                 words=words,
                 moved=moved,
@@ -372,7 +372,7 @@ class Model:
             # Use the default if the server's format is invalid: messages can be shown all the same.
             self._form = _DEFAULT_FORM
         self._heading = "Missed messages" if self._returning else "Earlier messages"
-        self._past_end = welcome.offset
+        self._history_end = welcome.offset
         self._anew = self._returning and welcome.epoch != self._epoch
         self._epoch = welcome.epoch
         self._entered, self._returning = True, False

@@ -35,7 +35,7 @@ _LOOK = 0.5
 
 #: Seconds that the server gets to acknowledge the last lines, and then to answer the
 #: Close, after a signal.
-_FAREWELL = 3.0
+_LEAVE_TIMEOUT = 3.0
 
 #: The most nonces that are kept: enough for all events that can wait for the program,
 #: and all messages that can wait for the server.
@@ -66,69 +66,69 @@ def run_pipe(
             signal.signal(number, signal.default_int_handler)
     errors = StandardError()
     errors.tell(CONNECTED)
-    worker = _Printer(client, prefix, errors, as_json=as_json, listen=listen)
+    printer = _Printer(client, prefix, errors, as_json=as_json, listen=listen)
     told_to_end = refused = False
     try:
-        worker.start()
+        printer.start()
         if listen:
-            with worker.over:
-                worker.join()
+            with printer.over:
+                printer.join()
         else:
-            _feed(client, worker)
+            _feed(client, printer)
     except (ConnectionClosed, TimeoutError):
         pass  # Reported by _result(), from the outcome and the undelivered messages.
     except KeyboardInterrupt:
         told_to_end = True
         with contextlib.suppress(KeyboardInterrupt, ConnectionClosed, TimeoutError):
             if client.retry_in is None:
-                client.flush(_FAREWELL)
+                client.flush(_LEAVE_TIMEOUT)
     except OSError as exc:
         errors.tell(f"cannot read the input: {exc.strerror}")
-        refused = worker.leaving = True
+        refused = printer.leaving = True
     finally:
         # A second signal cuts the wait short. The undelivered messages are reported all the same.
         with contextlib.suppress(KeyboardInterrupt):
             if client.retry_in is None:
-                client.close(_FAREWELL if told_to_end else None)
+                client.close(_LEAVE_TIMEOUT if told_to_end else None)
         with contextlib.suppress(KeyboardInterrupt):
             client.close(0)
-            if worker.ident is not None:
-                worker.join()
+            if printer.ident is not None:
+                printer.join()
         errors.show("")
-    return _result(client, worker, refused=refused or worker.refused, told_to_end=told_to_end)
+    return _result(client, printer, refused=refused or printer.refused, told_to_end=told_to_end)
 
 
-def _result(client: Client, worker: _Printer, *, refused: bool, told_to_end: bool) -> int:
-    tell = worker.errors.tell
-    if worker.failure is not None:
-        tell(f"cannot write the output: {worker.failure.strerror}")
+def _result(client: Client, printer: _Printer, *, refused: bool, told_to_end: bool) -> int:
+    tell = printer.errors.tell
+    if printer.failure is not None:
+        tell(f"cannot write the output: {printer.failure.strerror}")
         return 1
-    outcome = worker.outcome
+    outcome = printer.outcome
     code = 1 if refused else 0
-    if outcome is not None and not told_to_end and not (worker.leaving and outcome.code == NORMAL):
+    if outcome is not None and not told_to_end and not (printer.leaving and outcome.code == NORMAL):
         line, failed = exit_status(outcome)
         tell(line)
         code = code or failed
-    if client.unacknowledged and not worker.had_enough:
+    if client.unacknowledged and not printer.had_enough:
         tell(f"Not delivered: {client.unacknowledged} of your messages.")
         code = 1
     return code
 
 
-def _feed(client: Client, worker: _Printer) -> None:
+def _feed(client: Client, printer: _Printer) -> None:
     """Send all input, and leave when the server has acknowledged it."""
-    for line in input_lines(sys.stdin.fileno(), worker.over):
-        _say(client, line, worker)
-    worker.lines.ended = True
-    if worker.outcome is None:
+    for line in input_lines(sys.stdin.fileno(), printer.over):
+        _say(client, line, printer)
+    printer.lines.ended = True
+    if printer.outcome is None:
         # The acknowledgements and the answer to our Close prove that the server has all the input.
         _deliver(client)
-        worker.leaving = True
+        printer.leaving = True
         client.leave(_PATIENCE)
-        worker.join()
+        printer.join()
 
 
-def _say(client: Client, line: str | None, worker: _Printer) -> None:
+def _say(client: Client, line: str | None, printer: _Printer) -> None:
     """Send one line as a message, also if it begins with a slash: logs are full of paths.
 
     Waits as long as the server needs. Reports a line that cannot be sent; None stands
@@ -141,13 +141,13 @@ def _say(client: Client, line: str | None, worker: _Printer) -> None:
                 raise ValueError(f"it exceeds the limit of {LONGEST} characters for a line")
             nonce = client.say(line)
         except ValueError as exc:
-            worker.refuse(worker.lines.done + 1, str(exc))
+            printer.refuse(printer.lines.done + 1, str(exc))
         except NotConnected:
             # The client does not queue lines for an unreachable server of plain lines.
-            if not worker.ended.wait(_LOOK):
+            if not printer.ended.wait(_LOOK):
                 continue
-            worker.refused = True
-        worker.lines.advance(nonce)
+            printer.refused = True
+        printer.lines.advance(nonce)
         return
 
 

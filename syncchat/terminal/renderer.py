@@ -105,8 +105,8 @@ def render(event: Event, snapshot: Snapshot, lines_of: Callable[[Event], list[st
             blocks = _message(event, snapshot)
         case Ack():
             # The server does not send this message back, or has stored it before.
-            settled = snapshot.settled
-            blocks = [] if settled is None else _message(settled, snapshot, from_server=False)
+            answered = snapshot.answered
+            blocks = [] if answered is None else _message(answered, snapshot, from_server=False)
         case PrivateMessage():
             blocks = _private(event, snapshot)
         case History():
@@ -159,7 +159,7 @@ def pending_lines(pending: Sequence[Message], columns: int) -> list[Fragment]:
         act = "/me " if message.kind == "action" else ""
         text = " ".join(message.text[: 4 * columns].split())
         lines.append(shorten(f"… {act}{text}", columns))
-    return [("class:waiting", "\n".join(lines))] if lines else []
+    return [("class:pending", "\n".join(lines))] if lines else []
 
 
 def exit_status(closed: ConnectionClosed) -> tuple[str, int]:
@@ -183,7 +183,7 @@ def _message(message: Message, snapshot: Snapshot, *, from_server: bool = True) 
                 _words_of(message, snapshot),
                 snapshot.preferences,
                 message.time,
-                settles=message.nonce,
+                answers=message.nonce,
                 from_server=from_server,
             )
         )
@@ -246,20 +246,20 @@ def _history(history: History, snapshot: Snapshot) -> list[Block]:
 def _error(event: Error, snapshot: Snapshot) -> list[Block]:
     # The block indents its continuation lines.
     lines: list[Fragment] = [("class:warning", f"-> {event.text}")]
-    if snapshot.settled is not None:
-        lines += [("", "\n"), *_words_of(snapshot.settled, snapshot)]
-    return [_block(lines, snapshot.preferences, settles=event.nonce)]
+    if snapshot.answered is not None:
+        lines += [("", "\n"), *_words_of(snapshot.answered, snapshot)]
+    return [_block(lines, snapshot.preferences, answers=event.nonce)]
 
 
 def _sent(event: Sent, snapshot: Snapshot) -> list[Block]:
     # Typed before the dialect was known: show it like any line to such a server.
-    message = snapshot.settled
+    message = snapshot.answered
     if message is None:
         return []
     typed = f"/me {message.text}" if message.kind == "action" else message.text
     shown = [("class:notice", f"> {text_for_screen(typed)}")]
     return [
-        _block(shown, snapshot.preferences, settles=event.nonce, from_server=False, dated=False)
+        _block(shown, snapshot.preferences, answers=event.nonce, from_server=False, dated=False)
     ]
 
 
@@ -271,7 +271,7 @@ def _block(
     preferences: Preferences,
     moment: float | None = None,
     *,
-    settles: str | None = None,
+    answers: str | None = None,
     from_server: bool = True,
     dated: bool = True,
 ) -> Block:
@@ -283,10 +283,10 @@ def _block(
     if from_server:
         fragments = [("", preferences.prefix), *fragments]
     if not preferences.timestamps:
-        return Block(fragments, 4, settles=settles)
+        return Block(fragments, 4, answers=answers)
     when = _local_time(moment)
     clock = ("class:time", time.strftime("%H:%M ", when))
-    return Block([clock, *fragments], 8, settles=settles, dated=when if dated else None)
+    return Block([clock, *fragments], 8, answers=answers, dated=when if dated else None)
 
 
 def _local_time(moment: float | None) -> time.struct_time:

@@ -50,7 +50,7 @@ _CLOSED = frozenset({errno.EIO, errno.EBADF, errno.ENXIO, errno.EPIPE})
 _MOST_LOST, _LONGEST_LOST = 10, 1000
 
 #: Seconds that the server gets to acknowledge the last messages, and then to answer the Close.
-_FAREWELL = 3.0
+_LEAVE_TIMEOUT = 3.0
 
 #: Seconds between two measurements of the round trip, and between two updates of a countdown.
 _MEASURE, _COUNT = 10.0, 0.5
@@ -69,14 +69,14 @@ _LONG = 3.0
 def run_screen(
     client: Client,
     preferences: Preferences,
-    typed: Path,
+    history_file: Path,
     token: str | None = None,
     *,
     errors: TextIO | None = None,
 ) -> int:
     """Run the chat until the user leaves or the connection ends. Returns the exit code.
 
-    ``typed`` is the history file of typed lines. Lines that contain ``token`` are not
+    ``history_file`` keeps the typed lines. Lines that contain ``token`` are not
     stored there. What is told after the prompt has ended goes to ``errors``, by default
     standard error.
 
@@ -86,7 +86,7 @@ def run_screen(
     """
     told = sys.stderr if errors is None else errors
     try:
-        return _Screen(client, preferences, typed, token, told).run()
+        return _Screen(client, preferences, history_file, token, told).run()
     except OSError as exc:
         # A closed terminal ends the program quietly, wherever the error occurs.
         if exc.errno not in _CLOSED:
@@ -102,7 +102,7 @@ class _Screen:
         self,
         client: Client,
         preferences: Preferences,
-        typed: Path,
+        history_file: Path,
         token: str | None,
         errors: TextIO,
     ) -> None:
@@ -115,7 +115,7 @@ class _Screen:
         self._prompt = Prompt(
             output=self._output,
             depth=depth,
-            history=open_history(typed, token, self._warn),
+            history=open_history(history_file, token, self._warn),
             completer=ChatCompleter(client, model, ARGUMENTS),
             above=lambda: pending_lines(model.pending, self._output.get_size().columns),
             status=lambda: status_line(client, model, self._output.get_size().columns),
@@ -154,8 +154,8 @@ class _Screen:
         client = self._client
         if client.retry_in is None and client.close_code is None:
             with contextlib.suppress(TimeoutError, ConnectionClosed):
-                client.flush(_FAREWELL)
-            client.close(_FAREWELL)
+                client.flush(_LEAVE_TIMEOUT)
+            client.close(_LEAVE_TIMEOUT)
 
     def _result(self, *, left: bool) -> int:
         code = 0

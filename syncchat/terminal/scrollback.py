@@ -78,7 +78,7 @@ class Block:
     #: Whether the terminal rings.
     rings: bool = False
     #: The nonce of the message that this block answers.
-    settles: str | None = None
+    answers: str | None = None
     #: When the text was sent, if the date is to be shown before it; otherwise None.
     dated: time.struct_time | None = None
 
@@ -107,7 +107,7 @@ class Scrollback:
         self._prompts_thread = threading.current_thread()
         #: Guards the fields below. No other lock is taken while it is held.
         self._lock = threading.Lock()
-        self._room = threading.Condition(self._lock)
+        self._space = threading.Condition(self._lock)
         self._blocks: deque[tuple[int, Block]] = deque()
         self._size = 0
         #: Whether a call of _print_above() is scheduled.
@@ -128,7 +128,7 @@ class Scrollback:
                 and not self._closed
                 and (len(self._blocks) >= _MOST or self._size >= _LARGEST)
             ):
-                self._room.wait()
+                self._space.wait()
             for block in blocks:
                 size = block.size()
                 self._blocks.append((size, block))
@@ -152,7 +152,7 @@ class Scrollback:
         """
         with self._lock:
             self._app, self._closed = None, True
-            self._room.notify_all()
+            self._space.notify_all()
 
     def flush(self) -> None:
         """Print the queued blocks without a prompt. Only for the prompt's thread."""
@@ -197,7 +197,7 @@ class Scrollback:
             held = self._held() or app.renderer.last_rendered_screen is None
             blocks = [] if held else self._take_locked(_AT_ONCE)
             soon = held or bool(self._blocks)
-            self._room.notify_all()
+            self._space.notify_all()
         try:
             if blocks:
                 # Writes nothing before the prompt is drawn again.
@@ -225,8 +225,8 @@ class Scrollback:
             self._output.bell()
             self._output.flush()
         for block in blocks:
-            if block.settles is not None:
-                self._printed(block.settles)
+            if block.answers is not None:
+                self._printed(block.answers)
 
 
 # Drawing.

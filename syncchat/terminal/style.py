@@ -48,7 +48,7 @@ STYLE = Style.from_dict(
     {
         "notice": "dim",
         "time": "dim",
-        "waiting": "dim italic",
+        "pending": "dim italic",
         "warning": "#d75f00",
         "private": "#af5faf",
         "mention": "bold reverse",

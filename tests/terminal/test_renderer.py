@@ -77,7 +77,7 @@ def shown(event: Event, known: Snapshot) -> list[str]:
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
 def test_rendering_depends_only_on_the_event_and_the_snapshot(event: Event) -> None:
-    known = snapshot(settled=HELLO, preferences=Preferences(prefix="| "))
+    known = snapshot(answered=HELLO, preferences=Preferences(prefix="| "))
     first = render(event, known, lines)
     assert render(event, known, lines) == first
     assert first or isinstance(event, type(welcome()))
@@ -85,7 +85,7 @@ def test_rendering_depends_only_on_the_event_and_the_snapshot(event: Event) -> N
 
 @pytest.mark.parametrize("bell", ["off", "mention", "all"])
 @pytest.mark.parametrize(
-    ("event", "past", "ringing"),
+    ("event", "is_history", "ringing"),
     [
         (HELLO, False, {"mention", "all"}),
         (HELLO, True, set()),
@@ -98,9 +98,9 @@ def test_rendering_depends_only_on_the_event_and_the_snapshot(event: Event) -> N
     ],
 )
 def test_the_bell_rings_as_the_user_prefers(
-    bell: Bell, event: Event, *, past: bool, ringing: set[Bell]
+    bell: Bell, event: Event, *, is_history: bool, ringing: set[Bell]
 ) -> None:
-    known = snapshot(past=past, preferences=Preferences(bell=bell))
+    known = snapshot(is_history=is_history, preferences=Preferences(bell=bell))
     assert rings(event, known, render(event, known, lines)) == (bell in ringing)
 
 
@@ -113,7 +113,7 @@ def test_ignored_people_are_not_shown() -> None:
 
 
 def test_a_heading_precedes_the_history() -> None:
-    heading, message = shown(HELLO, snapshot(past=True, heading="Earlier messages"))
+    heading, message = shown(HELLO, snapshot(is_history=True, heading="Earlier messages"))
     assert heading.startswith("--- Earlier messages, since 19")
     assert message == "bob: hello ann"
 
@@ -123,6 +123,6 @@ def test_an_acknowledged_message_has_no_prefix() -> None:
     own = Message(7, 0.0, "ann", "mine", "message", "n7")
     assert shown(own, known) == ["| ann: mine"]
     assert shown(Ack("n7", 7), known) == []
-    assert shown(Ack("n7", 7), snapshot(preferences=known.preferences, settled=own)) == [
+    assert shown(Ack("n7", 7), snapshot(preferences=known.preferences, answered=own)) == [
         "ann: mine"
     ]

@@ -28,10 +28,10 @@ from syncchat.errors import NotConnected
 from syncchat.terminal.completion import candidates_line
 from syncchat.terminal.controller import (
     ARGUMENTS,
-    Bell,
     Clear,
     Ignore,
     InvalidCommand,
+    SetBell,
     Typed,
     help_text,
     parse_typed,
@@ -199,13 +199,13 @@ def test_pending_messages_are_shown_until_they_are_answered() -> None:
     model.say(lambda: None, message, lambda: shown.append("two"))
     # The server does not acknowledge a message without a nonce.
     assert shown == ["two"]
-    settled = model.apply(Ack("n1", 7), "ann").settled
-    assert settled is not None
-    assert settled.text == "one"
-    assert settled.offset == 7
+    answered = model.apply(Ack("n1", 7), "ann").answered
+    assert answered is not None
+    assert answered.text == "one"
+    assert answered.offset == 7
     # Only once, whatever the server sends.
-    assert model.apply(Ack("n1", 7), "ann").settled is None
-    assert model.apply(Ack("stranger", 8), "ann").settled is None
+    assert model.apply(Ack("n1", 7), "ann").answered is None
+    assert model.apply(Ack("stranger", 8), "ann").answered is None
     assert model.unanswered == []
     assert [message.text for message in model.pending] == ["one"]
     model.printed("n1")
@@ -243,7 +243,7 @@ def test_a_request_that_fails_waits_for_no_answer() -> None:
         ("  //x", "//x", Say("/x")),
         ("/me waves ", "/me waves ", Action("waves")),
         ("  /MSG bob psst", "/MSG bob psst", Private("bob", "psst")),
-        ("/Bell ALL", "/Bell ALL", Bell("ALL")),
+        ("/Bell ALL", "/Bell ALL", SetBell("ALL")),
         ("/ignore", "/ignore", Ignore("")),
         ("/clear now", "/clear now", Clear()),
         ("/quit", "/quit", Quit()),

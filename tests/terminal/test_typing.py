@@ -164,14 +164,14 @@ def test_tab_completes_rooms_of_the_server(stage: Stage, client: Screen) -> None
 
 def test_the_input_history_is_there_in_the_next_run(stage: Stage, tmp_path: Path) -> None:
     kept = tmp_path / "syncchat" / "history"
-    with Screen(stage.url, typed=kept) as first:
+    with Screen(stage.url, history_file=kept) as first:
         first.wait_for_line(">.*")
         first.type("the first\rthe second\r")
         stage.acknowledge(2)
         first.wait_for_line("ann: the second")
         first.type("\x03")
         assert first.exit_code() == 0
-    with Screen(stage.url, typed=kept) as second:
+    with Screen(stage.url, history_file=kept) as second:
         second.wait_for_line(">.*")
         second.type("\x1b[A")
         second.wait_for_line("> the second")
@@ -188,7 +188,7 @@ def test_the_input_history_is_there_in_the_next_run(stage: Stage, tmp_path: Path
 
 def test_the_input_history_contains_no_token(stage: Stage, tmp_path: Path) -> None:
     kept = tmp_path / "history"
-    with Screen(stage.url, token="s3cret", typed=kept) as client:
+    with Screen(stage.url, token="s3cret", history_file=kept) as client:
         client.wait_for_line(">.*")
         client.type(
             "my word is s3cret\rws://host/?token=other\rAuthorization: Bearer x\rharmless\r"
@@ -199,7 +199,7 @@ def test_the_input_history_contains_no_token(stage: Stage, tmp_path: Path) -> No
 
 def test_an_unwritable_folder_is_reported_only(stage: Stage, tmp_path: Path) -> None:
     (tmp_path / "syncchat").write_text("in the way")
-    with Screen(stage.url, typed=tmp_path / "syncchat" / "history") as client:
+    with Screen(stage.url, history_file=tmp_path / "syncchat" / "history") as client:
         client.wait_for_line(r"-> The input history cannot be saved: .*")
         client.type("hello\r")
         client.wait_for_line("… hello")
