@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,13 +41,17 @@ def metrics(chat: ChatServer) -> dict[str, float]:
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 def test_a_healthy_server_answers_200(tmp_path: Path, kind: str) -> None:
     engine = "memory:" if kind == "memory" else f"sqlite:{tmp_path / 'chat.db'}"
+    before = time.monotonic()
     with ChatServer(port=0, engine=engine) as chat:
+        started = time.monotonic()
+        wait_for(lambda: time.monotonic() > started + 0.05)
         status, headers, text = ask(chat, "/healthz")
         assert status == 200
         assert headers["content-type"] == "application/json"
         assert headers["cache-control"] == "no-store"
         state = json.loads(text)
-        assert state.pop("uptime") >= 0
+        # The server rounds to milliseconds.
+        assert 0.05 <= state.pop("uptime") <= time.monotonic() - before + 0.001
         assert state == {"status": "ok", "version": __version__, "engine": kind}
         assert ask(chat, "/healthz", "HEAD")[::2] == (200, "")
         assert ask(chat, "/healthz", "POST")[0] == 405

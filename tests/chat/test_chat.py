@@ -65,9 +65,12 @@ def test_serve_forever_returns_after_a_request_to_stop() -> None:
 
 
 def test_a_request_to_stop_before_the_start_counts() -> None:
-    chat = ChatServer(port=0, notices=False)
+    lines: list[str] = []
+    chat = ChatServer(port=0, notices=False, log=lines.append)
     chat.request_stop()
     chat.serve_forever()
+    # The server did start, and stopped at once.
+    assert lines[0].startswith("listening on port ")
 
 
 def test_the_server_can_send_a_message_to_a_room() -> None:

@@ -15,6 +15,7 @@ from syncchat.chat import events
 from syncchat.engine import (
     Draft,
     Engine,
+    MemoryEngine,
     Position,
     Retention,
     Tail,
@@ -380,7 +381,9 @@ def test_concurrent_appends_leave_no_hole(opened: Opener) -> None:
 
 
 def test_memory_needs_no_colon() -> None:
-    open_engine("memory", Retention()).close()
+    engine = open_engine("memory", Retention())
+    assert isinstance(engine, MemoryEngine)
+    engine.close()
 
 
 @pytest.mark.parametrize("name", ["", "memory:x", "sqlite:", "sqlite", "redis://x", "x"])
