@@ -71,7 +71,7 @@ DEFAULT_ROOMS = 10_000
 
 
 class ChatSettings(TypedDict, total=False):
-    """What the operator of a server decides for its rooms.
+    """Settings for rooms.
 
     - ``greeting``: the first message to a new client; empty for none. A client that
       has received the greeting receives every later message of the room.
@@ -113,7 +113,8 @@ class LogSettings(TypedDict, total=False):
     """The event log.
 
     - ``log``: called with each line, without its newline, on the thread where the event
-      happened. Calls may overlap, and ``log`` must not block. None (the default): no log.
+      happened. Calls may overlap, and ``log`` must not block: it may run on a thread that
+      serves all clients; if it blocks, the whole server blocks. None (the default): no log.
     - ``log_json``: log as JSON, for machines.
     """
 
@@ -122,7 +123,7 @@ class LogSettings(TypedDict, total=False):
 
 
 class HttpSettings(TypedDict, total=False):
-    """What requests get that open no WebSocket.
+    """Settings for plain HTTP requests.
 
     - ``web``: whether browsers get the chat as a page, at the URL of a room; True by default.
     - ``routes``: further views, as in :func:`syncchat.net.serve`. The server adds the routes

@@ -160,7 +160,7 @@ class WhoisRequest(_Event, frozen=True, tag="whois"):
 
 
 class AwayRequest(_Event, frozen=True, tag="away"):
-    """Be away, until ``back``; ``reason`` is empty for none."""
+    """Mark yourself as away. An empty ``reason`` means that you give none."""
 
     reason: str = ""
 
@@ -312,7 +312,7 @@ class Rooms(_Event, frozen=True):
 
 
 class Whois(_Event, frozen=True):
-    """About a member: when it entered the room, and when it spoke there last.
+    """Details about a member: when it entered the room and when it last spoke.
 
     ``spoke`` is None if it has not spoken. ``away`` is its reason to be away, empty for none;
     None: it is not away.

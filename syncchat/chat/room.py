@@ -87,7 +87,8 @@ class Room:
         self.name = name
         self._engine = engine
         self._settings = settings
-        #: How many use the room; the registry counts them.
+        #: The number of clients and ``used()`` blocks that need this room. Guarded by the
+        #: registry's lock.
         self.users = 0
         self._queue: CombiningQueue[_Post | _Step] = CombiningQueue(
             self._apply, max_weight=_MAX_QUEUED

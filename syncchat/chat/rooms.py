@@ -213,7 +213,7 @@ class RoomRegistry:
             # Unknown, so assume that messages are kept.
             kept = True
         with self._lock:
-            # If it has a user again, it is followed again in the next step.
+            # If a client has come meanwhile, its own step follows the room again.
             if not room.users:
                 del self._rooms[room.name]
                 if kept:

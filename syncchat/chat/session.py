@@ -76,7 +76,7 @@ _Request = (
 
 @dataclass(frozen=True, slots=True)
 class _Query:
-    """What the URL's query asks for, and an error for each part of it that is invalid."""
+    """The parsed query of the URL, with an error for each invalid parameter."""
 
     nick: str | None
     history: WantedHistory

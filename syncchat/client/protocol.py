@@ -222,10 +222,10 @@ class Protocol:
         return min(again_at, ping_at), ping
 
     def _owed(self, since: float) -> tuple[float | None, float]:
-        """Since when the server has owed an answer (None: it owes none).
+        """Return the time since which an answer is due, and the extra seconds to allow for it.
 
-        And the additional seconds that the answer may take. ``since``: the time of the
-        first item that is not acknowledged.
+        The time is None if no answer is due. ``since``: the time of the first item that
+        is not acknowledged.
         """
         welcome = self.tracker.welcome
         if self.dialect.plain is None:

@@ -63,7 +63,7 @@ class HandshakeResult:
 
 
 def wants_upgrade(request: Request) -> bool:
-    """Whether ``request`` asks for another protocol, which may be wrong or another one."""
+    """Whether ``request`` has an Upgrade header. Its value is checked later."""
     return request.method == "GET" and any(name == b"upgrade" for name, _ in request.raw_headers)
 
 

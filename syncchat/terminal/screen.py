@@ -77,7 +77,7 @@ def run_screen(
     """Run the chat until the user leaves or the connection ends. Returns the exit code.
 
     ``history_file`` keeps the typed lines. Lines that contain ``token`` are not
-    stored there. What is told after the prompt has ended goes to ``errors``, by default
+    stored there. Messages printed after the prompt has closed go to ``errors``, by default
     standard error.
 
     Uses the input and the output of prompt_toolkit's current session, which are the

@@ -214,6 +214,8 @@ def test_the_lock_table_lists_every_lock() -> None:
         for lock in locks_of(path)
     }
     assert listed == there
+    levels = [int(row[0]) for row in rows]
+    assert levels == sorted(levels)
 
 
 def test_testing_lists_every_test_file() -> None:
