@@ -35,6 +35,8 @@ __all__ = [
 
 _MAX_PORT = 65535
 _DIGITS = 9
+#: Bits of the integers that TOML requires (TOML 1.0, "Integer").
+_BITS = 64
 
 #: A token: characters that an HTTP header can carry without quoting.
 _TOKEN = re.compile(r"[\x21-\x7e]+")
@@ -153,8 +155,12 @@ class Settings:
             keys = tomllib.loads(self._config.read_text("utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             return {}
-        except (OSError, ValueError) as exc:
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
             why = reason(exc) if isinstance(exc, OSError) else exc
+            self._parser.error(f"cannot read the config file {self._config}: {why}")
+        except ValueError:
+            # int() refuses more than 4,300 digits, and so does str() below.
+            why = "a number has too many digits"
             self._parser.error(f"cannot read the config file {self._config}: {why}")
         settings = {setting.name: setting for setting in self._settings}
         for name, value in keys.items():
@@ -165,6 +171,8 @@ class Settings:
             if isinstance(value, bool) is not is_switch or not isinstance(value, bool | int | str):
                 kind = "true or false" if is_switch else "a string or a number"
                 self._parser.error(f"{self._config}: {name} must be {kind}")
+            if isinstance(value, int) and value.bit_length() > _BITS:
+                self._parser.error(f"{self._config}: {name} has too many digits")
         return {name: str(value) for name, value in keys.items()}
 
     def _convert(self, setting: Setting, text: str, source: _Source) -> object:
@@ -265,7 +273,7 @@ def positive_int(text: str) -> int:
 
 def _is_int(text: str) -> bool:
     """Whether ``text`` is a decimal integer of at most ``_DIGITS`` digits."""
-    # int() refuses more than 4,300 digits with a text for programmers.
+    # int() refuses more than 4,300 digits, with a text for programmers.
     return text.isascii() and text.isdigit() and len(text) <= _DIGITS
 
 

@@ -101,6 +101,8 @@ def test_the_config_file_has_every_kind_of_setting(tmp_path: Path) -> None:
         ('bell = "loud"', "must be one of off, mention, all, not 'loud'"),
         ('token = "a"\ntoken-file = "b"', "token and token-file are mutually exclusive"),
         ("history = -1", "must be a non-negative integer, not '-1'"),
+        ("history = " + "1" * 4400, ": a number has too many digits\n"),
+        ("history = 0x" + "f" * 4000, ": history has too many digits\n"),
     ],
 )
 def test_an_error_in_the_config_file_names_the_file(
