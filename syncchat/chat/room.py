@@ -142,15 +142,19 @@ class Room:
 
         ``member`` is their sender; None: the server. Blocks while the queue is full.
         """
-        self._queue.submit([_Post(member, drafts, time.perf_counter())], _weight_of(drafts))
+        weight = len(drafts) * _OVERHEAD
+        for draft in drafts:
+            weight += len(draft.text)
+        self._queue.submit([_Post(member, drafts, time.perf_counter())], weight)
 
-    def post_later(self, member: Member, drafts: Sequence[Draft], later: Later) -> bool:
+    def post_later(self, member: Member, drafts: Sequence[Draft], size: int, later: Later) -> bool:
         """Queue messages as :meth:`post` does, and have the caller of ``later`` append them.
 
-        Never blocks. False: the queue is full, and nothing is queued.
+        ``size`` is the number of their characters. Never blocks. False: the queue is full,
+        and nothing is queued.
         """
         post = _Post(member, drafts, time.perf_counter())
-        if not self._queue.add((post,), _weight_of(drafts)):
+        if not self._queue.add((post,), len(drafts) * _OVERHEAD + size):
             return False
         later.add(self._queue.combine)
         return True
@@ -442,11 +446,3 @@ class Room:
 
     def _names(self) -> Names:
         return Names(self._engine.names(self.name), self._members.away())
-
-
-def _weight_of(drafts: Sequence[Draft]) -> int:
-    """The weight of messages in the queue."""
-    weight = len(drafts) * _OVERHEAD
-    for draft in drafts:
-        weight += len(draft.text)
-    return weight

@@ -74,6 +74,10 @@ _Request = (
 )
 
 
+#: Called with a sender, the name of its room, and the text of its message.
+OnMessage = Callable[[Member, str, str], None]
+
+
 @dataclass(frozen=True, slots=True)
 class _Query:
     """The parsed query of the URL, with an error for each invalid parameter."""
@@ -95,7 +99,7 @@ class Session:
         websocket: WebSocket,
         dialect: Dialect,
         rooms: RoomRegistry,
-        on_message: Callable[[Member, str, str], None] | None,
+        on_message: OnMessage | None,
     ) -> None:
         self._websocket = websocket
         self._dialect = dialect
@@ -193,6 +197,7 @@ class Session:
         """
         heard: list[Say | Action] = []
         drafts: list[Draft] = []
+        size = 0
         for message in messages:
             try:
                 asked = self._dialect.decode(message)
@@ -205,10 +210,12 @@ class Session:
                 break
             heard.append(asked)
             drafts.append(draft)
-        if not drafts or not self._room.post_later(self._member, drafts, later):
+            size += len(draft.text)
+        if not drafts or not self._room.post_later(self._member, drafts, size, later):
             return 0
-        for asked in heard:
-            self._report(asked)
+        if self._on_message is not None:
+            for asked in heard:
+                self._report(asked, self._on_message)
         return len(drafts)
 
     def _act_on(self, asked: _Request) -> None:
@@ -261,10 +268,9 @@ class Session:
 
     # What a client asks for.
 
-    def _report(self, asked: Say | Action) -> None:
-        if self._on_message is not None:
-            text = asked.text if isinstance(asked, Say) else f"/me {asked.text}"
-            self._on_message(self._member, self._room.name, text)
+    def _report(self, asked: Say | Action, on_message: OnMessage) -> None:
+        text = asked.text if isinstance(asked, Say) else f"/me {asked.text}"
+        on_message(self._member, self._room.name, text)
 
     def _draft(self, asked: Say | Action) -> Draft | None:
         """The message to post; None: it has too many lines."""
@@ -275,7 +281,8 @@ class Session:
         return Draft(self._member.nick, text, kind, asked.nonce)
 
     def _post(self, asked: Say | Action) -> None:
-        self._report(asked)
+        if self._on_message is not None:
+            self._report(asked, self._on_message)
         draft = self._draft(asked)
         if draft is None:
             text = f"A message must have at most {_MOST_LINES} lines."

@@ -43,7 +43,7 @@ from .http import Refusal, Request, Response, View
 from .io_thread import Deadline
 from .limits import Limits, ServerSettings, Stats, TokenBucket
 from .protocol import Message, encode_frame
-from .receiver import Later
+from .receiver import Later, Take
 from .server import Server, serve
 from .tls import tls_reason
 from .websocket import WebSocket
@@ -64,6 +64,7 @@ __all__ = [
     "Server",
     "ServerSettings",
     "Stats",
+    "Take",
     "TokenBucket",
     "TokenCheck",
     "TrustedProxies",

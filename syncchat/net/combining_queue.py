@@ -124,7 +124,11 @@ class CombiningQueue(Generic[Item]):
         with self._lock:
             if self._weight > self._max_weight or self._blocked:
                 return False
-            self._enqueue_locked(list(items), weight)
+            # This repeats _enqueue_locked(), as in submit().
+            before = len(self._queue)
+            self._queue += items
+            self._submitted += len(self._queue) - before
+            self._weight += weight
             return True
 
     def combine(self) -> None:
@@ -138,7 +142,9 @@ class CombiningQueue(Generic[Item]):
             if not self._queue:
                 return
             if self._holder is None:
-                self._appoint_locked(me)
+                # This repeats _appoint_locked(), as in submit().
+                self._holder = me
+                self._until = time.monotonic() + _SHIFT
             elif self._relief is None and time.monotonic() >= self._until:
                 # The combiner may be in offer(), which applies nothing else.
                 waiter = self._relief = _Waiter(me, [], 0, 0)

@@ -109,7 +109,9 @@ class Receiver:
     def follow(self, followers: Followers, take: Take) -> None:
         """Have the leader read, until there is something that this thread must handle."""
         with self.lock:
-            if self._has_news() or self._early:
+            # All of this is for the thread itself.
+            waits = self.messages or self.deferred or self._paused_until or self._early
+            if waits or self._protocol.ended:
                 return
         followers.wait(self._stream.writer.fileno(), partial(self._read_for, take))
 
@@ -169,13 +171,11 @@ class Receiver:
             if self.messages and not self._protocol.ended and self.deferred is None:
                 for _ in range(take(tuple(self.messages), later)):
                     self.messages.popleft()
-            return not self._has_news()
+            return not (
+                self.messages or self.deferred or self._paused_until or self._protocol.ended
+            )
         finally:
             self.lock.release()
-
-    def _has_news(self) -> bool:
-        """Whether the receiving thread has something to do besides reading."""
-        return bool(self.messages or self._protocol.ended or self.deferred or self._paused_until)
 
 
 class _Follower:
