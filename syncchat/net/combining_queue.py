@@ -178,7 +178,11 @@ class CombiningQueue(Generic[Item]):
             with self._lock:
                 self._applied += 1
                 self._wake_drained_locked()
-                self._pass_on_locked()
+                passed_on = self._pass_on_locked()
+                # ``apply`` may have submitted further items.
+                left = bool(self._queue) and not passed_on
+        if left:
+            self.combine()
 
     @property
     def position(self) -> int:
@@ -197,7 +201,7 @@ class CombiningQueue(Generic[Item]):
             if self._applied >= self._submitted or self._holder == me:
                 return
             if self._holder is None:
-                # Possible only after an asynchronous exception like KeyboardInterrupt.
+                # Between add() and combine(), or after an asynchronous exception.
                 self._appoint_locked(me)
             else:
                 waiter = _Waiter(me, [], 0, self._submitted)
@@ -259,8 +263,8 @@ class CombiningQueue(Generic[Item]):
             if self._holder == me:
                 self._pass_on_locked()
 
-    def _pass_on_locked(self) -> None:
-        """Hand the combiner's role to a waiting thread, if there is one.
+    def _pass_on_locked(self) -> bool:
+        """Hand the combiner's role to a waiting thread. False: there is none.
 
         While there is no combiner, no thread waits, and nothing is queued except between
         add() and combine(), or after an asynchronous exception.
@@ -275,9 +279,10 @@ class CombiningQueue(Generic[Item]):
         elif self._draining:
             successor = self._draining.popleft()
         else:
-            return
+            return False
         self._appoint_locked(successor.thread)
         successor.wakeup.release()
+        return True
 
     # The combiner's work.
 

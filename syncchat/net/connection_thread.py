@@ -119,7 +119,7 @@ class ConnectionThread:
         self.served = False
         self.counted_for: str | None = None
         #: The result of prepare(), if there is one.
-        self._prepared: HandshakeResult | Request | Refusal | None = None
+        self._prepared: HandshakeResult | Request | Exception | None = None
         self.stream = stream
         #: Set once the handshake is done.
         self.websocket: WebSocket | None = None
@@ -140,9 +140,9 @@ class ConnectionThread:
         if is_whole(self.stream.fetch()):
             try:
                 self._prepared = self._accept(Deadline.after(0))
-            except Refusal as refusal:
-                # To send the refusal takes time, so the connection's thread does it.
-                self._prepared = refusal
+            except Exception as exc:  # noqa: BLE001 - raised in _open()
+                # It is about this client only. To send a refusal takes time.
+                self._prepared = exc
 
     def start(self) -> None:
         """Start the thread. Raises :class:`RuntimeError` if the system has no threads left."""
@@ -207,7 +207,7 @@ class ConnectionThread:
             return
         result = self._prepared or self._accept(deadline)
         self._prepared = None
-        if isinstance(result, Refusal):
+        if isinstance(result, Exception):
             raise result
         if result is None:
             config.counters.note_refused("gone")

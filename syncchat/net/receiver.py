@@ -113,7 +113,10 @@ class Receiver:
             waits = self.messages or self.deferred or self._paused_until or self._early
             if waits or self._protocol.ended:
                 return
-        followers.wait(self._stream.writer.fileno(), partial(self._read_for, take))
+            # Under the lock, so that close() cannot close the socket in between.
+            descriptor = self._stream.writer.fileno()
+            follower = followers.register(descriptor, partial(self._read_for, take))
+        followers.wait(follower)
 
     def advance(self, deadline: Deadline | None) -> None:
         """Do the next step: end the connection, pause, or read. Raises :class:`TimeoutError`."""
@@ -181,9 +184,10 @@ class Receiver:
 class _Follower:
     """A thread that waits for one socket."""
 
-    __slots__ = ("failure", "needed", "read", "wakeup")
+    __slots__ = ("descriptor", "failure", "needed", "read", "wakeup")
 
-    def __init__(self, read: _Read) -> None:
+    def __init__(self, descriptor: int, read: _Read) -> None:
+        self.descriptor = descriptor
         self.read = read
         #: Whether the thread must serve its client itself.
         self.needed = False
@@ -199,7 +203,8 @@ class Followers:
     """The threads that wait for input, one of which is the leader. Any thread may call it."""
 
     def __init__(self) -> None:
-        #: Guards the fields below. No other lock is taken under it.
+        #: Guards the fields below. No other lock is taken under it; a follower's lock is
+        #: only released.
         self._lock = threading.Lock()
         self._poll = select.epoll()
         #: Wakes the leader, which waits in the poll.
@@ -208,106 +213,134 @@ class Followers:
         #: The waiting threads, by the descriptors of their sockets.
         self._waiting: dict[int, _Follower] = {}
         self._leader: _Follower | None = None
+        self._closed = False
 
-    def wait(self, descriptor: int, read: _Read) -> None:
-        """Block until ``read`` returns False; raise what it raises.
+    def register(self, descriptor: int, read: _Read) -> _Follower:
+        """Have ``read`` called whenever the socket has input, or is at its end.
 
-        ``read`` is called whenever the socket ``descriptor`` has input, or is at its end.
-        It is called on the leader's thread, which may be the calling one. Call
-        :meth:`dismiss` before the socket is closed.
+        It is called on the leader's thread, until it returns False or raises an exception.
+        The calling thread must call :meth:`wait` next. Call :meth:`dismiss` before the
+        socket is closed.
         """
-        follower = _Follower(read)
+        follower = _Follower(descriptor, read)
         with self._lock:
+            if self._closed:
+                # The thread reads for itself.
+                follower.needed = True
+                follower.wakeup.release()
+                return follower
             self._poll.register(descriptor, select.EPOLLIN)
             self._waiting[descriptor] = follower
-            leads = self._leader is None
-            if leads:
+            if self._leader is None:
                 self._leader = follower
-        if not leads:
+                follower.wakeup.release()
+        return follower
+
+    def wait(self, follower: _Follower) -> None:
+        """Block until the thread is needed; raise what ``read`` has raised."""
+        try:
             follower.wakeup.acquire()
-        # dismiss() may come just after this thread was made the leader: then it still
-        # has to resign.
-        if self._leader is follower:
-            try:
+            # A thread that is dismissed as it becomes the leader has to resign, too.
+            if self._leader is follower:
                 self._lead(follower)
-            finally:
-                self._resign(descriptor)
+        finally:
+            self._resign(follower)
         if follower.failure is not None:
             raise follower.failure
 
     def dismiss(self, descriptor: int) -> None:
         """End the wait for a socket, if a thread waits for it. From any thread."""
         with self._lock:
-            follower = self._remove_locked(descriptor)
-            if follower is None:
-                return
-            follower.needed = True
-            if follower is self._leader:
-                os.eventfd_write(self._alarm, 1)
-            else:
-                follower.wakeup.release()
+            follower = self._waiting.get(descriptor)
+            if follower is not None:
+                self._dismiss_locked(follower)
 
     def close(self) -> None:
-        """Free the descriptors, once. Call it when no thread waits any more."""
-        if not self._poll.closed:
-            self._poll.close()
-            os.close(self._alarm)
+        """End all waits: from now on, each thread reads for itself."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            for follower in tuple(self._waiting.values()):
+                self._dismiss_locked(follower)
+            if self._leader is None:
+                self._free_locked()
 
     def _lead(self, me: _Follower) -> None:
         """Read for all waiting threads until this thread is needed."""
         while not me.needed:
             later: Later = set()
-            needed = [
-                follower
-                for descriptor, _ in self._poll.poll()
-                if (follower := self._read(descriptor, later)) is not None
-            ]
-            for call in later:
-                try:
-                    call()
-                except Exception:
-                    # It concerns other clients than the leader's.
-                    logger.exception("messages that were read together failed")
-            # After the calls: what a client has said before is done when its thread
-            # wakes up.
-            for follower in needed:
-                if follower is not me:
-                    follower.wakeup.release()
+            needed: list[_Follower] = []
+            try:
+                for descriptor, _ in self._poll.poll():
+                    follower = self._waiting.get(descriptor)
+                    if follower is not None:
+                        if self._needs_thread(follower, later):
+                            needed.append(follower)
+                    elif descriptor == self._alarm:
+                        os.eventfd_read(descriptor)
+                for call in later:
+                    try:
+                        call()
+                    except Exception:
+                        # The failure belongs to other clients. It must not end the
+                        # connection of the leader's client.
+                        logger.exception("messages that were read together failed")
+            finally:
+                # After the calls: what a client has said before is done when its thread
+                # wakes up.
+                for follower in needed:
+                    if follower is not me:
+                        follower.wakeup.release()
 
-    def _read(self, descriptor: int, later: Later) -> _Follower | None:
-        """Read from one socket. Returns its thread if that must wake up."""
-        follower = self._waiting.get(descriptor)
-        if follower is None:
-            if descriptor == self._alarm:
-                os.eventfd_read(descriptor)
-            return None
+    def _needs_thread(self, follower: _Follower, later: Later) -> bool:
+        """Read from one socket. True: its thread must wake up."""
         try:
             if follower.read(later):
-                return None
+                return False
         except BaseException as exc:  # noqa: BLE001 - raised in wait()
             follower.failure = exc
         with self._lock:
-            if self._remove_locked(descriptor) is None:
-                # dismiss() was faster.
-                return None
+            # After dismiss(), the descriptor may be another connection's.
+            if self._waiting.get(follower.descriptor) is not follower:
+                return False
+            self._remove_locked(follower)
         follower.needed = True
-        return follower
+        return True
 
-    def _remove_locked(self, descriptor: int) -> _Follower | None:
+    def _dismiss_locked(self, follower: _Follower) -> None:
+        self._remove_locked(follower)
+        follower.needed = True
+        if follower is self._leader:
+            os.eventfd_write(self._alarm, 1)
+        else:
+            follower.wakeup.release()
+
+    def _remove_locked(self, follower: _Follower) -> None:
         assert self._lock.locked()
-        follower = self._waiting.pop(descriptor, None)
-        if follower is not None:
-            self._poll.unregister(descriptor)
-        return follower
+        del self._waiting[follower.descriptor]
+        # The socket may be closed already if its thread was interrupted.
+        with contextlib.suppress(OSError):
+            self._poll.unregister(follower.descriptor)
 
-    def _resign(self, descriptor: int) -> None:
-        """End the wait of the leader, and make another waiting thread the leader."""
+    def _resign(self, follower: _Follower) -> None:
+        """End a wait. If it was the leader's, make another waiting thread the leader."""
         with self._lock:
-            # It waits still only if an exception has interrupted it.
-            self._remove_locked(descriptor)
+            if self._waiting.get(follower.descriptor) is follower:
+                # An exception has interrupted the thread.
+                self._remove_locked(follower)
+            if self._leader is not follower:
+                return
             self._leader = next(iter(self._waiting.values()), None)
             if self._leader is not None:
                 self._leader.wakeup.release()
+            elif self._closed:
+                self._free_locked()
+
+    def _free_locked(self) -> None:
+        assert self._lock.locked()
+        self._poll.close()
+        os.close(self._alarm)
 
 
 def followers() -> Followers | None:

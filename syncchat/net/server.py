@@ -95,6 +95,9 @@ def serve(
     :class:`ValueError` for an invalid origin, URL or network.
     """
     held_to = Limits(**limits)
+    for name, value in response_headers:
+        if not f"{name}{value}".isascii():
+            raise ValueError(f"the response header {name!r} is not ASCII: {value!r}")
     allowed = [parse_origin(origin) for origin in origins]
     if public_url is not None:
         allowed.append(origin_of(parse_public_url(public_url)))
@@ -279,8 +282,6 @@ class Server:
                 logger.exception("on_stop() failed")
         self._end_connections(deadline)
         self._io_thread.stop()
-        if self._followers is not None:
-            self._followers.close()
         if acceptor is not None and self._in_background:
             acceptor.join()
 
@@ -301,6 +302,9 @@ class Server:
             connection.thread.join(deadline.remaining())
         for connection in self._other_connections():
             connection.stream.writer.abort()
+        if self._followers is not None:
+            # If the leader is blocked in a handler's code, the others end without it.
+            self._followers.close()
         self._await_connections(Deadline.after(_LONGEST_GRACE))
         self._reap()
         for connection in self._other_connections():

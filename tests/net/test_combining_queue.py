@@ -308,3 +308,52 @@ def test_an_offer_neither_waits_nor_combines() -> None:
     assert applied[2] == ("offering", 5)
     assert [name for name, _ in applied[3:]] == ["other"] * 3
     assert {item for _, item in applied[3:]} == {6, 7, 8}
+
+
+def test_items_that_are_submitted_while_an_offer_is_applied_are_applied() -> None:
+    applied: list[int] = []
+
+    def apply(batch: list[int], _first: int) -> None:
+        applied.extend(batch)
+        if 1 in batch:
+            combiner.submit([2], 1)
+
+    combiner: CombiningQueue[int] = CombiningQueue(apply, max_weight=100)
+    combiner.offer(1)
+    assert applied == [1, 2]
+
+
+def test_items_that_are_added_while_an_offer_is_applied_are_applied() -> None:
+    applied: list[int] = []
+    entered, release = threading.Event(), threading.Event()
+
+    def apply(batch: list[int], _first: int) -> None:
+        applied.extend(batch)
+        if 1 in batch:
+            entered.set()
+            release.wait(PATIENCE)
+
+    combiner: CombiningQueue[int] = CombiningQueue(apply, max_weight=100)
+    offering = threading.Thread(target=combiner.offer, args=(1,))
+    offering.start()
+    entered.wait(PATIENCE)
+    assert combiner.add([2], 1)
+    combining = threading.Thread(target=combiner.combine)
+    combining.start()
+    release.set()
+    for thread in (offering, combining):
+        thread.join(PATIENCE)
+    assert applied == [1, 2]
+
+
+def test_a_full_queue_takes_no_added_items() -> None:
+    applied: list[int] = []
+    combiner: CombiningQueue[int] = CombiningQueue(
+        lambda batch, _first: applied.extend(batch), max_weight=10
+    )
+    assert combiner.add([1], 11)
+    assert not combiner.add([2], 1)
+    combiner.drain()
+    assert combiner.add([3], 1)
+    combiner.combine()
+    assert applied == [1, 3]

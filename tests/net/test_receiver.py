@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
@@ -28,6 +29,7 @@ class Hub:
 
     def __init__(self, **limits: Any) -> None:
         self.members: list[WebSocket] = []
+        self.blocked, self.unblock = threading.Event(), threading.Event()
         self.taken: list[str] = []
         #: The threads on which messages were taken, and those that answered.
         self.takers: set[str] = set()
@@ -54,6 +56,9 @@ class Hub:
                 break
             if message == "raise":
                 raise RuntimeError("asked to")
+            if message == "block":
+                self.blocked.set()
+                self.unblock.wait(PATIENCE)
             self.taken.append(message)
             count += 1
         return count
@@ -71,7 +76,10 @@ def running(clients: int, **limits: Any) -> Iterator[tuple[Hub, list[Peer]]]:
     hub = Hub(**limits)
     with hub.server, ExitStack() as stack:
         peers = [stack.enter_context(Peer.client(hub.server.port)) for _ in range(clients)]
+        places = [peer.sock.getsockname() for peer in peers]
         wait_for(lambda: len(hub.members) == clients)
+        # The handlers may have begun in another order.
+        hub.members.sort(key=lambda member: places.index(member.remote_address))
         yield hub, peers
 
 
@@ -198,3 +206,29 @@ def test_the_rate_limit_holds_for_messages_that_are_taken() -> None:
         say(peer, *(f"{number}" for number in range(50)))
         texts = [heard(peer).removeprefix("own: ") for _ in range(50)]
         assert texts == [f"{number}" for number in range(50)]
+
+
+def test_a_stop_ends_the_other_threads_even_if_one_that_takes_blocks() -> None:
+    with running(5) as (hub, peers):
+        say(peers[0], "block")
+        assert hub.blocked.wait(PATIENCE)
+        try:
+            hub.server.stop(0.2)
+            # The blocked thread is the leader, whose own client may be any of them.
+            assert hub.server.connections == 1
+        finally:
+            hub.unblock.set()
+        wait_for(lambda: hub.server.connections == 0)
+
+
+def test_a_connection_may_be_closed_by_another_thread_at_any_time() -> None:
+    with running(1) as (hub, peers):
+        for _ in range(100):
+            before = len(hub.members)
+            with Peer.client(hub.server.port):
+                while len(hub.members) == before:
+                    time.sleep(0.001)
+                hub.members[-1].close(timeout=0)
+        say(peers[0], "still here")
+        assert heard(peers[0]) == "still here"
+        wait_for(lambda: hub.server.connections == 1)

@@ -16,7 +16,8 @@ import pytest
 from wsproto.events import CloseConnection, TextMessage
 
 from syncchat.errors import AddressInUse, CannotListen, ConnectionClosed
-from syncchat.net import WebSocket, connect, serve
+from syncchat.net import Address, Request, WebSocket, connect, serve
+from syncchat.net.http import parse
 from tests.peer import PATIENCE, Peer, upgrade_request, wait_for
 
 
@@ -334,3 +335,27 @@ def test_several_servers_run_in_one_process() -> None:
         with serve(echo) as server, connect(f"ws://127.0.0.1:{server.port}/") as websocket:
             websocket.send("x")
             assert websocket.recv(PATIENCE) == "x"
+
+
+def test_a_response_header_that_is_not_ascii_is_refused_at_the_start() -> None:
+    with pytest.raises(ValueError, match="not ASCII"):
+        serve(echo, "127.0.0.1", 0, response_headers=[("X-Name", "Zo\xeb")])
+
+
+def test_a_failure_of_one_handshake_does_not_end_the_accept_loop(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_for_one(head: bytes, address: Address) -> Request:
+        if b"/fail" in head:
+            raise ZeroDivisionError
+        return parse(head, address)
+
+    monkeypatch.setattr("syncchat.net.connection_thread.parse", fail_for_one)
+    with serve(echo, "127.0.0.1", 0) as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as sock:
+            sock.sendall(upgrade_request("/fail"))
+            assert sock.recv(100) == b""
+        with connect(f"ws://127.0.0.1:{server.port}/") as websocket:
+            websocket.send("x")
+            assert websocket.recv(PATIENCE) == "x"
+    assert "ZeroDivisionError" in caplog.text
