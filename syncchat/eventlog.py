@@ -25,8 +25,8 @@ from .net import Address, format_address, is_wildcard, route_to
 __all__ = [
     "ClientConnected",
     "ClientDisconnected",
-    "Event",
     "Listening",
+    "LogEvent",
     "LogWriter",
     "Received",
     "Refused",
@@ -46,11 +46,11 @@ _SHORT = re.compile(r"ws://([^/]+:[0-9]+)/")
 _MAX_QUEUED = 1024 * 1024
 
 
-class Event(msgspec.Struct, frozen=True, tag_field="event", tag=str.lower):
+class LogEvent(msgspec.Struct, frozen=True, tag_field="event", tag=str.lower):
     """An event to log. ``str(event)`` is its text for people, safe to print on a terminal."""
 
 
-class Listening(Event, frozen=True):
+class Listening(LogEvent, frozen=True):
     """The server accepts clients from now on.
 
     ``url`` is the URL of the page, or without a page the WebSocket URL for clients.
@@ -66,7 +66,7 @@ class Listening(Event, frozen=True):
         return f"listening on port {self.port}\n{begin} with: {_join_command(self.url)}"
 
 
-class Warned(Event, frozen=True, tag="warning"):
+class Warned(LogEvent, frozen=True, tag="warning"):
     """A warning to the operator about the server's settings."""
 
     text: str
@@ -75,7 +75,7 @@ class Warned(Event, frozen=True, tag="warning"):
         return f"Warning: {self.text}"
 
 
-class ClientConnected(Event, frozen=True, tag="connected"):
+class ClientConnected(LogEvent, frozen=True, tag="connected"):
     """A client has connected, and its opening handshake is done."""
 
     client: str
@@ -84,7 +84,7 @@ class ClientConnected(Event, frozen=True, tag="connected"):
         return f"New connection from {self.client}"
 
 
-class Received(Event, frozen=True):
+class Received(LogEvent, frozen=True):
     """A client has sent a message to its room."""
 
     client: str
@@ -96,7 +96,7 @@ class Received(Event, frozen=True):
         return f"Received from {self.client}: {escape(self.text)}"
 
 
-class ClientDisconnected(Event, frozen=True, tag="disconnected"):
+class ClientDisconnected(LogEvent, frozen=True, tag="disconnected"):
     """The connection of a client has ended, for any reason."""
 
     client: str
@@ -105,7 +105,7 @@ class ClientDisconnected(Event, frozen=True, tag="disconnected"):
         return f"Client {self.client} disconnected"
 
 
-class Refused(Event, frozen=True):
+class Refused(LogEvent, frozen=True):
     """The server refused to open a WebSocket for a client."""
 
     client: str
@@ -115,7 +115,7 @@ class Refused(Event, frozen=True):
         return f"Refused {self.client}: {escape(self.reason)}"
 
 
-class Slow(Event, frozen=True):
+class Slow(LogEvent, frozen=True):
     """A slow consumer is closed: the client does not read what it is sent."""
 
     client: str
@@ -125,12 +125,12 @@ class Slow(Event, frozen=True):
         return f"Client {self.client} is {escape(self.reason)}"
 
 
-def as_lines(event: Event) -> list[str]:
+def as_lines(event: LogEvent) -> list[str]:
     """The event as lines for people."""
     return str(event).split("\n")
 
 
-def as_json(event: Event) -> list[str]:
+def as_json(event: LogEvent) -> list[str]:
     """The event as one line of JSON, with its ``time`` in seconds since 1970.
 
     Only printable ASCII, so that the line is safe to print on a terminal.

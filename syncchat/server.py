@@ -21,8 +21,8 @@ from .engine import Draft, Engine, Retention, check_engine, open_engine
 from .eventlog import (
     ClientConnected,
     ClientDisconnected,
-    Event,
     Listening,
+    LogEvent,
     Received,
     Refused,
     Slow,
@@ -64,7 +64,7 @@ _OPEN = (
     " encrypted. Set --token-file and --tls-cert, or --host 127.0.0.1."
 )
 
-Group = TypeVar("Group", bound=Mapping[str, object])
+SettingsT = TypeVar("SettingsT", bound=Mapping[str, object])
 
 #: Rooms at a time, including empty rooms for which messages are kept.
 DEFAULT_ROOMS = 10_000
@@ -410,7 +410,7 @@ class ChatServer:
         if not guarded and not are_loopback(server.addresses):
             self._note(Warned(_OPEN.format(port=server.port)))
 
-    def _note(self, event: Event) -> None:
+    def _note(self, event: LogEvent) -> None:
         if self._log is not None:
             for line in self._lines_of(event):
                 self._log(line)
@@ -426,10 +426,10 @@ class ChatServer:
         self._note(Slow(who, websocket.close_reason or ""))
 
 
-def _taken(group: type[Group], settings: dict[str, Any]) -> Group:
+def _taken(group: type[SettingsT], settings: dict[str, Any]) -> SettingsT:
     """Take the settings of one group out of ``settings``."""
     names = settings.keys() & group.__annotations__.keys()
-    return cast("Group", {name: settings.pop(name) for name in names})
+    return cast("SettingsT", {name: settings.pop(name) for name in names})
 
 
 def _only_websockets(_request: Request) -> Response:

@@ -99,7 +99,7 @@ class Room:
         self._members = Members()
         #: The position up to which the members have got the log; None: it is not followed.
         self._position: Position | None = None
-        self._notices = PresenceBatch(self._members, self._announce, self._set_timer)
+        self._presence = PresenceBatch(self._members, self._announce, self._set_timer)
 
     # For sessions.
 
@@ -225,10 +225,10 @@ class Room:
             # It was on its way when the last member left.
             return
         self._position = position
-        unannounced = self._notices.changes
+        unannounced = self._presence.changes
         if unannounced and any(message.nick in unannounced for message in messages):
             # Announce a member before its first message.
-            self._notices.tell()
+            self._presence.tell()
         if position.epoch != before.epoch:
             self._members.tell_new_epoch(messages)
         elif not delivery.complete or messages[0].offset != before.offset + 1:
@@ -389,13 +389,13 @@ class Room:
         self._members.add(member)
         member.since, member.spoke, member.last_private_from = time.time(), None, None
         if self._settings.welcome.notices:
-            self._notices.add(member.nick, here=True)
+            self._presence.add(member.nick, here=True)
 
     def _leave(self, member: Member, reason: str | None) -> None:
         self._members.discard(member)
         # Also for a client that never got in: others may have seen its claimed nick.
         if self._settings.welcome.notices:
-            self._notices.add(member.nick, here=False, reason=reason)
+            self._presence.add(member.nick, here=False, reason=reason)
         self._engine.release(self.name, member.nick)
 
     def _rename(self, member: Member, nick: str) -> None:
@@ -406,7 +406,7 @@ class Room:
                 member, Error("nick_taken", f"The nick {nick} is taken here.", "nick")
             )
             return
-        self._notices.tell()
+        self._presence.tell()
         old = member.nick
         self._members.rename(member, nick)
         if self._settings.welcome.notices:
@@ -418,7 +418,7 @@ class Room:
         was, member.away = member.away, reason
         event = Back(member.nick) if reason is None else Away(member.nick, reason)
         if self._settings.welcome.notices and was != reason:
-            self._notices.tell()
+            self._presence.tell()
             self._engine.publish(self.name, event)
         else:
             self._members.tell_one(member, event)

@@ -21,7 +21,7 @@ __all__ = [
     "LOOPBACK",
     "AccessPolicy",
     "Authorize",
-    "Client",
+    "ForwardedClient",
     "TokenCheck",
     "TrustedProxies",
     "bearer",
@@ -194,7 +194,7 @@ class TokenCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
+class ForwardedClient:
     """The client of a trusted proxy."""
 
     #: The client's address. If the proxy names no port, that of the proxy's connection.
@@ -224,7 +224,7 @@ class TrustedProxies:
         """Whether ``host``, an IP address, is that of a trusted proxy."""
         return bool(self._networks) and self._contains(_address(host))
 
-    def client_of(self, headers: Sequence[tuple[bytes, bytes]], proxy: Address) -> Client:
+    def client_of(self, headers: Sequence[tuple[bytes, bytes]], proxy: Address) -> ForwardedClient:
         """The client whose request the trusted ``proxy`` has forwarded.
 
         ``headers`` are the request's headers with lower-case names. The client is the
@@ -241,7 +241,9 @@ class TrustedProxies:
             told, index = self._nearest([each.get("for", "unknown") for each in elements], proxy)
             if not nodes:
                 element = elements[index]
-                return Client(told, _scheme(element.get("proto")), _host(element.get("host")))
+                return ForwardedClient(
+                    told, _scheme(element.get("proto")), _host(element.get("host"))
+                )
             if told[0] != address[0]:
                 # The proxy sets only one of the headers; the client may have forged the other.
                 raise ValueError("Forwarded and X-Forwarded-For name different clients")
@@ -250,7 +252,7 @@ class TrustedProxies:
             _joined(headers, name).rpartition(",")[2].strip()
             for name in (b"x-forwarded-proto", b"x-forwarded-host")
         )
-        return Client(address, _scheme(scheme), _host(host))
+        return ForwardedClient(address, _scheme(scheme), _host(host))
 
     def _nearest(self, nodes: Sequence[str], proxy: Address) -> tuple[Address, int]:
         """The client's address among ``nodes``, and its index. The nearest node is last."""

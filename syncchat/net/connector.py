@@ -154,7 +154,7 @@ def connect(
             except (ssl.SSLError, ConnectionError) as exc:
                 why = f"{tls_reason(exc)}{_no_tls_hint(stream)}"
                 raise CannotConnect(f"cannot connect to {place}: {why}") from exc
-        opening = request_upgrade(
+        handshake = request_upgrade(
             stream,
             deadline,
             held_to,
@@ -164,7 +164,7 @@ def connect(
             subprotocols=subprotocols,
             secure=target.secure,
         )
-        websocket = WebSocket(stream, opening, io_thread, is_client=True, limits=held_to)
+        websocket = WebSocket(stream, handshake, io_thread, is_client=True, limits=held_to)
         start_heartbeat(io_thread, lambda: [websocket], held_to.ping_interval, held_to.ping_timeout)
         undo.pop_all()
     return websocket

@@ -43,7 +43,7 @@ class WebSocket:
     def __init__(
         self,
         stream: Stream,
-        opening: HandshakeResult,
+        handshake: HandshakeResult,
         io_thread: IOThread,
         *,
         is_client: bool,
@@ -54,11 +54,11 @@ class WebSocket:
         #: Whether this is the client side, whose frames are masked.
         self.is_client = is_client
         #: The handshake request, and the negotiated subprotocol, or None.
-        self.request: Request = opening.request
-        self.subprotocol: str | None = opening.subprotocol
+        self.request: Request = handshake.request
+        self.subprotocol: str | None = handshake.subprotocol
         #: On the client's side, the headers of the server's answer except those of the
         #: handshake itself, by lower-case names.
-        self.response_headers: Mapping[str, str] = opening.response_headers
+        self.response_headers: Mapping[str, str] = handshake.response_headers
         self._stream, self._writer = stream, stream.writer
         self._io_thread = io_thread
         self._limits = limits
@@ -67,16 +67,16 @@ class WebSocket:
         #: Guards the sending half of the protocol, the record of the end, and the
         #: fields below. Frames are queued under it, in the order of their encoding.
         self._lock = threading.Lock()
-        self._protocol = opening.protocol
+        self._protocol = handshake.protocol
         #: The number of messages that were accepted for sending.
         self.messages_out = 0
         #: When the heartbeat last sent a ping, on the monotonic clock.
         self.pinged_at = 0.0
         self._pings: PendingPings | None = None
         self._receiver = Receiver(
-            stream, self._protocol, limits, self._handle, early=bool(opening.rest)
+            stream, self._protocol, limits, self._handle, early=bool(handshake.rest)
         )
-        self._protocol.receive(opening.rest)
+        self._protocol.receive(handshake.rest)
         self._writer.on_stall = self._stalled
 
     def __repr__(self) -> str:
