@@ -197,7 +197,7 @@ def test_a_stop_ends_threads_that_wait() -> None:
     with running(20) as (hub, peers):
         say(peers[0], "x")
         assert heard(peers[19]) == "x"
-        hub.server.stop(PATIENCE / 2)
+        hub.server.stop(0.2)
         assert hub.server.connections == 0
 
 
