@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 __all__ = ["CombiningQueue"]
@@ -115,7 +115,7 @@ class CombiningQueue(Generic[Item]):
             if self._holder == me and not nested:
                 self._resign(me)
 
-    def add(self, items: Iterable[Item], weight: int) -> bool:
+    def add(self, items: Sequence[Item], weight: int) -> bool:
         """Queue ``items`` for the next :meth:`combine`, which the caller must call soon.
 
         For a thread that collects the items of several clients. Never blocks. False: the
@@ -125,9 +125,8 @@ class CombiningQueue(Generic[Item]):
             if self._weight > self._max_weight or self._blocked:
                 return False
             # This repeats _enqueue_locked(), as in submit().
-            before = len(self._queue)
             self._queue += items
-            self._submitted += len(self._queue) - before
+            self._submitted += len(items)
             self._weight += weight
             return True
 
