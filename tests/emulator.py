@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from typing import Any
 
 import pyte
@@ -13,7 +14,7 @@ from tests.peer import PATIENCE
 __all__ = ["Emulator"]
 
 
-class Emulator:
+class Emulator(ABC):
     """A terminal emulator, whose screen can be read. Only for the test's thread."""
 
     def __init__(self, columns: int, rows: int) -> None:
@@ -24,9 +25,9 @@ class Emulator:
         #: The lines on the screen; None: not known since something was written.
         self._lines: list[str] | None = None
 
+    @abstractmethod
     def _update(self) -> None:
         """Show the client's output. Waits a moment if there is none."""
-        raise NotImplementedError
 
     def _show(self, data: bytes) -> None:
         self.written += data
