@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import Self
 
 import msgspec
 
@@ -22,7 +23,7 @@ from ..closecodes import NORMAL
 from ..errors import ConnectionClosed, NotConnected
 from ..net import Deadline
 from .renderer import AGAIN, COMING_BACK, CONNECTED, exit_status, sanitized
-from .standard_streams import LONGEST, StandardError, count_lines, input_lines
+from .standard_streams import LONGEST, StandardError, input_counter, input_lines
 
 __all__ = ["run_pipe"]
 
@@ -33,8 +34,8 @@ _PATIENCE = 60.0
 #: Seconds between two checks whether the server is reachable.
 _LOOK = 0.5
 
-#: Seconds that the server gets to acknowledge the last lines, and then to answer the
-#: Close, after a signal.
+#: Seconds that the server gets after a signal, to acknowledge the last lines and to answer
+#: the Close.
 _LEAVE_TIMEOUT = 3.0
 
 #: The most nonces that are kept: enough for all events that can wait for the program,
@@ -60,42 +61,28 @@ def run_pipe(
     SIGTERM or SIGHUP. Messages go to standard output and everything else to standard
     error; with ``as_json``, all events go to standard output. Only for the main thread.
     """
-    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-        # Under nohup, SIGHUP is ignored: leave it so.
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
     errors = StandardError()
-    errors.tell(CONNECTED)
     printer = _Printer(client, prefix, errors, as_json=as_json, listen=listen)
-    told_to_end = refused = False
-    try:
-        printer.start()
-        if listen:
-            with printer.over:
-                printer.join()
-        else:
-            _feed(client, printer)
-    except (ConnectionClosed, TimeoutError):
-        pass  # Reported by _result(), from the outcome and the undelivered messages.
-    except KeyboardInterrupt:
-        told_to_end = True
-        with contextlib.suppress(KeyboardInterrupt, ConnectionClosed, TimeoutError):
-            if client.retry_in is None:
-                client.flush(_LEAVE_TIMEOUT)
-    except OSError as exc:
-        errors.tell(f"cannot read the input: {exc.strerror}")
-        refused = printer.leaving = True
-    finally:
-        # A second signal cuts the wait short. The undelivered messages are reported all the same.
-        with contextlib.suppress(KeyboardInterrupt):
-            if client.retry_in is None:
-                client.close(_LEAVE_TIMEOUT if told_to_end else None)
-        with contextlib.suppress(KeyboardInterrupt):
-            client.close(0)
-            if printer.ident is not None:
-                printer.join()
+    refused = False
+    with _SignalThread(client, printer.interrupt) as signals:
+        try:
+            errors.tell(CONNECTED)
+            printer.start()
+            if listen:
+                with printer.over:
+                    printer.over.recv(1)
+            else:
+                _feed(client, printer, signals)
+            _leave(client, printer)
+        except (ConnectionClosed, TimeoutError):
+            pass  # Reported by _result(), from the outcome and the undelivered messages.
+        except OSError as exc:
+            errors.tell(f"cannot read the input: {exc.strerror}")
+            refused = printer.leaving = True
+        client.close(None if client.retry_in is None else 0)
+        printer.join()
         errors.show("")
-    return _result(client, printer, refused=refused or printer.refused, told_to_end=told_to_end)
+    return _result(client, printer, refused=refused, told_to_end=signals.received)
 
 
 def _result(client: Client, printer: _Printer, *, refused: bool, told_to_end: bool) -> int:
@@ -104,7 +91,7 @@ def _result(client: Client, printer: _Printer, *, refused: bool, told_to_end: bo
         tell(f"cannot write the output: {printer.failure.strerror}")
         return 1
     outcome = printer.outcome
-    code = 1 if refused else 0
+    code = 1 if refused or printer.refused else 0
     if outcome is not None and not told_to_end and not (printer.leaving and outcome.code == NORMAL):
         line, failed = exit_status(outcome)
         tell(line)
@@ -115,11 +102,17 @@ def _result(client: Client, printer: _Printer, *, refused: bool, told_to_end: bo
     return code
 
 
-def _feed(client: Client, printer: _Printer) -> None:
-    """Send all input, and leave when the server has acknowledged it."""
+def _feed(client: Client, printer: _Printer, signals: _SignalThread) -> None:
+    """Send all input, until its end, a signal, or the end of the connection."""
     for line in input_lines(sys.stdin.fileno(), printer.over):
+        if signals.received:
+            break
         _say(client, line, printer)
     printer.lines.ended = True
+
+
+def _leave(client: Client, printer: _Printer) -> None:
+    """Leave when the server has acknowledged all messages, and wait for the end."""
     if printer.outcome is None:
         # The acknowledgements and the answer to our Close prove that the server has all the input.
         _deliver(client)
@@ -166,6 +159,54 @@ def _deliver(client: Client) -> None:
             return
 
 
+class _SignalThread(threading.Thread):
+    """The thread that lets the client leave after SIGINT, SIGTERM or SIGHUP.
+
+    The signal handlers do nothing: an exception that a handler raises can occur between
+    any two instructions of the main thread, also within a lock of the standard library. The
+    thread reads the signals from a socket instead. The first signal ends the input.
+    After :data:`_LEAVE_TIMEOUT`, at a second signal, or if the server is unreachable,
+    the thread closes the client, which ends each wait of the main thread.
+    """
+
+    def __init__(self, client: Client, interrupt: Callable[[], None]) -> None:
+        super().__init__(name="syncchat-signals", daemon=True)
+        self._client = client
+        self._interrupt = interrupt
+        #: Whether a signal has arrived.
+        self.received = False
+        self._signals, self._wakeup = socket.socketpair()
+        self._wakeup.setblocking(False)
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+            # Under nohup, SIGHUP is ignored: leave it so.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, lambda _number, _frame: None)
+        signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
+        self.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        signal.set_wakeup_fd(-1)
+        self._wakeup.close()
+        self.join()
+        # Not earlier: a signal that cannot be written can block the interpreter for good.
+        self._signals.close()
+
+    def run(self) -> None:
+        """Wait for a signal, and then for the client to leave in time."""
+        if not self._signals.recv(1):
+            return
+        self.received = True
+        self._interrupt()
+        if self._client.retry_in is None:
+            self._signals.settimeout(_LEAVE_TIMEOUT)
+            with contextlib.suppress(TimeoutError):
+                self._signals.recv(1)
+        self._client.close(0)
+
+
 class _Printer(threading.Thread):
     """The thread that prints the server's events, one line per message, flushed at once."""
 
@@ -180,7 +221,7 @@ class _Printer(threading.Thread):
         self.errors = errors
         #: The progress of the input.
         self.lines = InputLines()
-        total = (lambda: None) if listen else _input_counter()
+        total = (lambda: None) if listen else input_counter()
         self._limit = RateLimit(self.lines, errors, total, progress=not as_json)
         #: Whether the server has sent a welcome before.
         self._welcomed = False
@@ -197,6 +238,11 @@ class _Printer(threading.Thread):
         self.ended = threading.Event()
         self.over, self._signal = socket.socketpair()
 
+    def interrupt(self) -> None:
+        """Make :attr:`over` readable. Any thread may call this."""
+        with contextlib.suppress(OSError):  # The printing has ended, and with it the input.
+            self._signal.send(b"\0")
+
     def refuse(self, number: int, why: str) -> None:
         """Report that the line with this number was refused. Any thread may call this."""
         self.refused = True
@@ -205,17 +251,16 @@ class _Printer(threading.Thread):
     def run(self) -> None:
         """Print until the connection ends or nobody reads the output."""
         try:
-            with self._signal:
-                while True:
-                    event = None
-                    with contextlib.suppress(TimeoutError):
-                        event = self._client.receive(self._limit.pause)
-                    if event is not None:
-                        self._print(event)
-                    if self._client.retry_in is None:
-                        self._limit.look(self._client.unacknowledged)
-                    else:
-                        self._limit.rest()
+            while True:
+                event = None
+                with contextlib.suppress(TimeoutError):
+                    event = self._client.receive(self._limit.pause)
+                if event is not None:
+                    self._print(event)
+                if self._client.retry_in is None:
+                    self._limit.look(self._client.unacknowledged)
+                else:
+                    self._limit.rest()
         except ConnectionClosed as exc:
             self.outcome = exc
         except OSError as exc:
@@ -225,6 +270,7 @@ class _Printer(threading.Thread):
         finally:
             self._limit.rest()
             self.ended.set()
+            self._signal.close()
             # If the output is closed, as in `| head`, nobody waits for the server's
             # reply: close at once.
             self._client.close(0 if self.had_enough else None)
@@ -274,22 +320,6 @@ class _Printer(threading.Thread):
             except BlockingIOError:
                 # Another process has made standard output non-blocking.
                 select.select([], [sys.stdout.fileno()], [])
-
-
-def _input_counter() -> Callable[[], int | None]:
-    """Return a function that counts the lines of standard input, from its current position."""
-    descriptor, begin = sys.stdin.fileno(), 0
-    with contextlib.suppress(OSError):
-        # A pipe has no position.
-        begin = os.lseek(descriptor, 0, os.SEEK_CUR)
-
-    def count() -> int | None:
-        try:
-            return count_lines(descriptor, begin)
-        except OSError:
-            return None
-
-    return count
 
 
 def _json_of(event: Event) -> str:

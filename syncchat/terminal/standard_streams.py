@@ -11,9 +11,9 @@ import socket
 import stat
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-__all__ = ["LONGEST", "StandardError", "count_lines", "input_lines"]
+__all__ = ["LONGEST", "StandardError", "input_counter", "input_lines"]
 
 # Not epoll, which refuses regular files.
 _Selector: type[selectors.BaseSelector] = getattr(
@@ -30,11 +30,27 @@ _COUNTED, _PIECE = 64 * 1024 * 1024, 1024 * 1024
 _COLUMNS = 80
 
 
-def count_lines(descriptor: int, begin: int) -> int | None:
-    """Count the lines of a file from the offset ``begin`` on; None for a pipe or a large file.
+def input_counter() -> Callable[[], int | None]:
+    """Return a function that counts the lines of standard input, from its current position.
 
-    Does not move the file's own offset.
+    The function returns None for a pipe or a large file, and does not move the file's
+    own offset.
     """
+    descriptor, begin = sys.stdin.fileno(), 0
+    with contextlib.suppress(OSError):
+        # A pipe has no position.
+        begin = os.lseek(descriptor, 0, os.SEEK_CUR)
+
+    def count() -> int | None:
+        try:
+            return _count_lines(descriptor, begin)
+        except OSError:
+            return None
+
+    return count
+
+
+def _count_lines(descriptor: int, begin: int) -> int | None:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_size > _COUNTED or not hasattr(os, "pread"):
         return None

@@ -36,6 +36,23 @@ def test_ctrl_c_in_a_pipe_closes_cleanly() -> None:
     assert codes == [1000]
 
 
+def test_signals_at_any_moment_end_a_pipe_cleanly() -> None:
+    """Also within a lock of the standard library, where an exception would break the lock."""
+
+    def handler(websocket: WebSocket) -> None:
+        websocket.send("hello")
+        list(websocket)
+
+    with serve(handler) as server:
+        for _ in range(8):
+            with Script([*CLIENT, f"ws://127.0.0.1:{server.port}"]) as client:
+                client.wait_for_line("hello")
+                for _ in range(100):
+                    client.signal(signal.SIGINT)
+                assert client.exit_code() == 0
+                assert client.errors == ["Connected to the chat!"]
+
+
 def test_a_server_that_stops_is_reported_with_exit_code_1() -> None:
     with (
         serve(lambda websocket: websocket.close(4000, "enough\x1b[2J")) as server,
