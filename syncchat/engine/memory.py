@@ -168,7 +168,9 @@ class MemoryEngine(LocalEngine):
 
     def rooms(self) -> list[str]:
         kept = []
-        for room in sorted(self._logs):
+        with self._lock:
+            known = sorted(self._logs)
+        for room in known:
             if self.keeps(room):
                 kept.append(room)
             else:

@@ -77,12 +77,15 @@ class SqliteEngine(LocalEngine):
         self._retention = retention
         self._nonce_seconds = _NONCE_SECONDS if retention == Retention() else _NONCE_SECONDS_FEW
         inspect(path)
-        #: Guards the writing connection, and the fields below. ``_read_lock`` is taken under
-        #: it, but only in ``close``.
+        #: Guards the writing connection, and the fields below. ``_read_lock`` and
+        #: ``_interrupt_lock`` are taken under it, but only in ``close``.
         self._lock = threading.Lock()
         #: Guards the reading connection, a separate one, so that readers of history do not
         #: wait for a commit.
         self._read_lock = threading.Lock()
+        #: Held while a read is interrupted, and while the connections are closed: without the
+        #: GIL, the standard library would interrupt a connection whose memory is free.
+        self._interrupt_lock = threading.Lock()
         #: Guards the searching connection, a separate one, since a search may take long.
         self._throttle = SearchThrottle()
         #: Set when the engine is about to be closed: then nothing waits any more.
@@ -116,8 +119,9 @@ class SqliteEngine(LocalEngine):
         self._rooms: dict[str, tuple[int | None, str, int]] = {}
 
     def check(self) -> None:
-        if self._failure is not None:
-            raise EngineFailed(self._failure)
+        failure = self._failure  # read once: another thread may set it to None
+        if failure is not None:
+            raise EngineFailed(failure)
         try:
             with self._read_lock:
                 self._reader.execute("SELECT seed FROM state").fetchone()
@@ -233,7 +237,7 @@ class SqliteEngine(LocalEngine):
     def interrupt(self) -> None:
         self._closing.set()
         self._throttle.close()
-        with contextlib.suppress(sqlite3.ProgrammingError):
+        with self._interrupt_lock, contextlib.suppress(sqlite3.ProgrammingError):
             # Raised if the connection is closed already.
             self._reader.interrupt()
 
@@ -241,7 +245,7 @@ class SqliteEngine(LocalEngine):
         self.interrupt()
         # Before the locks: a search takes _lock.
         self._throttle.join()
-        with self._lock, self._read_lock:
+        with self._lock, self._read_lock, self._interrupt_lock:
             for database in (self._searcher, self._reader, self._writer, self._claim):
                 database.close()
 

@@ -146,7 +146,8 @@ class Protocol:
 
     Only one thread at a time may receive (:meth:`receive`, :meth:`next_event`), and
     only one at a time may call the other methods. The two kinds share no state, so
-    one thread may receive while another one sends.
+    one thread may receive while another one sends. Any thread may read the attributes and
+    call :meth:`closed`.
     """
 
     __slots__ = (
@@ -348,14 +349,17 @@ class Protocol:
 
     def end(self, code: int, reason: str) -> None:
         """Record that no further message will arrive."""
-        self.ended = True
+        # In this order: a thread that sees ``ended`` also sees the code.
         self.note_close(code, reason)
+        self.ended = True
 
     def note_close(self, code: int, reason: str) -> bool:
         """Record how the connection ends. False: that is recorded already."""
         if self.close_code is not None:
             return False
-        self.close_code, self.close_reason = code, reason
+        # In this order: any thread may read both, and one that sees the code also sees the reason.
+        self.close_reason = reason
+        self.close_code = code
         return True
 
     def closed(self) -> ConnectionClosed:

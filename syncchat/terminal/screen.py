@@ -256,10 +256,12 @@ class _Printer(threading.Thread):
         if self._client.retry_in is not None or self._model.pinged_at is not None:
             self._prompt.refresh()
             return
-        if time.monotonic() < self._measure_at:
+        now = time.monotonic()
+        if now < self._measure_at:
             return
-        self._model.pinged_at = time.monotonic()
-        self._measure_at = self._model.pinged_at + _MEASURE
+        # Another thread sets it to None when the pong arrives.
+        self._model.pinged_at = now
+        self._measure_at = now + _MEASURE
         # A lost connection shows in the next event.
         with contextlib.suppress(ConnectionClosed):
             self._client.ping().add_done_callback(self._measured)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
+from queue import SimpleQueue
 
 import pytest
 
@@ -225,29 +227,23 @@ def test_an_interrupt_on_the_main_thread_blocks_no_other_thread() -> None:
         lambda batch, _: applied.extend(batch), max_weight=100
     )
     me = threading.get_ident()
-    stop = threading.Event()
+    # One interrupt for each True, so that none comes outside of the "with" block.
+    awaited: SimpleQueue[bool] = SimpleQueue()
 
     def interrupt() -> None:
-        while not stop.wait(0.01):
+        while awaited.get():
+            time.sleep(0.01)
             signal.pthread_kill(me, signal.SIGINT)
 
     interrupting = threading.Thread(target=interrupt)
-    caught = 0
     interrupting.start()
-    try:
-        while caught < 50:
-            try:
-                while True:
-                    combiner.submit([1], 1)
-            except KeyboardInterrupt:
-                caught += 1
-    finally:
-        for _ in range(2):
-            try:
-                stop.set()
-                interrupting.join(PATIENCE)
-            except KeyboardInterrupt:
-                continue
+    for _ in range(50):
+        with pytest.raises(KeyboardInterrupt):
+            awaited.put(True)
+            while True:
+                combiner.submit([1], 1)
+    awaited.put(False)
+    interrupting.join(PATIENCE)
     other = threading.Thread(target=combiner.submit, args=([7], 1))
     other.start()
     other.join(PATIENCE)

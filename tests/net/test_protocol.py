@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -212,3 +214,25 @@ def test_a_flood_of_tiny_frames_is_parsed_in_linear_time(*, full: bool) -> None:
     while receiver.next_event() == PingEvent(b""):
         count += 1
     assert count == frames
+
+
+def test_a_thread_that_sees_the_end_sees_its_code_and_reason() -> None:
+    protocol = Protocol(1000, 10, is_client=False)
+    seen: set[tuple[bool, int | None, str]] = set()
+
+    def look(frame: FrameType, event: str, argument: object) -> Any:
+        # What another thread may see before each instruction of end().
+        frame.f_trace_opcodes = True
+        seen.add((protocol.ended, protocol.close_code, protocol.close_reason))
+        return look
+
+    before = sys.gettrace()
+    sys.settrace(look)
+    try:
+        protocol.end(1001, "bye")
+    finally:
+        sys.settrace(before)
+    assert (False, None, "") in seen
+    for ended, code, reason in seen:
+        assert code == 1001 or not ended
+        assert reason == "bye" or code is None
