@@ -110,7 +110,7 @@ def test_the_prompt_is_on_the_screen_during_a_flood(*, full: bool) -> None:
     splits a write, so that other terminals see parts only where they are slow.
     """
     begin, end = b"\x1b[?2026h", b"\x1b[?2026l"
-    rate, lines = 1000, 3000 if full else 1500
+    rate, lines = (1000, 3000) if full else (500, 750)
     with (
         ChatServer(port=0, rate=0, notices=False) as chat,
         Terminal(f"ws://127.0.0.1:{chat.port}") as client,
