@@ -6,6 +6,7 @@ import gc
 import os
 import subprocess
 import sys
+import sysconfig
 
 import psutil
 import pytest
@@ -52,3 +53,22 @@ def test_tuning_lengthens_the_switch_interval() -> None:
         env=environment(),
     )
     assert float(shown.stdout) == pytest.approx(SWITCH_INTERVAL)
+
+
+def test_no_module_turns_the_gil_on() -> None:
+    program = (
+        "import pkgutil, sys, syncchat\n"
+        "for module in pkgutil.walk_packages(syncchat.__path__, 'syncchat.'):\n"
+        "    if not module.name.endswith('__main__'):\n"
+        "        __import__(module.name)\n"
+        "print(getattr(sys, '_is_gil_enabled', lambda: True)())"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=True,
+    )
+    free_threaded = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+    assert shown.stdout == f"{not free_threaded}\n"

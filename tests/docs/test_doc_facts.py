@@ -218,6 +218,45 @@ def test_the_lock_table_lists_every_lock() -> None:
     assert levels == sorted(levels)
 
 
+def shared_names_of(path: Path) -> tuple[set[str], set[str]]:
+    """The fields (``Class.field``) and global names of a module, and its cached functions."""
+    tree = ast.parse(path.read_text("utf-8"))
+    names: set[str] = set()
+    cached: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.ClassDef(name=kind):
+                fields = (each for each in ast.walk(node) if isinstance(each, ast.Attribute))
+                names |= {
+                    f"{kind}.{field.attr}"
+                    for field in fields
+                    if isinstance(field.ctx, ast.Store) and ast.unparse(field.value) == "self"
+                }
+            case ast.FunctionDef(name=name):
+                if any("cache" in ast.unparse(each) for each in node.decorator_list):
+                    cached.add(name)
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                names.add(name)
+    return names | cached, cached
+
+
+def test_what_is_shared_without_a_lock_is_there_and_every_cache_is_listed() -> None:
+    rows = rows_of(DOCS / "architecture.md", "## Without the GIL")
+    listed = {(codes_in(row[1])[0], name) for row in rows for name in codes_in(row[0])}
+    assert len(listed) > 50
+    caches = set()
+    for path in (ROOT / "syncchat").rglob("*.py"):
+        module = str(path.relative_to(ROOT))
+        names, cached = shared_names_of(path)
+        caches |= {(module, name) for name in cached}
+        missing = {name for there, name in listed if there == module} - names
+        assert not missing, f"{module}: {missing}"
+    assert {module for module, _ in listed} <= {
+        str(path.relative_to(ROOT)) for path in (ROOT / "syncchat").rglob("*.py")
+    }
+    assert caches <= listed
+
+
 def test_testing_lists_every_test_file() -> None:
     rows = rows_of(DOCS / "testing.md", "## What the tests stand for")
     listed = [name for row in rows for name in codes_in(row[0])]
