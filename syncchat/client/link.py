@@ -65,17 +65,28 @@ class Link:
         #: Set to end an attempt to connect, and to prevent further attempts.
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        #: Whether a thread is in open().
+        self._opening = False
 
     # The connection.
 
     def open(self, name: str) -> None:
         """Connect, and start to read on a thread with this name. Raises what connecting raises.
 
-        Also raises :class:`RuntimeError` if the link is open, and :class:`NotConnected`
-        if :meth:`close` is called meanwhile.
+        Also raises :class:`RuntimeError` if the link is open or another thread opens it, and
+        :class:`NotConnected` if :meth:`close` is called meanwhile.
         """
-        if self._thread is not None and self._end is None:
-            raise RuntimeError("the client is already connected")
+        with self._lock:
+            if self._opening or (self._thread is not None and self._end is None):
+                raise RuntimeError("the client is already connected")
+            self._opening = True
+        try:
+            self._open(name)
+        finally:
+            with self._lock:
+                self._opening = False
+
+    def _open(self, name: str) -> None:
         self.close(None)
         self._stop.clear()
         try:

@@ -114,3 +114,28 @@ def test_a_ping_that_meets_a_close_does_not_end_the_reading() -> None:
                 link.receive(PATIENCE)
             assert caught.value.code == 1000
         link.close(None)
+
+
+def test_only_one_thread_at_a_time_connects() -> None:
+    trying, go_on = threading.Event(), threading.Event()
+
+    def slowly(url: str, stop: threading.Event) -> WebSocket:
+        trying.set()
+        assert go_on.wait(PATIENCE)
+        return connect_to_chat(url, stop)
+
+    with Stage() as stage:
+        url = f"ws://{stage.url}/"
+        link = Link(slowly, Protocol(url), reconnect=False)
+        first = InThread(lambda: link.open("first"))
+        try:
+            assert trying.wait(PATIENCE)
+            with pytest.raises(RuntimeError, match="already connected"):
+                link.open("second")
+        finally:
+            go_on.set()
+        first.result()
+        assert isinstance(link.receive(PATIENCE), Welcome)
+        link.close(PATIENCE)
+        link.open("third")
+        link.close(PATIENCE)
