@@ -17,7 +17,7 @@ from wsproto.frame_protocol import FrameProtocol
 
 from syncchat.errors import ConnectionClosed
 from syncchat.net import Fanout, Group, Server, WebSocket, connect, encode_frame, serve
-from tests.peer import PATIENCE, Peer, client_side, wait_for
+from tests.peer import PATIENCE, InThread, Peer, client_side, wait_for
 
 
 class Hub:
@@ -251,6 +251,24 @@ def test_closed_members_are_removed() -> None:
         assert list(group) == [staying]
         assert staying_peer.expect(TextMessage).data == "hello"
         peer.expect_end()
+
+
+def test_what_several_threads_send_is_counted_exactly() -> None:
+    threads, each, frame = 4, 50_000, encode_frame(b"x")
+    begin = threading.Barrier(threads)
+
+    with hub() as it, ExitStack() as stack:
+        websocket, _ = it.join(stack)
+
+        def send_all() -> None:
+            begin.wait(PATIENCE)
+            # All of it fits into the backlog.
+            for _ in range(each):
+                websocket.write_frames(frame, 1)
+
+        for sender in [InThread(send_all) for _ in range(threads)]:
+            sender.result()
+        assert websocket.messages_out == threads * each
 
 
 def test_no_frame_follows_a_close() -> None:
