@@ -279,9 +279,10 @@ class ChatServer:
                 raise RuntimeError("the chat server is already running")
             metrics = Metrics()
             server = serve(
-                self._converse,
+                None,
                 self._host,
                 self._asked_port,
+                converse=self._converse,
                 subprotocols=[events.SUBPROTOCOL],
                 response_headers=[(events.VERSION_HEADER, __version__)],
                 authorize=self._authorize,
@@ -380,19 +381,20 @@ class ChatServer:
             with rooms.used(check_room(room)) as there:
                 there.post(None, [Draft(SERVER_NICK, clean(text))])
 
-    # A client's session, on its connection thread.
+    # A client's session.
 
-    def _converse(self, websocket: WebSocket) -> None:
+    def _converse(self, websocket: WebSocket) -> Session:
+        rooms = self._rooms
+        assert rooms is not None
         client = format_address(websocket.remote_address)
         self._note(ClientConnected(client))
-        try:
-            rooms = self._rooms
-            if rooms is not None:
-                dialect = self._dialects[websocket.subprotocol]
-                on_message = None if self._log is None else self._log_message
-                Session(websocket, dialect, rooms, on_message).run()
-        finally:
-            self._note(ClientDisconnected(client))
+        return Session(
+            websocket,
+            self._dialects[websocket.subprotocol],
+            rooms,
+            on_message=None if self._log is None else self._log_message,
+            on_end=lambda: self._note(ClientDisconnected(client)),
+        )
 
     # The log.
 

@@ -7,6 +7,7 @@ import threading
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import count
 from urllib.parse import unquote
 
@@ -55,6 +56,12 @@ def check_room(text: str) -> str:
     if len(text) > _LONGEST:
         # Before normalizing, which hostile text can make slow.
         raise BadRoom(f"A room's name must have at most {MAX_ROOM} characters.")
+    return _checked(text)
+
+
+@lru_cache(maxsize=1024)
+def _checked(text: str) -> str:
+    """The name for a text of at most ``_LONGEST`` characters. Most clients use the same few."""
     name = _folded(text)
     if not name:
         raise BadRoom("A room's name must not be empty.")

@@ -1,4 +1,4 @@
-"""A session: one client's conversation with the server, on its connection thread."""
+"""A session: one client's conversation with the server."""
 
 from __future__ import annotations
 
@@ -88,10 +88,11 @@ class _Query:
 
 
 class Session:
-    """The session of one connection.
+    """The session of one connection: a :class:`~syncchat.net.Conversation`.
 
     ``on_message``, if not None, is called with each message to a room: the sender, the room's
-    name, and the text as received, not sanitized. It must not block.
+    name, and the text as received, not sanitized. It must not block. ``on_end`` is called
+    last.
     """
 
     def __init__(
@@ -100,11 +101,13 @@ class Session:
         dialect: Dialect,
         rooms: RoomRegistry,
         on_message: OnMessage | None,
+        on_end: Callable[[], None],
     ) -> None:
         self._websocket = websocket
         self._dialect = dialect
         self._rooms = rooms
         self._on_message = on_message
+        self._on_end = on_end
         self._member = Member(websocket, dialect)
         #: How many of the last messages of a room the URL asks for.
         self._url_history = 0
@@ -114,16 +117,31 @@ class Session:
         self._room: Room
         #: Whether the client is in it.
         self._inside = False
+        self._ended = False
+
+    def begin(self) -> bool:
+        """Enter the room of the URL, unless that may take time. On any thread."""
+        request = self._websocket.request
+        query = _query_of(request)
+        if self._rooms.engine.blocks or query.errors or query.history != WantedHistory():
+            return False
+        try:
+            self._enter(_room_of(request), query.nick, query.history)
+        except _Refused:
+            # To refuse the client takes time, too.
+            return False
+        return True
 
     def run(self) -> None:
         """Serve the client until it leaves. Usually ends by raising :class:`ConnectionClosed`."""
-        request = self._websocket.request
-        query = _query_of(request)
-        self._url_history = query.history.last
         try:
-            self._enter(_room_of(request), query.nick, query.history)
-            for error in query.errors:
-                self._send_error(error)
+            if not self._inside:
+                request = self._websocket.request
+                query = _query_of(request)
+                self._url_history = query.history.last
+                self._enter(_room_of(request), query.nick, query.history)
+                for error in query.errors:
+                    self._send_error(error)
             self._listen()
         except TimeoutError:
             # The client does not read the history that it asked for.
@@ -131,8 +149,15 @@ class Session:
         except _Refused as refused:
             self._member.send([refused.error])
             self._websocket.close(refused.code, refused.error.text[:100])
-        finally:
-            self._leave(self._reason())
+
+    def end(self) -> None:
+        """Leave the room. Has no effect if the session has ended."""
+        if not self._ended:
+            self._ended = True
+            try:
+                self._leave(self._reason())
+            finally:
+                self._on_end()
 
     # Entering and leaving.
 
@@ -162,7 +187,7 @@ class Session:
 
     def _listen(self) -> None:
         # An append that waits for a disk must not delay the clients of other rooms.
-        take = None if self._rooms.engine.blocks else self._take
+        take = None if self._rooms.engine.blocks else self.take
         while True:
             # Messages that arrive together are published together.
             for message in self._websocket.recv_many(take=take):
@@ -190,7 +215,7 @@ class Session:
                 # its own last messages.
                 self._room.drain()
 
-    def _take(self, messages: Sequence[str | bytes], later: Later) -> int:
+    def take(self, messages: Sequence[str | bytes], later: Later) -> int:
         """Post the messages that come before any other request; returns their number.
 
         Runs while the session's own thread waits, and must not block.
@@ -392,6 +417,8 @@ def _room_of(request: Request) -> str:
 
 def _query_of(request: Request) -> _Query:
     """What the query asks for. An invalid part is left out, and has an error instead."""
+    if not request.query:
+        return _Query(None, WantedHistory(), ())
     query = parse_qs(request.query, keep_blank_values=True)
     errors = []
     nick, last, after = None, 0, None

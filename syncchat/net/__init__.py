@@ -36,21 +36,21 @@ from .address import (
     route_to,
 )
 from .combining_queue import CombiningQueue
-from .connection_thread import Handler
 from .connector import connect, parse_url
 from .group import Fanout, Group
 from .http import Refusal, Request, Response, View
 from .io_thread import Deadline
 from .limits import Limits, ServerSettings, Stats, TokenBucket
 from .protocol import Message, encode_frame
-from .receiver import Later, Take
+from .receiver import Conversation, Later, Take
 from .server import Server, serve
 from .tls import tls_reason
-from .websocket import WebSocket
+from .websocket import Handler, WebSocket
 
 __all__ = [
     "Address",
     "CombiningQueue",
+    "Conversation",
     "Deadline",
     "Fanout",
     "Group",

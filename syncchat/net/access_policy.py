@@ -14,7 +14,14 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from urllib.parse import parse_qs, urlsplit
 
-from .address import Address, are_loopback, host_of
+from .address import (
+    Address,
+    are_loopback,
+    host_of,
+    origin_of,
+    parse_origin,
+    parse_public_url,
+)
 from .http import Refusal, Request
 
 __all__ = [
@@ -25,6 +32,7 @@ __all__ = [
     "TokenCheck",
     "TrustedProxies",
     "bearer",
+    "parse_access",
     "parse_network",
 ]
 
@@ -86,8 +94,8 @@ class AccessPolicy:
         self._authorize = authorize
         self._secure = secure
         self.proxies = proxies or TrustedProxies()
-        #: Whether ``authorize`` is called, which may block.
-        self.asks = authorize is not None
+        #: Whether a check by the program is called, which may block.
+        self.asks = authorize is not None and not isinstance(authorize, TokenCheck)
 
     def identify(self, request: Request) -> Request:
         """The request with the client's address, scheme and host, also behind a trusted proxy.
@@ -270,6 +278,20 @@ class TrustedProxies:
 
     def _contains(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
         return any(address in network for network in self._networks)
+
+
+def parse_access(
+    origins: Sequence[str], public_url: str | None, trusted_proxies: Sequence[str] | None
+) -> tuple[list[str], TrustedProxies]:
+    """The allowed origins and the proxies that these settings of a server mean.
+
+    Raises :class:`ValueError` for an invalid one.
+    """
+    allowed = [parse_origin(origin) for origin in origins]
+    if public_url is not None:
+        allowed.append(origin_of(parse_public_url(public_url)))
+        trusted_proxies = LOOPBACK if trusted_proxies is None else trusted_proxies
+    return allowed, TrustedProxies(trusted_proxies or ())
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

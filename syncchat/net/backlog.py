@@ -31,8 +31,8 @@ class Written(Enum):
 # Looking up a member of an enumeration is slow, and each write uses them.
 _ACCEPTED, _REFUSED, _OVERFLOW = Written.ACCEPTED, Written.REFUSED, Written.OVERFLOW
 
-#: The flag that makes a single call non-blocking on a blocking socket. On platforms
-#: without it (Windows) the socket is non-blocking, and a reader waits with a selector.
+#: Makes a single call non-blocking on a blocking socket. On platforms without it
+#: (Windows) the socket is non-blocking, and a reader waits with a selector.
 DONTWAIT: int = getattr(socket, "MSG_DONTWAIT", 0)
 
 
@@ -93,11 +93,10 @@ class Backlog:
 class Writer:
     """Writes to a connected socket, encrypts, and closes it. From any thread.
 
-    Only ``wait_flushed`` and ``wait_broken`` block. Data goes directly to the
-    kernel, or into a backlog that the I/O thread sends. ``max_backlog`` is how many
-    bytes may be queued. ``stall_timeout`` is how many seconds the backlog may make
-    no progress, None without limit; after that the I/O thread calls ``on_stall``,
-    holding no lock.
+    Only ``wait_flushed`` and ``wait_broken`` block. Data goes directly to the kernel, or
+    into a backlog that the I/O thread sends. ``max_backlog`` is how many bytes may be
+    queued. ``stall_timeout`` is how many seconds the backlog may make no progress, None
+    without limit; after that the I/O thread calls ``on_stall``, holding no lock.
     """
 
     __slots__ = (
@@ -117,6 +116,7 @@ class Writer:
         "broken",
         "bytes_out",
         "error",
+        "messages_out",
         "on_stall",
     )
 
@@ -142,17 +142,16 @@ class Writer:
         #: When the backlog began or last made progress, on the monotonic clock.
         self._moved_at = 0.0
         self._tls: TLS | None = None
-        #: Bytes that the kernel has accepted.
-        self.bytes_out = 0
+        #: Bytes that the kernel has accepted; messages in accepted writes.
+        self.bytes_out = self.messages_out = 0
         self._sealed = False
-        #: The connection is aborted, by this end or by an error.
+        #: The connection is aborted, by this end or by this error.
         self.broken = False
-        #: The error of the operating system or of TLS that broke the connection.
         self.error: OSError | None = None
         self._closed = False
         #: The I/O thread watches this writer.
         self._watched = False
-        #: A timer for ``_check_stall`` is set. There is at most one.
+        #: The timer for ``_check_stall`` is set.
         self._timed = False
         self._drained: threading.Condition | None = None
 
@@ -165,15 +164,13 @@ class Writer:
         backlog = self._backlog  # read once: another thread may set it to None
         return 0 if backlog is None else backlog.size
 
-    def write(self, data: bytes) -> Written:
-        """Send ``data`` or queue it; never blocks.
+    def write(self, data: bytes, messages: int = 0) -> Written:
+        """Send ``data``, which holds so many ``messages``, or queue it; never blocks.
 
-        If nothing is queued, ``data`` goes directly to the kernel, and the part
-        that the kernel does not accept is queued whatever its size. If there is a
-        backlog, ``data`` that would exceed its limit is an overflow.
+        If nothing is queued, ``data`` goes directly to the kernel, and the rest is
+        queued whatever its size. Otherwise the backlog's limit applies.
         """
-        # A fan-out runs this code for each member and each batch, so it makes no
-        # call of _send_locked().
+        # A fan-out runs this code for each delivery, so it does not call _send_locked().
         with self._lock:
             if self._sealed:
                 return _REFUSED
@@ -182,6 +179,7 @@ class Writer:
                 if backlog.size + len(data) > self._max_backlog:
                     return _OVERFLOW
                 backlog.append(data)
+                self.messages_out += messages
                 return _ACCEPTED
             raw = data
             try:
@@ -194,6 +192,7 @@ class Writer:
                 self._break_locked(exc)
                 return _REFUSED
             self.bytes_out += sent
+            self.messages_out += messages
             if sent == len(raw):
                 return _ACCEPTED
             watch = self._keep_locked(memoryview(raw)[sent:])

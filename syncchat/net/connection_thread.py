@@ -1,4 +1,9 @@
-"""The thread of one connection, from the accepted socket to the last byte."""
+"""One connection, from the accepted socket to the last byte, and its thread.
+
+A thread costs more than all other work of a connection. So it starts when it is needed: the
+acceptor makes the handshake of a client whose request has arrived, and the reader takes simple
+messages and the end of the connection. Everything that can block happens on the thread.
+"""
 
 from __future__ import annotations
 
@@ -17,30 +22,23 @@ from .handshake import HandshakeResult, accept, wants_upgrade
 from .http import (
     Refusal,
     Request,
-    Response,
     View,
     answer,
-    check_method,
     encode,
     is_whole,
-    parse,
-    read_head,
-    view_for,
+    read_request,
+    run_view,
 )
 from .io_thread import Deadline, IOThread
 from .limits import Counters, Limits, Traffic
-from .receiver import Followers
+from .receiver import Conversation, Later, Reader
 from .stream import Stream
 from .tls import NotTLS, tls_reason
-from .websocket import WebSocket
+from .websocket import LINGER_BYTES, WebSocket
 
-__all__ = ["ConnectionThread", "Handler", "ServerConfig"]
+__all__ = ["ConnectionThread", "ServerConfig"]
 
 logger = logging.getLogger("syncchat.net")
-
-#: Serves one connection on the connection's thread, after the opening handshake.
-#: When it returns, the connection is closed. It may raise :class:`ConnectionClosed`.
-Handler = Callable[[WebSocket], None]
 
 #: Bytes of stack of a connection's thread. Only touched pages are resident. The
 #: size is below the 2 MiB of a huge page, which would be resident at the first
@@ -52,19 +50,23 @@ _REFUSAL_TIME = 2.0
 #: The answer to a client that does not speak TLS; most of these send an HTTP request.
 _TLS_ONLY = Refusal(HTTPStatus.BAD_REQUEST, "This port requires TLS: use wss:// or https://.")
 
+
 #: Guards the interpreter's stack size, which is global: it applies to every new thread.
 _stack_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """The settings that a server applies to each connection."""
+    """What all connections of a server share."""
 
-    handler: Handler
+    #: Makes the conversation of each client, after the opening handshake.
+    converse: Callable[[WebSocket], Conversation]
+    io_thread: IOThread
+    reader: Reader | None
     limits: Limits
     subprotocols: Sequence[str]
-    #: Sent with every 101 answer besides the headers of the handshake.
-    response_headers: Sequence[tuple[str, str]]
+    #: Lines that are sent with every 101 answer besides the headers of the handshake.
+    response_headers: bytes
     #: The views for requests that are not handshakes, by path.
     routes: Mapping[str, View]
     access_policy: AccessPolicy
@@ -75,21 +77,25 @@ class ServerConfig:
 
 
 class ConnectionThread:
-    """The thread of one connection, and the methods that other threads call.
+    """One connection, and the methods that other threads call.
 
-    The thread calls ``on_end`` last. A ``refusal`` is the answer to a request for
-    a WebSocket. ``count_client`` is called with this object and the client's
-    host when the client of a trusted proxy requests a WebSocket; it may
-    raise :class:`Refusal`.
+    ``on_end`` is called last, on the thread, or on the reader if there was no thread. A
+    ``refusal`` is the answer to a request for a WebSocket. ``count_client`` is called
+    with this object and the client's host when the client of a trusted proxy
+    requests a WebSocket; it may raise :class:`Refusal`.
     """
 
     __slots__ = (
         "_config",
+        "_conversation",
         "_count_client",
-        "_followers",
-        "_io_thread",
+        "_deadline",
+        "_drop_until",
+        "_failure",
+        "_finished",
+        "_lingers",
         "_on_end",
-        "_prepared",
+        "_plain",
         "counted_for",
         "refusal",
         "served",
@@ -101,15 +107,11 @@ class ConnectionThread:
     def __init__(
         self,
         stream: Stream,
-        io_thread: IOThread,
-        followers: Followers | None,
         config: ServerConfig,
         on_end: Callable[[ConnectionThread], None],
         count_client: Callable[[ConnectionThread, str], None],
         refusal: Refusal | None,
     ) -> None:
-        self._io_thread = io_thread
-        self._followers = followers
         self._config = config
         self._on_end = on_end
         self._count_client = count_client
@@ -118,40 +120,48 @@ class ConnectionThread:
         #: ``max_connections``, and the host for which it counts, if that is known.
         self.served = False
         self.counted_for: str | None = None
-        #: The result of prepare(), if there is one.
-        self._prepared: HandshakeResult | Request | Exception | None = None
         self.stream = stream
+        #: The thread, once it is needed.
+        self.thread: threading.Thread | None = None
         #: Set once the handshake is done.
         self.websocket: WebSocket | None = None
-        self.thread = threading.Thread(
-            target=self._run, name=f"syncchat {format_address(stream.address)}", daemon=True
-        )
+        # The fields below are for one thread at a time: the acceptor, the reader, the thread.
+        #: For TLS and the opening handshake together; later for the client's FIN.
+        self._deadline = Deadline.after(config.limits.open_timeout)
+        self._conversation: Conversation | None = None
+        #: A request that the thread must answer, and an exception that it must handle.
+        self._plain: Request | None = None
+        self._failure: BaseException | None = None
+        #: The closing handshake is done, and the client's FIN is expected.
+        self._lingers = False
+        #: How many bytes may be read until then, those of the whole connection included.
+        self._drop_until = 0
+        #: The connection has ended without a thread.
+        self._finished = False
 
-    def prepare(self) -> None:
-        """Read the request if it has arrived, and make the answer.
+    @property
+    def name(self) -> str:
+        """The name of the thread."""
+        return f"syncchat {format_address(self.stream.address)}"
 
-        Runs on the acceptor thread; never waits. Most requests have arrived when
-        their client is accepted. To handle them here, one after the other, costs
-        half as much as on new threads, which are cold and wait for each other.
+    def begin(self) -> None:
+        """Serve the client without a thread as far as possible, otherwise start the thread.
+
+        Runs on the acceptor thread; never waits. Raises :class:`RuntimeError` if the system
+        has no threads left.
         """
-        config = self._config
-        if config.ssl_context is not None or config.access_policy.asks or self.refusal is not None:
+        config, reader = self._config, self._config.reader
+        blocks = config.ssl_context is not None or config.access_policy.asks or self.refusal
+        if reader is None or blocks or not self._open_early():
+            self._start()
             return
-        if is_whole(self.stream.fetch()):
-            try:
-                self._prepared = self._accept(Deadline.after(0))
-            except Exception as exc:  # noqa: BLE001 - raised in _open()
-                # It is about this client only. To send a refusal takes time.
-                self._prepared = exc
+        reader.register(self.stream.writer.fileno(), self._read, self._wake)
 
-    def start(self) -> None:
-        """Start the thread. Raises :class:`RuntimeError` if the system has no threads left."""
-        with _stack_lock:
-            usual = threading.stack_size(_STACK_SIZE)
-            try:
-                self.thread.start()
-            finally:
-                threading.stack_size(usual)
+    def abandon(self) -> None:
+        """Release everything of a connection that could not begin. On the acceptor thread."""
+        self.stream.writer.close()
+        if self._conversation is not None:
+            self._conversation.end()
 
     def begin_close(self, deadline: Deadline) -> None:
         """Tell the client that the server stops. During the opening handshake, abort instead."""
@@ -163,34 +173,128 @@ class ConnectionThread:
     @property
     def traffic(self) -> Traffic:
         """The traffic of the connection so far."""
-        websocket, stream = self.websocket, self.stream
-        if websocket is None:
-            return Traffic(0, 0, stream.bytes_in, stream.writer.bytes_out)
-        return Traffic(
-            websocket.messages_in, websocket.messages_out, stream.bytes_in, stream.writer.bytes_out
-        )
+        websocket, stream, writer = self.websocket, self.stream, self.stream.writer
+        messages_in = 0 if websocket is None else websocket.messages_in
+        return Traffic(messages_in, writer.messages_out, stream.bytes_in, writer.bytes_out)
+
+    # Without the thread, on the acceptor or the reader.
+
+    def _open_early(self) -> bool:
+        """Do the opening handshake if the request has arrived. False: the thread is needed."""
+        received = self.stream.fetch()
+        if received is None:
+            return True
+        if not is_whole(received):
+            return False
+        try:
+            result = self._accept(Deadline.after(0))
+            if isinstance(result, HandshakeResult):
+                websocket = self._upgrade(result)
+                self._conversation = self._config.converse(websocket)
+                # Messages that came with the request are parsed on the thread.
+                return self._conversation.begin() and not result.rest
+            self._plain = result
+        except Exception as exc:  # noqa: BLE001 - raised in _open() or _handle()
+            # It is about this client only. To send a refusal takes time.
+            self._failure = exc
+        return False
+
+    def _read(self, later: Later) -> bool:
+        """Read what has arrived. False: the thread is needed, or the connection has ended."""
+        try:
+            if self.websocket is None or self._conversation is None:
+                return self._open_early()
+            if self._lingers:
+                return self._linger()
+            return self._receive(self.websocket, self._conversation, later)
+        except BaseException as exc:  # noqa: BLE001 - raised in _handle()
+            self._failure = exc
+            return False
+
+    def _receive(self, websocket: WebSocket, conversation: Conversation, later: Later) -> bool:
+        if websocket.read_for(conversation.take, later):
+            return True
+        if not websocket.is_over:
+            return False
+        conversation.end()
+        self._deadline = Deadline.after(self._config.limits.close_timeout)
+        self._lingers = True
+        if websocket.backlog_size:
+            return False
+        self._drop_until = self.stream.bytes_in + LINGER_BYTES
+        self.stream.writer.shutdown_write()
+        return True
+
+    def _linger(self) -> bool:
+        """Drop input after the end, as :meth:`Stream.drain_input`. False: the FIN has arrived."""
+        dropped = self.stream.drop_input()
+        self._finished = dropped == 0 or self.stream.bytes_in > self._drop_until
+        return not self._finished
+
+    def _wake(self) -> None:
+        """Start the thread, or end the connection if no thread is needed."""
+        if self._finished:
+            self._end()
+            return
+        try:
+            self._start()
+        except RuntimeError as exc:
+            logger.warning("cannot serve %s: %s", format_address(self.stream.address), exc)
+            # Nothing blocks on an aborted connection, if the conversation does not go on.
+            self.stream.writer.abort()
+            self._failure = exc
+            self._run()
+
+    def look(self) -> None:
+        """End what takes too long without the thread. On the I/O thread, from time to time."""
+        reader = self._config.reader
+        if reader is None or self.thread is not None or not self._deadline.expired:
+            return
+        if self._lingers:
+            self.stream.writer.abort()
+        elif self.websocket is None:
+            # The thread refuses the client.
+            reader.dismiss(self.stream.writer.fileno())
+
+    def _start(self) -> None:
+        """Start the thread. Raises :class:`RuntimeError` if the system has no threads left."""
+        thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        with _stack_lock:
+            usual = threading.stack_size(_STACK_SIZE)
+            try:
+                self.thread = thread
+                thread.start()
+            except BaseException:
+                self.thread = None
+                raise
+            finally:
+                threading.stack_size(usual)
+
+    def _end(self) -> None:
+        self.stream.writer.close()
+        self._on_end(self)
 
     # On the thread.
 
     def _run(self) -> None:
         try:
             try:
-                self._open()
+                if self.websocket is None:
+                    self._open()
             except Refusal as refusal:
                 self._note_refused(str(refusal.status.value), str(refusal))
                 answer(self.stream, encode(refusal.response), Deadline.after(_REFUSAL_TIME))
             if self.websocket is not None:
                 self._handle(self.websocket)
         except Exception:
-            logger.exception("%s failed", self.thread.name)
+            logger.exception("%s failed", self.name)
         finally:
-            self.stream.writer.close()
-            self._on_end(self)
+            self._end()
 
     def _open(self) -> None:
         """TLS and the opening handshake, with one deadline for both."""
         config = self._config
-        deadline = Deadline.after(config.limits.open_timeout)
+        deadline = self._deadline
         if config.ssl_context is not None:
             try:
                 self.stream.start_tls(config.ssl_context, deadline, server_side=True)
@@ -205,31 +309,35 @@ class ConnectionThread:
                 raise self.refusal
             self._serve_plain(request)
             return
-        result = self._prepared or self._accept(deadline)
-        self._prepared = None
-        if isinstance(result, Exception):
-            raise result
-        if result is None:
-            config.counters.note_refused("gone")
-            return
-        if isinstance(result, Request):
-            self._serve_plain(result)
-            return
+        if self._failure is not None:
+            raise self._failure
+        match self._plain or self._accept(deadline):
+            case None:
+                config.counters.note_refused("gone")
+            case Request() as request:
+                self._serve_plain(request)
+            case HandshakeResult() as result:
+                self._upgrade(result)
+
+    def _upgrade(self, result: HandshakeResult) -> WebSocket:
+        """Answer the handshake."""
+        config = self._config
         self.stream.writer.write(result.answer)
         config.counters.note_opened()
         self.websocket = WebSocket(
             self.stream,
             result,
-            self._io_thread,
+            self._config.io_thread,
             is_client=False,
             limits=config.limits,
             on_slow=self._note_slow,
-            followers=self._followers,
+            reader=self._config.reader,
         )
+        return self.websocket
 
     def _accept(self, deadline: Deadline) -> HandshakeResult | Request | None:
         """The opened WebSocket, or the request for a view; None for a client that has left."""
-        received = self._read_request(deadline)
+        received = read_request(self.stream, deadline)
         if received is None:
             return None
         request, rest = received
@@ -241,14 +349,6 @@ class ConnectionThread:
         self._check(result.request)
         return result
 
-    def _read_request(self, deadline: Deadline) -> tuple[Request, bytes] | None:
-        """The request, and the bytes after it; None for a client that has left."""
-        received = read_head(self.stream, deadline)
-        if received is None:
-            return None
-        head, rest = received
-        return parse(head, self.stream.address), rest
-
     def _plain_request(self) -> Request | None:
         """The request of a refused client, if it is not a handshake; else None.
 
@@ -258,7 +358,7 @@ class ConnectionThread:
         if not self._config.routes:
             return None
         try:
-            received = self._read_request(Deadline.after(_REFUSAL_TIME))
+            received = read_request(self.stream, Deadline.after(_REFUSAL_TIME))
         except Refusal:
             return None
         return received[0] if received and not wants_upgrade(received[0]) else None
@@ -266,32 +366,14 @@ class ConnectionThread:
     def _serve_plain(self, request: Request) -> None:
         """Answer a request that is not a handshake."""
         config = self._config
-        head_only = request.method == "HEAD"
         try:
-            data = encode(self._view(request), head_only=head_only)
+            request = self._identify(request)
+            config.access_policy.check_host(request)
+            data = run_view(config.routes, request)
         except Refusal as refusal:
             self._note_refused(str(refusal.status.value), str(refusal))
-            data = encode(refusal.response, head_only=head_only)
-        except Exception:
-            logger.exception("the view of %s failed", request.path)
-            failed = Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error.")
-            data = encode(failed.response, head_only=head_only)
+            data = encode(refusal.response, head_only=request.method == "HEAD")
         answer(self.stream, data, Deadline.after(config.limits.open_timeout))
-
-    def _view(self, request: Request) -> Response:
-        config = self._config
-        request = self._identify(request)
-        config.access_policy.check_host(request)
-        view = view_for(config.routes, request.path)
-        if view is None:
-            raise Refusal(HTTPStatus.NOT_FOUND, "Not found.")
-        check_method(request)
-        response: object = view(request)
-        if not isinstance(response, Response):
-            kind = type(response).__name__
-            logger.error("the view of %s returned %s instead of a Response", request.path, kind)
-            raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error.")
-        return response
 
     def _check(self, request: Request) -> None:
         """Raise :class:`Refusal` if the caps or the access policy forbid this handshake."""
@@ -302,7 +384,7 @@ class ConnectionThread:
         except Refusal:
             raise
         except Exception as exc:
-            logger.exception("authorize() failed for %s", self.thread.name)
+            logger.exception("authorize() failed for %s", self.name)
             raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error.") from exc
 
     def _identify(self, request: Request) -> Request:
@@ -311,7 +393,8 @@ class ConnectionThread:
         identified = access_policy.identify(request)
         if identified.remote_address != self.stream.address:
             self.stream.address = identified.remote_address
-            self.thread.name = f"syncchat {format_address(identified.remote_address)}"
+            if self.thread is not None:
+                self.thread.name = self.name
         if identified.host != request.host:
             # By DNS rebinding, a web page can send any X-Forwarded-Host, so check
             # the forwarded name, too.
@@ -320,13 +403,22 @@ class ConnectionThread:
 
     def _handle(self, websocket: WebSocket) -> None:
         code = NORMAL
+        conversation = self._conversation
         try:
-            self._config.handler(websocket)
+            if self._failure is not None:
+                raise self._failure
+            if conversation is None:
+                conversation = self._config.converse(websocket)
+            if not self._lingers:
+                conversation.run()
         except ConnectionClosed:
-            pass  # The client is gone: the usual end of a handler.
+            pass  # The client is gone: the usual end of a conversation.
         except Exception:
             code = INTERNAL_ERROR
-            logger.exception("the handler of %r failed", self.thread.name)
+            logger.exception("the handler of %r failed", self.name)
+        finally:
+            if conversation is not None:
+                conversation.end()
         websocket.close(code)
 
     def _note_refused(self, reason: str, text: str) -> None:
@@ -335,7 +427,7 @@ class ConnectionThread:
             try:
                 self._config.on_refused(self.stream.address, text)
             except Exception:
-                logger.exception("on_refused() failed for %s", self.thread.name)
+                logger.exception("on_refused() failed for %s", self.name)
 
     def _note_slow(self, websocket: WebSocket) -> None:
         self._config.counters.note_slow()
@@ -345,4 +437,4 @@ class ConnectionThread:
             except Exception:
                 # This runs on the combiner's thread or the I/O thread, which work
                 # for all clients and must continue.
-                logger.exception("on_slow() failed for %s", self.thread.name)
+                logger.exception("on_slow() failed for %s", self.name)

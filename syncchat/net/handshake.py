@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from wsproto.connection import ConnectionState, ConnectionType
@@ -72,13 +72,13 @@ def accept(
     rest: bytes,
     subprotocols: Sequence[str],
     limits: Limits,
-    headers: Sequence[tuple[str, str]] = (),
+    headers: bytes = b"",
 ) -> HandshakeResult:
     """Check the client's request, and make the answer, 101 (RFC 6455, section 4.2).
 
     ``rest`` are the bytes that arrived after the request. ``subprotocols`` are the
     server's, the preferred one first. ``limits`` are those of the connection.
-    ``headers`` are sent with the answer. Raises :class:`Refusal`.
+    ``headers`` are lines that are sent with the answer. Raises :class:`Refusal`.
     """
     own: dict[bytes, list[bytes]] = {name: [] for name in _HANDSHAKE_HEADERS}
     others: list[tuple[bytes, bytes]] = []
@@ -87,13 +87,24 @@ def accept(
             own[name].append(value)
         else:
             others.append((name, value))
-    request = replace(request, raw_headers=tuple(others))
+    # This is faster than dataclasses.replace().
+    request = Request(
+        request.target,
+        tuple(others),
+        request.host,
+        request.method,
+        request.remote_address,
+        request.scheme,
+        request.http_version,
+    )
     _check_request(request, own)
     key = _check_key(own[b"sec-websocket-key"])
-    offered = _tokens(own[b"sec-websocket-protocol"])
-    chosen = next((name for name in subprotocols if name in offered), None)
-    if chosen is not None:
-        headers = [("Sec-WebSocket-Protocol", chosen), *headers]
+    chosen = None
+    if own[b"sec-websocket-protocol"]:
+        offered = _tokens(own[b"sec-websocket-protocol"])
+        chosen = next((name for name in subprotocols if name in offered), None)
+        if chosen is not None:
+            headers = b"Sec-WebSocket-Protocol: %b\r\n%b" % (chosen.encode("ascii"), headers)
     protocol = Protocol(limits.max_message, limits.max_fragments, is_client=False)
     return HandshakeResult(protocol, rest, _acceptance(key, headers), request, chosen)
 
@@ -153,17 +164,16 @@ def _upgrade_required(text: str) -> Refusal:
     )
 
 
-def _acceptance(key: bytes, headers: Sequence[tuple[str, str]]) -> bytes:
+def _acceptance(key: bytes, headers: bytes) -> bytes:
     """The answer to a valid handshake request (RFC 6455, section 4.2.2).
 
     wsproto would make the same answer with h11, but take eight times as long, which
     is a tenth of the total cost of a connection.
     """
-    further = "".join(f"{name}: {value}\r\n" for name, value in headers)
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: %b\r\n%b\r\n"
-    ) % (generate_accept_token(key), further.encode("ascii"))
+    ) % (generate_accept_token(key), headers)
 
 
 # The client side.

@@ -1,4 +1,4 @@
-"""Pings: those that wait for a pong, and the heartbeat that finds dead connections."""
+"""Pings that wait for a pong; sweeps over all connections; the heartbeat, which finds dead ones."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
 from .io_thread import Deadline, IOThread
 
-__all__ = ["PendingPings", "start_heartbeat"]
+__all__ = ["PendingPings", "start_heartbeat", "start_sweep"]
+
+Connection = TypeVar("Connection")
 
 #: How many sweeps there are per interval, and the bounds of the seconds between two.
 _LOOKS = 8
@@ -91,6 +94,29 @@ class Beating(Protocol):
         """End the connection."""
 
 
+def start_sweep(
+    io_thread: IOThread,
+    connections: Callable[[], Iterable[Connection]],
+    look: Callable[[Connection], None],
+    shortest: float,
+) -> None:
+    """Call ``look`` with each connection from time to time, until the I/O thread ends.
+
+    ``shortest`` is the shortest limit, in seconds, that ``look`` checks. The I/O thread
+    calls both functions. One sweep over all connections costs less than a timer for
+    each of them.
+    """
+    pause = min(max(shortest / _LOOKS, _SHORTEST), _LONGEST)
+
+    def sweep() -> None:
+        # Set the next timer first, so that an exception does not end the sweeps.
+        io_thread.call_at(Deadline.after(pause), sweep)
+        for connection in connections():
+            look(connection)
+
+    io_thread.call_at(Deadline.after(pause), sweep)
+
+
 def start_heartbeat(
     io_thread: IOThread,
     connections: Callable[[], Iterable[Beating]],
@@ -101,20 +127,11 @@ def start_heartbeat(
 
     After ``interval`` seconds of silence a connection is pinged, after ``timeout``
     more seconds it is aborted. Without an interval, do nothing. The I/O thread
-    calls ``connections``. One sweep over all connections costs less than a timer
-    for each of them.
+    calls ``connections``.
     """
-    if not interval:
-        return
-    pause = min(max(min(interval, timeout) / _LOOKS, _SHORTEST), _LONGEST)
-
-    def sweep() -> None:
-        # Set the next timer first, so that an exception does not end the heartbeat.
-        io_thread.call_at(Deadline.after(pause), sweep)
-        for connection in connections():
-            _beat(connection, interval, timeout)
-
-    io_thread.call_at(Deadline.after(pause), sweep)
+    if interval:
+        heart = partial(_beat, interval=interval, timeout=timeout)
+        start_sweep(io_thread, connections, heart, min(interval, timeout))
 
 
 def _beat(connection: Beating, interval: float, timeout: float) -> None:

@@ -6,6 +6,7 @@ A connection carries one request and one answer.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,9 +32,12 @@ __all__ = [
     "encode",
     "is_whole",
     "parse",
-    "read_head",
+    "read_request",
+    "run_view",
     "view_for",
 ]
+
+logger = logging.getLogger("syncchat.net")
 
 #: Maximum bytes of the head of a request or response, on both sides; also h11's limit.
 MAX_HEAD = 16384
@@ -146,7 +150,19 @@ def is_whole(received: bytes) -> bool:
     return END_OF_HEAD.search(received) is not None
 
 
-def read_head(stream: Stream, deadline: Deadline) -> tuple[bytes, bytes] | None:
+def read_request(stream: Stream, deadline: Deadline) -> tuple[Request, bytes] | None:
+    """Read a request, and the bytes after it; None for a client that left before.
+
+    Raises :class:`Refusal`.
+    """
+    received = _read_head(stream, deadline)
+    if received is None:
+        return None
+    head, rest = received
+    return parse(head, stream.address), rest
+
+
+def _read_head(stream: Stream, deadline: Deadline) -> tuple[bytes, bytes] | None:
     """The request's head with its empty line, and the bytes after it.
 
     None if the client left before it sent a request.
@@ -253,6 +269,29 @@ def check_method(request: Request) -> None:
             f"Only {' and '.join(_METHODS)} are supported.",
             [("Allow", ", ".join(_METHODS))],
         )
+
+
+def run_view(routes: Mapping[str, View], request: Request) -> bytes:
+    """Call the view for ``request``, and return the bytes of its answer.
+
+    Raises :class:`Refusal` if there is no view, if it refuses the request, or if it fails.
+    """
+    view = view_for(routes, request.path)
+    if view is None:
+        raise Refusal(HTTPStatus.NOT_FOUND, "Not found.")
+    check_method(request)
+    try:
+        response: object = view(request)
+        if isinstance(response, Response):
+            return encode(response, head_only=request.method == "HEAD")
+    except Refusal:
+        raise
+    except Exception as exc:
+        logger.exception("the view of %s failed", request.path)
+        raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error.") from exc
+    kind = type(response).__name__
+    logger.error("the view of %s returned %s instead of a Response", request.path, kind)
+    raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error.")
 
 
 def view_for(routes: Mapping[str, View], path: str) -> View | None:

@@ -1,11 +1,10 @@
 """Receiving: reads of one connection, and one thread that reads for all that wait.
 
 A thread that sleeps in ``recv`` must wake up for each message of its client, and a wake-up
-costs more than all the work that follows. So threads that wait for simple messages sleep
-on a lock. One of them, the leader, waits for the sockets of all of them, and takes the
-messages of every client whose socket has input. A thread wakes up only when its client
-needs it. If that is the leader's client, another thread becomes the leader. (Schmidt,
-O'Ryan, Kircher, Pyarali, Buschmann: "Leader/Followers", PLoP 2000.)
+costs more than all the work that follows. So one thread, the reader, waits for the sockets of
+all connections that expect simple messages, and takes these messages. The thread of a
+connection sleeps on a lock meanwhile, or is not started yet. It wakes up, or starts, when its
+client needs it. (The pattern is half-sync/half-async: Schmidt, Cranor, PLoP 1995.)
 """
 
 from __future__ import annotations
@@ -16,8 +15,10 @@ import os
 import select
 import threading
 import time
+import typing
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from math import inf
 
@@ -26,14 +27,22 @@ from .limits import Limits, TokenBucket
 from .protocol import Close, Control, Message, Protocol, Violation
 from .stream import Stream
 
-__all__ = ["Followers", "Later", "Receiver", "Take", "followers"]
+__all__ = [
+    "Conversation",
+    "HandlerConversation",
+    "Later",
+    "Reader",
+    "Receiver",
+    "Take",
+    "shared_reader",
+]
 
 logger = logging.getLogger("syncchat.net")
 
 #: For a read that does not wait.
 _AT_ONCE = Deadline.after(0)
 
-#: Functions that the leader calls after it has read from all sockets that have input, each
+#: Functions that the reader calls after it has read from all sockets that have input, each
 #: once. So the messages of several clients become one batch.
 Later = set[Callable[[], None]]
 
@@ -41,9 +50,54 @@ Later = set[Callable[[], None]]
 #: and returns their number.
 Take = Callable[[Sequence[Message], Later], int]
 
-#: Reads from one socket, on the leader's thread; must not block. False: the thread that
-#: waits for the socket must wake up.
-_Read = Callable[[Later], bool]
+#: Reads from one socket, on the reader's thread; must not block. False: the connection's
+#: thread is needed.
+Read = Callable[[Later], bool]
+
+
+#: The connection, as its program sees it.
+Client = typing.TypeVar("Client")
+
+
+class Conversation(typing.Protocol):
+    """What a program does with one client, if most of it needs no thread.
+
+    Its methods are called on the acceptor, the reader, or the connection's thread, one at
+    a time. Only ``run`` may block.
+    """
+
+    def begin(self) -> bool:
+        """Begin without a thread. False: ``run`` must begin."""
+
+    def take(self, messages: Sequence[Message], later: Later, /) -> int:
+        """Handle messages without the thread: see :data:`Take`. Only after ``begin``."""
+
+    def run(self) -> None:
+        """Go on, until the conversation or the connection ends. On the connection's thread.
+
+        May raise :class:`ConnectionClosed`.
+        """
+
+    def end(self) -> None:
+        """Release everything. Called last, in any case."""
+
+
+class HandlerConversation(typing.Generic[Client]):
+    """The conversation of a handler, which needs the thread at once."""
+
+    def __init__(self, handler: Callable[[Client], None], websocket: Client) -> None:
+        self.run = partial(handler, websocket)
+
+    def begin(self) -> bool:
+        """Return False."""
+        return False
+
+    def take(self, _messages: Sequence[Message], _later: Later, /) -> int:
+        """Take no message."""
+        return 0
+
+    def end(self) -> None:
+        """Do nothing."""
 
 
 class Receiver:
@@ -51,7 +105,7 @@ class Receiver:
 
     ``handle`` is called with every other event, and with None at the end of the stream. Of
     several messages and the peer's Close, it gets the Close after the messages are
-    received. The caller of a method holds ``lock``, except for ``take_turn`` and ``follow``.
+    received. The caller of ``advance`` holds ``lock``.
     """
 
     def __init__(
@@ -106,8 +160,19 @@ class Receiver:
             self.lock.release()
             raise
 
-    def follow(self, followers: Followers, take: Take) -> None:
-        """Have the leader read, until there is something that this thread must handle."""
+    def follow(self, reader: Reader, take: Take) -> None:
+        """Have the reader read, until there is something that this thread must handle."""
+        asleep = threading.Lock()
+        asleep.acquire()
+        failure: list[BaseException] = []
+
+        def read(later: Later) -> bool:
+            try:
+                return self.read_for(take, later)
+            except BaseException as exc:  # noqa: BLE001 - raised on the sleeping thread
+                failure.append(exc)
+                return False
+
         with self.lock:
             # All of this is for the thread itself.
             waits = self.messages or self.deferred or self._paused_until or self._early
@@ -115,8 +180,16 @@ class Receiver:
                 return
             # Under the lock, so that close() cannot close the socket in between.
             descriptor = self._stream.writer.fileno()
-            follower = followers.register(descriptor, partial(self._read_for, take))
-        followers.wait(follower)
+            waiting = reader.register(descriptor, read, asleep.release, armed=False)
+        try:
+            # Not under the lock, which the reader needs.
+            reader.arm(waiting)
+            asleep.acquire()
+        except BaseException:
+            reader.dismiss(descriptor)
+            raise
+        if failure:
+            raise failure[0]
 
     def advance(self, deadline: Deadline | None) -> None:
         """Do the next step: end the connection, pause, or read. Raises :class:`TimeoutError`."""
@@ -162,8 +235,11 @@ class Receiver:
         self._paused_until = 0.0
         self.resumed_at = time.monotonic()
 
-    def _read_for(self, take: Take, later: Later) -> bool:
-        """Read what has arrived. On the leader's thread. False: the waiting thread is needed."""
+    def read_for(self, take: Take, later: Later) -> bool:
+        """Read what has arrived, on the reader's thread.
+
+        False: the connection's thread is needed, or the connection has ended.
+        """
         if not self.lock.acquire(blocking=False):
             # Another thread reads or closes.
             return False
@@ -180,169 +256,152 @@ class Receiver:
         finally:
             self.lock.release()
 
-
-class _Follower:
-    """A thread that waits for one socket."""
-
-    __slots__ = ("descriptor", "failure", "needed", "read", "wakeup")
-
-    def __init__(self, descriptor: int, read: _Read) -> None:
-        self.descriptor = descriptor
-        self.read = read
-        #: Whether the thread must serve its client itself.
-        self.needed = False
-        #: What ``read`` has raised; it is raised again on the thread.
-        self.failure: BaseException | None = None
-        #: The thread sleeps on it. It is released once: when the thread is needed, or has
-        #: become the leader.
-        self.wakeup = threading.Lock()
-        self.wakeup.acquire()
+    @property
+    def is_over(self) -> bool:
+        """Whether the connection has ended, and all messages are handed out."""
+        return self._protocol.ended and not self.messages
 
 
-class Followers:
-    """The threads that wait for input, one of which is the leader. Any thread may call it."""
+@dataclass(slots=True)
+class Waiting:
+    """A connection that waits for input."""
 
-    def __init__(self) -> None:
-        #: Guards the fields below. No other lock is taken under it; a follower's lock is
-        #: only released.
+    descriptor: int
+    read: Read
+    #: Called once, after ``read`` has returned False or another thread has ended the wait. It
+    #: is not called during a call of ``read``.
+    wake: Callable[[], None]
+    #: Another thread has ended the wait during a call of ``read``.
+    dismissed: bool = False
+
+
+class Reader:
+    """The thread that reads for all connections that wait for input. Any thread may call it."""
+
+    def __init__(self, name: str) -> None:
+        #: Guards the fields below. No other lock is taken under it.
         self._lock = threading.Lock()
         self._poll = select.epoll()
-        #: Wakes the leader, which waits in the poll.
+        #: Wakes the thread, which waits in the poll.
         self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poll.register(self._alarm, select.EPOLLIN)
-        #: The waiting threads, by the descriptors of their sockets.
-        self._waiting: dict[int, _Follower] = {}
-        self._leader: _Follower | None = None
+        #: By the descriptors of the sockets.
+        self._waiting: dict[int, Waiting] = {}
+        #: The one whose ``read`` is being called.
+        self._reading: Waiting | None = None
         self._closed = False
+        #: The descriptors of this object are closed.
+        self._freed = False
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
 
-    def register(self, descriptor: int, read: _Read) -> _Follower:
+    def start(self) -> None:
+        """Start the thread. Raises :class:`RuntimeError` if the system has no threads left."""
+        self.thread.start()
+
+    def register(
+        self, descriptor: int, read: Read, wake: Callable[[], None], *, armed: bool = True
+    ) -> Waiting:
         """Have ``read`` called whenever the socket has input, or is at its end.
 
-        It is called on the leader's thread, until it returns False or raises an exception.
-        The calling thread must call :meth:`wait` next. Call :meth:`dismiss` before the
-        socket is closed.
+        It is called on the reader's thread, until it returns False; then ``wake`` is called
+        once. Not ``armed``: only after :meth:`arm`. Call :meth:`dismiss` before the socket
+        is closed.
         """
-        follower = _Follower(descriptor, read)
+        waiting = Waiting(descriptor, read, wake)
         with self._lock:
-            if self._closed:
-                # The thread reads for itself.
-                follower.needed = True
-                follower.wakeup.release()
-                return follower
-            self._poll.register(descriptor, select.EPOLLIN)
-            self._waiting[descriptor] = follower
-            if self._leader is None:
-                self._leader = follower
-                follower.wakeup.release()
-        return follower
+            closed = self._closed
+            if not closed:
+                # Until the second step, the reader ignores events of the socket.
+                self._poll.register(descriptor, select.EPOLLIN if armed else 0)
+                self._waiting[descriptor] = waiting
+        if closed:
+            wake()
+        return waiting
 
-    def wait(self, follower: _Follower) -> None:
-        """Block until the thread is needed; raise what ``read`` has raised."""
-        try:
-            follower.wakeup.acquire()
-            # A thread that is dismissed as it becomes the leader has to resign, too.
-            if self._leader is follower:
-                self._lead(follower)
-        finally:
-            self._resign(follower)
-        if follower.failure is not None:
-            raise follower.failure
+    def arm(self, waiting: Waiting) -> None:
+        """Begin to call ``read``, unless the wait has ended."""
+        with self._lock:
+            if self._waiting.get(waiting.descriptor) is waiting:
+                self._poll.modify(waiting.descriptor, select.EPOLLIN)
 
     def dismiss(self, descriptor: int) -> None:
-        """End the wait for a socket, if a thread waits for it. From any thread."""
+        """End the wait for a socket, if there is one: its ``wake`` is called. From any thread."""
         with self._lock:
-            follower = self._waiting.get(descriptor)
-            if follower is not None:
-                self._dismiss_locked(follower)
+            waiting = self._waiting.get(descriptor)
+        if waiting is not None and self._remove(waiting):
+            waiting.wake()
 
     def close(self) -> None:
-        """End all waits: from now on, each thread reads for itself."""
+        """End all waits, and the thread after its present work."""
         with self._lock:
-            if self._closed:
-                return
             self._closed = True
-            for follower in tuple(self._waiting.values()):
-                self._dismiss_locked(follower)
-            if self._leader is None:
-                self._free_locked()
+            waiting = tuple(self._waiting.values())
+            if not self._freed:
+                os.eventfd_write(self._alarm, 1)
+        for each in waiting:
+            if self._remove(each):
+                each.wake()
 
-    def _lead(self, me: _Follower) -> None:
-        """Read for all waiting threads until this thread is needed."""
-        while not me.needed:
-            later: Later = set()
-            needed: list[_Follower] = []
-            try:
-                for descriptor, _ in self._poll.poll():
-                    follower = self._waiting.get(descriptor)
-                    if follower is not None:
-                        if self._needs_thread(follower, later):
-                            needed.append(follower)
-                    elif descriptor == self._alarm:
-                        os.eventfd_read(descriptor)
-                for call in later:
-                    try:
-                        call()
-                    except Exception:
-                        # The failure belongs to other clients. It must not end the
-                        # connection of the leader's client.
-                        logger.exception("messages that were read together failed")
-            finally:
-                # After the calls: what a client has said before is done when its thread
-                # wakes up.
-                for follower in needed:
-                    if follower is not me:
-                        follower.wakeup.release()
+    def join(self, timeout: float) -> bool:
+        """Wait for the end of the thread after :meth:`close`. False: it has not ended in time.
 
-    def _needs_thread(self, follower: _Follower, later: Later) -> bool:
-        """Read from one socket. True: its thread must wake up."""
-        try:
-            if follower.read(later):
-                return False
-        except BaseException as exc:  # noqa: BLE001 - raised in wait()
-            follower.failure = exc
+        Returns False on the thread itself.
+        """
+        if self.thread is threading.current_thread():
+            return False
+        if self.thread.ident is not None:
+            self.thread.join(timeout)
+        if self.thread.is_alive():
+            return False
         with self._lock:
-            # After dismiss(), the descriptor may be another connection's.
-            if self._waiting.get(follower.descriptor) is not follower:
-                return False
-            self._remove_locked(follower)
-        follower.needed = True
+            if not self._freed:
+                self._freed = True
+                self._poll.close()
+                os.close(self._alarm)
         return True
 
-    def _dismiss_locked(self, follower: _Follower) -> None:
-        self._remove_locked(follower)
-        follower.needed = True
-        if follower is self._leader:
-            os.eventfd_write(self._alarm, 1)
-        else:
-            follower.wakeup.release()
+    def _run(self) -> None:
+        while not self._closed:
+            later: Later = set()
+            needed: list[Waiting] = []
+            for descriptor, _ in self._poll.poll():
+                # After dismiss(), the descriptor may be another connection's: it is
+                # read once too often, which does no harm.
+                with self._lock:
+                    waiting = self._reading = self._waiting.get(descriptor)
+                if waiting is None:
+                    continue
+                goes_on = waiting.read(later)
+                with self._lock:
+                    self._reading = None
+                if waiting.dismissed:
+                    waiting.wake()
+                elif not goes_on:
+                    needed.append(waiting)
+            for call in later:
+                try:
+                    call()
+                except Exception:
+                    # The failure belongs to other clients, and must not end the reader.
+                    logger.exception("messages that were read together failed")
+            # After the calls: what a client has said before is done when its thread wakes up.
+            for waiting in needed:
+                if self._remove(waiting):
+                    waiting.wake()
 
-    def _remove_locked(self, follower: _Follower) -> None:
-        assert self._lock.locked()
-        del self._waiting[follower.descriptor]
-        # The socket may be closed already if its thread was interrupted.
-        with contextlib.suppress(OSError):
-            self._poll.unregister(follower.descriptor)
-
-    def _resign(self, follower: _Follower) -> None:
-        """End a wait. If it was the leader's, make another waiting thread the leader."""
+    def _remove(self, waiting: Waiting) -> bool:
+        """End a wait. False: it has ended, or is about to end on the reader's thread."""
         with self._lock:
-            if self._waiting.get(follower.descriptor) is follower:
-                # An exception has interrupted the thread.
-                self._remove_locked(follower)
-            if self._leader is not follower:
-                return
-            self._leader = next(iter(self._waiting.values()), None)
-            if self._leader is not None:
-                self._leader.wakeup.release()
-            elif self._closed:
-                self._free_locked()
-
-    def _free_locked(self) -> None:
-        assert self._lock.locked()
-        self._poll.close()
-        os.close(self._alarm)
+            if self._waiting.get(waiting.descriptor) is not waiting:
+                return False
+            del self._waiting[waiting.descriptor]
+            # The socket may be closed already if its thread was interrupted.
+            with contextlib.suppress(OSError):
+                self._poll.unregister(waiting.descriptor)
+            waiting.dismissed = waiting is self._reading
+            return not waiting.dismissed
 
 
-def followers() -> Followers | None:
-    """A new object; None if the system cannot wait for many sockets at the cost of one."""
-    return Followers() if hasattr(select, "epoll") and hasattr(os, "eventfd") else None
+def shared_reader(name: str) -> Reader | None:
+    """A new reader; None if the system cannot wait for many sockets at the cost of one."""
+    return Reader(name) if hasattr(select, "epoll") and hasattr(os, "eventfd") else None

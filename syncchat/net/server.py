@@ -1,4 +1,4 @@
-"""A server: one thread per connection, and the orderly stop."""
+"""A server: its connections, and the orderly stop."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ import ssl
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Self, Unpack
 
-from .access_policy import LOOPBACK, AccessPolicy, Authorize, TrustedProxies
-from .address import Address, format_address, origin_of, parse_origin, parse_public_url
-from .connection_thread import ConnectionThread, Handler, ServerConfig
-from .heartbeat import start_heartbeat
+from .access_policy import AccessPolicy, Authorize, parse_access
+from .address import Address, format_address
+from .connection_thread import ConnectionThread, ServerConfig
+from .heartbeat import start_heartbeat, start_sweep
 from .http import View, dismiss
 from .io_thread import Deadline, IOThread
 from .limits import ClientCounts, Counters, Limits, ServerSettings, Stats
 from .listener import Listener
-from .receiver import followers
+from .receiver import Conversation, HandlerConversation, shared_reader
 from .stream import Stream
-from .websocket import WebSocket
+from .websocket import Handler, WebSocket
 
 __all__ = ["Server", "serve"]
 
 logger = logging.getLogger("syncchat.net")
 
 #: Seconds. A stop that has aborted all connections goes on waiting as long as at
-#: least one thread ends in each _GRACE, but no longer than _LONGEST_GRACE in total.
-#: Thousands of threads end one after another.
+#: least one of them ends in each _GRACE, but no longer than _LONGEST_GRACE in total.
 _GRACE = 1.0
 _LONGEST_GRACE = 20.0
 
@@ -39,7 +39,7 @@ _MAX_ANSWERED = 64
 
 
 def serve(
-    handler: Handler,
+    handler: Handler | None,
     host: str | None = "127.0.0.1",
     port: int = 0,
     *,
@@ -50,6 +50,7 @@ def serve(
     public_url: str | None = None,
     trusted_proxies: Sequence[str] | None = None,
     authorize: Authorize | None = None,
+    converse: Callable[[WebSocket], Conversation] | None = None,
     on_refused: Callable[[Address, str], None] | None = None,
     on_slow: Callable[[WebSocket], None] | None = None,
     on_stop: Callable[[], None] | None = None,
@@ -59,9 +60,9 @@ def serve(
     """Return a server that listens at ``host`` and ``port`` and runs ``handler`` for each client.
 
     ``host`` is an address or a name; the server listens at every address of a name.
-    None or ``""`` means every address of the machine. With ``port`` 0 the system
-    chooses the port. The server listens when this function returns. It serves
-    clients after :meth:`Server.start`, :meth:`Server.serve_forever` or ``with``.
+    None or ``""`` means every address of the machine. With ``port`` 0 the system chooses
+    the port. The server listens on return, and serves clients after
+    :meth:`Server.start`, :meth:`Server.serve_forever` or ``with``.
 
     - ``ssl_context``: a server-side context; with it the server speaks ``wss:``.
     - ``subprotocols``: the supported subprotocols, the preferred one first.
@@ -76,42 +77,42 @@ def serve(
       ``Forwarded`` (RFC 7239), and uses them for ``remote_address``,
       ``max_connections_per_address`` and :class:`Request`. It ignores these headers
       from other hosts. None: loopback if there is a ``public_url``, otherwise no proxy.
-    - ``authorize``: called with the :class:`Request` of each valid handshake, on that
-      connection's thread; raises :class:`Refusal` to refuse the client.
+    - ``authorize``: called with the :class:`Request` of each valid handshake, on its
+      thread; raises :class:`Refusal` to refuse the client.
+    - ``converse``: makes a :class:`Conversation` for each client, if ``handler`` is None:
+      the client's thread starts only when it is needed. It must not block.
     - ``on_refused``: called with the address and the reason of each refused client, on
-      that connection's thread. A client that is refused with a single write, or that
-      leaves before it sends a request, is only counted.
-    - ``on_slow``: called once for each client that is closed as a slow consumer, on
-      the thread that detects it; it must not block.
-    - ``on_stop``: called when a stop begins, so that you can tell handlers to end; it
-      must not block.
+      its thread. A client that is refused with a single write, or that leaves before
+      it sends a request, is only counted.
+    - ``on_slow``: called once for each slow consumer that is closed; it must not block.
+    - ``on_stop``: called when a stop begins, to end handlers; it must not block.
     - ``routes``: the views for plain HTTP, by path or by ``/beginning/*``. A view is
       called with the :class:`Request` on its connection's thread, and returns a
       :class:`Response`. The server closes the connection after each answer.
-    - ``limits``: ``max_message``, ``max_backlog``, ``max_connections`` and the
-      others of :class:`Limits`.
+    - ``limits``: those of :class:`Limits`.
 
-    Raises :class:`AddressInUse` or :class:`CannotListen`, both :class:`OSError`, and
-    :class:`ValueError` for an invalid origin, URL or network.
+    Raises :class:`AddressInUse`, :class:`CannotListen`, both :class:`OSError`, or ``ValueError``.
     """
+    if handler is not None:
+        converse = partial(HandlerConversation, handler)
+    if converse is None:
+        raise TypeError("serve() needs a handler, or converse")
     held_to = Limits(**limits)
     for name, value in response_headers:
         if not f"{name}{value}".isascii():
             raise ValueError(f"the response header {name!r} is not ASCII: {value!r}")
-    allowed = [parse_origin(origin) for origin in origins]
-    if public_url is not None:
-        allowed.append(origin_of(parse_public_url(public_url)))
-        trusted_proxies = LOOPBACK if trusted_proxies is None else trusted_proxies
-    proxies = TrustedProxies(trusted_proxies or ())
+    allowed, proxies = parse_access(origins, public_url, trusted_proxies)
     listener = Listener(host, port)
     access_policy = AccessPolicy(
         host, listener.addresses, allowed, authorize, proxies, secure=ssl_context is not None
     )
     config = ServerConfig(
-        handler,
+        converse,
+        IOThread(f"syncchat-io:{listener.addresses[0][1]}"),
+        shared_reader(f"syncchat-reader:{listener.addresses[0][1]}"),
         held_to,
         tuple(subprotocols),
-        tuple(response_headers),
+        "".join(f"{name}: {value}\r\n" for name, value in response_headers).encode("ascii"),
         dict(routes),
         access_policy,
         ssl_context,
@@ -136,11 +137,12 @@ class Server:
         self._on_stop = on_stop
         #: Host and port of each listening socket.
         self.addresses: list[Address] = listener.addresses
-        self._io_thread = IOThread(f"syncchat-io:{self.port}")
-        self._followers = followers()
+        self._io_thread, self._reader = config.io_thread, config.reader
         #: Guards the fields below. Only the lock of Counters is taken under it.
         self._lock = threading.Lock()
         self._connections: set[ConnectionThread] = set()
+        #: Notified when at most one connection is left.
+        self._few = threading.Condition(self._lock)
         #: The connections without those that are being refused.
         self._counts = ClientCounts(config.limits)
         #: Threads that are about to end. The next call of _reap() joins them.
@@ -148,8 +150,8 @@ class Server:
         self._acceptor: threading.Thread | None = None
         #: The acceptor is a thread that start() created, and stop() joins it.
         self._in_background = False
-        #: stop() was called.
-        self._stopping = False
+        #: stop() was called; and on the acceptor, which must do it after its loop.
+        self._stopping = self._stop_wanted = False
         #: The thread that runs stop(), if there is one.
         self._stopper: threading.Thread | None = None
         #: Set when a stop() has ended; cleared when one begins.
@@ -173,8 +175,7 @@ class Server:
     def stats(self) -> Stats:
         """The server's counters since its start."""
         with self._lock:
-            # Count under the lock: a connection that ends in between would be
-            # counted twice or not at all.
+            # Under the lock, so that a connection that ends counts exactly once.
             live = (
                 (connection.traffic, connection.stream.writer.backlog_size)
                 for connection in self._connections
@@ -182,10 +183,7 @@ class Server:
             return self._config.counters.stats(live)
 
     def call_at(self, deadline: Deadline, callback: Callable[[], None]) -> None:
-        """Run ``callback`` at ``deadline`` on the I/O thread, unless the server stops earlier.
-
-        The callback must not block.
-        """
+        """Run ``callback``, which must not block, on the I/O thread, unless the server stops."""
         self._io_thread.call_at(deadline, callback)
 
     # Running.
@@ -197,20 +195,20 @@ class Server:
         before, and :class:`OSError` or ``RuntimeError`` if the system has no
         descriptors or threads left.
         """
-        thread = threading.Thread(
-            target=self._listener.run,
-            args=(self._take_in,),
-            name=f"syncchat-acceptor:{self.port}",
-            daemon=True,
-        )
-        self._claim(thread)
+        name = f"syncchat-acceptor:{self.port}"
+        thread = threading.Thread(target=self._accept, name=name, daemon=True)
+        self._claim(thread, in_background=True)
         try:
             thread.start()
         except RuntimeError:
             self._listener.over.set()
             raise
-        self._in_background = True
         return self
+
+    def _accept(self) -> None:
+        self._listener.run(self._take_in)
+        if self._stop_wanted:
+            self.stop()
 
     def serve_forever(self) -> None:
         """Serve on the calling thread until the server is stopped.
@@ -225,7 +223,7 @@ class Server:
             if started:
                 self._listener.over.wait()
             else:
-                self._claim(threading.current_thread())
+                self._claim(threading.current_thread(), in_background=False)
                 self._listener.run(self._take_in)
         finally:
             self.stop()
@@ -246,9 +244,9 @@ class Server:
         """
         me = threading.current_thread()
         if self._stopper is me or (self._acceptor is me and not self._listener.over.is_set()):
-            # A signal handler has interrupted this method or the accept loop on
-            # this thread, which may hold a lock. Take no lock here: the interrupted
-            # stop() or serve_forever() stops the server.
+            # A signal handler or a callback has interrupted this method or the accept loop,
+            # which may hold a lock. Take none here: the interrupted method stops the server.
+            self._stop_wanted = True
             self._listener.interrupt()
             return
         with self._lock:
@@ -259,7 +257,7 @@ class Server:
                 self._stopped.clear()
             serving = any(connection.thread is me for connection in self._connections)
         if not first:
-            if not serving:
+            if not serving and (self._reader is None or self._reader.thread is not me):
                 self._stopped.wait()
             return
         try:
@@ -282,8 +280,9 @@ class Server:
                 logger.exception("on_stop() failed")
         self._end_connections(deadline)
         self._io_thread.stop()
-        if acceptor is not None and self._in_background:
-            acceptor.join()
+        joined = acceptor if self._in_background and acceptor is not self._stopper else None
+        if joined is not None and joined.ident is not None:
+            joined.join()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -294,36 +293,38 @@ class Server:
     # Stopping.
 
     def _end_connections(self, deadline: Deadline) -> None:
-        with self._lock:
-            connections = list(self._connections)
-        for connection in connections:
+        for connection in self._all():
             connection.begin_close(deadline)
-        for connection in self._other_connections():
-            connection.thread.join(deadline.remaining())
-        for connection in self._other_connections():
-            connection.stream.writer.abort()
-        if self._followers is not None:
-            # If the leader is blocked in a handler's code, the others end without it.
-            self._followers.close()
-        self._await_connections(Deadline.after(_LONGEST_GRACE))
-        self._reap()
-        for connection in self._other_connections():
-            logger.warning("the handler of %r has not returned", connection.thread.name)
-
-    def _await_connections(self, deadline: Deadline) -> None:
-        """Wait for the threads of aborted connections, as long as some of them end."""
-        left = self.connections
-        for connection in self._other_connections():
-            while connection.thread.is_alive():
-                connection.thread.join(min(_GRACE, deadline.remaining() or 0.0))
-                before, left = left, self.connections
-                if connection.thread.is_alive() and (left == before or deadline.expired):
-                    return
-
-    def _other_connections(self) -> list[ConnectionThread]:
         with self._lock:
-            me = threading.current_thread()
-            return [connection for connection in self._connections if connection.thread is not me]
+            self._few.wait_for(lambda: not self._others_locked(), deadline.remaining())
+            connections = self._others_locked()
+        for connection in connections:
+            connection.stream.writer.abort()
+        self._await_others()
+        if self._reader is not None:
+            # If the reader is blocked in a callback of the program, the others end without it.
+            self._reader.close()
+        for connection in self._await_others():
+            logger.warning("the handler of %r has not returned", connection.name)
+        if self._reader is not None and not self._reader.join(_GRACE):
+            logger.warning("a callback on %r has not returned", self._reader.thread.name)
+        self._reap()
+
+    def _await_others(self) -> list[ConnectionThread]:
+        """Wait for the end of aborted connections, as long as some end. Returns the others."""
+        deadline = Deadline.after(_LONGEST_GRACE)
+        with self._lock:
+            before = -1
+            while self._others_locked() and len(self._connections) != before:
+                before = len(self._connections)
+                self._few.wait(min(_GRACE, deadline.remaining() or 0.0))
+            return self._others_locked()
+
+    def _others_locked(self) -> list[ConnectionThread]:
+        """The connections that the calling thread does not serve."""
+        assert self._lock.locked()
+        me = threading.current_thread()
+        return [connection for connection in self._connections if connection.thread is not me]
 
     def _reap(self) -> None:
         """Join the threads that have ended or are about to end."""
@@ -337,13 +338,15 @@ class Server:
 
     # Starting.
 
-    def _claim(self, acceptor: threading.Thread) -> None:
+    def _claim(self, acceptor: threading.Thread, *, in_background: bool) -> None:
         with self._lock:
             if self._acceptor is not None or self._stopping:
                 raise RuntimeError("a server can be started only once")
-            self._acceptor = acceptor
+            self._acceptor, self._in_background = acceptor, in_background
         try:
             self._io_thread.start()
+            if self._reader is not None:
+                self._reader.start()
         except BaseException:
             # The accept loop never runs, so a stop must not wait for it.
             self._listener.over.set()
@@ -352,6 +355,8 @@ class Server:
         start_heartbeat(
             self._io_thread, self._websockets, limits.ping_interval, limits.ping_timeout
         )
+        limit = min(limits.open_timeout, limits.close_timeout)
+        start_sweep(self._io_thread, self._all, ConnectionThread.look, limit)
 
     def _take_in(self, sock: socket.socket, address: Address) -> None:
         """Serve a new client, or refuse it if there are too many. On the acceptor thread."""
@@ -370,13 +375,7 @@ class Server:
             refusal = self._counts.refusal(host)
             answered = refusal is None or self._refused_locked() < _MAX_ANSWERED
             connection = ConnectionThread(
-                stream,
-                self._io_thread,
-                self._followers,
-                self._config,
-                self._note_end,
-                self._count_client,
-                refusal,
+                stream, self._config, self._note_end, self._count_client, refusal
             )
             if answered:
                 self._connections.add(connection)
@@ -392,12 +391,11 @@ class Server:
                 stream.writer.close()
             return
         try:
-            connection.prepare()
-            connection.start()
+            connection.begin()
         except BaseException:
             # After any exception, also KeyboardInterrupt on the main thread: a
-            # stop must not wait for a thread that did not start.
-            stream.writer.close()
+            # stop must not wait for a connection that nothing serves.
+            connection.abandon()
             self._forget(connection)
             raise
 
@@ -427,10 +425,11 @@ class Server:
         return len(self._connections) - self._counts.total
 
     def _note_end(self, connection: ConnectionThread) -> None:
-        """Forget a connection thread. The thread itself makes this call, as its last one."""
+        """Forget a connection. Its thread, if it has one, makes this call as its last one."""
+        if connection.thread is not None:
+            with self._lock:
+                self._ending.append(connection.thread)
         self._forget(connection)
-        with self._lock:
-            self._ending.append(connection.thread)
 
     def _forget(self, connection: ConnectionThread) -> None:
         with self._lock:
@@ -438,12 +437,14 @@ class Server:
             self._config.counters.note_ended(connection.traffic)
             if connection.served:
                 self._counts.leave(connection.counted_for)
+            if len(self._connections) <= 1:
+                self._few.notify_all()
+
+    def _all(self) -> list[ConnectionThread]:
+        with self._lock:
+            return list(self._connections)
 
     def _websockets(self) -> list[WebSocket]:
         """All connections whose opening handshake is done."""
-        with self._lock:
-            return [
-                connection.websocket
-                for connection in self._connections
-                if connection.websocket is not None
-            ]
+        websockets = [connection.websocket for connection in self._all()]
+        return [websocket for websocket in websockets if websocket is not None]

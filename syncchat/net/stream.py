@@ -138,16 +138,34 @@ class Stream:
                 # A peer may send records without content for ever.
                 raise TimeoutError("no data arrived in time")
 
-    def fetch(self) -> bytes:
+    def fetch(self) -> bytes | None:
         """Return the bytes that have arrived; the next ``read`` returns them again.
 
-        Never waits. Only for a stream without TLS.
+        ``b""`` at the end of the stream; None: nothing has arrived. Never waits. Only
+        for a stream without TLS.
         """
-        # The next read reports the end of the stream, or the error.
-        with contextlib.suppress(OSError):
+        try:
             self._early = self._sock.recv(_SMALL_READ, DONTWAIT)
-            self.bytes_in += len(self._early)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""  # The next read reports the error.
+        self.bytes_in += len(self._early)
         return self._early
+
+    def drop_input(self) -> int | None:
+        """Read and drop what has arrived, without waiting.
+
+        Returns the number of bytes, 0 at the end of the stream; None: nothing has arrived.
+        """
+        try:
+            dropped = len(self._sock.recv(_LARGE_READ, DONTWAIT))
+        except BlockingIOError:
+            return None
+        except OSError:
+            return 0
+        self.bytes_in += dropped
+        return dropped
 
     def drain_input(self, deadline: Deadline, limit: int) -> None:
         """Send FIN, then read and drop data until the peer's FIN, the deadline or ``limit`` bytes.

@@ -19,16 +19,16 @@ from .http import Request
 from .io_thread import Deadline, IOThread
 from .limits import Limits
 from .protocol import Close, Control, Fragment, Message, Ping, Pong, Violation, checked
-from .receiver import Followers, Receiver, Take
+from .receiver import Later, Reader, Receiver, Take
 from .stream import Stream
 
-__all__ = ["WebSocket"]
+__all__ = ["LINGER_BYTES", "Handler", "WebSocket"]
 
 # Looking up a member of an enumeration is slow, and each write uses them.
 _ACCEPTED, _REFUSED, _OVERFLOW = Written.ACCEPTED, Written.REFUSED, Written.OVERFLOW
 
 #: Bytes that a peer may still send after the closing handshake.
-_LINGER_BYTES = 16 * 1024 * 1024
+LINGER_BYTES = 16 * 1024 * 1024
 
 
 class WebSocket:
@@ -49,7 +49,7 @@ class WebSocket:
         is_client: bool,
         limits: Limits,
         on_slow: Callable[[WebSocket], None] | None = None,
-        followers: Followers | None = None,
+        reader: Reader | None = None,
     ) -> None:
         #: Whether this is the client side, whose frames are masked.
         self.is_client = is_client
@@ -63,13 +63,11 @@ class WebSocket:
         self._io_thread = io_thread
         self._limits = limits
         self._on_slow = on_slow
-        self._followers = followers
+        self._reader = reader
         #: Guards the sending half of the protocol, the record of the end, and the
         #: fields below. Frames are queued under it, in the order of their encoding.
         self._lock = threading.Lock()
         self._protocol = handshake.protocol
-        #: The number of messages that were accepted for sending.
-        self.messages_out = 0
         #: When the heartbeat last sent a ping, on the monotonic clock.
         self.pinged_at = 0.0
         self._pings: PendingPings | None = None
@@ -102,6 +100,11 @@ class WebSocket:
     def messages_in(self) -> int:
         """The number of complete messages that have arrived."""
         return self._receiver.count
+
+    @property
+    def messages_out(self) -> int:
+        """The number of messages that were accepted for sending."""
+        return self._writer.messages_out
 
     @property
     def resumed_at(self) -> float:
@@ -147,10 +150,7 @@ class WebSocket:
         """
         message, _ = checked(message)
         with self._lock:
-            written = self._write_locked(self._protocol.encode(message))
-        if written is _ACCEPTED:
-            self.messages_out += 1
-        return written
+            return self._write_locked(self._protocol.encode(message), messages=1)
 
     def act_on(self, written: Written) -> None:
         """Close a slow consumer; raise :class:`ConnectionClosed` if the write was not accepted."""
@@ -167,13 +167,10 @@ class WebSocket:
         """
         # Does not take _lock: a fan-out must not wait for a thread that encodes.
         # A Close seals the stream, so no frame can follow it.
-        written = self._writer.write(frames)
-        if written is _ACCEPTED:
-            self.messages_out += messages
-            return True
+        written = self._writer.write(frames, messages)
         if written is _OVERFLOW:
             self._too_slow()
-        return False
+        return written is _ACCEPTED
 
     def flush(self, timeout: float | None = None) -> None:
         """Block until the network has accepted everything that was sent.
@@ -200,10 +197,10 @@ class WebSocket:
         self.act_on(written)
         return pong
 
-    def _write_locked(self, frame: bytes | None) -> Written:
+    def _write_locked(self, frame: bytes | None, messages: int = 0) -> Written:
         """Write ``frame``; None stands for a frame that may not be sent any more."""
         assert self._lock.locked()
-        return _REFUSED if frame is None else self._writer.write(frame)
+        return _REFUSED if frame is None else self._writer.write(frame, messages)
 
     # Receiving.
 
@@ -229,8 +226,8 @@ class WebSocket:
         may be called on another thread, to save a switch of threads for each message.
         """
         receiver = self._receiver
-        if take is not None and timeout is None and self._followers is not None:
-            receiver.follow(self._followers, take)
+        if take is not None and timeout is None and self._reader is not None:
+            receiver.follow(self._reader, take)
         receiver.take_turn(timeout)
         try:
             messages = list(receiver.messages)
@@ -238,6 +235,15 @@ class WebSocket:
             return messages
         finally:
             receiver.lock.release()
+
+    def read_for(self, take: Take, later: Later) -> bool:
+        """Read what has arrived, on the reader's thread. False: that needs another thread."""
+        return self._receiver.read_for(take, later)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the connection has ended, and all messages were received."""
+        return self._receiver.is_over
 
     def __iter__(self) -> Iterator[Message]:
         """Iterate over all messages until the connection is closed.
@@ -304,9 +310,9 @@ class WebSocket:
                 while not self._protocol.ended and not deadline.expired:
                     receiver.messages.clear()
                     receiver.advance(deadline)
-            self._stream.drain_input(deadline, _LINGER_BYTES)
-            if self._followers is not None:
-                self._followers.dismiss(self._writer.fileno())
+            self._stream.drain_input(deadline, LINGER_BYTES)
+            if self._reader is not None:
+                self._reader.dismiss(self._writer.fileno())
             self._writer.close()
             self._end(ABNORMAL, "")
         finally:
@@ -391,3 +397,8 @@ class WebSocket:
             written = self._write_locked(self._protocol.ping(b""))
         if written is _OVERFLOW:
             self._too_slow()
+
+
+#: Serves one connection on the connection's thread, after the opening handshake.
+#: When it returns, the connection is closed. It may raise :class:`ConnectionClosed`.
+Handler = Callable[[WebSocket], None]

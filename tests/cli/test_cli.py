@@ -248,10 +248,13 @@ def test_quiet_prints_nothing(flag: str, changes: dict[str, str]) -> None:
         assert server.lines == server.errors == []
 
 
-def test_n_clients_take_n_plus_two_threads_and_one_for_the_log() -> None:
+def test_idle_clients_take_no_threads() -> None:
     with ServerScript() as server:
         peers = [Peer.client(server.port) for _ in range(10)]
-        assert psutil.Process(server.process.pid).num_threads() == 13
+        for peer in peers:
+            assert peer.expect(TextMessage).data == GREETING
+        # The acceptor, the reader, the I/O thread and the log.
+        assert psutil.Process(server.process.pid).num_threads() == 4
         for peer in peers:
             peer.close()
 

@@ -41,11 +41,12 @@ def serving(engine: Engine, *, notices: bool = False, most: int = 100) -> Iterat
     template = "{sender}: {text}"
     by_subprotocol = dialects(LineFormat(template))
 
-    def handler(websocket: WebSocket) -> None:
+    def converse(websocket: WebSocket) -> Session:
         assert ready.wait(PATIENCE)
-        Session(websocket, by_subprotocol[websocket.subprotocol], rooms, None).run()
+        dialect = by_subprotocol[websocket.subprotocol]
+        return Session(websocket, dialect, rooms, on_message=None, on_end=lambda: None)
 
-    with serve(handler, subprotocols=[SUBPROTOCOL]) as server:
+    with serve(None, converse=converse, subprotocols=[SUBPROTOCOL]) as server:
         limits = ClientLimits(65536, 32, 0, 0)
         welcome = Welcome("", "", "", 0, [], "test", limits, template, "", notices)
         settings = RoomSettings(welcome, True, lambda _waits: None, server.call_at)

@@ -77,7 +77,11 @@ class Target:
         self._files = self.process.num_fds()
 
     def is_idle(self) -> bool:
-        return self.process.num_threads() == 2
+        # The acceptor, the reader and the I/O thread; an idle connection has none.
+        connections = self.process.net_connections("tcp")
+        return self.process.num_threads() == 3 and {each.status for each in connections} == {
+            "LISTEN"
+        }
 
     def is_as_before(self) -> None:
         """Fail unless threads, descriptors and memory are back where they were."""

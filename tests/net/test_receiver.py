@@ -121,7 +121,7 @@ def test_a_message_that_is_not_taken_is_received_by_its_own_thread_in_order() ->
 def test_each_client_in_turn_may_leave_and_the_others_are_still_served() -> None:
     with running(6) as (_, peers):
         while len(peers) > 1:
-            # Whether the leader leaves or another one.
+            # Whichever leaves.
             peers.pop(0).close()
             say(peers[-1], f"{len(peers)} left")
             for peer in peers:
@@ -164,7 +164,7 @@ def test_a_message_and_a_close_in_one_packet_reach_the_own_thread_together() -> 
         assert [text for text, _ in hub.answered] == ["last"]
 
 
-@pytest.mark.parametrize("closed", [0, 1], ids=["the leader's", "another's"])
+@pytest.mark.parametrize("closed", [0, 1], ids=["the first", "the second"])
 def test_another_thread_may_close_a_connection_that_waits(closed: int) -> None:
     with running(2) as (hub, peers):
         say(peers[1 - closed], "hello")
@@ -218,9 +218,8 @@ def test_a_stop_ends_the_other_threads_even_if_one_that_takes_blocks() -> None:
         assert hub.blocked.wait(PATIENCE)
         try:
             hub.server.stop(0.2)
-            # The blocked leader is left, and the thread of the client whose message it
-            # takes, which may be the same thread.
-            assert hub.server.connections <= 2
+            # The client whose message the blocked reader takes is left.
+            assert hub.server.connections <= 1
         finally:
             hub.unblock.set()
         wait_for(lambda: hub.server.connections == 0)
