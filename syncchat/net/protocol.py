@@ -157,23 +157,27 @@ class Protocol:
         "_fragments",
         "_header",
         "_in_message",
+        "_incoming",
+        "_is_client",
         "_match_header",
         "_max_fragments",
         "_max_message",
+        "_outgoing",
         "_pieces",
         "_remaining",
         "_size",
         "_whole",
-        "_wsproto",
         "close_code",
         "close_reason",
         "ended",
     )
 
     def __init__(self, max_message: int, max_fragments: int, *, is_client: bool) -> None:
-        # There are no extensions. With compression, a shared frame would not fit
-        # every client, and a small message could take much memory.
-        self._wsproto = FrameProtocol(client=is_client, extensions=[])
+        self._is_client = is_client
+        #: wsproto's framing, one for receiving and one for sending. Each is made when it is
+        #: needed: many clients are silent, or send whole messages only.
+        self._incoming: FrameProtocol | None = None
+        self._outgoing: FrameProtocol | None = None
         self._match_header = (_FROM_SERVER if is_client else _FROM_CLIENT).match
         self._max_message = max_message
         self._max_fragments = max_fragments
@@ -248,10 +252,12 @@ class Protocol:
 
     def _next_from_wsproto(self) -> Event | None:
         while piece := self._next_piece():
-            self._wsproto.receive_bytes(piece)
+            if self._incoming is None:
+                self._incoming = _framing(is_client=self._is_client)
+            self._incoming.receive_bytes(piece)
             try:
                 # A piece is at most one frame.
-                for frame in self._wsproto.received_frames():
+                for frame in self._incoming.received_frames():
                     event = self._event_of(frame)
                     if event is not None:
                         return event
@@ -323,19 +329,24 @@ class Protocol:
         """
         if self._close_sent or self.ended:
             return None
-        if self._wsproto.client:
-            return bytes(self._wsproto.send_data(message))
+        if self._is_client:
+            return bytes(self._sender().send_data(message))
         if isinstance(message, str):
             return encode_frame(message.encode())
         return encode_frame(message, binary=True)
 
+    def _sender(self) -> FrameProtocol:
+        if self._outgoing is None:
+            self._outgoing = _framing(is_client=self._is_client)
+        return self._outgoing
+
     def ping(self, payload: bytes) -> bytes | None:
         """A ping with ``payload``, at most 125 bytes; None as in :meth:`encode`."""
-        return None if self._close_sent or self.ended else bytes(self._wsproto.ping(payload))
+        return None if self._close_sent or self.ended else bytes(self._sender().ping(payload))
 
     def pong(self, payload: bytes) -> bytes | None:
         """The answer to a ping; None as in :meth:`encode`."""
-        return None if self._close_sent or self.ended else bytes(self._wsproto.pong(payload))
+        return None if self._close_sent or self.ended else bytes(self._sender().pong(payload))
 
     def close(self, code: int, reason: str) -> bytes | None:
         """The Close to send, also in answer to the peer's; None as in :meth:`encode`.
@@ -345,7 +356,7 @@ class Protocol:
         if self._close_sent or self.ended:
             return None
         self._close_sent = True
-        return bytes(self._wsproto.close(None if code == NO_CODE else code, reason))
+        return bytes(self._sender().close(None if code == NO_CODE else code, reason))
 
     def end(self, code: int, reason: str) -> None:
         """Record that no further message will arrive."""
@@ -366,6 +377,12 @@ class Protocol:
         """The exception for a call that needs an open connection."""
         code = self.close_code
         return ConnectionClosed(ABNORMAL if code is None else code, self.close_reason)
+
+
+def _framing(*, is_client: bool) -> FrameProtocol:
+    # There are no extensions. With compression, a shared frame would not fit every
+    # client, and a small message could take much memory.
+    return FrameProtocol(client=is_client, extensions=[])
 
 
 def _frame_length(header: bytes) -> int | None:

@@ -328,7 +328,7 @@ class Server:
 
     def _reap(self) -> None:
         """Join the threads that have ended or are about to end."""
-        while True:
+        while self._ending:
             with self._lock:
                 if not self._ending:
                     return

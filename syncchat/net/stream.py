@@ -62,7 +62,9 @@ class Stream:
         #: The number of bytes read, and the time of the last read, on the monotonic clock.
         self.bytes_in = 0
         self.heard_at = time.monotonic()
-        sock.settimeout(None if DONTWAIT else 0.0)
+        timeout = None if DONTWAIT else 0.0
+        if sock.gettimeout() != timeout:
+            sock.settimeout(timeout)
         # This fails if the peer is gone. The first read notices that.
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
