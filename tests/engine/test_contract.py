@@ -297,6 +297,7 @@ def test_a_room_is_followed_from_its_first_member_to_its_last() -> None:
         for _ in range(3):
             with Json(f"{url}/room?nick=ann") as ann, Plain(f"{url}/room?nick=bob") as bob:
                 ann.event("welcome")
+                wait_for(lambda: "bob" in engine.names("room"))
                 ann.ask(type="private", to="bob", text="psst")
                 assert bob.hear() == "[PM from ann] psst"
                 ann.event("private")
