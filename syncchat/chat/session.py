@@ -119,16 +119,19 @@ class Session:
         self._inside = False
         self._ended = False
 
+    def blocks(self) -> bool:
+        """Whether to enter the room of the URL may take time. On any thread."""
+        query = _query_of(self._websocket.request)
+        simple = query.history == WantedHistory() and not query.errors
+        return self._rooms.engine.blocks or not simple
+
     def begin(self) -> bool:
-        """Enter the room of the URL, unless that may take time. On any thread."""
+        """Enter the room of the URL. On any thread. False: the client must be refused."""
         request = self._websocket.request
-        query = _query_of(request)
-        if self._rooms.engine.blocks or query.errors or query.history != WantedHistory():
-            return False
         try:
-            self._enter(_room_of(request), query.nick, query.history)
+            self._enter(_room_of(request), _query_of(request).nick, WantedHistory())
         except _Refused:
-            # To refuse the client takes time, too.
+            # To refuse the client takes time.
             return False
         return True
 

@@ -50,7 +50,6 @@ _REFUSAL_TIME = 2.0
 #: The answer to a client that does not speak TLS; most of these send an HTTP request.
 _TLS_ONLY = Refusal(HTTPStatus.BAD_REQUEST, "This port requires TLS: use wss:// or https://.")
 
-
 #: Guards the interpreter's stack size, which is global: it applies to every new thread.
 _stack_lock = threading.Lock()
 
@@ -79,13 +78,13 @@ class ServerConfig:
 class ConnectionThread:
     """One connection, and the methods that other threads call.
 
-    ``on_end`` is called last, on the thread, or on the reader if there was no thread. A
-    ``refusal`` is the answer to a request for a WebSocket. ``count_client`` is called
-    with this object and the client's host when the client of a trusted proxy
-    requests a WebSocket; it may raise :class:`Refusal`.
+    ``on_end`` is called last. A ``refusal`` is the answer to a request for a WebSocket.
+    ``count_client`` is called with this object and the client's host when the client of a
+    trusted proxy requests a WebSocket; it may raise :class:`Refusal`.
     """
 
     __slots__ = (
+        "_answer",
         "_config",
         "_conversation",
         "_count_client",
@@ -128,6 +127,7 @@ class ConnectionThread:
         # The fields below are for one thread at a time: the acceptor, the reader, the thread.
         #: For TLS and the opening handshake together; later for the client's FIN.
         self._deadline = Deadline.after(config.limits.open_timeout)
+        self._answer = b""  #: The answer to the handshake, until it is sent.
         self._conversation: Conversation | None = None
         #: A request that the thread must answer, and an exception that it must handle.
         self._plain: Request | None = None
@@ -190,12 +190,15 @@ class ConnectionThread:
             result = self._accept(Deadline.after(0))
             if isinstance(result, HandshakeResult):
                 websocket = self._upgrade(result)
-                self._conversation = self._config.converse(websocket)
+                self._conversation = conversation = self._config.converse(websocket)
+                if conversation.blocks():
+                    # The thread answers, so that the conversation begins with the answer.
+                    return False
+                self._answer_handshake()
                 # Messages that came with the request are parsed on the thread.
-                return self._conversation.begin() and not result.rest
+                return conversation.begin() and not result.rest
             self._plain = result
         except Exception as exc:  # noqa: BLE001 - raised in _open() or _handle()
-            # It is about this client only. To send a refusal takes time.
             self._failure = exc
         return False
 
@@ -320,10 +323,9 @@ class ConnectionThread:
                 self._upgrade(result)
 
     def _upgrade(self, result: HandshakeResult) -> WebSocket:
-        """Answer the handshake."""
+        """Make the WebSocket. The handshake must still be answered."""
         config = self._config
-        self.stream.writer.write(result.answer)
-        config.counters.note_opened()
+        self._answer = result.answer
         self.websocket = WebSocket(
             self.stream,
             result,
@@ -334,6 +336,13 @@ class ConnectionThread:
             reader=self._config.reader,
         )
         return self.websocket
+
+    def _answer_handshake(self) -> None:
+        """Answer the handshake, if it is not answered yet."""
+        answered, self._answer = self._answer, b""
+        if answered:
+            self.stream.writer.write(answered)
+            self._config.counters.note_opened()
 
     def _accept(self, deadline: Deadline) -> HandshakeResult | Request | None:
         """The opened WebSocket, or the request for a view; None for a client that has left."""
@@ -404,6 +413,7 @@ class ConnectionThread:
     def _handle(self, websocket: WebSocket) -> None:
         code = NORMAL
         conversation = self._conversation
+        self._answer_handshake()
         try:
             if self._failure is not None:
                 raise self._failure

@@ -66,6 +66,9 @@ class Conversation(typing.Protocol):
     a time. Only ``run`` may block.
     """
 
+    def blocks(self) -> bool:
+        """Whether the beginning may block. Called before the handshake is answered."""
+
     def begin(self) -> bool:
         """Begin without a thread. False: ``run`` must begin."""
 
@@ -87,6 +90,10 @@ class HandlerConversation(typing.Generic[Client]):
 
     def __init__(self, handler: Callable[[Client], None], websocket: Client) -> None:
         self.run = partial(handler, websocket)
+
+    def blocks(self) -> bool:
+        """Return True."""
+        return True
 
     def begin(self) -> bool:
         """Return False."""

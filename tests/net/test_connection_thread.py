@@ -36,9 +36,12 @@ class Conversation:
         if what == self._failing:
             raise ZeroDivisionError
 
+    def blocks(self) -> bool:
+        return self._failing == "thread"
+
     def begin(self) -> bool:
         self._note("begin")
-        return self._failing != "thread"
+        return True
 
     def take(self, messages: Sequence[str | bytes], _later: Later, /) -> int:
         self._note("take")
@@ -114,6 +117,14 @@ def test_a_thread_starts_when_it_is_needed() -> None:
             assert peer.expect(TextMessage).data == "three"
         wait_for(lambda: not connection_threads())
         assert log.count("end") == 1
+
+
+def test_a_conversation_that_may_block_begins_on_its_thread() -> None:
+    with serving() as (server, log), Peer.client(server.port, "/thread") as peer:
+        peer.send(TextMessage(data="/x"))
+        peer.expect(TextMessage)
+        assert "begin" not in log
+        assert len(connection_threads()) == 1
 
 
 def test_a_request_may_arrive_in_parts_or_late_or_with_messages() -> None:
