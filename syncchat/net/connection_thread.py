@@ -84,7 +84,6 @@ class ConnectionThread:
     """
 
     __slots__ = (
-        "_answer",
         "_config",
         "_conversation",
         "_count_client",
@@ -95,6 +94,7 @@ class ConnectionThread:
         "_lingers",
         "_on_end",
         "_plain",
+        "_unanswered",
         "counted_for",
         "refusal",
         "served",
@@ -122,14 +122,15 @@ class ConnectionThread:
         self.stream = stream
         #: The thread, once it is needed.
         self.thread: threading.Thread | None = None
-        #: Set once the handshake is done.
+        #: Set once the handshake is answered: nothing may be sent before.
         self.websocket: WebSocket | None = None
         # The fields below are for one thread at a time: the acceptor, the reader, the thread.
         #: For TLS and the opening handshake together; later for the client's FIN.
         self._deadline = Deadline.after(config.limits.open_timeout)
-        self._answer = b""  #: The answer to the handshake, until it is sent.
+        #: The WebSocket, and the answer to the handshake, until the answer is sent.
+        self._unanswered: tuple[WebSocket, bytes] | None = None
         self._conversation: Conversation | None = None
-        #: A request that the thread must answer, and an exception that it must handle.
+        #: A request that the thread must answer; an exception that it must handle.
         self._plain: Request | None = None
         self._failure: BaseException | None = None
         #: The closing handshake is done, and the client's FIN is expected.
@@ -145,10 +146,9 @@ class ConnectionThread:
         return f"syncchat {format_address(self.stream.address)}"
 
     def begin(self) -> None:
-        """Serve the client without a thread as far as possible, otherwise start the thread.
+        """Serve the client without a thread if possible; otherwise start the thread.
 
-        Runs on the acceptor thread; never waits. Raises :class:`RuntimeError` if the system
-        has no threads left.
+        On the acceptor thread. Raises :class:`RuntimeError` if there are no threads left.
         """
         config, reader = self._config, self._config.reader
         blocks = config.ssl_context is not None or config.access_policy.asks or self.refusal
@@ -194,7 +194,7 @@ class ConnectionThread:
                 if conversation.blocks():
                     # The thread answers, so that the conversation begins with the answer.
                     return False
-                self._answer_handshake()
+                self._answer()
                 # Messages that came with the request are parsed on the thread.
                 return conversation.begin() and not result.rest
             self._plain = result
@@ -241,7 +241,7 @@ class ConnectionThread:
             return
         try:
             self._start()
-        except RuntimeError as exc:
+        except (RuntimeError, MemoryError) as exc:
             logger.warning("cannot serve %s: %s", format_address(self.stream.address), exc)
             # Nothing blocks on an aborted connection, if the conversation does not go on.
             self.stream.writer.abort()
@@ -297,10 +297,9 @@ class ConnectionThread:
     def _open(self) -> None:
         """TLS and the opening handshake, with one deadline for both."""
         config = self._config
-        deadline = self._deadline
         if config.ssl_context is not None:
             try:
-                self.stream.start_tls(config.ssl_context, deadline, server_side=True)
+                self.stream.start_tls(config.ssl_context, self._deadline, server_side=True)
             except (ssl.SSLError, TimeoutError, ConnectionError) as exc:
                 self._note_refused("TLS", f"TLS: {tls_reason(exc)}")
                 if isinstance(exc, NotTLS):
@@ -312,37 +311,43 @@ class ConnectionThread:
                 raise self.refusal
             self._serve_plain(request)
             return
+        if self._unanswered is not None:
+            self._answer()
+            return
         if self._failure is not None:
             raise self._failure
-        match self._plain or self._accept(deadline):
+        match self._plain or self._accept(self._deadline):
             case None:
                 config.counters.note_refused("gone")
             case Request() as request:
                 self._serve_plain(request)
             case HandshakeResult() as result:
                 self._upgrade(result)
+                self._answer()
 
     def _upgrade(self, result: HandshakeResult) -> WebSocket:
         """Make the WebSocket. The handshake must still be answered."""
         config = self._config
-        self._answer = result.answer
-        self.websocket = WebSocket(
+        websocket = WebSocket(
             self.stream,
             result,
-            self._config.io_thread,
+            config.io_thread,
             is_client=False,
             limits=config.limits,
             on_slow=self._note_slow,
-            reader=self._config.reader,
+            reader=config.reader,
         )
-        return self.websocket
+        self._unanswered = (websocket, result.answer)
+        return websocket
 
-    def _answer_handshake(self) -> None:
-        """Answer the handshake, if it is not answered yet."""
-        answered, self._answer = self._answer, b""
-        if answered:
-            self.stream.writer.write(answered)
-            self._config.counters.note_opened()
+    def _answer(self) -> None:
+        """Answer the handshake."""
+        assert self._unanswered is not None
+        websocket, answered = self._unanswered
+        self._unanswered = None
+        self.stream.writer.write(answered)
+        self._config.counters.note_opened()
+        self.websocket = websocket
 
     def _accept(self, deadline: Deadline) -> HandshakeResult | Request | None:
         """The opened WebSocket, or the request for a view; None for a client that has left."""
@@ -359,11 +364,8 @@ class ConnectionThread:
         return result
 
     def _plain_request(self) -> Request | None:
-        """The request of a refused client, if it is not a handshake; else None.
-
-        Plain HTTP is answered even if the server is full, so that a monitor does
-        not take a full server for a broken one.
-        """
+        """The request of a refused client, if it is not a handshake; else None."""
+        # Plain HTTP is answered, so that a monitor does not take a full server for a broken one.
         if not self._config.routes:
             return None
         try:
@@ -413,7 +415,6 @@ class ConnectionThread:
     def _handle(self, websocket: WebSocket) -> None:
         code = NORMAL
         conversation = self._conversation
-        self._answer_handshake()
         try:
             if self._failure is not None:
                 raise self._failure
@@ -445,6 +446,5 @@ class ConnectionThread:
             try:
                 self._config.on_slow(websocket)
             except Exception:
-                # This runs on the combiner's thread or the I/O thread, which work
-                # for all clients and must continue.
+                # The combiner and the I/O thread work for all clients, and must continue.
                 logger.exception("on_slow() failed for %s", self.name)

@@ -382,7 +382,7 @@ class Reader:
                 with self._lock:
                     self._reading = None
                 if waiting.dismissed:
-                    waiting.wake()
+                    _wake(waiting)
                 elif not goes_on:
                     needed.append(waiting)
             for call in later:
@@ -394,7 +394,7 @@ class Reader:
             # After the calls: what a client has said before is done when its thread wakes up.
             for waiting in needed:
                 if self._remove(waiting):
-                    waiting.wake()
+                    _wake(waiting)
 
     def _remove(self, waiting: Waiting) -> bool:
         """End a wait. False: it has ended, or is about to end on the reader's thread."""
@@ -407,6 +407,14 @@ class Reader:
                 self._poll.unregister(waiting.descriptor)
             waiting.dismissed = waiting is self._reading
             return not waiting.dismissed
+
+
+def _wake(waiting: Waiting) -> None:
+    try:
+        waiting.wake()
+    except Exception:
+        # The reader works for all clients, and must continue.
+        logger.exception("a connection could not go on")
 
 
 def shared_reader(name: str) -> Reader | None:
