@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import signal
 import resource
 import sqlite3
 import sys
@@ -36,6 +37,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Make the processes of the tests start quickly."""
     processes.start_afresh = config.getoption("--full")
+    # A shell makes a process in the background ignore Ctrl+C, and nohup makes it ignore SIGHUP.
+    for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
     if sys.dont_write_bytecode and config.pluginmanager.hasplugin("cacheprovider"):
         # Each process would compile every module anew. The workers of pytest-xdist, which
         # start after this, inherit the change.
