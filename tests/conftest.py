@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import signal
 import resource
+import signal
 import sqlite3
 import sys
 import threading
