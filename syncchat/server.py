@@ -387,12 +387,12 @@ class ChatServer:
         rooms = self._rooms
         assert rooms is not None
         client = format_address(websocket.remote_address)
-        self._note(ClientConnected(client))
         return Session(
             websocket,
             self._dialects[websocket.subprotocol],
             rooms,
             on_message=None if self._log is None else self._log_message,
+            on_begin=lambda: self._note(ClientConnected(client)),
             on_end=lambda: self._note(ClientDisconnected(client)),
         )
 

@@ -91,8 +91,7 @@ class Session:
     """The session of one connection: a :class:`~syncchat.net.Conversation`.
 
     ``on_message``, if not None, is called with each message to a room: the sender, the room's
-    name, and the text as received, not sanitized. It must not block. ``on_end`` is called
-    last.
+    name, and the text as received. ``on_begin`` is called first, ``on_end`` last. None may block.
     """
 
     def __init__(
@@ -101,42 +100,43 @@ class Session:
         dialect: Dialect,
         rooms: RoomRegistry,
         on_message: OnMessage | None,
+        on_begin: Callable[[], None],
         on_end: Callable[[], None],
     ) -> None:
         self._websocket = websocket
         self._dialect = dialect
         self._rooms = rooms
         self._on_message = on_message
+        self._on_begin = on_begin
         self._on_end = on_end
         self._member = Member(websocket, dialect)
         #: How many of the last messages of a room the URL asks for.
         self._url_history = 0
         #: Messages that are not given to the room yet.
         self._drafts: list[Draft] = []
-        #: The room that the client is in, or was in last.
+        #: The room that the client is in, or was in last; and whether it is in it.
         self._room: Room
-        #: Whether the client is in it.
         self._inside = False
-        self._ended = False
+        self._begun = self._ended = False
 
     def blocks(self) -> bool:
         """Whether to enter the room of the URL may take time. On any thread."""
         query = _query_of(self._websocket.request)
-        simple = query.history == WantedHistory() and not query.errors
-        return self._rooms.engine.blocks or not simple
+        return self._rooms.engine.blocks or query.history != WantedHistory() or bool(query.errors)
 
     def begin(self) -> bool:
         """Enter the room of the URL. On any thread. False: the client must be refused."""
+        self._note_begin()
         request = self._websocket.request
         try:
             self._enter(_room_of(request), _query_of(request).nick, WantedHistory())
         except _Refused:
-            # To refuse the client takes time.
-            return False
+            return False  # To refuse the client takes time.
         return True
 
     def run(self) -> None:
         """Serve the client until it leaves. Usually ends by raising :class:`ConnectionClosed`."""
+        self._note_begin()
         try:
             if not self._inside:
                 request = self._websocket.request
@@ -155,12 +155,17 @@ class Session:
 
     def end(self) -> None:
         """Leave the room. Has no effect if the session has ended."""
-        if not self._ended:
+        if self._begun and not self._ended:
             self._ended = True
             try:
                 self._leave(self._reason())
             finally:
                 self._on_end()
+
+    def _note_begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            self._on_begin()
 
     # Entering and leaving.
 

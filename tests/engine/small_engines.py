@@ -44,7 +44,7 @@ def serving(engine: Engine, *, notices: bool = False, most: int = 100) -> Iterat
     def converse(websocket: WebSocket) -> Session:
         assert ready.wait(PATIENCE)
         dialect = by_subprotocol[websocket.subprotocol]
-        return Session(websocket, dialect, rooms, on_message=None, on_end=lambda: None)
+        return Session(websocket, dialect, rooms, None, on_begin=lambda: None, on_end=lambda: None)
 
     with serve(None, converse=converse, subprotocols=[SUBPROTOCOL]) as server:
         limits = ClientLimits(65536, 32, 0, 0)

@@ -63,7 +63,6 @@ def server(server_context: ssl.SSLContext) -> Iterator[Server]:
     with serve(
         echo,
         ssl_context=server_context,
-        open_timeout=1.0,
         max_message=64 << 20,
         max_backlog=64 << 20,
     ) as server:
