@@ -169,7 +169,7 @@ def test_the_figures_of_the_readme_are_those_of_the_benchmark() -> None:
     )
     titles = [cell.strip() for cell in head.split("|")[1:-1]]
     rows = {row[0]: row for row in rows_of(DOCS / "benchmarks.md", "## Results")}
-    names = ["syncchat", "websockets-asyncio", "picows", "websockets-threads", "node-ws"]
+    names = ["syncchat", "websockets-asyncio", "picows", "websockets-threads", "node-ws", "bun"]
     for row in rows_of(README, "## How fast"):
         (name,) = codes_in(row[0])
         figures = rows[name]
