@@ -39,10 +39,9 @@ DONTWAIT: int = getattr(socket, "MSG_DONTWAIT", 0)
 class Backlog:
     """A queue of writes, of which the first may be partly sent.
 
-    At its head are begun bytes, ready for the network: the rest of a write that
-    the kernel has accepted in part. After them come waiting writes, complete and
-    not yet encrypted, which can be dropped without cutting a frame or a TLS record.
-    Only one thread at a time may use it.
+    At its head are begun bytes, ready for the network: the rest of a write that the kernel
+    has accepted in part. After them come waiting writes, complete and not yet encrypted,
+    which can be dropped without cutting a frame. Only one thread at a time may use it.
     """
 
     __slots__ = ("_begun", "_waiting", "size")
@@ -93,10 +92,9 @@ class Backlog:
 class Writer:
     """Writes to a connected socket, encrypts, and closes it. From any thread.
 
-    Only ``wait_flushed`` and ``wait_broken`` block. Data goes directly to the kernel, or
-    into a backlog that the I/O thread sends. ``max_backlog`` is how many bytes may be
-    queued. ``stall_timeout`` is how many seconds the backlog may make no progress, None
-    without limit; after that the I/O thread calls ``on_stall``, holding no lock.
+    Only ``wait_flushed`` and ``wait_broken`` block. Data goes directly to the kernel, or into
+    a backlog that the I/O thread sends. ``max_backlog`` is how many bytes may be queued.
+    If there is no progress for ``stall_timeout`` seconds, the I/O thread calls ``on_stall``.
     """
 
     __slots__ = (
@@ -134,9 +132,8 @@ class Writer:
         self._stall_timeout = stall_timeout
         #: Called on a stall, instead of ``abort``.
         self.on_stall: Callable[[], None] | None = None
-        #: Guards the fields below, and every send and close of the socket, so that no
-        #: descriptor is closed during a write. The I/O thread's lock must not be taken
-        #: under it, so requests to the I/O thread are made after it is released.
+        #: Guards the fields below, and every send and close of the socket. The I/O thread's
+        #: lock must not be taken under it: requests to that thread are made afterwards.
         self._lock = threading.Lock()
         self._backlog: Backlog | None = None
         #: When the backlog began or last made progress, on the monotonic clock.
@@ -200,12 +197,20 @@ class Writer:
             self._have_it_sent()
         return _ACCEPTED
 
-    def seal(self, last: bytes, *, discard: bool = False) -> bool:
-        """Write ``last``, then accept no more data. False: no more was accepted before.
+    def hold(self, data: bytes) -> None:
+        """Queue ``data`` before all other writes, which are queued until :meth:`send_held`."""
+        with self._lock:
+            self._keep_locked(memoryview(data))
 
-        With ``discard``, queued writes are dropped, except the one that the kernel
-        has begun: a frame is never cut. ``last`` is queued even if the backlog is
-        full.
+    def send_held(self) -> None:
+        """Send what was queued since :meth:`hold`."""
+        if not (self.flush() and self.release()):
+            self._have_it_sent()
+
+    def seal(self, last: bytes, *, discard: bool = False) -> bool:
+        """Write ``last``, even to a full backlog, then accept no more. False: it was sealed.
+
+        ``discard`` drops queued writes, but cuts no frame that the kernel has begun.
         """
         with self._lock:
             if self._sealed:
@@ -250,11 +255,7 @@ class Writer:
                 self._sock.shutdown(socket.SHUT_WR)
 
     def abort(self, error: OSError | None = None) -> None:
-        """End the connection at once, perhaps because of ``error``; a blocked ``read`` returns.
-
-        This is a ``shutdown``, which wakes a thread that is blocked in ``recv``;
-        ``close`` does not wake it. The owner closes the socket later.
-        """
+        """End the connection at once; a blocked ``read`` returns, which a close would not do."""
         with self._lock:
             self._break_locked(error)
 

@@ -40,9 +40,8 @@ __all__ = ["ConnectionThread", "ServerConfig"]
 
 logger = logging.getLogger("syncchat.net")
 
-#: Bytes of stack of a connection's thread. Only touched pages are resident. The
-#: size is below the 2 MiB of a huge page, which would be resident at the first
-#: touch, and is enough for the interpreter's recursion limit through calls from C.
+#: Bytes of stack of a connection's thread. The size is below the 2 MiB of a huge page, which
+#: would be resident at the first touch, and is enough for the interpreter's recursion limit.
 _STACK_SIZE = 2 * 1024 * 1024 - 64 * 1024
 #: Seconds that a refused client has to send its request or to take the refusal.
 _REFUSAL_TIME = 2.0
@@ -78,9 +77,8 @@ class ServerConfig:
 class ConnectionThread:
     """One connection, and the methods that other threads call.
 
-    ``on_end`` is called last. A ``refusal`` is the answer to a request for a WebSocket.
-    ``count_client`` is called with this object and the client's host when the client of a
-    trusted proxy requests a WebSocket; it may raise :class:`Refusal`.
+    ``on_end`` is called last. A ``refusal`` is the answer to a handshake. ``count_client`` is
+    called with the host of a trusted proxy's client; it may raise :class:`Refusal`.
     """
 
     __slots__ = (
@@ -127,7 +125,7 @@ class ConnectionThread:
         # The fields below are for one thread at a time: the acceptor, the reader, the thread.
         #: For TLS and the opening handshake together; later for the client's FIN.
         self._deadline = Deadline.after(config.limits.open_timeout)
-        #: The WebSocket, and the answer to the handshake, until the answer is sent.
+        #: The WebSocket, and the answer to the handshake until it is sent.
         self._unanswered: tuple[WebSocket, bytes] | None = None
         self._conversation: Conversation | None = None
         #: A request that the thread must answer; an exception that it must handle.
@@ -158,7 +156,7 @@ class ConnectionThread:
         reader.register(self.stream.writer.fileno(), self._read, self._wake)
 
     def abandon(self) -> None:
-        """Release everything of a connection that could not begin. On the acceptor thread."""
+        """Release a connection that could not begin. On the acceptor thread."""
         self.stream.writer.close()
         if self._conversation is not None:
             self._conversation.end()
@@ -192,11 +190,14 @@ class ConnectionThread:
                 websocket = self._upgrade(result)
                 self._conversation = conversation = self._config.converse(websocket)
                 if conversation.blocks():
-                    # The thread answers, so that the conversation begins with the answer.
                     return False
-                self._answer()
-                # Messages that came with the request are parsed on the thread.
-                return conversation.begin() and not result.rest
+                # The client gets its answer when its conversation has begun. Messages
+                # after the request are parsed on the thread.
+                self._answer(self.stream.writer.hold)
+                try:
+                    return conversation.begin() and not result.rest
+                finally:
+                    self.stream.writer.send_held()
             self._plain = result
         except Exception as exc:  # noqa: BLE001 - raised in _open() or _handle()
             self._failure = exc
@@ -312,7 +313,7 @@ class ConnectionThread:
             self._serve_plain(request)
             return
         if self._unanswered is not None:
-            self._answer()
+            self._answer(self.stream.writer.write)
             return
         if self._failure is not None:
             raise self._failure
@@ -323,7 +324,7 @@ class ConnectionThread:
                 self._serve_plain(request)
             case HandshakeResult() as result:
                 self._upgrade(result)
-                self._answer()
+                self._answer(self.stream.writer.write)
 
     def _upgrade(self, result: HandshakeResult) -> WebSocket:
         """Make the WebSocket. The handshake must still be answered."""
@@ -340,12 +341,12 @@ class ConnectionThread:
         self._unanswered = (websocket, result.answer)
         return websocket
 
-    def _answer(self) -> None:
-        """Answer the handshake."""
+    def _answer(self, send: Callable[[bytes], object]) -> None:
+        """Answer the handshake with ``send``."""
         assert self._unanswered is not None
         websocket, answered = self._unanswered
         self._unanswered = None
-        self.stream.writer.write(answered)
+        send(answered)
         self._config.counters.note_opened()
         self.websocket = websocket
 
@@ -399,7 +400,7 @@ class ConnectionThread:
             raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error.") from exc
 
     def _identify(self, request: Request) -> Request:
-        """The request with its client's address, which becomes this connection's address."""
+        """The request with its client's address, which becomes this connection's."""
         access_policy = self._config.access_policy
         identified = access_policy.identify(request)
         if identified.remote_address != self.stream.address:
@@ -407,8 +408,7 @@ class ConnectionThread:
             if self.thread is not None:
                 self.thread.name = self.name
         if identified.host != request.host:
-            # By DNS rebinding, a web page can send any X-Forwarded-Host, so check
-            # the forwarded name, too.
+            # By DNS rebinding, a web page can send any X-Forwarded-Host: check it, too.
             access_policy.check_host(request)
         return identified
 

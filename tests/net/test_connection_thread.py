@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from wsproto import ConnectionType
 from wsproto.events import CloseConnection, TextMessage
 
 from syncchat.closecodes import GOING_AWAY, INTERNAL_ERROR, NORMAL
 from syncchat.net import Later, Server, WebSocket, serve
-from tests.peer import PATIENCE, Peer, read_all, upgrade_request, wait_for
+from tests.peer import PATIENCE, Peer, read_all, read_head, upgrade_request, wait_for
 
 pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="only with epoll")
 
@@ -125,6 +126,26 @@ def test_a_conversation_that_may_block_begins_on_its_thread() -> None:
         peer.expect(TextMessage)
         assert "begin" not in log
         assert len(connection_threads()) == 1
+
+
+def test_a_client_gets_its_answer_when_its_conversation_has_begun() -> None:
+    begun: list[bool] = []
+
+    class Greeting(Conversation):
+        def begin(self) -> bool:
+            self._websocket.send("welcome")
+            begun.append(bool(select.select([sock], [], [], 0)[0]))
+            return True
+
+    with (
+        serve(None, converse=lambda websocket: Greeting(websocket, [])) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as sock,
+    ):
+        sock.sendall(upgrade_request())
+        _, rest = read_head(sock)
+        peer = Peer(sock, ConnectionType.CLIENT, rest)
+        assert peer.expect(TextMessage).data == "welcome"
+        assert begun == [False]
 
 
 def test_a_request_may_arrive_in_parts_or_late_or_with_messages() -> None:
