@@ -110,8 +110,7 @@ class Session:
         self._on_begin = on_begin
         self._on_end = on_end
         self._member = Member(websocket, dialect)
-        #: How many of the last messages of a room the URL asks for.
-        self._url_history = 0
+        self._query = _query_of(websocket.request)
         #: Messages that are not given to the room yet.
         self._drafts: list[Draft] = []
         #: The room that the client is in, or was in last; and whether it is in it.
@@ -121,15 +120,14 @@ class Session:
 
     def blocks(self) -> bool:
         """Whether to enter the room of the URL may take time. On any thread."""
-        query = _query_of(self._websocket.request)
+        query = self._query
         return self._rooms.engine.blocks or query.history != WantedHistory() or bool(query.errors)
 
     def begin(self) -> bool:
         """Enter the room of the URL. On any thread. False: the client must be refused."""
         self._note_begin()
-        request = self._websocket.request
         try:
-            self._enter(_room_of(request), _query_of(request).nick, WantedHistory())
+            self._enter_first_room()
         except _Refused:
             return False  # To refuse the client takes time.
         return True
@@ -139,11 +137,8 @@ class Session:
         self._note_begin()
         try:
             if not self._inside:
-                request = self._websocket.request
-                query = _query_of(request)
-                self._url_history = query.history.last
-                self._enter(_room_of(request), query.nick, query.history)
-                for error in query.errors:
+                self._enter_first_room()
+                for error in self._query.errors:
                     self._send_error(error)
             self._listen()
         except TimeoutError:
@@ -168,6 +163,10 @@ class Session:
             self._on_begin()
 
     # Entering and leaving.
+
+    def _enter_first_room(self) -> None:
+        """Enter the room that the URL names. Raises :class:`_Refused`."""
+        self._enter(_room_of(self._websocket.request), self._query.nick, self._query.history)
 
     def _enter(self, name: str, nick: str | None, wanted: WantedHistory) -> None:
         """Enter a room; the client must be in none. Raises :class:`_Refused`."""
@@ -349,7 +348,7 @@ class Session:
                 here.drain()
                 nick = self._member.chosen
                 after = None if asked.after is None else _position(asked.after)
-                last = self._url_history if self._dialect.joins_by_name else asked.history
+                last = self._query.history.last if self._dialect.joins_by_name else asked.history
                 self._leave(None)
                 self._enter(name, nick, WantedHistory(after, last))
         except (BadRoom, RoomsFull) as exc:
