@@ -27,6 +27,7 @@ from .errors import (
     RoomsFull,
     SyncchatError,
 )
+from .publisher import Publisher
 from .server import ChatServer
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "InvalidURL",
     "Line",
     "NotConnected",
+    "Publisher",
     "Reconnected",
     "Retention",
     "RoomsFull",

@@ -90,13 +90,18 @@ class ChatSettings(TypedDict, total=False):
 class StorageSettings(TypedDict, total=False):
     """Where messages are kept, and how many.
 
-    - ``engine``: ``memory:`` (the default), or ``sqlite:PATH``.
-    - ``keep``: the retention of each room; for ``memory:`` 1,000 messages by default.
+    - ``engine``: ``memory:`` (the default), ``sqlite:PATH``, or the URL of a Redis that several
+      servers share: ``redis://HOST:PORT/DB``, ``rediss://...`` or ``redis+unix://PATH``.
+    - ``keep``: the retention of each room; by default 1,000 messages for ``memory:``, and
+      10,000 for Redis.
+    - ``redis_replicas``: how many replicas of Redis must have a message before its sender is
+      told that it is stored; 0 by default.
     - ``max_rooms``: rooms at a time, including empty rooms for which messages are kept.
     """
 
     engine: str
     keep: Retention | None
+    redis_replicas: int
     max_rooms: int
 
 
@@ -345,6 +350,8 @@ class ChatServer:
             self._storage.get("keep") or Retention(),
             lambda seconds: metrics.commit.observe([seconds]),
             valid_names,
+            events.LIVE_CODEC,
+            replicas=self._storage.get("redis_replicas", 0),
         )
         try:
             return RoomRegistry(engine, settings, self._storage.get("max_rooms", DEFAULT_ROOMS))

@@ -5,16 +5,20 @@ from __future__ import annotations
 import random
 import socket
 import threading
+from pathlib import Path
 from typing import Self
 
 __all__ = ["Proxy"]
 
 
 class Proxy:
-    """Forwards bytes between clients and the server, until a connection is cut or silenced."""
+    """Forwards bytes between clients and the server, until a connection is cut or silenced.
 
-    def __init__(self, port: int) -> None:
-        self._target = port
+    ``target`` is the server's port, or the path of its socket.
+    """
+
+    def __init__(self, target: int | Path) -> None:
+        self._target = target
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listening.getsockname()[1])
         #: Guards the list.
@@ -22,6 +26,8 @@ class Proxy:
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         #: The sockets whose data is discarded.
         self._swallowed: set[socket.socket] = set()
+        #: From these words on, nothing is handed back to the client that sends them.
+        self._trigger: bytes | None = None
         self._threads = [threading.Thread(target=self._accept, name="proxy")]
         self._threads[0].start()
 
@@ -52,6 +58,15 @@ class Proxy:
         with self._lock:
             self._swallowed.update(sock for pair in self._pairs for sock in pair)
 
+    def swallow_answers(self) -> None:
+        """Hand on what clients send, but nothing back, on the connections that there are."""
+        with self._lock:
+            self._swallowed.update(far for _, far in self._pairs)
+
+    def swallow_answers_to(self, words: bytes) -> None:
+        """The same for each connection from the moment at which a client sends ``words``, once."""
+        self._trigger = words
+
     def _accept(self) -> None:
         while True:
             try:
@@ -59,7 +74,7 @@ class Proxy:
             except OSError:
                 return
             try:
-                far = socket.create_connection(("127.0.0.1", self._target))
+                far = self._connected()
             except OSError:
                 near.close()
                 continue
@@ -69,19 +84,35 @@ class Proxy:
             self._threads.append(thread)
             thread.start()
 
+    def _connected(self) -> socket.socket:
+        if isinstance(self._target, int):
+            return socket.create_connection(("127.0.0.1", self._target))
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.connect(str(self._target))
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
     def _carry(self, near: socket.socket, far: socket.socket) -> None:
         back = threading.Thread(target=self._hand_on, args=(far, near), name="proxied back")
         back.start()
-        self._hand_on(near, far)
+        self._hand_on(near, far, triggers=True)
         back.join()
         with self._lock:
             self._pairs.remove((near, far))
         near.close()
         far.close()
 
-    def _hand_on(self, source: socket.socket, sink: socket.socket) -> None:
+    def _hand_on(
+        self, source: socket.socket, sink: socket.socket, *, triggers: bool = False
+    ) -> None:
         try:
             while data := source.recv(65536):
+                if triggers and self._trigger is not None and self._trigger in data:
+                    self._trigger = None
+                    self._swallowed.add(sink)
                 if source not in self._swallowed:
                     sink.sendall(data)
         except OSError:

@@ -14,10 +14,11 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from ..engine import Message
+from ..engine import LiveCodec, Message
 from ..errors import BadEvent
 
 __all__ = [
+    "LIVE_CODEC",
     "MAX_HISTORY",
     "PLACE",
     "SUBPROTOCOL",
@@ -386,6 +387,10 @@ def decode_from_server(text: str) -> FromServer:
         return _from_server.decode(text)
     except (msgspec.DecodeError, RecursionError) as exc:
         raise _bad(text, exc) from exc
+
+
+#: For an engine that sends live events to other servers.
+LIVE_CODEC = LiveCodec(encode_utf8, lambda data: decode_from_server(data.decode()))
 
 
 def _bad(text: str, exc: Exception) -> BadEvent:

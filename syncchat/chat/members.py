@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
+from typing import assert_never
 
 import msgspec
 
-from ..closecodes import ABNORMAL, SERVICE_RESTART
-from ..engine import Engine, Position, Tail
-from ..errors import ConnectionClosed
+from ..closecodes import ABNORMAL, SERVICE_RESTART, TRY_AGAIN_LATER
+from ..engine import Departed, Draft, Engine, Position, Revoked, Tail
+from ..errors import AppendUnknown, ConnectionClosed, EngineFailed
 from ..net import Deadline, Fanout, WebSocket, encode_frame, format_address
 from .dialects import Dialect
-from .events import Ack, Error, FromServer, History, Message, Welcome
+from .events import (
+    Ack,
+    Error,
+    FromServer,
+    History,
+    Joined,
+    Left,
+    Message,
+    Renamed,
+    Welcome,
+)
 from .nicks import is_address
 
 __all__ = ["CLOSE_SECONDS", "Entering", "Member", "Members", "WantedHistory"]
@@ -64,6 +75,14 @@ class Member:
     def chosen(self) -> str | None:
         """The nick that it has chosen; None: its nick is its address."""
         return None if is_address(self.nick) else self.nick
+
+    def addresses(self) -> Iterator[str]:
+        """The nicks for it if its own is not free: its address, and that with a number."""
+        # The address is free, unless an earlier connection from the same port was cut off
+        # and its thread has not noticed that yet.
+        yield self.address
+        for number in count(2):
+            yield f"{self.address}#{number}"
 
     def send(self, events: Iterable[FromServer]) -> None:
         """Send events outside of the room's order: only while it is in no room.
@@ -171,12 +190,7 @@ class Entering:
         """The nicks to try: its nick, its address, and its address with a number."""
         if self._nick is not None:
             yield self._nick
-        # The address is free, unless an earlier connection from the same port was cut off
-        # and its thread has not noticed that yet.
-        address = self.member.address
-        yield address
-        for number in count(2):
-            yield f"{address}#{number}"
+        yield from self.member.addresses()
 
 
 def _cut(tail: Tail, delivered: Position) -> Tail:
@@ -234,6 +248,68 @@ class Members:
             fanout.discard(member.websocket)
             if not fanout:
                 del self._fanouts[member.dialect]
+
+    def tell_refused(self, member: Member, drafts: Sequence[Draft], exc: EngineFailed) -> None:
+        """Tell a sender that its messages are not stored, or that this is not known."""
+        unknown = isinstance(exc, AppendUnknown)
+        said = (
+            f"It is unknown whether your message was stored: {exc}."
+            if unknown
+            else f"Your message was not stored; send it again later: {exc}."
+        )
+        for draft in drafts:
+            if unknown and draft.nonce is not None:
+                # Nothing is to be told: the client comes back and sends the message
+                # again, and its nonce shows whether it is stored.
+                reason = "it is unknown whether your message was stored"
+                member.websocket.begin_close(TRY_AGAIN_LATER, reason, Deadline.after(CLOSE_SECONDS))
+                break
+            command = "say" if draft.kind == "message" else "action"
+            self.tell_one(member, Error("unavailable", said, command, draft.nonce))
+
+    def note_claims(
+        self,
+        change: Departed | Revoked,
+        claim: Callable[[Member], str],
+        connected: int,
+        *,
+        notices: bool,
+    ) -> None:
+        """Tell of people who are gone, and rename members whose nicks others have now.
+
+        ``claim`` claims a nick for a member. ``connected`` people are in the room. ``notices``:
+        whether members are told of such things.
+        """
+        match change:
+            case Departed(nicks):
+                # One of them may be back, here.
+                gone = [nick for nick in nicks if self.find(nick) is None]
+                if gone and notices:
+                    reason = None if len(gone) > 1 else "connection lost"
+                    self.tell([Left(gone[0], connected, tuple(gone[1:]), reason)])
+            case Revoked(nicks):
+                for member in [each for nick in nicks if (each := self.find(nick)) is not None]:
+                    try:
+                        self._rename_revoked(member, claim(member), connected, notices=notices)
+                    except EngineFailed:
+                        reason = "another member has your nick"
+                        deadline = Deadline.after(CLOSE_SECONDS)
+                        member.websocket.begin_close(TRY_AGAIN_LATER, reason, deadline)
+            case _:
+                assert_never(change)
+
+    def _rename_revoked(self, member: Member, nick: str, connected: int, *, notices: bool) -> None:
+        """Give ``member`` another nick, since a member on another server has its own by now."""
+        old = member.nick
+        self.rename(member, nick)
+        text = f"The nick {old} was given away while this server was cut off; you are {nick}."
+        self.tell_one(member, Error("nick_taken", text, "nick"))
+        renamed = Renamed(old, nick)
+        if notices:
+            # The other one is in the room, too.
+            self.tell([renamed, Joined(old, connected)])
+        else:
+            self.tell_one(member, renamed)
 
     def rename(self, member: Member, nick: str) -> None:
         """Give ``member`` another nick."""

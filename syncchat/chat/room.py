@@ -18,9 +18,8 @@ from functools import partial
 
 import msgspec
 
-from ..closecodes import TRY_AGAIN_LATER
-from ..engine import Delivery, Draft, Engine, Position
-from ..errors import AppendUnknown, EngineFailed
+from ..engine import Delivery, Departed, Draft, Engine, Position, Revoked
+from ..errors import EngineFailed
 from ..net import CombiningQueue, Deadline, Later
 from .events import (
     Ack,
@@ -35,7 +34,7 @@ from .events import (
     Renamed,
     Welcome,
 )
-from .members import CLOSE_SECONDS, Entering, Member, Members, WantedHistory
+from .members import Entering, Member, Members, WantedHistory
 from .presence_batch import PresenceBatch
 
 __all__ = ["Room", "RoomSettings"]
@@ -257,6 +256,10 @@ class Room:
         if sender is not None and sender is not recipient:
             self._members.tell_one(sender, event)
 
+    def note_claims(self, change: Departed | Revoked) -> None:
+        """Tell the members of people who are gone, or whose nicks others have now."""
+        self._do(lambda: self._note_claims(change))
+
     # For the registry, on the combiner's thread: steps of :meth:`run`.
 
     def follow(self) -> Position:
@@ -355,27 +358,11 @@ class Room:
 
     def _refuse(self, posts: Sequence[_Post], exc: EngineFailed) -> None:
         """Tell the senders that their messages are not stored, or that this is not known."""
-        unknown = isinstance(exc, AppendUnknown)
-        said = (
-            f"It is unknown whether your message was stored: {exc}."
-            if unknown
-            else f"Your message was not stored; send it again later: {exc}."
-        )
         for post in posts:
-            member = post.member
-            if member is None:
+            if post.member is None:
                 logger.warning("room %r, a message of the server: %s", self.name, exc)
-                continue
-            for draft in post.drafts:
-                if unknown and draft.nonce is not None:
-                    # Nothing is to be told: the client comes back and sends the message
-                    # again, and its nonce shows whether it is stored.
-                    reason = "it is unknown whether your message was stored"
-                    deadline = Deadline.after(CLOSE_SECONDS)
-                    member.websocket.begin_close(TRY_AGAIN_LATER, reason, deadline)
-                    break
-                command = "say" if draft.kind == "message" else "action"
-                self._members.tell_one(member, Error("unavailable", said, command, draft.nonce))
+            else:
+                self._members.tell_refused(post.member, post.drafts, exc)
 
     def _enter(self, entering: Entering) -> None:
         entering.advance(self.follow())
@@ -414,8 +401,23 @@ class Room:
         else:
             self._members.tell_one(member, Renamed(old, nick))
 
+    def _note_claims(self, change: Departed | Revoked) -> None:
+        notices = self._settings.welcome.notices
+        self._members.note_claims(change, self._claim_address, self._connected(), notices=notices)
+
+    def _claim_address(self, member: Member) -> str:
+        return self._engine.claim(self.name, member.addresses())
+
+    def _connected(self) -> int:
+        """How many are in the room, on all servers as far as they are known."""
+        try:
+            return len(self) + self._engine.elsewhere([self.name])[0]
+        except EngineFailed:
+            return len(self)
+
     def _set_away(self, member: Member, reason: str | None) -> None:
         was, member.away = member.away, reason
+        self._engine.set_away(self.name, member.nick, reason)
         event = Back(member.nick) if reason is None else Away(member.nick, reason)
         if self._settings.welcome.notices and was != reason:
             self._presence.tell()
@@ -424,7 +426,7 @@ class Room:
             self._members.tell_one(member, event)
 
     def _send_private(self, member: Member, to: str, text: str) -> None:
-        recipient = self.find(to)
+        recipient = self.find(to) or self._engine.find(self.name, to)
         if recipient is None:
             self._members.tell_one(member, Error("absent", f"{to} is not in this room.", "private"))
         else:
@@ -435,6 +437,7 @@ class Room:
 
     def _announce(self, notice: Joined | Left) -> None:
         try:
+            notice = msgspec.structs.replace(notice, connected=self._connected())
             self._engine.publish(self.name, notice)
         except EngineFailed as exc:
             logger.warning("room %r: a notice could not be sent: %s", self.name, exc)
@@ -445,4 +448,5 @@ class Room:
         self._settings.call_at(Deadline(due), partial(self._queue.offer, step))
 
     def _names(self) -> Names:
-        return Names(self._engine.names(self.name), self._members.away())
+        away = {*self._members.away(), *self._engine.away_nicks(self.name)}
+        return Names(self._engine.names(self.name), sorted(away, key=str.casefold))

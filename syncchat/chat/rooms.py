@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import count
 from urllib.parse import unquote
 
-from ..engine import Delivery, Engine
+from ..engine import Delivery, Departed, Engine, Revoked
 from ..errors import BadRoom, EngineFailed, RoomsFull
 from .events import FromServer, RoomCount
 from .members import Member, WantedHistory
@@ -121,7 +121,7 @@ class RoomRegistry:
         #: that can wait is done under it.
         self._lock = threading.Lock()
         self._rooms: dict[str, Room] = {}
-        engine.attach(self._deliver, self._take_live)
+        engine.attach(self._deliver, self._take_live, self._note_claims)
         #: The other rooms for which messages are kept, as far as is known here.
         self._kept = set(engine.rooms())
 
@@ -162,9 +162,10 @@ class RoomRegistry:
         kept = self.engine.rooms()
         with self._lock:
             rooms = dict(self._rooms)
+        names = sorted({*kept, *rooms})
         return tuple(
-            RoomCount(name, len(rooms[name]) if name in rooms else 0)
-            for name in sorted({*kept, *rooms})
+            RoomCount(name, there + (len(rooms[name]) if name in rooms else 0))
+            for name, there in zip(names, self.engine.elsewhere(names), strict=True)
         )
 
     def _acquire(self, name: str) -> Room:
@@ -241,3 +242,8 @@ class RoomRegistry:
         room = self._rooms.get(name)
         if room is not None:
             room.take_live(event)
+
+    def _note_claims(self, name: str, change: Departed | Revoked) -> None:
+        room = self._rooms.get(name)
+        if room is not None:
+            room.note_claims(change)

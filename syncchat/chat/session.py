@@ -357,11 +357,13 @@ class Session:
             self._send_error(_unavailable(exc, "join"))
 
     def _whois(self, nick: str) -> None:
-        member = self._room.find(nick)
-        if member is None:
-            self._send_error(Error("absent", f"{nick} is not in this room.", "whois"))
-        else:
-            self._tell(Whois(member.nick, member.since, member.spoke, member.away))
+        def read() -> Whois | Error:
+            found = self._room.find(nick) or self._rooms.engine.find(self._room.name, nick)
+            if found is None:
+                return Error("absent", f"{nick} is not in this room.", "whois")
+            return Whois(found.nick, found.since, found.spoke, found.away)
+
+        self._answer("whois", read)
 
     def _go_away(self, text: str) -> None:
         # In one line, since a notice is one line.

@@ -117,16 +117,24 @@ SETTINGS: dict[str, list[Setting]] = {
     "storage": [
         Setting(
             "engine",
-            "where to store messages: memory: until the server stops, or sqlite:PATH (%(default)s)",
+            "where to store messages: memory: until the server stops, sqlite:PATH,"
+            " or redis://HOST:PORT/DB, which several servers can share (%(default)s)",
             "memory:",
             _engine,
         ),
         Setting(
             "keep",
             "how much of each room to keep: a number of messages, such as 1000, or a time,"
-            " such as 12h or 30d (memory: 1000; sqlite: all)",
+            " such as 12h or 30d (memory: 1000; sqlite: all; redis: 10000)",
             convert=_keep,
             metavar="N|TIME",
+        ),
+        Setting(
+            "redis-replicas",
+            "replicas of Redis that must have a message before its sender is told that it is"
+            " stored (none)",
+            convert=positive_int,
+            metavar="N",
         ),
     ],
     "access": [
@@ -268,6 +276,7 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
         web=options.web,
         engine=options.engine,
         keep=options.keep,
+        redis_replicas=options.redis_replicas or 0,
         max_rooms=options.max_rooms,
         log=None if log_writer is None else log_writer.print,
         log_json=options.log_json,

@@ -1,52 +1,80 @@
 """Engines, which number and store messages: one interface, and its implementations."""
 
-from collections.abc import Callable, Iterator
+from __future__ import annotations
 
+import importlib.util
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from ..errors import EngineUnusable
 from .interface import (
     PAGE_BYTES,
     Appended,
+    ClaimsChanged,
     Deliver,
     Delivery,
+    Departed,
     Draft,
     Engine,
     Entered,
     Kind,
     Live,
+    LiveCodec,
     LiveEvent,
     Log,
     Message,
     Page,
+    Person,
     Position,
     Presence,
     Retention,
+    Revoked,
     Tail,
 )
 from .memory import MemoryEngine
 from .sqlite import SqliteEngine
 
+if TYPE_CHECKING:
+    from .redis_append import Appender
+
 __all__ = [
     "PAGE_BYTES",
     "Appended",
+    "ClaimsChanged",
     "Deliver",
     "Delivery",
+    "Departed",
     "Draft",
     "Engine",
     "Entered",
     "Kind",
     "Live",
+    "LiveCodec",
     "LiveEvent",
     "Log",
     "MemoryEngine",
     "Message",
     "Page",
+    "Person",
     "Position",
     "Presence",
     "Retention",
+    "Revoked",
     "SqliteEngine",
     "Tail",
     "check_engine",
+    "open_appender",
     "open_engine",
 ]
+
+
+#: The URLs of Redis: a host and perhaps a port and the number of a database, or a path.
+_REDIS = re.compile(
+    r"(rediss?://([^@/?#\s]*@)?(\[[0-9A-Fa-f:.]+\]|[^@/?#:\s\[\]]+)(:[0-9]{1,5})?(/[0-9]*)?"
+    r"|redis\+unix://([^@/?#\s]*@)?/[^?#\s]+)(\?\S*)?"
+)
 
 
 def check_engine(name: str) -> None:
@@ -54,7 +82,14 @@ def check_engine(name: str) -> None:
     scheme, _, rest = name.partition(":")
     if (scheme == "memory" and not rest) or (scheme == "sqlite" and rest):
         return
-    raise ValueError(f"{name!r} is not an engine: it must be memory: or sqlite:PATH")
+    if _REDIS.fullmatch(name):
+        return
+    # Not the name of a server: it may contain a password.
+    shown = f"{scheme}:..." if scheme in ("redis", "rediss", "redis+unix") else name
+    raise ValueError(
+        f"{shown!r} is not an engine: it must be memory:, sqlite:PATH, redis://HOST:PORT/DB,"
+        " rediss://HOST:PORT/DB or redis+unix://PATH"
+    )
 
 
 def open_engine(
@@ -62,19 +97,56 @@ def open_engine(
     retention: Retention,
     on_commit: Callable[[float], None] | None = None,
     valid_names: Callable[[str], Iterator[str]] | None = None,
+    codec: LiveCodec | None = None,
+    *,
+    replicas: int = 0,
 ) -> Engine:
-    """Open the engine ``name``: ``memory:``, or ``sqlite:PATH``.
+    """Open the engine ``name``: ``memory:``, ``sqlite:PATH``, or the URL of a Redis server.
 
     ``on_commit`` is called with the seconds of each transaction, if the engine has transactions.
     ``valid_names``, called with the old name of a room that an earlier version stored, yields
     the names that the room may have now, the best first, without end. The room gets the first
-    free one.
+    free one. Redis needs ``codec``, for live events; ``replicas`` is how many replicas of it must
+    have a message before it counts as stored.
 
-    Raises :class:`ValueError` for any other name, and :class:`~syncchat.errors.EngineUnusable` if
-    the file cannot be used.
+    Raises :class:`ValueError` for any other name, :class:`TypeError` without a needed codec, and
+    :class:`~syncchat.errors.EngineUnusable` if the file or the server cannot be used.
     """
     check_engine(name)
     scheme, _, rest = name.partition(":")
-    if scheme == "memory":
-        return MemoryEngine(retention)
-    return SqliteEngine(rest, retention, on_commit, valid_names)
+    match scheme:
+        case "memory":
+            return MemoryEngine(retention)
+        case "sqlite":
+            return SqliteEngine(rest, retention, on_commit, valid_names)
+        case _:
+            return _open_redis(name, retention, codec, replicas)
+
+
+def _open_redis(url: str, retention: Retention, codec: LiveCodec | None, replicas: int) -> Engine:
+    if codec is None:
+        raise TypeError("Redis needs a codec for live events")
+    _need_redis()
+    from .redis import RedisEngine  # noqa: PLC0415 - an extra
+
+    return RedisEngine(url, retention, codec, replicas=replicas)
+
+
+def open_appender(url: str) -> Appender:
+    """Open a Redis for appending only. It is reached at the first append.
+
+    Keeps everything: the servers drop what exceeds their retention. Raises :class:`ValueError`
+    if ``url`` is not that of a Redis, and :class:`~syncchat.errors.EngineUnusable`.
+    """
+    if not _REDIS.fullmatch(url):
+        raise ValueError("the engine must be a Redis: redis://HOST:PORT/DB")
+    _need_redis()
+    from .redis_append import Appender  # noqa: PLC0415 - an extra
+    from .redis_connection import RedisServer  # noqa: PLC0415
+
+    return Appender(RedisServer(url), Retention(), secrets.token_hex(8))
+
+
+def _need_redis() -> None:
+    if importlib.util.find_spec("redis") is None:
+        raise EngineUnusable("Redis needs a package: pip install 'syncchat[redis]'")

@@ -23,20 +23,25 @@ import msgspec
 __all__ = [
     "PAGE_BYTES",
     "Appended",
+    "ClaimsChanged",
     "Deliver",
     "Delivery",
+    "Departed",
     "Draft",
     "Engine",
     "Entered",
     "Kind",
     "Live",
+    "LiveCodec",
     "LiveEvent",
     "Log",
     "Message",
     "Page",
+    "Person",
     "Position",
     "Presence",
     "Retention",
+    "Revoked",
     "Tail",
     "fingerprint",
     "first_page",
@@ -105,7 +110,7 @@ class Delivery(msgspec.Struct, frozen=True):
 
     ``complete``: the first message follows the position before it. False: messages between
     them are lost. If ``position`` has another epoch than the one before, the log has
-    begun anew; only then can there be no messages.
+    begun anew. Then there can be no messages; and if all between the positions are lost.
     """
 
     position: Position
@@ -141,6 +146,19 @@ class Entered(msgspec.Struct, frozen=True):
     tail: Tail
 
 
+class Person(msgspec.Struct, frozen=True):
+    """Who has claimed a nick: since when, when it spoke last, why it is away.
+
+    Times are in seconds since 1970. ``spoke`` is None if it is not known; ``away`` is None if
+    the person is not away.
+    """
+
+    nick: str
+    since: float
+    spoke: float | None
+    away: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Retention:
     """The retention of a room: at most so many messages, and none older than so many seconds.
@@ -160,6 +178,33 @@ Deliver = Callable[[str, Delivery], None]
 
 #: Called with a room's name and a live event, which has no offset and is not kept.
 Live = Callable[[str, LiveEvent], None]
+
+
+class Departed(msgspec.Struct, frozen=True):
+    """The members of a server that has ended without a word. Their nicks are free."""
+
+    nicks: Sequence[str]
+
+
+class Revoked(msgspec.Struct, frozen=True):
+    """Nicks claimed here that other servers have now: this one was cut off for too long."""
+
+    nicks: Sequence[str]
+
+
+#: Called with a room's name and a change of its claims that nobody here asked for.
+ClaimsChanged = Callable[[str, Departed | Revoked], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCodec:
+    """Turns live events into bytes and back, for an engine that sends them to other processes.
+
+    ``decode`` raises :class:`ValueError` or :class:`~syncchat.errors.BadEvent`.
+    """
+
+    encode: Callable[[LiveEvent], bytes]
+    decode: Callable[[bytes], LiveEvent]
 
 
 class Log(ABC):
@@ -263,6 +308,25 @@ class Presence(ABC):
         """Every claimed nick in the room, sorted without regard to case."""
 
     @abstractmethod
+    def find(self, room: str, nick: str) -> Person | None:
+        """Who has claimed the nick on another server. None: nobody has.
+
+        A local engine knows of no other server; nor do the next three methods there.
+        """
+
+    @abstractmethod
+    def set_away(self, room: str, nick: str, reason: str | None) -> None:
+        """Let other servers know that a nick claimed here is away, or back (None)."""
+
+    @abstractmethod
+    def away_nicks(self, room: str) -> list[str]:
+        """The nicks that are away on any server, as :meth:`set_away` was told."""
+
+    @abstractmethod
+    def elsewhere(self, rooms: Sequence[str]) -> list[int]:
+        """How many nicks are claimed in each room on other servers."""
+
+    @abstractmethod
     def publish(self, room: str, event: LiveEvent) -> None:
         """Deliver a live event on every server where the room has members."""
 
@@ -274,8 +338,8 @@ class Engine(Log, Presence):
     A local engine calls them on the thread that appends or publishes, before ``append``
     or ``publish`` returns. A shared engine calls them on a thread of its own, and must not
     need that thread to finish an ``append``: a callback may wait until the room's queue has
-    space. Live events are objects; give an engine that sends them to other processes
-    ``encode`` and ``decode_from_server`` of :mod:`syncchat.chat.events`.
+    space. Live events are objects; an engine that sends them to other processes gets a
+    :class:`LiveCodec`.
 
     Methods raise :class:`~syncchat.errors.EngineFailed` if something fails now and may work
     later.
@@ -285,8 +349,13 @@ class Engine(Log, Presence):
     blocks = True
 
     @abstractmethod
-    def attach(self, deliver: Deliver, live: Live) -> None:
-        """Set the callbacks for new messages and live events. Call it once, and first."""
+    def attach(
+        self, deliver: Deliver, live: Live, claims_changed: ClaimsChanged | None = None
+    ) -> None:
+        """Set the callbacks for new messages and live events. Call it once, and first.
+
+        ``claims_changed`` is for an engine whose claims can end without :meth:`release`.
+        """
 
     @abstractmethod
     def enter(

@@ -1,25 +1,25 @@
-"""What engines for a single server share: nicks, live events, entering, the search throttle."""
+"""What engines for a single server share: nicks, live events, entering."""
 
 from __future__ import annotations
 
 import threading
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 
-from ..errors import EngineFailed
-from ..net import Deadline
-from .interface import Deliver, Delivery, Engine, Entered, Live, LiveEvent, Position, Tail
+from .interface import (
+    ClaimsChanged,
+    Deliver,
+    Delivery,
+    Engine,
+    Entered,
+    Live,
+    LiveEvent,
+    Person,
+    Position,
+    Tail,
+)
 
-__all__ = ["LocalEngine", "SearchThrottle"]
-
-#: Seconds that a search may take, and seconds that it may wait for its turn.
-_SEARCH_SECONDS = 2.0
-_PATIENCE = 5.0
-
-#: The pause after a search, as a multiple of the time that it took.
-_REST = 3.0
+__all__ = ["LocalEngine"]
 
 
 class LocalEngine(Engine, ABC):
@@ -33,7 +33,10 @@ class LocalEngine(Engine, ABC):
         #: The claimed nicks of each room, by their casefolded form.
         self._names: dict[str, dict[str, str]] = {}
 
-    def attach(self, deliver: Deliver, live: Live) -> None:
+    def attach(
+        self, deliver: Deliver, live: Live, claims_changed: ClaimsChanged | None = None
+    ) -> None:
+        del claims_changed  # Claims end with release() only.
         self._deliver = deliver
         self._live = live
 
@@ -93,6 +96,20 @@ class LocalEngine(Engine, ABC):
             if not names:
                 self._names.pop(room, None)
 
+    def find(self, room: str, nick: str) -> Person | None:
+        del room, nick  # There is no other server.
+        return None
+
+    def set_away(self, room: str, nick: str, reason: str | None) -> None:
+        pass
+
+    def away_nicks(self, room: str) -> list[str]:
+        del room
+        return []
+
+    def elsewhere(self, rooms: Sequence[str]) -> list[int]:
+        return [0] * len(rooms)
+
     def names(self, room: str) -> list[str]:
         with self._names_lock:
             names = self._names.get(room, {})
@@ -101,57 +118,3 @@ class LocalEngine(Engine, ABC):
 
 def _ignore(_room: str, _event: Delivery | LiveEvent) -> None:
     """The callback before :meth:`LocalEngine.attach`."""
-
-
-class SearchThrottle:
-    """Lets one search run at a time, with a pause after each. From any thread."""
-
-    def __init__(self) -> None:
-        #: Guards the fields below. No other lock is taken under it.
-        self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
-        self._busy = False
-        self._closed = False
-        #: When the pause ends, on the monotonic clock.
-        self._rested_at = 0.0
-
-    @contextmanager
-    def take(self) -> Iterator[Deadline]:
-        """Wait for a turn to search; the search must end by the returned deadline.
-
-        Holds no lock during the ``with`` block. Raises :class:`EngineFailed` if there is
-        no turn within 5 seconds, or after :meth:`close`.
-        """
-        patience = Deadline.after(_PATIENCE)
-        with self._lock:
-            while not self._closed and (self._busy or time.monotonic() < self._rested_at):
-                if patience.expired:
-                    raise EngineFailed("too many searches at the moment")
-                until = patience.at if self._busy else min(patience.at, self._rested_at)
-                self._changed.wait(Deadline(until).remaining())
-            if self._closed:
-                raise EngineFailed("the engine is closed")
-            self._busy = True
-        begin = time.monotonic()
-        try:
-            yield Deadline.after(_SEARCH_SECONDS)
-        finally:
-            now = time.monotonic()
-            with self._lock:
-                self._busy = False
-                self._rested_at = now + _REST * (now - begin)
-                self._changed.notify_all()
-
-    def close(self) -> None:
-        """Give no more turns: waiting and later calls of :meth:`take` raise."""
-        with self._lock:
-            self._closed = True
-            self._changed.notify_all()
-
-    def join(self) -> None:
-        """Wait for the running search to end, after :meth:`close`.
-
-        The caller must hold no lock that a search takes.
-        """
-        with self._lock:
-            self._changed.wait_for(lambda: not self._busy)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
-from ..errors import EngineFailed
-from ..net import Deadline
 from .interface import (
     Appended,
     Delivery,
@@ -25,7 +22,8 @@ from .interface import (
     tail_of,
     tail_start,
 )
-from .local import LocalEngine, SearchThrottle
+from .local import LocalEngine
+from .search import SearchThrottle, matching, patterns
 
 __all__ = ["MemoryEngine"]
 
@@ -35,10 +33,6 @@ _DEFAULT_MESSAGES = 1000
 #: Nonces per room. Enough for half a minute, the longest pause before a client
 #: reconnects, at more messages per second than a room handles.
 _NONCES = 100_000
-
-#: Seconds after which a search pauses so that other threads run, and seconds of the pause.
-#: Needed since the server command sets a switch interval that is longer than a whole search.
-_SLICE, _YIELD = 0.005, 0.0001
 
 #: Characters of the texts kept per room, at most.
 _MAX_SIZE = 8 * 1024 * 1024
@@ -156,12 +150,12 @@ class MemoryEngine(LocalEngine):
         return Page(tuple(reversed(taken)), whole)
 
     def search(self, room: str, words: str, limit: int) -> list[Message]:
-        wanted = [re.compile(rf"\b{re.escape(word)}") for word in {*words.casefold().split()}]
+        wanted = patterns(words)
         if not wanted:
             return []
         messages = self._kept(room)
         with self._throttle.take() as deadline:
-            return first_page(_matching(reversed(messages), wanted, deadline), limit)[0]
+            return first_page(matching(reversed(messages), wanted, deadline), limit)[0]
 
     def keeps(self, room: str) -> bool:
         return room in self._logs and bool(self._kept(room))
@@ -215,19 +209,3 @@ class MemoryEngine(LocalEngine):
         with log.lock:
             log.drop_locked(self._retention, time.time())
             return list(log.messages)
-
-
-def _matching(
-    messages: Iterable[Message], words: Sequence[re.Pattern[str]], deadline: Deadline
-) -> Iterator[Message]:
-    """The messages that contain every word. Raises :class:`EngineFailed` after ``deadline``."""
-    slice_end = time.monotonic() + _SLICE
-    for message in messages:
-        if time.monotonic() >= slice_end:
-            time.sleep(_YIELD)
-            slice_end = time.monotonic() + _SLICE
-        if deadline.expired:
-            raise EngineFailed("the search took too long")
-        text = message.text.casefold()
-        if all(word.search(text) for word in words):
-            yield message

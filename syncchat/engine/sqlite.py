@@ -30,7 +30,8 @@ from .interface import (
     tail_of,
     tail_start,
 )
-from .local import LocalEngine, SearchThrottle
+from .local import LocalEngine
+from .search import SearchThrottle
 from .sqlite_file import claim, connect, inspect, migrate, rename_rooms
 
 __all__ = ["SqliteEngine"]

@@ -15,6 +15,7 @@ from syncchat.chat.rooms import RoomRegistry
 from syncchat.chat.session import Session
 from syncchat.engine import (
     Appended,
+    ClaimsChanged,
     Deliver,
     Delivery,
     Draft,
@@ -24,6 +25,7 @@ from syncchat.engine import (
     MemoryEngine,
     Message,
     Page,
+    Person,
     Position,
     Retention,
     Tail,
@@ -64,9 +66,12 @@ class Around(Engine):
         self.presence = self.log
         self.deliver: Deliver
         self.live: Live
+        self.claims_changed: ClaimsChanged | None
 
-    def attach(self, deliver: Deliver, live: Live) -> None:
-        self.deliver, self.live = deliver, live
+    def attach(
+        self, deliver: Deliver, live: Live, claims_changed: ClaimsChanged | None = None
+    ) -> None:
+        self.deliver, self.live, self.claims_changed = deliver, live, claims_changed
         self.log.attach(self.on_delivery, self.on_live)
 
     def on_delivery(self, room: str, delivery: Delivery) -> None:
@@ -121,6 +126,18 @@ class Around(Engine):
 
     def names(self, room: str) -> list[str]:
         return self.presence.names(room)
+
+    def find(self, room: str, nick: str) -> Person | None:
+        return self.presence.find(room, nick)
+
+    def set_away(self, room: str, nick: str, reason: str | None) -> None:
+        self.presence.set_away(room, nick, reason)
+
+    def away_nicks(self, room: str) -> list[str]:
+        return self.presence.away_nicks(room)
+
+    def elsewhere(self, rooms: Sequence[str]) -> list[int]:
+        return self.presence.elsewhere(rooms)
 
     def publish(self, room: str, event: Any) -> None:
         self.presence.publish(room, event)

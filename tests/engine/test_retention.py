@@ -63,7 +63,7 @@ def test_the_engine_is_chosen_by_flag_or_environment(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "why"),
     [
-        (["--engine", "oracle:"], "'oracle:' is not an engine: it must be memory: or sqlite:PATH"),
+        (["--engine", "oracle:"], "'oracle:' is not an engine: it must be memory:, sqlite:PATH,"),
         (["--engine", "sqlite:"], "is not an engine"),
         (["--keep", "much"], "must be a number of messages, such as 1000, or a time, such as 90s"),
         (["--keep", "-1"], "must be a number of messages"),

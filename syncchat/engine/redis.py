@@ -1,0 +1,305 @@
+"""The engine that keeps messages in Redis, for any number of servers (nodes).
+
+Redis numbers the messages: a batch is one script. What any node appends comes back to all
+nodes through their followers. A nick is claimed for a node, whose lease is renewed; when the
+lease of a node has ended, others may claim its nicks.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+
+from redis.exceptions import RedisError, ResponseError
+
+from ..errors import EngineFailed, EngineUnusable
+from .interface import (
+    Appended,
+    ClaimsChanged,
+    Deliver,
+    Draft,
+    Engine,
+    Entered,
+    Live,
+    LiveCodec,
+    LiveEvent,
+    Message,
+    Page,
+    Person,
+    Position,
+    Retention,
+    Tail,
+    first_page,
+    new_epoch,
+    tail_of,
+)
+from .redis_append import Appender
+from .redis_claims import Claims, nicks_of
+from .redis_connection import Pipeline, RedisServer, Reply
+from .redis_follower import Callbacks, Follower
+from .redis_format import Keys, messages_of
+from .redis_scripts import (
+    BEFORE,
+    ROOMS,
+    TAIL,
+)
+from .search import SearchThrottle, matching, patterns
+
+__all__ = ["RedisEngine"]
+
+logger = logging.getLogger("syncchat.engine")
+
+#: Messages kept per room by default: they are in Redis' memory.
+_DEFAULT_MESSAGES = 10_000
+
+#: Messages that a search reads at a time.
+_SCAN = 500
+
+
+class RedisEngine(Engine):
+    """Logs and nicks in the Redis at ``url``.
+
+    ``codec`` is for live events; ``replicas`` as in :class:`Appender`. Raises
+    :class:`EngineUnusable`, whose text is a line for people, if Redis cannot be reached or
+    refuses.
+    """
+
+    def __init__(
+        self, url: str, retention: Retention, codec: LiveCodec, *, replicas: int = 0
+    ) -> None:
+        if retention == Retention():
+            retention = Retention(messages=_DEFAULT_MESSAGES)
+        self._retention = retention
+        self._codec = codec
+        self._server = RedisServer(url)
+        self._keys = Keys(self._server.database)
+        #: For everything but appends: reading pages must not delay these.
+        self._others = Pipeline(self._server)
+        self._throttle = SearchThrottle()
+        self._callbacks = Callbacks()
+        self._claims = Claims(self._others, self._keys, self._callbacks)
+        self._appends = Appender(
+            self._server, self._retention, self._claims.node, replicas=replicas
+        )
+        try:
+            logger.info("%s: %s", self._server.name, self._promise())
+            self._claims.start()
+        except (EngineFailed, RedisError, OSError) as exc:
+            self._others.close()
+            raise EngineUnusable(f"cannot use {self._server.name}: {exc}") from exc
+        self._server.logs = True
+        self._follower = Follower(self._server, self._others, self._keys, codec, self._callbacks)
+
+    def attach(
+        self, deliver: Deliver, live: Live, claims_changed: ClaimsChanged | None = None
+    ) -> None:
+        self._callbacks.deliver = deliver
+        self._callbacks.live = live
+        if claims_changed is not None:
+            self._callbacks.claims_changed = claims_changed
+
+    # The log.
+
+    def follow(self, room: str) -> Position:
+        return self._follower.follow(room)
+
+    def unfollow(self, room: str) -> None:
+        self._follower.unfollow(room)
+
+    def append(self, room: str, drafts: Sequence[Draft]) -> list[Appended]:
+        answers, end = self._appends.append(room, drafts, self._follower.fence(room))
+        self._follower.note_stored(room, end.epoch, end.offset)
+        return answers
+
+    def read_after(self, room: str, position: Position, limit: int) -> Tail:
+        reply = self._others.run(
+            TAIL,
+            [self._keys.prefix(room)],
+            self._keys.channel(room),
+            new_epoch(),
+            position.epoch,
+            position.offset,
+            limit,
+        )
+        return self._tail(reply, limit)
+
+    def read_before(self, room: str, offset: int | None, limit: int) -> Page:
+        messages, whole = self._newest(room, offset, limit)
+        return Page(tuple(messages), whole)
+
+    def search(self, room: str, words: str, limit: int) -> list[Message]:
+        wanted = patterns(words)
+        if not wanted:
+            return []
+        with self._throttle.take() as deadline:
+            return first_page(matching(self._backwards(room), wanted, deadline), limit)[0]
+
+    def keeps(self, room: str) -> bool:
+        return bool(self._newest(room, None, 1)[0])
+
+    def rooms(self) -> list[str]:
+        seconds = self._retention.seconds
+        found = self._others.run(ROOMS, [], -1 if seconds is None else seconds)
+        return sorted(room.decode() for room in found)
+
+    # Presence.
+
+    def enter(
+        self,
+        room: str,
+        nicks: Iterable[str],
+        after: Position | None,
+        limit: int,
+        *,
+        with_names: bool,
+    ) -> Entered:
+        position = Position("", -1) if after is None else after
+        nick, (_, names, reply) = self._claims.enter(
+            room, nicks, [int(with_names), position.epoch, position.offset, limit]
+        )
+        if after is None:
+            epoch, last, _, time_, _, _, _, entries = reply
+            messages = self._kept(messages_of(last - len(entries) + 1, entries[::-1]), float(time_))
+            taken, _ = first_page(reversed(messages), limit)
+            end = Position(epoch.decode(), last)
+            tail = Tail(tuple(reversed(taken)), True, end.offset, end)
+        else:
+            tail = self._tail(reply, limit)
+        return Entered(nick, nicks_of(names), tail)
+
+    def claim(self, room: str, nicks: Iterable[str]) -> str:
+        return self._claims.enter(room, nicks, [0, "", -1, 0])[0]
+
+    def rename(self, room: str, old: str, new: str) -> bool:
+        return self._claims.rename(room, old, new)
+
+    def release(self, room: str, nick: str) -> None:
+        self._claims.release(room, nick)
+
+    def names(self, room: str) -> list[str]:
+        return self._claims.names(room)
+
+    def find(self, room: str, nick: str) -> Person | None:
+        person = self._claims.find(room, nick)
+        if person is None:
+            return None
+        said = (
+            m.time for m in reversed(self._newest(room, None, _SCAN)[0]) if m.nick == person.nick
+        )
+        spoke = next((time for time in said if time >= person.since), None)
+        return Person(person.nick, person.since, spoke, person.away)
+
+    def set_away(self, room: str, nick: str, reason: str | None) -> None:
+        self._claims.set_away(room, nick, reason)
+
+    def away_nicks(self, room: str) -> list[str]:
+        return self._claims.away_nicks(room)
+
+    def elsewhere(self, rooms: Sequence[str]) -> list[int]:
+        return self._claims.elsewhere(rooms)
+
+    def publish(self, room: str, event: LiveEvent) -> None:
+        command = ("PUBLISH", self._keys.channel(room), self._codec.encode(event))
+        (reply,) = self._others.exchange([command])
+        if isinstance(reply, ResponseError):
+            raise EngineFailed(f"Redis refuses it: {reply}") from reply
+
+    # The engine.
+
+    def check(self) -> None:
+        if self._server.failure is not None:
+            raise EngineFailed(f"Redis cannot be reached: {self._server.failure}")
+        (reply,) = self._others.exchange([("PING",)])
+        if isinstance(reply, ResponseError):
+            raise EngineFailed(f"Redis refuses it: {reply}") from reply
+
+    @property
+    def node(self) -> str:
+        """The random name of this node."""
+        return self._claims.node
+
+    @property
+    def round_trips(self) -> int:
+        """Round trips for appends so far."""
+        return self._appends.round_trips
+
+    def interrupt(self) -> None:
+        self._throttle.close()
+        self._follower.stop()
+        self._claims.stop()
+        self._appends.interrupt()
+        self._others.interrupt()
+
+    def close(self) -> None:
+        self.interrupt()
+        self._throttle.join()
+        self._follower.close()
+        self._claims.close()
+        self._appends.close()
+        self._others.close()
+
+    # Reading.
+
+    def _tail(self, reply: Reply, limit: int) -> Tail:
+        epoch, last, _, time_, start, known, first, entries = reply
+        messages = self._kept(messages_of(first, entries), float(time_))
+        end = Position(epoch.decode(), last)
+        return tail_of(first_page(messages, limit)[0], start, end, known=bool(known))
+
+    def _newest(self, room: str, offset: int | None, limit: int) -> tuple[list[Message], bool]:
+        """The last messages before ``offset``, and whether there are no older ones."""
+        if offset is not None and offset <= 1:
+            return [], True
+        time_, newest, full, entries = self._others.run(
+            BEFORE, [self._keys.prefix(room)], offset or 0, limit + 1
+        )
+        found = messages_of(newest - len(entries) + 1, entries[::-1])
+        messages = self._kept(found, float(time_))
+        taken, whole = first_page(reversed(messages), limit)
+        return taken[::-1], whole and not (full and len(messages) == len(found))
+
+    def _backwards(self, room: str) -> Iterable[Message]:
+        """Every message of the room's log, the newest first."""
+        offset: int | None = None
+        while True:
+            messages, whole = self._newest(room, offset, _SCAN)
+            yield from reversed(messages)
+            if whole or not messages:
+                return
+            offset = messages[0].offset
+
+    def _kept(self, messages: Sequence[Message], now: float) -> list[Message]:
+        """Those of the messages that are not too old, by Redis' clock."""
+        if self._retention.seconds is None:
+            return list(messages)
+        oldest = now - self._retention.seconds
+        return [message for message in messages if message.time >= oldest]
+
+    # What Redis promises.
+
+    def _promise(self) -> str:
+        """What is promised with Redis' configuration, in a line."""
+        settings: dict[str, str] = {}
+        for name in ("appendonly", "appendfsync", "maxmemory-policy"):
+            (reply,) = self._others.exchange([("CONFIG", "GET", name)])
+            if isinstance(reply, ResponseError):
+                return "its configuration cannot be read; whether messages are durable is unknown"
+            settings[name] = reply[1].decode() if len(reply) == 2 else "unknown"
+        shown = ", ".join(f"{name} {value}" for name, value in settings.items())
+        if settings["maxmemory-policy"] != "noeviction":
+            logger.warning(
+                "%s: maxmemory-policy is %s: Redis may evict rooms when its memory is full;"
+                " set noeviction",
+                self._server.name,
+                settings["maxmemory-policy"],
+            )
+        if settings["appendonly"] != "yes":
+            promise = "messages since its last snapshot are lost when it ends; set appendonly yes"
+        elif settings["appendfsync"] == "always":
+            return f"a message is on Redis' disk before anybody gets it ({shown})"
+        elif settings["appendfsync"] == "everysec":
+            promise = "about a second of messages may be lost when its machine crashes"
+        else:
+            promise = "the messages that its system has not written are lost when it crashes"
+        logger.warning("%s: %s (%s)", self._server.name, promise, shown)
+        return promise

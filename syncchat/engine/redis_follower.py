@@ -1,0 +1,447 @@
+"""Follows the logs of rooms on Redis: what other nodes append, and live events.
+
+Redis publishes each batch as it stores it (pub/sub). That is a hint which may be lost; the
+stream of the room is the truth. A batch whose first offset is the next one is delivered. After
+a hole, a reconnect or a new epoch, the follower reads the stream. From time to time it asks for
+the ends of all logs: a subscription can look healthy and bring nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from redis.exceptions import RedisError, ResponseError
+
+from ..errors import BadEvent, EngineFailed
+from .interface import (
+    ClaimsChanged,
+    Deliver,
+    Delivery,
+    Departed,
+    Live,
+    LiveCodec,
+    Message,
+    Position,
+    new_epoch,
+)
+from .redis_connection import Argument, Link, Pipeline, RedisServer, socket_of
+from .redis_format import Batch, Keys, batch_of, messages_of, numbered
+from .redis_scripts import POSITIONS, TAIL
+
+__all__ = ["Callbacks", "Follower"]
+
+logger = logging.getLogger("syncchat.engine")
+
+#: Seconds between two pings on the subscription, and seconds until the answer is overdue.
+_PING_SECONDS, _PONG_SECONDS = 4.0, 5.0
+
+#: Seconds between two questions for the ends of all logs.
+_SWEEP_SECONDS = 10.0
+
+#: Seconds between two attempts to subscribe, at least and at most; and until a failed read is
+#: repeated.
+_PAUSE, _AGAIN_SECONDS = (0.1, 0.5), 0.5
+
+#: Seconds for which ``follow`` waits until the room is subscribed.
+_CONFIRM_SECONDS = 0.5
+
+#: Rooms per command.
+_ROOMS = 200
+
+#: Messages read at a time after a hole.
+_PIECE = 500
+
+
+class _Followed:
+    """A room that is followed.
+
+    Only the follower's thread changes ``epoch``, ``offset`` and ``at``, the time of the last
+    delivered message (0: not known), once the room is there. ``stored`` is an offset of the
+    same epoch of which the engine knows that it was stored.
+    """
+
+    __slots__ = ("at", "epoch", "offset", "stored", "subscribed")
+
+    def __init__(self, epoch: str, offset: int, at: float) -> None:
+        self.epoch = epoch
+        self.offset = offset
+        self.at = at
+        self.stored = offset
+        #: Set when Redis has confirmed the subscription.
+        self.subscribed = threading.Event()
+
+    def fence(self) -> tuple[str, int, float]:
+        """What Redis must not be behind: epoch, offset, and the time of that message."""
+        seen = max(self.offset, self.stored)
+        return self.epoch, seen, self.at if seen == self.offset else 0
+
+
+class Callbacks:
+    """The callbacks of an engine, as :meth:`Engine.attach` sets them."""
+
+    def __init__(self) -> None:
+        self.deliver: Deliver = _ignore
+        self.live: Live = _ignore
+        self.claims_changed: ClaimsChanged = _ignore
+
+
+class Follower:
+    """The thread ``syncchat-follower``, and its subscription connection."""
+
+    def __init__(
+        self,
+        server: RedisServer,
+        pipeline: Pipeline,
+        keys: Keys,
+        codec: LiveCodec,
+        callbacks: Callbacks,
+    ) -> None:
+        self._server = server
+        self._pipeline = pipeline
+        self._keys = keys
+        self._codec = codec
+        self._callbacks = callbacks
+        #: Guards changes of the two fields below; lookups need no lock. No other lock is taken
+        #: under it.
+        self._lock = threading.Lock()
+        self._rooms: dict[str, _Followed] = {}
+        #: Rooms that are to be subscribed to or not any more, in this order.
+        self._requests: list[tuple[str, str]] = []
+        self._stopping = threading.Event()
+        self._wake_in, self._wake_out = socket.socketpair()
+        self._wake_in.setblocking(False)
+        self._wake_out.setblocking(False)
+        #: Whether the subscription works, as far as is known.
+        self.is_subscribed = False
+        # The follower's own.
+        #: Rooms whose ends must be compared with Redis.
+        self._unchecked: set[str] = set()
+        self._check_at = 0.0
+        self._sweep_at = 0.0
+        self._ping_at = 0.0
+        self._pings = 0
+        #: When the answer to the last ping is overdue; None: it has come.
+        self._pong_by: float | None = None
+        #: The ends of all logs before the ping of that number.
+        self._expected: tuple[int, dict[str, tuple[str, int]]] = (0, {})
+        self._thread = threading.Thread(target=self._run, name="syncchat-follower", daemon=True)
+        self._thread.start()
+
+    # For other threads.
+
+    def follow(self, room: str) -> Position:
+        """As :meth:`Log.follow`."""
+        known = self._rooms.get(room)
+        if known is not None:
+            return Position(known.epoch, known.offset)
+        epoch, last, _, at = self.positions([room])[0]
+        followed = _Followed(epoch, last, at)
+        with self._lock:
+            self._rooms[room] = followed
+            self._requests.append(("SUBSCRIBE", room))
+        self._wake()
+        if self.is_subscribed:
+            # For live events, of which nothing is read later.
+            followed.subscribed.wait(_CONFIRM_SECONDS)
+        return Position(epoch, last)
+
+    def unfollow(self, room: str) -> None:
+        """As :meth:`Log.unfollow`."""
+        with self._lock:
+            if self._rooms.pop(room, None) is not None:
+                self._requests.append(("UNSUBSCRIBE", room))
+        self._wake()
+
+    def fence(self, room: str) -> tuple[str, int, float]:
+        """What has been seen of the room's log: epoch, offset, time; nothing if not followed."""
+        followed = self._rooms.get(room)
+        return ("", 0, 0.0) if followed is None else followed.fence()
+
+    def note_stored(self, room: str, epoch: str, offset: int) -> None:
+        """Note that Redis has said of ``offset`` that it is stored; on the appending thread."""
+        followed = self._rooms.get(room)
+        if followed is not None and followed.epoch == epoch and followed.stored < offset:
+            followed.stored = offset
+
+    def positions(self, rooms: Sequence[str]) -> list[tuple[str, int, int, float]]:
+        """The epoch, last offset, base and last time of each room. Raises EngineFailed.
+
+        If Redis has gone back behind what is seen here, this begins a new epoch.
+        """
+        calls = []
+        for at in range(0, len(rooms), _ROOMS):
+            some = rooms[at : at + _ROOMS]
+            arguments: list[Argument] = []
+            for room in some:
+                arguments += [self._keys.channel(room), new_epoch(), *self.fence(room)]
+            calls.append(([self._keys.prefix(room) for room in some], arguments))
+        replies = self._pipeline.run_all(POSITIONS, calls) if calls else []
+        return [
+            (epoch.decode(), last, base, float(time_))
+            for reply in replies
+            for epoch, last, base, time_ in reply
+        ]
+
+    def stop(self) -> None:
+        """End the thread soon. From any thread."""
+        self._stopping.set()
+        self._wake()
+
+    def close(self) -> None:
+        """End the thread, and wait for it."""
+        self.stop()
+        self._thread.join()
+        self._wake_in.close()
+        self._wake_out.close()
+
+    def _wake(self) -> None:
+        try:
+            self._wake_in.send(b"x")
+        except OSError:
+            # The buffer is full, so that the thread is about to wake; or it has ended.
+            return
+
+    # The follower's thread.
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                connection = self._server.connect()
+            except (RedisError, OSError) as exc:
+                self._server.note_failure(exc)
+            else:
+                try:
+                    self._serve(connection)
+                except (RedisError, OSError) as exc:
+                    self._server.note_failure(exc)
+                finally:
+                    self.is_subscribed = False
+                    connection.disconnect()
+            self._stopping.wait(random.uniform(*_PAUSE))  # noqa: S311 - no secret
+
+    def _serve(self, connection: Link) -> None:
+        """Follow until the connection is lost or the engine is closed."""
+        now = time.monotonic()
+        self._pong_by, self._ping_at, self._sweep_at = None, now, now + _SWEEP_SECONDS
+        with self._lock:
+            rooms, self._requests = [*self._rooms], []
+        self._send(connection, [("SUBSCRIBE", room) for room in rooms])
+        sock = socket_of(connection)
+        if sock is None:
+            raise ConnectionError("the connection is closed")
+        with selectors.DefaultSelector() as selector:
+            selector.register(sock, selectors.EVENT_READ)
+            selector.register(self._wake_out, selectors.EVENT_READ)
+            while not self._stopping.is_set():
+                ready = selector.select(self._until_due())
+                if any(key.fileobj is self._wake_out for key, _ in ready):
+                    self._take_requests(connection)
+                if any(key.fileobj is sock for key, _ in ready):
+                    self._read(connection)
+                self._keep_up(connection)
+
+    def _until_due(self) -> float:
+        due = [self._ping_at, self._sweep_at]
+        if self._unchecked:
+            due.append(self._check_at)
+        if self._pong_by is not None:
+            due.append(self._pong_by)
+        return max(0.0, min(due) - time.monotonic())
+
+    def _take_requests(self, connection: Link) -> None:
+        while True:
+            try:
+                if len(self._wake_out.recv(4096)) < 4096:
+                    break
+            except BlockingIOError:
+                break
+        with self._lock:
+            requests, self._requests = self._requests, []
+        self._send(connection, requests)
+
+    def _send(self, connection: Link, requests: Sequence[tuple[str, str]]) -> None:
+        """Subscribe and unsubscribe, in this order."""
+        at = 0
+        while at < len(requests):
+            command, end = requests[at][0], at
+            channels = []
+            while end < min(len(requests), at + _ROOMS) and requests[end][0] == command:
+                channels.append(self._keys.channel(requests[end][1]))
+                end += 1
+            connection.send_packed_command(
+                connection.pack_command(command, *channels), check_health=False
+            )
+            at = end
+
+    def _read(self, connection: Link) -> None:
+        """Take everything that has arrived."""
+        while True:
+            try:
+                reply = connection.read_response(disable_decoding=True)
+            except ResponseError as exc:
+                # Such as NOPERM: this Redis will not do.
+                raise ConnectionError(str(exc)) from exc
+            match reply:
+                case [b"message", bytes(channel), bytes(payload)]:
+                    self._take(self._keys.room(channel), payload)
+                case [b"subscribe", bytes(channel), _]:
+                    self._note_subscribed(self._keys.room(channel))
+                case [b"pong", bytes(number)] | bytes(number):
+                    # Without a subscription it is the number alone.
+                    self._take_pong(int(number))
+                case _:
+                    pass
+            if not connection.can_read(0):
+                return
+
+    def _note_subscribed(self, room: str) -> None:
+        # From now on nothing is missed; before, something may have been.
+        self._unchecked.add(room)
+        self._check_at = time.monotonic()
+        followed = self._rooms.get(room)
+        if followed is not None:
+            followed.subscribed.set()
+
+    def _take(self, room: str, payload: bytes) -> None:
+        followed = self._rooms.get(room)
+        if followed is None:
+            return
+        if payload[:1] == b"[":
+            self._take_batch(room, followed, batch_of(payload))
+        elif payload[:1] == b"D":
+            self._call(
+                self._callbacks.claims_changed,
+                room,
+                Departed(msgspec.json.decode(payload[1:], type=list[str])),
+            )
+        else:
+            try:
+                event = self._codec.decode(payload)
+            except (ValueError, BadEvent) as exc:
+                logger.warning("room %r: a node of another version? %s", room, exc)
+            else:
+                self._call(self._callbacks.live, room, event)
+
+    def _take_batch(self, room: str, followed: _Followed, batch: Batch) -> None:
+        if batch.epoch != followed.epoch or batch.first > followed.offset + 1:
+            # Ask Redis: what is published may be older than what is known.
+            self._unchecked.add(room)
+            self._check_at = time.monotonic()
+            return
+        entries = batch.entries[followed.offset + 1 - batch.first :]
+        if entries:
+            self._advance(room, followed, numbered(followed.offset + 1, entries), complete=True)
+
+    def _advance(
+        self, room: str, followed: _Followed, messages: Sequence[Message], *, complete: bool
+    ) -> None:
+        """Deliver messages, and note so."""
+        followed.offset, followed.at = messages[-1].offset, messages[-1].time
+        position = Position(followed.epoch, followed.offset)
+        self._call(self._callbacks.deliver, room, Delivery(position, messages, complete))
+
+    def _call(self, callback: Callable[[str, Any], None], room: str, what: object) -> None:
+        """Call back. A failure of one room must not end the deliveries to all."""
+        try:
+            callback(room, what)
+        except Exception:
+            logger.exception("room %r: a delivery failed", room)
+
+    # Holes, and what is due.
+
+    def _keep_up(self, connection: Link) -> None:
+        now = time.monotonic()
+        if self._pong_by is not None and now >= self._pong_by:
+            raise ConnectionError("the subscription does not answer")
+        if self._unchecked and now >= self._check_at:
+            self._check()
+        if now >= self._sweep_at:
+            self._sweep_at = now + _SWEEP_SECONDS
+            self._sweep()
+            # The answer to this ping comes after everything that was published until now.
+            self._ping_at = now
+        if now >= self._ping_at and self._pong_by is None:
+            self._pings += 1
+            self._ping_at, self._pong_by = now + _PING_SECONDS, time.monotonic() + _PONG_SECONDS
+            ping = connection.pack_command("PING", self._pings)
+            connection.send_packed_command(ping, check_health=False)
+
+    def _take_pong(self, number: int) -> None:
+        self._pong_by = None
+        self.is_subscribed = True
+        before, expected = self._expected
+        if number <= before:
+            return
+        self._expected = (number, {})
+        for room, (epoch, last) in expected.items():
+            followed = self._rooms.get(room)
+            if followed is not None and (followed.epoch != epoch or followed.offset < last):
+                # A new subscription reads what is missing.
+                raise ConnectionError("the subscription brings nothing")
+
+    def _sweep(self) -> None:
+        """Ask for the ends of all logs."""
+        rooms = [*self._rooms]
+        try:
+            ends = self.positions(rooms)
+        except EngineFailed:
+            # Logged where it failed. The next one comes.
+            return
+        expected = {
+            room: (epoch, last) for room, (epoch, last, *_) in zip(rooms, ends, strict=True)
+        }
+        self._expected = (self._pings, expected)
+
+    def _check(self) -> None:
+        """Compare rooms with Redis, and read what is missing."""
+        rooms = [room for room in self._unchecked if room in self._rooms]
+        try:
+            ends = self.positions(rooms)
+            for room, (epoch, last, *_) in zip(rooms, ends, strict=True):
+                followed = self._rooms.get(room)
+                if followed is not None and (epoch, last) != (followed.epoch, followed.offset):
+                    self._catch_up(room, followed)
+        except EngineFailed:
+            # Logged where it failed. All rooms are compared again: some are up to date.
+            self._check_at = time.monotonic() + _AGAIN_SECONDS
+        else:
+            self._unchecked.clear()
+
+    def _catch_up(self, room: str, followed: _Followed) -> None:
+        """Deliver everything up to the end of the room's log. Raises EngineFailed."""
+        while not self._stopping.is_set():
+            place = followed.epoch, followed.offset, _PIECE
+            keys = [self._keys.prefix(room)]
+            channel = self._keys.channel(room)
+            epoch, last, base, _, _, _, first, entries = self._pipeline.run(
+                TAIL, keys, channel, new_epoch(), *place
+            )
+            epoch = epoch.decode()
+            if epoch != followed.epoch:
+                followed.epoch, followed.offset, followed.stored = epoch, base, base
+                followed.at = 0.0
+                anew = Delivery(Position(epoch, base), (), complete=False)
+                self._call(self._callbacks.deliver, room, anew)
+                continue
+            if followed.offset >= last:
+                return
+            messages = messages_of(first, entries)
+            if messages:
+                complete = first == followed.offset + 1
+                self._advance(room, followed, messages, complete=complete)
+            else:
+                followed.offset, followed.at = last, 0.0
+                lost = Delivery(Position(epoch, last), (), complete=False)
+                self._call(self._callbacks.deliver, room, lost)
+
+
+def _ignore(_room: str, _what: object) -> None:
+    """The callback before :meth:`Engine.attach`."""

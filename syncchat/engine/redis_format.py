@@ -1,0 +1,94 @@
+"""How the Redis engine stores and publishes messages, and how it names keys and channels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from .interface import Appended, Draft, Kind, Message
+
+__all__ = [
+    "Batch",
+    "Entry",
+    "Keys",
+    "answers_of",
+    "batch_of",
+    "entry_of",
+    "messages_of",
+    "numbered",
+]
+
+
+class Entry(msgspec.Struct, array_like=True, gc=False):
+    """A message as it is stored, without its offset."""
+
+    time: float
+    nick: str
+    text: str
+    kind: Kind
+    nonce: str | None = None
+
+
+class Batch(msgspec.Struct, array_like=True):
+    """What Redis publishes: new messages, or none at the beginning of an epoch."""
+
+    epoch: str
+    first: int
+    entries: list[Entry]
+
+
+_batch = msgspec.json.Decoder(Batch)
+_entry = msgspec.json.Decoder(Entry)
+_encode = msgspec.json.Encoder().encode
+
+#: Decodes what Redis publishes. From any thread.
+batch_of: Callable[[bytes], Batch] = _batch.decode
+
+
+def entry_of(draft: Draft) -> bytes:
+    """A draft as JSON, without the bracket: the script puts the time in front."""
+    return _encode((draft.nick, draft.text, draft.kind, draft.nonce))[1:]
+
+
+def messages_of(first: int, entries: Sequence[bytes]) -> list[Message]:
+    """The messages from the offset ``first`` on, as they are stored."""
+    return numbered(first, [_entry.decode(each) for each in entries])
+
+
+def numbered(first: int, entries: Sequence[Entry]) -> list[Message]:
+    """The messages from the offset ``first`` on."""
+    return [
+        Message(offset, e.time, e.nick, e.text, e.kind, e.nonce)
+        for offset, e in enumerate(entries, first)
+    ]
+
+
+class Keys:
+    """The names of Redis' keys and channels for a room."""
+
+    def __init__(self, database: int) -> None:
+        # Channels are those of all databases.
+        self._channel = "syncchat" if database == 0 else f"syncchat@{database}"
+
+    @staticmethod
+    def prefix(room: str) -> str:
+        """What the keys of the room begin with."""
+        return f"syncchat:{{{room}}}:"
+
+    def channel(self, room: str) -> str:
+        """The channel for the room's batches and live events."""
+        return f"{self._channel}:{{{room}}}"
+
+    def room(self, channel: bytes) -> str:
+        """The room of a channel."""
+        return channel.decode().partition("{")[2][:-1]
+
+
+def answers_of(text: str) -> list[Appended]:
+    """The answers of APPEND: ``FIRST+COUNT``, or an offset for each draft."""
+    if found := re.fullmatch(r"(\d+)\+(\d+)", text):
+        first = int(found[1])
+        return [Appended(offset, new=True) for offset in range(first, first + int(found[2]))]
+    return [Appended(abs(int(each)), new=not each.startswith("-")) for each in text.split(",")]

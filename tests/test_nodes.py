@@ -1,0 +1,251 @@
+"""Several servers on one Redis: what their clients see."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+
+from syncchat import Client, EngineFailed, Publisher
+from tests.engine.test_kill import Talker, check
+from tests.peer import PATIENCE, ask_http, wait_for
+from tests.people import Json, Plain
+from tests.processes import SERVER, Script, ServerScript, environment
+from tests.proxy import Proxy
+from tests.redis_server import RedisProcess
+
+FLAGS = ["--rate", "0", "--keep", "1000000"]
+
+
+def test_a_server_without_its_redis_says_so_in_one_line_and_exits_1() -> None:
+    result = subprocess.run(
+        [*SERVER, "--port", "0", "--engine", "redis://user:secret@127.0.0.1:1/0"],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+        env=environment(),
+    )
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert result.stderr.startswith("cannot use redis://127.0.0.1:1/0: ")
+    assert "secret" not in result.stderr
+
+
+def test_clients_of_two_servers_are_in_one_room() -> None:
+    with (
+        RedisProcess() as redis,
+        ServerScript("--engine", redis.url, *FLAGS) as first,
+        ServerScript("--engine", redis.url, *FLAGS) as second,
+        Json(f"{first.url}?nick=ann") as ann,
+        Json(f"{second.url}?nick=bob") as bob,
+    ):
+        epoch = ann.event("welcome")["epoch"]
+        welcome = bob.event("welcome")
+        assert (welcome["epoch"], welcome["members"]) == (epoch, ["ann", "bob"])
+        assert ann.event("joined")["nick"] == "bob"
+        for number in range(10):
+            ann.ask(type="say", text=f"a{number}", nonce=f"a{number}")
+            bob.ask(type="say", text=f"b{number}", nonce=f"b{number}")
+        heard = [[each.find("message") for _ in range(20)] for each in (ann, bob)]
+        assert heard[0] == heard[1]
+        assert [message["offset"] for message in heard[0]] == list(range(1, 21))
+        # Who comes back to the other server gets what it missed.
+        with Json(f"{second.url}?nick=eve&after={epoch}:15") as eve:
+            assert eve.event("welcome")["nick"] == "eve"
+            history = eve.event("history")
+            assert history["complete"]
+            assert [m["offset"] for m in history["messages"]] == list(range(16, 21))
+        assert ann.find("left")["nick"] == "eve"
+        with Json(f"{second.url}?nick=Ann") as other:
+            assert other.event("welcome")["nick"] != "Ann"
+            assert other.event("error")["code"] == "nick_taken"
+        bob.ask(type="nick", nick="ann")
+        assert bob.find("error")["code"] == "nick_taken"
+        ann.ask(type="nick", nick="anna")
+        assert bob.find("renamed")["nick"] == "anna"
+
+
+def test_while_redis_is_away_clients_stay_and_are_told_unavailable() -> None:
+    with (
+        RedisProcess("--appendonly", "yes", "--appendfsync", "always") as redis,
+        ServerScript("--engine", redis.url, *FLAGS) as server,
+        Json(f"{server.url}?nick=ann") as ann,
+        Plain(f"{server.url}?nick=bob") as bob,
+    ):
+        ann.event("welcome")
+        bob.hear()
+        ann.ask(type="say", text="before")
+        ann.find("message")
+        assert ask_http(server.port, "/healthz")[0] == 200
+        redis.kill()
+        wait_for(lambda: ask_http(server.port, "/healthz")[0] == 503)
+        assert b"Redis cannot be reached" in ask_http(server.port, "/healthz")[2]
+        ann.ask(type="say", text="lost", nonce="n1")
+        assert ann.find("error")["code"] == "unavailable"
+        ann.ask(type="names")
+        assert ann.find("error")["command"] == "names"
+        ann.ask(type="search", words="before")
+        assert ann.find("error")["command"] == "search"
+        server.wait_for_line("cannot reach Redis at .*", errors=True)
+        redis.start()
+        wait_for(lambda: ask_http(server.port, "/healthz")[0] == 200)
+        server.wait_for_line("can reach Redis at .* again", errors=True)
+        ann.ask(type="say", text="after", nonce="n1")
+        message = ann.find("message")
+        assert (message["offset"], message["text"]) == (2, "after")
+        server.signal(signal.SIGTERM)
+        assert ann.hear_end() == 1001
+        assert server.exit_code() == 0
+
+
+def started(url: str, port: int) -> Script:
+    server = Script([*SERVER, "--port", str(port), "--engine", url, *FLAGS])
+    server.wait_for_line("listening on port .*")
+    return server
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+def test_nothing_is_lost_while_nodes_and_links_and_redis_are_killed(full: bool) -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    talkers: list[Talker] = []
+    turns = 10
+    with (
+        RedisProcess("--appendonly", "yes", "--appendfsync", "always") as redis,
+        Proxy(redis.path) as near,
+        Proxy(redis.path) as far,
+    ):
+        urls = [f"redis://127.0.0.1:{proxy.port}/0" for proxy in (near, far)]
+        servers = [ServerScript("--engine", url, *FLAGS) for url in urls]
+        ports = [server.port for server in servers]
+        scripts: list[Script] = [*servers]
+        try:
+            talkers += [
+                Talker(f"talker{number}", f"ws://127.0.0.1:{ports[number % 2]}/room")
+                for number in range(16)
+            ]
+            for turn in range(turns):
+                time.sleep(chance.uniform(0.5, 1.5))
+                for proxy in (near, far):
+                    proxy.cut(1.0, chance) if chance.random() < 0.5 else proxy.swallow()
+                time.sleep(chance.uniform(0.5, 1.5))
+                killed = turn % 2
+                scripts[killed].signal(signal.SIGKILL)
+                scripts[killed].__exit__()
+                scripts[killed] = started(urls[killed], ports[killed])
+                if turn % 3 == 0:
+                    redis.kill()
+                    redis.start()
+            check(talkers, turns)
+        finally:
+            for talker in talkers:
+                talker.close()
+            for script in scripts:
+                script.__exit__()
+
+
+def test_a_client_of_the_package_stays_through_a_restart_of_redis() -> None:
+    with (
+        RedisProcess() as redis,
+        ServerScript("--engine", redis.url, *FLAGS) as server,
+        Client(server.url, nick="ann").connect() as ann,
+    ):
+        ann.say("one")
+        ann.flush(PATIENCE)
+        redis.kill()
+        redis.start()
+        ann.say("two")
+        ann.flush(PATIENCE)
+
+
+def test_people_are_found_across_servers() -> None:
+    with (
+        RedisProcess() as redis,
+        ServerScript("--engine", redis.url, *FLAGS) as first,
+        ServerScript("--engine", redis.url, *FLAGS) as second,
+        Json(f"{first.url}?nick=ann") as ann,
+        Json(f"{second.url}?nick=Bob") as bob,
+    ):
+        ann.find("joined", nick="Bob", connected=2)
+        bob.event("welcome")
+        ann.ask(type="private", to="bob", text="psst")
+        private = bob.find("private")
+        assert (private["nick"], private["to"], private["text"]) == ("ann", "Bob", "psst")
+        # The receipt.
+        assert ann.find("private") == private
+        ann.ask(type="private", to="nobody", text="psst")
+        assert ann.find("error")["code"] == "absent"
+        bob.ask(type="say", text="hello")
+        time_of = bob.find("message")["time"]
+        bob.ask(type="away", reason="lunch")
+        assert ann.find("away")["reason"] == "lunch"
+        ann.ask(type="whois", nick="bob")
+        whois = ann.find("whois")
+        assert (whois["nick"], whois["spoke"], whois["away"]) == ("Bob", time_of, "lunch")
+        assert whois["since"] <= time_of
+        ann.ask(type="names")
+        assert ann.find("names") == {"type": "names", "names": ["ann", "Bob"], "away": ["Bob"]}
+        ann.ask(type="private", to="bob", text="are you there?")
+        assert ann.find("away")["nick"] == "Bob"
+        bob.ask(type="nick", nick="bobby")
+        assert ann.find("renamed")["nick"] == "bobby"
+        ann.ask(type="whois", nick="bobby")
+        assert ann.find("whois")["away"] == "lunch"
+        bob.ask(type="back")
+        ann.find("back")
+        ann.ask(type="names")
+        assert "away" not in ann.find("names")
+        ann.ask(type="rooms")
+        assert ann.find("rooms")["rooms"] == [{"room": "lobby", "connected": 2}]
+        with Json(f"{second.url}ops?nick=eve") as eve:
+            eve.event("welcome")
+            ann.ask(type="rooms")
+            assert {"room": "lobby", "connected": 2} in ann.find("rooms")["rooms"]
+
+
+@pytest.mark.slow
+def test_the_members_of_a_killed_server_are_told_as_gone() -> None:
+    with (
+        RedisProcess() as redis,
+        ServerScript("--engine", redis.url, *FLAGS) as first,
+        ServerScript("--engine", redis.url, *FLAGS) as second,
+        Json(f"{first.url}?nick=ann") as ann,
+        Plain(f"{second.url}?nick=bob"),
+    ):
+        ann.find("joined", nick="bob")
+        second.signal(signal.SIGKILL)
+        begin = time.monotonic()
+        left = ann.find("left")
+        assert (left["nick"], left["connected"]) == ("bob", 1)
+        # Not at once: it may be a restart.
+        assert 15 < time.monotonic() - begin < 45
+
+
+def test_a_process_without_a_server_publishes_a_message() -> None:
+    with (
+        RedisProcess() as redis,
+        ServerScript("--engine", redis.url, *FLAGS) as server,
+        Json(f"{server.url}ops?nick=ann") as ann,
+        Publisher(redis.url) as publisher,
+    ):
+        ann.event("welcome")
+        assert publisher.say("deployed", room="ops", nick="ci") == 1
+        assert publisher.say("deployed \x1b[2J", room="#Ops", nonce="1") == 2
+        assert publisher.say("deployed \x1b[2J", room="ops", nonce="1") == 2
+        first, second = ann.find("message"), ann.find("message")
+        assert (first["offset"], first["nick"], first["text"]) == (1, "ci", "deployed")
+        assert (second["offset"], second["nick"], second["text"]) == (2, "server", "deployed [2J")
+        for arguments in ({"room": "a b"}, {"nick": "admin"}, {"nick": "a b"}):
+            with pytest.raises(ValueError, match="must|reserved"):
+                publisher.say("x", **arguments)
+    with pytest.raises(ValueError, match="must be a Redis"):
+        Publisher("memory:")
+    with Publisher("redis://127.0.0.1:1") as publisher, pytest.raises(EngineFailed):
+        publisher.say("x")
