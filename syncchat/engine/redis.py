@@ -34,9 +34,9 @@ from .interface import (
     tail_of,
 )
 from .redis_append import Appender
-from .redis_claims import Claims, nicks_of
+from .redis_claims import Callbacks, Claims, nicks_of
 from .redis_connection import Pipeline, RedisServer, Reply
-from .redis_follower import Callbacks, Follower
+from .redis_follower import Follower
 from .redis_format import Keys, messages_of
 from .redis_scripts import (
     BEFORE,
@@ -108,7 +108,7 @@ class RedisEngine(Engine):
 
     def append(self, room: str, drafts: Sequence[Draft]) -> list[Appended]:
         answers, end = self._appends.append(room, drafts, self._follower.fence(room))
-        self._follower.note_stored(room, end.epoch, end.offset)
+        self._follower.note_stored(room, end)
         return answers
 
     def read_after(self, room: str, position: Position, limit: int) -> Tail:
@@ -283,7 +283,9 @@ class RedisEngine(Engine):
         for name in ("appendonly", "appendfsync", "maxmemory-policy"):
             (reply,) = self._others.exchange([("CONFIG", "GET", name)])
             if isinstance(reply, ResponseError):
-                return "its configuration cannot be read; whether messages are durable is unknown"
+                promise = "CONFIG GET is refused: it is unknown whether messages are durable"
+                logger.warning("%s: %s", self._server.name, promise)
+                return promise
             settings[name] = reply[1].decode() if len(reply) == 2 else "unknown"
         shown = ", ".join(f"{name} {value}" for name, value in settings.items())
         if settings["maxmemory-policy"] != "noeviction":

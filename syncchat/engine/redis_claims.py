@@ -11,13 +11,12 @@ from itertools import islice
 from redis.exceptions import ResponseError
 
 from ..errors import AppendUnknown, EngineFailed
-from .interface import Person, Revoked, new_epoch
+from .interface import ClaimsChanged, Deliver, Live, Person, Revoked, new_epoch
 from .redis_connection import Command, Pipeline, Reply
-from .redis_follower import Callbacks
 from .redis_format import Keys
 from .redis_scripts import CLAIM, ENTER, NOW, Script
 
-__all__ = ["Claims", "nicks_of"]
+__all__ = ["Callbacks", "Claims", "nicks_of"]
 
 logger = logging.getLogger("syncchat.engine")
 
@@ -152,6 +151,15 @@ end
 return 0
 """
 )
+
+
+class Callbacks:
+    """The callbacks of an engine, as :meth:`Engine.attach` sets them."""
+
+    def __init__(self) -> None:
+        self.deliver: Deliver = _ignore
+        self.live: Live = _ignore
+        self.claims_changed: ClaimsChanged = _ignore
 
 
 class Claims:
@@ -401,3 +409,7 @@ class Claims:
 def nicks_of(owners: Sequence[bytes]) -> list[str]:
     """The nicks of the names in Redis, sorted without regard to case."""
     return sorted((each.decode().split(" ", 2)[2] for each in owners), key=str.casefold)
+
+
+def _ignore(_room: str, _what: object) -> None:
+    """The callback before :meth:`Engine.attach`."""

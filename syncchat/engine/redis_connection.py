@@ -27,6 +27,9 @@ logger = logging.getLogger("syncchat.engine")
 #: Seconds that a connection may take to be made, and that Redis may take to answer.
 _CONNECT_SECONDS, ANSWER_SECONDS = 1.0, 3.0
 
+#: The same while the server stops.
+_STOP_SECONDS = 0.5
+
 #: Seconds between two attempts to connect, at least and at most.
 _PAUSE = (0.1, 0.5)
 
@@ -296,12 +299,13 @@ class Pipeline:
                 [command for request in batch for command in request.commands]
             )
             sent = True
+            patience = _STOP_SECONDS if self._interrupted.is_set() else ANSWER_SECONDS
             connection.send_packed_command(packed, check_health=False)
             self.round_trips += 1
             for request in batch:
                 for _ in request.commands:
                     try:
-                        reply = connection.read_response(disable_decoding=True)
+                        reply = connection.read_response(disable_decoding=True, timeout=patience)
                     except ResponseError as exc:
                         reply = exc
                     request.replies.append(reply)

@@ -22,21 +22,19 @@ from redis.exceptions import RedisError, ResponseError
 
 from ..errors import BadEvent, EngineFailed
 from .interface import (
-    ClaimsChanged,
-    Deliver,
     Delivery,
     Departed,
-    Live,
     LiveCodec,
     Message,
     Position,
     new_epoch,
 )
+from .redis_claims import Callbacks
 from .redis_connection import Argument, Link, Pipeline, RedisServer, socket_of
 from .redis_format import Batch, Keys, batch_of, messages_of, numbered
 from .redis_scripts import POSITIONS, TAIL
 
-__all__ = ["Callbacks", "Follower"]
+__all__ = ["Follower"]
 
 logger = logging.getLogger("syncchat.engine")
 
@@ -63,34 +61,30 @@ _PIECE = 500
 class _Followed:
     """A room that is followed.
 
-    Only the follower's thread changes ``epoch``, ``offset`` and ``at``, the time of the last
-    delivered message (0: not known), once the room is there. ``stored`` is an offset of the
-    same epoch of which the engine knows that it was stored.
+    Only the follower's thread changes ``delivered``: the position up to which the room's log is
+    delivered, and the time of the last message (0: not known). ``stored`` is a position that
+    Redis has said to be stored; only the thread that appends to the room changes it.
     """
 
-    __slots__ = ("at", "epoch", "offset", "stored", "subscribed")
+    __slots__ = ("delivered", "stored", "subscribed")
 
-    def __init__(self, epoch: str, offset: int, at: float) -> None:
-        self.epoch = epoch
-        self.offset = offset
-        self.at = at
-        self.stored = offset
+    def __init__(self, position: Position, at: float) -> None:
+        self.delivered = position, at
+        self.stored = position
         #: Set when Redis has confirmed the subscription.
         self.subscribed = threading.Event()
 
+    @property
+    def position(self) -> Position:
+        """The position up to which the room's log is delivered."""
+        return self.delivered[0]
+
     def fence(self) -> tuple[str, int, float]:
         """What Redis must not be behind: epoch, offset, and the time of that message."""
-        seen = max(self.offset, self.stored)
-        return self.epoch, seen, self.at if seen == self.offset else 0
-
-
-class Callbacks:
-    """The callbacks of an engine, as :meth:`Engine.attach` sets them."""
-
-    def __init__(self) -> None:
-        self.deliver: Deliver = _ignore
-        self.live: Live = _ignore
-        self.claims_changed: ClaimsChanged = _ignore
+        (position, at), stored = self.delivered, self.stored
+        if stored.epoch == position.epoch and stored.offset > position.offset:
+            return position.epoch, stored.offset, 0
+        return position.epoch, position.offset, at
 
 
 class Follower:
@@ -141,9 +135,9 @@ class Follower:
         """As :meth:`Log.follow`."""
         known = self._rooms.get(room)
         if known is not None:
-            return Position(known.epoch, known.offset)
+            return known.position
         epoch, last, _, at = self.positions([room])[0]
-        followed = _Followed(epoch, last, at)
+        followed = _Followed(Position(epoch, last), at)
         with self._lock:
             self._rooms[room] = followed
             self._requests.append(("SUBSCRIBE", room))
@@ -151,7 +145,7 @@ class Follower:
         if self.is_subscribed:
             # For live events, of which nothing is read later.
             followed.subscribed.wait(_CONFIRM_SECONDS)
-        return Position(epoch, last)
+        return followed.stored
 
     def unfollow(self, room: str) -> None:
         """As :meth:`Log.unfollow`."""
@@ -165,11 +159,13 @@ class Follower:
         followed = self._rooms.get(room)
         return ("", 0, 0.0) if followed is None else followed.fence()
 
-    def note_stored(self, room: str, epoch: str, offset: int) -> None:
-        """Note that Redis has said of ``offset`` that it is stored; on the appending thread."""
+    def note_stored(self, room: str, end: Position) -> None:
+        """Note that Redis has said of ``end`` that it is stored; on the appending thread."""
         followed = self._rooms.get(room)
-        if followed is not None and followed.epoch == epoch and followed.stored < offset:
-            followed.stored = offset
+        if followed is not None and end != followed.stored:
+            before = followed.stored
+            if end.epoch != before.epoch or end.offset > before.offset:
+                followed.stored = end
 
     def positions(self, rooms: Sequence[str]) -> list[tuple[str, int, int, float]]:
         """The epoch, last offset, base and last time of each room. Raises EngineFailed.
@@ -222,6 +218,8 @@ class Follower:
                     self._serve(connection)
                 except (RedisError, OSError) as exc:
                     self._server.note_failure(exc)
+                except Exception:
+                    logger.exception("the follower failed, and subscribes again")
                 finally:
                     self.is_subscribed = False
                     connection.disconnect()
@@ -314,39 +312,39 @@ class Follower:
         followed = self._rooms.get(room)
         if followed is None:
             return
-        if payload[:1] == b"[":
-            self._take_batch(room, followed, batch_of(payload))
-        elif payload[:1] == b"D":
-            self._call(
-                self._callbacks.claims_changed,
-                room,
-                Departed(msgspec.json.decode(payload[1:], type=list[str])),
-            )
-        else:
-            try:
-                event = self._codec.decode(payload)
-            except (ValueError, BadEvent) as exc:
-                logger.warning("room %r: a node of another version? %s", room, exc)
+        try:
+            if payload[:1] == b"[":
+                self._take_batch(room, followed, batch_of(payload))
+            elif payload[:1] == b"D":
+                departed = Departed(msgspec.json.decode(payload[1:], type=list[str]))
+                self._call(self._callbacks.claims_changed, room, departed)
             else:
-                self._call(self._callbacks.live, room, event)
+                self._call(self._callbacks.live, room, self._codec.decode(payload))
+        except (ValueError, BadEvent, msgspec.MsgspecError) as exc:
+            # A batch that another program publishes is missed by the next one, or the sweep.
+            logger.warning("room %r: not from a node of this version: %s", room, exc)
 
     def _take_batch(self, room: str, followed: _Followed, batch: Batch) -> None:
-        if batch.epoch != followed.epoch or batch.first > followed.offset + 1:
+        position = followed.position
+        if batch.epoch != position.epoch or batch.first > position.offset + 1:
             # Ask Redis: what is published may be older than what is known.
             self._unchecked.add(room)
             self._check_at = time.monotonic()
             return
-        entries = batch.entries[followed.offset + 1 - batch.first :]
+        entries = batch.entries[position.offset + 1 - batch.first :]
         if entries:
-            self._advance(room, followed, numbered(followed.offset + 1, entries), complete=True)
+            self._advance(room, followed, numbered(position.offset + 1, entries), complete=True)
 
     def _advance(
         self, room: str, followed: _Followed, messages: Sequence[Message], *, complete: bool
     ) -> None:
         """Deliver messages, and note so."""
-        followed.offset, followed.at = messages[-1].offset, messages[-1].time
-        position = Position(followed.epoch, followed.offset)
-        self._call(self._callbacks.deliver, room, Delivery(position, messages, complete))
+        position = Position(followed.position.epoch, messages[-1].offset)
+        self._move(room, followed, messages[-1].time, Delivery(position, messages, complete))
+
+    def _move(self, room: str, followed: _Followed, at: float, delivery: Delivery) -> None:
+        followed.delivered = delivery.position, at
+        self._call(self._callbacks.deliver, room, delivery)
 
     def _call(self, callback: Callable[[str, Any], None], room: str, what: object) -> None:
         """Call back. A failure of one room must not end the deliveries to all."""
@@ -383,7 +381,8 @@ class Follower:
         self._expected = (number, {})
         for room, (epoch, last) in expected.items():
             followed = self._rooms.get(room)
-            if followed is not None and (followed.epoch != epoch or followed.offset < last):
+            position = Position("", 0) if followed is None else followed.position
+            if followed is not None and (position.epoch != epoch or position.offset < last):
                 # A new subscription reads what is missing.
                 raise ConnectionError("the subscription brings nothing")
 
@@ -403,45 +402,42 @@ class Follower:
     def _check(self) -> None:
         """Compare rooms with Redis, and read what is missing."""
         rooms = [room for room in self._unchecked if room in self._rooms]
+        self._unchecked.clear()
         try:
             ends = self.positions(rooms)
-            for room, (epoch, last, *_) in zip(rooms, ends, strict=True):
-                followed = self._rooms.get(room)
-                if followed is not None and (epoch, last) != (followed.epoch, followed.offset):
-                    self._catch_up(room, followed)
         except EngineFailed:
-            # Logged where it failed. All rooms are compared again: some are up to date.
-            self._check_at = time.monotonic() + _AGAIN_SECONDS
-        else:
-            self._unchecked.clear()
+            # Logged where it failed.
+            self._unchecked.update(rooms)
+            ends = []
+        for room, (epoch, last, *_) in zip(rooms, ends, strict=False):
+            followed = self._rooms.get(room)
+            if followed is None or followed.position == Position(epoch, last):
+                continue
+            try:
+                self._catch_up(room, followed)
+            except EngineFailed:
+                self._unchecked.add(room)
+        self._check_at = time.monotonic() + _AGAIN_SECONDS
 
     def _catch_up(self, room: str, followed: _Followed) -> None:
         """Deliver everything up to the end of the room's log. Raises EngineFailed."""
         while not self._stopping.is_set():
-            place = followed.epoch, followed.offset, _PIECE
-            keys = [self._keys.prefix(room)]
-            channel = self._keys.channel(room)
+            before = followed.position
+            keys, channel = [self._keys.prefix(room)], self._keys.channel(room)
+            place = before.epoch, before.offset, _PIECE
             epoch, last, base, _, _, _, first, entries = self._pipeline.run(
                 TAIL, keys, channel, new_epoch(), *place
             )
             epoch = epoch.decode()
-            if epoch != followed.epoch:
-                followed.epoch, followed.offset, followed.stored = epoch, base, base
-                followed.at = 0.0
+            if epoch != before.epoch:
                 anew = Delivery(Position(epoch, base), (), complete=False)
-                self._call(self._callbacks.deliver, room, anew)
+                self._move(room, followed, 0.0, anew)
                 continue
-            if followed.offset >= last:
+            if before.offset >= last:
                 return
             messages = messages_of(first, entries)
             if messages:
-                complete = first == followed.offset + 1
-                self._advance(room, followed, messages, complete=complete)
+                self._advance(room, followed, messages, complete=first == before.offset + 1)
             else:
-                followed.offset, followed.at = last, 0.0
                 lost = Delivery(Position(epoch, last), (), complete=False)
-                self._call(self._callbacks.deliver, room, lost)
-
-
-def _ignore(_room: str, _what: object) -> None:
-    """The callback before :meth:`Engine.attach`."""
+                self._move(room, followed, 0.0, lost)

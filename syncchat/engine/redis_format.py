@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from ..errors import EngineFailed
 from .interface import Appended, Draft, Kind, Message
 
 __all__ = [
@@ -53,8 +54,14 @@ def entry_of(draft: Draft) -> bytes:
 
 
 def messages_of(first: int, entries: Sequence[bytes]) -> list[Message]:
-    """The messages from the offset ``first`` on, as they are stored."""
-    return numbered(first, [_entry.decode(each) for each in entries])
+    """The messages from the offset ``first`` on, as they are stored.
+
+    Raises :class:`EngineFailed` for anything else.
+    """
+    try:
+        return numbered(first, [_entry.decode(each) for each in entries])
+    except msgspec.MsgspecError as exc:
+        raise EngineFailed(f"a log in Redis has what is not a message: {exc}") from exc
 
 
 def numbered(first: int, entries: Sequence[Entry]) -> list[Message]:
