@@ -6,10 +6,12 @@ import random
 import signal
 import subprocess
 import time
+from contextlib import ExitStack
 
 import pytest
 
-from syncchat import Client, EngineFailed, Publisher
+from syncchat import Client, EngineFailed, Gap, Publisher
+from syncchat.chat.events import Message
 from tests.engine.test_kill import Talker, check
 from tests.peer import PATIENCE, ask_http, wait_for
 from tests.people import Json, Plain
@@ -42,9 +44,10 @@ def test_clients_of_two_servers_are_in_one_room() -> None:
         ServerScript("--engine", redis.url, *FLAGS) as first,
         ServerScript("--engine", redis.url, *FLAGS) as second,
         Json(f"{first.url}?nick=ann") as ann,
-        Json(f"{second.url}?nick=bob") as bob,
+        ExitStack() as stack,
     ):
         epoch = ann.event("welcome")["epoch"]
+        bob = stack.enter_context(Json(f"{second.url}?nick=bob"))
         welcome = bob.event("welcome")
         assert (welcome["epoch"], welcome["members"]) == (epoch, ["ann", "bob"])
         assert ann.event("joined")["nick"] == "bob"
@@ -171,8 +174,10 @@ def test_people_are_found_across_servers() -> None:
         ServerScript("--engine", redis.url, *FLAGS) as first,
         ServerScript("--engine", redis.url, *FLAGS) as second,
         Json(f"{first.url}?nick=ann") as ann,
-        Json(f"{second.url}?nick=Bob") as bob,
+        ExitStack() as stack,
     ):
+        ann.event("welcome")
+        bob = stack.enter_context(Json(f"{second.url}?nick=Bob"))
         ann.find("joined", nick="Bob", connected=2)
         bob.event("welcome")
         ann.ask(type="private", to="bob", text="psst")
@@ -217,8 +222,10 @@ def test_the_members_of_a_killed_server_are_told_as_gone() -> None:
         ServerScript("--engine", redis.url, *FLAGS) as first,
         ServerScript("--engine", redis.url, *FLAGS) as second,
         Json(f"{first.url}?nick=ann") as ann,
-        Plain(f"{second.url}?nick=bob"),
+        ExitStack() as stack,
     ):
+        ann.event("welcome")
+        stack.enter_context(Plain(f"{second.url}?nick=bob"))
         ann.find("joined", nick="bob")
         second.signal(signal.SIGKILL)
         begin = time.monotonic()
@@ -249,3 +256,35 @@ def test_a_process_without_a_server_publishes_a_message() -> None:
         Publisher("memory:")
     with Publisher("redis://127.0.0.1:1") as publisher, pytest.raises(EngineFailed):
         publisher.say("x")
+
+
+@pytest.mark.slow
+def test_clients_that_all_come_back_at_once_do_not_bring_redis_down() -> None:
+    with (
+        RedisProcess() as redis,
+        ServerScript("--engine", redis.url, *FLAGS) as first,
+        ServerScript("--engine", redis.url, *FLAGS) as second,
+        ExitStack() as stack,
+    ):
+        clients = [
+            stack.enter_context(Client(server.url, nick=f"n{number}").connect())
+            for number in range(100)
+            for server in (first, second)
+        ]
+        clients[0].say("old")
+        clients[0].flush(PATIENCE)
+        # It forgets everything, so that each client is disconnected, and reads the history.
+        redis.kill()
+        redis.start()
+        begin = time.monotonic()
+        for client in clients:
+            while not isinstance(client.receive(2 * PATIENCE), Gap):
+                pass
+        print(f"all are back after {time.monotonic() - begin:.1f} s")
+        clients[1].say("new")
+        for client in clients:
+            while True:
+                event = client.receive(PATIENCE)
+                if isinstance(event, Message) and event.text == "new":
+                    break
+        assert time.monotonic() - begin < 2 * PATIENCE

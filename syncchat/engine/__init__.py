@@ -73,6 +73,7 @@ __all__ = [
 #: The URLs of Redis: a host and perhaps a port and the number of a database, or a path.
 _REDIS = re.compile(
     r"(rediss?://([^@/?#\s]*@)?(\[[0-9A-Fa-f:.]+\]|[^@/?#:\s\[\]]+)(:[0-9]{1,5})?(/[0-9]*)?"
+    r"|redis\+sentinel://([^@/?#\s]*@)?[^@/?#\s]+/[^@/?#\s]+(/[0-9]*)?"
     r"|redis\+unix://([^@/?#\s]*@)?/[^?#\s]+)(\?\S*)?"
 )
 
@@ -85,10 +86,12 @@ def check_engine(name: str) -> None:
     if _REDIS.fullmatch(name):
         return
     # Not the name of a server: it may contain a password.
-    shown = f"{scheme}:..." if scheme in ("redis", "rediss", "redis+unix") else name
+    shown = (
+        f"{scheme}:..." if scheme in ("redis", "rediss", "redis+unix", "redis+sentinel") else name
+    )
     raise ValueError(
         f"{shown!r} is not an engine: it must be memory:, sqlite:PATH, redis://HOST:PORT/DB,"
-        " rediss://HOST:PORT/DB or redis+unix://PATH"
+        " rediss://HOST:PORT/DB, redis+unix://PATH or redis+sentinel://HOST:PORT,.../SERVICE"
     )
 
 

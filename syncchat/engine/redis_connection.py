@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-import re
 import socket
 import threading
 import time
@@ -14,8 +13,9 @@ from urllib.parse import urlsplit
 
 from redis.backoff import NoBackoff
 from redis.connection import ConnectionPool
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 from redis.retry import Retry
+from redis.sentinel import Sentinel
 
 from ..errors import AppendUnknown, EngineFailed
 from .redis_scripts import Script
@@ -30,6 +30,9 @@ _CONNECT_SECONDS, ANSWER_SECONDS = 1.0, 3.0
 #: The same while the server stops.
 _STOP_SECONDS = 0.5
 
+#: The port of a sentinel whose URL names none.
+_SENTINEL_PORT = 26379
+
 #: Seconds between two attempts to connect, at least and at most.
 _PAUSE = (0.1, 0.5)
 
@@ -43,26 +46,32 @@ Command = Sequence[Argument]
 #: What Redis replies, and redis-py's connection, which is not typed throughout.
 Reply: TypeAlias = Any
 Link: TypeAlias = Any
+_Sentinel: Any = Sentinel
 
 
 class RedisServer:
     """Where Redis is, and whether it is there. From any thread.
 
-    ``url`` is ``redis://HOST:PORT/DB``, ``rediss://...`` or ``redis+unix://PATH``, with user,
-    password and redis-py's options.
+    ``url`` is ``redis://HOST:PORT/DB``, ``rediss://...``, ``redis+unix://PATH`` or
+    ``redis+sentinel://HOST:PORT,.../SERVICE/DB``, with user, password and redis-py's options.
     """
 
     def __init__(self, url: str) -> None:
-        pool = ConnectionPool.from_url(
-            re.sub(r"^redis\+unix:", "unix:", url),
-            socket_timeout=ANSWER_SECONDS,
-            socket_connect_timeout=_CONNECT_SECONDS,
-            client_name="syncchat",
+        self._settings: dict[str, Any] = {
+            "socket_timeout": ANSWER_SECONDS,
+            "socket_connect_timeout": _CONNECT_SECONDS,
             # A retry is ours: only a script that knows its batch can be repeated.
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-            driver_info=None,
-        )
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 2,
+            "driver_info": None,
+        }
+        #: The sentinels, and the service of which they know the master.
+        self._sentinels: list[tuple[str, int]] = []
+        self._service = ""
+        plain = url.replace("redis+unix:", "unix:", 1)
+        if url.startswith("redis+sentinel:"):
+            plain = self._take_sentinels(url)
+        pool = ConnectionPool.from_url(plain, client_name="syncchat", **self._settings)
         self._kind: type[Link] = pool.connection_class
         self._arguments: dict[str, Any] = pool.connection_kwargs
         self.database = int(self._arguments.get("db", 0))
@@ -89,9 +98,31 @@ class RedisServer:
 
     def connect(self) -> Link:
         """A new connection. Raises :class:`RedisError` or :class:`OSError`."""
-        connection = self._kind(**self._arguments)
+        arguments = self._arguments
+        if self._sentinels:
+            sentinel = _Sentinel(self._sentinels, sentinel_kwargs=self._settings)
+            host, port = sentinel.discover_master(self._service)
+            arguments = {**arguments, "host": host, "port": port}
+        connection = self._kind(**arguments)
         connection.connect()
+        if self._sentinels:
+            # What the sentinels say may be old.
+            connection.send_command("ROLE")
+            if connection.read_response(disable_decoding=True)[0] != b"master":
+                connection.disconnect()
+                raise ConnectionError(f"{host}:{port} is not the master of {self._service}")
         return connection
+
+    def _take_sentinels(self, url: str) -> str:
+        """Note the sentinels of a URL. Returns one of the same form for a single Redis."""
+        parts = urlsplit(url)
+        credentials, at, hosts = parts.netloc.rpartition("@")
+        for host in hosts.split(","):
+            found = urlsplit(f"//{host}")
+            self._sentinels.append((found.hostname or "", found.port or _SENTINEL_PORT))
+        self._service, _, database = parts.path.removeprefix("/").partition("/")
+        query = f"?{parts.query}" if parts.query else ""
+        return f"redis://{credentials}{at}localhost/{database}{query}"
 
     def note_failure(self, exc: Exception) -> None:
         """Log that Redis cannot be reached, if that is new."""
@@ -154,6 +185,8 @@ class Pipeline:
         self._interrupted = threading.Event()
         #: Why there is no connection.
         self._why = "the connection was lost"
+        #: Whether the connection is to be replaced.
+        self._is_old = False
         #: Round trips so far.
         self.round_trips = 0
         #: Connections so far: after a new one, Redis may have forgotten something.
@@ -202,6 +235,8 @@ class Pipeline:
                 replies[at] = reply
         for reply in replies:
             if isinstance(reply, ResponseError):
+                # After a failover this may be a replica: find the master again.
+                self._is_old = isinstance(reply, ReadOnlyError)
                 raise EngineFailed(f"Redis refuses it: {_reason(reply)}") from reply
         if then is not None and replies.pop() < then[1]:
             raise AppendUnknown(f"fewer than {then[1]} replicas of Redis have it")
@@ -328,7 +363,7 @@ class Pipeline:
         if self._connection is not None:
             try:
                 # A link that is closed already must not leave the outcome unknown.
-                if not self._connection.can_read(0):
+                if not self._is_old and not self._connection.can_read(0):
                     return self._connection
             except (RedisError, OSError):
                 pass
@@ -341,6 +376,7 @@ class Pipeline:
                 raise ConnectionError(self._why)
             self._next_try = now + random.uniform(*_PAUSE)  # noqa: S311 - no secret
             self._connection = self._server.connect()
+            self._is_old = False
             self.connections += 1
         return self._connection
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -25,7 +28,7 @@ from syncchat.engine import (
 from syncchat.errors import AppendUnknown, EngineFailed, EngineUnusable
 from tests.peer import PATIENCE, InThread, wait_for
 from tests.proxy import Proxy
-from tests.redis_server import RedisProcess
+from tests.redis_server import REDIS, RedisProcess
 
 ALWAYS = ("--appendonly", "yes", "--appendfsync", "always")
 
@@ -542,3 +545,58 @@ def test_a_message_is_acknowledged_when_enough_replicas_have_it() -> None:
             two.append("a", [Draft("ann", "y")])
         # It is stored once, and others have it.
         assert [message.text for message in one.read_before("a", None, 10).messages] == ["x", "y"]
+
+
+def free_port() -> int:
+    """A port at which nobody listens: neither Redis nor its sentinel can choose one."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+@pytest.mark.slow
+def test_after_a_failover_the_sentinels_tell_the_new_master(tmp_path: Path) -> None:
+    ports = [free_port() for _ in range(3)]
+    config = tmp_path / "sentinel.conf"
+    config.write_text(
+        f"port {ports[2]}\ndir {tmp_path}\n"
+        f"sentinel monitor chat 127.0.0.1 {ports[0]} 1\n"
+        "sentinel down-after-milliseconds chat 1000\nsentinel failover-timeout chat 5000\n"
+    )
+    with (
+        redis("--port", str(ports[0])) as master,
+        redis("--port", str(ports[1]), "--replicaof", f"127.0.0.1 {ports[0]}") as replica,
+        subprocess.Popen(
+            [str(REDIS), str(config), "--sentinel"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        ) as sentinel,
+    ):
+        try:
+            wait_for(lambda: b"master_link_status:up" in replica.ask("INFO", "replication"))
+            url = f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{ports[2]}/chat"
+            wait_for(lambda: _opens(url))
+            with node(url) as a, node(url) as b:
+                a.say("one")
+                check_whole(a, b, last=1)
+                # The sentinel learns of replicas by and by.
+                wait_for(lambda: _asked(ports[2], b"SENTINEL REPLICAS chat\r\n").startswith(b"*1"))
+                master.kill()
+                wait_for(lambda: _says(a, "two"))
+                wait_for(lambda: _says(b, "three"))
+                check_whole(a, b, last=3)
+        finally:
+            sentinel.terminate()
+
+
+def _opens(url: str) -> bool:
+    try:
+        open_engine(url, Retention(), codec=events.LIVE_CODEC).close()
+    except EngineUnusable:
+        return False
+    return True
+
+
+def _asked(port: int, line: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as sock:
+        sock.sendall(line)
+        return sock.recv(4096)
