@@ -44,7 +44,9 @@ class RedisProcess:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log)
         deadline = time.monotonic() + PATIENCE
         while not self._answers():
-            assert time.monotonic() < deadline, (self.folder / "log").read_text()
+            if time.monotonic() >= deadline:
+                self.kill()
+                raise AssertionError((self.folder / "log").read_text())
             time.sleep(0.005)
 
     def ask(self, *words: str) -> bytes:
