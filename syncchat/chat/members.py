@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import assert_never
@@ -214,7 +214,9 @@ class Members:
     the methods, except ``len`` and ``find``, which any thread may call.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, room: str, engine: Engine) -> None:
+        self._room = room
+        self._engine = engine
         #: By their casefolded nicks, in the order in which they joined.
         self._by_nick: dict[str, Member] = {}
         #: The connections of the members, by the dialects that they use.
@@ -267,18 +269,17 @@ class Members:
             command = "say" if draft.kind == "message" else "action"
             self.tell_one(member, Error("unavailable", said, command, draft.nonce))
 
-    def note_claims(
-        self,
-        change: Departed | Revoked,
-        claim: Callable[[Member], str],
-        connected: int,
-        *,
-        notices: bool,
-    ) -> None:
+    def connected(self) -> int:
+        """How many are in the room, on all servers as far as they are known."""
+        try:
+            return len(self) + self._engine.elsewhere([self._room])[0]
+        except EngineFailed:
+            return len(self)
+
+    def note_claims(self, change: Departed | Revoked, *, notices: bool) -> None:
         """Tell of people who are gone, and rename members whose nicks others have now.
 
-        ``claim`` claims a nick for a member. ``connected`` people are in the room. ``notices``:
-        whether members are told of such things.
+        ``notices``: whether members are told of such things.
         """
         match change:
             case Departed(nicks):
@@ -286,11 +287,12 @@ class Members:
                 gone = [nick for nick in nicks if self.find(nick) is None]
                 if gone and notices:
                     reason = None if len(gone) > 1 else "connection lost"
-                    self.tell([Left(gone[0], connected, tuple(gone[1:]), reason)])
+                    self.tell([Left(gone[0], self.connected(), tuple(gone[1:]), reason)])
             case Revoked(nicks):
                 for member in [each for nick in nicks if (each := self.find(nick)) is not None]:
                     try:
-                        self._rename_revoked(member, claim(member), connected, notices=notices)
+                        nick = self._engine.claim(self._room, member.addresses())
+                        self._rename_revoked(member, nick, notices=notices)
                     except EngineFailed:
                         reason = "another member has your nick"
                         deadline = Deadline.after(CLOSE_SECONDS)
@@ -298,7 +300,7 @@ class Members:
             case _:
                 assert_never(change)
 
-    def _rename_revoked(self, member: Member, nick: str, connected: int, *, notices: bool) -> None:
+    def _rename_revoked(self, member: Member, nick: str, *, notices: bool) -> None:
         """Give ``member`` another nick, since a member on another server has its own by now."""
         old = member.nick
         self.rename(member, nick)
@@ -307,7 +309,7 @@ class Members:
         renamed = Renamed(old, nick)
         if notices:
             # The other one is in the room, too.
-            self.tell([renamed, Joined(old, connected)])
+            self.tell([renamed, Joined(old, self.connected())])
         else:
             self.tell_one(member, renamed)
 

@@ -95,7 +95,7 @@ class Room:
         # Only the combiner changes the fields below.
         #: The combiner's thread while it applies a batch.
         self._combiner: int | None = None
-        self._members = Members()
+        self._members = Members(name, engine)
         #: The position up to which the members have got the log; None: it is not followed.
         self._position: Position | None = None
         self._presence = PresenceBatch(self._members, self._announce, self._set_timer)
@@ -258,7 +258,8 @@ class Room:
 
     def note_claims(self, change: Departed | Revoked) -> None:
         """Tell the members of people who are gone, or whose nicks others have now."""
-        self._do(lambda: self._note_claims(change))
+        notices = self._settings.welcome.notices
+        self._do(lambda: self._members.note_claims(change, notices=notices))
 
     # For the registry, on the combiner's thread: steps of :meth:`run`.
 
@@ -401,20 +402,6 @@ class Room:
         else:
             self._members.tell_one(member, Renamed(old, nick))
 
-    def _note_claims(self, change: Departed | Revoked) -> None:
-        notices = self._settings.welcome.notices
-        self._members.note_claims(change, self._claim_address, self._connected(), notices=notices)
-
-    def _claim_address(self, member: Member) -> str:
-        return self._engine.claim(self.name, member.addresses())
-
-    def _connected(self) -> int:
-        """How many are in the room, on all servers as far as they are known."""
-        try:
-            return len(self) + self._engine.elsewhere([self.name])[0]
-        except EngineFailed:
-            return len(self)
-
     def _set_away(self, member: Member, reason: str | None) -> None:
         was, member.away = member.away, reason
         self._engine.set_away(self.name, member.nick, reason)
@@ -437,7 +424,7 @@ class Room:
 
     def _announce(self, notice: Joined | Left) -> None:
         try:
-            notice = msgspec.structs.replace(notice, connected=self._connected())
+            notice = msgspec.structs.replace(notice, connected=self._members.connected())
             self._engine.publish(self.name, notice)
         except EngineFailed as exc:
             logger.warning("room %r: a notice could not be sent: %s", self.name, exc)
