@@ -15,15 +15,16 @@ import pytest
 
 from tests.peer import PATIENCE
 
-__all__ = ["REDIS", "RedisProcess", "needs_redis"]
+__all__ = ["REDIS", "RedisProcess"]
 
 REDIS = shutil.which("redis-server")
 
-needs_redis = pytest.mark.skipif(REDIS is None, reason="needs redis-server")
-
 
 class RedisProcess:
-    """A Redis that can be killed, stopped for a while, and started again with its data."""
+    """A Redis that can be killed, stopped for a while, and started again with its data.
+
+    Skips the test if there is no redis-server.
+    """
 
     def __init__(self, *flags: str) -> None:
         if REDIS is None:

@@ -9,7 +9,9 @@ import pytest
 
 from syncchat import Client, Disconnected, Gap, Reconnected
 from syncchat.chat.events import Message
+from syncchat.engine import Departed, Revoked
 from tests.engine.small_engines import (
+    Around,
     FollowsOnAThread,
     IsAway,
     IsSlow,
@@ -304,3 +306,29 @@ def test_a_room_is_followed_from_its_first_member_to_its_last() -> None:
             # Without messages, the room is removed.
             wait_for(lambda: engine.names("room") == [])
         assert engine.rooms() == []
+
+
+def test_members_learn_of_claims_that_end_by_themselves() -> None:
+    engine = Around()
+    with (
+        serving(engine, notices=True) as url,
+        Json(f"{url}/room?nick=ann") as ann,
+        Json(f"{url}/room?nick=bob") as bob,
+    ):
+        address = f"127.0.0.1:{bob.websocket.local_address[1]}"
+        ann.find("joined", nick="bob")
+        bob.event("welcome")
+        assert engine.claims_changed is not None
+        # bob is here, so that it has not left.
+        engine.claims_changed("room", Departed(["bob", "eve"]))
+        left = ann.event("left")
+        assert (left["nick"], left["reason"]) == ("eve", "connection lost")
+        engine.claims_changed("room", Departed(["eve", "carl"]))
+        assert ann.event("left")["others"] == ["carl"]
+        engine.claims_changed("room", Revoked(["bob", "nobody"]))
+        assert bob.find("error")["code"] == "nick_taken"
+        for person in (ann, bob):
+            assert person.find("renamed") == {"type": "renamed", "old": "bob", "nick": address}
+            assert person.find("joined")["nick"] == "bob"
+        bob.ask(type="say", text="x")
+        assert ann.find("message")["nick"] == address
