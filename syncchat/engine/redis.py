@@ -37,12 +37,9 @@ from .redis_append import Appender
 from .redis_claims import Callbacks, Claims, nicks_of
 from .redis_connection import Pipeline, RedisServer, Reply
 from .redis_follower import Follower
-from .redis_format import Keys, messages_of
-from .redis_scripts import (
-    BEFORE,
-    ROOMS,
-    TAIL,
-)
+from .redis_format import Keys, end_of, messages_of
+from .redis_reads import SharedReads
+from .redis_scripts import BEFORE, ROOMS, TAIL
 from .search import SearchThrottle, matching, patterns
 
 __all__ = ["RedisEngine"]
@@ -88,7 +85,8 @@ class RedisEngine(Engine):
             self._others.close()
             raise EngineUnusable(f"cannot use {self._server.name}: {exc}") from exc
         self._server.logs = True
-        self._follower = Follower(self._server, self._others, self._keys, codec, self._callbacks)
+        reads = SharedReads(self._others, self._keys)
+        self._follower = Follower(self._server, reads, self._keys, codec, self._callbacks)
 
     def attach(
         self, deliver: Deliver, live: Live, claims_changed: ClaimsChanged | None = None
@@ -138,9 +136,13 @@ class RedisEngine(Engine):
         return bool(self._newest(room, None, 1)[0])
 
     def rooms(self) -> list[str]:
+        if self._retention.messages == 0:
+            return []
+        time_, found = self._others.run(ROOMS, [])
         seconds = self._retention.seconds
-        found = self._others.run(ROOMS, [], -1 if seconds is None else seconds)
-        return sorted(room.decode() for room in found)
+        oldest = 0.0 if seconds is None else float(time_) - seconds
+        ends = zip(found[::2], map(end_of, found[1::2]), strict=True)
+        return sorted(room.decode() for room, (_, at) in ends if at >= oldest)
 
     # Presence.
 
@@ -200,18 +202,14 @@ class RedisEngine(Engine):
 
     def publish(self, room: str, event: LiveEvent) -> None:
         command = ("PUBLISH", self._keys.channel(room), self._codec.encode(event))
-        (reply,) = self._others.exchange([command])
-        if isinstance(reply, ResponseError):
-            raise EngineFailed(f"Redis refuses it: {reply}") from reply
+        self._others.ask([command])
 
     # The engine.
 
     def check(self) -> None:
         if self._server.failure is not None:
             raise EngineFailed(f"Redis cannot be reached: {self._server.failure}")
-        (reply,) = self._others.exchange([("PING",)])
-        if isinstance(reply, ResponseError):
-            raise EngineFailed(f"Redis refuses it: {reply}") from reply
+        self._others.ask([("PING",)])
 
     @property
     def node(self) -> str:

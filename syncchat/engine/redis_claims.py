@@ -8,11 +8,9 @@ import threading
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
-from redis.exceptions import ResponseError
-
 from ..errors import AppendUnknown, EngineFailed
 from .interface import ClaimsChanged, Deliver, Live, Person, Revoked, new_epoch
-from .redis_connection import Command, Pipeline, Reply
+from .redis_connection import Pipeline, Reply
 from .redis_format import Keys
 from .redis_scripts import CLAIM, ENTER, NOW, Script
 
@@ -276,14 +274,14 @@ class Claims:
 
     def names(self, room: str) -> list[str]:
         """As :meth:`Presence.names`."""
-        (names,) = self._exchange(("HVALS", f"{self._keys.prefix(room)}names"))
+        (names,) = self._pipeline.ask([("HVALS", f"{self._keys.prefix(room)}names")])
         return nicks_of(names)
 
     def find(self, room: str, nick: str) -> Person | None:
         """As :meth:`Presence.find`, without when the person spoke."""
         prefix, key = self._keys.prefix(room), nick.casefold()
-        owner, away = self._exchange(
-            ("HGET", f"{prefix}names", key), ("HGET", f"{prefix}away", key)
+        owner, away = self._pipeline.ask(
+            [("HGET", f"{prefix}names", key), ("HGET", f"{prefix}away", key)]
         )
         if owner is None:
             return None
@@ -294,35 +292,27 @@ class Claims:
         """As :meth:`Presence.set_away`."""
         prefix, key = self._keys.prefix(room), nick.casefold()
         if reason is None:
-            self._exchange(("HDEL", f"{prefix}away", key))
+            self._pipeline.ask([("HDEL", f"{prefix}away", key)])
         else:
             self._pipeline.run(_AWAY, [prefix], self.node, key, reason)
 
     def away_nicks(self, room: str) -> list[str]:
         """As :meth:`Presence.away_nicks`."""
         prefix = self._keys.prefix(room)
-        (keys,) = self._exchange(("HKEYS", f"{prefix}away"))
+        (keys,) = self._pipeline.ask([("HKEYS", f"{prefix}away")])
         if not keys:
             return []
-        (owners,) = self._exchange(("HMGET", f"{prefix}names", *keys))
+        (owners,) = self._pipeline.ask([("HMGET", f"{prefix}names", *keys)])
         return nicks_of([owner for owner in owners if owner is not None])
 
     def elsewhere(self, rooms: Sequence[str]) -> list[int]:
         """As :meth:`Presence.elsewhere`."""
         if not rooms:
             return []
-        counts = self._exchange(*[("HLEN", f"{self._keys.prefix(room)}names") for room in rooms])
+        counts = self._pipeline.ask([("HLEN", f"{self._keys.prefix(room)}names") for room in rooms])
         with self._lock:
             own = [len(self._names.get(room, {})) for room in rooms]
         return [max(0, count - mine) for count, mine in zip(counts, own, strict=True)]
-
-    def _exchange(self, *commands: Command) -> list[Reply]:
-        """The replies to commands. Raises :class:`EngineFailed`."""
-        replies = self._pipeline.exchange(commands)
-        for reply in replies:
-            if isinstance(reply, ResponseError):
-                raise EngineFailed(f"Redis refuses it: {reply}") from reply
-        return replies
 
     def _note_stray(self, room: str, key: str) -> None:
         with self._lock:
@@ -396,7 +386,7 @@ class Claims:
 
     def _bury(self, node: str) -> None:
         """Free what a dead node holds, and have its members told as having left."""
-        (rooms,) = self._exchange(("SMEMBERS", f"syncchat:node:{node}:rooms"))
+        (rooms,) = self._pipeline.ask([("SMEMBERS", f"syncchat:node:{node}:rooms")])
         calls = [
             ([self._keys.prefix(room)], [self._keys.channel(room), node])
             for room in (each.decode() for each in rooms)

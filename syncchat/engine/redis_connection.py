@@ -242,6 +242,14 @@ class Pipeline:
             raise AppendUnknown(f"fewer than {then[1]} replicas of Redis have it")
         return replies
 
+    def ask(self, commands: Sequence[Command]) -> list[Reply]:
+        """The replies to commands. Raises as :meth:`run_all`."""
+        replies = self.exchange(commands)
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                raise EngineFailed(f"Redis refuses it: {_reason(reply)}") from reply
+        return replies
+
     def exchange(self, commands: Sequence[Command]) -> list[Reply]:
         """Send commands and return the replies, which may be instances of ``ResponseError``.
 

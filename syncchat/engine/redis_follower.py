@@ -21,18 +21,12 @@ import msgspec
 from redis.exceptions import RedisError, ResponseError
 
 from ..errors import BadEvent, EngineFailed
-from .interface import (
-    Delivery,
-    Departed,
-    LiveCodec,
-    Message,
-    Position,
-    new_epoch,
-)
+from .interface import Delivery, Departed, LiveCodec, Message, Position
 from .redis_claims import Callbacks
-from .redis_connection import Argument, Link, Pipeline, RedisServer, socket_of
+from .redis_connection import Link, RedisServer, Reply, socket_of
 from .redis_format import Batch, Keys, batch_of, messages_of, numbered
-from .redis_scripts import POSITIONS, TAIL
+from .redis_reads import ROOMS, Fence, Followed, SharedReads
+from .redis_scripts import EMPTY_SECONDS
 
 __all__ = ["Follower"]
 
@@ -44,6 +38,9 @@ _PING_SECONDS, _PONG_SECONDS = 4.0, 5.0
 #: Seconds between two questions for the ends of all logs.
 _SWEEP_SECONDS = 10.0
 
+#: Seconds between two questions that keep the logs without a message from being forgotten.
+_TOUCH_SECONDS = 0.7 * EMPTY_SECONDS
+
 #: Seconds between two attempts to subscribe, at least and at most; and until a failed read is
 #: repeated.
 _PAUSE, _AGAIN_SECONDS = (0.1, 0.5), 0.5
@@ -51,40 +48,8 @@ _PAUSE, _AGAIN_SECONDS = (0.1, 0.5), 0.5
 #: Seconds for which ``follow`` waits until the room is subscribed.
 _CONFIRM_SECONDS = 0.5
 
-#: Rooms per command.
-_ROOMS = 200
-
-#: Messages read at a time after a hole.
-_PIECE = 500
-
-
-class _Followed:
-    """A room that is followed.
-
-    Only the follower's thread changes ``delivered``: the position up to which the room's log is
-    delivered, and the time of the last message (0: not known). ``stored`` is a position that
-    Redis has said to be stored; only the thread that appends to the room changes it.
-    """
-
-    __slots__ = ("delivered", "stored", "subscribed")
-
-    def __init__(self, position: Position, at: float) -> None:
-        self.delivered = position, at
-        self.stored = position
-        #: Set when Redis has confirmed the subscription.
-        self.subscribed = threading.Event()
-
-    @property
-    def position(self) -> Position:
-        """The position up to which the room's log is delivered."""
-        return self.delivered[0]
-
-    def fence(self) -> tuple[str, int, float]:
-        """What Redis must not be behind: epoch, offset, and the time of that message."""
-        (position, at), stored = self.delivered, self.stored
-        if stored.epoch == position.epoch and stored.offset > position.offset:
-            return position.epoch, stored.offset, 0
-        return position.epoch, position.offset, at
+#: After holes: messages of a room read at a time, and rooms that share a round trip.
+_PIECE, _SHARING = 500, 20
 
 
 class Follower:
@@ -93,20 +58,20 @@ class Follower:
     def __init__(
         self,
         server: RedisServer,
-        pipeline: Pipeline,
+        reads: SharedReads,
         keys: Keys,
         codec: LiveCodec,
         callbacks: Callbacks,
     ) -> None:
         self._server = server
-        self._pipeline = pipeline
+        self._reads = reads
         self._keys = keys
         self._codec = codec
         self._callbacks = callbacks
         #: Guards changes of the two fields below; lookups need no lock. No other lock is taken
         #: under it.
         self._lock = threading.Lock()
-        self._rooms: dict[str, _Followed] = {}
+        self._rooms: dict[str, Followed] = {}
         #: Rooms that are to be subscribed to or not any more, in this order.
         self._requests: list[tuple[str, str]] = []
         self._stopping = threading.Event()
@@ -115,11 +80,12 @@ class Follower:
         self._wake_out.setblocking(False)
         #: Whether the subscription works, as far as is known.
         self.is_subscribed = False
-        # The follower's own.
+        # Only the follower's thread uses the fields below.
         #: Rooms whose ends must be compared with Redis.
         self._unchecked: set[str] = set()
         self._check_at = 0.0
         self._sweep_at = 0.0
+        self._touch_at = 0.0
         self._ping_at = 0.0
         self._pings = 0
         #: When the answer to the last ping is overdue; None: it has come.
@@ -136,8 +102,8 @@ class Follower:
         known = self._rooms.get(room)
         if known is not None:
             return known.position
-        epoch, last, _, at = self.positions([room])[0]
-        followed = _Followed(Position(epoch, last), at)
+        epoch, last, _, at = self._positions([room])[0]
+        followed = Followed(Position(epoch, last), at)
         with self._lock:
             self._rooms[room] = followed
             self._requests.append(("SUBSCRIBE", room))
@@ -154,7 +120,7 @@ class Follower:
                 self._requests.append(("UNSUBSCRIBE", room))
         self._wake()
 
-    def fence(self, room: str) -> tuple[str, int, float]:
+    def fence(self, room: str) -> Fence:
         """What has been seen of the room's log: epoch, offset, time; nothing if not followed."""
         followed = self._rooms.get(room)
         return ("", 0, 0.0) if followed is None else followed.fence()
@@ -166,25 +132,6 @@ class Follower:
             before = followed.stored
             if end.epoch != before.epoch or end.offset > before.offset:
                 followed.stored = end
-
-    def positions(self, rooms: Sequence[str]) -> list[tuple[str, int, int, float]]:
-        """The epoch, last offset, base and last time of each room. Raises EngineFailed.
-
-        If Redis has gone back behind what is seen here, this begins a new epoch.
-        """
-        calls = []
-        for at in range(0, len(rooms), _ROOMS):
-            some = rooms[at : at + _ROOMS]
-            arguments: list[Argument] = []
-            for room in some:
-                arguments += [self._keys.channel(room), new_epoch(), *self.fence(room)]
-            calls.append(([self._keys.prefix(room) for room in some], arguments))
-        replies = self._pipeline.run_all(POSITIONS, calls) if calls else []
-        return [
-            (epoch.decode(), last, base, float(time_))
-            for reply in replies
-            for epoch, last, base, time_ in reply
-        ]
 
     def stop(self) -> None:
         """End the thread soon. From any thread."""
@@ -271,7 +218,7 @@ class Follower:
         while at < len(requests):
             command, end = requests[at][0], at
             channels = []
-            while end < min(len(requests), at + _ROOMS) and requests[end][0] == command:
+            while end < min(len(requests), at + ROOMS) and requests[end][0] == command:
                 channels.append(self._keys.channel(requests[end][1]))
                 end += 1
             connection.send_packed_command(
@@ -324,7 +271,7 @@ class Follower:
             # A batch that another program publishes is missed by the next one, or the sweep.
             logger.warning("room %r: not from a node of this version: %s", room, exc)
 
-    def _take_batch(self, room: str, followed: _Followed, batch: Batch) -> None:
+    def _take_batch(self, room: str, followed: Followed, batch: Batch) -> None:
         position = followed.position
         if batch.epoch != position.epoch or batch.first > position.offset + 1:
             # Ask Redis: what is published may be older than what is known.
@@ -336,13 +283,13 @@ class Follower:
             self._advance(room, followed, numbered(position.offset + 1, entries), complete=True)
 
     def _advance(
-        self, room: str, followed: _Followed, messages: Sequence[Message], *, complete: bool
+        self, room: str, followed: Followed, messages: Sequence[Message], *, complete: bool
     ) -> None:
         """Deliver messages, and note so."""
         position = Position(followed.position.epoch, messages[-1].offset)
         self._move(room, followed, messages[-1].time, Delivery(position, messages, complete))
 
-    def _move(self, room: str, followed: _Followed, at: float, delivery: Delivery) -> None:
+    def _move(self, room: str, followed: Followed, at: float, delivery: Delivery) -> None:
         followed.delivered = delivery.position, at
         self._call(self._callbacks.deliver, room, delivery)
 
@@ -388,56 +335,94 @@ class Follower:
 
     def _sweep(self) -> None:
         """Ask for the ends of all logs."""
-        rooms = [*self._rooms]
+        rooms, now = [*self._rooms], time.monotonic()
+        touches = now >= self._touch_at
         try:
-            ends = self.positions(rooms)
+            ends = self._reads.ends(rooms)
+            # This is a hint. Where it differs from what has been seen, Redis may have gone back.
+            odd = [
+                room
+                for room in rooms
+                if not self._is_at(room, ends.get(room)) or (touches and room not in ends)
+            ]
+            exact = self._positions(odd)
         except EngineFailed:
             # Logged where it failed. The next one comes.
             return
-        expected = {
-            room: (epoch, last) for room, (epoch, last, *_) in zip(rooms, ends, strict=True)
-        }
+        if touches:
+            self._touch_at = now + _TOUCH_SECONDS
+        expected = {room: (end.epoch, end.offset) for room, (end, _) in ends.items()}
+        for room, (epoch, last, *_) in zip(odd, exact, strict=True):
+            expected[room] = epoch, last
         self._expected = (self._pings, expected)
+
+    def _positions(self, rooms: Sequence[str]) -> list[tuple[str, int, int, float]]:
+        return self._reads.positions([(room, self.fence(room)) for room in rooms])
+
+    def _is_at(self, room: str, end: tuple[Position, float] | None) -> bool:
+        """Whether ``end``, or no message, is what has been seen of the room."""
+        epoch, offset, at = self.fence(room)
+        if end is None:
+            return offset == 0
+        return end[0] == Position(epoch, offset) and at in (0, end[1])
 
     def _check(self) -> None:
         """Compare rooms with Redis, and read what is missing."""
         rooms = [room for room in self._unchecked if room in self._rooms]
         self._unchecked.clear()
         try:
-            ends = self.positions(rooms)
+            ends = self._positions(rooms)
         except EngineFailed:
             # Logged where it failed.
             self._unchecked.update(rooms)
             ends = []
-        for room, (epoch, last, *_) in zip(rooms, ends, strict=False):
-            followed = self._rooms.get(room)
-            if followed is None or followed.position == Position(epoch, last):
-                continue
-            try:
-                self._catch_up(room, followed)
-            except EngineFailed:
-                self._unchecked.add(room)
+        behind = [
+            (room, followed)
+            for room, (epoch, last, *_) in zip(rooms, ends, strict=False)
+            if (followed := self._rooms.get(room)) is not None
+            and followed.position != Position(epoch, last)
+        ]
+        for at in range(0, len(behind), _SHARING):
+            self._catch_up(behind[at : at + _SHARING])
         self._check_at = time.monotonic() + _AGAIN_SECONDS
 
-    def _catch_up(self, room: str, followed: _Followed) -> None:
-        """Deliver everything up to the end of the room's log. Raises EngineFailed."""
-        while not self._stopping.is_set():
-            before = followed.position
-            keys, channel = [self._keys.prefix(room)], self._keys.channel(room)
-            place = before.epoch, before.offset, _PIECE
-            epoch, last, base, _, _, _, first, entries = self._pipeline.run(
-                TAIL, keys, channel, new_epoch(), *place
-            )
-            epoch = epoch.decode()
-            if epoch != before.epoch:
-                anew = Delivery(Position(epoch, base), (), complete=False)
-                self._move(room, followed, 0.0, anew)
-                continue
-            if before.offset >= last:
+    def _catch_up(self, behind: Sequence[tuple[str, Followed]]) -> None:
+        """Deliver everything up to the ends of the logs of some rooms, which share the reads."""
+        while behind and not self._stopping.is_set():
+            left = []
+            places = [(room, followed.position) for room, followed in behind]
+            try:
+                replies = self._reads.tails(places, _PIECE)
+            except EngineFailed:
+                # Logged where it failed.
+                self._unchecked.update(room for room, _ in behind)
                 return
-            messages = messages_of(first, entries)
-            if messages:
-                self._advance(room, followed, messages, complete=first == before.offset + 1)
-            else:
-                lost = Delivery(Position(epoch, last), (), complete=False)
-                self._move(room, followed, 0.0, lost)
+            for (room, followed), reply in zip(behind, replies, strict=True):
+                try:
+                    if not self._take_tail(room, followed, reply):
+                        left.append((room, followed))
+                except EngineFailed as exc:
+                    logger.warning("room %r: %s", room, exc)
+                    self._unchecked.add(room)
+            behind = left
+
+    def _take_tail(self, room: str, followed: Followed, reply: Reply) -> bool:
+        """Deliver the reply of TAIL. Returns whether that is everything. Raises EngineFailed."""
+        before = followed.position
+        last: int
+        base: int
+        raw_epoch, last, base, _, _, _, first, entries = reply
+        epoch = raw_epoch.decode()
+        if epoch != before.epoch:
+            anew = Delivery(Position(epoch, base), (), complete=False)
+            self._move(room, followed, 0.0, anew)
+            return base == last
+        if before.offset >= last:
+            return True
+        messages = messages_of(first, entries)
+        if messages:
+            self._advance(room, followed, messages, complete=first == before.offset + 1)
+            return messages[-1].offset >= last
+        lost = Delivery(Position(epoch, last), (), complete=False)
+        self._move(room, followed, 0.0, lost)
+        return True

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from ..errors import EngineFailed
-from .interface import Appended, Draft, Kind, Message
+from .interface import Appended, Draft, Kind, Message, Position
 
 __all__ = [
     "Batch",
@@ -16,6 +16,7 @@ __all__ = [
     "Keys",
     "answers_of",
     "batch_of",
+    "end_of",
     "entry_of",
     "messages_of",
     "numbered",
@@ -70,6 +71,12 @@ def numbered(first: int, entries: Sequence[Entry]) -> list[Message]:
         Message(offset, e.time, e.nick, e.text, e.kind, e.nonce)
         for offset, e in enumerate(entries, first)
     ]
+
+
+def end_of(text: bytes) -> tuple[Position, float]:
+    """The end of a log as it is stored, ``EPOCH LAST AT``: the position, and the time."""
+    epoch, last, at = text.decode().split(" ")
+    return Position(epoch, int(last)), float(at)
 
 
 class Keys:

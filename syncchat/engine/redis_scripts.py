@@ -11,9 +11,10 @@ The keys of a room begin with ``syncchat:{ROOM}:``, so that a cluster keeps them
 - ``names``, a hash: a casefolded nick, and ``NODE SINCE NICK``.
 - ``away``, a hash: a casefolded nick, and the reason of its owner to be away.
 
-``syncchat:rooms`` has the rooms with messages, ``syncchat:nodes`` the nodes by the time at which
-their leases end; ``syncchat:node:NODE`` is the lease, ``syncchat:node:NODE:rooms`` has the rooms
-in which the node has claimed nicks.
+``syncchat:rooms``, a hash, has the ends of all logs with messages: a room, and ``EPOCH LAST AT``.
+One command reads those of many rooms. ``syncchat:nodes`` has the nodes by the time at which their
+leases end; ``syncchat:node:NODE`` is the lease, ``syncchat:node:NODE:rooms`` has the rooms in
+which the node has claimed nicks.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ __all__ = [
     "APPEND",
     "BEFORE",
     "CLAIM",
+    "EMPTY_SECONDS",
     "ENTER",
     "NOW",
     "POSITIONS",
@@ -40,7 +42,7 @@ __all__ = [
 _NONCE_SECONDS, _NONCES = 12 * 3600, 100_000
 
 #: Seconds after which the log of a room without a message is forgotten, if no node follows it.
-_EMPTY_SECONDS = 3600
+EMPTY_SECONDS = 7200
 
 #: Seconds after which the last batch of a node is forgotten: it is repeated within a few.
 _BATCH_SECONDS = 3600
@@ -92,7 +94,7 @@ local function state(prefix, channel, fresh, epoch, seen, at, node)
   redis.call('PUBLISH', channel, '["' .. fresh .. '",' .. last + 1 .. ',[]]')
   return fresh, last, last, found
 end
-""".replace("EMPTY_SECONDS", str(_EMPTY_SECONDS))
+""".replace("EMPTY_SECONDS", str(EMPTY_SECONDS))
 )
 
 _READ = """
@@ -278,7 +280,7 @@ if seconds >= 0 then
   until old == 0 or old < at_most
   redis.call('EXPIRE', log, math.ceil(seconds) + 60)
 end
-redis.call('SADD', 'syncchat:rooms', room)
+redis.call('HSET', 'syncchat:rooms', room, epoch .. ' ' .. last .. ' ' .. at)
 redis.call('PUBLISH', channel,
   '["' .. epoch .. '",' .. before + 1 .. ',[' .. table.concat(new, ',') .. ']]')
 return {epoch, answer}
@@ -300,11 +302,15 @@ for i, prefix in ipairs(KEYS) do
     prefix, ARGV[j + 1], ARGV[j + 2], ARGV[j + 3], tonumber(ARGV[j + 4]), tonumber(ARGV[j + 5]), '')
   if last == 0 then
     redis.call('EXPIRE', prefix .. 'meta', EMPTY_SECONDS)
+  else
+    -- It may be missing, or have an older epoch.
+    redis.call('HSET', 'syncchat:rooms', string.match(prefix, '{(.*)}:$'),
+      epoch .. ' ' .. last .. ' ' .. (found[4] or '0'))
   end
   all[#all + 1] = {epoch, last, base, found[4] or '0'}
 end
 return all
-""".replace("EMPTY_SECONDS", str(_EMPTY_SECONDS))
+""".replace("EMPTY_SECONDS", str(EMPTY_SECONDS))
 )
 
 #: KEYS: the room's prefix. ARGV: channel, fresh epoch; a position: epoch, offset; limit. Returns
@@ -368,19 +374,10 @@ return {claimed, names, {epoch, last, base, now(), start, known, first, taken}}
 """
 )
 
-#: ARGV: seconds to keep (-1: all). Returns the rooms with messages.
+#: Returns the time, and the rooms that have had messages, each with the end of its log.
 ROOMS = Script(
-    _STATE
+    NOW
     + """
-local kept, oldest = {}, tonumber(now()) - tonumber(ARGV[1])
-for _, room in ipairs(redis.call('SMEMBERS', 'syncchat:rooms')) do
-  local newest = redis.call('XREVRANGE', 'syncchat:{' .. room .. '}:log', '+', '-', 'COUNT', 1)[1]
-  if not newest then
-    redis.call('SREM', 'syncchat:rooms', room)
-  elseif ARGV[1] == '-1' or tonumber(string.match(newest[2][2], '^%[([%d.]+)')) >= oldest then
-    kept[#kept + 1] = room
-  end
-end
-return kept
+return {now(), redis.call('HGETALL', 'syncchat:rooms')}
 """
 )
