@@ -25,8 +25,10 @@ from pathlib import Path
 try:
     from benchmark import chart, report
     from benchmark.load import SEQUENCE_DIGITS
+    from benchmark.registry import SERVERS
     from benchmark.rounds import run
-    from benchmark.servers import SERVERS, Ours, Site
+    from benchmark.running import Site
+    from benchmark.servers import Ours
     from benchmark.workloads import WORKLOADS, Case
 except ModuleNotFoundError as exc:
     sys.exit(f"The module {exc.name!r} is missing: install it with 'pip install .[bench]'")
@@ -114,8 +116,12 @@ def check(parser: argparse.ArgumentParser, case: Case) -> None:
         parser.error("--seconds and --megabytes must be greater than 0")
     if min(case.connections, case.in_flight) < 1 or case.senders < 0 or case.stalled < 0:
         parser.error("--connections and --in-flight must be at least 1")
-    if case.workload == "rooms" and case.connections != 4 * case.rooms:
-        parser.error("--connections must be a multiple of 4: a room has 4 clients")
+    per_room = 2 if case.workload == "nodes" else 4
+    has_rooms = case.workload == "rooms" or case.rooms > 1
+    if has_rooms and case.connections != per_room * case.rooms:
+        parser.error(
+            f"--connections must be a multiple of {per_room}: a room has {per_room} clients"
+        )
     if case.stalled and case.rooms > 1:
         parser.error("--stalled requires a workload with one room")
     if not case.senders <= case.readers:

@@ -21,7 +21,8 @@ sys.path.append(str(ROOT / "scripts"))
 from benchmark import dialects, load
 from benchmark.dialects import RelayedEvents
 from benchmark.frames import UnequalFrames
-from benchmark.servers import SERVERS, Site
+from benchmark.registry import SERVERS
+from benchmark.running import Site
 
 BENCH = [sys.executable, str(ROOT / "scripts" / "bench.py")]
 PEERS = [

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pygal
 from pygal.style import Style
 
+from .registry import COMPILED_FLOOR, FLOOR, OURS
 from .rounds import Outcome
-from .servers import COMPILED_FLOOR, FLOOR, OURS
 
 __all__ = ["as_svg"]
 

@@ -35,14 +35,13 @@ _QUESTION, _END = b"who is here?", b"all are here"
 
 
 def open_clients(
-    port: int,
-    paths: Sequence[str],
+    places: Sequence[tuple[int, str]],
     dialect: Dialect,
     *,
     trust: ssl.SSLContext | None = None,
     stalled: int = 0,
 ) -> list[socket.socket]:
-    """Connect a client for each path, in that order, and complete the opening handshake.
+    """Connect a client for each port and path, in that order, and complete the opening handshake.
 
     Also waits for the welcome if the dialect has one. With ``trust``, connects over
     TLS. The last ``stalled`` clients get a small receive buffer, because they never
@@ -53,11 +52,12 @@ def open_clients(
     answers: dict[int, tuple[socket.socket, bytes]] = {}
     with select.epoll() as poll:
         try:
-            while answers or len(clients) < len(paths):
-                while len(answers) < _AT_ONCE and len(clients) < len(paths):
-                    sock = _connect(port, trust, reads=len(clients) < len(paths) - stalled)
+            while answers or len(clients) < len(places):
+                while len(answers) < _AT_ONCE and len(clients) < len(places):
+                    port, path = places[len(clients)]
+                    sock = _connect(port, trust, reads=len(clients) < len(places) - stalled)
                     clients.append(sock)
-                    sock.send(_request(paths[len(clients) - 1], dialect.subprotocol))
+                    sock.send(_request(dialect.target(path), dialect.subprotocol))
                     answers[sock.fileno()] = sock, b""
                     poll.register(sock, select.EPOLLIN)
                 ready = poll.poll(PATIENCE)
@@ -65,11 +65,14 @@ def open_clients(
                     raise RuntimeError("the server did not answer a handshake")
                 for number, _ in ready:
                     sock, answer = answers[number]
+                    opens = b"\r\n\r\n" not in answer
                     answer += _receive(sock)
                     answers[number] = sock, answer
                     head, end, rest = answer.partition(b"\r\n\r\n")
                     if end and not head.startswith(b"HTTP/1.1 101 "):
                         raise RuntimeError(f"the server refused a client: {answer!r}")
+                    if end and opens and dialect.first:
+                        sock.send(client_frame(dialect.first))
                     if end and dialect.welcomed(rest):
                         poll.unregister(sock)
                         del answers[number]

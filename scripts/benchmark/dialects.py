@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from .frames import EqualFrames, Frames, UnequalFrames, frame_end, server_header
 
-__all__ = ["Dialect", "Events", "Lines", "RelayedEvents", "name_of"]
+__all__ = ["Dialect", "Events", "Lines", "RelayedEvents", "SocketIo", "name_of"]
 
 #: The event of a message as syncchat writes it. The nonce is as long as the syncchat client's.
 _HEAD = b'{"type":"message","offset":%d,"time":%a,"nick":"%b","text":"'
@@ -26,6 +26,15 @@ def name_of(sock: socket.socket) -> str:
     return ":".join(map(str, sock.getsockname()))
 
 
+def _equal_frames(clients: Sequence[socket.socket], size: int) -> Frames:
+    """Return the frames with the name of a client, ``: ``, and ``size`` bytes more."""
+    names = {len(name_of(sock)) for sock in clients}
+    if len(names) != 1:
+        raise RuntimeError("the clients' ports differ in length: run the benchmark again")
+    shown = names.pop() + 2 + size
+    return EqualFrames(server_header(shown) + shown)
+
+
 class Dialect(ABC):
     """How the clients of one run talk to the server."""
 
@@ -33,6 +42,12 @@ class Dialect(ABC):
     subprotocol: str | None = None
     #: Bytes after the text in a received message.
     tail = 0
+    #: What a client sends when its handshake is complete, if anything.
+    first = b""
+
+    def target(self, path: str) -> str:
+        """Return what a client requests to enter the room that ``path`` names."""
+        return path
 
     @abstractmethod
     def write(self, sender: socket.socket, text: bytes) -> bytes:
@@ -54,11 +69,7 @@ class Lines(Dialect):
         return text
 
     def frames(self, clients: Sequence[socket.socket], size: int) -> Frames:
-        names = {len(name_of(sock)) for sock in clients}
-        if len(names) != 1:
-            raise RuntimeError("the clients' ports differ in length: run the benchmark again")
-        shown = names.pop() + 2 + size
-        return EqualFrames(server_header(shown) + shown)
+        return _equal_frames(clients, size)
 
 
 class Events(Dialect):
@@ -97,3 +108,24 @@ class RelayedEvents(Events):
 
     def welcomed(self, data: bytes) -> bool:  # noqa: ARG002 - it knows no events
         return True
+
+
+class SocketIo(Dialect):
+    """Lines as events of Socket.IO, on a WebSocket from the beginning."""
+
+    tail = len('"]')
+    #: Connect to the namespace.
+    first = b"40"
+
+    def target(self, path: str) -> str:
+        return f"/socket.io/?EIO=4&transport=websocket&room={path.removeprefix('/')}"
+
+    def write(self, sender: socket.socket, text: bytes) -> bytes:  # noqa: ARG002
+        return b'42["say","%b"]' % text
+
+    def frames(self, clients: Sequence[socket.socket], size: int) -> Frames:
+        return _equal_frames(clients, size + len('42["said",""]'))
+
+    def welcomed(self, data: bytes) -> bool:
+        # Twice: by the engine, and by the namespace.
+        return b"40{" in data

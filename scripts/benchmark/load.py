@@ -44,7 +44,7 @@ class Load:
 
     In each of ``rooms``, ``senders`` of the clients take turns to send, in ``dialect``.
     Each room keeps ``in_flight`` messages on their way, or sends ``rate`` messages a
-    second.
+    second. ``far`` are the clients whose latencies are listed apart.
     """
 
     def __init__(
@@ -56,12 +56,16 @@ class Load:
         in_flight: int,
         rate: float | None,
         size: int,
+        far: Sequence[socket.socket] = (),
     ) -> None:
         clients = [sock for room in rooms for sock in room]
         #: Bytes received.
         self.received = 0
         #: Seconds from sending to receiving, at the clients whose frames are parsed.
         self.latencies: list[float] = []
+        #: The same at the clients of ``far``.
+        self.far_latencies: list[float] = []
+        self._far = {sock.fileno() for sock in far}
         self._rooms = [_Room(room, senders) for room in rooms]
         self._in_flight = in_flight
         self._rate = rate
@@ -216,6 +220,7 @@ class Load:
 
     def _observe(self, number: int, data: bytes) -> None:
         now = time.perf_counter()
+        latencies = self.far_latencies if number in self._far else self.latencies
         start = 0
         for end in self._frames.ends(data, self._had[number] - len(self._rests[number])):
             at = end - self._text_at
@@ -224,6 +229,6 @@ class Load:
                 raise RuntimeError(
                     f"the received data differs from the sent data: {data[start:end][:200]!r}"
                 )
-            self.latencies.append(now - self._sent_at[int(shown)])
+            latencies.append(now - self._sent_at[int(shown)])
             start = end
         self._rests[number] = data[start:]

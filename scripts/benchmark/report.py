@@ -7,8 +7,8 @@ import re
 from dataclasses import asdict
 from pathlib import Path
 
+from .registry import COMPILED_FLOOR, FLOOR, OURS
 from .rounds import Measured, Outcome, Spread
-from .servers import COMPILED_FLOOR, FLOOR, OURS
 from .workloads import FIGURES
 
 __all__ = ["as_json", "as_markdown", "as_text"]
@@ -76,7 +76,12 @@ def _case_rows(measured: Measured) -> list[str]:
         rows.append(
             [
                 name,
-                *(FIGURES[key].form.format(measured.spread(name, key).median) for key in shown),
+                *(
+                    FIGURES[key].form.format(measured.spread(name, key).median)
+                    if key in measured.rounds[name][0]
+                    else "-"
+                    for key in shown
+                ),
                 f"{_width(headline):.0f}",
                 f"{ratio.median:.2f} ({ratio.low:.2f}-{ratio.high:.2f})" if ratio else "-",
             ]

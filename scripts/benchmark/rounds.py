@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import tqdm
 
-from .servers import Server, Site, Skipped
+from .running import Server, Site, Skipped
 from .workloads import FIGURES, WORKLOADS, Case, Figures, measure
 
 __all__ = ["Measured", "Outcome", "Spread", "run"]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-
-import psutil
 
 from .clients import hang_up, open_clients, roll_call
 from .dialects import Dialect, Lines
 from .load import Load
-from .servers import Server, Site, Skipped
+from .registry import OURS
+from .running import Running, Server, Site, Skipped
 
 __all__ = ["FIGURES", "WORKLOADS", "Case", "Figure", "Figures", "measure", "why_not"]
 
@@ -43,6 +42,8 @@ FIGURES: dict[str, Figure] = {
     "p50": Figure("p50 ms", "{:.2f}"),
     "p99": Figure("p99 ms", "{:.2f}"),
     "p999": Figure("p99.9 ms", "{:.2f}"),
+    "p50_near": Figure("p50 ms near", "{:.2f}"),
+    "p50_far": Figure("p50 ms far", "{:.2f}"),
     "p99_alone": Figure("p99 ms without", "{:.2f}"),
     "p99_ratio": Figure("p99 / without", "{:.2f}"),
     "memory": Figure("KB/connection", "{:.1f}"),
@@ -57,6 +58,8 @@ class Case:
     """The parameters of one run."""
 
     workload: str
+    #: The name of the case, if its workload has several that differ in more than their clients.
+    variant: str = ""
     connections: int = 100
     senders: int = 1
     in_flight: int = 8
@@ -72,6 +75,8 @@ class Case:
     @property
     def name(self) -> str:
         """The name in the report: ``fanout 1,000``."""
+        if self.variant:
+            return f"{self.workload} {self.variant}"
         several = len(WORKLOADS[self.workload].cases) > 1
         return f"{self.workload} {self.connections:,}" if several else self.workload
 
@@ -100,11 +105,14 @@ class Case:
         extent = f"{self.megabytes:g} MB" if self.megabytes else f"{self.seconds:g} s"
         return ", ".join([*parts, extent])
 
-    def paths(self) -> list[str]:
-        """Return the path of each client; clients that read come before those that do not."""
-        if self.events:
-            return [RELAY] * self.connections
-        return [f"/room{number % self.rooms}" for number in range(self.connections)]
+    def places(self, ports: Sequence[int]) -> list[tuple[int, str]]:
+        """Return the port and path of each client, those of a room on all ports in turn.
+
+        Clients that read come before those that do not.
+        """
+        numbers = range(self.connections)
+        paths = [RELAY if self.events else f"/room{number % self.rooms}" for number in numbers]
+        return [(ports[number // self.rooms % len(ports)], paths[number]) for number in numbers]
 
     def dialect(self, server: Server) -> type[Dialect] | None:
         """Return the dialect for ``server``; None if it has none for this case."""
@@ -122,6 +130,10 @@ class Workload:
 
 def why_not(server: Server, case: Case) -> str | None:
     """Return why ``server`` takes no part in ``case``; None if it does."""
+    if server.is_cluster and case.workload != "nodes":
+        return "it runs the workload nodes only"
+    if case.workload == "nodes" and not server.is_cluster and server.name != OURS:
+        return "it is a single node"
     if case.rooms > 1 and not server.rooms:
         return "it does not support rooms"
     if case.tls and not server.tls:
@@ -140,18 +152,23 @@ def measure(server: Server, case: Case, site: Site) -> Figures:
 
 
 @contextmanager
-def _loaded(server: Server, case: Case, site: Site) -> Iterator[tuple[psutil.Process, Load]]:
+def _loaded(server: Server, case: Case, site: Site) -> Iterator[tuple[Running, Load]]:
     """Run the server with its clients, all of them in their rooms and warmed up."""
     spoken = case.dialect(server)
     assert spoken is not None
     dialect = spoken()
     certificate = site.certificate if case.tls else None
-    with server.running(site, certificate) as (process, port):
+    with server.running(site, certificate) as running:
         trust = certificate.trust if certificate else None
-        clients = open_clients(port, case.paths(), dialect, trust=trust, stalled=case.stalled)
+        places = case.places(running.ports)
+        clients = open_clients(places, dialect, trust=trust, stalled=case.stalled)
         try:
             reading = clients[: case.connections - case.stalled]
             rooms = [reading[number :: case.rooms] for number in range(case.rooms)]
+            # The first client of a room sends, those of the rooms on all nodes in turn.
+            rooms = [
+                room[at % len(room) :] + room[: at % len(room)] for at, room in enumerate(rooms)
+            ]
             roll_call(rooms, dialect)
             load = Load(
                 rooms,
@@ -160,11 +177,18 @@ def _loaded(server: Server, case: Case, site: Site) -> Iterator[tuple[psutil.Pro
                 in_flight=case.in_flight,
                 rate=case.rate,
                 size=case.size,
+                # From the first client, which sends if only one does.
+                far=[
+                    sock
+                    for sock, (port, _) in zip(clients, places, strict=True)
+                    if port != places[0][0]
+                ],
             )
             try:
                 load.run_for(_WARM_UP)
                 load.latencies.clear()
-                yield process, load
+                load.far_latencies.clear()
+                yield running, load
             finally:
                 load.close()
         finally:
@@ -173,17 +197,18 @@ def _loaded(server: Server, case: Case, site: Site) -> Iterator[tuple[psutil.Pro
 
 def _traffic(server: Server, case: Case, site: Site) -> Figures:
     """Measure messages to everybody: the throughput, the latency and the CPU cost."""
-    with _loaded(server, case, site) as (process, load):
+    with _loaded(server, case, site) as (running, load):
         delivered = load.deliveries
-        cpu, own = _cpu(process), time.process_time()
+        cpu, own = _cpu(running), time.process_time()
         if case.megabytes is None:
             took = load.run_for(case.seconds)
         else:
             took = load.run_through(case.megabytes)
-        cpu, own = _cpu(process) - cpu, time.process_time() - own
+        cpu, own = _cpu(running) - cpu, time.process_time() - own
         delivered = load.deliveries - delivered
         load.settle()
-        latencies = sorted(load.latencies) or [0.0]
+        near, far = sorted(load.latencies), sorted(load.far_latencies)
+        latencies = sorted([*near, *far]) or [0.0]
     return {
         "deliveries": delivered / took,
         "cpu": cpu / delivered * 1e6,
@@ -191,6 +216,7 @@ def _traffic(server: Server, case: Case, site: Site) -> Figures:
         "p99": _quantile(latencies, 0.99),
         "p999": _quantile(latencies, 0.999),
         "load": own / took * 100,
+        **({"p50_near": _quantile(near, 0.5), "p50_far": _quantile(far, 0.5)} if far else {}),
     }
 
 
@@ -205,12 +231,12 @@ def _stalled(server: Server, case: Case, site: Site) -> Figures:
 
 def _storm(server: Server, case: Case, site: Site) -> Figures:
     """Measure many clients that connect at once."""
-    with server.running(site, None) as (process, port):
-        cpu, own = _cpu(process), time.process_time()
+    with server.running(site, None) as running:
+        cpu, own = _cpu(running), time.process_time()
         begin = time.monotonic()
-        clients = open_clients(port, case.paths(), Lines())
+        clients = open_clients(case.places(running.ports), Lines())
         took = time.monotonic() - begin
-        cpu, own = _cpu(process) - cpu, time.process_time() - own
+        cpu, own = _cpu(running) - cpu, time.process_time() - own
         hang_up(clients)
     return {
         "connects": case.connections / took,
@@ -221,10 +247,11 @@ def _storm(server: Server, case: Case, site: Site) -> Figures:
 
 def _idle(server: Server, case: Case, site: Site) -> Figures:
     """Measure the memory of idle clients, and a broadcast that reaches all of them."""
-    with server.running(site, None) as (process, port):
+    with server.running(site, None) as running:
+        (process,) = running.processes
         memory = process.memory_info().rss
         begin = time.monotonic()
-        clients = open_clients(port, case.paths(), Lines())
+        clients = open_clients(case.places(running.ports), Lines())
         took = time.monotonic() - begin
         try:
             threads = process.num_threads()
@@ -248,10 +275,10 @@ def _idle(server: Server, case: Case, site: Site) -> Figures:
     }
 
 
-def _cpu(process: psutil.Process) -> float:
-    """Return the CPU time so far, in seconds."""
-    times = process.cpu_times()
-    return float(times.user + times.system)
+def _cpu(running: Running) -> float:
+    """Return the CPU time of all processes so far, in seconds."""
+    times = [process.cpu_times() for process in running.processes]
+    return float(sum(each.user + each.system for each in times))
 
 
 def _quantile(ordered: list[float], part: float) -> float:
@@ -284,4 +311,14 @@ WORKLOADS: dict[str, Workload] = {
     "large": Workload(_traffic, "deliveries", (Case("large", senders=100, size=65536),)),
     "tls": Workload(_traffic, "deliveries", (Case("tls", tls=True),)),
     "chat": Workload(_traffic, "deliveries", (Case("chat", events=True),)),
+    "nodes": Workload(
+        _traffic,
+        "deliveries",
+        (
+            Case("nodes", "fanout"),
+            Case("nodes", "crowd", senders=100, in_flight=50),
+            Case("nodes", "rooms", connections=2000, rooms=1000, in_flight=1),
+            Case("nodes", "paced", rate=200.0),
+        ),
+    ),
 }

@@ -1,0 +1,43 @@
+"""The servers that are compared, by their names."""
+
+from __future__ import annotations
+
+from .nodes import OurNodes, SocketIoNodes
+from .running import Server
+from .servers import (
+    Bun,
+    CompiledFloor,
+    Floor,
+    Node,
+    Ours,
+    OursOnDisk,
+    Peer,
+    Relay,
+    WebsocketServer,
+)
+
+__all__ = ["COMPILED_FLOOR", "FLOOR", "OURS", "SERVERS"]
+
+OURS = "syncchat"
+#: The servers that are no chat but a lower bound.
+FLOOR, COMPILED_FLOOR = "bare-loop", "bare-loop-c"
+
+SERVERS: dict[str, Server] = {
+    server.name: server
+    for server in (
+        Ours(OURS),
+        OursOnDisk("syncchat-sqlite"),
+        OurNodes("syncchat-nodes"),
+        SocketIoNodes("socket.io-nodes"),
+        Relay("websockets-asyncio", "websockets_asyncio.py", "websockets"),
+        Relay("picows", "picows_asyncio.py", "picows"),
+        Peer("websockets-threads", "websockets_threads.py", "websockets"),
+        Peer("websockets-threads-broadcast", "websockets_threads_broadcast.py", "websockets"),
+        Peer("simple-websocket", "simple_websocket_threads.py", "simple-websocket"),
+        WebsocketServer("websocket-server", "websocket_server_threads.py", "websocket-server"),
+        Node("node-ws", "node_ws.js", "ws"),
+        Bun("bun", "bun.js", "bun"),
+        Floor(FLOOR, "bare_loop.py", ""),
+        CompiledFloor(COMPILED_FLOOR),
+    )
+}
