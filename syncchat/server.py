@@ -11,9 +11,8 @@ from typing import Any, Self, TypedDict, TypeVar, Unpack, cast
 from ._version import __version__
 from .chat import events
 from .chat.dialects import LineFormat, dialects
-from .chat.members import Member
+from .chat.members import Member, RoomSettings
 from .chat.nicks import MAX_NICK, SERVER_NICK
-from .chat.room import RoomSettings
 from .chat.rooms import LOBBY, RoomRegistry, check_room, valid_names
 from .chat.sanitize import clean
 from .chat.session import Session
@@ -270,7 +269,7 @@ class ChatServer:
                     self._stop_requested = False
                     rooms, self._rooms = self._rooms, None
                     if rooms is not None:
-                        rooms.engine.close()
+                        rooms.close()
 
     def __enter__(self) -> Self:
         return self.start()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import assert_never
@@ -28,13 +28,27 @@ from .events import (
 )
 from .nicks import is_address
 
-__all__ = ["CLOSE_SECONDS", "Entering", "Member", "Members", "WantedHistory"]
+__all__ = ["CLOSE_SECONDS", "Entering", "Member", "Members", "RoomSettings", "WantedHistory"]
 
 #: Messages of a piece of the history, at most. The backlog of a connection can hold several.
 _PIECE = 1000
 
 #: Seconds in which a client must answer the Close when its room disconnects it.
 CLOSE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class RoomSettings:
+    """The settings that all rooms of a server share."""
+
+    #: The welcome for a new client, without what depends on the room and the client.
+    welcome: Welcome
+    #: Whether the sender of a message receives it too.
+    echo: bool
+    #: Called with each stored batch: the seconds from each message's arrival to its delivery.
+    on_batch: Callable[[Sequence[float]], None]
+    #: Calls a function at a moment, on the I/O thread: the function must not block.
+    call_at: Callable[[Deadline, Callable[[], None]], None]
 
 
 class Member:

@@ -13,16 +13,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import msgspec
 
-from ..engine import Delivery, Departed, Draft, Engine, Position, Revoked
+from ..engine import Appended, Delivery, Departed, Draft, Engine, Position, Revoked
 from ..errors import EngineFailed
 from ..net import CombiningQueue, Deadline, Later
+from .appends import AppendThread, Post, acknowledge, drafts_of, joined, refuse
 from .events import (
-    Ack,
     Away,
     Back,
     Error,
@@ -32,9 +31,8 @@ from .events import (
     Names,
     PrivateMessage,
     Renamed,
-    Welcome,
 )
-from .members import Entering, Member, Members, WantedHistory
+from .members import Entering, Member, Members, RoomSettings, WantedHistory
 from .presence_batch import PresenceBatch
 
 __all__ = ["Room", "RoomSettings"]
@@ -50,51 +48,38 @@ _OVERHEAD = 400
 _PATIENCE = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class RoomSettings:
-    """The settings that all rooms of a server share."""
-
-    #: The welcome for a new client, without what depends on the room and the client.
-    welcome: Welcome
-    #: Whether the sender of a message receives it too.
-    echo: bool
-    #: Called with each stored batch: the seconds from each message's arrival to its delivery.
-    on_batch: Callable[[Sequence[float]], None]
-    #: Calls a function at a moment, on the I/O thread: the function must not block.
-    call_at: Callable[[Deadline, Callable[[], None]], None]
-
-
-class _Post(msgspec.Struct):
-    """Messages that ``member`` has sent together; None: the server itself.
-
-    ``came_at``: when they were received, in seconds on the performance counter.
-    """
-
-    member: Member | None
-    drafts: Sequence[Draft]
-    came_at: float
-
-
-#: Any other item of the queue: a function, called in its place in the order.
+#: Any other item of the queue, except for the deliveries of a shared engine: a function, called
+#: in its place in the order.
 _Step = Callable[[], None]
 
 
 class Room:
     """Made by :class:`RoomRegistry`. Every method may be called from any thread."""
 
-    def __init__(self, name: str, engine: Engine, settings: RoomSettings) -> None:
+    def __init__(
+        self,
+        name: str,
+        engine: Engine,
+        settings: RoomSettings,
+        appends: AppendThread | None = None,
+    ) -> None:
         self.name = name
+        #: Appends what :meth:`post_later` queues, if the engine may block.
+        self._appends = appends
         self._engine = engine
         self._settings = settings
         #: The number of clients and ``used()`` blocks that need this room. Guarded by the
         #: registry's lock.
         self.users = 0
-        self._queue: CombiningQueue[_Post | _Step] = CombiningQueue(
+        self._queue: CombiningQueue[Post | Delivery | _Step] = CombiningQueue(
             self._apply, max_weight=_MAX_QUEUED
         )
         # Only the combiner changes the fields below.
         #: The combiner's thread while it applies a batch.
         self._combiner: int | None = None
+        #: The messages that the append thread has begun to append, and the number of the
+        #: queue's items to which they belong.
+        self._begun: tuple[list[Post], int] = ([], 0)
         self._members = Members(name, engine)
         #: The position up to which the members have got the log; None: it is not followed.
         self._position: Position | None = None
@@ -144,7 +129,7 @@ class Room:
         weight = len(drafts) * _OVERHEAD
         for draft in drafts:
             weight += len(draft.text)
-        self._queue.submit([_Post(member, drafts, time.perf_counter())], weight)
+        self._queue.submit([Post(member, drafts, time.perf_counter())], weight)
 
     def post_later(self, member: Member, drafts: Sequence[Draft], size: int, later: Later) -> bool:
         """Queue messages as :meth:`post` does, and have the caller of ``later`` append them.
@@ -152,10 +137,14 @@ class Room:
         ``size`` is the number of their characters. Never blocks. False: the queue is full,
         and nothing is queued.
         """
-        post = _Post(member, drafts, time.perf_counter())
+        post = Post(member, drafts, time.perf_counter())
         if not self._queue.add((post,), len(drafts) * _OVERHEAD + size):
             return False
-        later.add(self._queue.combine)
+        if self._appends is None:
+            later.add(self._queue.combine)
+        else:
+            self._appends.add(self)
+            later.add(self._appends.wake)
         return True
 
     def rename(self, member: Member, nick: str) -> None:
@@ -217,7 +206,7 @@ class Room:
         """Send new messages of the log to all members."""
         if threading.get_ident() != self._combiner:
             weight = sum(len(each.text) + _OVERHEAD for each in delivery.messages)
-            self._queue.submit([lambda: self.deliver(delivery)], weight)
+            self._queue.submit([delivery], weight)
             return
         before, position, messages = self._position, delivery.position, delivery.messages
         if before is None or (position.epoch == before.epoch and position.offset <= before.offset):
@@ -261,6 +250,46 @@ class Room:
         notices = self._settings.welcome.notices
         self._do(lambda: self._members.note_claims(change, notices=notices))
 
+    # For the append thread.
+
+    def begin_append(self) -> Sequence[Draft]:
+        """Become the combiner, and return the queued messages for :meth:`end_append`.
+
+        Empty: nothing is left to do.
+        """
+        batch = self._queue.begin()
+        posts = [item for item in batch if isinstance(item, Post)]
+        others = [item for item in batch if not isinstance(item, Post)]
+        self._begun = posts, len(batch)
+        if self._position is None or not all(isinstance(item, Delivery) for item in others):
+            # Steps keep their order.
+            self._apply(batch, 0)
+            posts = []
+        elif others:
+            self._apply(others, 0)
+        if not posts:
+            self._end_batch()
+        return drafts_of(posts)
+
+    def end_append(self, answers: Sequence[Appended] | EngineFailed) -> None:
+        """Take the engine's answers to the messages of :meth:`begin_append`."""
+        posts, _ = self._begun
+        try:
+            if isinstance(answers, EngineFailed):
+                refuse(self._members, self.name, posts, answers)
+            else:
+                self._settings.on_batch(acknowledge(self._members, posts, answers))
+        finally:
+            self._end_batch()
+
+    def _end_batch(self) -> None:
+        _, count = self._begun
+        self._begun = [], 0
+        if count and self._queue.end(count):
+            assert self._appends is not None
+            # The calling thread takes what it has been given before it sleeps.
+            self._appends.add(self)
+
     # For the registry, on the combiner's thread: steps of :meth:`run`.
 
     def follow(self) -> Position:
@@ -294,19 +323,30 @@ class Room:
 
         self._do(asked)
 
-    def _apply(self, batch: list[_Post | _Step], _first: int) -> None:
+    def _apply(self, batch: Sequence[Post | Delivery | _Step], _first: int) -> None:
         self._combiner = threading.get_ident()
         try:
-            posts: list[_Post] = []
+            posts: list[Post] = []
+            arrived: list[Delivery] = []
             for item in batch:
-                if isinstance(item, _Post):
+                if isinstance(item, Post):
                     posts.append(item)
                     continue
+                if isinstance(item, Delivery):
+                    # Of a shared engine, which tells of new messages later: the order of these
+                    # and of messages that are still to be appended makes no difference.
+                    arrived.append(item)
+                    continue
                 # Keep the order: append the earlier messages first.
+                if arrived:
+                    self._deliver_all(arrived)
+                    arrived = []
                 if posts:
                     self._append(posts)
                     posts = []
                 self._take_step(item)
+            if arrived:
+                self._deliver_all(arrived)
             if posts:
                 self._append(posts)
         finally:
@@ -323,47 +363,25 @@ class Room:
         except Exception:
             logger.exception("room %r: a step failed", self.name)
 
-    def _append(self, posts: Sequence[_Post]) -> None:
+    def _deliver_all(self, arrived: Sequence[Delivery]) -> None:
+        """Deliver what has arrived meanwhile, with as few writes as possible."""
+        for delivery in joined(arrived):
+            self._take_step(partial(self.deliver, delivery))
+
+    def _append(self, posts: Sequence[Post]) -> None:
         """Give messages to the engine as one batch."""
-        now = time.time()
-        drafts: list[Draft] = []
-        for post in posts:
-            member = post.member
-            if member is not None:
-                member.spoke = now
-                for draft in post.drafts:
-                    draft.nick = member.nick
-            drafts += post.drafts
+        drafts = drafts_of(posts)
         try:
             if self._position is None:
                 self.follow()
             answers = self._engine.append(self.name, drafts)
         except EngineFailed as exc:
-            self._refuse(posts, exc)
-            return
+            refuse(self._members, self.name, posts, exc)
         except Exception:
             logger.exception("room %r: messages could not be appended", self.name)
-            return
-        # A local engine has delivered the new messages in append().
-        done = time.perf_counter()
-        waits: list[float] = []
-        answered = iter(answers)
-        for post in posts:
-            waits += [done - post.came_at] * len(post.drafts)
-            for draft, answer in zip(post.drafts, answered, strict=False):
-                # A new message is its own acknowledgement. A known one, by its nonce, was
-                # stored before and does not come again.
-                if not answer.new and post.member is not None and draft.nonce is not None:
-                    self._members.tell_one(post.member, Ack(draft.nonce, answer.offset))
-        self._settings.on_batch(waits)
-
-    def _refuse(self, posts: Sequence[_Post], exc: EngineFailed) -> None:
-        """Tell the senders that their messages are not stored, or that this is not known."""
-        for post in posts:
-            if post.member is None:
-                logger.warning("room %r, a message of the server: %s", self.name, exc)
-            else:
-                self._members.tell_refused(post.member, post.drafts, exc)
+        else:
+            # A local engine has delivered the new messages in append().
+            self._settings.on_batch(acknowledge(self._members, posts, answers))
 
     def _enter(self, entering: Entering) -> None:
         entering.advance(self.follow())

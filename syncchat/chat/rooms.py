@@ -13,9 +13,10 @@ from urllib.parse import unquote
 
 from ..engine import Delivery, Departed, Engine, Revoked
 from ..errors import BadRoom, EngineFailed, RoomsFull
+from .appends import AppendThread
 from .events import FromServer, RoomCount
-from .members import Member, WantedHistory
-from .room import Room, RoomSettings
+from .members import Member, RoomSettings, WantedHistory
+from .room import Room
 
 __all__ = ["LOBBY", "MAX_ROOM", "RoomRegistry", "check_room", "room_of", "valid_names"]
 
@@ -124,6 +125,20 @@ class RoomRegistry:
         engine.attach(self._deliver, self._take_live, self._note_claims)
         #: The other rooms for which messages are kept, as far as is known here.
         self._kept = set(engine.rooms())
+        #: None: the engine blocks nobody for long, or appends room by room.
+        self._appends = AppendThread(engine) if engine.blocks and engine.appends_together else None
+
+    @property
+    def can_post_later(self) -> bool:
+        """Whether :meth:`Room.post_later` may be used: nobody waits for a disk or a network."""
+        return self._appends is not None or not self.engine.blocks
+
+    def close(self) -> None:
+        """End the thread of the rooms, and close the engine. No client may be left."""
+        self.engine.interrupt()
+        if self._appends is not None:
+            self._appends.close()
+        self.engine.close()
 
     def enter(self, name: str, member: Member, nick: str | None, wanted: WantedHistory) -> Room:
         """Add ``member`` to the room, as :meth:`Room.enter`. Raises :class:`RoomsFull` too."""
@@ -186,7 +201,7 @@ class RoomRegistry:
                 full = name != LOBBY and len(self._rooms) + len(self._kept) >= self._most
                 if full and name not in self._kept:
                     return None
-                room = self._rooms[name] = Room(name, self.engine, self._settings)
+                room = self._rooms[name] = Room(name, self.engine, self._settings, self._appends)
                 self._kept.discard(name)
             room.users += 1
             return room

@@ -56,7 +56,6 @@ _MOST_WORDS = 16
 _DIGITS = 15
 _PLACE = re.compile(PLACE)
 
-
 #: What a client can ask for besides a message to the room.
 _Request = (
     Private
@@ -194,7 +193,7 @@ class Session:
 
     def _listen(self) -> None:
         # An append that waits for a disk must not delay the clients of other rooms.
-        take = None if self._rooms.engine.blocks else self.take
+        take = self.take if self._rooms.can_post_later else None
         while True:
             # Messages that arrive together are published together.
             for message in self._websocket.recv_many(take=take):

@@ -20,6 +20,8 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from ..errors import EngineFailed
+
 __all__ = [
     "PAGE_BYTES",
     "Appended",
@@ -44,10 +46,7 @@ __all__ = [
     "Revoked",
     "Tail",
     "fingerprint",
-    "first_page",
     "new_epoch",
-    "tail_of",
-    "tail_start",
 ]
 
 #: Bytes of the texts on a page, at most; a longer page is cut short.
@@ -243,6 +242,21 @@ class Log(ABC):
         stored; they may still be delivered.
         """
 
+    def append_all(
+        self, batches: Sequence[tuple[str, Sequence[Draft]]]
+    ) -> list[list[Appended] | EngineFailed]:
+        """Append drafts to several rooms, each as :meth:`append` does; each room once.
+
+        Returns for each room the answers, or the exception.
+        """
+        return [self._outcome(room, drafts) for room, drafts in batches]
+
+    def _outcome(self, room: str, drafts: Sequence[Draft]) -> list[Appended] | EngineFailed:
+        try:
+            return self.append(room, drafts)
+        except EngineFailed as exc:
+            return exc
+
     @abstractmethod
     def read_after(self, room: str, position: Position, limit: int) -> Tail:
         """The first messages after ``position``, ``limit`` or one page at most.
@@ -347,6 +361,8 @@ class Engine(Log, Presence):
 
     #: Whether a call may wait for a disk or a network.
     blocks = True
+    #: Whether the appends of several rooms cost little more than one: see ``append_all``.
+    appends_together = False
 
     @abstractmethod
     def attach(
@@ -414,33 +430,3 @@ def fingerprint(draft: Draft) -> str | None:
         return None
     text = f"{draft.kind} {draft.text}".encode()
     return f"{draft.nonce} {hashlib.blake2b(text, digest_size=8).hexdigest()}"
-
-
-def first_page(messages: Iterable[Message], limit: int) -> tuple[list[Message], bool]:
-    """The first messages, ``limit`` or one page at most, one at least; and whether that is all."""
-    taken: list[Message] = []
-    size = 0
-    for message in messages:
-        size += len(message.text.encode())
-        if len(taken) == limit or (taken and size > PAGE_BYTES):
-            return taken, False
-        taken.append(message)
-    return taken, True
-
-
-def tail_start(position: Position, end: Position, limit: int) -> tuple[int, bool]:
-    """The offset after which :meth:`Log.read_after` begins, and whether ``position`` is known."""
-    if position.offset == 0:
-        return 0, True
-    if position.epoch == end.epoch and position.offset <= end.offset:
-        return position.offset, True
-    return max(0, end.offset - limit), False
-
-
-def tail_of(messages: Sequence[Message], start: int, end: Position, *, known: bool) -> Tail:
-    """The result of :meth:`Log.read_after`: the first page of ``messages`` after ``start``."""
-    if messages:
-        complete = known and messages[0].offset == start + 1
-        return Tail(tuple(messages), complete, messages[-1].offset, end)
-    # Retention has dropped everything after ``start``, or there was nothing.
-    return Tail((), known and start == end.offset, end.offset, end)

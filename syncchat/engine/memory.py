@@ -17,13 +17,10 @@ from .interface import (
     Retention,
     Tail,
     fingerprint,
-    first_page,
     new_epoch,
-    tail_of,
-    tail_start,
 )
 from .local import LocalEngine
-from .search import SearchThrottle, matching, patterns
+from .reading import SearchThrottle, first_page, matching, patterns, tail_of, tail_start
 
 __all__ = ["MemoryEngine"]
 

@@ -29,10 +29,9 @@ from .interface import (
     Position,
     Retention,
     Tail,
-    first_page,
     new_epoch,
-    tail_of,
 )
+from .reading import SearchThrottle, first_page, matching, patterns, tail_of
 from .redis_append import Appender
 from .redis_claims import Callbacks, Claims, nicks_of
 from .redis_connection import Pipeline, RedisServer, Reply
@@ -40,7 +39,6 @@ from .redis_follower import Follower
 from .redis_format import Keys, end_of, messages_of
 from .redis_reads import SharedReads
 from .redis_scripts import BEFORE, ROOMS, TAIL
-from .search import SearchThrottle, matching, patterns
 
 __all__ = ["RedisEngine"]
 
@@ -60,6 +58,8 @@ class RedisEngine(Engine):
     :class:`EngineUnusable`, whose text is a line for people, if Redis cannot be reached or
     refuses.
     """
+
+    appends_together = True
 
     def __init__(
         self, url: str, retention: Retention, codec: LiveCodec, *, replicas: int = 0
@@ -108,6 +108,21 @@ class RedisEngine(Engine):
         answers, end = self._appends.append(room, drafts, self._follower.fence(room))
         self._follower.note_stored(room, end)
         return answers
+
+    def append_all(
+        self, batches: Sequence[tuple[str, Sequence[Draft]]]
+    ) -> list[list[Appended] | EngineFailed]:
+        outcomes = self._appends.append_all(
+            [(room, drafts, self._follower.fence(room)) for room, drafts in batches]
+        )
+        found: list[list[Appended] | EngineFailed] = []
+        for (room, _), outcome in zip(batches, outcomes, strict=True):
+            if isinstance(outcome, EngineFailed):
+                found.append(outcome)
+            else:
+                self._follower.note_stored(room, outcome[1])
+                found.append(outcome[0])
+        return found
 
     def read_after(self, room: str, position: Position, limit: int) -> Tail:
         reply = self._others.run(

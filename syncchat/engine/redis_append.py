@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from ..errors import AppendUnknown, EngineFailed
 from ..net import Deadline
 from .interface import Appended, Draft, Position, Retention, fingerprint, new_epoch
-from .redis_connection import Argument, Pipeline, RedisServer
+from .redis_connection import Argument, Pipeline, RedisServer, Reply
 from .redis_format import Keys, answers_of, entry_of
+from .redis_reads import Fence
 from .redis_scripts import APPEND
 
 __all__ = ["Appender"]
@@ -45,44 +46,58 @@ class Appender:
         return self._pipeline.round_trips
 
     def append(
-        self, room: str, drafts: Sequence[Draft], fence: tuple[str, int, float]
+        self, room: str, drafts: Sequence[Draft], fence: Fence
     ) -> tuple[list[Appended], Position]:
-        """As :meth:`Log.append`. Also returns the epoch and the highest offset of the answers.
+        """As :meth:`Log.append`. Also returns the epoch and the highest offset of the answers."""
+        (outcome,) = self.append_all([(room, drafts, fence)])
+        if isinstance(outcome, EngineFailed):
+            raise outcome
+        return outcome
 
-        ``fence`` is what has been seen of the log: epoch, offset and the time of that message.
-        """
+    def append_all(
+        self, batches: Sequence[tuple[str, Sequence[Draft], Fence]]
+    ) -> list[tuple[list[Appended], Position] | EngineFailed]:
+        """Append to several rooms in one round trip; an exception is returned in its place."""
+        # For a log that begins anew; and the batches have numbers under a random name.
+        epoch, name = new_epoch(), secrets.token_hex(8)
+        calls = [
+            self._call(room, drafts, fence, epoch, f"{name}.{number}")
+            for number, (room, drafts, fence) in enumerate(batches)
+        ]
+        deadline = Deadline.after(_SECONDS)
+        unknown: AppendUnknown | None = None
+        while True:
+            try:
+                # It can run again: each script knows its batch.
+                replies = self._pipeline.run_each(APPEND, calls, self._then())
+            except AppendUnknown as exc:
+                unknown = exc
+            except EngineFailed as exc:
+                if unknown is None:
+                    return [exc] * len(batches)
+            else:
+                return [_outcome(reply) for reply in replies]
+            if deadline.expired or self._stopping.wait(_PAUSE):
+                return [unknown] * len(batches)
+
+    def _call(
+        self, room: str, drafts: Sequence[Draft], fence: Fence, epoch: str, batch: str
+    ) -> tuple[list[str], list[Argument]]:
+        """The keys and arguments of APPEND."""
         keep = self._retention
         arguments: list[Argument] = [
             self._keys.channel(room),
-            new_epoch(),
+            epoch,
             *fence,
             self._node,
-            secrets.token_hex(8),
+            batch,
             room,
             -1 if keep.messages is None else keep.messages,
             -1 if keep.seconds is None else keep.seconds,
         ]
         for draft in drafts:
-            arguments += [fingerprint(draft) or "", entry_of(draft)]
-        deadline = Deadline.after(_SECONDS)
-        unknown: AppendUnknown | None = None
-        while True:
-            try:
-                # It can run again: it knows its batch.
-                epoch, answer = self._pipeline.run(
-                    APPEND, [self._keys.prefix(room)], *arguments, then=self._then()
-                )
-            except AppendUnknown as exc:
-                unknown = exc
-            except EngineFailed:
-                if unknown is None:
-                    raise
-            else:
-                answers = answers_of(answer.decode())
-                last = max((each.offset for each in answers), default=0)
-                return answers, Position(epoch.decode(), last)
-            if deadline.expired or self._stopping.wait(_PAUSE):
-                raise unknown
+            arguments += (fingerprint(draft) or "", entry_of(draft))
+        return [self._keys.prefix(room)], arguments
 
     def interrupt(self) -> None:
         """As :meth:`Engine.interrupt`."""
@@ -97,3 +112,12 @@ class Appender:
     def _then(self) -> tuple[str, int, int] | None:
         """The command that waits for the replicas."""
         return ("WAIT", self._replicas, _REPLICA_MILLISECONDS) if self._replicas else None
+
+
+def _outcome(reply: Reply) -> tuple[list[Appended], Position] | EngineFailed:
+    if isinstance(reply, EngineFailed):
+        return reply
+    epoch, answer = reply
+    answers = answers_of(answer.decode())
+    last = max((each.offset for each in answers), default=0)
+    return answers, Position(epoch.decode(), last)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import random
 import socket
+import struct
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -217,6 +219,19 @@ class Pipeline:
         Raises :class:`EngineFailed` if Redis cannot be reached or refuses one of them, and
         :class:`AppendUnknown` if the reply is missing.
         """
+        replies = self.run_each(script, calls, then)
+        for reply in replies:
+            if isinstance(reply, EngineFailed):
+                raise reply
+        return replies
+
+    def run_each(
+        self,
+        script: Script,
+        calls: Sequence[tuple[Sequence[str], Sequence[Argument]]],
+        then: tuple[str, int, int] | None = None,
+    ) -> list[Reply]:
+        """As :meth:`run_all`, but for a call that Redis refuses, its exception is returned."""
         last: list[Command] = [] if then is None else [then]
         replies = self.exchange(
             [*(("EVALSHA", script.digest, len(keys), *keys, *rest) for keys, rest in calls), *last]
@@ -233,13 +248,19 @@ class Pipeline:
             found = self.exchange([*texts, *last])
             for at, reply in zip([*unknown, -1][: len(found)], found, strict=True):
                 replies[at] = reply
-        for reply in replies:
+        for at, reply in enumerate(replies):
             if isinstance(reply, ResponseError):
                 # After a failover this may be a replica: find the master again.
-                self._is_old = isinstance(reply, ReadOnlyError)
-                raise EngineFailed(f"Redis refuses it: {_reason(reply)}") from reply
-        if then is not None and replies.pop() < then[1]:
-            raise AppendUnknown(f"fewer than {then[1]} replicas of Redis have it")
+                self._is_old = self._is_old or isinstance(reply, ReadOnlyError)
+                failure = EngineFailed(f"Redis refuses it: {_reason(reply)}")
+                failure.__cause__ = reply
+                replies[at] = failure
+        if then is not None:
+            count = replies.pop()
+            if isinstance(count, EngineFailed):
+                raise count
+            if count < then[1]:
+                raise AppendUnknown(f"fewer than {then[1]} replicas of Redis have it")
         return replies
 
     def ask(self, commands: Sequence[Command]) -> list[Reply]:
@@ -342,13 +363,14 @@ class Pipeline:
                 [command for request in batch for command in request.commands]
             )
             sent = True
-            patience = _STOP_SECONDS if self._interrupted.is_set() else ANSWER_SECONDS
+            # The connection's own limit costs no system call.
+            limit = {"timeout": _STOP_SECONDS} if self._interrupted.is_set() else {}
             connection.send_packed_command(packed, check_health=False)
             self.round_trips += 1
             for request in batch:
                 for _ in request.commands:
                     try:
-                        reply = connection.read_response(disable_decoding=True, timeout=patience)
+                        reply = connection.read_response(disable_decoding=True, **limit)
                     except ResponseError as exc:
                         reply = exc
                     request.replies.append(reply)
@@ -384,6 +406,7 @@ class Pipeline:
                 raise ConnectionError(self._why)
             self._next_try = now + random.uniform(*_PAUSE)  # noqa: S311 - no secret
             self._connection = self._server.connect()
+            _let_kernel_wait(self._connection)
             self._is_old = False
             self.connections += 1
         return self._connection
@@ -398,6 +421,17 @@ def socket_of(connection: Link) -> socket.socket | None:
     """The socket of a connection, to wait for it or to wake who waits; None: it is closed."""
     found: socket.socket | None = connection._get_socket()  # noqa: SLF001 - it has no other way
     return found
+
+
+def _let_kernel_wait(connection: Link) -> None:
+    """Have the kernel apply the time limits: Python's own cost a system call for each read."""
+    sock = socket_of(connection)
+    # Not an SSLSocket, which would not understand them.
+    if sys.platform == "linux" and type(sock) is socket.socket:
+        limit = struct.pack("ll", int(ANSWER_SECONDS), 0)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        sock.settimeout(None)
 
 
 def _is_unknown_script(error: ResponseError) -> bool:

@@ -45,6 +45,9 @@ _TOUCH_SECONDS = 0.7 * EMPTY_SECONDS
 #: repeated.
 _PAUSE, _AGAIN_SECONDS = (0.1, 0.5), 0.5
 
+#: Replies of which the messages are delivered together, at most.
+_REPLIES = 200
+
 #: Seconds for which ``follow`` waits until the room is subscribed.
 _CONFIRM_SECONDS = 0.5
 
@@ -83,6 +86,8 @@ class Follower:
         # Only the follower's thread uses the fields below.
         #: Rooms whose ends must be compared with Redis.
         self._unchecked: set[str] = set()
+        #: The next messages of rooms, which have arrived together.
+        self._arrived: dict[str, list[Message]] = {}
         self._check_at = 0.0
         self._sweep_at = 0.0
         self._touch_at = 0.0
@@ -175,12 +180,12 @@ class Follower:
     def _serve(self, connection: Link) -> None:
         """Follow until the connection is lost or the engine is closed."""
         now = time.monotonic()
+        self._arrived.clear()
         self._pong_by, self._ping_at, self._sweep_at = None, now, now + _SWEEP_SECONDS
         with self._lock:
             rooms, self._requests = [*self._rooms], []
         self._send(connection, [("SUBSCRIBE", room) for room in rooms])
-        sock = socket_of(connection)
-        if sock is None:
+        if (sock := socket_of(connection)) is None:
             raise ConnectionError("the connection is closed")
         with selectors.DefaultSelector() as selector:
             selector.register(sock, selectors.EVENT_READ)
@@ -227,8 +232,8 @@ class Follower:
             at = end
 
     def _read(self, connection: Link) -> None:
-        """Take everything that has arrived."""
-        while True:
+        """Take what has arrived, and deliver the messages of a room together."""
+        for _ in range(_REPLIES):
             try:
                 reply = connection.read_response(disable_decoding=True)
             except ResponseError as exc:
@@ -241,11 +246,13 @@ class Follower:
                     self._note_subscribed(self._keys.room(channel))
                 case [b"pong", bytes(number)] | bytes(number):
                     # Without a subscription it is the number alone.
+                    self._deliver_arrived(*self._arrived)
                     self._take_pong(int(number))
                 case _:
                     pass
             if not connection.can_read(0):
-                return
+                break
+        self._deliver_arrived(*self._arrived)
 
     def _note_subscribed(self, room: str) -> None:
         # From now on nothing is missed; before, something may have been.
@@ -262,7 +269,9 @@ class Follower:
         try:
             if payload[:1] == b"[":
                 self._take_batch(room, followed, batch_of(payload))
-            elif payload[:1] == b"D":
+                return
+            self._deliver_arrived(room)
+            if payload[:1] == b"D":
                 departed = Departed(msgspec.json.decode(payload[1:], type=list[str]))
                 self._call(self._callbacks.claims_changed, room, departed)
             else:
@@ -272,15 +281,26 @@ class Follower:
             logger.warning("room %r: not from a node of this version: %s", room, exc)
 
     def _take_batch(self, room: str, followed: Followed, batch: Batch) -> None:
-        position = followed.position
-        if batch.epoch != position.epoch or batch.first > position.offset + 1:
+        position, arrived = followed.position, self._arrived.get(room)
+        offset = arrived[-1].offset if arrived else position.offset
+        if batch.epoch != position.epoch or batch.first > offset + 1:
             # Ask Redis: what is published may be older than what is known.
             self._unchecked.add(room)
             self._check_at = time.monotonic()
             return
-        entries = batch.entries[position.offset + 1 - batch.first :]
+        entries = batch.entries[offset + 1 - batch.first :]
         if entries:
-            self._advance(room, followed, numbered(position.offset + 1, entries), complete=True)
+            messages = numbered(offset + 1, entries)
+            if arrived:
+                arrived += messages
+            else:
+                self._arrived[room] = messages
+
+    def _deliver_arrived(self, *rooms: str) -> None:
+        for room in rooms:
+            messages, followed = self._arrived.pop(room, None), self._rooms.get(room)
+            if messages and followed is not None:
+                self._advance(room, followed, messages, complete=True)
 
     def _advance(
         self, room: str, followed: Followed, messages: Sequence[Message], *, complete: bool

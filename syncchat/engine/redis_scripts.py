@@ -227,7 +227,7 @@ if rotated then
   end
   redis.call('HSET', meta, 'gen', gen, 'gen_at', at)
 end
-local before, new, answers = last, {}, {}
+local before, new, answers, trimmed = last, {}, {}, messages < 0
 for i = 11, #ARGV, 2 do
   local key = ARGV[i]
   local known = key ~= '' and (redis.call('HGET', seen, key) or redis.call('HGET', older, key))
@@ -236,7 +236,13 @@ for i = 11, #ARGV, 2 do
   else
     last = last + 1
     local entry = '[' .. at .. ',' .. ARGV[i + 1]
-    redis.call('XADD', log, last .. '-0', 'd', entry)
+    -- With the last one, drop the oldest.
+    if messages >= 0 and i + 2 > #ARGV then
+      redis.call('XADD', log, 'MAXLEN', '=', messages, last .. '-0', 'd', entry)
+      trimmed = true
+    else
+      redis.call('XADD', log, last .. '-0', 'd', entry)
+    end
     if key ~= '' then
       redis.call('HSET', seen, key, last)
     end
@@ -248,19 +254,20 @@ local answer = before + 1 .. '+' .. #new
 if #new < #answers then
   answer = table.concat(answers, ',')
 end
-redis.call('HSET', meta, 'b:' .. node, batch .. ' ' .. at .. ' ' .. answer)
+local noted = batch .. ' ' .. at .. ' ' .. answer
 if rotated then
   redis.call('EXPIRE', seen, 2 * NONCE_SECONDS)
 end
 if #new == 0 then
+  redis.call('HSET', meta, 'b:' .. node, noted)
   return {epoch, answer}
 end
-redis.call('HSET', meta, 'last', last, 'at', at)
+redis.call('HSET', meta, 'b:' .. node, noted, 'last', last, 'at', at)
+if not trimmed then
+  redis.call('XTRIM', log, 'MAXLEN', '=', messages)
+end
 if before == 0 then
   redis.call('PERSIST', meta)
-end
-if messages >= 0 then
-  redis.call('XTRIM', log, 'MAXLEN', '=', messages)
 end
 if seconds >= 0 then
   local oldest = tonumber(at) - seconds

@@ -26,12 +26,9 @@ from .interface import (
     Retention,
     Tail,
     fingerprint,
-    first_page,
-    tail_of,
-    tail_start,
 )
 from .local import LocalEngine
-from .search import SearchThrottle
+from .reading import SearchThrottle, first_page, tail_of, tail_start
 from .sqlite_file import claim, connect, inspect, migrate, rename_rooms
 
 __all__ = ["SqliteEngine"]

@@ -156,6 +156,45 @@ class CombiningQueue(Generic[Item]):
         finally:
             self._resign(me)
 
+    def begin(self) -> list[Item]:
+        """Become the combiner, and return the batch, to be applied before :meth:`end`.
+
+        For a thread that applies the batches of several queues together. Not within
+        ``apply``. Empty: nothing is queued, or the combiner is about to apply it.
+        """
+        me = threading.get_ident()
+        waiter: _Waiter[Item] | None = None
+        with self._lock:
+            if not self._queue:
+                return []
+            if self._holder is None:
+                self._appoint_locked(me)
+            elif self._relief is None:
+                # At once: the combiner would apply one by one what this thread applies together.
+                waiter = self._relief = _Waiter(me, [], 0, 0)
+            else:
+                return []
+        if waiter is not None:
+            self._sleep(waiter, self._blocked)
+        with self._lock:
+            batch, self._queue, self._weight = self._queue, [], 0
+            if batch:
+                self._admit_locked()
+            else:
+                # The combiner before has applied everything.
+                self._pass_on_locked()
+            return batch
+
+    def end(self, count: int) -> bool:
+        """Give up the role after ``count`` items, those of :meth:`begin`.
+
+        True: more is queued, and the caller must call :meth:`begin` again soon.
+        """
+        with self._lock:
+            self._applied += count
+            self._wake_drained_locked()
+            return not self._pass_on_locked() and bool(self._queue)
+
     def offer(self, item: Item) -> None:
         """Have ``item`` applied without waiting and without applying other threads' items.
 
@@ -195,24 +234,31 @@ class CombiningQueue(Generic[Item]):
         Returns at once on the thread that is in ``apply``.
         """
         me = threading.get_ident()
-        waiter: _Waiter[Item] | None = None
         with self._lock:
-            if self._applied >= self._submitted or self._holder == me:
-                return
-            if self._holder is None:
-                # Between add() and combine(), or after an asynchronous exception.
-                self._appoint_locked(me)
-            else:
-                waiter = _Waiter(me, [], 0, self._submitted)
-                self._draining.append(waiter)
-        try:
-            if waiter is not None:
-                self._sleep(waiter, self._draining)
-            if self._holder == me:
-                self._work()
-        finally:
-            if self._holder == me:
-                self._resign(me)
+            goal = self._submitted
+        # Once more if this thread became the combiner, and was relieved at once.
+        while self._applied < goal and self._holder != me:
+            waiter: _Waiter[Item] | None = None
+            with self._lock:
+                if self._applied >= goal:
+                    return
+                if self._holder is None:
+                    if not self._queue:
+                        # An asynchronous exception has ended a batch.
+                        return
+                    # Between add() and combine(), or after an asynchronous exception.
+                    self._appoint_locked(me)
+                else:
+                    waiter = _Waiter(me, [], 0, self._submitted)
+                    self._draining.append(waiter)
+            try:
+                if waiter is not None:
+                    self._sleep(waiter, self._draining)
+                if self._holder == me:
+                    self._work()
+            finally:
+                if self._holder == me:
+                    self._resign(me)
 
     # Before and after the work.
 
@@ -266,7 +312,8 @@ class CombiningQueue(Generic[Item]):
         """Hand the combiner's role to a waiting thread. False: there is none.
 
         While there is no combiner, no thread waits, and nothing is queued except between
-        add() and combine(), or after an asynchronous exception.
+        add() and combine() or begin(), between end() and begin(), or after an asynchronous
+        exception.
         """
         assert self._lock.locked()
         self._holder = None

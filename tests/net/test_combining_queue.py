@@ -10,7 +10,7 @@ from queue import SimpleQueue
 import pytest
 
 from syncchat.net import CombiningQueue
-from tests.peer import PATIENCE, wait_for
+from tests.peer import PATIENCE, InThread, wait_for
 
 
 def test_a_lone_thread_applies_its_own_items_at_once() -> None:
@@ -353,3 +353,58 @@ def test_a_full_queue_takes_no_added_items() -> None:
     assert combiner.add([3], 1)
     combiner.combine()
     assert applied == [1, 3]
+
+
+def test_a_batch_may_be_applied_between_begin_and_end() -> None:
+    applied: list[list[int]] = []
+    queue: CombiningQueue[int] = CombiningQueue(
+        lambda batch, _: applied.append(batch), max_weight=10
+    )
+    assert queue.begin() == []
+    assert queue.add([1, 2], 2)
+    assert queue.begin() == [1, 2]
+    # Others leave their items, and wait for what is under way.
+    queue.submit([3], 1)
+    draining = InThread(queue.drain)
+    assert queue.add([4], 1)
+    assert applied == []
+    queue.end(2)
+    # The thread that waits goes on.
+    draining.result()
+    assert applied == [[3, 4]]
+    assert queue.add([5], 1)
+    assert queue.begin() == [5]
+    assert queue.add([6], 1)
+    assert queue.end(1)
+    assert queue.begin() == [6]
+    assert not queue.end(1)
+    queue.submit([7], 1)
+    assert applied == [[3, 4], [7]]
+
+
+def test_a_thread_that_begins_relieves_the_combiner() -> None:
+    entered, go_on = threading.Event(), threading.Event()
+    applied: list[int] = []
+
+    def apply(batch: list[int], first: int) -> None:
+        applied.extend(batch)
+        entered.set()
+        go_on.wait(PATIENCE)
+
+    queue = CombiningQueue(apply, max_weight=10)
+    submitting = InThread(lambda: queue.submit([1], 1))
+    assert entered.wait(PATIENCE)
+    assert queue.add([2], 1)
+
+    def begin() -> list[int]:
+        batch = queue.begin()
+        queue.end(len(batch))
+        return batch
+
+    beginning = InThread(begin)
+    go_on.set()
+    submitting.result()
+    # It, or the combiner before it, has applied the item; and nobody keeps the role.
+    assert beginning.result() + applied[1:] == [2]
+    queue.submit([3], 1)
+    assert applied[-1] == 3

@@ -1,4 +1,4 @@
-"""Searching: one search at a time, and messages that contain words."""
+"""Reading logs: pages, tails, and searches, of which one runs at a time."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 from ..errors import EngineFailed
 from ..net import Deadline
-from .interface import Message
+from .interface import PAGE_BYTES, Message, Position, Tail
 
-__all__ = ["SearchThrottle", "matching", "patterns"]
+__all__ = ["SearchThrottle", "first_page", "matching", "patterns", "tail_of", "tail_start"]
 
 #: Seconds that a search may take, and seconds that it may wait for its turn.
 _SEARCH_SECONDS = 2.0
@@ -102,3 +102,33 @@ def matching(
         text = message.text.casefold()
         if all(word.search(text) for word in wanted):
             yield message
+
+
+def first_page(messages: Iterable[Message], limit: int) -> tuple[list[Message], bool]:
+    """The first messages, ``limit`` or one page at most, one at least; and whether that is all."""
+    taken: list[Message] = []
+    size = 0
+    for message in messages:
+        size += len(message.text.encode())
+        if len(taken) == limit or (taken and size > PAGE_BYTES):
+            return taken, False
+        taken.append(message)
+    return taken, True
+
+
+def tail_start(position: Position, end: Position, limit: int) -> tuple[int, bool]:
+    """The offset after which :meth:`Log.read_after` begins, and whether ``position`` is known."""
+    if position.offset == 0:
+        return 0, True
+    if position.epoch == end.epoch and position.offset <= end.offset:
+        return position.offset, True
+    return max(0, end.offset - limit), False
+
+
+def tail_of(messages: Sequence[Message], start: int, end: Position, *, known: bool) -> Tail:
+    """The result of :meth:`Log.read_after`: the first page of ``messages`` after ``start``."""
+    if messages:
+        complete = known and messages[0].offset == start + 1
+        return Tail(tuple(messages), complete, messages[-1].offset, end)
+    # Retention has dropped everything after ``start``, or there was nothing.
+    return Tail((), known and start == end.offset, end.offset, end)

@@ -1,0 +1,186 @@
+"""Messages on their way into the logs, and the thread that appends those of many rooms together."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from ..engine import Appended, Delivery, Draft, Engine
+from ..errors import AppendUnknown, EngineFailed
+from .events import Ack
+from .members import Member, Members
+
+__all__ = ["AppendThread", "Appending", "Post", "acknowledge", "drafts_of", "joined", "refuse"]
+
+logger = logging.getLogger("syncchat.chat")
+
+#: Seconds for which the reader waits for the append thread at most. Meanwhile further messages
+#: arrive, which it then reads together.
+_PACE = 0.002
+
+#: Characters of the texts in one round trip, about at most.
+_MOST = 4 * 1024 * 1024
+
+
+class Post(msgspec.Struct):
+    """Messages that ``member`` has sent together; None: the server itself.
+
+    ``came_at``: when they were received, in seconds on the performance counter.
+    """
+
+    member: Member | None
+    drafts: Sequence[Draft]
+    came_at: float
+
+
+def drafts_of(posts: Sequence[Post]) -> list[Draft]:
+    """The drafts of posts, which are about to be appended."""
+    now = time.time()
+    drafts: list[Draft] = []
+    for post in posts:
+        member = post.member
+        if member is not None:
+            member.spoke = now
+            for draft in post.drafts:
+                draft.nick = member.nick
+        drafts += post.drafts
+    return drafts
+
+
+def joined(deliveries: Sequence[Delivery]) -> list[Delivery]:
+    """The same deliveries, those joined to one between which nothing is lost."""
+    found: list[Delivery] = []
+    for each in deliveries:
+        last = found[-1] if found else None
+        if last is None or not each.complete or each.position.epoch != last.position.epoch:
+            found.append(each)
+        else:
+            found[-1] = Delivery(each.position, [*last.messages, *each.messages], last.complete)
+    return found
+
+
+def acknowledge(
+    members: Members, posts: Sequence[Post], answers: Sequence[Appended]
+) -> list[float]:
+    """Tell senders of messages that were stored before.
+
+    Returns the seconds from each message's arrival until now.
+    """
+    done = time.perf_counter()
+    waits: list[float] = []
+    answered = iter(answers)
+    for post in posts:
+        waits += [done - post.came_at] * len(post.drafts)
+        for draft, answer in zip(post.drafts, answered, strict=False):
+            # A new message is its own acknowledgement. A known one, by its nonce, was
+            # stored before and does not come again.
+            if not answer.new and post.member is not None and draft.nonce is not None:
+                members.tell_one(post.member, Ack(draft.nonce, answer.offset))
+    return waits
+
+
+def refuse(members: Members, room: str, posts: Sequence[Post], exc: EngineFailed) -> None:
+    """Tell the senders that their messages are not stored, or that this is not known."""
+    for post in posts:
+        if post.member is None:
+            logger.warning("room %r, a message of the server: %s", room, exc)
+        else:
+            members.tell_refused(post.member, post.drafts, exc)
+
+
+class Appending(Protocol):
+    """What a room does for the thread."""
+
+    name: str
+
+    def begin_append(self) -> Sequence[Draft]:
+        """Take the queued messages. If there are any, the room waits for :meth:`end_append`."""
+
+    def end_append(self, answers: Sequence[Appended] | EngineFailed) -> None:
+        """Go on after the messages have been appended, or could not be."""
+
+
+class AppendThread:
+    """The thread ``syncchat-append``. The reader, which reads for all clients, must not wait.
+
+    Any thread may call the methods, except for :meth:`close`.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        #: Guards the fields below. No other lock is taken under it.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._finished = threading.Condition(self._lock)
+        #: The rooms with queued messages, in the order of arrival.
+        self._rooms: dict[Appending, None] = {}
+        #: Whether the thread appends.
+        self._is_busy = False
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="syncchat-append", daemon=True)
+        self._thread.start()
+
+    def add(self, room: Appending) -> None:
+        """Append the queued messages of ``room`` after the next :meth:`wake`."""
+        with self._lock:
+            self._rooms[room] = None
+
+    def wake(self) -> None:
+        """Append what has been added, and wait for that for a moment."""
+        with self._lock:
+            self._changed.notify()
+            self._finished.wait_for(self._is_idle_locked, _PACE)
+
+    def _is_idle_locked(self) -> bool:
+        return not self._rooms and not self._is_busy
+
+    def close(self) -> None:
+        """End the thread, and wait for it, after the engine is interrupted."""
+        with self._lock:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while rooms := self._wait():
+            batches: list[tuple[Appending, Sequence[Draft]]] = []
+            size = 0
+            for room in rooms:
+                if size > _MOST:
+                    self.add(room)
+                    continue
+                drafts = room.begin_append()
+                if drafts:
+                    batches.append((room, drafts))
+                    size += sum(len(draft.text) for draft in drafts)
+            answers = self._append(batches)
+            for (room, _), answer in zip(batches, answers, strict=True):
+                room.end_append(answer)
+
+    def _wait(self) -> Sequence[Appending]:
+        """The rooms that have messages. Empty: the thread is to end."""
+        with self._lock:
+            self._is_busy = False
+            if not self._rooms:
+                self._finished.notify_all()
+            while not self._rooms and not self._closed:
+                self._changed.wait()
+            self._is_busy = True
+            rooms, self._rooms = self._rooms, {}
+            return tuple(rooms)
+
+    def _append(
+        self, batches: Sequence[tuple[Appending, Sequence[Draft]]]
+    ) -> Sequence[Sequence[Appended] | EngineFailed]:
+        if not batches:
+            return []
+        try:
+            return self._engine.append_all([(room.name, drafts) for room, drafts in batches])
+        except Exception:
+            logger.exception("messages could not be appended")
+            return [AppendUnknown("the engine failed")] * len(batches)
