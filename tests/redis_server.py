@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import socket
@@ -79,6 +80,12 @@ class RedisProcess:
             if line.startswith("total_commands_processed:")
         ]
         return int(line.partition(":")[2])
+
+    def calls(self, command: str) -> int:
+        """How often it has carried out one command."""
+        stats = self.ask("INFO", "commandstats").decode()
+        found = re.search(rf"cmdstat_{command}:calls=(\d+)", stats)
+        return int(found[1]) if found else 0
 
     def _answers(self) -> bool:
         try:

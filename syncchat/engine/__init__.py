@@ -145,7 +145,7 @@ def open_appender(url: str) -> Appender:
         raise ValueError("the engine must be a Redis: redis://HOST:PORT/DB")
     _need_redis()
     from .redis_append import Appender  # noqa: PLC0415 - an extra
-    from .redis_connection import RedisServer  # noqa: PLC0415
+    from .redis_server import RedisServer  # noqa: PLC0415
 
     return Appender(RedisServer(url), Retention(), secrets.token_hex(8))
 

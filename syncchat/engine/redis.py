@@ -34,11 +34,12 @@ from .interface import (
 from .reading import SearchThrottle, first_page, matching, patterns, tail_of
 from .redis_append import Appender
 from .redis_claims import Callbacks, Claims, nicks_of
-from .redis_connection import Pipeline, RedisServer, Reply
+from .redis_connection import Pipeline, Reply
 from .redis_follower import Follower
 from .redis_format import Keys, end_of, messages_of
 from .redis_reads import SharedReads
 from .redis_scripts import BEFORE, ROOMS, TAIL
+from .redis_server import RedisServer
 
 __all__ = ["RedisEngine"]
 
@@ -170,19 +171,37 @@ class RedisEngine(Engine):
         *,
         with_names: bool,
     ) -> Entered:
-        position = Position("", -1) if after is None else after
+        shared = None if after is None else self._follower.tails.find(room, after, limit)
+        if after is None or shared is not None:
+            place, wanted = Position("", -1), 0 if shared is not None else limit
+        else:
+            place, wanted = after, limit
         nick, (_, names, reply) = self._claims.enter(
-            room, nicks, [int(with_names), position.epoch, position.offset, limit]
+            room, nicks, [int(with_names), place.epoch, place.offset, wanted]
         )
+        epoch, last, _, time_, _, _, _, entries = reply
         if after is None:
-            epoch, last, _, time_, _, _, _, entries = reply
             messages = self._kept(messages_of(last - len(entries) + 1, entries[::-1]), float(time_))
             taken, _ = first_page(reversed(messages), limit)
             end = Position(epoch.decode(), last)
             tail = Tail(tuple(reversed(taken)), True, end.offset, end)
-        else:
+        elif shared is None:
             tail = self._tail(reply, limit)
+            self._follower.tails.note(room, tail)
+        elif shared.end.epoch == epoch.decode() and shared.end.offset <= last:
+            tail = shared
+        else:
+            # Redis has gone back.
+            tail = self._read_for(room, nick, after, limit)
         return Entered(nick, nicks_of(names), tail)
+
+    def _read_for(self, room: str, nick: str, after: Position, limit: int) -> Tail:
+        """The messages after a position, for a client that has claimed ``nick``."""
+        try:
+            return self.read_after(room, after, limit)
+        except EngineFailed:
+            self.release(room, nick)
+            raise
 
     def claim(self, room: str, nicks: Iterable[str]) -> str:
         return self._claims.enter(room, nicks, [0, "", -1, 0])[0]

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from ..errors import AppendUnknown, EngineFailed
 from ..net import Deadline
 from .interface import Appended, Draft, Position, Retention, fingerprint, new_epoch
-from .redis_connection import Argument, Pipeline, RedisServer, Reply
+from .redis_connection import Argument, Pipeline, Reply
 from .redis_format import Keys, answers_of, entry_of
 from .redis_reads import Fence
 from .redis_scripts import APPEND
+from .redis_server import RedisServer
 
 __all__ = ["Appender"]
 

@@ -1,4 +1,4 @@
-"""Connections to a Redis server: the URL, and round trips that threads share."""
+"""Round trips to Redis that threads share."""
 
 from __future__ import annotations
 
@@ -11,138 +11,29 @@ import threading
 import time
 from collections.abc import Sequence
 from typing import Any, TypeAlias
-from urllib.parse import urlsplit
 
-from redis.backoff import NoBackoff
-from redis.connection import ConnectionPool
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
-from redis.retry import Retry
-from redis.sentinel import Sentinel
 
 from ..errors import AppendUnknown, EngineFailed
 from .redis_scripts import Script
+from .redis_server import ANSWER_SECONDS, Link, RedisServer, reason_of, socket_of
 
-__all__ = ["Argument", "Command", "Link", "Pipeline", "RedisServer", "Reply", "socket_of"]
+__all__ = ["Argument", "Command", "Pipeline", "Reply"]
 
 logger = logging.getLogger("syncchat.engine")
 
-#: Seconds that a connection may take to be made, and that Redis may take to answer.
-_CONNECT_SECONDS, ANSWER_SECONDS = 1.0, 3.0
-
-#: The same while the server stops.
+#: Seconds that Redis may take to answer while the server stops.
 _STOP_SECONDS = 0.5
-
-#: The port of a sentinel whose URL names none.
-_SENTINEL_PORT = 26379
 
 #: Seconds between two attempts to connect, at least and at most.
 _PAUSE = (0.1, 0.5)
-
-#: Seconds for which commands wait for a link that broke. After that they fail at once.
-_PATIENCE = 2.0
 
 #: A command and its arguments.
 Argument = str | bytes | float
 Command = Sequence[Argument]
 
-#: What Redis replies, and redis-py's connection, which is not typed throughout.
+#: What Redis replies.
 Reply: TypeAlias = Any
-Link: TypeAlias = Any
-_Sentinel: Any = Sentinel
-
-
-class RedisServer:
-    """Where Redis is, and whether it is there. From any thread.
-
-    ``url`` is ``redis://HOST:PORT/DB``, ``rediss://...``, ``redis+unix://PATH`` or
-    ``redis+sentinel://HOST:PORT,.../SERVICE/DB``, with user, password and redis-py's options.
-    """
-
-    def __init__(self, url: str) -> None:
-        self._settings: dict[str, Any] = {
-            "socket_timeout": ANSWER_SECONDS,
-            "socket_connect_timeout": _CONNECT_SECONDS,
-            # A retry is ours: only a script that knows its batch can be repeated.
-            "retry": Retry(NoBackoff(), 0),
-            "protocol": 2,
-            "driver_info": None,
-        }
-        #: The sentinels, and the service of which they know the master.
-        self._sentinels: list[tuple[str, int]] = []
-        self._service = ""
-        plain = url.replace("redis+unix:", "unix:", 1)
-        if url.startswith("redis+sentinel:"):
-            plain = self._take_sentinels(url)
-        pool = ConnectionPool.from_url(plain, client_name="syncchat", **self._settings)
-        self._kind: type[Link] = pool.connection_class
-        self._arguments: dict[str, Any] = pool.connection_kwargs
-        self.database = int(self._arguments.get("db", 0))
-        #: Whether failures are logged. At the start, they are raised.
-        self.logs = False
-        #: The URL without user and password.
-        self.name = _shown(url)
-        #: Guards the field below. No other lock is taken under it.
-        self._lock = threading.Lock()
-        #: Why Redis cannot be reached, as logged for the operator; None: it can.
-        self._failure: str | None = None
-        #: When that began, on the monotonic clock.
-        self._failed_at = 0.0
-
-    @property
-    def is_away(self) -> bool:
-        """Whether Redis cannot be reached for longer than a link takes to come back."""
-        return self._failure is not None and time.monotonic() >= self._failed_at + _PATIENCE
-
-    @property
-    def failure(self) -> str | None:
-        """Why Redis cannot be reached; None: it can."""
-        return self._failure
-
-    def connect(self) -> Link:
-        """A new connection. Raises :class:`RedisError` or :class:`OSError`."""
-        arguments = self._arguments
-        if self._sentinels:
-            sentinel = _Sentinel(self._sentinels, sentinel_kwargs=self._settings)
-            host, port = sentinel.discover_master(self._service)
-            arguments = {**arguments, "host": host, "port": port}
-        connection = self._kind(**arguments)
-        connection.connect()
-        if self._sentinels:
-            # What the sentinels say may be old.
-            connection.send_command("ROLE")
-            if connection.read_response(disable_decoding=True)[0] != b"master":
-                connection.disconnect()
-                raise ConnectionError(f"{host}:{port} is not the master of {self._service}")
-        return connection
-
-    def _take_sentinels(self, url: str) -> str:
-        """Note the sentinels of a URL. Returns one of the same form for a single Redis."""
-        parts = urlsplit(url)
-        credentials, at, hosts = parts.netloc.rpartition("@")
-        for host in hosts.split(","):
-            found = urlsplit(f"//{host}")
-            self._sentinels.append((found.hostname or "", found.port or _SENTINEL_PORT))
-        self._service, _, database = parts.path.removeprefix("/").partition("/")
-        query = f"?{parts.query}" if parts.query else ""
-        return f"redis://{credentials}{at}localhost/{database}{query}"
-
-    def note_failure(self, exc: Exception) -> None:
-        """Log that Redis cannot be reached, if that is new."""
-        with self._lock:
-            is_new, self._failure = self._failure is None, _reason(exc)
-            if is_new:
-                self._failed_at = time.monotonic()
-        if is_new and self.logs:
-            logger.error("cannot reach Redis at %s: %s", self.name, self._failure)
-
-    def note_success(self) -> None:
-        """Log that Redis can be reached again, if that is new."""
-        if self._failure is None:
-            return
-        with self._lock:
-            is_new, self._failure = self._failure is not None, None
-        if is_new and self.logs:
-            logger.warning("can reach Redis at %s again", self.name)
 
 
 class _NotSent(EngineFailed):
@@ -252,7 +143,7 @@ class Pipeline:
             if isinstance(reply, ResponseError):
                 # After a failover this may be a replica: find the master again.
                 self._is_old = self._is_old or isinstance(reply, ReadOnlyError)
-                failure = EngineFailed(f"Redis refuses it: {_reason(reply)}")
+                failure = EngineFailed(f"Redis refuses it: {reason_of(reply)}")
                 failure.__cause__ = reply
                 replies[at] = failure
         if then is not None:
@@ -268,7 +159,7 @@ class Pipeline:
         replies = self.exchange(commands)
         for reply in replies:
             if isinstance(reply, ResponseError):
-                raise EngineFailed(f"Redis refuses it: {_reason(reply)}") from reply
+                raise EngineFailed(f"Redis refuses it: {reason_of(reply)}") from reply
         return replies
 
     def exchange(self, commands: Sequence[Command]) -> list[Reply]:
@@ -379,7 +270,7 @@ class Pipeline:
         except (RedisError, OSError) as exc:
             self._disconnect()
             self._server.note_failure(exc)
-            self._why = _reason(exc)
+            self._why = reason_of(exc)
             why = f"Redis cannot be reached: {self._why}"
             for request in batch[answered:]:
                 request.failure = AppendUnknown(why) if sent else _NotSent(why)
@@ -417,12 +308,6 @@ class Pipeline:
             connection.disconnect()
 
 
-def socket_of(connection: Link) -> socket.socket | None:
-    """The socket of a connection, to wait for it or to wake who waits; None: it is closed."""
-    found: socket.socket | None = connection._get_socket()  # noqa: SLF001 - it has no other way
-    return found
-
-
 def _let_kernel_wait(connection: Link) -> None:
     """Have the kernel apply the time limits: Python's own cost a system call for each read."""
     sock = socket_of(connection)
@@ -436,13 +321,3 @@ def _let_kernel_wait(connection: Link) -> None:
 
 def _is_unknown_script(error: ResponseError) -> bool:
     return type(error).__name__ == "NoScriptError" or str(error).startswith("NOSCRIPT")
-
-
-def _reason(exc: Exception) -> str:
-    """What failed, in one line."""
-    return " ".join(str(exc).split()) or type(exc).__name__
-
-
-def _shown(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

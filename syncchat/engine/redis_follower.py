@@ -23,10 +23,11 @@ from redis.exceptions import RedisError, ResponseError
 from ..errors import BadEvent, EngineFailed
 from .interface import Delivery, Departed, LiveCodec, Message, Position
 from .redis_claims import Callbacks
-from .redis_connection import Link, RedisServer, Reply, socket_of
+from .redis_connection import Reply
 from .redis_format import Batch, Keys, batch_of, messages_of, numbered
-from .redis_reads import ROOMS, Fence, Followed, SharedReads
+from .redis_reads import ROOMS, Fence, Followed, SharedReads, SharedTails
 from .redis_scripts import EMPTY_SECONDS
+from .redis_server import Link, RedisServer, socket_of
 
 __all__ = ["Follower"]
 
@@ -81,17 +82,15 @@ class Follower:
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
-        #: Whether the subscription works, as far as is known.
+        #: Reads that clients of the followed rooms share.
+        self.tails = SharedTails()
         self.is_subscribed = False
         # Only the follower's thread uses the fields below.
         #: Rooms whose ends must be compared with Redis.
         self._unchecked: set[str] = set()
         #: The next messages of rooms, which have arrived together.
         self._arrived: dict[str, list[Message]] = {}
-        self._check_at = 0.0
-        self._sweep_at = 0.0
-        self._touch_at = 0.0
-        self._ping_at = 0.0
+        self._check_at = self._sweep_at = self._touch_at = self._ping_at = 0.0
         self._pings = 0
         #: When the answer to the last ping is overdue; None: it has come.
         self._pong_by: float | None = None
@@ -311,6 +310,7 @@ class Follower:
 
     def _move(self, room: str, followed: Followed, at: float, delivery: Delivery) -> None:
         followed.delivered = delivery.position, at
+        self.tails.extend(room, delivery)
         self._call(self._callbacks.deliver, room, delivery)
 
     def _call(self, callback: Callable[[str, Any], None], room: str, what: object) -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 
-from .interface import Position, new_epoch
+from .interface import Delivery, Message, Position, Tail, new_epoch
+from .reading import first_page
 from .redis_connection import Argument, Pipeline, Reply
 from .redis_format import Keys, end_of
 from .redis_scripts import POSITIONS, TAIL
 
-__all__ = ["ROOMS", "Fence", "Followed", "SharedReads"]
+__all__ = ["ROOMS", "Fence", "Followed", "SharedReads", "SharedTails"]
 
 #: Rooms per command: of one that does much for each, and of one that only looks them up.
 ROOMS, _LOOKUPS = 200, 5000
+
+#: Rooms of which a tail is shared, messages of a tail, and seconds for which it is.
+_TAILS, _TAIL_MESSAGES, _TAIL_SECONDS = 100, 2000, 10.0
 
 #: What has been seen of a log: the epoch, the last offset, and the time of that message (0: it is
 #: not known).
@@ -47,6 +52,70 @@ class Followed:
         if stored.epoch == position.epoch and stored.offset > position.offset:
             return position.epoch, stored.offset, 0
         return position.epoch, position.offset, at
+
+
+class SharedTails:
+    """The ends of logs that have been read for clients which come back: others share them.
+
+    Of a few rooms, and for a few seconds. Any thread may call the methods.
+    """
+
+    def __init__(self) -> None:
+        #: Guards the tails. No other lock is taken under it.
+        self._lock = threading.Lock()
+        #: For each room the offset before the first message, the messages, the epoch, and
+        #: until when they are kept, on the monotonic clock.
+        self._tails: dict[str, tuple[int, list[Message], str, float]] = {}
+
+    def note(self, room: str, tail: Tail) -> None:
+        """Keep a tail that goes up to the end of the log."""
+        if not tail.messages or not tail.complete or tail.reached != tail.end.offset:
+            return
+        start = tail.messages[0].offset - 1
+        with self._lock:
+            if room not in self._tails and len(self._tails) >= _TAILS:
+                del self._tails[next(iter(self._tails))]
+            until = time.monotonic() + _TAIL_SECONDS
+            self._tails[room] = start, list(tail.messages), tail.end.epoch, until
+
+    def extend(self, room: str, delivery: Delivery) -> None:
+        """Add what is delivered, so that the tail stays one."""
+        if room not in self._tails:
+            return
+        with self._lock:
+            if room not in self._tails:
+                return
+            start, messages, epoch, until = self._tails[room]
+            end = start + len(messages)
+            new = [message for message in delivery.messages if message.offset > end]
+            if (
+                delivery.position.epoch != epoch
+                or not delivery.complete
+                or time.monotonic() >= until
+                or len(messages) + len(new) > _TAIL_MESSAGES
+                or (new and new[0].offset != end + 1)
+            ):
+                del self._tails[room]
+            else:
+                messages += new
+
+    def find(self, room: str, after: Position, limit: int) -> Tail | None:
+        """The first page of messages after a position, ``limit`` at most; None: unknown."""
+        if room not in self._tails:
+            return None
+        with self._lock:
+            if room not in self._tails:
+                return None
+            start, messages, epoch, until = self._tails[room]
+            end = start + len(messages)
+            if time.monotonic() >= until:
+                del self._tails[room]
+                return None
+            if after.epoch != epoch or not start <= after.offset <= end:
+                return None
+            found, _ = first_page(messages[after.offset - start :], limit)
+            reached = after.offset + len(found)
+            return Tail(tuple(found), complete=True, reached=reached, end=Position(epoch, end))
 
 
 class SharedReads:

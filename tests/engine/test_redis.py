@@ -287,6 +287,41 @@ def test_a_subscription_that_answers_but_brings_nothing_is_noticed() -> None:
         assert a.messages[1].text == "two"
 
 
+def test_clients_that_come_back_at_once_share_one_read() -> None:
+    with redis() as server, node(server.url) as a, node(server.url) as b:
+        a.say(*[f"{number}" for number in range(100)])
+        check_whole(a, b, last=100)
+        epoch = a.begun.epoch
+
+        def enter(which: Node, after: int, number: int) -> list[int]:
+            position = Position(epoch, after)
+            nick = f"n{number}{which is a}"
+            entered = which.engine.enter("a", [nick], position, 1000, with_names=False)
+            assert entered.tail.complete
+            assert entered.tail.reached == entered.tail.end.offset
+            return [message.offset for message in entered.tail.messages]
+
+        before = server.calls("xrange")
+        assert enter(b, 50, 0) == list(range(51, 101))
+        once = server.calls("xrange") - before
+        for number in range(1, 50):
+            assert enter(b, 50 + number, number) == list(range(51 + number, 101))
+        assert server.calls("xrange") - before == once
+        # What is said meanwhile is in the shared part.
+        b.say("new")
+        wait_for(lambda: b.position.offset == 101)
+        begin = server.calls("xrange")
+        assert enter(b, 60, 60) == list(range(61, 102))
+        assert server.calls("xrange") == begin
+        # It has not what came earlier.
+        assert enter(b, 40, 61) == list(range(41, 102))
+        assert server.calls("xrange") > begin
+        # A Redis that has been emptied is asked itself.
+        server.ask("FLUSHALL")
+        tail = b.engine.enter("a", ["late"], Position(epoch, 101), 10, with_names=False).tail
+        assert not tail.complete
+
+
 def test_what_was_trimmed_away_meanwhile_is_told_as_a_gap() -> None:
     keep = Retention(messages=3)
     with (
@@ -491,6 +526,33 @@ def test_a_redis_that_cannot_be_reached_or_refuses_is_unusable() -> None:
             assert "wrong@" not in str(caught.value)
         with node(server.url.replace("//", "//:secret@")) as a:
             assert a.say("x") == [1]
+
+
+def test_user_and_password_come_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    with redis(
+        *["--requirepass", "secret", "--user", "chat", "on", ">word", "~*", "&*", "+@all"]
+    ) as server:
+        url = f"{server.url}?password_file={file}"
+        for text, complaint in [
+            (None, "No such file"),
+            (b"", "neither a password"),
+            (b"\xff\xfe", "neither a password"),
+            (b"a\nb\nc\n", "neither a password"),
+            (b"wrong\n", "cannot use"),
+        ]:
+            if text is not None:
+                file.write_bytes(text)
+            with pytest.raises(EngineUnusable, match=complaint) as caught:
+                open_engine(url, Retention(), codec=events.LIVE_CODEC)
+            assert "\n" not in str(caught.value)
+        for text in (b"secret\n", b"chat\nword\n"):
+            file.write_bytes(text)
+            with node(url) as a:
+                a.say("x")
+                # The password of the connections to come.
+                file.write_bytes(b"secret")
+                wait_for(lambda a=a: a.messages)  # type: ignore[misc]
 
 
 def test_two_databases_of_a_redis_are_two_chats() -> None:

@@ -1,0 +1,172 @@
+"""The Redis that a URL names: its address, its password, and whether it can be reached."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from redis.backoff import NoBackoff
+from redis.connection import ConnectionPool
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+__all__ = ["ANSWER_SECONDS", "Link", "RedisServer", "reason_of", "socket_of"]
+
+logger = logging.getLogger("syncchat.engine")
+
+#: Seconds that a connection may take to be made, and that Redis may take to answer.
+_CONNECT_SECONDS, ANSWER_SECONDS = 1.0, 3.0
+
+#: Seconds for which commands wait for a link that broke. After that they fail at once.
+_PATIENCE = 2.0
+
+#: The port of a sentinel whose URL names none.
+_SENTINEL_PORT = 26379
+
+#: redis-py's connection, which is not typed throughout.
+Link: TypeAlias = Any
+_Sentinel: Any = Sentinel
+
+
+class RedisServer:
+    """Where Redis is, and whether it is there. From any thread.
+
+    ``url`` is ``redis://HOST:PORT/DB``, ``rediss://...``, ``redis+unix://PATH`` or
+    ``redis+sentinel://HOST:PORT,.../SERVICE/DB``, with user, password and redis-py's options.
+    ``?password_file=FILE`` names a file with the password, or with the user in its first line and
+    the password in the second. It is read for each connection.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._settings: dict[str, Any] = {
+            "socket_timeout": ANSWER_SECONDS,
+            "socket_connect_timeout": _CONNECT_SECONDS,
+            # A retry is ours: only a script that knows its batch can be repeated.
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 2,
+            "driver_info": None,
+        }
+        #: The sentinels, and the service of which they know the master.
+        self._sentinels: list[tuple[str, int]] = []
+        self._service = ""
+        plain, self._password_file = _without_password_file(url)
+        plain = plain.replace("redis+unix:", "unix:", 1)
+        if url.startswith("redis+sentinel:"):
+            plain = self._take_sentinels(plain)
+        pool = ConnectionPool.from_url(plain, client_name="syncchat", **self._settings)
+        self._kind: type[Link] = pool.connection_class
+        self._arguments: dict[str, Any] = pool.connection_kwargs
+        self.database = int(self._arguments.get("db", 0))
+        #: Whether failures are logged. At the start, they are raised.
+        self.logs = False
+        #: The URL without user and password.
+        self.name = _shown(url)
+        #: Guards the field below. No other lock is taken under it.
+        self._lock = threading.Lock()
+        #: Why Redis cannot be reached, as logged for the operator; None: it can.
+        self._failure: str | None = None
+        #: When that began, on the monotonic clock.
+        self._failed_at = 0.0
+
+    @property
+    def is_away(self) -> bool:
+        """Whether Redis cannot be reached for longer than a link takes to come back."""
+        return self._failure is not None and time.monotonic() >= self._failed_at + _PATIENCE
+
+    @property
+    def failure(self) -> str | None:
+        """Why Redis cannot be reached; None: it can."""
+        return self._failure
+
+    def connect(self) -> Link:
+        """A new connection. Raises :class:`RedisError` or :class:`OSError`."""
+        arguments = {**self._arguments, **self._credentials()}
+        if self._sentinels:
+            sentinel = _Sentinel(self._sentinels, sentinel_kwargs=self._settings)
+            host, port = sentinel.discover_master(self._service)
+            arguments = {**arguments, "host": host, "port": port}
+        connection = self._kind(**arguments)
+        connection.connect()
+        if self._sentinels:
+            # What the sentinels say may be old.
+            connection.send_command("ROLE")
+            if connection.read_response(disable_decoding=True)[0] != b"master":
+                connection.disconnect()
+                raise ConnectionError(f"{host}:{port} is not the master of {self._service}")
+        return connection
+
+    def _credentials(self) -> dict[str, str]:
+        """What the password file has. Raises :class:`OSError`."""
+        if self._password_file is None:
+            return {}
+        try:
+            lines = Path(self._password_file).read_text("utf-8").strip().splitlines()
+        except UnicodeDecodeError:
+            lines = []
+        match lines:
+            case [password]:
+                return {"password": password}
+            case [user, password]:
+                return {"username": user, "password": password}
+            case _:
+                text = "has neither a password nor a user and a password in two lines"
+                raise OSError(f"{self._password_file} {text}")
+
+    def _take_sentinels(self, url: str) -> str:
+        """Note the sentinels of a URL. Returns one of the same form for a single Redis."""
+        parts = urlsplit(url)
+        credentials, at, hosts = parts.netloc.rpartition("@")
+        for host in hosts.split(","):
+            found = urlsplit(f"//{host}")
+            self._sentinels.append((found.hostname or "", found.port or _SENTINEL_PORT))
+        self._service, _, database = parts.path.removeprefix("/").partition("/")
+        query = f"?{parts.query}" if parts.query else ""
+        return f"redis://{credentials}{at}localhost/{database}{query}"
+
+    def note_failure(self, exc: Exception) -> None:
+        """Log that Redis cannot be reached, if that is new."""
+        with self._lock:
+            is_new, self._failure = self._failure is None, reason_of(exc)
+            if is_new:
+                self._failed_at = time.monotonic()
+        if is_new and self.logs:
+            logger.error("cannot reach Redis at %s: %s", self.name, self._failure)
+
+    def note_success(self) -> None:
+        """Log that Redis can be reached again, if that is new."""
+        if self._failure is None:
+            return
+        with self._lock:
+            is_new, self._failure = self._failure is not None, None
+        if is_new and self.logs:
+            logger.warning("can reach Redis at %s again", self.name)
+
+
+def socket_of(connection: Link) -> socket.socket | None:
+    """The socket of a connection, to wait for it or to wake who waits; None: it is closed."""
+    found: socket.socket | None = connection._get_socket()  # noqa: SLF001 - it has no other way
+    return found
+
+
+def reason_of(exc: Exception) -> str:
+    """What failed, in one line."""
+    return " ".join(str(exc).split()) or type(exc).__name__
+
+
+def _without_password_file(url: str) -> tuple[str, str | None]:
+    """A URL without ``password_file``, and its value."""
+    base, _, query = url.partition("?")
+    options = parse_qsl(query, keep_blank_values=True)
+    file = next((value for name, value in options if name == "password_file"), None)
+    rest = urlencode([option for option in options if option[0] != "password_file"])
+    return (f"{base}?{rest}" if rest else base), file
+
+
+def _shown(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
