@@ -146,6 +146,8 @@ def _connect(port: int, trust: ssl.SSLContext | None, *, reads: bool) -> socket.
     sock.settimeout(PATIENCE)
     if not reads:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _STALLED_BUFFER)
+    # Its own port: a server on one port may get the same one as a server on another.
+    sock.bind(("127.0.0.1", 0))
     sock.connect(("127.0.0.1", port))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if trust:
