@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+import struct
 import threading
 from pathlib import Path
 from typing import Self
@@ -26,6 +27,8 @@ class Proxy:
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         #: The sockets whose data is discarded.
         self._swallowed: set[socket.socket] = set()
+        #: The sockets whose connections are to end with RST.
+        self._resets: set[socket.socket] = set()
         #: From these words on, nothing is handed back to the client that sends them.
         self._trigger: bytes | None = None
         self._threads = [threading.Thread(target=self._accept, name="proxy")]
@@ -52,6 +55,18 @@ class Proxy:
                     sock.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     continue
+
+    def reset(self) -> None:
+        """End the current connections with RST, on both sides."""
+        with self._lock:
+            socks = [sock for pair in self._pairs for sock in pair]
+            self._resets.update(socks)
+        for sock in socks:
+            try:
+                # Sends nothing, but wakes the thread that reads.
+                sock.shutdown(socket.SHUT_RD)
+            except OSError:
+                continue
 
     def swallow(self) -> None:
         """Forward nothing more on the current connections, and leave them open."""
@@ -102,8 +117,12 @@ class Proxy:
         back.join()
         with self._lock:
             self._pairs.remove((near, far))
-        near.close()
-        far.close()
+        for sock in (near, far):
+            if sock in self._resets:
+                linger = struct.pack("ii", 1, 0)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                self._resets.discard(sock)
+            sock.close()
 
     def _hand_on(
         self, source: socket.socket, sink: socket.socket, *, triggers: bool = False
@@ -117,6 +136,8 @@ class Proxy:
                     sink.sendall(data)
         except OSError:
             pass
+        if source in self._resets:
+            return
         for sock in (source, sink):
             try:
                 sock.shutdown(socket.SHUT_RDWR)

@@ -6,7 +6,8 @@ import random
 import signal
 import subprocess
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -112,46 +113,115 @@ def started(url: str, port: int) -> Script:
     return server
 
 
+@contextmanager
+def talking(redis: RedisProcess) -> Iterator[Nodes]:
+    """Two nodes, with 8 clients each that say something all the time."""
+    with Proxy(redis.path) as near, Proxy(redis.path) as far:
+        nodes = Nodes([near, far])
+        try:
+            nodes.talkers += [
+                Talker(f"talker{number}", f"ws://127.0.0.1:{nodes.ports[number % 2]}/room")
+                for number in range(16)
+            ]
+            yield nodes
+        finally:
+            for talker in nodes.talkers:
+                talker.close()
+            for script in nodes.scripts:
+                script.__exit__()
+
+
+class Nodes:
+    """Servers, each behind a proxy of its own to Redis, and their clients."""
+
+    def __init__(self, proxies: list[Proxy]) -> None:
+        self.proxies = proxies
+        self.urls = [f"redis://127.0.0.1:{proxy.port}/0" for proxy in proxies]
+        servers = [ServerScript("--engine", url, *FLAGS) for url in self.urls]
+        self.ports = [server.port for server in servers]
+        self.scripts: list[Script] = [*servers]
+        self.talkers: list[Talker] = []
+
+    def kill(self, number: int) -> None:
+        """Kill a node, and start it again."""
+        self.scripts[number].signal(signal.SIGKILL)
+        self.scripts[number].__exit__()
+        self.scripts[number] = started(self.urls[number], self.ports[number])
+
+    def wait_for_messages(self) -> None:
+        """Wait until everybody gets messages."""
+        before = [len(talker.heard) for talker in self.talkers]
+        wait_for(
+            lambda: all(
+                len(talker.heard) > count + 20
+                for talker, count in zip(self.talkers, before, strict=True)
+            ),
+            "messages for everybody",
+        )
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(0)
-def test_nothing_is_lost_while_nodes_and_links_and_redis_are_killed(full: bool) -> None:
+@pytest.mark.parametrize(("fault", "turns"), [("node", 10), ("link", 20), ("redis", 10)])
+def test_nothing_is_lost_while_nodes_or_links_or_redis_end(fault: str, turns: int) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     chance = random.Random(seed)
-    talkers: list[Talker] = []
-    turns = 10
     with (
         RedisProcess("--appendonly", "yes", "--appendfsync", "always") as redis,
-        Proxy(redis.path) as near,
-        Proxy(redis.path) as far,
+        talking(redis) as nodes,
     ):
-        urls = [f"redis://127.0.0.1:{proxy.port}/0" for proxy in (near, far)]
-        servers = [ServerScript("--engine", url, *FLAGS) for url in urls]
-        ports = [server.port for server in servers]
-        scripts: list[Script] = [*servers]
-        try:
-            talkers += [
-                Talker(f"talker{number}", f"ws://127.0.0.1:{ports[number % 2]}/room")
-                for number in range(16)
-            ]
-            for turn in range(turns):
-                time.sleep(chance.uniform(0.5, 1.5))
-                for proxy in (near, far):
-                    proxy.cut(1.0, chance) if chance.random() < 0.5 else proxy.swallow()
-                time.sleep(chance.uniform(0.5, 1.5))
-                killed = turn % 2
-                scripts[killed].signal(signal.SIGKILL)
-                scripts[killed].__exit__()
-                scripts[killed] = started(urls[killed], ports[killed])
-                if turn % 3 == 0:
+        for turn in range(turns):
+            time.sleep(chance.uniform(0.1, 0.5))
+            proxy = nodes.proxies[turn % 2]
+            match fault, turn % 4:
+                case "node", _:
+                    nodes.kill(turn % 2)
+                    nodes.wait_for_messages()
+                case "link", 0:
+                    proxy.reset()
+                    nodes.wait_for_messages()
+                case "link", 1:
+                    # A stall: it is noticed after seconds. Others are cut meanwhile.
+                    proxy.swallow()
+                case "link", 2:
+                    # Half-open: what is sent arrives, but nothing comes back.
+                    proxy.swallow_answers()
+                case "link", _:
+                    proxy.reset()
+                case _:
                     redis.kill()
                     redis.start()
-            check(talkers, turns)
-        finally:
-            for talker in talkers:
-                talker.close()
-            for script in scripts:
-                script.__exit__()
+                    nodes.wait_for_messages()
+        check(nodes.talkers, turns // 2, breaks=fault == "node")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+def test_everybody_is_told_of_a_gap_each_time_redis_is_emptied() -> None:
+    with RedisProcess() as redis, talking(redis) as nodes:
+        for turn in range(5):
+            nodes.wait_for_messages()
+            with Json(f"ws://127.0.0.1:{nodes.ports[0]}/room") as early:
+                welcome = early.event("welcome")
+                seen = welcome["epoch"], welcome["offset"]
+            gaps = [len(talker.gaps) for talker in nodes.talkers]
+            # It forgets everything.
+            redis.kill()
+            redis.start()
+            # Also whoever comes back meanwhile, to either node.
+            for port in nodes.ports:
+                with Json(f"ws://127.0.0.1:{port}/room?after={seen[0]}:{seen[1]}") as late:
+                    assert not late.find("history")["complete"]
+            wait_for(
+                lambda gaps=gaps: all(  # type: ignore[misc]
+                    len(talker.gaps) > count
+                    for talker, count in zip(nodes.talkers, gaps, strict=True)
+                ),
+                f"the gap for everybody, turn {turn}",
+            )
+        for talker in nodes.talkers:
+            talker.be_silent()
 
 
 def test_a_client_of_the_package_stays_through_a_restart_of_redis() -> None:

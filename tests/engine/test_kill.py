@@ -122,7 +122,8 @@ def test_every_acknowledged_message_survives_once_and_in_one_order(
         server.__exit__()
 
 
-def check(talkers: list[Talker], kills: int) -> None:
+def check(talkers: list[Talker], kills: int, *, breaks: bool = True) -> None:
+    """Nothing is lost or repeated, in one order; ``breaks``: everybody had to reconnect."""
     for talker in talkers:
         talker.be_silent()
     for talker in talkers:
@@ -136,8 +137,9 @@ def check(talkers: list[Talker], kills: int) -> None:
         time.sleep(0.01)
     assert total > 50 * kills
     # The number depends on how fast clients reconnect on this machine.
-    assert all(talker.breaks for talker in talkers)
-    assert sum(talker.breaks for talker in talkers) > kills
+    if breaks:
+        assert all(talker.breaks for talker in talkers)
+        assert sum(talker.breaks for talker in talkers) > kills
     for talker in talkers:
         assert not talker.gaps
         # From its join on, each offset once and in order.

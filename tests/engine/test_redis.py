@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+import trustme
 
 from syncchat.chat import events
 from syncchat.engine import (
@@ -526,6 +527,29 @@ def test_a_redis_that_cannot_be_reached_or_refuses_is_unusable() -> None:
             assert "wrong@" not in str(caught.value)
         with node(server.url.replace("//", "//:secret@")) as a:
             assert a.say("x") == [1]
+
+
+def test_redis_is_reached_over_tls(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    port = free_port()
+    flags = ["--tls-port", str(port), "--tls-auth-clients", "no"]
+    for name in ("cert", "key"):
+        flags += [f"--tls-{name}-file", str(tmp_path / f"{name}.pem")]
+    with redis(*flags, "--tls-ca-cert-file", str(tmp_path / "ca.pem")):
+        url = f"rediss://127.0.0.1:{port}/0"
+        trusting = f"{url}?ssl_ca_certs={tmp_path / 'ca.pem'}"
+        with node(trusting) as a, node(trusting) as b:
+            a.say("one")
+            # More than a record of TLS.
+            b.say("x" * 60_000)
+            a.say(*[str(number) for number in range(100)])
+            check_whole(a, b, last=102)
+        with pytest.raises(EngineUnusable, match="certificate verify failed"):
+            open_engine(url, Retention(), codec=events.LIVE_CODEC)
 
 
 def test_user_and_password_come_from_a_file(tmp_path: Path) -> None:
