@@ -57,11 +57,7 @@ class Room:
     """Made by :class:`RoomRegistry`. Every method may be called from any thread."""
 
     def __init__(
-        self,
-        name: str,
-        engine: Engine,
-        settings: RoomSettings,
-        appends: AppendThread | None = None,
+        self, name: str, engine: Engine, settings: RoomSettings, appends: AppendThread | None
     ) -> None:
         self.name = name
         #: Appends what :meth:`post_later` queues, if the engine may block.
@@ -126,9 +122,7 @@ class Room:
 
         ``member`` is their sender; None: the server. Blocks while the queue is full.
         """
-        weight = len(drafts) * _OVERHEAD
-        for draft in drafts:
-            weight += len(draft.text)
+        weight = len(drafts) * _OVERHEAD + sum(len(draft.text) for draft in drafts)
         self._queue.submit([Post(member, drafts, time.perf_counter())], weight)
 
     def post_later(self, member: Member, drafts: Sequence[Draft], size: int, later: Later) -> bool:
@@ -283,11 +277,10 @@ class Room:
             self._end_batch()
 
     def _end_batch(self) -> None:
-        _, count = self._begun
-        self._begun = [], 0
+        (_, count), self._begun = self._begun, ([], 0)
         if count and self._queue.end(count):
-            assert self._appends is not None
             # The calling thread takes what it has been given before it sleeps.
+            assert self._appends is not None
             self._appends.add(self)
 
     # For the registry, on the combiner's thread: steps of :meth:`run`.
