@@ -103,6 +103,27 @@ def test_every_workload_gives_its_figures(workload: str) -> None:
 
 
 @pytest.mark.slow
+def test_two_nodes_on_a_redis_are_measured_against_one_node() -> None:
+    names = ["syncchat", "syncchat-nodes", "socket.io-nodes", "picows"]
+    flags = [flag for name in names for flag in ("--server", name)]
+    flags += ["--connections", "12", "--seconds", "0.2", "--rounds", "1"]
+    outcome = run_json("--workload", "nodes", *flags)
+    if "syncchat-nodes" in outcome["missing"]:
+        pytest.skip(outcome["missing"]["syncchat-nodes"])
+    cases = {case["case"]["variant"]: case for case in outcome["cases"]}
+    assert cases.keys() == {"fanout", "crowd", "rooms", "paced"}
+    for case in cases.values():
+        assert case["failures"] == {}
+        assert case["skipped"] == {"picows": "it is a single node"}
+        # Socket.IO needs Node and npm.
+        assert case["rounds"].keys() | {"socket.io-nodes"} == {*names[:3]}
+        (figures,) = case["rounds"]["syncchat-nodes"]
+        assert figures["deliveries"] > 100
+        assert figures["p50_near"] > 0
+        assert figures["p50_far"] > 0
+
+
+@pytest.mark.slow
 def test_the_chat_is_measured_on_both_engines_without_peers_that_relay_lines() -> None:
     names = ["syncchat", "syncchat-sqlite", "websockets-asyncio", "picows", "simple-websocket"]
     flags = [flag for name in names for flag in ("--server", name)]

@@ -122,7 +122,9 @@ class Room:
 
         ``member`` is their sender; None: the server. Blocks while the queue is full.
         """
-        weight = len(drafts) * _OVERHEAD + sum(len(draft.text) for draft in drafts)
+        weight = len(drafts) * _OVERHEAD
+        for draft in drafts:
+            weight += len(draft.text)
         self._queue.submit([Post(member, drafts, time.perf_counter())], weight)
 
     def post_later(self, member: Member, drafts: Sequence[Draft], size: int, later: Later) -> bool:
@@ -247,10 +249,7 @@ class Room:
     # For the append thread.
 
     def begin_append(self) -> Sequence[Draft]:
-        """Become the combiner, and return the queued messages for :meth:`end_append`.
-
-        Empty: nothing is left to do.
-        """
+        """Become the combiner, and return the queued messages; if there are none, resign."""
         batch = self._queue.begin()
         posts = [item for item in batch if isinstance(item, Post)]
         others = [item for item in batch if not isinstance(item, Post)]
