@@ -31,6 +31,7 @@ __all__ = [
     "Received",
     "Refused",
     "Slow",
+    "Stored",
     "Warned",
     "as_json",
     "as_lines",
@@ -73,6 +74,15 @@ class Warned(LogEvent, frozen=True, tag="warning"):
 
     def __str__(self) -> str:
         return f"Warning: {self.text}"
+
+
+class Stored(LogEvent, frozen=True, tag="storage"):
+    """What an engine on another server promises, as that is configured."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return f"Storage: {self.text}"
 
 
 class ClientConnected(LogEvent, frozen=True, tag="connected"):

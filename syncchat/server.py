@@ -25,6 +25,7 @@ from .eventlog import (
     Received,
     Refused,
     Slow,
+    Stored,
     Warned,
     as_json,
     as_lines,
@@ -417,6 +418,9 @@ class ChatServer:
         guarded = self._authorize is not None or secure
         if not guarded and not are_loopback(server.addresses):
             self._note(Warned(_OPEN.format(port=server.port)))
+        engine = self._engine()
+        if engine is not None and engine.promise:
+            self._note(Stored(engine.promise))
 
     def _note(self, event: LogEvent) -> None:
         if self._log is not None:

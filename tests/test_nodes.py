@@ -81,6 +81,8 @@ def test_while_redis_is_away_clients_stay_and_are_told_unavailable() -> None:
         Json(f"{server.url}?nick=ann") as ann,
         Plain(f"{server.url}?nick=bob") as bob,
     ):
+        # What is promised with this Redis.
+        server.wait_for_line("Storage: .* is on Redis' disk before anybody gets it .*")
         ann.event("welcome")
         bob.hear()
         ann.ask(type="say", text="before")

@@ -80,7 +80,7 @@ class RedisEngine(Engine):
             self._server, self._retention, self._claims.node, replicas=replicas
         )
         try:
-            logger.info("%s: %s", self._server.name, self._promise())
+            self.promise = f"{self._server.name}: {self._promise()}"
             self._claims.start()
         except (EngineFailed, RedisError, OSError) as exc:
             self._others.close()
