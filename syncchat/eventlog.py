@@ -16,6 +16,7 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
+from typing import Self
 
 import msgspec
 
@@ -71,6 +72,14 @@ class Warned(LogEvent, frozen=True, tag="warning"):
     """A warning to the operator about the server's settings."""
 
     text: str
+
+    @classmethod
+    def of_open_port(cls, port: int) -> Self:
+        """The warning that a server is neither guarded nor on loopback."""
+        return cls(
+            f"everyone who can reach port {port} of this machine can read and write here, and"
+            " nothing is encrypted. Set --token-file and --tls-cert, or --host 127.0.0.1."
+        )
 
     def __str__(self) -> str:
         return f"Warning: {self.text}"

@@ -7,16 +7,29 @@ import threading
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
+
+import msgspec
 
 from ._version import __version__
 from .engine import Engine
 from .errors import EngineFailed
 from .net import Refusal, Request, Response, Stats, View, is_loopback
 
-__all__ = ["Metrics", "for_monitors", "health_view", "metrics_view"]
+__all__ = [
+    "Counts",
+    "Metrics",
+    "Numbers",
+    "Siblings",
+    "Snapshot",
+    "for_monitors",
+    "health_view",
+    "metrics_view",
+    "reason_of",
+]
 
 #: Upper bounds of the histograms' buckets: messages per batch; seconds.
 _BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -69,21 +82,93 @@ def _is_local(request: Request) -> bool:
     return is_loopback(address) and (name == "localhost" or is_loopback(name))
 
 
-def health_view(engine: Callable[[], Engine | None], kind: str) -> View:
+class Counts(msgspec.Struct, frozen=True):
+    """A histogram: how many values there are up to each bound and in total, and their sum."""
+
+    counts: list[int] = []
+    total: float = 0.0
+
+    def plus(self, other: Counts) -> Counts:
+        """The histogram of the values of both, which have the same bounds, or are empty."""
+        if not (self.counts and other.counts):
+            return self if self.counts else other
+        both = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+        return Counts(both, self.total + other.total)
+
+
+_NO_STATS = Stats(
+    connections=0,
+    connections_total=0,
+    messages_in=0,
+    messages_out=0,
+    bytes_in=0,
+    bytes_out=0,
+    backlog=0,
+    slow_consumers=0,
+    refused={},
+)
+
+
+class Numbers(msgspec.Struct, frozen=True):
+    """What ``/metrics`` tells."""
+
+    stats: Stats = _NO_STATS
+    batch: Counts = Counts()
+    delivery: Counts = Counts()
+    commit: Counts = Counts()
+
+    def plus(self, other: Numbers) -> Numbers:
+        """The numbers of both."""
+        mine, theirs = self.stats, other.stats
+        sums = {
+            name: getattr(mine, name) + getattr(theirs, name)
+            for name in Stats.__dataclass_fields__
+            if name != "refused"
+        }
+        reasons = mine.refused | theirs.refused
+        refused = {
+            each: mine.refused.get(each, 0) + theirs.refused.get(each, 0) for each in reasons
+        }
+        return Numbers(
+            Stats(**sums, refused=refused),
+            self.batch.plus(other.batch),
+            self.delivery.plus(other.delivery),
+            self.commit.plus(other.commit),
+        )
+
+    def ended(self) -> Numbers:
+        """The numbers when the server has ended: the counters stay, nobody is connected."""
+        return msgspec.structs.replace(self, stats=replace(self.stats, connections=0, backlog=0))
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """The health and the numbers of a server. ``failure``: why it fails; None if it works."""
+
+    numbers: Numbers = Numbers()
+    failure: str | None = None
+    #: Seconds since the start.
+    uptime: float = 0.0
+
+
+#: Returns snapshots of the other servers on the same port.
+Siblings: TypeAlias = Callable[[], Sequence[Snapshot]]
+
+
+def health_view(own: Callable[[], Snapshot], siblings: Siblings, kind: str) -> View:
     """A view that answers 200 if messages can be read and stored, else 503, as JSON.
 
-    With 503 the JSON has the reason. ``engine`` returns the engine, or None while
-    the server starts or stops; ``kind`` is ``memory`` or ``sqlite``.
+    With 503 the JSON has the reason. It tells the worst of the server's ``own`` state and
+    that of its siblings. ``kind`` is the scheme of the engine's name.
     """
-    started = time.monotonic()
 
     def view(_request: Request) -> Response:
-        reason = _reason(engine())
+        snapshots = [own(), *siblings()]
+        reason = next((each.failure for each in snapshots if each.failure is not None), None)
         state: dict[str, Any] = {
             "status": "ok" if reason is None else "failing",
             "version": __version__,
             "engine": kind,
-            "uptime": round(time.monotonic() - started, 3),
+            "uptime": round(max(each.uptime for each in snapshots), 3),
         }
         if reason is not None:
             state["reason"] = reason
@@ -94,8 +179,8 @@ def health_view(engine: Callable[[], Engine | None], kind: str) -> View:
     return view
 
 
-def _reason(engine: Engine | None) -> str | None:
-    """Why the server fails; None if it works."""
+def reason_of(engine: Engine | None) -> str | None:
+    """Why the server fails; None if it works. ``engine`` is None while it starts or stops."""
     if engine is None:
         return "the server is starting or stopping"
     try:
@@ -123,19 +208,20 @@ class Histogram:
                 self._counts[bisect_left(self.bounds, value)] += 1
                 self._sum += value
 
-    def snapshot(self) -> tuple[list[int], float]:
-        """The number of values up to each bound and in total, and the sum of all values."""
+    def snapshot(self) -> Counts:
+        """The values so far."""
         with self._lock:
             counts, total = list(self._counts), self._sum
         for at in range(1, len(counts)):
             counts[at] += counts[at - 1]
-        return counts, total
+        return Counts(counts, total)
 
 
 class Metrics:
     """The histograms of a chat server, from its start to its stop."""
 
     def __init__(self) -> None:
+        self._started = time.monotonic()
         #: Messages that the engine stored in one batch.
         self.batch = Histogram(_BATCH)
         #: Seconds from a message's arrival until it is written or queued for every member.
@@ -148,9 +234,19 @@ class Metrics:
         self.batch.observe([len(waits)])
         self.delivery.observe(waits)
 
+    def numbers(self, stats: Stats) -> Numbers:
+        """The histograms, and ``stats``."""
+        return Numbers(
+            stats, self.batch.snapshot(), self.delivery.snapshot(), self.commit.snapshot()
+        )
 
-def metrics_view(stats: Callable[[], Stats], metrics: Metrics) -> View:
-    """A view of the metrics in Prometheus' text format.
+    def snapshot(self, stats: Stats, failure: str | None) -> Snapshot:
+        """All that there is to tell of the server."""
+        return Snapshot(self.numbers(stats), failure, time.monotonic() - self._started)
+
+
+def metrics_view(own: Callable[[], Numbers], siblings: Siblings) -> View:
+    """A view of the metrics in Prometheus' text format: the server's ``own`` and its siblings'.
 
     Without the package prometheus-client, the view answers 404.
     """
@@ -160,7 +256,7 @@ def metrics_view(stats: Callable[[], Stats], metrics: Metrics) -> View:
     except ModuleNotFoundError:
         return _no_metrics
     registry = CollectorRegistry()
-    registry.register(_Collector(stats, metrics))
+    registry.register(_Collector(own, siblings))
 
     def view(request: Request) -> Response:
         try:
@@ -181,15 +277,18 @@ def _no_metrics(_request: Request) -> Response:
 class _Collector:
     """The collector that prometheus-client calls at each scrape. It stores no numbers."""
 
-    def __init__(self, stats: Callable[[], Stats], metrics: Metrics) -> None:
-        self._stats = stats
-        self._metrics = metrics
+    def __init__(self, own: Callable[[], Numbers], siblings: Siblings) -> None:
+        self._own = own
+        self._siblings = siblings
 
     def collect(self) -> Iterator[Any]:
         """The current value of every metric."""
         from prometheus_client import core  # noqa: PLC0415 - an extra
 
-        stats, metrics = self._stats(), self._metrics
+        numbers = self._own()
+        for each in self._siblings():
+            numbers = numbers.plus(each.numbers)
+        stats = numbers.stats
         info = core.InfoMetricFamily("syncchat", "The version of the server.")
         info.add_metric([], {"version": __version__})
         yield info
@@ -214,20 +313,17 @@ class _Collector:
         for reason, count in sorted(stats.refused.items()):
             refused.add_metric([reason], count)
         yield refused
-        for name, help_text, histogram in [
-            ("batch_messages", "Messages per batch.", metrics.batch),
+        for name, help_text, values, limits in [
+            ("batch_messages", "Messages per batch.", numbers.batch, _BATCH),
             (
                 "delivery_seconds",
                 "Seconds from the arrival of a message to its delivery.",
-                metrics.delivery,
+                numbers.delivery,
+                _SECONDS,
             ),
-            ("commit_seconds", "Seconds per transaction of the engine.", metrics.commit),
+            ("commit_seconds", "Seconds per transaction of the engine.", numbers.commit, _SECONDS),
         ]:
-            yield _family(core.HistogramMetricFamily(f"syncchat_{name}", help_text), histogram)
-
-
-def _family(family: Any, histogram: Histogram) -> Any:  # noqa: ANN401 - an extra's
-    counts, total = histogram.snapshot()
-    bounds = [*(str(float(bound)) for bound in histogram.bounds), "+Inf"]
-    family.add_metric([], list(zip(bounds, counts, strict=True)), total)
-    return family
+            family = core.HistogramMetricFamily(f"syncchat_{name}", help_text)
+            bounds = [*(str(float(limit)) for limit in limits), "+Inf"]
+            family.add_metric([], list(zip(bounds, values.counts, strict=True)), values.total)
+            yield family

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from http import HTTPStatus
 from typing import Any, Self, TypedDict, TypeVar, Unpack, cast
 
 from ._version import __version__
@@ -16,7 +16,7 @@ from .chat.nicks import MAX_NICK, SERVER_NICK
 from .chat.rooms import LOBBY, RoomRegistry, check_room, valid_names
 from .chat.sanitize import clean
 from .chat.session import Session
-from .engine import Draft, Engine, Retention, check_engine, open_engine
+from .engine import Draft, Retention, check_engine, open_engine
 from .eventlog import (
     ClientConnected,
     ClientDisconnected,
@@ -31,13 +31,10 @@ from .eventlog import (
     as_lines,
     people_url,
 )
-from .health import Metrics, for_monitors, health_view, metrics_view
+from .health import Metrics, Siblings, Snapshot, for_monitors, health_view, metrics_view, reason_of
 from .net import (
     Address,
     Limits,
-    Refusal,
-    Request,
-    Response,
     Server,
     ServerSettings,
     Stats,
@@ -51,18 +48,13 @@ from .net import (
     parse_public_url,
     serve,
 )
-from .web import web_routes
+from .web import only_websockets, web_routes
 
 __all__ = ["DEFAULT_FORMAT", "DEFAULT_GREETING", "DEFAULT_PORT", "DEFAULT_ROOMS", "ChatServer"]
 
 DEFAULT_PORT = 2000
 DEFAULT_GREETING = "Welcome to chat! Type a message"
 DEFAULT_FORMAT = "{sender}: {text}"
-
-_OPEN = (
-    "everyone who can reach port {port} of this machine can read and write here, and nothing is"
-    " encrypted. Set --token-file and --tls-cert, or --host 127.0.0.1."
-)
 
 SettingsT = TypeVar("SettingsT", bound=Mapping[str, object])
 
@@ -106,8 +98,9 @@ class StorageSettings(TypedDict, total=False):
 
 
 class AccessSettings(TypedDict, total=False):
-    """Who may connect, and how: as in :func:`syncchat.net.serve`."""
+    """Who may connect, how and where: as in :func:`syncchat.net.serve`."""
 
+    sockets: Sequence[socket.socket] | None
     ssl_context: ssl.SSLContext | None
     origins: Sequence[str]
     public_url: str | None
@@ -121,10 +114,12 @@ class LogSettings(TypedDict, total=False):
       happened. Calls may overlap, and ``log`` must not block: it may run on a thread that
       serves all clients; if it blocks, the whole server blocks. None (the default): no log.
     - ``log_json``: log as JSON, for machines.
+    - ``log_start``: whether the log begins with ``listening``; True by default.
     """
 
     log: Callable[[str], None] | None
     log_json: bool
+    log_start: bool
 
 
 class HttpSettings(TypedDict, total=False):
@@ -133,10 +128,13 @@ class HttpSettings(TypedDict, total=False):
     - ``web``: whether browsers get the chat as a page, at the URL of a room; True by default.
     - ``routes``: further views, as in :func:`syncchat.net.serve`. The server adds the routes
       ``/healthz`` and ``/metrics``, for requests from this machine or with the token.
+    - ``siblings``: returns the snapshots of other servers on the same port. ``/metrics`` sums over
+      them, and ``/healthz`` tells the worst.
     """
 
     web: bool
     routes: Mapping[str, View]
+    siblings: Siblings
 
 
 class ChatServerSettings(
@@ -202,6 +200,7 @@ class ChatServer:
         log = _taken(LogSettings, rest)
         self._log = log.get("log")
         self._lines_of = as_json if log.get("log_json") else as_lines
+        self._log_start = log.get("log_start", True)
         self._http = _taken(HttpSettings, rest)
         self._limits: ServerSettings = {"rate": 10.0, "burst": 20, **_taken(ServerSettings, rest)}
         Limits(**self._limits)
@@ -212,6 +211,7 @@ class ChatServer:
         self._server: Server | None = None
         #: None while the server does not run.
         self._rooms: RoomRegistry | None = None
+        self._metrics = Metrics()
         #: Written without the lock, since a signal handler may call request_stop().
         self._stop_requested = False
 
@@ -282,7 +282,7 @@ class ChatServer:
         with self._lock:
             if self._server is not None:
                 raise RuntimeError("the chat server is already running")
-            metrics = Metrics()
+            self._metrics = metrics = Metrics()
             server = serve(
                 None,
                 self._host,
@@ -294,7 +294,7 @@ class ChatServer:
                 on_refused=self._log_refused,
                 on_slow=self._log_slow,
                 on_stop=self._interrupt,
-                routes=self._all_routes(metrics),
+                routes=self._all_routes(),
                 **self._access,
                 **self._limits,
             )
@@ -304,25 +304,22 @@ class ChatServer:
                 server.stop()
                 raise
             self._server = server
-        self._note_listening(server)
+        if self._log_start:
+            self._note_listening(server)
         return server
 
-    def _all_routes(self, metrics: Metrics) -> dict[str, View]:
-        kind = self._engine_name.partition(":")[0]
-        health = health_view(self._engine, kind)
-        numbers = metrics_view(self.stats, metrics)
+    def _all_routes(self) -> dict[str, View]:
+        siblings = self._http.get("siblings", list)
+        health = health_view(self.snapshot, siblings, self._engine_name.partition(":")[0])
+        numbers = metrics_view(lambda: self._metrics.numbers(self.stats()), siblings)
         web = self._http.get("web", True)
-        pages = web_routes(self._authorize) if web else {"/*": _only_websockets}
+        pages = web_routes(self._authorize) if web else {"/*": only_websockets}
         return {
             **pages,
             "/healthz": for_monitors(health, self._authorize),
             "/metrics": for_monitors(numbers, self._authorize),
             **self._http.get("routes", {}),
         }
-
-    def _engine(self) -> Engine | None:
-        rooms = self._rooms
-        return None if rooms is None else rooms.engine
 
     def _interrupt(self) -> None:
         rooms = self._rooms
@@ -371,6 +368,12 @@ class ChatServer:
             raise RuntimeError("the chat server is not running")
         return server.stats()
 
+    def snapshot(self) -> Snapshot:
+        """The health, for which it asks the engine, and the numbers. Raises as :meth:`stats`."""
+        rooms = self._rooms
+        failure = reason_of(None if rooms is None else rooms.engine)
+        return self._metrics.snapshot(self.stats(), failure)
+
     def say(self, text: str, room: str = LOBBY) -> None:
         """Send ``text`` to everybody in ``room``, from the nick ``server``.
 
@@ -417,10 +420,9 @@ class ChatServer:
         self._note(Listening(server.port, url))
         guarded = self._authorize is not None or secure
         if not guarded and not are_loopback(server.addresses):
-            self._note(Warned(_OPEN.format(port=server.port)))
-        engine = self._engine()
-        if engine is not None and engine.promise:
-            self._note(Stored(engine.promise))
+            self._note(Warned.of_open_port(server.port))
+        if self._rooms is not None and self._rooms.engine.promise:
+            self._note(Stored(self._rooms.engine.promise))
 
     def _note(self, event: LogEvent) -> None:
         if self._log is not None:
@@ -442,11 +444,3 @@ def _taken(group: type[SettingsT], settings: dict[str, Any]) -> SettingsT:
     """Take the settings of one group out of ``settings``."""
     names = settings.keys() & group.__annotations__.keys()
     return cast("SettingsT", {name: settings.pop(name) for name in names})
-
-
-def _only_websockets(_request: Request) -> Response:
-    raise Refusal(
-        HTTPStatus.UPGRADE_REQUIRED,
-        "This is a chat server: connect with a WebSocket client.",
-        [("Sec-WebSocket-Version", "13"), ("Upgrade", "websocket")],
-    )

@@ -41,6 +41,7 @@ from .group import Fanout, Group
 from .http import Refusal, Request, Response, View
 from .io_thread import Deadline
 from .limits import Limits, ServerSettings, Stats, TokenBucket
+from .listener import listen_for_each
 from .protocol import Message, encode_frame
 from .receiver import Conversation, Later, Take
 from .server import Server, serve
@@ -77,6 +78,7 @@ __all__ = [
     "format_address",
     "is_loopback",
     "is_wildcard",
+    "listen_for_each",
     "parse_network",
     "parse_origin",
     "parse_public_url",

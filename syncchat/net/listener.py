@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import AddressInUse, CannotListen
 from .address import Address, address_of, format_address
 
-__all__ = ["Listener", "OnClient"]
+__all__ = ["Listener", "OnClient", "listen", "listen_for_each"]
 
 #: Called with the socket and the address of each accepted client.
 OnClient = Callable[[socket.socket, Address], None]
@@ -45,14 +45,19 @@ _SockAddr = tuple[Any, ...]
 class Listener:
     """Listening sockets, and the loop that accepts clients from them.
 
-    The sockets listen when the object is created. The constructor raises as
-    :func:`_listen` does.
+    The sockets listen when the object is created: ``given`` ones, which stay the caller's, or
+    those of :func:`listen`. The constructor raises as that function does.
     """
 
-    def __init__(self, host: str | None, port: int) -> None:
+    def __init__(
+        self, host: str | None, port: int, given: Sequence[socket.socket] | None = None
+    ) -> None:
         # Create everything here, so that the caller gets an error for lack of descriptors.
         with contextlib.ExitStack() as undo:
-            self._sockets = [undo.enter_context(sock) for sock in _listen(host, port)]
+            own = listen(host, port) if given is None else [sock.dup() for sock in given]
+            self._sockets = [undo.enter_context(sock) for sock in own]
+            for sock in self._sockets:
+                sock.setblocking(False)
             self._receiver, self._waker = map(undo.enter_context, socket.socketpair())
             self._receiver.setblocking(False)
             self._waker.setblocking(False)
@@ -134,10 +139,39 @@ class Listener:
             self._selector.register(sock, selectors.EVENT_READ)
 
 
-def _listen(host: str | None, port: int) -> list[socket.socket]:
+def listen_for_each(count: int, host: str | None, port: int) -> list[list[socket.socket]]:
+    """The sockets of :func:`listen`, for each of ``count`` processes that serve the same port.
+
+    On Linux, each process gets sockets of its own (``SO_REUSEPORT``), among which the kernel
+    spreads the clients evenly. Elsewhere, the option does not spread them, and all processes
+    get the same sockets.
+
+    Raises as :func:`listen` does.
+    """
+    with contextlib.ExitStack() as undo:
+        first = [undo.enter_context(sock) for sock in listen(host, port)]
+        if sys.platform != "linux":
+            undo.pop_all()
+            return [first] * count
+        # A port that is in use by another program has been noticed now. With the option, it
+        # would not be: this user's programs may share a port.
+        port = address_of(first[0].getsockname())[1]
+        for sock in first:
+            sock.close()
+        every = []
+        for _ in range(count):
+            every.append(listen(host, port, reuse_port=True))
+            for sock in every[-1]:
+                undo.enter_context(sock)
+        undo.pop_all()
+        return every
+
+
+def listen(host: str | None, port: int, *, reuse_port: bool = False) -> list[socket.socket]:
     """Non-blocking sockets that listen at every address of ``host``, all at one port.
 
-    None and ``""`` mean every address of the machine. Raises
+    None and ``""`` mean every address of the machine. With ``reuse_port``, other sockets of this
+    user that have the option may listen at the same port. Raises
     :class:`AddressInUse` and :class:`CannotListen`, both ``OSError``.
     """
     if host is not None and host.startswith("[") and host.endswith("]"):
@@ -160,7 +194,7 @@ def _listen(host: str | None, port: int) -> list[socket.socket]:
     wanted = sorted({(info[0], info[4]) for info in found}, key=lambda item: item[0])
     for draw in range(_DRAWS):
         try:
-            return _bind_all(wanted)
+            return _bind_all(wanted, reuse_port=reuse_port)
         except OSError as exc:
             in_use = exc.errno == errno.EADDRINUSE
             if in_use and port == 0 and draw < _DRAWS - 1:
@@ -170,7 +204,9 @@ def _listen(host: str | None, port: int) -> list[socket.socket]:
     raise AssertionError("unreachable")  # pragma: no cover
 
 
-def _bind_all(wanted: Sequence[tuple[socket.AddressFamily, _SockAddr]]) -> list[socket.socket]:
+def _bind_all(
+    wanted: Sequence[tuple[socket.AddressFamily, _SockAddr]], *, reuse_port: bool
+) -> list[socket.socket]:
     """One socket per address. Addresses that the machine does not have are left out."""
     bound: list[socket.socket] = []
     absent: OSError | None = None
@@ -179,7 +215,7 @@ def _bind_all(wanted: Sequence[tuple[socket.AddressFamily, _SockAddr]]) -> list[
             # For port 0, all sockets use the port that the first one got.
             shared = address_of(bound[0].getsockname())[1] if bound else port
             try:
-                sock = _bind(family, (host, shared, *rest))
+                sock = _bind(family, (host, shared, *rest), reuse_port=reuse_port)
             except OSError as exc:
                 if exc.errno not in _NOT_HERE:
                     raise
@@ -193,13 +229,15 @@ def _bind_all(wanted: Sequence[tuple[socket.AddressFamily, _SockAddr]]) -> list[
     return bound
 
 
-def _bind(family: socket.AddressFamily, sockaddr: _SockAddr) -> socket.socket:
+def _bind(family: socket.AddressFamily, sockaddr: _SockAddr, *, reuse_port: bool) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         if os.name == "posix" and sys.platform != "cygwin":
             # A restarted server can use its port again at once. On Windows the
             # option would let two servers share the port.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             # There is a socket for each family. An IPv6 socket that also accepts
             # IPv4 would collide with the IPv4 socket.

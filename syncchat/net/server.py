@@ -55,21 +55,20 @@ def serve(
     on_slow: Callable[[WebSocket], None] | None = None,
     on_stop: Callable[[], None] | None = None,
     routes: Mapping[str, View] = MappingProxyType({}),
+    sockets: Sequence[socket.socket] | None = None,
     **limits: Unpack[ServerSettings],
 ) -> Server:
     """Return a server that listens at ``host`` and ``port`` and runs ``handler`` for each client.
 
     ``host`` is an address or a name; the server listens at every address of a name.
     None or ``""`` means every address of the machine. With ``port`` 0 the system chooses
-    the port. The server listens on return, and serves clients after
-    :meth:`Server.start`, :meth:`Server.serve_forever` or ``with``.
+    the port. The server serves clients after :meth:`Server.start` or ``serve_forever``.
 
     - ``ssl_context``: a server-side context; with it the server speaks ``wss:``.
     - ``subprotocols``: the supported subprotocols, the preferred one first.
     - ``response_headers``: names and values, in ASCII, to send with every 101 answer.
-    - ``origins``: the origins of other hosts' pages that may connect from a browser:
-      ``https://example.org``, with the port if it is not the default one. A server
-      on loopback also accepts their hosts as its own names.
+    - ``origins``: origins of other hosts' pages that may connect: ``https://example.org``, with
+      the port if it is not the default one. A server on loopback accepts their hosts, too.
     - ``public_url``: the URL at which clients reach the server through a proxy, like
       ``https://example.org/chat/``. Its origin is added to ``origins``.
     - ``trusted_proxies``: IP addresses, and networks in CIDR notation. The server
@@ -77,8 +76,8 @@ def serve(
       ``Forwarded`` (RFC 7239), and uses them for ``remote_address``,
       ``max_connections_per_address`` and :class:`Request`. It ignores these headers
       from other hosts. None: loopback if there is a ``public_url``, otherwise no proxy.
-    - ``authorize``: called with the :class:`Request` of each valid handshake, on its
-      thread; raises :class:`Refusal` to refuse the client.
+    - ``authorize``: called with the :class:`Request` of each valid handshake, on its thread;
+      raises :class:`Refusal` to refuse the client.
     - ``converse``: makes a :class:`Conversation` for each client, if ``handler`` is None:
       the client's thread starts only when it is needed. It must not block.
     - ``on_refused``: called with the address and the reason of each refused client, on
@@ -89,6 +88,7 @@ def serve(
     - ``routes``: the views for plain HTTP, by path or by ``/beginning/*``. A view is
       called with the :class:`Request` on its connection's thread, and returns a
       :class:`Response`. The server closes the connection after each answer.
+    - ``sockets``: listening sockets of the caller's to accept from, instead of new ones.
     - ``limits``: those of :class:`Limits`.
 
     Raises :class:`AddressInUse`, :class:`CannotListen`, both :class:`OSError`, or ``ValueError``.
@@ -102,7 +102,7 @@ def serve(
         if not f"{name}{value}".isascii():
             raise ValueError(f"the response header {name!r} is not ASCII: {value!r}")
     allowed, proxies = parse_access(origins, public_url, trusted_proxies)
-    listener = Listener(host, port)
+    listener = Listener(host, port, sockets)
     access_policy = AccessPolicy(
         host, listener.addresses, allowed, authorize, proxies, secure=ssl_context is not None
     )
@@ -126,7 +126,7 @@ def serve(
 class Server:
     """A listening server, created by :func:`serve`. It is started once and stopped once.
 
-    Every method may be called from any thread, including a handler's thread.
+    Every method may be called from any thread, a handler's too.
     """
 
     def __init__(

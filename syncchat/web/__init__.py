@@ -13,7 +13,7 @@ from ..chat.rooms import room_of
 from ..errors import BadRoom
 from ..net import Refusal, Request, Response, View
 
-__all__ = ["web_routes"]
+__all__ = ["only_websockets", "web_routes"]
 
 #: The parts of the page, with their content types. They are below a path of two segments,
 #: which no room has: a room's path has one segment.
@@ -48,6 +48,15 @@ def web_routes(authorize: Callable[[Request], None] | None) -> dict[str, View]:
         return Response(b"", status=HTTPStatus.NO_CONTENT, headers=[("Cache-Control", "no-store")])
 
     return {"/": _page, "/*": _page, f"{_PLACE}auth": auth, f"{_PLACE}*": _part}
+
+
+def only_websockets(_request: Request) -> Response:
+    """The view of every path of a server without the page."""
+    raise Refusal(
+        HTTPStatus.UPGRADE_REQUIRED,
+        "This is a chat server: connect with a WebSocket client.",
+        [("Sec-WebSocket-Version", "13"), ("Upgrade", "websocket")],
+    )
 
 
 def _page(request: Request) -> Response:
