@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import mmap
 import threading
 import time
+import zlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -20,6 +22,7 @@ from .errors import EngineFailed
 from .net import Refusal, Request, Response, Stats, View, is_loopback
 
 __all__ = [
+    "Board",
     "Counts",
     "Metrics",
     "Numbers",
@@ -43,6 +46,15 @@ _FORWARDED = frozenset(
         "x-real-ip", "true-client-ip", "cf-connecting-ip",
     }
 )  # fmt: skip
+
+#: Bytes of the memory for a worker: which half is valid, and two halves. Characters of a failure
+#: that fit.
+_HALF = 16384
+_PLACE = 8 + 2 * _HALF
+_FAILURE = 1000
+
+#: Seconds without a snapshot after which a worker counts as stuck.
+_STUCK = 10.0
 
 _NO_CACHE = [("Cache-Control", "no-store")]
 
@@ -188,6 +200,76 @@ def reason_of(engine: Engine | None) -> str | None:
     except EngineFailed as exc:
         return str(exc)
     return None
+
+
+class Board:
+    """The last snapshot of each worker, in memory that the parent and all workers share.
+
+    A worker writes to its own place. What a worker has counted stays when it ends, and counts
+    for its successor, so that no counter ever goes back.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._memory = mmap.mmap(-1, count * _PLACE)
+        #: Held by the threads of a worker while one takes and writes a snapshot: a later one must
+        #: not be overwritten.
+        self.lock = threading.Lock()
+
+    def write(self, number: int, snapshot: Snapshot, earlier: Sequence[Snapshot] = ()) -> None:
+        """Publish the snapshot of the worker ``number``, with the numbers of its predecessors."""
+        numbers, failure = snapshot.numbers, snapshot.failure
+        for each in earlier:
+            numbers = numbers.plus(each.numbers)
+        failure = failure if failure is None else failure[:_FAILURE]
+        snapshot = Snapshot(numbers, failure, snapshot.uptime)
+        data = msgspec.msgpack.encode((time.monotonic(), snapshot))
+        # A process can be killed at any time: the valid half is not touched.
+        assert len(data) <= _HALF - 8, "a snapshot has a bounded size"
+        half = 1 - self._memory[number * _PLACE]
+        at = number * _PLACE + 8 + half * _HALF
+        self._memory[at : at + 8 + len(data)] = (
+            len(data).to_bytes(4) + zlib.crc32(data).to_bytes(4) + data
+        )
+        self._memory[number * _PLACE] = half
+
+    def read(self, number: int) -> tuple[float, Snapshot] | None:
+        """When the worker published its last snapshot, and the snapshot. None: it has not yet."""
+        while True:
+            at = number * _PLACE + 8 + self._memory[number * _PLACE] * _HALF
+            size = int.from_bytes(self._memory[at : at + 4])
+            check = int.from_bytes(self._memory[at + 4 : at + 8])
+            data = self._memory[at + 8 : at + 8 + size]
+            if not size:
+                return None
+            if zlib.crc32(data) == check:
+                # Otherwise it was written to twice in the meantime: read again.
+                return msgspec.msgpack.decode(data, type=tuple[float, Snapshot])
+
+    def note_end(self, number: int) -> None:
+        """The worker has ended. Called by the parent, when nobody else writes to this place."""
+        found = self.read(number)
+        numbers = Snapshot().numbers if found is None else found[1].numbers.ended()
+        self.write(number, Snapshot(numbers, f"worker {number + 1} is not running"))
+
+    def others(self, own: int) -> Iterator[Snapshot]:
+        """The snapshots of the other workers, as it is now."""
+        for number in range(self._count):
+            found = self.read(number)
+            if number == own:
+                continue
+            if found is None:
+                yield Snapshot(failure=f"worker {number + 1} is starting")
+            elif time.monotonic() - found[0] > _STUCK and found[1].failure is None:
+                yield msgspec.structs.replace(
+                    found[1], failure=f"worker {number + 1} does not answer"
+                )
+            else:
+                yield found[1]
+
+    def close(self) -> None:
+        """Free this process's view of the memory."""
+        self._memory.close()
 
 
 class Histogram:

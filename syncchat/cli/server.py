@@ -1,4 +1,4 @@
-"""The server command: its settings, signals, process tuning and certificate."""
+"""The server command: its settings, signals and process tuning."""
 
 from __future__ import annotations
 
@@ -11,24 +11,35 @@ import signal
 import ssl
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 from types import FrameType
+from typing import Unpack
 
 from ..chat.dialects import LineFormat
 from ..engine import Retention, check_engine
 from ..errors import CannotListen, EngineUnusable
 from ..eventlog import LogWriter
-from ..net import Limits, parse_network, parse_origin, parse_public_url
-from ..server import DEFAULT_FORMAT, DEFAULT_GREETING, DEFAULT_PORT, DEFAULT_ROOMS, ChatServer
+from ..net import Limits, listen_for_each, parse_network, parse_origin, parse_public_url
+from ..server import (
+    DEFAULT_FORMAT,
+    DEFAULT_GREETING,
+    DEFAULT_PORT,
+    DEFAULT_ROOMS,
+    ChatServer,
+    ChatServerSettings,
+)
 from .settings import (
     Setting,
     Settings,
+    certificate_complaint,
+    lacks_only_the_key,
     non_negative_number,
     port,
     positive_int,
-    reason,
+    server_context,
     switch,
 )
+from .workers import run_workers
 
 __all__ = ["SETTINGS", "SWITCH_INTERVAL", "server_main", "tune"]
 
@@ -135,6 +146,13 @@ SETTINGS: dict[str, list[Setting]] = {
             " stored (none)",
             convert=positive_int,
             metavar="N",
+        ),
+        Setting(
+            "workers",
+            "processes that serve the port; more than 1 need a redis engine (%(default)s)",
+            "1",
+            positive_int,
+            "N",
         ),
     ],
     "access": [
@@ -254,21 +272,36 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
     if options.tls_key and not options.tls_cert:
         parser.error("--tls-key requires --tls-cert")
     try:
-        ssl_context = _server_context(options.tls_cert, options.tls_key)
+        ssl_context = server_context(options.tls_cert, options.tls_key)
     except OSError as exc:
         cert, key = options.tls_cert, options.tls_key
-        if key is None and _lacks_only_the_key(cert):
+        if key is None and lacks_only_the_key(cert):
             parser.error(f"--tls-cert {cert} contains no private key: set --tls-key")
-        why = _certificate_complaint(cert, key, exc)
+        why = certificate_complaint(cert, key, exc)
         print(f"cannot use the certificate {cert}: {why}", file=sys.stderr)
         return 1
+    if options.workers > 1 and not hasattr(os, "fork"):
+        parser.exit(2, f"{parser.prog}: error: --workers needs a system that can fork processes\n")
+    if options.workers > 1 and options.engine.partition(":")[0] in ("memory", "sqlite"):
+        hint = "--workers needs an engine that processes can share: --engine redis://HOST:PORT/DB"
+        parser.exit(2, f"{parser.prog}: error: {hint}\n")
     # Before the log's thread starts, which inherits the scheduling policy.
     tune()
     # If the parent process closed standard output, there is no log.
-    log_writer = None if options.quiet or sys.stdout is None else LogWriter(sys.stdout.fileno())
-    server = ChatServer(
-        options.host,
-        options.port,
+    output = None if options.quiet or sys.stdout is None else sys.stdout.fileno()
+    if options.workers == 1:
+        return _run_server(options, ssl_context, output)
+    listen = partial(listen_for_each, options.workers, options.host, options.port)
+    make = partial(_make_server, options, ssl_context)
+    return run_workers(options.workers, listen, make, _stopping_signals(), output)
+
+
+def _make_server(
+    options: argparse.Namespace,
+    context: ssl.SSLContext | None,
+    **more: Unpack[ChatServerSettings],
+) -> ChatServer:
+    settings = ChatServerSettings(
         greeting=options.greeting,
         echo=options.echo,
         format=options.format,
@@ -278,10 +311,8 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
         keep=options.keep,
         redis_replicas=options.redis_replicas or 0,
         max_rooms=options.max_rooms,
-        log=None if log_writer is None else log_writer.print,
         log_json=options.log_json,
-        token=options.token,
-        ssl_context=ssl_context,
+        ssl_context=context,
         origins=options.origin,
         public_url=options.public_url,
         trusted_proxies=options.trusted_proxy or None,
@@ -295,6 +326,17 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
         rate=options.rate,
         burst=options.burst,
     )
+    settings.update(more)
+    return ChatServer(options.host, options.port, token=options.token, **settings)
+
+
+def _run_server(
+    options: argparse.Namespace, ssl_context: ssl.SSLContext | None, output: int | None
+) -> int:
+    """Run a server in this process, with its log on the descriptor ``output``."""
+    log_writer = None if output is None else LogWriter(output)
+    log = None if log_writer is None else log_writer.print
+    server = _make_server(options, ssl_context, log=log)
 
     def stop(signum: int, _frame: FrameType | None) -> None:
         # A second signal ends the process at once.
@@ -385,48 +427,3 @@ def _let_threads_finish() -> None:
         with contextlib.suppress(OSError):
             if os.sched_getscheduler(0) == os.SCHED_OTHER:
                 os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-
-
-# TLS.
-
-
-def _server_context(cert: str | None, key: str | None) -> ssl.SSLContext | None:
-    """The TLS context of the server; None: no TLS. Raises OSError (``ssl.SSLError`` is one)."""
-    if cert is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(cert, key)
-    return context
-
-
-def _lacks_only_the_key(cert: str) -> bool:
-    """Whether the file contains a certificate but no private key."""
-    try:
-        return _holds(cert, "CERTIFICATE") and not _holds(cert, "PRIVATE KEY")
-    except OSError:
-        return False
-
-
-def _certificate_complaint(cert: str, key: str | None, failure: OSError) -> str:
-    """Why the certificate and its key cannot be used; OpenSSL's own errors rarely say it."""
-    if isinstance(failure, ssl.SSLError) and failure.reason == "KEY_VALUES_MISMATCH":
-        return f"the key in {key or cert} does not match the certificate"
-    try:
-        if not _holds(cert, "CERTIFICATE"):
-            return "it contains no PEM certificate"
-    except OSError as exc:
-        return reason(exc)
-    try:
-        if not _holds(key or cert, "PRIVATE KEY"):
-            return f"{key or cert} contains no PEM private key"
-    except OSError as exc:
-        return f"{key}: {reason(exc)}"
-    return "OpenSSL cannot read it or its key"
-
-
-def _holds(file: str, what: str) -> bool:
-    """Whether a file has a PEM section whose label ends in ``what`` (RFC 7468). Raises OSError."""
-    return (
-        re.search(rf"-----BEGIN [A-Z0-9 ]*{what}-----".encode(), Path(file).read_bytes())
-        is not None
-    )

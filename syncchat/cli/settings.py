@@ -3,6 +3,8 @@
 A value comes from the first source that has one: the flag ``--max-message``, the
 environment variable ``SYNCCHAT_MAX_MESSAGE``, the key ``max-message`` of the config file,
 or the default. One converter serves all sources, and an error names the source.
+
+A server's certificate is loaded here, too.
 """
 
 from __future__ import annotations
@@ -24,12 +26,15 @@ from ..net import tls_reason
 __all__ = [
     "Setting",
     "Settings",
+    "certificate_complaint",
+    "lacks_only_the_key",
     "non_negative_int",
     "non_negative_number",
     "one_of",
     "port",
     "positive_int",
     "reason",
+    "server_context",
     "switch",
 ]
 
@@ -313,3 +318,48 @@ def _yes_or_no(text: str) -> bool:
         case "0" | "no" | "false" | "off":
             return False
     raise ValueError(f"must be yes or no, not {text!r}")
+
+
+# The certificate of a server.
+
+
+def server_context(cert: str | None, key: str | None) -> ssl.SSLContext | None:
+    """The TLS context of the server; None: no TLS. Raises OSError (``ssl.SSLError`` is one)."""
+    if cert is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(cert, key)
+    return context
+
+
+def lacks_only_the_key(cert: str) -> bool:
+    """Whether the file contains a certificate but no private key."""
+    try:
+        return _holds(cert, "CERTIFICATE") and not _holds(cert, "PRIVATE KEY")
+    except OSError:
+        return False
+
+
+def certificate_complaint(cert: str, key: str | None, failure: OSError) -> str:
+    """Why the certificate and its key cannot be used; OpenSSL's own errors rarely say it."""
+    if isinstance(failure, ssl.SSLError) and failure.reason == "KEY_VALUES_MISMATCH":
+        return f"the key in {key or cert} does not match the certificate"
+    try:
+        if not _holds(cert, "CERTIFICATE"):
+            return "it contains no PEM certificate"
+    except OSError as exc:
+        return reason(exc)
+    try:
+        if not _holds(key or cert, "PRIVATE KEY"):
+            return f"{key or cert} contains no PEM private key"
+    except OSError as exc:
+        return f"{key}: {reason(exc)}"
+    return "OpenSSL cannot read it or its key"
+
+
+def _holds(file: str, what: str) -> bool:
+    """Whether a file has a PEM section whose label ends in ``what`` (RFC 7468). Raises OSError."""
+    return (
+        re.search(rf"-----BEGIN [A-Z0-9 ]*{what}-----".encode(), Path(file).read_bytes())
+        is not None
+    )
