@@ -266,7 +266,8 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
         description="A chat server. Join it with scripts/client.py or any WebSocket client."
         " Each path of the URL is a room of its own.",
         epilog="Each flag can be set by an environment variable: --max-message by"
-        " SYNCCHAT_MAX_MESSAGE, and so on.",
+        " SYNCCHAT_MAX_MESSAGE, and so on. The commands export FILE and import FILE copy the log"
+        " of an engine.",
     )
     options = Settings(parser, SETTINGS).parse(argv)
     if options.tls_key and not options.tls_cert:

@@ -6,9 +6,11 @@ import importlib.util
 import re
 import secrets
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import EngineUnusable
+from .archive import Archive, export_logs, import_logs
 from .interface import (
     PAGE_BYTES,
     Appended,
@@ -35,6 +37,7 @@ from .interface import (
 )
 from .memory import MemoryEngine
 from .sqlite import SqliteEngine
+from .sqlite_file import SqliteArchive
 
 if TYPE_CHECKING:
     from .redis_append import Appender
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PAGE_BYTES",
     "Appended",
+    "Archive",
     "ClaimsChanged",
     "Deliver",
     "Delivery",
@@ -65,7 +69,10 @@ __all__ = [
     "SqliteEngine",
     "Tail",
     "check_engine",
+    "export_logs",
+    "import_logs",
     "open_appender",
+    "open_archive",
     "open_engine",
 ]
 
@@ -148,6 +155,30 @@ def open_appender(url: str) -> Appender:
     from .redis_server import RedisServer  # noqa: PLC0415
 
     return Appender(RedisServer(url), Retention(), secrets.token_hex(8))
+
+
+def open_archive(
+    name: str, valid_names: Callable[[str], Iterator[str]], *, is_new: bool
+) -> Archive:
+    """Open all logs of the engine ``name``; ``is_new``: a file that does not exist is created.
+
+    ``valid_names`` is as in :func:`open_engine`. Raises :class:`ValueError` for ``memory:`` and
+    for what is no engine, and :class:`~syncchat.errors.EngineUnusable`.
+    """
+    check_engine(name)
+    scheme, _, rest = name.partition(":")
+    match scheme:
+        case "memory":
+            raise ValueError("memory: has no messages: use sqlite:PATH or redis://HOST:PORT/DB")
+        case "sqlite":
+            if not is_new and not Path(rest).exists():
+                raise EngineUnusable(f"cannot use {rest}: it does not exist")
+            return SqliteArchive(rest, valid_names)
+        case _:
+            _need_redis()
+            from .redis_archive import RedisArchive  # noqa: PLC0415 - an extra
+
+            return RedisArchive(name)
 
 
 def _need_redis() -> None:

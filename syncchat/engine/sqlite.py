@@ -29,7 +29,7 @@ from .interface import (
 )
 from .local import LocalEngine
 from .reading import SearchThrottle, first_page, tail_of, tail_start
-from .sqlite_file import claim, connect, inspect, migrate, rename_rooms
+from .sqlite_file import NONCE_SECONDS, claim, connect, inspect, migrate, rename_rooms
 
 __all__ = ["SqliteEngine"]
 
@@ -39,10 +39,7 @@ logger = logging.getLogger("syncchat.engine")
 _BUSY_SECONDS = 2.0
 _TRY_AGAIN = 0.01
 
-#: Seconds for which a nonce is known. A laptop may be closed over a weekend, and send
-#: its unacknowledged messages again when it is opened.
-_NONCE_SECONDS = 7 * 86400.0
-#: The same if the retention is limited.
+#: Seconds for which a nonce is known if the retention is limited.
 _NONCE_SECONDS_FEW = 86400.0
 
 #: New messages after which ``append`` puts their words into the search index.
@@ -73,7 +70,7 @@ class SqliteEngine(LocalEngine):
         self._on_commit = on_commit
         self._path = path
         self._retention = retention
-        self._nonce_seconds = _NONCE_SECONDS if retention == Retention() else _NONCE_SECONDS_FEW
+        self._nonce_seconds = NONCE_SECONDS if retention == Retention() else _NONCE_SECONDS_FEW
         inspect(path)
         #: Guards the writing connection, and the fields below. ``_read_lock`` and
         #: ``_interrupt_lock`` are taken under it, but only in ``close``.
