@@ -16,9 +16,9 @@ from websockets.sync.client import connect as other_librarys_connect
 
 from syncchat import ChatServer
 from syncchat.net import Refusal, Request, Response
+from tests.documents import DOCS, blocks_of
 from tests.nginx import Nginx, needs_nginx
 from tests.peer import PATIENCE, read_all, wait_for
-from tests.processes import ROOT
 from tests.raw_http import answered, handshake, request, status
 
 PUBLIC = "http://chat.example.org"
@@ -165,9 +165,9 @@ def test_behind_nginx_limits_apply_to_each_client(tmp_path: Path) -> None:
 
 
 def recipe() -> str:
-    """The configuration of nginx that the documentation has."""
-    texts = [path.read_text("utf-8") for path in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]]
-    return re.search("```nginx\n(.*?)```", "\n".join(texts), re.DOTALL)[1]  # type: ignore[index]
+    """The configuration of nginx for one server that the documentation has."""
+    (block,) = (b for b in blocks_of(DOCS / "operations.md") if b.language == "nginx")
+    return block.text
 
 
 @needs_nginx
