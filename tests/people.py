@@ -100,7 +100,12 @@ class Plain:
     def __init__(self, url: str) -> None:
         chosen = [Subprotocol(name) for name in self.subprotocols]
         self.websocket = connect(
-            url, subprotocols=chosen or None, legacy=True, compression=None, max_size=None
+            url,
+            subprotocols=chosen or None,
+            legacy=True,
+            compression=None,
+            max_size=None,
+            max_queue=None,
         )
 
     def __enter__(self) -> Self:

@@ -225,10 +225,10 @@ class _Parent:
             self._waker.close()
             wakeup, _waker = _wakeup()
             # A terminal sends its signals to all processes. The parent decides what they mean.
-            for signum in self._handled:
+            # SIGTERM is never ignored, even for a moment: one that waits would be discarded.
+            for signum in set(self._handled) - {signal.SIGTERM}:
                 signal.signal(signum, signal.SIG_IGN)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.signal(signal.SIGTERM, lambda _signum, _frame: None)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             code = self._work(worker.number, link, log, wakeup)
         finally:

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import socket
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -359,3 +360,23 @@ def test_a_quiet_server_of_workers_prints_nothing() -> None:
             assert server.exit_code() == 0
             assert server.lines == []
             assert not re.search("Traceback", "".join(server.errors))
+
+
+def test_without_the_option_of_linux_the_workers_share_one_socket() -> None:
+    program = (
+        "import sys; sys.platform = 'other'\nfrom syncchat.cli import server_main\n"
+        "sys.exit(server_main())"
+    )
+    with RedisProcess(*DURABLE) as redis, ExitStack() as stack:
+        flags = ["--port", "0", "--workers", "2", "--engine", redis.url]
+        server = stack.enter_context(Script([sys.executable, "-c", program, *flags]))
+        port = int(server.wait_for_line(r"listening on port \d+").rsplit(" ", 1)[1])
+        people = [stack.enter_context(Plain(f"ws://127.0.0.1:{port}/")) for _ in range(20)]
+        for each in people:
+            each.hear()
+        victim = children(server)[0]
+        victim.kill()
+        wait_for(lambda: len(children(server)) == 2 and victim not in children(server))
+        wait_for(lambda: ask_http(port, "/healthz")[0] == 200)
+        server.signal(signal.SIGTERM)
+        assert server.exit_code() == 0
