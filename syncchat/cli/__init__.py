@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO, cast
 
 from .._version import __version__
 from ..chat.rooms import check_room, valid_names
@@ -107,11 +108,13 @@ def _value(parser: argparse.ArgumentParser, setting: Setting, flag: str | None) 
 
 @contextlib.contextmanager
 def _output(name: str) -> Iterator[BinaryIO]:
-    """The file to write, or standard output. The file is replaced when it is complete."""
-    if name == "-":
-        yield sys.stdout.buffer
+    """The file to write, or standard output. A file is replaced when the new one is complete."""
+    path = Path(name).resolve()
+    if name == "-" or (path.exists() and not path.is_file()):
+        # What is left in a buffer of sys.stdout would fail again when the process ends.
+        with _opened(sys.stdout, "wb") if name == "-" else path.open("wb") as file:
+            yield file
         return
-    path = Path(name)
     part = path.with_name(f"{path.name}.part")
     # Private, as what people say is.
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -129,11 +132,15 @@ def _output(name: str) -> Iterator[BinaryIO]:
 @contextlib.contextmanager
 def _input(name: str) -> Iterator[BinaryIO]:
     """The file to read, or standard input."""
-    if name == "-":
-        yield sys.stdin.buffer
-        return
-    with Path(name).open("rb") as file:
+    with _opened(sys.stdin, "rb") if name == "-" else Path(name).open("rb") as file:
         yield file
+
+
+def _opened(stream: TextIO | None, mode: str) -> BinaryIO:
+    """A standard stream as a file of its own. It is None if the parent process has closed it."""
+    if stream is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    return cast("BinaryIO", os.fdopen(os.dup(stream.fileno()), mode))
 
 
 def _fail(text: str) -> int:

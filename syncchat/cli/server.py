@@ -100,6 +100,13 @@ SETTINGS: dict[str, list[Setting]] = {
             "port", "port to listen on; 0 for any free port (%(default)s)", str(DEFAULT_PORT), port
         ),
         Setting(
+            "workers",
+            "processes that serve the port; more than 1 need a redis engine (%(default)s)",
+            "1",
+            positive_int,
+            "N",
+        ),
+        Setting(
             "greeting",
             "first message to a new client; empty for none (%(default)r)",
             DEFAULT_GREETING,
@@ -146,13 +153,6 @@ SETTINGS: dict[str, list[Setting]] = {
             " stored (none)",
             convert=positive_int,
             metavar="N",
-        ),
-        Setting(
-            "workers",
-            "processes that serve the port; more than 1 need a redis engine (%(default)s)",
-            "1",
-            positive_int,
-            "N",
         ),
     ],
     "access": [

@@ -6,6 +6,7 @@ Also reads and writes all of it, without an engine, for export and import.
 from __future__ import annotations
 
 import contextlib
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,6 +29,8 @@ __all__ = [
     "migrate",
     "rename_rooms",
 ]
+
+logger = logging.getLogger("syncchat.engine")
 
 #: Seconds for which a nonce is known. A laptop may be closed over a weekend, and send its
 #: unacknowledged messages again when it is opened.
@@ -263,7 +266,8 @@ class SqliteArchive(Archive):
                 self._database = undo.enter_context(contextlib.closing(connect(path)))
                 migrate(self._database)
                 # As a server does it.
-                rename_rooms(self._database, valid_names)
+                for old, new in rename_rooms(self._database, valid_names):
+                    logger.warning("renamed the room %r of %s to %r", old, path, new)
                 undo.pop_all()
         except sqlite3.Error as exc:
             raise EngineUnusable(f"cannot use {path}: {exc}") from exc

@@ -18,7 +18,7 @@ from syncchat import Client, Gap, Retention
 from syncchat.chat import events
 from syncchat.chat.events import Message
 from syncchat.engine import Draft, Engine, Position, open_engine
-from tests.peer import PATIENCE, free_port
+from tests.peer import PATIENCE, free_port, wait_for
 from tests.people import Json
 from tests.processes import ROOT, SERVER, Script, ServerScript, environment, run
 from tests.redis_server import RedisProcess
@@ -333,6 +333,48 @@ def test_the_standard_streams_can_be_the_file(tmp_path: Path) -> None:
         file = tmp_path / "log"
         export(redis.url, file)
         assert file.read_bytes() == exporting.stdout
+
+
+def test_an_export_replaces_the_file_only_when_it_is_complete(tmp_path: Path) -> None:
+    fill(f"sqlite:{tmp_path / 'a.db'}", rooms=1, messages=1200)
+    file, link = tmp_path / "log", tmp_path / "link"
+    file.write_text("the backup of yesterday")
+    link.symlink_to(file)
+    with RedisProcess() as redis:
+        # A log with a hole, as after an accident.
+        redis.ask("HSET", "syncchat:{a}:meta", "epoch", "e", "last", "3")
+        for offset in (1, 3):
+            entry = '[1.5,"ann","x","message",null]'
+            redis.ask("XADD", "syncchat:{a}:log", f"{offset}-0", "d", entry)
+        refused = "messages of a were dropped meanwhile: export again"
+        assert failing("export", redis.url, file) == refused
+    assert file.read_text() == "the backup of yesterday"
+    export(f"sqlite:{tmp_path / 'a.db'}", link)
+    assert link.is_symlink()
+    assert records(file)[-1] == {"type": "end", "rooms": 1, "messages": 1200}
+    assert sorted(each.name for each in tmp_path.iterdir() if "part" in each.name) == []
+    # A device is not replaced.
+    export(f"sqlite:{tmp_path / 'a.db'}", "/dev/null")
+    assert Path("/dev/null").is_char_device()
+
+
+def test_a_reader_that_leaves_and_an_interruption_are_told_in_one_line(tmp_path: Path) -> None:
+    fill(f"sqlite:{tmp_path / 'a.db'}", rooms=1, messages=1200)
+    command = [*SERVER, "export", "-", "--engine", f"sqlite:{tmp_path / 'a.db'}"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b"-: broken pipe\n"
+    assert process.returncode == 1
+    with Script([*SERVER, "import", "-", "--engine", f"sqlite:{tmp_path / 'b.db'}"]) as importing:
+        importing.type('{"type":"header","format":"syncchat-log","version":1}\n')
+        wait_for((tmp_path / "b.db").exists)
+        importing.signal(signal.SIGINT)
+        assert importing.exit_code() == 1
+        assert importing.errors == ["interrupted"]
 
 
 def test_memory_does_not_grow_with_the_log(tmp_path: Path) -> None:

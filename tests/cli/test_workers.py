@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -19,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.engine.test_kill import Talker, check
 from tests.peer import PATIENCE, InThread, ask_http, free_port, wait_for
 from tests.people import Json, Plain
-from tests.processes import SERVER, Script, ServerScript, run
+from tests.processes import SERVER, Script, ServerScript, environment, run
 from tests.redis_server import RedisProcess
 
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
@@ -348,6 +349,41 @@ def test_the_logs_are_one_of_whole_lines() -> None:
         for name in range(10):
             mine = [text.split(" ")[1] for text in texts if text.startswith(f"{name} ")]
             assert mine == [str(number) for number in range(30)]
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_log_that_nobody_reads_holds_up_nothing(*, is_gone: bool) -> None:
+    port = free_port()
+    with RedisProcess(*DURABLE) as redis:
+        flags = ["--port", str(port), "--workers", "2", "--rate", "0", "--engine", redis.url]
+        with subprocess.Popen(
+            [*SERVER, *flags], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment()
+        ) as process:
+            assert process.stdout is not None
+            if is_gone:
+                process.stdout.close()
+            wait_for(lambda: _listens(port))
+            with ExitStack() as stack:
+                people = [stack.enter_context(Plain(f"ws://127.0.0.1:{port}/")) for _ in range(4)]
+                for each in people:
+                    each.send(*["x" * 10_000] * 100)
+                for each in people:
+                    each.send("done")
+                for each in people:
+                    for _ in people:
+                        while not each.hear().endswith(": done"):
+                            pass
+            before = psutil.Process(process.pid).children()
+            before[0].kill()
+            wait_for(
+                lambda: set(psutil.Process(process.pid).children()) - set(before),
+                "the restarted worker",
+            )
+            wait_for(lambda: ask_http(port, "/healthz")[0] == 200)
+            begin = time.monotonic()
+            process.terminate()
+            assert process.wait(PATIENCE) == 0
+            assert time.monotonic() - begin < 5
 
 
 def test_a_quiet_server_of_workers_prints_nothing() -> None:
