@@ -249,13 +249,12 @@ class _Import:
                 self._write()
 
     def _compare(self, room: Room, message: Message) -> None:
-        """Check that a stored message is the same. The engine may have dropped it."""
+        """Check that the stored message is the same. Either side may have dropped it."""
+        while self._next_stored is not None and self._next_stored.offset < message.offset:
+            self._next_stored = next(self._stored, None)
         stored = self._next_stored
-        if stored is None or stored.offset > message.offset:
-            return
-        if stored != message:
+        if stored is not None and stored.offset == message.offset and stored != message:
             raise _refusal(room)
-        self._next_stored = next(self._stored, None)
 
     def _exceeds(self, room: Room, message: Message) -> bool:
         keep = self._keep

@@ -86,7 +86,7 @@ class RedisArchive(Archive):
 
     def find(self, room: str) -> Position | None:
         epoch, last = self._ask("HMGET", f"{Keys.prefix(room)}meta", "epoch", "last")
-        return Position(epoch.decode(), int(last)) if last and int(last) else None
+        return Position(epoch.decode(), int(last)) if epoch and last and int(last) else None
 
     def messages(self, room: str, last: int) -> Iterator[Message]:
         log, after = f"{Keys.prefix(room)}log", 0

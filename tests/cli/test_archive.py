@@ -178,6 +178,29 @@ def test_a_longer_export_continues_a_shorter_one(tmp_path: Path) -> None:
             assert engine.follow("room0").offset == 11
 
 
+def test_an_export_whose_first_messages_are_dropped_continues_a_whole_log(tmp_path: Path) -> None:
+    source, file = f"sqlite:{tmp_path / 'a.db'}", tmp_path / "log"
+    fill(source, rooms=1, messages=10)
+    export(source, file)
+    with RedisProcess() as redis:
+        for name in (redis.url, f"sqlite:{tmp_path / 'b.db'}"):
+            import_(name, file)
+    with closing(open_engine(source, Retention(messages=6))) as engine:
+        engine.append("room0", [Draft("bob", "more"), Draft("bob", "still more")])
+    export(source, file)
+    assert next(each["offset"] for each in records(file) if each["type"] == "message") == 7
+    import_(f"sqlite:{tmp_path / 'b.db'}", file)
+    with opened(f"sqlite:{tmp_path / 'b.db'}") as engine:
+        page = engine.read_before("room0", None, 100)
+        assert [m.offset for m in page.messages] == list(range(1, 13))
+    # But there must be no hole.
+    with closing(open_engine(source, Retention(messages=6))) as engine:
+        engine.append("room0", [Draft("bob", str(number)) for number in range(10)])
+    export(source, file)
+    refused = "the room room0 has messages that are not those of the file"
+    assert failing("import", f"sqlite:{tmp_path / 'b.db'}", file) == refused
+
+
 @pytest.mark.parametrize("kind", ["sqlite", "redis"])
 def test_a_room_with_other_messages_is_not_touched(tmp_path: Path, kind: str) -> None:
     source, file = f"sqlite:{tmp_path / 'a.db'}", tmp_path / "log"

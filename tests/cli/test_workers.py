@@ -226,6 +226,8 @@ def test_a_worker_that_is_stopped_alone_is_replaced() -> None:
         wait_for(lambda: len(children(server)) == 2)
         assert other in children(server)
         assert first not in children(server)
+        # The parent forks, so that it must have a single thread.
+        assert psutil.Process(server.process.pid).num_threads() == 1
 
 
 def test_no_worker_outlives_a_parent_that_is_killed() -> None:
