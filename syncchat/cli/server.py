@@ -44,6 +44,8 @@ from .workers import run_workers
 __all__ = ["SETTINGS", "SWITCH_INTERVAL", "server_main", "tune"]
 
 _KEEP = re.compile(r"([0-9]{1,9})([smhdw]?)")
+#: The parent waits with select(), which takes 1,024 descriptors.
+_MAX_WORKERS = 100
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
@@ -84,6 +86,12 @@ def _keep(text: str) -> Retention:
     return Retention(seconds=number * _UNITS[unit]) if unit else Retention(messages=number)
 
 
+def _workers(text: str) -> int:
+    if positive_int(text) <= _MAX_WORKERS:
+        return int(text)
+    raise ValueError(f"must be at most {_MAX_WORKERS}, not {text!r}")
+
+
 _DEFAULTS = Limits()
 
 #: The settings, by their heading in ``--help``.
@@ -103,7 +111,7 @@ SETTINGS: dict[str, list[Setting]] = {
             "workers",
             "processes that serve the port; more than 1 need a redis engine (%(default)s)",
             "1",
-            positive_int,
+            _workers,
             "N",
         ),
         Setting(

@@ -177,6 +177,7 @@ class _Parent:
         """Handle a signal, which also wakes :meth:`_wait`."""
         if self._is_writing and signum != signal.SIGCHLD:
             # Python would go on with the write, which a stopped terminal blocks.
+            self._is_writing = False
             raise _Stopped
 
     # Starting.
@@ -377,21 +378,18 @@ class _Parent:
             self._is_writing = True
             done = os.write(self._output, self._lines[:_WRITE])
             self._is_writing = False
+            del self._lines[:done]
         except BlockingIOError:
-            return  # Another process has taken the space, or made the descriptor non-blocking.
+            self._is_writing = False  # Another process has taken the space.
+        except _Stopped:
+            pass  # If the write was done, a piece is written twice. The process ends now.
         except OSError:
+            self._is_writing = False
             # The terminal is closed, there is no reader, or the disk is full: go on without.
             self._output = None
             self._lines.clear()
             for worker in self._workers:
                 worker.close_pipe()
-        except _Stopped:
-            # If the write was done already, a piece is written twice. The process ends now.
-            return
-        else:
-            del self._lines[:done]
-        finally:
-            self._is_writing = False
 
     # Stopping.
 

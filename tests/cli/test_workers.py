@@ -71,6 +71,13 @@ def test_an_engine_that_is_not_shared_is_refused_in_one_line(engine: list[str]) 
     )
 
 
+def test_the_number_of_workers_is_bounded() -> None:
+    for number in ("0", "101", "9" * 9):
+        result = run([*SERVER, "--workers", number, "--engine", "redis://127.0.0.1:1/0"])
+        assert result.returncode == 2
+        assert "argument --workers: must be " in result.stderr
+
+
 def test_workers_that_cannot_start_make_the_parent_say_so_in_one_line_and_exit_1() -> None:
     redis = ["--engine", "redis://127.0.0.1:1/0"]
     result = run([*SERVER, "--port", "0", "--workers", "3", *redis])
