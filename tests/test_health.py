@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from syncchat import ChatServer, Client, HandshakeRefused, __version__
 from syncchat.chat.events import Error, Welcome
+from syncchat.health import Board, Counts, Numbers, Snapshot
 from syncchat.net import Request, Response
 from tests.peer import PATIENCE, ask_http, read_all, wait_for
 from tests.people import url_of
@@ -179,3 +183,48 @@ def test_an_embedding_program_can_add_routes() -> None:
         assert (status, text) == (200, "<p>Hello from /hello")
         assert headers["content-type"] == "text/html; charset=utf-8"
         assert ask(chat, "/healthz")[0] == 200
+
+
+def test_a_server_tells_the_worst_and_the_sum_of_its_siblings() -> None:
+    siblings: list[Snapshot] = []
+    with ChatServer(port=0, siblings=lambda: siblings) as chat, Client(url_of(chat)) as client:
+        client.say("hello")
+        client.flush(PATIENCE)
+        assert chat.snapshot().failure is None
+        wait_for(lambda: metrics(chat)["syncchat_batch_messages_sum"] == 1)
+        numbers = chat.snapshot().numbers
+        numbers = replace(numbers, stats=dataclasses.replace(numbers.stats, connections=100))
+        siblings += [Snapshot(numbers), Snapshot(numbers)]
+        found = metrics(chat)
+        assert found["syncchat_messages_in_total"] == 3
+        assert found["syncchat_batch_messages_sum"] == 3
+        assert found["syncchat_batch_messages_bucket[+Inf]"] == 3
+        assert 200 < found["syncchat_connections"] < 210
+        assert ask(chat, "/healthz")[0] == 200
+        siblings.append(Snapshot(failure="its disk is full"))
+        status, _, text = ask(chat, "/healthz")
+        assert (status, json.loads(text)["reason"]) == (503, "its disk is full")
+        # The numbers of one that has ended still count, but its clients do not.
+        siblings[0] = Snapshot(numbers.ended())
+        found = metrics(chat)
+        assert found["syncchat_messages_in_total"] == 3
+        assert 100 < found["syncchat_connections"] < 110
+
+
+def test_workers_read_each_others_snapshots_from_the_board() -> None:
+    with closing(Board(3)) as board:
+        assert board.read(0) is None
+        assert [each.failure for each in board.others(0)] == [
+            "worker 2 is starting",
+            "worker 3 is starting",
+        ]
+        numbers = Numbers(batch=Counts([1, 2], 3.0))
+        for uptime in range(1, 4):
+            board.write(1, Snapshot(numbers, "x" * 5000, uptime), [Snapshot(numbers)])
+        second, third = board.others(0)
+        assert second.numbers.batch == Counts([2, 4], 6.0)
+        assert (second.failure, second.uptime) == ("x" * 1000, 3)
+        board.note_end(1)
+        assert next(board.others(0)).numbers == second.numbers
+        assert next(board.others(0)).failure == "worker 2 is not running"
+        assert third.failure == "worker 3 is starting"
