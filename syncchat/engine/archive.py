@@ -230,8 +230,8 @@ class _Import:
         room = self._room
         if room is None or self._has_nonces:
             raise ValueError("a message without a room before it")
-        first = self._offset is None and 1 <= message.offset <= room.last
-        if not first and message.offset != (self._offset or 0) + 1:
+        follows = self._offset is None or message.offset == self._offset + 1
+        if not (follows and 1 <= message.offset <= room.last):
             raise ValueError(f"a message has the offset {message.offset}")
         if int(message.time) not in _TIMES:
             raise ValueError(f"a message has the time {message.time}")
@@ -272,27 +272,27 @@ class _Import:
 
     def _end_messages(self) -> None:
         """All messages of the room have been read."""
-        if self._room is not None and not self._has_nonces:
+        room = self._room
+        if room is not None and not self._has_nonces:
             self._has_nonces = True
-            if self._offset not in (None, self._room.last):
-                raise ValueError(f"the last messages of {self._room.name} are missing")
+            if self._offset not in (None, room.last):
+                raise ValueError(f"the last messages of {room.name} are missing")
+            if not self._messages and self._end not in (None, room.end):
+                # The file has dropped those behind the engine's.
+                raise _refusal(room)
 
     def _finish(self) -> None:
         """All of the room has been read."""
         self._end_messages()
-        room = self._room
-        if room is not None:
-            if not self._messages and self._end not in (None, room.end):
-                raise _refusal(room)
-            self._write(room.end)
+        if self._room is not None:
+            self._write()
         self._room = None
 
-    def _write(self, end: Position | None = None) -> None:
-        """Add what has been read; ``end`` is the end of the log, if all messages have been."""
+    def _write(self) -> None:
+        """Add what has been read."""
         room = self._room
         assert room is not None
-        if end is None:
-            end = room.end if self._has_nonces else Position(room.epoch, self._messages[-1].offset)
+        end = room.end if self._has_nonces else Position(room.epoch, self._messages[-1].offset)
         if self._messages or self._nonces or end != self._end:
             self._archive.add(room.name, self._end, end, self._messages, self._nonces)
         self._end, self._messages, self._nonces = end, [], []

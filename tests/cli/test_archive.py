@@ -263,6 +263,7 @@ BROKEN = [
     ("HEADERROOMMESSAGE2MESSAGE2", "line 4: a message has the offset 2"),
     ("HEADERROOMMESSAGE9", "line 3: a message has the offset 9"),
     ("HEADERROOMMESSAGE2END", "line 4: the last messages of a are missing"),
+    ("HEADERROOMMESSAGE3MESSAGE4", "line 4: a message has the offset 4"),
     ("HEADERROOMROOM", "is there twice"),
     ("HEADERROOMMESSAGE3END", "line 4: there are other numbers of rooms and messages"),
     ('HEADERROOM{"type":"nonce","fingerprint":"x","offset":4}\n', "line 3: a nonce has no message"),
@@ -281,7 +282,7 @@ def test_a_broken_file_is_refused_with_the_number_of_its_line(
         ("END", '{"type":"end","rooms":1,"messages":7}\n'),
     ]:
         text = text.replace(word, line)
-    for offset in (2, 3, 9):
+    for offset in (2, 3, 4, 9):
         message = {"type": "message", "offset": offset, "time": 1.7e9, "nick": "ann", "text": "x"}
         line = json.dumps({**message, "kind": "message", "nonce": None})
         text = text.replace(f"MESSAGE{offset}", f"{line}\n")
