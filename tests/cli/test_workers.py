@@ -338,7 +338,7 @@ def test_the_logs_are_one_of_whole_lines() -> None:
 
         def talk(each: Json, name: int) -> None:
             for number in range(30):
-                each.ask(type="say", text=f"{name} {number} " + "x" * 3000)
+                each.ask(type="say", text=f"{name} {number} " + "x" * 1000)
 
         talking = [InThread(lambda e=e, n=n: talk(e, n)) for n, e in enumerate(people)]  # type: ignore[misc]
         for done in talking:
@@ -347,7 +347,7 @@ def test_the_logs_are_one_of_whole_lines() -> None:
         # Killed in the middle of its lines.
         victim = children(server)[0]
         for each in people:
-            each.ask(type="say", text="y" * 60_000)
+            each.ask(type="say", text="y" * 20_000)
         victim.kill()
         wait_for(lambda: len(children(server)) == 2 and victim not in children(server))
         server.signal(signal.SIGTERM)
