@@ -148,16 +148,15 @@ def listen_for_each(count: int, host: str | None, port: int) -> list[list[socket
 
     Raises as :func:`listen` does.
     """
+    if sys.platform != "linux":
+        return [listen(host, port)] * count
+    # First without the option: with it, another program of this user may have the port. These
+    # sockets do not listen, so that closing them resets no client.
+    first = listen(host, port, backlog=None)
+    port = address_of(first[0].getsockname())[1]
+    for sock in first:
+        sock.close()
     with contextlib.ExitStack() as undo:
-        first = [undo.enter_context(sock) for sock in listen(host, port)]
-        if sys.platform != "linux":
-            undo.pop_all()
-            return [first] * count
-        # A port that is in use by another program has been noticed now. With the option, it
-        # would not be: this user's programs may share a port.
-        port = address_of(first[0].getsockname())[1]
-        for sock in first:
-            sock.close()
         every = []
         for _ in range(count):
             every.append(listen(host, port, reuse_port=True))
@@ -167,12 +166,19 @@ def listen_for_each(count: int, host: str | None, port: int) -> list[list[socket
         return every
 
 
-def listen(host: str | None, port: int, *, reuse_port: bool = False) -> list[socket.socket]:
+def listen(
+    host: str | None,
+    port: int,
+    *,
+    reuse_port: bool = False,
+    backlog: int | None = _ACCEPT_QUEUE,
+) -> list[socket.socket]:
     """Non-blocking sockets that listen at every address of ``host``, all at one port.
 
     None and ``""`` mean every address of the machine. With ``reuse_port``, other sockets of this
-    user that have the option may listen at the same port. Raises
-    :class:`AddressInUse` and :class:`CannotListen`, both ``OSError``.
+    user that have the option may listen at the same port. ``backlog`` is how many connections may
+    wait; None: the sockets do not listen yet. Raises :class:`AddressInUse` and
+    :class:`CannotListen`, both ``OSError``.
     """
     if host is not None and host.startswith("[") and host.endswith("]"):
         # The host is written as in a URL.
@@ -194,7 +200,7 @@ def listen(host: str | None, port: int, *, reuse_port: bool = False) -> list[soc
     wanted = sorted({(info[0], info[4]) for info in found}, key=lambda item: item[0])
     for draw in range(_DRAWS):
         try:
-            return _bind_all(wanted, reuse_port=reuse_port)
+            return _bind_all(wanted, reuse_port=reuse_port, backlog=backlog)
         except OSError as exc:
             in_use = exc.errno == errno.EADDRINUSE
             if in_use and port == 0 and draw < _DRAWS - 1:
@@ -205,7 +211,10 @@ def listen(host: str | None, port: int, *, reuse_port: bool = False) -> list[soc
 
 
 def _bind_all(
-    wanted: Sequence[tuple[socket.AddressFamily, _SockAddr]], *, reuse_port: bool
+    wanted: Sequence[tuple[socket.AddressFamily, _SockAddr]],
+    *,
+    reuse_port: bool,
+    backlog: int | None,
 ) -> list[socket.socket]:
     """One socket per address. Addresses that the machine does not have are left out."""
     bound: list[socket.socket] = []
@@ -215,7 +224,7 @@ def _bind_all(
             # For port 0, all sockets use the port that the first one got.
             shared = address_of(bound[0].getsockname())[1] if bound else port
             try:
-                sock = _bind(family, (host, shared, *rest), reuse_port=reuse_port)
+                sock = _bind(family, (host, shared, *rest), reuse_port=reuse_port, backlog=backlog)
             except OSError as exc:
                 if exc.errno not in _NOT_HERE:
                     raise
@@ -229,7 +238,13 @@ def _bind_all(
     return bound
 
 
-def _bind(family: socket.AddressFamily, sockaddr: _SockAddr, *, reuse_port: bool) -> socket.socket:
+def _bind(
+    family: socket.AddressFamily,
+    sockaddr: _SockAddr,
+    *,
+    reuse_port: bool,
+    backlog: int | None,
+) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         if os.name == "posix" and sys.platform != "cygwin":
@@ -243,7 +258,8 @@ def _bind(family: socket.AddressFamily, sockaddr: _SockAddr, *, reuse_port: bool
             # IPv4 would collide with the IPv4 socket.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(sockaddr)
-        sock.listen(_ACCEPT_QUEUE)
+        if backlog is not None:
+            sock.listen(backlog)
         sock.setblocking(False)
     except BaseException:
         sock.close()

@@ -365,15 +365,22 @@ def test_a_log_that_nobody_reads_holds_up_nothing(*, is_gone: bool) -> None:
     port = free_port()
     with RedisProcess(*DURABLE) as redis:
         flags = ["--port", str(port), "--workers", "2", "--rate", "0", "--engine", redis.url]
-        with subprocess.Popen(
-            [*SERVER, *flags], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment()
-        ) as process:
+        with (
+            subprocess.Popen(
+                [*SERVER, *flags],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=environment(),
+            ) as process,
+            ExitStack() as stack,
+        ):
+            stack.callback(process.kill)
             assert process.stdout is not None
             if is_gone:
                 process.stdout.close()
             wait_for(lambda: _listens(port))
-            with ExitStack() as stack:
-                people = [stack.enter_context(Plain(f"ws://127.0.0.1:{port}/")) for _ in range(4)]
+            with ExitStack() as there:
+                people = [there.enter_context(Plain(f"ws://127.0.0.1:{port}/")) for _ in range(4)]
                 for each in people:
                     each.send(*["x" * 10_000] * 100)
                 for each in people:
