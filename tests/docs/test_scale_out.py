@@ -200,7 +200,8 @@ def test_haproxy_takes_out_a_node_that_has_lost_redis(
                 stack.enter_context(client)
                 while not isinstance(client.receive(PATIENCE), Welcome):
                     pass
-            assert sum("New connection" in line for line in good.lines) == 6
+            wait_for(lambda: sum("New connection" in line for line in good.lines) == 6)
+            assert not any("New connection" in line for line in bad.lines)
 
 
 def test_the_move_from_sqlite_works_as_documented(tmp_path: Path) -> None:
