@@ -50,8 +50,8 @@ class Publisher:
         text.encode()
         sender = SERVER_NICK if nick == SERVER_NICK else check_nick(nick)
         draft = Draft(sender, clean(text), nonce=nonce)
-        (answer,), _ = self._appender.append(check_room(room), [draft], ("", 0, 0.0))
-        return answer.offset
+        stored = self._appender.append(check_room(room), [draft], ("", 0, 0.0))
+        return stored.answers[0].offset
 
     def close(self) -> None:
         """Close the connection to Redis."""

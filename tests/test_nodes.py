@@ -74,6 +74,42 @@ def test_clients_of_two_servers_are_in_one_room() -> None:
         assert bob.find("renamed")["nick"] == "anna"
 
 
+def test_what_somebody_does_is_told_in_its_order_on_every_server() -> None:
+    with (
+        RedisProcess() as redis,
+        ServerScript("--engine", redis.url, *FLAGS) as first,
+        ServerScript("--engine", redis.url, *FLAGS) as second,
+        Json(f"{first.url}?nick=near") as near,
+        Json(f"{second.url}?nick=far") as far,
+        Json(f"{first.url}?nick=n") as speaker,
+    ):
+        for number in range(100):
+            speaker.ask(type="nick", nick=f"n{number}")
+            speaker.ask(type="say", text=f"{number}")
+            speaker.ask(type="private", to="near", text=f"{number}")
+        done = [
+            step
+            for number in range(100)
+            for step in (
+                ("renamed", f"n{number}"),
+                ("message", f"{number}"),
+                ("private", f"{number}"),
+            )
+        ]
+        assert _steps(near, "renamed", "message", "private") == done
+        assert _steps(far, "renamed", "message") == [step for step in done if step[0] != "private"]
+
+
+def _steps(client: Json, *kinds: str) -> list[tuple[str, str]]:
+    """The events of these kinds, up to the message ``99`` and what follows it."""
+    steps: list[tuple[str, str]] = []
+    while ("message", "99") not in steps or (kinds[-1], "99") not in steps:
+        event = client.event()
+        if event["type"] in kinds:
+            steps.append((event["type"], event.get("text") or event["nick"]))
+    return steps
+
+
 def test_while_redis_is_away_clients_stay_and_are_told_unavailable() -> None:
     with (
         RedisProcess("--appendonly", "yes", "--appendfsync", "always") as redis,

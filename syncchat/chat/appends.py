@@ -10,18 +10,21 @@ from typing import Protocol
 
 import msgspec
 
-from ..engine import Appended, Delivery, Draft, Engine
+from ..engine import Appended, Draft, Engine
 from ..errors import AppendUnknown, EngineFailed
 from .events import Ack
 from .members import Member, Members
 
-__all__ = ["AppendThread", "Appending", "Post", "acknowledge", "drafts_of", "joined", "refuse"]
+__all__ = ["AppendThread", "Appending", "Post", "acknowledge", "drafts_of", "refuse"]
 
 logger = logging.getLogger("syncchat.chat")
 
 #: Seconds for which the reader waits for the append thread at most. Meanwhile further messages
 #: arrive, which it then reads together.
 _PACE = 0.002
+
+#: Seconds between two round trips of several messages: a group commit delay.
+_LINGER = 0.0002
 
 #: Characters of the texts in one round trip, about at most.
 _MOST = 4 * 1024 * 1024
@@ -50,18 +53,6 @@ def drafts_of(posts: Sequence[Post]) -> list[Draft]:
                 draft.nick = member.nick
         drafts += post.drafts
     return drafts
-
-
-def joined(deliveries: Sequence[Delivery]) -> list[Delivery]:
-    """The same deliveries, those joined to one between which nothing is lost."""
-    found: list[Delivery] = []
-    for each in deliveries:
-        last = found[-1] if found else None
-        if last is None or not each.complete or each.position.epoch != last.position.epoch:
-            found.append(each)
-        else:
-            found[-1] = Delivery(each.position, [*last.messages, *each.messages], last.complete)
-    return found
 
 
 def acknowledge(
@@ -101,8 +92,11 @@ class Appending(Protocol):
     def begin_append(self) -> Sequence[Draft]:
         """Take the queued messages. If there are any, the room waits for :meth:`end_append`."""
 
-    def end_append(self, answers: Sequence[Appended] | EngineFailed) -> None:
-        """Go on after the messages have been appended, or could not be."""
+    def take_answers(self, answers: Sequence[Appended] | EngineFailed) -> None:
+        """Tell the members and the senders what has become of the messages."""
+
+    def end_append(self) -> None:
+        """Go on with what has been queued meanwhile."""
 
 
 class AppendThread:
@@ -160,7 +154,13 @@ class AppendThread:
                     size += sum(len(draft.text) for draft in drafts)
             answers = self._append(batches)
             for (room, _), answer in zip(batches, answers, strict=True):
-                room.end_append(answer)
+                room.take_answers(answer)
+            if sum(len(drafts) for _, drafts in batches) > 1:
+                # The clients are about to answer, so that the next round trip has more to carry.
+                # What other nodes publish meanwhile is delivered after it, in the same writes.
+                time.sleep(_LINGER)
+            for room, _ in batches:
+                room.end_append()
 
     def _wait(self) -> Sequence[Appending]:
         """The rooms that have messages. Empty: the thread is to end."""

@@ -20,7 +20,7 @@ import msgspec
 from ..engine import Appended, Delivery, Departed, Draft, Engine, Position, Revoked
 from ..errors import EngineFailed
 from ..net import CombiningQueue, Deadline, Later
-from .appends import AppendThread, Post, acknowledge, drafts_of, joined, refuse
+from .appends import AppendThread, Post, acknowledge, drafts_of, refuse
 from .events import (
     Away,
     Back,
@@ -32,6 +32,7 @@ from .events import (
     PrivateMessage,
     Renamed,
 )
+from .feed import Feed
 from .members import Entering, Member, Members, RoomSettings, WantedHistory
 from .presence_batch import PresenceBatch
 
@@ -48,8 +49,13 @@ _OVERHEAD = 400
 _PATIENCE = 10.0
 
 
-#: Any other item of the queue, except for the deliveries of a shared engine: a function, called
-#: in its place in the order.
+class _Arrival:
+    """A shared engine has added something to the feed."""
+
+
+_ARRIVAL = _Arrival()
+
+#: Any other item of the queue: a function, called in its place in the order.
 _Step = Callable[[], None]
 
 
@@ -67,19 +73,18 @@ class Room:
         #: The number of clients and ``used()`` blocks that need this room. Guarded by the
         #: registry's lock.
         self.users = 0
-        self._queue: CombiningQueue[Post | Delivery | _Step] = CombiningQueue(
+        self._queue: CombiningQueue[Post | _Arrival | _Step] = CombiningQueue(
             self._apply, max_weight=_MAX_QUEUED
         )
         # Only the combiner changes the fields below.
-        #: The combiner's thread while it applies a batch.
+        #: The combiner's thread while it applies a batch or appends.
         self._combiner: int | None = None
         #: The messages that the append thread has begun to append, and the number of the
         #: queue's items to which they belong.
         self._begun: tuple[list[Post], int] = ([], 0)
         self._members = Members(name, engine)
-        #: The position up to which the members have got the log; None: it is not followed.
-        self._position: Position | None = None
         self._presence = PresenceBatch(self._members, self._announce, self._set_timer)
+        self._feed = Feed(self._members, self._presence, echo=settings.echo)
 
     # For sessions.
 
@@ -200,46 +205,24 @@ class Room:
 
     def deliver(self, delivery: Delivery) -> None:
         """Send new messages of the log to all members."""
-        if threading.get_ident() != self._combiner:
-            weight = sum(len(each.text) + _OVERHEAD for each in delivery.messages)
-            self._queue.submit([delivery], weight)
-            return
-        before, position, messages = self._position, delivery.position, delivery.messages
-        if before is None or (position.epoch == before.epoch and position.offset <= before.offset):
-            # It was on its way when the last member left.
-            return
-        self._position = position
-        unannounced = self._presence.changes
-        if unannounced and any(message.nick in unannounced for message in messages):
-            # Announce a member before its first message.
-            self._presence.tell()
-        if position.epoch != before.epoch:
-            self._members.tell_new_epoch(messages)
-        elif not delivery.complete or messages[0].offset != before.offset + 1:
-            self._members.tell_gap(messages)
-        elif self._settings.echo:
-            self._members.tell(messages)
+        if threading.get_ident() == self._combiner:
+            self._feed.take(delivery)
         else:
-            self._members.tell_others(messages)
+            self._feed.add(delivery)
+            weight = sum(len(each.text) + _OVERHEAD for each in delivery.messages)
+            self._queue.submit([_ARRIVAL], weight)
+
+    def deliver_own(self, delivery: Delivery) -> bool:
+        """As :meth:`Feed.take_own`, on the combiner's thread, which is appending it."""
+        return self._feed.take_own(delivery)
 
     def take_live(self, event: FromServer) -> None:
         """Send a live event to the members that it concerns."""
-        if threading.get_ident() != self._combiner:
-            self._do(lambda: self.take_live(event))
-            return
-        if not isinstance(event, PrivateMessage):
-            newcomer = None
-            if isinstance(event, Joined) and not event.others:
-                # A member needs no notice of its own join.
-                newcomer = self.find(event.nick)
-            self._members.tell([event], newcomer)
-            return
-        recipient, sender = self.find(event.to), self.find(event.nick)
-        if recipient is not None:
-            recipient.last_private_from = event.nick
-            self._members.tell_one(recipient, event)
-        if sender is not None and sender is not recipient:
-            self._members.tell_one(sender, event)
+        if threading.get_ident() == self._combiner:
+            self._feed.take(event)
+        else:
+            self._feed.add(event)
+            self._queue.submit([_ARRIVAL], _OVERHEAD)
 
     def note_claims(self, change: Departed | Revoked) -> None:
         """Tell the members of people who are gone, or whose nicks others have now."""
@@ -254,29 +237,32 @@ class Room:
         posts = [item for item in batch if isinstance(item, Post)]
         others = [item for item in batch if not isinstance(item, Post)]
         self._begun = posts, len(batch)
-        if self._position is None or not all(isinstance(item, Delivery) for item in others):
+        if self._feed.position is None or not all(isinstance(item, _Arrival) for item in others):
             # Steps keep their order.
             self._apply(batch, 0)
             posts = []
-        elif others:
+        elif others and not posts:
             self._apply(others, 0)
-        if not posts:
-            self._end_batch()
+        if posts:
+            # What has arrived is delivered with what is appended.
+            self._combiner = threading.get_ident()
+        else:
+            self.end_append()
         return drafts_of(posts)
 
-    def end_append(self, answers: Sequence[Appended] | EngineFailed) -> None:
+    def take_answers(self, answers: Sequence[Appended] | EngineFailed) -> None:
         """Take the engine's answers to the messages of :meth:`begin_append`."""
         posts, _ = self._begun
-        try:
-            if isinstance(answers, EngineFailed):
-                refuse(self._members, self.name, posts, answers)
-            else:
-                self._settings.on_batch(acknowledge(self._members, posts, answers))
-        finally:
-            self._end_batch()
+        self._take_step(self._feed.take_added)
+        if isinstance(answers, EngineFailed):
+            refuse(self._members, self.name, posts, answers)
+        else:
+            self._settings.on_batch(acknowledge(self._members, posts, answers))
 
-    def _end_batch(self) -> None:
+    def end_append(self) -> None:
+        """Give up the combiner's role after :meth:`take_answers`."""
         (_, count), self._begun = self._begun, ([], 0)
+        self._combiner = None
         if count and self._queue.end(count):
             # The calling thread takes what it has been given before it sleeps.
             assert self._appends is not None
@@ -289,13 +275,13 @@ class Room:
 
         Raises :class:`~syncchat.errors.EngineFailed`.
         """
-        if self._position is None:
-            self._position = self._engine.follow(self.name)
-        return self._position
+        if self._feed.position is None:
+            self._feed.position = self._engine.follow(self.name)
+        return self._feed.position
 
     def unfollow(self) -> None:
         """Have the log delivered no more, after the last member has left."""
-        self._position = None
+        self._feed.position = None
         self._engine.unfollow(self.name)
 
     # The combiner's work.
@@ -315,30 +301,24 @@ class Room:
 
         self._do(asked)
 
-    def _apply(self, batch: Sequence[Post | Delivery | _Step], _first: int) -> None:
+    def _apply(self, batch: Sequence[Post | _Arrival | _Step], _first: int) -> None:
         self._combiner = threading.get_ident()
         try:
             posts: list[Post] = []
-            arrived: list[Delivery] = []
             for item in batch:
                 if isinstance(item, Post):
                     posts.append(item)
                     continue
-                if isinstance(item, Delivery):
-                    # Of a shared engine, which tells of new messages later: the order of these
-                    # and of messages that are still to be appended makes no difference.
-                    arrived.append(item)
+                if isinstance(item, _Arrival):
+                    # The order of what has arrived and of messages that are still to be
+                    # appended makes no difference.
+                    self._take_step(self._feed.take_added)
                     continue
-                # Keep the order: append the earlier messages first.
-                if arrived:
-                    self._deliver_all(arrived)
-                    arrived = []
                 if posts:
+                    # Keep the order: append the earlier messages first.
                     self._append(posts)
                     posts = []
                 self._take_step(item)
-            if arrived:
-                self._deliver_all(arrived)
             if posts:
                 self._append(posts)
         finally:
@@ -355,16 +335,11 @@ class Room:
         except Exception:
             logger.exception("room %r: a step failed", self.name)
 
-    def _deliver_all(self, arrived: Sequence[Delivery]) -> None:
-        """Deliver what has arrived meanwhile, with as few writes as possible."""
-        for delivery in joined(arrived):
-            self._take_step(partial(self.deliver, delivery))
-
     def _append(self, posts: Sequence[Post]) -> None:
         """Give messages to the engine as one batch."""
         drafts = drafts_of(posts)
         try:
-            if self._position is None:
+            if self._feed.position is None:
                 self.follow()
             answers = self._engine.append(self.name, drafts)
         except EngineFailed as exc:
@@ -372,7 +347,8 @@ class Room:
         except Exception:
             logger.exception("room %r: messages could not be appended", self.name)
         else:
-            # A local engine has delivered the new messages in append().
+            # The engine has delivered the new messages in append(), or is about to.
+            self._take_step(self._feed.take_added)
             self._settings.on_batch(acknowledge(self._members, posts, answers))
 
     def _enter(self, entering: Entering) -> None:

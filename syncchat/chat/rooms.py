@@ -122,7 +122,7 @@ class RoomRegistry:
         #: that can wait is done under it.
         self._lock = threading.Lock()
         self._rooms: dict[str, Room] = {}
-        engine.attach(self._deliver, self._take_live, self._note_claims)
+        engine.attach(self._deliver, self._take_live, self._note_claims, self._deliver_own)
         #: The other rooms for which messages are kept, as far as is known here.
         self._kept = set(engine.rooms())
         #: None: the engine blocks nobody for long, or appends room by room.
@@ -252,6 +252,10 @@ class RoomRegistry:
         room = self._rooms.get(name)
         if room is not None:
             room.deliver(delivery)
+
+    def _deliver_own(self, name: str, delivery: Delivery) -> bool:
+        room = self._rooms.get(name)
+        return room is not None and room.deliver_own(delivery)
 
     def _take_live(self, name: str, event: FromServer) -> None:
         room = self._rooms.get(name)

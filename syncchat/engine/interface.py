@@ -27,6 +27,7 @@ __all__ = [
     "Appended",
     "ClaimsChanged",
     "Deliver",
+    "DeliverOwn",
     "Delivery",
     "Departed",
     "Draft",
@@ -174,6 +175,10 @@ LiveEvent: TypeAlias = Any
 
 #: Called with a room's name and its new messages, in the order of their offsets, each once.
 Deliver = Callable[[str, Delivery], None]
+
+#: Called in an append with a room's name and what it has stored. False: messages before it are
+#: still to be delivered, and it comes again in :data:`Deliver`, after them.
+DeliverOwn = Callable[[str, Delivery], bool]
 
 #: Called with a room's name and a live event, which has no offset and is not kept.
 Live = Callable[[str, LiveEvent], None]
@@ -368,11 +373,16 @@ class Engine(Log, Presence):
 
     @abstractmethod
     def attach(
-        self, deliver: Deliver, live: Live, claims_changed: ClaimsChanged | None = None
+        self,
+        deliver: Deliver,
+        live: Live,
+        claims_changed: ClaimsChanged | None = None,
+        deliver_own: DeliverOwn | None = None,
     ) -> None:
         """Set the callbacks for new messages and live events. Call it once, and first.
 
-        ``claims_changed`` is for an engine whose claims can end without :meth:`release`.
+        ``claims_changed`` is for an engine whose claims can end without :meth:`release`, and
+        ``deliver_own`` for one that calls ``deliver`` on a thread of its own.
         """
 
     @abstractmethod

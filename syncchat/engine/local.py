@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from .interface import (
     ClaimsChanged,
     Deliver,
+    DeliverOwn,
     Delivery,
     Engine,
     Entered,
@@ -34,9 +35,14 @@ class LocalEngine(Engine, ABC):
         self._names: dict[str, dict[str, str]] = {}
 
     def attach(
-        self, deliver: Deliver, live: Live, claims_changed: ClaimsChanged | None = None
+        self,
+        deliver: Deliver,
+        live: Live,
+        claims_changed: ClaimsChanged | None = None,
+        deliver_own: DeliverOwn | None = None,
     ) -> None:
-        del claims_changed  # Claims end with release() only.
+        # Claims end with release() only, and an append delivers what it stores.
+        del claims_changed, deliver_own
         self._deliver = deliver
         self._live = live
 

@@ -17,6 +17,7 @@ from .interface import (
     Appended,
     ClaimsChanged,
     Deliver,
+    DeliverOwn,
     Draft,
     Engine,
     Entered,
@@ -90,12 +91,18 @@ class RedisEngine(Engine):
         self._follower = Follower(self._server, reads, self._keys, codec, self._callbacks)
 
     def attach(
-        self, deliver: Deliver, live: Live, claims_changed: ClaimsChanged | None = None
+        self,
+        deliver: Deliver,
+        live: Live,
+        claims_changed: ClaimsChanged | None = None,
+        deliver_own: DeliverOwn | None = None,
     ) -> None:
         self._callbacks.deliver = deliver
         self._callbacks.live = live
         if claims_changed is not None:
             self._callbacks.claims_changed = claims_changed
+        if deliver_own is not None:
+            self._callbacks.deliver_own = deliver_own
 
     # The log.
 
@@ -106,9 +113,9 @@ class RedisEngine(Engine):
         self._follower.unfollow(room)
 
     def append(self, room: str, drafts: Sequence[Draft]) -> list[Appended]:
-        answers, end = self._appends.append(room, drafts, self._follower.fence(room))
-        self._follower.note_stored(room, end)
-        return answers
+        stored = self._appends.append(room, drafts, self._follower.fence(room))
+        self._follower.take_stored(room, drafts, stored)
+        return stored.answers
 
     def append_all(
         self, batches: Sequence[tuple[str, Sequence[Draft]]]
@@ -117,12 +124,12 @@ class RedisEngine(Engine):
             [(room, drafts, self._follower.fence(room)) for room, drafts in batches]
         )
         found: list[list[Appended] | EngineFailed] = []
-        for (room, _), outcome in zip(batches, outcomes, strict=True):
+        for (room, drafts), outcome in zip(batches, outcomes, strict=True):
             if isinstance(outcome, EngineFailed):
                 found.append(outcome)
             else:
-                self._follower.note_stored(room, outcome[1])
-                found.append(outcome[0])
+                self._follower.take_stored(room, drafts, outcome)
+                found.append(outcome.answers)
         return found
 
     def read_after(self, room: str, position: Position, limit: int) -> Tail:
@@ -235,8 +242,9 @@ class RedisEngine(Engine):
         return self._claims.elsewhere(rooms)
 
     def publish(self, room: str, event: LiveEvent) -> None:
-        command = ("PUBLISH", self._keys.channel(room), self._codec.encode(event))
-        self._others.ask([command])
+        payload = self._codec.encode(event)
+        with self._follower.publishing(room, payload):
+            self._others.ask([("PUBLISH", self._keys.channel(room), payload)])
 
     # The engine.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from ..errors import AppendUnknown, EngineFailed
 from ..net import Deadline
@@ -15,7 +16,7 @@ from .redis_reads import Fence
 from .redis_scripts import APPEND
 from .redis_server import RedisServer
 
-__all__ = ["Appender"]
+__all__ = ["Appender", "Stored"]
 
 #: Seconds for which ``append`` tries to learn whether its batch is stored, and the pause
 #: between two tries.
@@ -23,6 +24,18 @@ _SECONDS, _PAUSE = 5.0, 0.1
 
 #: Milliseconds that replicas may take to confirm a batch.
 _REPLICA_MILLISECONDS = 1000
+
+
+class Stored(NamedTuple):
+    """What has become of a batch.
+
+    ``end``: the epoch, and the highest offset of the answers. ``at``: the time of that message;
+    0.0: all were known before.
+    """
+
+    answers: list[Appended]
+    end: Position
+    at: float
 
 
 class Appender:
@@ -46,10 +59,8 @@ class Appender:
         """Round trips so far."""
         return self._pipeline.round_trips
 
-    def append(
-        self, room: str, drafts: Sequence[Draft], fence: Fence
-    ) -> tuple[list[Appended], Position]:
-        """As :meth:`Log.append`. Also returns the epoch and the highest offset of the answers."""
+    def append(self, room: str, drafts: Sequence[Draft], fence: Fence) -> Stored:
+        """Append to a room. Raises as :meth:`Log.append`."""
         (outcome,) = self.append_all([(room, drafts, fence)])
         if isinstance(outcome, EngineFailed):
             raise outcome
@@ -57,7 +68,7 @@ class Appender:
 
     def append_all(
         self, batches: Sequence[tuple[str, Sequence[Draft], Fence]]
-    ) -> list[tuple[list[Appended], Position] | EngineFailed]:
+    ) -> list[Stored | EngineFailed]:
         """Append to several rooms in one round trip; an exception is returned in its place."""
         # For a log that begins anew; and the batches have numbers under a random name.
         epoch, name = new_epoch(), secrets.token_hex(8)
@@ -115,10 +126,11 @@ class Appender:
         return ("WAIT", self._replicas, _REPLICA_MILLISECONDS) if self._replicas else None
 
 
-def _outcome(reply: Reply) -> tuple[list[Appended], Position] | EngineFailed:
+def _outcome(reply: Reply) -> Stored | EngineFailed:
     if isinstance(reply, EngineFailed):
         return reply
-    epoch, answer = reply
+    epoch, answer, at = reply
     answers = answers_of(answer.decode())
-    last = max((each.offset for each in answers), default=0)
-    return answers, Position(epoch.decode(), last)
+    last = max(answers, key=lambda each: each.offset, default=Appended(0, new=False))
+    time = float(at) if last.new else 0.0
+    return Stored(answers, Position(epoch.decode(), last.offset), time)

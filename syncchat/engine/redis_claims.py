@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from ..errors import AppendUnknown, EngineFailed
-from .interface import ClaimsChanged, Deliver, Live, Person, Revoked, new_epoch
+from .interface import ClaimsChanged, Deliver, DeliverOwn, Live, Person, Revoked, new_epoch
 from .redis_connection import Pipeline, Reply
 from .redis_format import Keys
 from .redis_scripts import CLAIM, ENTER, NOW, Script
@@ -158,6 +158,7 @@ class Callbacks:
         self.deliver: Deliver = _ignore
         self.live: Live = _ignore
         self.claims_changed: ClaimsChanged = _ignore
+        self.deliver_own: DeliverOwn = _leave
 
 
 class Claims:
@@ -403,3 +404,8 @@ def nicks_of(owners: Sequence[bytes]) -> list[str]:
 
 def _ignore(_room: str, _what: object) -> None:
     """The callback before :meth:`Engine.attach`."""
+
+
+def _leave(_room: str, _what: object) -> bool:
+    """The callback that has every message delivered as those of other servers."""
+    return False

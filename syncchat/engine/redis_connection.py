@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import logging
 import random
-import socket
-import struct
-import sys
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any, TypeAlias
 
-from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from ..errors import AppendUnknown, EngineFailed
 from .redis_scripts import Script
-from .redis_server import ANSWER_SECONDS, Link, RedisServer, reason_of, socket_of
+from .redis_server import Argument, Command, Link, RedisServer, Reply, reason_of
 
 __all__ = ["Argument", "Command", "Pipeline", "Reply"]
 
@@ -27,13 +23,6 @@ _STOP_SECONDS = 0.5
 
 #: Seconds between two attempts to connect, at least and at most.
 _PAUSE = (0.1, 0.5)
-
-#: A command and its arguments.
-Argument = str | bytes | float
-Command = Sequence[Argument]
-
-#: What Redis replies.
-Reply: TypeAlias = Any
 
 
 class _NotSent(EngineFailed):
@@ -71,7 +60,7 @@ class Pipeline:
         self._waiting: list[_Request] = []
         self._is_led = False
         # Only the thread that leads uses the fields below.
-        self._connection: Link = None
+        self._link: Link | None = None
         self._next_try = 0.0
         #: When the present round trip began, on the monotonic clock; None: there is none.
         self._began: float | None = None
@@ -142,7 +131,7 @@ class Pipeline:
         for at, reply in enumerate(replies):
             if isinstance(reply, ResponseError):
                 # After a failover this may be a replica: find the master again.
-                self._is_old = self._is_old or isinstance(reply, ReadOnlyError)
+                self._is_old = self._is_old or str(reply).startswith("READONLY")
                 failure = EngineFailed(f"Redis refuses it: {reason_of(reply)}")
                 failure.__cause__ = reply
                 replies[at] = failure
@@ -190,20 +179,14 @@ class Pipeline:
     def interrupt(self) -> None:
         """Give up a round trip that takes long, and make no new connection."""
         self._interrupted.set()
-        began, connection = self._began, self._connection
-        if began is not None and time.monotonic() - began > 0.2 and connection is not None:
-            sock = socket_of(connection)
-            if sock is not None:
-                try:
-                    sock.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    return
+        began, link = self._began, self._link
+        if began is not None and time.monotonic() - began > 0.2 and link is not None:
+            link.interrupt()
 
     def close(self) -> None:
         """Close the connection. No other method may be called meanwhile or later."""
         self._interrupted.set()
-        if self._connection is not None:
-            self._connection.disconnect()
+        self._disconnect()
 
     def _sleep(self, request: _Request) -> None:
         """Wait until ``request`` is done, or its thread is to lead."""
@@ -248,23 +231,15 @@ class Pipeline:
         """Send the commands of all requests, and read the replies."""
         sent, answered = False, 0
         try:
-            connection = self._connected()
+            link = self._connected()
             self._began = time.monotonic()
-            packed = connection.pack_commands(
-                [command for request in batch for command in request.commands]
-            )
+            if self._interrupted.is_set():
+                link.let_kernel_wait(_STOP_SECONDS)
             sent = True
-            # The connection's own limit costs no system call.
-            limit = {"timeout": _STOP_SECONDS} if self._interrupted.is_set() else {}
-            connection.send_packed_command(packed, check_health=False)
+            link.send([command for request in batch for command in request.commands])
             self.round_trips += 1
             for request in batch:
-                for _ in request.commands:
-                    try:
-                        reply = connection.read_response(disable_decoding=True, **limit)
-                    except ResponseError as exc:
-                        reply = exc
-                    request.replies.append(reply)
+                request.replies = [link.reply() for _ in request.commands]
                 request.done = True
                 answered += 1
         except (RedisError, OSError) as exc:
@@ -281,43 +256,28 @@ class Pipeline:
             self._began = None
 
     def _connected(self) -> Link:
-        if self._connection is not None:
-            try:
-                # A link that is closed already must not leave the outcome unknown.
-                if not self._is_old and not self._connection.can_read(0):
-                    return self._connection
-            except (RedisError, OSError):
-                pass
+        if self._link is not None:
+            # A link that is closed already must not leave the outcome unknown.
+            if not self._is_old and not self._link.has_input():
+                return self._link
             self._disconnect()
-        if self._connection is None:
-            now = time.monotonic()
-            if self._interrupted.is_set():
-                raise ConnectionError("the server is stopping")
-            if now < self._next_try:
-                raise ConnectionError(self._why)
-            self._next_try = now + random.uniform(*_PAUSE)  # noqa: S311 - no secret
-            self._connection = self._server.connect()
-            _let_kernel_wait(self._connection)
-            self._is_old = False
-            self.connections += 1
-        return self._connection
+        now = time.monotonic()
+        if self._interrupted.is_set():
+            raise ConnectionError("the server is stopping")
+        if now < self._next_try:
+            raise ConnectionError(self._why)
+        self._next_try = now + random.uniform(*_PAUSE)  # noqa: S311 - no secret
+        self._link = link = self._server.connect()
+        link.let_kernel_wait()
+        self._is_old = False
+        self.connections += 1
+        return link
 
     def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.disconnect()
-
-
-def _let_kernel_wait(connection: Link) -> None:
-    """Have the kernel apply the time limits: Python's own cost a system call for each read."""
-    sock = socket_of(connection)
-    # Not an SSLSocket, which would not understand them.
-    if sys.platform == "linux" and type(sock) is socket.socket:
-        limit = struct.pack("ll", int(ANSWER_SECONDS), 0)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-        sock.settimeout(None)
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
 
 
 def _is_unknown_script(error: ResponseError) -> bool:
-    return type(error).__name__ == "NoScriptError" or str(error).startswith("NOSCRIPT")
+    return str(error).startswith("NOSCRIPT")

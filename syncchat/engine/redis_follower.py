@@ -15,19 +15,21 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import msgspec
 from redis.exceptions import RedisError, ResponseError
 
 from ..errors import BadEvent, EngineFailed
-from .interface import Delivery, Departed, LiveCodec, Message, Position
+from .interface import Delivery, Departed, Draft, LiveCodec, Message, Position
+from .redis_append import Stored
 from .redis_claims import Callbacks
 from .redis_connection import Reply
-from .redis_format import Batch, Keys, batch_of, messages_of, numbered
+from .redis_format import Batch, Keys, batch_of, messages_of, stored_messages
 from .redis_reads import ROOMS, Fence, Followed, SharedReads, SharedTails
 from .redis_scripts import EMPTY_SECONDS
-from .redis_server import Link, RedisServer, socket_of
+from .redis_server import Link, RedisServer
 
 __all__ = ["Follower"]
 
@@ -36,18 +38,13 @@ logger = logging.getLogger("syncchat.engine")
 #: Seconds between two pings on the subscription, and seconds until the answer is overdue.
 _PING_SECONDS, _PONG_SECONDS = 4.0, 5.0
 
-#: Seconds between two questions for the ends of all logs.
-_SWEEP_SECONDS = 10.0
-
-#: Seconds between two questions that keep the logs without a message from being forgotten.
-_TOUCH_SECONDS = 0.7 * EMPTY_SECONDS
+#: Seconds between two questions for the ends of all logs; and between those that keep the logs
+#: without a message from being forgotten.
+_SWEEP_SECONDS, _TOUCH_SECONDS = 10.0, 0.7 * EMPTY_SECONDS
 
 #: Seconds between two attempts to subscribe, at least and at most; and until a failed read is
 #: repeated.
 _PAUSE, _AGAIN_SECONDS = (0.1, 0.5), 0.5
-
-#: Replies of which the messages are delivered together, at most.
-_REPLIES = 200
 
 #: Seconds for which ``follow`` waits until the room is subscribed.
 _CONFIRM_SECONDS = 0.5
@@ -107,7 +104,7 @@ class Follower:
         if known is not None:
             return known.position
         epoch, last, _, at = self._positions([room])[0]
-        followed = Followed(Position(epoch, last), at)
+        followed = Followed(position := Position(epoch, last), at)
         with self._lock:
             self._rooms[room] = followed
             self._requests.append(("SUBSCRIBE", room))
@@ -115,7 +112,7 @@ class Follower:
         if self.is_subscribed:
             # For live events, of which nothing is read later.
             followed.subscribed.wait(_CONFIRM_SECONDS)
-        return followed.stored
+        return position
 
     def unfollow(self, room: str) -> None:
         """As :meth:`Log.unfollow`."""
@@ -129,13 +126,23 @@ class Follower:
         followed = self._rooms.get(room)
         return ("", 0, 0.0) if followed is None else followed.fence()
 
-    def note_stored(self, room: str, end: Position) -> None:
-        """Note that Redis has said of ``end`` that it is stored; on the appending thread."""
+    def take_stored(self, room: str, drafts: Sequence[Draft], stored: Stored) -> None:
+        """Deliver what is stored, if nothing before it is on its way; on the appending thread."""
         followed = self._rooms.get(room)
-        if followed is not None and end != followed.stored:
-            before = followed.stored
-            if end.epoch != before.epoch or end.offset > before.offset:
-                followed.stored = end
+        if followed is None:
+            return
+        followed.note_stored(stored.end, stored.at)
+        messages = stored_messages(drafts, stored.answers, stored.at)
+        if messages and not followed.awaits_events():
+            own = Delivery(stored.end, messages)
+            if self._callbacks.deliver_own(room, own):
+                followed.note_own(own)
+                self.tails.extend(room, own)
+
+    def publishing(self, room: str, event: bytes) -> AbstractContextManager[None]:
+        """The context in which a live event is published. From any thread."""
+        followed = self._rooms.get(room)
+        return nullcontext() if followed is None else followed.publishing(event)
 
     def stop(self) -> None:
         """End the thread soon. From any thread."""
@@ -161,41 +168,39 @@ class Follower:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                connection = self._server.connect()
+                link = self._server.connect()
             except (RedisError, OSError) as exc:
                 self._server.note_failure(exc)
             else:
                 try:
-                    self._serve(connection)
+                    self._serve(link)
                 except (RedisError, OSError) as exc:
                     self._server.note_failure(exc)
                 except Exception:
                     logger.exception("the follower failed, and subscribes again")
                 finally:
                     self.is_subscribed = False
-                    connection.disconnect()
+                    link.close()
             self._stopping.wait(random.uniform(*_PAUSE))  # noqa: S311 - no secret
 
-    def _serve(self, connection: Link) -> None:
+    def _serve(self, link: Link) -> None:
         """Follow until the connection is lost or the engine is closed."""
         now = time.monotonic()
         self._arrived.clear()
         self._pong_by, self._ping_at, self._sweep_at = None, now, now + _SWEEP_SECONDS
         with self._lock:
             rooms, self._requests = [*self._rooms], []
-        self._send(connection, [("SUBSCRIBE", room) for room in rooms])
-        if (sock := socket_of(connection)) is None:
-            raise ConnectionError("the connection is closed")
+        self._send(link, [("SUBSCRIBE", room) for room in rooms])
         with selectors.DefaultSelector() as selector:
-            selector.register(sock, selectors.EVENT_READ)
+            selector.register(link.socket, selectors.EVENT_READ)
             selector.register(self._wake_out, selectors.EVENT_READ)
             while not self._stopping.is_set():
                 ready = selector.select(self._until_due())
                 if any(key.fileobj is self._wake_out for key, _ in ready):
-                    self._take_requests(connection)
-                if any(key.fileobj is sock for key, _ in ready):
-                    self._read(connection)
-                self._keep_up(connection)
+                    self._take_requests(link)
+                if any(key.fileobj is link.socket for key, _ in ready):
+                    self._read(link)
+                self._keep_up(link)
 
     def _until_due(self) -> float:
         due = [self._ping_at, self._sweep_at]
@@ -205,18 +210,15 @@ class Follower:
             due.append(self._pong_by)
         return max(0.0, min(due) - time.monotonic())
 
-    def _take_requests(self, connection: Link) -> None:
-        while True:
-            try:
-                if len(self._wake_out.recv(4096)) < 4096:
-                    break
-            except BlockingIOError:
-                break
+    def _take_requests(self, link: Link) -> None:
+        with suppress(BlockingIOError):
+            while len(self._wake_out.recv(4096)) == 4096:
+                pass
         with self._lock:
             requests, self._requests = self._requests, []
-        self._send(connection, requests)
+        self._send(link, requests)
 
-    def _send(self, connection: Link, requests: Sequence[tuple[str, str]]) -> None:
+    def _send(self, link: Link, requests: Sequence[tuple[str, str]]) -> None:
         """Subscribe and unsubscribe, in this order."""
         at = 0
         while at < len(requests):
@@ -225,19 +227,12 @@ class Follower:
             while end < min(len(requests), at + ROOMS) and requests[end][0] == command:
                 channels.append(self._keys.channel(requests[end][1]))
                 end += 1
-            connection.send_packed_command(
-                connection.pack_command(command, *channels), check_health=False
-            )
+            link.send([(command, *channels)])
             at = end
 
-    def _read(self, connection: Link) -> None:
+    def _read(self, link: Link) -> None:
         """Take what has arrived, and deliver the messages of a room together."""
-        for _ in range(_REPLIES):
-            try:
-                reply = connection.read_response(disable_decoding=True)
-            except ResponseError as exc:
-                # Such as NOPERM: this Redis will not do.
-                raise ConnectionError(str(exc)) from exc
+        for reply in link.replies():
             match reply:
                 case [b"message", bytes(channel), bytes(payload)]:
                     self._take(self._keys.room(channel), payload)
@@ -247,10 +242,11 @@ class Follower:
                     # Without a subscription it is the number alone.
                     self._deliver_arrived(*self._arrived)
                     self._take_pong(int(number))
+                case ResponseError():
+                    # Such as NOPERM: this Redis will not do.
+                    raise reply
                 case _:
                     pass
-            if not connection.can_read(0):
-                break
         self._deliver_arrived(*self._arrived)
 
     def _note_subscribed(self, room: str) -> None:
@@ -275,6 +271,7 @@ class Follower:
                 self._call(self._callbacks.claims_changed, room, departed)
             else:
                 self._call(self._callbacks.live, room, self._codec.decode(payload))
+                followed.meet(payload)
         except (ValueError, BadEvent, msgspec.MsgspecError) as exc:
             # A batch that another program publishes is missed by the next one, or the sweep.
             logger.warning("room %r: not from a node of this version: %s", room, exc)
@@ -282,14 +279,18 @@ class Follower:
     def _take_batch(self, room: str, followed: Followed, batch: Batch) -> None:
         position, arrived = followed.position, self._arrived.get(room)
         offset = arrived[-1].offset if arrived else position.offset
-        if batch.epoch != position.epoch or batch.first > offset + 1:
+        is_next = batch.epoch == position.epoch and batch.first <= offset + 1
+        if is_next and followed.is_own(batch, offset):
+            self._deliver_arrived(room)
+            followed.delivered = Position(batch.epoch, batch.last), batch.time
+            return
+        if not is_next or (batch.last > offset and followed.contradicts(batch)):
             # Ask Redis: what is published may be older than what is known.
             self._unchecked.add(room)
             self._check_at = time.monotonic()
             return
-        entries = batch.entries[offset + 1 - batch.first :]
-        if entries:
-            messages = numbered(offset + 1, entries)
+        messages = batch.messages(offset)
+        if messages:
             if arrived:
                 arrived += messages
             else:
@@ -322,7 +323,7 @@ class Follower:
 
     # Holes, and what is due.
 
-    def _keep_up(self, connection: Link) -> None:
+    def _keep_up(self, link: Link) -> None:
         now = time.monotonic()
         if self._pong_by is not None and now >= self._pong_by:
             raise ConnectionError("the subscription does not answer")
@@ -336,8 +337,7 @@ class Follower:
         if now >= self._ping_at and self._pong_by is None:
             self._pings += 1
             self._ping_at, self._pong_by = now + _PING_SECONDS, time.monotonic() + _PONG_SECONDS
-            ping = connection.pack_command("PING", self._pings)
-            connection.send_packed_command(ping, check_health=False)
+            link.send([("PING", self._pings)])
 
     def _take_pong(self, number: int) -> None:
         self._pong_by = None

@@ -20,6 +20,7 @@ __all__ = [
     "entry_of",
     "messages_of",
     "numbered",
+    "stored_messages",
 ]
 
 
@@ -34,15 +35,24 @@ class Entry(msgspec.Struct, array_like=True, gc=False):
 
 
 class Batch(msgspec.Struct, array_like=True):
-    """What Redis publishes: new messages, or none at the beginning of an epoch."""
+    """What Redis publishes: new messages of one time, or none at the beginning of an epoch."""
 
     epoch: str
     first: int
-    entries: list[Entry]
+    last: int
+    time: float
+    #: The entries as JSON: they are decoded only if they are needed.
+    entries: msgspec.Raw
+
+    def messages(self, after: int) -> list[Message]:
+        """The messages after an offset."""
+        first = max(self.first, after + 1)
+        return numbered(first, _entries.decode(self.entries)[first - self.first :])
 
 
 _batch = msgspec.json.Decoder(Batch)
 _entry = msgspec.json.Decoder(Entry)
+_entries = msgspec.json.Decoder(list[Entry])
 _encode = msgspec.json.Encoder().encode
 
 #: Decodes what Redis publishes. From any thread.
@@ -77,6 +87,17 @@ def end_of(text: bytes) -> tuple[Position, float]:
     """The end of a log as it is stored, ``EPOCH LAST AT``: the position, and the time."""
     epoch, last, at = text.decode().split(" ")
     return Position(epoch, int(last)), float(at)
+
+
+def stored_messages(
+    drafts: Sequence[Draft], answers: Sequence[Appended], at: float
+) -> list[Message]:
+    """The messages that have become of drafts, without those that were known before."""
+    return [
+        Message(answer.offset, at, draft.nick, draft.text, draft.kind, draft.nonce)
+        for draft, answer in zip(drafts, answers, strict=True)
+        if answer.new
+    ]
 
 
 class Keys:

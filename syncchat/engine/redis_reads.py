@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
+from ..errors import EngineFailed
 from .interface import Delivery, Message, Position, Tail, new_epoch
 from .reading import first_page
 from .redis_connection import Argument, Pipeline, Reply
-from .redis_format import Keys, end_of
+from .redis_format import Batch, Keys, end_of
 from .redis_scripts import POSITIONS, TAIL
 
 __all__ = ["ROOMS", "Fence", "Followed", "SharedReads", "SharedTails"]
@@ -24,20 +27,29 @@ _TAILS, _TAIL_MESSAGES, _TAIL_SECONDS = 100, 2000, 10.0
 #: not known).
 Fence = tuple[str, int, float]
 
+#: Seconds for which a live event is expected to come back.
+_EVENT_SECONDS = 1.0
+
 
 class Followed:
     """A room that is followed.
 
-    Only the follower's thread changes ``delivered``: the position up to which the room's log is
-    delivered, and the time of the last message (0: not known). ``stored`` is a position that
-    Redis has said to be stored; only the thread that appends to the room changes it.
+    ``delivered`` is the position up to which the follower has delivered the room's log, and
+    ``stored`` one that Redis has said to be stored. Both have the time of the last message (0: it
+    is not known). Only the follower's thread changes the one, and only the thread that appends to
+    the room the other.
     """
 
-    __slots__ = ("delivered", "stored", "subscribed")
+    __slots__ = ("_events", "_own", "delivered", "stored", "subscribed")
 
     def __init__(self, position: Position, at: float) -> None:
-        self.delivered = position, at
-        self.stored = position
+        self.delivered = self.stored = position, at
+        #: The batches that the appending thread has delivered, and the follower has not met: epoch,
+        #: first and last offset, and time.
+        self._own: deque[tuple[str, int, int, float]] = deque()
+        #: The live events that this node publishes and the follower has not met, and until when
+        #: they are expected, on the monotonic clock.
+        self._events: deque[tuple[bytes, float]] = deque()
         #: Set when Redis has confirmed the subscription.
         self.subscribed = threading.Event()
 
@@ -48,10 +60,60 @@ class Followed:
 
     def fence(self) -> Fence:
         """What Redis must not be behind: epoch, offset, and the time of that message."""
-        (position, at), stored = self.delivered, self.stored
+        (position, at), (stored, stored_at) = self.delivered, self.stored
         if stored.epoch == position.epoch and stored.offset > position.offset:
-            return position.epoch, stored.offset, 0
+            return position.epoch, stored.offset, stored_at
         return position.epoch, position.offset, at
+
+    def note_stored(self, end: Position, at: float) -> None:
+        """Note that Redis has stored a message of that time; on the appending thread."""
+        before, _ = self.stored
+        if end.epoch != before.epoch or end.offset > before.offset:
+            self.stored = end, at
+
+    # What the node itself publishes: it comes back through the subscription.
+
+    def note_own(self, delivery: Delivery) -> None:
+        """Note what the appending thread has delivered; on that thread."""
+        first, last = delivery.messages[0], delivery.messages[-1]
+        self._own.append((delivery.position.epoch, first.offset, last.offset, last.time))
+
+    def is_own(self, batch: Batch, offset: int) -> bool:
+        """Whether the appending thread has delivered a batch; on the follower's thread.
+
+        ``offset``: up to where the follower has delivered the log.
+        """
+        own = self._own
+        while own and (own[0][2] <= offset or own[0][0] != batch.epoch):
+            own.popleft()
+        return bool(own) and own[0] == (batch.epoch, batch.first, batch.last, batch.time)
+
+    def contradicts(self, batch: Batch) -> bool:
+        """Whether a batch, which is not an own one, is in the place of one."""
+        return bool(self._own) and batch.last >= self._own[0][1]
+
+    @contextmanager
+    def publishing(self, event: bytes) -> Iterator[None]:
+        """Publish a live event: no message that is appended later overtakes it on this node."""
+        self._events.append((event, time.monotonic() + _EVENT_SECONDS))
+        try:
+            yield
+        except EngineFailed:
+            self.meet(event)
+            raise
+
+    def meet(self, event: bytes) -> None:
+        """Note a live event that has come back, or could not be published."""
+        with suppress(IndexError):
+            if self._events[0][0] == event:
+                self._events.popleft()
+
+    def awaits_events(self) -> bool:
+        """Whether a live event of this node is on its way to the follower."""
+        with suppress(IndexError):
+            while self._events[0][1] < time.monotonic():
+                self._events.popleft()
+        return bool(self._events)
 
 
 class SharedTails:

@@ -91,7 +91,7 @@ local function state(prefix, channel, fresh, epoch, seen, at, node)
   if last == 0 then
     redis.call('EXPIRE', meta, EMPTY_SECONDS)
   end
-  redis.call('PUBLISH', channel, '["' .. fresh .. '",' .. last + 1 .. ',[]]')
+  redis.call('PUBLISH', channel, '["' .. fresh .. '",' .. last + 1 .. ',' .. last .. ',0,[]]')
   return fresh, last, last, found
 end
 """.replace("EMPTY_SECONDS", str(EMPTY_SECONDS))
@@ -191,8 +191,8 @@ class Script:
 
 #: KEYS: the room's prefix. ARGV: channel, fresh epoch; the fence: epoch, offset, time; node,
 #: batch, room; messages and seconds to keep (-1: all); and for each draft its fingerprint (or
-#: nothing) and its JSON. Returns the epoch and the answer: ``FIRST+COUNT``, or an offset for each
-#: draft, negative if it was known.
+#: nothing) and its JSON. Returns the epoch, the answer, and the time of the messages. The answer is
+#: ``FIRST+COUNT``, or an offset for each draft, negative if it was known.
 APPEND = Script(
     _STATE
     + """
@@ -203,11 +203,11 @@ local messages, seconds = tonumber(ARGV[9]), tonumber(ARGV[10])
 local epoch, last, base, found =
   state(prefix, channel, ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), node)
 if found[7] then
-  local id, answer = string.match(found[7], '^(%S+) %S+ (.*)$')
+  local id, then_, answer = string.match(found[7], '^(%S+) (%S+) (.*)$')
   if id == batch then
     -- A write, so that WAIT on this connection waits for the batch.
     redis.call('HSET', meta, 'b:' .. node, found[7])
-    return {epoch, answer}
+    return {epoch, answer, then_}
   end
 end
 local at = now()
@@ -260,7 +260,7 @@ if rotated then
 end
 if #new == 0 then
   redis.call('HSET', meta, 'b:' .. node, noted)
-  return {epoch, answer}
+  return {epoch, answer, at}
 end
 redis.call('HSET', meta, 'b:' .. node, noted, 'last', last, 'at', at)
 if not trimmed then
@@ -288,9 +288,9 @@ if seconds >= 0 then
   redis.call('EXPIRE', log, math.ceil(seconds) + 60)
 end
 redis.call('HSET', 'syncchat:rooms', room, epoch .. ' ' .. last .. ' ' .. at)
-redis.call('PUBLISH', channel,
-  '["' .. epoch .. '",' .. before + 1 .. ',[' .. table.concat(new, ',') .. ']]')
-return {epoch, answer}
+redis.call('PUBLISH', channel, '["' .. epoch .. '",' .. before + 1 .. ',' .. last .. ',' .. at
+  .. ',[' .. table.concat(new, ',') .. ']]')
+return {epoch, answer, at}
 """.replace("NONCE_SECONDS", str(_NONCE_SECONDS))
     .replace("NONCES", str(_NONCES))
     .replace("BATCH_SECONDS", str(_BATCH_SECONDS))

@@ -1,26 +1,36 @@
-"""The Redis that a URL names: its address, its password, and whether it can be reached."""
+"""The Redis that a URL names: its address, its password, and whether it can be reached.
+
+redis-py makes the connections: TLS, sentinels, passwords. Commands and replies pass it by, through
+hiredis: what it does besides takes longer than a batch takes Redis.
+"""
 
 from __future__ import annotations
 
 import logging
+import selectors
 import socket
+import struct
+import sys
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from hiredis import Reader, pack_command
 from redis.backoff import NoBackoff
 from redis.connection import ConnectionPool
+from redis.exceptions import InvalidResponse, ResponseError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-__all__ = ["ANSWER_SECONDS", "Link", "RedisServer", "reason_of", "socket_of"]
+__all__ = ["Argument", "Command", "Link", "RedisServer", "Reply", "reason_of"]
 
 logger = logging.getLogger("syncchat.engine")
 
 #: Seconds that a connection may take to be made, and that Redis may take to answer.
-_CONNECT_SECONDS, ANSWER_SECONDS = 1.0, 3.0
+_CONNECT_SECONDS, _ANSWER_SECONDS = 1.0, 3.0
 
 #: Seconds for which commands wait for a link that broke. After that they fail at once.
 _PATIENCE = 2.0
@@ -28,9 +38,91 @@ _PATIENCE = 2.0
 #: The port of a sentinel whose URL names none.
 _SENTINEL_PORT = 26379
 
-#: redis-py's connection, which is not typed throughout.
-Link: TypeAlias = Any
+#: Bytes that are read at a time.
+_READ_SIZE = 256 * 1024
+
+#: A command and its arguments.
+Argument = str | bytes | float
+Command = Sequence[Argument]
+
+#: What Redis replies.
+Reply: TypeAlias = Any
+
+#: redis-py's connection and sentinels, which are not typed throughout.
+_Connection: TypeAlias = Any
 _Sentinel: Any = Sentinel
+
+#: Its declaration asks for a tuple of one.
+_pack: Any = pack_command
+
+
+class Link:
+    """A connection to Redis that is ready for commands. One thread at a time may use it.
+
+    Its methods raise :class:`RedisError` or :class:`OSError` if it is lost.
+    """
+
+    def __init__(self, connection: _Connection) -> None:
+        self._connection = connection
+        sock = connection._get_socket()  # noqa: SLF001 - redis-py has no other way
+        if sock is None:
+            raise ConnectionError("the connection is closed")
+        self.socket: socket.socket = sock
+        self._reader = Reader(InvalidResponse, ResponseError, notEnoughData=self)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(sock, selectors.EVENT_READ)
+
+    def send(self, commands: Sequence[Command]) -> None:
+        """Send commands."""
+        self.socket.sendall(b"".join([_pack(tuple(command)) for command in commands]))
+
+    def reply(self) -> Reply:
+        """Wait for the next reply: an instance of ``ResponseError`` if Redis refuses."""
+        while (reply := self._reader.gets()) is self:
+            self._receive()
+        return reply
+
+    def replies(self) -> Iterator[Reply]:
+        """Read once what has arrived, and return the replies that are complete."""
+        self._receive()
+        while (reply := self._reader.gets()) is not self:
+            yield reply
+
+    def has_input(self) -> bool:
+        """Whether something has arrived, or the other end is closed."""
+        return bool(self._selector.select(0))
+
+    def let_kernel_wait(self, seconds: float = _ANSWER_SECONDS) -> None:
+        """Have the kernel apply the time limit: Python's own costs a system call for each read."""
+        # Not for an SSLSocket, which would not understand it.
+        if sys.platform == "linux" and type(self.socket) is socket.socket:
+            limit = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+            self.socket.settimeout(None)
+        else:
+            self.socket.settimeout(seconds)
+
+    def interrupt(self) -> None:
+        """End a call that waits. From any thread."""
+        try:
+            self.socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._selector.close()
+        self._connection.disconnect()
+
+    def _receive(self) -> None:
+        try:
+            data = self.socket.recv(_READ_SIZE)
+        except BlockingIOError as exc:
+            raise TimeoutError("it does not answer") from exc
+        if not data:
+            raise ConnectionError("it has closed the connection")
+        self._reader.feed(data)
 
 
 class RedisServer:
@@ -44,7 +136,7 @@ class RedisServer:
 
     def __init__(self, url: str) -> None:
         self._settings: dict[str, Any] = {
-            "socket_timeout": ANSWER_SECONDS,
+            "socket_timeout": _ANSWER_SECONDS,
             "socket_connect_timeout": _CONNECT_SECONDS,
             # A retry is ours: only a script that knows its batch can be repeated.
             "retry": Retry(NoBackoff(), 0),
@@ -59,7 +151,7 @@ class RedisServer:
         if url.startswith("redis+sentinel:"):
             plain = self._take_sentinels(plain)
         pool = ConnectionPool.from_url(plain, client_name="syncchat", **self._settings)
-        self._kind: type[Link] = pool.connection_class
+        self._kind: type[_Connection] = pool.connection_class
         self._arguments: dict[str, Any] = pool.connection_kwargs
         self.database = int(self._arguments.get("db", 0))
         #: Whether failures are logged. At the start, they are raised.
@@ -98,7 +190,7 @@ class RedisServer:
             if connection.read_response(disable_decoding=True)[0] != b"master":
                 connection.disconnect()
                 raise ConnectionError(f"{host}:{port} is not the master of {self._service}")
-        return connection
+        return Link(connection)
 
     def _credentials(self) -> dict[str, str]:
         """What the password file has. Raises :class:`OSError`."""
@@ -145,12 +237,6 @@ class RedisServer:
             is_new, self._failure = self._failure is not None, None
         if is_new and self.logs:
             logger.warning("can reach Redis at %s again", self.name)
-
-
-def socket_of(connection: Link) -> socket.socket | None:
-    """The socket of a connection, to wait for it or to wake who waits; None: it is closed."""
-    found: socket.socket | None = connection._get_socket()  # noqa: SLF001 - it has no other way
-    return found
 
 
 def reason_of(exc: Exception) -> str:

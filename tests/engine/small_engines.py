@@ -17,6 +17,7 @@ from syncchat.engine import (
     Appended,
     ClaimsChanged,
     Deliver,
+    DeliverOwn,
     Delivery,
     Draft,
     Engine,
@@ -67,11 +68,17 @@ class Around(Engine):
         self.deliver: Deliver
         self.live: Live
         self.claims_changed: ClaimsChanged | None
+        self.deliver_own: DeliverOwn | None
 
     def attach(
-        self, deliver: Deliver, live: Live, claims_changed: ClaimsChanged | None = None
+        self,
+        deliver: Deliver,
+        live: Live,
+        claims_changed: ClaimsChanged | None = None,
+        deliver_own: DeliverOwn | None = None,
     ) -> None:
         self.deliver, self.live, self.claims_changed = deliver, live, claims_changed
+        self.deliver_own = deliver_own
         self.log.attach(self.on_delivery, self.on_live)
 
     def on_delivery(self, room: str, delivery: Delivery) -> None:
@@ -225,6 +232,35 @@ class FollowsOnAThread(Around):
     def close(self) -> None:
         self._queue.put(None)
         self._thread.join()
+        super().close()
+
+
+class DeliversOwn(FollowsOnAThread):
+    """Delivers most of what it appends in ``append``, and later all of it on its thread.
+
+    There, it comes with the messages before it.
+    """
+
+    def __init__(self) -> None:
+        self._said: list[Message] = []
+        self._later = threading.Event()
+        super().__init__()
+
+    def on_delivery(self, room: str, delivery: Delivery) -> None:
+        assert self.deliver_own is not None
+        self._said += delivery.messages
+        if self._said[-1].offset % 5:
+            self.deliver_own(room, delivery)
+        super().on_delivery(room, Delivery(delivery.position, self._said[-20:]))
+        if len(self._said) > 20:
+            self._later.set()
+
+    def _follow(self) -> None:
+        self._later.wait(PATIENCE)
+        super()._follow()
+
+    def close(self) -> None:
+        self._later.set()
         super().close()
 
 

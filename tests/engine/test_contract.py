@@ -12,6 +12,7 @@ from syncchat.chat.events import Message
 from syncchat.engine import Departed, Revoked
 from tests.engine.small_engines import (
     Around,
+    DeliversOwn,
     FollowsOnAThread,
     IsAway,
     IsSlow,
@@ -181,6 +182,24 @@ def test_after_a_new_epoch_clients_reconnect_and_are_told_of_the_gap() -> None:
 
 
 # A slow engine, and an engine with threads of its own.
+
+
+def test_what_a_room_has_from_its_own_append_is_not_delivered_again() -> None:
+    with (
+        serving(DeliversOwn()) as url,
+        Json(f"{url}/room?nick=ann") as ann,
+        Json(f"{url}/room?nick=bob") as bob,
+    ):
+        for person in (ann, bob):
+            person.event("welcome")
+        for number in range(15):
+            for person in (ann, bob):
+                person.ask(type="say", text=f"{number}")
+        for person in (ann, bob):
+            heard = [person.event("message")["offset"] for _ in range(30)]
+            assert heard == [*range(1, 31)]
+            person.ask(type="history", limit=1)
+            assert person.event("history")["messages"][0]["offset"] == 30
 
 
 def test_a_room_that_waits_for_its_engine_blocks_no_other_room() -> None:

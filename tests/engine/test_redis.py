@@ -438,6 +438,35 @@ def test_a_redis_that_went_back_and_on_again_begins_a_new_epoch() -> None:
         assert a.say("three") == [3]
 
 
+def test_a_node_notices_that_redis_lost_what_only_the_answer_to_its_append_has_told() -> None:
+    holds, goes_on = threading.Event(), threading.Event()
+    own: list[Delivery] = []
+
+    def hold(_room: str, _delivery: Delivery) -> None:
+        holds.set()
+        goes_on.wait(PATIENCE)
+
+    def take_own(_room: str, delivery: Delivery) -> bool:
+        own.append(delivery)
+        return True
+
+    with redis() as server, node(server.url) as a, node(server.url) as b:
+        a.engine.attach(hold, lambda *_: None, deliver_own=take_own)
+        b.say("one")
+        # The follower takes nothing more from its subscription.
+        assert holds.wait(PATIENCE)
+        assert a.say("two", "three") == [2, 3]
+        assert [message.text for message in own[0].messages] == ["two", "three"]
+        # As after a failover to a replica that lagged, on which another node said something.
+        room = "syncchat:{a}:"
+        server.ask("DEL", f"{room}log")
+        server.ask("XADD", f"{room}log", "3-0", "d", '[2.5,"bob","other","message",null]')
+        server.ask("HSET", f"{room}meta", "at", "2.5")
+        a.say("four")
+        assert not a.engine.read_after("a", own[0].position, 10).complete
+        goes_on.set()
+
+
 def test_while_redis_is_away_the_engine_refuses_at_once_and_recovers() -> None:
     with redis() as server, node(server.url) as a:
         a.engine.claim("a", ["ann", "eve"])

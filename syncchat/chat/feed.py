@@ -1,0 +1,110 @@
+"""News of a room on its way to the members: messages, holes, new epochs, and live events."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from ..engine import Delivery, Message, Position
+from .events import FromServer, Joined, PrivateMessage
+from .members import Members
+from .presence_batch import PresenceBatch
+
+__all__ = ["Feed"]
+
+
+class Feed:
+    """Only the room's combiner may call the methods, except for :meth:`add`."""
+
+    def __init__(self, members: Members, presence: PresenceBatch, *, echo: bool) -> None:
+        self._members = members
+        self._presence = presence
+        self._echo = echo
+        #: The position up to which the members have got the log; None: it is not followed.
+        self.position: Position | None = None
+        #: What a shared engine has brought on a thread of its own, in its order.
+        self._added: deque[Delivery | FromServer] = deque()
+        #: Messages that the members get with the next write.
+        self._accepted: list[Message] = []
+
+    def take(self, news: Delivery | FromServer) -> None:
+        """Send new messages to all members, or a live event to those that it concerns."""
+        self._accept(news)
+        self._tell_accepted()
+
+    def add(self, news: Delivery | FromServer) -> None:
+        """Leave news for the next call of another method. From any thread."""
+        self._added.append(news)
+
+    def take_added(self) -> None:
+        """Send what has been added, and own messages, with as few writes as possible."""
+        while self._added:
+            self._accept(self._added.popleft())
+        self._tell_accepted()
+
+    def take_own(self, delivery: Delivery) -> bool:
+        """Take what the room itself has appended, which :meth:`take_added` then sends.
+
+        False: messages before it are missing. It will be delivered after them.
+        """
+        while self._added:
+            self._accept(self._added.popleft())
+        if self.position != Position(delivery.position.epoch, delivery.messages[0].offset - 1):
+            return False
+        self._accept(delivery)
+        return True
+
+    def _accept(self, news: Delivery | FromServer) -> None:
+        if isinstance(news, Delivery):
+            self._accept_messages(news)
+        else:
+            self._tell_accepted()
+            self._tell_live(news)
+
+    def _tell_live(self, event: FromServer) -> None:
+        if not isinstance(event, PrivateMessage):
+            newcomer = None
+            if isinstance(event, Joined) and not event.others:
+                # A member needs no notice of its own join.
+                newcomer = self._members.find(event.nick)
+            self._members.tell([event], newcomer)
+            return
+        recipient, sender = self._members.find(event.to), self._members.find(event.nick)
+        if recipient is not None:
+            recipient.last_private_from = event.nick
+            self._members.tell_one(recipient, event)
+        if sender is not None and sender is not recipient:
+            self._members.tell_one(sender, event)
+
+    def _accept_messages(self, delivery: Delivery) -> None:
+        before, position, messages = self.position, delivery.position, delivery.messages
+        if before is None or (position.epoch == before.epoch and position.offset <= before.offset):
+            # It was on its way when the last member left, or it is what the room has appended.
+            return
+        self.position = position
+        known = before.offset + 1 - messages[0].offset if messages else 0
+        if position.epoch != before.epoch:
+            self._tell_accepted()
+            self._introduce(messages)
+            self._members.tell_new_epoch(messages)
+        elif known > 0 or (known == 0 and delivery.complete):
+            self._accepted += messages[known:]
+        else:
+            self._tell_accepted()
+            self._introduce(messages)
+            self._members.tell_gap(messages)
+
+    def _tell_accepted(self) -> None:
+        if self._accepted:
+            messages, self._accepted = self._accepted, []
+            self._introduce(messages)
+            if self._echo:
+                self._members.tell(messages)
+            else:
+                self._members.tell_others(messages)
+
+    def _introduce(self, messages: Sequence[Message]) -> None:
+        """Announce a member before its first message."""
+        unannounced = self._presence.changes
+        if unannounced and any(message.nick in unannounced for message in messages):
+            self._presence.tell()
