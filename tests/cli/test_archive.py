@@ -140,6 +140,7 @@ def test_a_client_that_resumes_over_the_move_misses_and_repeats_nothing(tmp_path
                 assert [m.text for m in heard] == [*map(str, range(20)), "meanwhile", "between"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_import_can_be_repeated(tmp_path: Path) -> None:
     source, file = f"sqlite:{tmp_path / 'a.db'}", tmp_path / "log"
     fill(source)
@@ -293,6 +294,7 @@ def test_a_broken_file_is_refused_with_the_number_of_its_line(
     assert complaint in line
 
 
+@pytest.mark.slow
 def test_engines_that_are_in_use_or_cannot_be_used_are_refused(tmp_path: Path) -> None:
     path, file = tmp_path / "chat.db", tmp_path / "log"
     with ServerScript("--engine", f"sqlite:{path}"):
@@ -401,6 +403,7 @@ def test_a_reader_that_leaves_and_an_interruption_are_told_in_one_line(tmp_path:
         assert importing.errors == ["interrupted"]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_log(tmp_path: Path) -> None:
     """The peak of a process that exports and imports 40 MB, over that of one without messages."""
     path = tmp_path / "a.db"

@@ -78,6 +78,7 @@ def test_the_number_of_workers_is_bounded() -> None:
         assert "argument --workers: must be " in result.stderr
 
 
+@pytest.mark.slow
 def test_workers_that_cannot_start_make_the_parent_say_so_in_one_line_and_exit_1() -> None:
     redis = ["--engine", "redis://127.0.0.1:1/0"]
     result = run([*SERVER, "--port", "0", "--workers", "3", *redis])
@@ -191,6 +192,7 @@ def test_a_signal_to_all_processes_of_a_terminal_stops_them_in_order() -> None:
         assert server.exit_code() == 0
 
 
+@pytest.mark.slow
 def test_a_worker_that_does_not_stop_is_killed_within_5_seconds() -> None:
     with workers() as server:
         stuck = children(server)[1]
@@ -306,6 +308,7 @@ def _reason_of_one(port: int) -> str:
     return str(state.get("reason", ""))
 
 
+@pytest.mark.slow
 def test_while_redis_is_away_every_worker_says_so() -> None:
     with RedisProcess() as redis:
         flags = ["--engine", redis.url, "--workers", "2"]
@@ -360,6 +363,7 @@ def test_the_logs_are_one_of_whole_lines() -> None:
             assert mine == [str(number) for number in range(30)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_gone", [False, True])
 def test_a_log_that_nobody_reads_holds_up_nothing(*, is_gone: bool) -> None:
     port = free_port()

@@ -175,6 +175,7 @@ def test_two_nodes_behind_haproxy_as_documented(
             check_two_nodes(haproxy.port, nodes, context)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_haproxy_takes_out_a_node_that_has_lost_redis(
     tmp_path: Path, certificate: tuple[Path, ssl.SSLContext]

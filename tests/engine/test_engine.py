@@ -200,6 +200,7 @@ def test_a_room_without_messages_continues_or_gets_a_new_epoch(
     assert not engine.read_after("a", Position(begun.epoch, 2), 10).complete
 
 
+@pytest.mark.slow
 def test_searches_are_throttled(opened: Opener) -> None:
     engine = opened()
     engine.append("a", [Draft("ann", "word " * 2000) for _ in range(300)])

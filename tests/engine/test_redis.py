@@ -150,6 +150,7 @@ def test_what_a_node_holds_is_free_when_it_closes() -> None:
 # Appending over links that break.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nonce", [None, "n1"])
 def test_a_script_that_ran_but_was_not_answered_is_not_applied_twice(nonce: str | None) -> None:
     with redis() as server, Proxy(server.path) as proxy, node(url_of(proxy)) as a:
@@ -168,6 +169,7 @@ def test_a_script_that_ran_but_was_not_answered_is_not_applied_twice(nonce: str 
         check_whole(a, last=23)
 
 
+@pytest.mark.slow
 def test_an_outcome_that_stays_unknown_is_told_so() -> None:
     with redis() as server, node(server.url) as a:
         a.say("one")
@@ -256,6 +258,7 @@ def test_cut_links_leave_no_hole_and_no_repeat(full: bool) -> None:
         check_whole(a, b, last=said)
 
 
+@pytest.mark.slow
 def test_a_deaf_subscription_is_noticed_within_15_seconds() -> None:
     with (
         redis() as server,
@@ -323,6 +326,7 @@ def test_clients_that_come_back_at_once_share_one_read() -> None:
         assert not tail.complete
 
 
+@pytest.mark.slow
 def test_what_was_trimmed_away_meanwhile_is_told_as_a_gap() -> None:
     keep = Retention(messages=3)
     with (
@@ -412,6 +416,7 @@ def test_redis_is_emptied_and_everybody_is_told_of_the_gap() -> None:
         assert a.position == b.position
 
 
+@pytest.mark.slow
 def test_redis_is_flushed_while_nobody_says_anything_and_the_gap_is_told() -> None:
     with redis() as server, node(server.url) as a:
         a.say("one")
@@ -422,6 +427,7 @@ def test_redis_is_flushed_while_nobody_says_anything_and_the_gap_is_told() -> No
         assert a.position.epoch != a.begun.epoch
 
 
+@pytest.mark.slow
 def test_a_redis_that_went_back_and_on_again_begins_a_new_epoch() -> None:
     with redis() as server, node(server.url) as a:
         a.say("one", "two")
@@ -503,6 +509,7 @@ def test_a_message_that_is_known_already_changes_nothing() -> None:
 # Leases.
 
 
+@pytest.mark.slow
 def test_the_nicks_of_a_dead_node_become_free_and_its_members_are_told_as_gone() -> None:
     with redis() as server, node(server.url) as a:
         a.engine.claim("a", ["ann"])
@@ -543,6 +550,7 @@ def test_a_node_that_was_cut_off_claims_its_nicks_again_or_learns_that_they_are_
 # Starting, stopping, and what it costs.
 
 
+@pytest.mark.slow
 def test_a_redis_that_cannot_be_reached_or_refuses_is_unusable() -> None:
     for url in ("redis://127.0.0.1:1/0", "redis+unix:///nonexistent"):
         with pytest.raises(EngineUnusable, match="cannot use redis") as caught:
@@ -558,6 +566,7 @@ def test_a_redis_that_cannot_be_reached_or_refuses_is_unusable() -> None:
             assert a.say("x") == [1]
 
 
+@pytest.mark.slow
 def test_redis_is_reached_over_tls(tmp_path: Path) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
@@ -581,6 +590,7 @@ def test_redis_is_reached_over_tls(tmp_path: Path) -> None:
             open_engine(url, Retention(), codec=events.LIVE_CODEC)
 
 
+@pytest.mark.slow
 def test_user_and_password_come_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "password"
     with redis(
@@ -654,6 +664,7 @@ def test_an_idle_node_costs_redis_few_commands(rooms: int) -> None:
         assert rate < 5
 
 
+@pytest.mark.slow
 def test_a_message_is_acknowledged_when_enough_replicas_have_it() -> None:
     with redis() as server, ExitStack() as stack:
         replica = RedisProcess("--replicaof", "127.0.0.1 1")

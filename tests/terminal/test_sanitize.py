@@ -228,6 +228,7 @@ def test_a_nick_of_a_megabyte_is_shortened() -> None:
         assert [line for line in client.scrollback() if "N…: short" in line]
 
 
+@pytest.mark.slow
 def test_a_text_of_a_megabyte_is_shortened() -> None:
     with Stage() as stage, Screen(stage.url) as client:
         stage.wait_for_client()
