@@ -181,6 +181,8 @@ class Group:
         with self._lock:
             if websocket in self._fanout:
                 return
+            # Before the greeting: the client may answer at once, and its answer be queued.
+            since = self._queue.position
             if greeting is not None:
                 # Send it under the lock: a fan-out that includes the new member
                 # starts after the lock is released, so no message overtakes the
@@ -191,7 +193,7 @@ class Group:
                 # that is queued from now on is fanned out after this lock is
                 # released, so the new member receives it.
                 self._fanout.add(websocket)
-                self._late[websocket] = self._queue.position
+                self._late[websocket] = since
         websocket.act_on(written)
 
     def discard(self, websocket: WebSocket) -> None:

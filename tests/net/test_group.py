@@ -411,6 +411,24 @@ def test_a_new_member_gets_every_later_and_no_earlier_message() -> None:
             assert got == list(range(first + 1, last + 1))
 
 
+def test_a_client_that_has_its_greeting_misses_no_message() -> None:
+    """Also if a message is sent before add() has returned: it was lost once in 100 times."""
+    group = Group()
+
+    def handler(websocket: WebSocket) -> None:
+        group.add(websocket, "greeting")
+        for message in websocket:
+            group.send(message)
+
+    with serve(handler) as server:
+        url = f"ws://127.0.0.1:{server.port}/"
+        for number in range(500):
+            with connect(url) as ann, connect(url) as bob:
+                assert ann.recv(PATIENCE) == bob.recv(PATIENCE) == "greeting"
+                ann.send(str(number))
+                assert ann.recv(PATIENCE) == bob.recv(PATIENCE) == str(number)
+
+
 def test_stress_many_threads_join_leave_and_send_in_one_order() -> None:
     """Order, no gap, no repeat: each member receives a run of the same sequence."""
     group = Group()
