@@ -11,7 +11,7 @@ from typing import assert_never
 import msgspec
 
 from ..closecodes import ABNORMAL, SERVICE_RESTART, TRY_AGAIN_LATER
-from ..engine import Departed, Draft, Engine, Position, Revoked, Tail
+from ..engine import Appended, Departed, Draft, Engine, Position, Revoked, Tail
 from ..errors import AppendUnknown, ConnectionClosed, EngineFailed
 from ..net import Deadline, Fanout, WebSocket, encode_frame, format_address
 from .dialects import Dialect
@@ -273,13 +273,19 @@ class Members:
             if unknown
             else f"Your message was not stored; send it again later: {exc}."
         )
-        for draft in drafts:
+        known: Sequence[Appended | None]
+        known = [None] * len(drafts) if unknown else self._engine.known(self._room, drafts)
+        for draft, answer in zip(drafts, known, strict=True):
             if unknown and draft.nonce is not None:
                 # Nothing is to be told: the client comes back and sends the message
                 # again, and its nonce shows whether it is stored.
                 reason = "it is unknown whether your message was stored"
                 member.websocket.begin_close(TRY_AGAIN_LATER, reason, Deadline.after(CLOSE_SECONDS))
                 break
+            if answer is not None and draft.nonce is not None:
+                # It was sent again, and is stored since the first time.
+                self.tell_one(member, Ack(draft.nonce, answer.offset))
+                continue
             command = "say" if draft.kind == "message" else "action"
             self.tell_one(member, Error("unavailable", said, command, draft.nonce))
 

@@ -184,6 +184,22 @@ class SqliteEngine(LocalEngine):
             self._deliver(room, Delivery(Position(epoch, last), new))
         return answers
 
+    def known(self, room: str, drafts: Sequence[Draft]) -> Sequence[Appended | None]:
+        query = (
+            "SELECT offset FROM nonces WHERE nonce = ?"
+            " AND room = (SELECT id FROM rooms WHERE name = ?)"
+        )
+        try:
+            with self._read_lock:
+                found = [
+                    self._reader.execute(query, (fingerprint(draft), room)).fetchone()
+                    for draft in drafts
+                ]
+        except sqlite3.Error:
+            # The failure of append() is told.
+            return [None] * len(drafts)
+        return [row and Appended(row[0], new=False) for row in found]
+
     def read_after(self, room: str, position: Position, limit: int) -> Tail:
         end = self._end(room)
         start, known = tail_start(position, end, limit)

@@ -14,6 +14,7 @@ from types import FrameType
 
 import pytest
 
+from syncchat import ChatServer
 from syncchat.engine import (
     Draft,
     Retention,
@@ -23,6 +24,7 @@ from syncchat.engine import (
 from syncchat.errors import EngineFailed, EngineUnusable
 from tests.engine.drafts import texts
 from tests.peer import PATIENCE
+from tests.people import Json, url_of
 
 
 def test_the_position_before_the_first_message_survives_a_restart(tmp_path: Path) -> None:
@@ -233,3 +235,24 @@ def test_a_full_disk_is_a_temporary_error(tmp_path: Path, pragma: Callable[[str]
     pragma("max_page_count = 1000000")
     assert engine.append("a", big)[0].offset == 4
     engine.close()
+
+
+def test_a_message_sent_again_is_acknowledged_and_not_refused_by_a_failing_disk(
+    tmp_path: Path, pragma: Callable[[str], None]
+) -> None:
+    with (
+        ChatServer(port=0, engine=f"sqlite:{tmp_path / 'chat.db'}", notices=False) as chat,
+        Json(url_of(chat, "/?nick=ann")) as ann,
+    ):
+        ann.event("welcome")
+        ann.ask(type="say", text="one", nonce="n1")
+        ann.event("message")
+        pragma("query_only = 1")
+        # As a client does that has not seen the answer.
+        ann.ask(type="say", text="one", nonce="n1")
+        assert ann.event() == {"type": "ack", "nonce": "n1", "offset": 1}
+        ann.ask(type="say", text="two", nonce="n2")
+        assert ann.event("error")["nonce"] == "n2"
+        # The same nonce with another text is another message.
+        ann.ask(type="say", text="three", nonce="n1")
+        assert ann.event("error")["nonce"] == "n1"
