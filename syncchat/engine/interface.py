@@ -161,10 +161,7 @@ class Person(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """The retention of a room: at most so many messages, and none older than so many seconds.
-
-    None is no limit.
-    """
+    """The most messages of a room, and their greatest age in seconds. None is no limit."""
 
     messages: int | None = None
     seconds: float | None = None
@@ -248,10 +245,9 @@ class Log(ABC):
         """
 
     def known(self, room: str, drafts: Sequence[Draft]) -> Sequence[Appended | None]:
-        """The answers for those of the drafts that are stored already, by their nonces.
+        """The answers for the drafts that are stored, by their nonces, after a failed ``append``.
 
-        For drafts that :meth:`append` has refused. None: the draft is not stored, as far as the
-        engine can tell. Raises nothing.
+        None: it is not stored, as far as the engine can tell. Raises nothing.
         """
         del room
         return [None] * len(drafts)
