@@ -254,10 +254,7 @@ class Room:
         """Take the engine's answers to the messages of :meth:`begin_append`."""
         posts, _ = self._begun
         self._take_step(self._feed.take_added)
-        if isinstance(answers, EngineFailed):
-            refuse(self._members, self.name, posts, answers)
-        else:
-            self._settings.on_batch(acknowledge(self._members, posts, answers))
+        self._take_step(lambda: self._answer(posts, answers))
 
     def end_append(self) -> None:
         """Give up the combiner's role after :meth:`take_answers`."""
@@ -343,12 +340,19 @@ class Room:
                 self.follow()
             answers = self._engine.append(self.name, drafts)
         except EngineFailed as exc:
-            refuse(self._members, self.name, posts, exc)
+            self._answer(posts, exc)
         except Exception:
             logger.exception("room %r: messages could not be appended", self.name)
         else:
             # The engine has delivered the new messages in append(), or is about to.
             self._take_step(self._feed.take_added)
+            self._answer(posts, answers)
+
+    def _answer(self, posts: Sequence[Post], answers: Sequence[Appended] | EngineFailed) -> None:
+        """Tell the senders what has become of their messages."""
+        if isinstance(answers, EngineFailed):
+            refuse(self._members, self.name, posts, answers)
+        else:
             self._settings.on_batch(acknowledge(self._members, posts, answers))
 
     def _enter(self, entering: Entering) -> None:
