@@ -10,11 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from wsproto.connection import Connection, ConnectionType
-from wsproto.events import Event
+from wsproto.events import Event, Message
 from wsproto.utilities import generate_accept_token
 
 from syncchat.net import WebSocket, connect, serve
@@ -76,11 +77,17 @@ class Peer:
         self.sock.sendall(data)
 
     def next(self) -> Event:
-        """The next event of the other end."""
+        """The next event of the other end; a frame that arrives in pieces is one event."""
+        begun: Any = None
         while True:
             event = next(self._events, None)
             if event is not None:
-                return event
+                if begun is not None and isinstance(event, Message):
+                    event = replace(event, data=begun.data + event.data)
+                if not isinstance(event, Message) or event.frame_finished:
+                    return event
+                begun = event
+                continue
             data = self.sock.recv(65536)
             assert data, "the other end closed the connection"
             self.protocol.receive_data(data)

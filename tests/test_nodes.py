@@ -81,8 +81,11 @@ def test_what_somebody_does_is_told_in_its_order_on_every_server() -> None:
         ServerScript("--engine", redis.url, *FLAGS) as second,
         Json(f"{first.url}?nick=near") as near,
         Json(f"{second.url}?nick=far") as far,
-        Json(f"{first.url}?nick=n") as speaker,
+        ExitStack() as stack,
     ):
+        for each in (near, far):
+            each.event("welcome")
+        speaker = stack.enter_context(Json(f"{first.url}?nick=n"))
         for number in range(100):
             speaker.ask(type="nick", nick=f"n{number}")
             speaker.ask(type="say", text=f"{number}")

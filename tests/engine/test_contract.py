@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 from functools import partial
 
 import pytest
@@ -250,8 +251,10 @@ def test_a_failure_of_the_engine_is_an_error_and_the_room_continues() -> None:
     with (
         serving(engine, notices=True) as url,
         Json(f"{url}/room?nick=ann") as ann,
-        Json(f"{url}/room?nick=bob") as bob,
+        ExitStack() as stack,
     ):
+        ann.event("welcome")
+        bob = stack.enter_context(Json(f"{url}/room?nick=bob"))
         ann.find("joined", nick="bob")
         bob.event("welcome")
         engine.away = True
@@ -332,8 +335,10 @@ def test_members_learn_of_claims_that_end_by_themselves() -> None:
     with (
         serving(engine, notices=True) as url,
         Json(f"{url}/room?nick=ann") as ann,
-        Json(f"{url}/room?nick=bob") as bob,
+        ExitStack() as stack,
     ):
+        ann.event("welcome")
+        bob = stack.enter_context(Json(f"{url}/room?nick=bob"))
         address = f"127.0.0.1:{bob.websocket.local_address[1]}"
         ann.find("joined", nick="bob")
         bob.event("welcome")
