@@ -88,7 +88,16 @@ class Appender:
                 if unknown is None:
                     return [exc] * len(batches)
             else:
-                return [_outcome(reply) for reply in replies]
+                outcomes = [_outcome(reply) for reply in replies]
+                if unknown is None:
+                    return outcomes
+                # What Redis refuses now, it may have stored before.
+                refused = [isinstance(each, EngineFailed) for each in outcomes]
+                if deadline.expired or not any(refused):
+                    return [
+                        unknown if is_refused else each
+                        for each, is_refused in zip(outcomes, refused, strict=True)
+                    ]
             if deadline.expired or self._stopping.wait(_PAUSE):
                 return [unknown] * len(batches)
 

@@ -38,6 +38,10 @@ _PATIENCE = 2.0
 #: The port of a sentinel whose URL names none.
 _SENTINEL_PORT = 26379
 
+#: How the replies of a Redis begin that is not there for any command: it reads its data, or it is
+#: a replica without its master.
+_AWAY = ("LOADING ", "MASTERDOWN ")
+
 #: Bytes that are read at a time.
 _READ_SIZE = 256 * 1024
 
@@ -80,6 +84,8 @@ class Link:
         """Wait for the next reply: an instance of ``ResponseError`` if Redis refuses."""
         while (reply := self._reader.gets()) is self:
             self._receive()
+        if isinstance(reply, ResponseError) and str(reply).startswith(_AWAY):
+            raise ConnectionError(str(reply))
         return reply
 
     def replies(self) -> Iterator[Reply]:

@@ -169,6 +169,27 @@ def test_a_script_that_ran_but_was_not_answered_is_not_applied_twice(nonce: str 
         check_whole(a, last=23)
 
 
+def test_a_message_that_is_stored_is_not_told_as_refused_if_redis_refuses_to_say_so() -> None:
+    with (
+        redis() as server,
+        Proxy(server.path) as proxy,
+        node(url_of(proxy)) as a,
+        node(server.url) as b,
+    ):
+        a.say("before")
+        check_whole(a, b, last=1)
+        proxy.swallow_answers_to(b"only once")
+        saying = InThread(lambda: a.say("only once"))
+        check_whole(b, last=2)
+        server.ask("CONFIG", "SET", "maxmemory", "1")
+        proxy.cut(1.0, random.Random(0))
+        wait_for(lambda: b"errorstat_OOM" in server.ask("INFO", "errorstats"))
+        server.ask("CONFIG", "SET", "maxmemory", "0")
+        assert saying.result() == [2]
+        assert a.say("after") == [3]
+        check_whole(a, b, last=3)
+
+
 @pytest.mark.slow
 def test_an_outcome_that_stays_unknown_is_told_so() -> None:
     with redis() as server, node(server.url) as a:
