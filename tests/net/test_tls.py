@@ -9,6 +9,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -87,9 +88,19 @@ def test_messages_of_every_size_go_both_ways(
 
 
 def test_another_librarys_client_is_served(server: Server, client_context: ssl.SSLContext) -> None:
-    with other_librarys_connect(url_of(server), ssl=client_context) as websocket:
-        websocket.send("hello")
-        assert websocket.recv(PATIENCE) == "hello"
+    # Two threads of that client use its TLS connection at once, which Python's ssl does not
+    # support: on a busy machine, its request gets lost once in some hundred times.
+    for _ in range(5):
+        with (
+            suppress(TimeoutError),
+            other_librarys_connect(
+                url_of(server), ssl=client_context, open_timeout=PATIENCE / 5
+            ) as websocket,
+        ):
+            websocket.send("hello")
+            assert websocket.recv(PATIENCE) == "hello"
+            return
+    pytest.fail("no handshake was answered")
 
 
 def test_a_flood_both_ways_from_several_threads_loses_nothing(
