@@ -738,6 +738,8 @@ def test_after_a_failover_the_sentinels_tell_the_new_master(tmp_path: Path) -> N
                 check_whole(a, b, last=1)
                 # The sentinel learns of replicas by and by.
                 wait_for(lambda: _asked(ports[2], b"SENTINEL REPLICAS chat\r\n").startswith(b"*1"))
+                # What the replica lacks is lost, and told as a gap.
+                wait_for(lambda: replica.ask("XLEN", "syncchat:{a}:log") == b":1\r\n")
                 master.kill()
                 wait_for(lambda: _says(a, "two"))
                 wait_for(lambda: _says(b, "three"))
