@@ -38,8 +38,7 @@ class Feed:
 
     def take_added(self) -> None:
         """Send what has been added, and own messages, with as few writes as possible."""
-        while self._added:
-            self._accept(self._added.popleft())
+        self._accept_added()
         self._tell_accepted()
 
     def take_own(self, delivery: Delivery) -> bool:
@@ -47,12 +46,15 @@ class Feed:
 
         False: messages before it are missing. It will be delivered after them.
         """
-        while self._added:
-            self._accept(self._added.popleft())
+        self._accept_added()
         if self.position != Position(delivery.position.epoch, delivery.messages[0].offset - 1):
             return False
         self._accept(delivery)
         return True
+
+    def _accept_added(self) -> None:
+        while self._added:
+            self._accept(self._added.popleft())
 
     def _accept(self, news: Delivery | FromServer) -> None:
         if isinstance(news, Delivery):

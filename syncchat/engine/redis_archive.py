@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
-from redis.exceptions import ResponseError
 
 from ..errors import AppendUnknown, EngineFailed, EngineUnusable
 from .archive import Archive, Nonce, Room
@@ -143,7 +142,5 @@ class RedisArchive(Archive):
                 return
 
     def _ask(self, *command: Argument) -> Reply:
-        (reply,) = self._pipeline.exchange([command])
-        if isinstance(reply, ResponseError):
-            raise EngineFailed(f"Redis refuses it: {reply}") from reply
+        (reply,) = self._pipeline.ask([command])
         return reply
