@@ -12,7 +12,9 @@ __all__ = ["answered", "ask", "handshake", "request", "status"]
 def request(
     path: str = "/", headers: str = "", host: str = "localhost", method: str = "GET"
 ) -> bytes:
-    return f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n".encode()
+    """A request after whose answer the server closes the connection."""
+    closes = "Connection: close\r\n"
+    return f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n{closes}{headers}\r\n".encode()
 
 
 def handshake(headers: str = "", host: str = "localhost", path: str = "/") -> bytes:

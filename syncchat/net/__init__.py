@@ -38,7 +38,8 @@ from .address import (
 from .combining_queue import CombiningQueue
 from .connector import connect, parse_url
 from .group import Fanout, Group
-from .http import Refusal, Request, Response, View
+from .http import Body, Refusal, Request
+from .http_answer import Response, Route, View
 from .io_thread import Deadline
 from .limits import Limits, ServerSettings, Stats, TokenBucket
 from .listener import listen_for_each
@@ -50,6 +51,7 @@ from .websocket import Handler, WebSocket
 
 __all__ = [
     "Address",
+    "Body",
     "CombiningQueue",
     "Conversation",
     "Deadline",
@@ -62,6 +64,7 @@ __all__ = [
     "Refusal",
     "Request",
     "Response",
+    "Route",
     "Server",
     "ServerSettings",
     "Stats",

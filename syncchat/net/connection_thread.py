@@ -10,33 +10,24 @@ from __future__ import annotations
 import logging
 import ssl
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from http import HTTPStatus
 
 from ..closecodes import GOING_AWAY, INTERNAL_ERROR, NORMAL
 from ..errors import ConnectionClosed
-from .access_policy import AccessPolicy
-from .address import Address, format_address
+from .address import format_address
 from .handshake import HandshakeResult, accept, wants_upgrade
-from .http import (
-    Refusal,
-    Request,
-    View,
-    answer,
-    encode,
-    is_whole,
-    read_request,
-    run_view,
-)
-from .io_thread import Deadline, IOThread
-from .limits import Counters, Limits, Traffic
-from .receiver import Conversation, Later, Reader
+from .http import Refusal, Request, is_whole, read_request
+from .http_answer import answer, encode, refusal_of, respond, route_for, run_view
+from .io_thread import Deadline
+from .limits import Traffic
+from .receiver import Conversation, Later
+from .server_config import ServerConfig
 from .stream import Stream
 from .tls import NotTLS, tls_reason
 from .websocket import LINGER_BYTES, WebSocket
 
-__all__ = ["ConnectionThread", "ServerConfig"]
+__all__ = ["ConnectionThread"]
 
 logger = logging.getLogger("syncchat.net")
 
@@ -51,27 +42,6 @@ _TLS_ONLY = Refusal(HTTPStatus.BAD_REQUEST, "This port requires TLS: use wss:// 
 
 #: Guards the interpreter's stack size, which is global: it applies to every new thread.
 _stack_lock = threading.Lock()
-
-
-@dataclass(frozen=True, slots=True)
-class ServerConfig:
-    """What all connections of a server share."""
-
-    #: Makes the conversation of each client, after the opening handshake.
-    converse: Callable[[WebSocket], Conversation]
-    io_thread: IOThread
-    reader: Reader | None
-    limits: Limits
-    subprotocols: Sequence[str]
-    #: Lines that are sent with every 101 answer besides the headers of the handshake.
-    response_headers: bytes
-    #: The views for requests that are not handshakes, by path.
-    routes: Mapping[str, View]
-    access_policy: AccessPolicy
-    ssl_context: ssl.SSLContext | None
-    counters: Counters
-    on_refused: Callable[[Address, str], None] | None
-    on_slow: Callable[[WebSocket], None] | None
 
 
 class ConnectionThread:
@@ -287,7 +257,7 @@ class ConnectionThread:
                     self._open()
             except Refusal as refusal:
                 self._note_refused(str(refusal.status.value), str(refusal))
-                answer(self.stream, encode(refusal.response), Deadline.after(_REFUSAL_TIME))
+                answer(self.stream, encode(refusal_of(refusal)), Deadline.after(_REFUSAL_TIME))
             if self.websocket is not None:
                 self._handle(self.websocket)
         except Exception:
@@ -304,7 +274,9 @@ class ConnectionThread:
             except (ssl.SSLError, TimeoutError, ConnectionError) as exc:
                 self._note_refused("TLS", f"TLS: {tls_reason(exc)}")
                 if isinstance(exc, NotTLS):
-                    answer(self.stream, encode(_TLS_ONLY.response), Deadline.after(_REFUSAL_TIME))
+                    answer(
+                        self.stream, encode(refusal_of(_TLS_ONLY)), Deadline.after(_REFUSAL_TIME)
+                    )
                 return
         if self.refusal is not None:
             request = self._plain_request()
@@ -317,14 +289,16 @@ class ConnectionThread:
             return
         if self._failure is not None:
             raise self._failure
-        match self._plain or self._accept(self._deadline):
-            case None:
-                config.counters.note_refused("gone")
-            case Request() as request:
-                self._serve_plain(request)
-            case HandshakeResult() as result:
-                self._upgrade(result)
-                self._answer(self.stream.writer.write)
+        received = self._plain or self._accept(self._deadline)
+        if received is None:
+            config.counters.note_refused("gone")
+        while isinstance(received, Request):
+            if not self._serve_plain(received):
+                return
+            received = self._accept(Deadline.after(config.limits.open_timeout), first=False)
+        if received is not None:
+            self._upgrade(received)
+            self._answer(self.stream.writer.write)
 
     def _upgrade(self, result: HandshakeResult) -> WebSocket:
         """Make the WebSocket. The handshake must still be answered."""
@@ -335,7 +309,7 @@ class ConnectionThread:
             config.io_thread,
             is_client=False,
             limits=config.limits,
-            on_slow=self._note_slow,
+            on_slow=config.note_slow,
             reader=config.reader,
         )
         self._unanswered = (websocket, result.answer)
@@ -350,16 +324,16 @@ class ConnectionThread:
         self._config.counters.note_opened()
         self.websocket = websocket
 
-    def _accept(self, deadline: Deadline) -> HandshakeResult | Request | None:
+    def _accept(
+        self, deadline: Deadline, *, first: bool = True
+    ) -> HandshakeResult | Request | None:
         """The opened WebSocket, or the request for a view; None for a client that has left."""
-        received = read_request(self.stream, deadline)
-        if received is None:
-            return None
-        request, rest = received
         config = self._config
-        if config.routes and not wants_upgrade(request):
+        request = read_request(self.stream, deadline, config.limits.open_timeout, first=first)
+        if request is None or (config.routes and not wants_upgrade(request)):
             return request
         request = self._identify(request)
+        rest = self.stream.take_early()
         result = accept(request, rest, config.subprotocols, config.limits, config.response_headers)
         self._check(result.request)
         return result
@@ -370,34 +344,36 @@ class ConnectionThread:
         if not self._config.routes:
             return None
         try:
-            received = read_request(self.stream, Deadline.after(_REFUSAL_TIME))
+            request = read_request(self.stream, Deadline.after(_REFUSAL_TIME), _REFUSAL_TIME)
         except Refusal:
             return None
-        return received[0] if received and not wants_upgrade(received[0]) else None
+        return None if request is None or wants_upgrade(request) else request
 
-    def _serve_plain(self, request: Request) -> None:
-        """Answer a request that is not a handshake."""
+    def _serve_plain(self, request: Request) -> bool:
+        """Answer a request that is not a handshake. Returns whether another one may follow."""
         config = self._config
+        route = route_for(config.routes, request.path)
+        guarded = route is not None and route.guarded(request)
         try:
             request = self._identify(request)
-            config.access_policy.check_host(request)
-            data = run_view(config.routes, request)
+            if guarded:
+                if self.refusal is not None:
+                    raise self.refusal
+                self._check(request)
+            else:
+                config.access_policy.check_host(request)
+            response = run_view(route, request)
         except Refusal as refusal:
             self._note_refused(str(refusal.status.value), str(refusal))
-            data = encode(refusal.response, head_only=request.method == "HEAD")
-        answer(self.stream, data, Deadline.after(config.limits.open_timeout))
+            refusal.as_json = guarded
+            response = refusal_of(refusal)
+        return respond(self.stream, request, response, config.limits.open_timeout)
 
     def _check(self, request: Request) -> None:
-        """Raise :class:`Refusal` if the caps or the access policy forbid this handshake."""
-        if self.counted_for is None:
+        """Raise :class:`Refusal` if the caps or the access policy forbid this request."""
+        if self.counted_for != request.remote_address[0]:
             self._count_client(self, request.remote_address[0])
-        try:
-            self._config.access_policy.check(request)
-        except Refusal:
-            raise
-        except Exception as exc:
-            logger.exception("authorize() failed for %s", self.name)
-            raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error.") from exc
+        self._config.check(request)
 
     def _identify(self, request: Request) -> Request:
         """The request with its client's address, which becomes this connection's."""
@@ -433,18 +409,4 @@ class ConnectionThread:
         websocket.close(code)
 
     def _note_refused(self, reason: str, text: str) -> None:
-        self._config.counters.note_refused(reason)
-        if self._config.on_refused is not None:
-            try:
-                self._config.on_refused(self.stream.address, text)
-            except Exception:
-                logger.exception("on_refused() failed for %s", self.name)
-
-    def _note_slow(self, websocket: WebSocket) -> None:
-        self._config.counters.note_slow()
-        if self._config.on_slow is not None:
-            try:
-                self._config.on_slow(websocket)
-            except Exception:
-                # The combiner and the I/O thread work for all clients, and must continue.
-                logger.exception("on_slow() failed for %s", self.name)
+        self._config.note_refused(self.stream.address, reason, text)

@@ -150,9 +150,13 @@ class ClientCounts:
         """Count a client no more; ``host`` is the one that it was counted for."""
         self.total -= 1
         if host is not None:
-            self._per_host[host] -= 1
-            if not self._per_host[host]:
-                del self._per_host[host]
+            self.leave_host(host)
+
+    def leave_host(self, host: str) -> None:
+        """Count a client no more for ``host``, but still in total."""
+        self._per_host[host] -= 1
+        if not self._per_host[host]:
+            del self._per_host[host]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,14 @@ from typing import Self, Unpack
 
 from .access_policy import AccessPolicy, Authorize, parse_access
 from .address import Address, format_address
-from .connection_thread import ConnectionThread, ServerConfig
+from .connection_thread import ConnectionThread
 from .heartbeat import start_heartbeat, start_sweep
-from .http import View, dismiss
+from .http_answer import Route, View, dismiss
 from .io_thread import Deadline, IOThread
 from .limits import ClientCounts, Counters, Limits, ServerSettings, Stats
 from .listener import Listener
 from .receiver import Conversation, HandlerConversation, shared_reader
+from .server_config import ServerConfig
 from .stream import Stream
 from .websocket import Handler, WebSocket
 
@@ -54,15 +55,15 @@ def serve(
     on_refused: Callable[[Address, str], None] | None = None,
     on_slow: Callable[[WebSocket], None] | None = None,
     on_stop: Callable[[], None] | None = None,
-    routes: Mapping[str, View] = MappingProxyType({}),
+    routes: Mapping[str, View | Route] = MappingProxyType({}),
     sockets: Sequence[socket.socket] | None = None,
     **limits: Unpack[ServerSettings],
 ) -> Server:
     """Return a server that listens at ``host`` and ``port`` and runs ``handler`` for each client.
 
-    ``host`` is an address or a name; the server listens at every address of a name.
-    None or ``""`` means every address of the machine. With ``port`` 0 the system chooses
-    the port. The server serves clients after :meth:`Server.start` or ``serve_forever``.
+    ``host`` is an address or a name, of which all addresses count; None or ``""`` means every
+    address of the machine. With ``port`` 0 the system chooses the port. The server serves clients
+    after :meth:`Server.start` or ``serve_forever``.
 
     - ``ssl_context``: a server-side context; with it the server speaks ``wss:``.
     - ``subprotocols``: the supported subprotocols, the preferred one first.
@@ -71,24 +72,19 @@ def serve(
       the port if it is not the default one. A server on loopback accepts their hosts, too.
     - ``public_url``: the URL at which clients reach the server through a proxy, like
       ``https://example.org/chat/``. Its origin is added to ``origins``.
-    - ``trusted_proxies``: IP addresses, and networks in CIDR notation. The server
-      believes their headers ``X-Forwarded-For``, ``-Proto`` and ``-Host``, or
-      ``Forwarded`` (RFC 7239), and uses them for ``remote_address``,
-      ``max_connections_per_address`` and :class:`Request`. It ignores these headers
-      from other hosts. None: loopback if there is a ``public_url``, otherwise no proxy.
-    - ``authorize``: called with the :class:`Request` of each valid handshake, on its thread;
-      raises :class:`Refusal` to refuse the client.
+    - ``trusted_proxies``: IP addresses, and networks in CIDR notation, whose headers
+      ``X-Forwarded-For``, ``-Proto`` and ``-Host``, or ``Forwarded`` (RFC 7239), count for
+      ``remote_address``, ``max_connections_per_address`` and :class:`Request`. None: loopback
+      if there is a ``public_url``, otherwise no proxy.
+    - ``authorize``: called with the :class:`Request` of a handshake; may raise :class:`Refusal`.
     - ``converse``: makes a :class:`Conversation` for each client, if ``handler`` is None:
       the client's thread starts only when it is needed. It must not block.
-    - ``on_refused``: called with the address and the reason of each refused client, on
-      its thread. A client that is refused with a single write, or that leaves before
-      it sends a request, is only counted.
+    - ``on_refused``: called with the address of a refused client, and the reason.
     - ``on_slow``: called once for each slow consumer that is closed; it must not block.
     - ``on_stop``: called when a stop begins, to end handlers; it must not block.
-    - ``routes``: the views for plain HTTP, by path or by ``/beginning/*``. A view is
-      called with the :class:`Request` on its connection's thread, and returns a
-      :class:`Response`. The server closes the connection after each answer.
-    - ``sockets``: listening sockets of the caller's to accept from, instead of new ones.
+    - ``routes``: the views for plain HTTP, by path or by ``/beginning/*``. A :class:`Route` is a
+      view with more methods.
+    - ``sockets``: the caller's listening sockets, instead of new ones.
     - ``limits``: those of :class:`Limits`.
 
     Raises :class:`AddressInUse`, :class:`CannotListen`, both :class:`OSError`, or ``ValueError``.
@@ -409,6 +405,10 @@ class Server:
         with self._lock:
             if not connection.served:
                 return
+            if connection.counted_for is not None:
+                # The proxy uses its connection for several clients.
+                self._counts.leave_host(connection.counted_for)
+                connection.counted_for = None
             refusal = self._counts.refusal_of_host(host)
             if refusal is None:
                 connection.counted_for = host

@@ -37,6 +37,7 @@ class Stream:
         "address",
         "bytes_in",
         "heard_at",
+        "peer",
         "writer",
     )
 
@@ -53,9 +54,11 @@ class Stream:
         self.writer = Writer(sock, io_thread, max_backlog=max_backlog, stall_timeout=stall_timeout)
         #: The peer's host and port; for a trusted proxy, those of its client, once known.
         self.address = address
+        #: The host and port of the other end of the connection, also if that is a proxy.
+        self.peer = address
         #: The last read was full.
         self._more_waits = False
-        #: Bytes that arrived with the end of the TLS handshake, or that fetch() has read.
+        #: Bytes that arrived with the end of the TLS handshake, or that were read too early.
         self._early = b""
         #: The stream is encrypted.
         self._tls = False
@@ -154,6 +157,15 @@ class Stream:
             return b""  # The next read reports the error.
         self.bytes_in += len(self._early)
         return self._early
+
+    def unread(self, data: bytes) -> None:
+        """Have the next ``read`` return ``data``, which was read too early."""
+        self._early = data + self._early
+
+    def take_early(self) -> bytes:
+        """What was read too early; ``b""`` if there is nothing."""
+        data, self._early = self._early, b""
+        return data
 
     def drop_input(self) -> int | None:
         """Read and drop what has arrived, without waiting.

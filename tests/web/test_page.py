@@ -39,7 +39,7 @@ def test_a_server_without_the_page_answers_with_a_hint() -> None:
         for path in ("/", "/kitchen", "/-/app.js"):
             status, headers, body = ask_http(server.port, path)
             assert (status, body[:21]) == (426, b"This is a chat server")
-            assert (headers["upgrade"], headers["connection"]) == ("websocket", "Upgrade, close")
+            assert (headers["upgrade"], headers["connection"]) == ("websocket", "Upgrade")
         assert ask_http(server.port, "/healthz")[0] == 200
     with ServerScript(SYNCCHAT_WEB="no") as server:
         assert ask_http(server.port, "/")[0] == 426

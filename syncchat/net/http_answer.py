@@ -1,0 +1,270 @@
+"""The answers of HTTP: views and their routes, and how an answer becomes bytes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from email.utils import formatdate
+from http import HTTPStatus
+
+from .http import METHODS, Refusal, Request, check_method
+from .io_thread import Deadline
+from .stream import Stream
+
+__all__ = [
+    "Response",
+    "Route",
+    "View",
+    "answer",
+    "dismiss",
+    "encode",
+    "encode_chunk",
+    "refusal_of",
+    "respond",
+    "route_for",
+    "run_view",
+]
+
+logger = logging.getLogger("syncchat.net")
+
+#: Bytes and seconds for which the server still reads from a client before it closes
+#: the connection, so that the answer can reach the client.
+_LINGER_BYTES = 4 * 1024 * 1024
+_LINGER_SECONDS = 2.0
+
+#: Statuses whose answers have neither a body nor a Content-Length (RFC 9110, section 8.6).
+_BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
+
+#: A header that can be sent (RFC 9110, section 5).
+_HEADER = re.compile(
+    r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: (?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A view's answer. ``headers`` are added to those for length, type and date.
+
+    A ``str`` body is sent as UTF-8; then a ``content_type`` of ``text/...`` without
+    a ``charset`` is extended by ``charset=utf-8``. A body of several pieces is sent piece by
+    piece, as fast as the client reads: chunked, unless ``headers`` have its
+    ``Content-Length``. If it has a method ``close``, that is called in the end.
+    """
+
+    body: bytes | str | Iterable[bytes]
+    content_type: str = "text/plain; charset=utf-8"
+    status: HTTPStatus = HTTPStatus.OK
+    headers: Sequence[tuple[str, str]] = ()
+
+
+#: Answers a request that is not a handshake, on that connection's thread. It may
+#: raise :class:`Refusal`.
+View = Callable[[Request], Response]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A view with more than the usual ``methods``.
+
+    ``guarded``: whether a request is checked as an opening handshake is, by the limits of
+    connections, the origin and ``authorize``. The refusals of such a request are JSON.
+    """
+
+    view: View
+    methods: Sequence[str] = METHODS
+    guarded: Callable[[Request], bool] = lambda _request: False
+
+
+def refusal_of(refusal: Refusal) -> Response:
+    """The refusal as an answer."""
+    if refusal.as_json:
+        body = json.dumps({"error": refusal.text}, ensure_ascii=False) + "\n"
+        return Response(body.encode(), "application/json", refusal.status, refusal.headers)
+    return Response(f"{refusal.text}\n".encode(), status=refusal.status, headers=refusal.headers)
+
+
+def route_for(routes: Mapping[str, View | Route], path: str) -> Route | None:
+    """The route of ``path``: the same one, else the longest ``/beginning/*``."""
+    found = routes.get(path)
+    if found is None:
+        fitting = [route for route in routes if route.endswith("*") and path.startswith(route[:-1])]
+        if not fitting:
+            return None
+        found = routes[max(fitting, key=len)]
+    return found if isinstance(found, Route) else Route(found)
+
+
+def run_view(route: Route | None, request: Request) -> Response:
+    """Call the view of ``route`` for ``request``.
+
+    Raises :class:`Refusal` if there is no view, if it refuses the request, or if it fails.
+    """
+    if route is None:
+        raise Refusal(HTTPStatus.NOT_FOUND, "Not found.")
+    check_method(request.method, route.methods)
+    try:
+        response: object = route.view(request)
+    except Refusal:
+        raise
+    except Exception as exc:
+        logger.exception("the view of %s failed", request.path)
+        raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error.") from exc
+    if isinstance(response, Response):
+        return response
+    kind = type(response).__name__
+    logger.error("the view of %s returned %s instead of a Response", request.path, kind)
+    raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error.")
+
+
+def encode(
+    response: Response,
+    *,
+    head_only: bool = False,
+    chunked: bool = False,
+    keeps_alive: bool = False,
+) -> bytes:
+    """The bytes of an answer; of one whose body has several pieces, the head.
+
+    ``chunked``: how the pieces are to be sent. Without ``keeps_alive``, it tells the client that
+    the connection closes after it. Raises :class:`UnicodeEncodeError` for a body with a lone
+    surrogate, and :class:`ValueError` for headers that cannot be sent.
+    """
+    bodiless = response.status in _BODILESS
+    body, content_type = response.body, response.content_type
+    if isinstance(body, str):
+        body = body.encode()
+        if content_type.startswith("text/") and "charset=" not in content_type.lower():
+            content_type += "; charset=utf-8"
+    named = {name.lower() for name, _ in response.headers}
+    lines = [f"HTTP/1.1 {response.status.value} {response.status.phrase}"]
+    if not bodiless:
+        lines.append(f"Content-Type: {content_type}")
+        if isinstance(body, bytes):
+            lines.append(f"Content-Length: {len(body)}")
+        elif chunked:
+            lines.append("Transfer-Encoding: chunked")
+    if "date" not in named:
+        # RFC 9110, section 6.6.1.
+        lines.append(f"Date: {formatdate(usegmt=True)}")
+    lines.append("X-Content-Type-Options: nosniff")
+    # Connection must list the Upgrade header, if there is one (section 7.8).
+    options = [*(["Upgrade"] if "upgrade" in named else []), *([] if keeps_alive else ["close"])]
+    if options:
+        lines.append(f"Connection: {', '.join(options)}")
+    lines += [f"{name}: {value}" for name, value in response.headers]
+    for line in lines[1:]:
+        if not _HEADER.fullmatch(line):
+            raise ValueError(f"the header {line!r} cannot be sent")
+    head = "\r\n".join([*lines, "\r\n"]).encode("latin-1")
+    return head + body if isinstance(body, bytes) and not (head_only or bodiless) else head
+
+
+def encode_chunk(data: bytes) -> bytes:
+    """``data``, which is not empty, as a chunk (RFC 9112, section 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def respond(stream: Stream, request: Request, response: Response, patience: float) -> bool:
+    """Send a view's answer, and wait until the network has accepted it.
+
+    The client has ``patience`` seconds to take it, or each piece of it. Returns whether the
+    connection can be used for another request.
+    """
+    keeps_alive = request.keeps_alive and (request.body is None or request.body.is_read)
+    head_only = request.method == "HEAD"
+    try:
+        pieces = None if isinstance(response.body, bytes | str) else _Pieces(response)
+        chunked = pieces is not None and pieces.length is None and request.http_version == "1.1"
+        keeps_alive = keeps_alive and (pieces is None or chunked or pieces.length is not None)
+        data = encode(response, head_only=head_only, chunked=chunked, keeps_alive=keeps_alive)
+    except Exception:
+        logger.exception("the view of %s failed", request.path)
+        refusal = Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error.")
+        answer(stream, encode(refusal_of(refusal)), Deadline.after(patience))
+        return False
+    if pieces is not None and not head_only:
+        stream.writer.write(data)
+        if not pieces.send(stream, patience, chunked=chunked):
+            # The client sees that the answer breaks off.
+            stream.writer.abort()
+            return False
+        data = b"0\r\n\r\n" if chunked else b""
+    if keeps_alive:
+        stream.writer.write(data)
+        return _is_flushed(stream, patience)
+    answer(stream, data, Deadline.after(patience))
+    return False
+
+
+class _Pieces:
+    """The body of a response that has several pieces. Raises what the first piece raises."""
+
+    def __init__(self, response: Response) -> None:
+        assert not isinstance(response.body, bytes | str)
+        lengths = [value for name, value in response.headers if name.lower() == "content-length"]
+        #: The length that the program has announced, in bytes.
+        self.length = int(lengths[0]) if lengths else None
+        self._pieces = iter(response.body)
+        self._close = getattr(response.body, "close", None)
+        # Before the head is sent, so that a failure can still be told.
+        try:
+            self._first = next(self._pieces, b"")
+            if not isinstance(self._first, bytes):
+                raise TypeError(f"a piece must be bytes, not {type(self._first).__name__}")
+        except BaseException:
+            self._end()
+            raise
+
+    def _end(self) -> None:
+        if self._close is not None:
+            self._close()
+
+    def send(self, stream: Stream, patience: float, *, chunked: bool) -> bool:
+        """Send the pieces. False: the answer must break off."""
+        size = 0
+        try:
+            for piece in itertools.chain([self._first], self._pieces):
+                size += len(piece)
+                if self.length is not None and size > self.length:
+                    break
+                if piece:
+                    stream.writer.write(encode_chunk(piece) if chunked else piece)
+                if stream.writer.broken or not _is_flushed(stream, patience):
+                    return False
+        except Exception:
+            logger.exception("the body of an answer failed")
+            return False
+        finally:
+            self._end()
+        if self.length in (None, size):
+            return True
+        logger.error("a body has other than the %d bytes that were announced", self.length)
+        return False
+
+
+def _is_flushed(stream: Stream, patience: float) -> bool:
+    return not stream.writer.backlog_size or stream.writer.wait_flushed(Deadline.after(patience))
+
+
+def answer(stream: Stream, response: bytes, deadline: Deadline) -> None:
+    """Send an HTTP answer, and wait until ``deadline`` for the network to accept it.
+
+    Then reads on for a short time, so that the answer can arrive. Does not close.
+    """
+    stream.writer.seal(response)
+    stream.writer.wait_flushed(deadline)
+    stream.drain_input(Deadline.after(_LINGER_SECONDS), _LINGER_BYTES)
+
+
+def dismiss(stream: Stream, refusal: Refusal) -> None:
+    """Send ``refusal`` with a single write, and close. Never blocks.
+
+    The client may lose the answer if its request is still unread.
+    """
+    stream.writer.seal(encode(refusal_of(refusal)))
+    stream.writer.shutdown_write()
+    stream.writer.close()

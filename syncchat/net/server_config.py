@@ -1,0 +1,74 @@
+"""What all connections of a server share: its settings, and the reports about clients."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from .access_policy import AccessPolicy
+from .address import Address, format_address
+from .http import Refusal, Request
+from .http_answer import Route, View
+from .io_thread import IOThread
+from .limits import Counters, Limits
+from .receiver import Conversation, Reader
+from .websocket import WebSocket
+
+__all__ = ["ServerConfig"]
+
+logger = logging.getLogger("syncchat.net")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """The settings and the parts that the connections of a server share. From any thread."""
+
+    #: Makes the conversation of each client, after the opening handshake.
+    converse: Callable[[WebSocket], Conversation]
+    io_thread: IOThread
+    reader: Reader | None
+    limits: Limits
+    subprotocols: Sequence[str]
+    #: Lines that are sent with every 101 answer besides the headers of the handshake.
+    response_headers: bytes
+    #: The views for requests that are not handshakes, by path.
+    routes: Mapping[str, View | Route]
+    access_policy: AccessPolicy
+    ssl_context: ssl.SSLContext | None
+    counters: Counters
+    on_refused: Callable[[Address, str], None] | None
+    on_slow: Callable[[WebSocket], None] | None
+
+    def check(self, request: Request) -> None:
+        """Raise :class:`Refusal` if the access policy forbids this request."""
+        try:
+            self.access_policy.check(request)
+        except Refusal:
+            raise
+        except Exception as exc:
+            address = format_address(request.remote_address)
+            logger.exception("authorize() failed for %s", address)
+            raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error.") from exc
+
+    def note_refused(self, address: Address, reason: str, text: str) -> None:
+        """Count and report a client that is refused."""
+        self.counters.note_refused(reason)
+        if self.on_refused is not None:
+            try:
+                self.on_refused(address, text)
+            except Exception:
+                logger.exception("on_refused() failed for %s", format_address(address))
+
+    def note_slow(self, websocket: WebSocket) -> None:
+        """Count and report a slow consumer."""
+        self.counters.note_slow()
+        if self.on_slow is not None:
+            try:
+                self.on_slow(websocket)
+            except Exception:
+                # The combiner and the I/O thread work for all clients, and must continue.
+                address = format_address(websocket.remote_address)
+                logger.exception("on_slow() failed for %s", address)
