@@ -7,7 +7,8 @@ exchange, :mod:`syncchat.net` is the WebSocket hub below the chat, and
 
 from ._version import __version__
 from .chat import events
-from .client import Client, Disconnected, Gap, Line, Reconnected, Sent
+from .chat.hooks import Heard, Visitor
+from .client import Client, Clients, Disconnected, Gap, Line, Reconnected, Sent
 from .engine import Retention
 from .errors import (
     AddressInUse,
@@ -24,6 +25,8 @@ from .errors import (
     HandshakeRefused,
     InvalidURL,
     NotConnected,
+    OutboxFull,
+    Rejected,
     RoomsFull,
     SyncchatError,
 )
@@ -40,6 +43,7 @@ __all__ = [
     "CannotListen",
     "ChatServer",
     "Client",
+    "Clients",
     "ConnectionClosed",
     "Disconnected",
     "EngineFailed",
@@ -47,15 +51,19 @@ __all__ = [
     "Gap",
     "HandshakeFailed",
     "HandshakeRefused",
+    "Heard",
     "InvalidURL",
     "Line",
     "NotConnected",
+    "OutboxFull",
     "Publisher",
     "Reconnected",
+    "Rejected",
     "Retention",
     "RoomsFull",
     "Sent",
     "SyncchatError",
+    "Visitor",
     "__version__",
     "events",
 ]

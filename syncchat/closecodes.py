@@ -7,6 +7,7 @@ __all__ = [
     "GOING_AWAY",
     "INTERNAL_ERROR",
     "INVALID_DATA",
+    "MAX_REASON",
     "NORMAL",
     "NO_CODE",
     "ORDERLY",
@@ -56,7 +57,7 @@ _MEANINGS = {
 _ON_THE_WIRE = (_MEANINGS.keys() - {NO_CODE, ABNORMAL}) | set(range(3000, 5000))
 
 #: Maximum bytes of a reason: a control frame takes 125, and the code needs 2 of them.
-_MAX_REASON = 123
+MAX_REASON = 123
 
 
 def meaning(code: int) -> str:
@@ -71,5 +72,5 @@ def check_close(code: int, reason: str) -> None:
     """
     if code not in _ON_THE_WIRE:
         raise ValueError(f"close code {code} must not be sent")
-    if len(reason.encode()) > _MAX_REASON:
-        raise ValueError(f"a close reason can have at most {_MAX_REASON} bytes")
+    if len(reason.encode()) > MAX_REASON:
+        raise ValueError(f"a close reason can have at most {MAX_REASON} bytes")

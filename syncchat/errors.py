@@ -29,6 +29,8 @@ __all__ = [
     "HandshakeRefused",
     "InvalidURL",
     "NotConnected",
+    "OutboxFull",
+    "Rejected",
     "RoomsFull",
     "SyncchatError",
 ]
@@ -109,6 +111,14 @@ class HandshakeRefused(HandshakeFailed):
 
 class NotConnected(SyncchatError, ConnectionError):
     """There is no connection now; there may be one later."""
+
+
+class OutboxFull(SyncchatError, TimeoutError):
+    """So many messages wait for an acknowledgement that the client takes no other one yet."""
+
+
+class Rejected(SyncchatError):
+    """Raise it in ``on_message`` or ``on_join`` to refuse: the client is told its text."""
 
 
 class ConnectionClosed(SyncchatError, ConnectionError):

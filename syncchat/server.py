@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import socket
-import ssl
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self, TypedDict, TypeVar, Unpack, cast
+from typing import Any, Self, Unpack
 
 from ._version import __version__
 from .chat import events
 from .chat.dialects import LineFormat, dialects
+from .chat.hooks import Hooks
 from .chat.members import Member, RoomSettings
-from .chat.nicks import MAX_NICK, SERVER_NICK
+from .chat.nicks import MAX_NICK, SERVER_NICK, check_nick
 from .chat.rooms import LOBBY, RoomRegistry, check_room, valid_names
 from .chat.sanitize import clean
 from .chat.session import Session
 from .engine import Draft, Retention, check_engine, open_engine
+from .errors import BadNick
 from .eventlog import (
     ClientConnected,
     ClientDisconnected,
@@ -31,7 +30,7 @@ from .eventlog import (
     as_lines,
     people_url,
 )
-from .health import Metrics, Siblings, Snapshot, for_monitors, health_view, metrics_view, reason_of
+from .health import Metrics, Snapshot, for_monitors, health_view, metrics_view, reason_of
 from .net import (
     Address,
     Limits,
@@ -48,6 +47,16 @@ from .net import (
     parse_public_url,
     serve,
 )
+from .server_settings import (
+    AccessSettings,
+    ChatServerSettings,
+    ChatSettings,
+    HookSettings,
+    HttpSettings,
+    LogSettings,
+    StorageSettings,
+    taken,
+)
 from .web import only_websockets, web_routes
 
 __all__ = ["DEFAULT_FORMAT", "DEFAULT_GREETING", "DEFAULT_PORT", "DEFAULT_ROOMS", "ChatServer"]
@@ -56,97 +65,8 @@ DEFAULT_PORT = 2000
 DEFAULT_GREETING = "Welcome to chat! Type a message"
 DEFAULT_FORMAT = "{sender}: {text}"
 
-SettingsT = TypeVar("SettingsT", bound=Mapping[str, object])
-
 #: Rooms at a time, including empty rooms for which messages are kept.
 DEFAULT_ROOMS = 10_000
-
-
-class ChatSettings(TypedDict, total=False):
-    """Settings for rooms.
-
-    - ``greeting``: the first message to a new client; empty for none. A client that
-      has received the greeting receives every later message of the room.
-    - ``format``: how a message is shown, with ``{sender}`` and ``{text}``.
-    - ``echo``: whether the sender of a message receives it too; True by default.
-    - ``notices``: whether a room is told who joins, leaves, is renamed, or is away; True by
-      default.
-    """
-
-    greeting: str
-    format: str
-    echo: bool
-    notices: bool
-
-
-class StorageSettings(TypedDict, total=False):
-    """Where messages are kept, and how many.
-
-    - ``engine``: ``memory:`` (the default), ``sqlite:PATH``, or the URL of a Redis that several
-      servers share: ``redis://HOST:PORT/DB``, ``rediss://...`` or ``redis+unix://PATH``.
-    - ``keep``: the retention of each room; by default 1,000 messages for ``memory:``, and
-      10,000 for Redis.
-    - ``redis_replicas``: how many replicas of Redis must have a message before its sender is
-      told that it is stored; 0 by default.
-    - ``max_rooms``: rooms at a time, including empty rooms for which messages are kept.
-    """
-
-    engine: str
-    keep: Retention | None
-    redis_replicas: int
-    max_rooms: int
-
-
-class AccessSettings(TypedDict, total=False):
-    """Who may connect, how and where: as in :func:`syncchat.net.serve`."""
-
-    sockets: Sequence[socket.socket] | None
-    ssl_context: ssl.SSLContext | None
-    origins: Sequence[str]
-    public_url: str | None
-    trusted_proxies: Sequence[str] | None
-
-
-class LogSettings(TypedDict, total=False):
-    """The event log.
-
-    - ``log``: called with each line, without its newline, on the thread where the event
-      happened. Calls may overlap, and ``log`` must not block: it may run on a thread that
-      serves all clients; if it blocks, the whole server blocks. None (the default): no log.
-    - ``log_json``: log as JSON, for machines.
-    - ``log_start``: whether the log begins with ``listening``; True by default.
-    """
-
-    log: Callable[[str], None] | None
-    log_json: bool
-    log_start: bool
-
-
-class HttpSettings(TypedDict, total=False):
-    """Settings for plain HTTP requests.
-
-    - ``web``: whether browsers get the chat as a page, at the URL of a room; True by default.
-    - ``routes``: further views, as in :func:`syncchat.net.serve`. The server adds the routes
-      ``/healthz`` and ``/metrics``, for requests from this machine or with the token.
-    - ``siblings``: returns the snapshots of other servers on the same port. ``/metrics`` sums over
-      them, and ``/healthz`` tells the worst.
-    """
-
-    web: bool
-    routes: Mapping[str, View]
-    siblings: Siblings
-
-
-class ChatServerSettings(
-    ChatSettings,
-    StorageSettings,
-    AccessSettings,
-    LogSettings,
-    HttpSettings,
-    ServerSettings,
-    total=False,
-):
-    """Keyword arguments of :class:`ChatServer`."""
 
 
 class ChatServer:
@@ -160,9 +80,10 @@ class ChatServer:
 
     - ``host``, ``port``: where to listen, as in :func:`syncchat.net.serve`.
     - ``token``: a secret that clients must present; see :class:`TokenCheck`. None: no token.
-    - ``settings``: those of :class:`ChatSettings`, :class:`StorageSettings`,
-      :class:`AccessSettings`, :class:`LogSettings` and :class:`HttpSettings`, and the limits
-      of :class:`syncchat.net.Limits`. Here ``rate`` is 10 and ``burst`` is 20 by default.
+    - ``settings``: those of :class:`ChatSettings`, :class:`HookSettings`,
+      :class:`StorageSettings`, :class:`AccessSettings`, :class:`LogSettings` and
+      :class:`HttpSettings`, and the limits of :class:`syncchat.net.Limits`. Here ``rate`` is 10
+      and ``burst`` is 20 by default.
 
     Raises :class:`ValueError` for a bad ``format``, ``engine``, origin, URL, network or limit,
     or for text with a lone surrogate, and :class:`TypeError` for an unknown setting.
@@ -182,27 +103,28 @@ class ChatServer:
         self._asked_port = port
         self._authorize = None if token is None else TokenCheck(token)
         rest: dict[str, Any] = dict(settings)
-        self._chat = _taken(ChatSettings, rest)
+        self._chat = taken(ChatSettings, rest)
         # Raise for a lone surrogate here; later it would fail at every send to a client.
         self._chat.get("greeting", "").encode()
         template = self._chat.get("format", DEFAULT_FORMAT)
         template.encode()
         self._dialects = dialects(LineFormat(template))
-        self._storage = _taken(StorageSettings, rest)
+        self._hooks = Hooks(**taken(HookSettings, rest))
+        self._storage = taken(StorageSettings, rest)
         self._engine_name = self._storage.get("engine", "memory:")
         check_engine(self._engine_name)
-        self._access = _taken(AccessSettings, rest)
+        self._access = taken(AccessSettings, rest)
         self._access["origins"] = [parse_origin(each) for each in self._access.get("origins", ())]
         public_url = self._access.get("public_url")
         if public_url is not None:
             self._access["public_url"] = parse_public_url(public_url)
         TrustedProxies(self._access.get("trusted_proxies") or ())
-        log = _taken(LogSettings, rest)
+        log = taken(LogSettings, rest)
         self._log = log.get("log")
         self._lines_of = as_json if log.get("log_json") else as_lines
         self._log_start = log.get("log_start", True)
-        self._http = _taken(HttpSettings, rest)
-        self._limits: ServerSettings = {"rate": 10.0, "burst": 20, **_taken(ServerSettings, rest)}
+        self._http = taken(HttpSettings, rest)
+        self._limits: ServerSettings = {"rate": 10.0, "burst": 20, **taken(ServerSettings, rest)}
         Limits(**self._limits)
         if rest:
             raise TypeError(f"ChatServer has no setting {', '.join(sorted(rest))}")
@@ -374,22 +296,62 @@ class ChatServer:
         failure = reason_of(None if rooms is None else rooms.engine)
         return self._metrics.snapshot(self.stats(), failure)
 
-    def say(self, text: str, room: str = LOBBY) -> None:
-        """Send ``text`` to everybody in ``room``, from the nick ``server``.
+    def say(self, text: str, room: str = LOBBY, nick: str = SERVER_NICK) -> None:
+        """Send ``text`` to everybody in ``room``, from ``nick``.
 
-        Never waits for a client. The message is kept like any other. Raises
-        :class:`TypeError` if ``text`` is not ``str``, :class:`UnicodeEncodeError` for a
-        lone surrogate, :class:`ValueError` for an invalid room name, and
-        :class:`~syncchat.errors.RoomsFull`. Does nothing if the server does not run.
+        Never waits for a client. The message is kept like any other; ``on_message`` is not
+        called for it. Raises :class:`TypeError` if ``text`` is not ``str``,
+        :class:`UnicodeEncodeError` for a lone surrogate, :class:`ValueError` for an invalid room
+        name, :class:`~syncchat.errors.BadNick` for an invalid nick or one that somebody in the
+        room has, and :class:`~syncchat.errors.RoomsFull`. Does nothing if the server does not run.
         """
         if not isinstance(text, str):
             raise TypeError(f"a text must be str, not {type(text).__name__}")
         text.encode()
         room.encode()
+        sender = nick if nick == SERVER_NICK else check_nick(nick)
         rooms = self._rooms
         if rooms is not None:
             with rooms.used(check_room(room)) as there:
-                there.post(None, [Draft(SERVER_NICK, clean(text))])
+                if there.find(sender) or rooms.engine.find(there.name, sender):
+                    raise BadNick(f"The nick {sender} is taken here.")
+                there.post(None, [Draft(sender, clean(text))])
+
+    def rooms(self) -> list[events.RoomCount]:
+        """The rooms that have members, or for which messages are kept, sorted by name.
+
+        This and the methods below raise :class:`RuntimeError` if the server does not run,
+        :class:`~syncchat.errors.EngineFailed`, and :class:`ValueError` for an invalid room name.
+        """
+        return list(self._running().counts())
+
+    def members(self, room: str = LOBBY) -> list[str]:
+        """The nicks in ``room``, on all servers that share the engine, sorted by name."""
+        return self._running().engine.names(check_room(room))
+
+    def history(self, room: str = LOBBY, n: int = 50) -> list[events.Message]:
+        """The last ``n`` messages that are kept of ``room``, the oldest first.
+
+        They include everything that was said before the call.
+        """
+        name, rooms = check_room(room), self._running()
+        with rooms.used(name) as there:
+            there.drain()
+            return rooms.last(name, n)
+
+    def kick(self, nick: str, room: str = LOBBY, reason: str = "") -> bool:
+        """Remove the member ``nick`` of ``room``, and close its connection with 1008.
+
+        It is told ``reason``. Its client does not come back by itself, but a person can. Returns
+        False if nobody on this server has that nick there.
+        """
+        return self._running().kick(check_room(room), nick, clean(reason))
+
+    def _running(self) -> RoomRegistry:
+        rooms = self._rooms
+        if rooms is None:
+            raise RuntimeError("the chat server is not running")
+        return rooms
 
     # A client's session.
 
@@ -404,6 +366,7 @@ class ChatServer:
             on_message=None if self._log is None else self._log_message,
             on_begin=lambda: self._note(ClientConnected(client)),
             on_end=lambda: self._note(ClientDisconnected(client)),
+            hooks=self._hooks,
         )
 
     # The log.
@@ -438,9 +401,3 @@ class ChatServer:
     def _log_slow(self, websocket: WebSocket) -> None:
         who = format_address(websocket.remote_address)
         self._note(Slow(who, websocket.close_reason or ""))
-
-
-def _taken(group: type[SettingsT], settings: dict[str, Any]) -> SettingsT:
-    """Take the settings of one group out of ``settings``."""
-    names = settings.keys() & group.__annotations__.keys()
-    return cast("SettingsT", {name: settings.pop(name) for name in names})

@@ -82,8 +82,19 @@ Place = Annotated[str, Meta(pattern=PLACE)]
 #: Why a request failed. ``malformed``: it is not a valid event. ``nick``: the nick is invalid.
 #: ``nick_taken``: another member of the room has it. ``room``: the room is invalid or not
 #: available. ``absent``: no member has that nick. ``unavailable``: it fails now and may work
-#: later. ``too_big``: it is too large.
-ErrorCode = Literal["malformed", "nick", "nick_taken", "room", "absent", "unavailable", "too_big"]
+#: later. ``too_big``: it is too large. ``refused``: the server's program does not accept it.
+#: ``kicked``: the client is removed.
+ErrorCode = Literal[
+    "malformed",
+    "nick",
+    "nick_taken",
+    "room",
+    "absent",
+    "unavailable",
+    "too_big",
+    "refused",
+    "kicked",
+]
 
 
 class _Event(msgspec.Struct, frozen=True, tag_field="type", tag=str.lower, omit_defaults=True):

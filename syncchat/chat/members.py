@@ -36,6 +36,9 @@ _PIECE = 1000
 #: Seconds in which a client must answer the Close when its room disconnects it.
 CLOSE_SECONDS = 10.0
 
+#: Seconds in which a client must read a piece of its history.
+_PATIENCE = 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class RoomSettings:
@@ -123,7 +126,8 @@ class WantedHistory:
 class Entering:
     """The state of a client that enters the room called ``room``.
 
-    ``welcome`` has what is the same for all clients; see :class:`RoomSettings`.
+    ``welcome`` has what is the same for all clients; see :class:`RoomSettings`. ``admit`` is
+    called, if it is not None, after the client has a nick and before it gets anything.
     For one thread at a time: the room's combiner, and between its steps the client's.
     """
 
@@ -135,8 +139,10 @@ class Entering:
         member: Member,
         nick: str | None,
         wanted: WantedHistory,
+        admit: Callable[[], None] | None,
     ) -> None:
         self.member = member
+        self._admit = admit
         #: Whether the engine has a nick claimed for it.
         self.claimed = False
         #: The events to send to it now.
@@ -150,6 +156,29 @@ class Entering:
         self._welcome = welcome
         self._nick = nick
         self._wanted = wanted
+
+    @property
+    def admitted(self) -> bool:
+        """Whether ``admit`` has let the client in."""
+        return self._admit is None
+
+    def complete(self, step: Callable[[], None]) -> None:
+        """Take steps until the client is a member. On the client's thread.
+
+        ``step`` calls :meth:`advance` as the room's combiner. Raises what ``admit`` raises, and
+        :class:`ConnectionClosed` or :class:`TimeoutError` if the client does not read in time.
+        """
+        while True:
+            step()
+            if self.is_done:
+                return
+            if self._admit is not None:
+                self._admit()
+                self._admit = None
+            # A long history: send it without being the combiner, so that nobody
+            # else waits for this client.
+            self.member.send(self.events)
+            self.member.websocket.flush(_PATIENCE)
 
     def advance(self, delivered: Position) -> None:
         """Take the next step: claim a nick, or read the next piece of the history.
@@ -166,11 +195,16 @@ class Entering:
             tail = self._claim(delivered)
         tail = _cut(tail, delivered)
         self.is_done = wanted.after is None or tail.reached >= delivered.offset
-        if wanted.after is not None:
+        if wanted.after is None:
+            if wanted.last:
+                self.events.append(History(tail.messages, complete=True))
+        elif tail.messages or not (tail.complete and self.in_pieces):
             self.events.append(History(tail.messages, tail.complete))
-            self._wanted = WantedHistory(Position(delivered.epoch, tail.reached))
-        elif wanted.last:
-            self.events.append(History(tail.messages, complete=True))
+        if self._admit is not None:
+            # What comes meanwhile is another piece.
+            self.is_done = False
+        reached = delivered.offset if wanted.after is None else tail.reached
+        self._wanted = WantedHistory(Position(delivered.epoch, reached))
 
     def _claim(self, delivered: Position) -> Tail:
         """Claim a nick and greet the client. Returns the first piece of its history."""

@@ -45,9 +45,6 @@ _MAX_QUEUED = 1024 * 1024
 #: Weight of an item in the queue besides its text, about the bytes that it takes.
 _OVERHEAD = 400
 
-#: Seconds in which a client must read a piece of its history.
-_PATIENCE = 10.0
-
 
 class _Arrival:
     """A shared engine has added something to the feed."""
@@ -88,38 +85,36 @@ class Room:
 
     # For sessions.
 
-    def enter(self, member: Member, nick: str | None, wanted: WantedHistory) -> None:
+    def enter(
+        self,
+        member: Member,
+        nick: str | None,
+        wanted: WantedHistory,
+        admit: Callable[[], None] | None = None,
+    ) -> None:
         """Add ``member``: it gets a welcome, its history, and everything that follows.
 
-        Its nick is ``nick``, or its address if ``nick`` is None or taken. A long
-        history is sent first, in pieces, as fast as the client reads. Raises
-        :class:`~syncchat.errors.EngineFailed`; and :class:`ConnectionClosed` or
-        :class:`TimeoutError` if the client does not read a piece in time.
+        Its nick is ``nick``, or its address if ``nick`` is None or taken. A long history is
+        sent first, in pieces. For ``admit`` and the exceptions, see :class:`Entering`; raises
+        :class:`~syncchat.errors.EngineFailed`, too.
         """
         welcome = self._settings.welcome
-        entering = Entering(self.name, self._engine, welcome, member, nick, wanted)
+        entering = Entering(self.name, self._engine, welcome, member, nick, wanted, admit)
         try:
-            while True:
-                self.run(lambda: self._enter(entering))
-                if entering.is_done:
-                    return
-                # A long history: send it without being the combiner, so that nobody
-                # else waits for this client.
-                member.send(entering.events)
-                member.websocket.flush(_PATIENCE)
+            entering.complete(lambda: self.run(lambda: self._enter(entering)))
         except BaseException:
             if entering.claimed:
-                self.leave(member, None)
+                self.leave(member, None, seen=entering.admitted)
             raise
 
-    def leave(self, member: Member, reason: str | None) -> None:
-        """Remove ``member``, and block until that is done.
+    def leave(self, member: Member, reason: str | None, *, seen: bool = True) -> None:
+        """Remove ``member``, and block until that is done. ``seen``: the others are told.
 
         Everything queued earlier is written to the member, and nothing later.
         """
         # Heavier than other steps: the threads of members whose steps are applied wake
         # up at the same time, and a thousand of them delay other rooms.
-        self._queue.submit([lambda: self._leave(member, reason)], 4 * _OVERHEAD)
+        self._queue.submit([lambda: self._leave(member, reason, seen=seen)], 4 * _OVERHEAD)
         self._queue.drain()
 
     def post(self, member: Member | None, drafts: Sequence[Draft]) -> None:
@@ -276,6 +271,12 @@ class Room:
             self._feed.position = self._engine.follow(self.name)
         return self._feed.position
 
+    def position(self) -> Position:
+        """Up to where the members have the log now. Raises as :meth:`follow`. On any thread."""
+        places: list[Position] = []
+        self.run(lambda: places.append(self.follow()))
+        return places[0]
+
     def unfollow(self) -> None:
         """Have the log delivered no more, after the last member has left."""
         self._feed.position = None
@@ -360,7 +361,7 @@ class Room:
         if not entering.is_done:
             return
         member, events = entering.member, entering.events
-        if entering.in_pieces:
+        if entering.in_pieces and member.dialect.lists_members:
             # It has missed the joins and leaves since its welcome.
             events.append(self._names())
         self._members.tell_one(member, *events)
@@ -369,10 +370,10 @@ class Room:
         if self._settings.welcome.notices:
             self._presence.add(member.nick, here=True)
 
-    def _leave(self, member: Member, reason: str | None) -> None:
+    def _leave(self, member: Member, reason: str | None, *, seen: bool) -> None:
         self._members.discard(member)
         # Also for a client that never got in: others may have seen its claimed nick.
-        if self._settings.welcome.notices:
+        if seen and self._settings.welcome.notices:
             self._presence.add(member.nick, here=False, reason=reason)
         self._engine.release(self.name, member.nick)
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 import threading
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import count
 from urllib.parse import unquote
 
+from ..closecodes import MAX_REASON, POLICY_VIOLATION
 from ..engine import Delivery, Departed, Engine, Revoked
 from ..errors import BadRoom, EngineFailed, RoomsFull
+from ..net import Deadline
 from .appends import AppendThread
-from .events import FromServer, RoomCount
-from .members import Member, RoomSettings, WantedHistory
+from .events import MAX_HISTORY, Error, FromServer, Message, RoomCount
+from .members import CLOSE_SECONDS, Member, RoomSettings, WantedHistory
 from .room import Room
 
 __all__ = ["LOBBY", "MAX_ROOM", "RoomRegistry", "check_room", "room_of", "valid_names"]
@@ -140,11 +142,18 @@ class RoomRegistry:
             self._appends.close()
         self.engine.close()
 
-    def enter(self, name: str, member: Member, nick: str | None, wanted: WantedHistory) -> Room:
+    def enter(
+        self,
+        name: str,
+        member: Member,
+        nick: str | None,
+        wanted: WantedHistory,
+        admit: Callable[[], None] | None = None,
+    ) -> Room:
         """Add ``member`` to the room, as :meth:`Room.enter`. Raises :class:`RoomsFull` too."""
         room = self._acquire(name)
         try:
-            room.enter(member, nick, wanted)
+            room.enter(member, nick, wanted, admit)
         except BaseException:
             self._release(room)
             raise
@@ -156,6 +165,31 @@ class RoomRegistry:
             room.leave(member, reason)
         finally:
             self._release(room)
+
+    def last(self, name: str, count: int) -> list[Message]:
+        """The last messages of a room, the oldest first. Raises as :meth:`counts`."""
+        found: list[Message] = []
+        before, complete = None, False
+        while len(found) < count and not complete:
+            page = self.engine.read_before(name, before, min(count - len(found), MAX_HISTORY))
+            found[:0] = page.messages
+            before = found[0].offset if found else None
+            complete = page.complete or not page.messages
+        return found
+
+    def kick(self, name: str, nick: str, reason: str) -> bool:
+        """Disconnect the member of this nick for good. False: this server has no such member."""
+        with self.used(name) as room:
+            member = room.find(nick)
+            if member is None:
+                return False
+            said = f": {reason}" if reason else ""
+            room.tell(member, Error("kicked", f"You were removed from this room{said}."))
+            # The error comes before the Close.
+            room.drain()
+            short = f"removed from {name}{said}".encode()[:MAX_REASON].decode(errors="ignore")
+            member.websocket.begin_close(POLICY_VIOLATION, short, Deadline.after(CLOSE_SECONDS))
+            return True
 
     @contextmanager
     def used(self, name: str) -> Iterator[Room]:

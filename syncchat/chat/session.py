@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import assert_never
-from urllib.parse import parse_qs
 
 from ..closecodes import ABNORMAL, ORDERLY, POLICY_VIOLATION, TRY_AGAIN_LATER, meaning
 from ..engine import Draft, Kind, Position
-from ..errors import BadEvent, BadNick, BadRoom, EngineFailed, RoomsFull
+from ..errors import BadEvent, BadNick, BadRoom, EngineFailed, Rejected, RoomsFull
 from ..net import Later, Request, WebSocket
+from .asked import position_of, query_of
 from .commands import HELP_TEXT, Help, Quit, Reply
 from .dialects import Dialect, reply
 from .events import (
-    MAX_HISTORY,
-    PLACE,
     Action,
     AwayRequest,
     BackRequest,
@@ -35,6 +31,7 @@ from .events import (
     Whois,
     WhoisRequest,
 )
+from .hooks import NO_HOOKS, Hooks, Visitor
 from .members import Member, WantedHistory
 from .nicks import check_nick
 from .room import Room
@@ -51,10 +48,6 @@ _LONGEST_REASON = 200
 
 #: Words of a search, at most.
 _MOST_WORDS = 16
-
-#: Digits of a number in the URL, at most, as in PLACE.
-_DIGITS = 15
-_PLACE = re.compile(PLACE)
 
 #: What a client can ask for besides a message to the room.
 _Request = (
@@ -77,20 +70,12 @@ _Request = (
 OnMessage = Callable[[Member, str, str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Query:
-    """The parsed query of the URL, with an error for each invalid parameter."""
-
-    nick: str | None
-    history: WantedHistory
-    errors: tuple[Error, ...]
-
-
 class Session:
     """The session of one connection: a :class:`~syncchat.net.Conversation`.
 
     ``on_message``, if not None, is called with each message to a room: the sender, the room's
     name, and the text as received. ``on_begin`` is called first, ``on_end`` last. None may block.
+    With ``hooks``, which may, the session has its thread from the beginning.
     """
 
     def __init__(
@@ -101,6 +86,7 @@ class Session:
         on_message: OnMessage | None,
         on_begin: Callable[[], None],
         on_end: Callable[[], None],
+        hooks: Hooks = NO_HOOKS,
     ) -> None:
         self._websocket = websocket
         self._dialect = dialect
@@ -108,19 +94,22 @@ class Session:
         self._on_message = on_message
         self._on_begin = on_begin
         self._on_end = on_end
+        self._hooks = hooks
         self._member = Member(websocket, dialect)
-        self._query = _query_of(websocket.request)
+        self._query = query_of(websocket.request)
         #: Messages that are not given to the room yet.
         self._drafts: list[Draft] = []
         #: The room that the client is in, or was in last; and whether it is in it.
         self._room: Room
         self._inside = False
+        self._visitor: Visitor
         self._begun = self._ended = False
 
     def blocks(self) -> bool:
         """Whether to enter the room of the URL may take time. On any thread."""
         query = self._query
-        return self._rooms.engine.blocks or query.history != WantedHistory() or bool(query.errors)
+        asks = query.history != WantedHistory() or bool(query.errors)
+        return asks or self._rooms.engine.blocks or bool(self._hooks)
 
     def begin(self) -> bool:
         """Enter the room of the URL. On any thread. False: the client must be refused."""
@@ -169,9 +158,13 @@ class Session:
 
     def _enter(self, name: str, nick: str | None, wanted: WantedHistory) -> None:
         """Enter a room; the client must be in none. Raises :class:`_Refused`."""
+        self._visitor = visitor = Visitor(name, self._member)
+        welcome = (lambda: self._hooks.welcome(visitor)) if self._hooks.on_join else None
         try:
-            self._room = self._rooms.enter(name, self._member, nick, wanted)
+            self._room = self._rooms.enter(name, self._member, nick, wanted, welcome)
             self._inside = True
+        except Rejected as exc:
+            raise _Refused(POLICY_VIOLATION, Error("refused", str(exc), "join")) from exc
         except RoomsFull as exc:
             raise _Refused(TRY_AGAIN_LATER, Error("room", str(exc))) from exc
         except EngineFailed as exc:
@@ -180,7 +173,10 @@ class Session:
     def _leave(self, reason: str | None) -> None:
         if self._inside:
             self._inside = False
-            self._rooms.leave(self._room, self._member, reason)
+            try:
+                self._rooms.leave(self._room, self._member, reason)
+            finally:
+                self._hooks.part(self._visitor)
 
     def _reason(self) -> str | None:
         """Why the client left; None if the connection was closed in order."""
@@ -193,7 +189,8 @@ class Session:
 
     def _listen(self) -> None:
         # An append that waits for a disk must not delay the clients of other rooms.
-        take = self.take if self._rooms.can_post_later else None
+        # So must an on_message that waits.
+        take = self.take if self._rooms.can_post_later and not self._hooks.on_message else None
         while True:
             # Messages that arrive together are published together.
             for message in self._websocket.recv_many(take=take):
@@ -318,6 +315,12 @@ class Session:
         if draft is None:
             text = f"A message must have at most {_MOST_LINES} lines."
             self._send_error(Error("too_big", text, nonce=asked.nonce))
+            return
+        try:
+            self._hooks.admit(draft, self._room.name, self._member.address)
+        except Rejected as exc:
+            command = "say" if draft.kind == "message" else "action"
+            self._send_error(Error("refused", str(exc), command, asked.nonce))
         else:
             self._drafts.append(draft)
 
@@ -331,6 +334,9 @@ class Session:
     def _rename(self, nick: str) -> None:
         try:
             self._room.rename(self._member, check_nick(nick))
+            if self._hooks:
+                # They see the new nick with the next message.
+                self._room.drain()
         except BadNick as exc:
             self._send_error(Error("nick", str(exc), "nick"))
 
@@ -346,14 +352,27 @@ class Session:
                 # A rename may still be in the old room's queue.
                 here.drain()
                 nick = self._member.chosen
-                after = None if asked.after is None else _position(asked.after)
+                after = None if asked.after is None else position_of(asked.after)
                 last = self._query.history.last if self._dialect.joins_by_name else asked.history
+                position = here.position()
                 self._leave(None)
-                self._enter(name, nick, WantedHistory(after, last))
+                self._move(here.name, position, name, nick, WantedHistory(after, last))
         except (BadRoom, RoomsFull) as exc:
             self._send_error(Error("room", str(exc), "join"))
         except EngineFailed as exc:
             self._send_error(_unavailable(exc, "join"))
+
+    def _move(
+        self, old: str, position: Position, new: str, nick: str | None, wanted: WantedHistory
+    ) -> None:
+        """Enter the room ``new``, or ``old`` again if on_join refuses. In none meanwhile."""
+        try:
+            self._enter(new, nick, wanted)
+        except _Refused as refused:
+            if refused.code != POLICY_VIOLATION:
+                raise
+            self._enter(old, nick, WantedHistory(position))
+            self._send_error(refused.error)
 
     def _whois(self, nick: str) -> None:
         def read() -> Whois | Error:
@@ -410,41 +429,9 @@ def _unavailable(exc: EngineFailed, command: str | None) -> Error:
     return Error("unavailable", f"The history cannot be read at the moment: {exc}.", command)
 
 
-def _position(place: str) -> Position:
-    epoch, _, offset = place.partition(":")
-    return Position(epoch, int(offset))
-
-
 def _room_of(request: Request) -> str:
     """The room that the URL names. Raises :class:`_Refused`."""
     try:
         return room_of(request.path)
     except BadRoom as exc:
         raise _Refused(POLICY_VIOLATION, Error("room", str(exc))) from exc
-
-
-def _query_of(request: Request) -> _Query:
-    """What the query asks for. An invalid part is left out, and has an error instead."""
-    if not request.query:
-        return _Query(None, WantedHistory(), ())
-    query = parse_qs(request.query, keep_blank_values=True)
-    errors = []
-    nick, last, after = None, 0, None
-    if "nick" in query:
-        try:
-            nick = check_nick(query["nick"][-1])
-        except BadNick as exc:
-            errors.append(Error("nick", str(exc), "nick"))
-    if "history" in query:
-        asked = query["history"][-1]
-        if asked.isascii() and asked.isdigit() and len(asked) <= _DIGITS:
-            last = min(int(asked), MAX_HISTORY)
-        else:
-            errors.append(Error("malformed", "The URL's history= is not a number."))
-    if "after" in query:
-        asked = query["after"][-1]
-        if _PLACE.fullmatch(asked):
-            after = _position(asked)
-        else:
-            errors.append(Error("malformed", "The URL's after= is not EPOCH:OFFSET."))
-    return _Query(nick, WantedHistory(after, last), tuple(errors))

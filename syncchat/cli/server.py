@@ -26,8 +26,8 @@ from ..server import (
     DEFAULT_PORT,
     DEFAULT_ROOMS,
     ChatServer,
-    ChatServerSettings,
 )
+from ..server_settings import ChatServerSettings
 from .settings import (
     Setting,
     Settings,

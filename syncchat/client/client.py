@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import secrets
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Self
 
@@ -18,12 +19,14 @@ from ..chat.rooms import check_room
 from ..chat.sanitize import indent
 from ..closecodes import ORDERLY
 from ..errors import ConnectionClosed, NotConnected
-from ..net import WebSocket, bearer, connect, parse_url
-from .events import Disconnected, Event, Gap, Line, Reconnected, Sent, ending
+from ..net import Deadline, WebSocket, bearer, connect, parse_url
+from .events import Disconnected, Event, Gap, Inbox, Line, Reconnected, Sent, ending
 from .link import Link
 from .protocol import Protocol
 
 __all__ = ["Client"]
+
+logger = logging.getLogger("syncchat.client")
 
 #: The largest message from the server, in bytes. A reply with history can be large, and
 #: a server that does not speak ``syncchat.v1`` may send messages of any size.
@@ -60,6 +63,10 @@ class Client:
     - ``token``: the secret that the server asks for.
     - ``ssl_context``: the TLS settings for ``wss:``; by default the system's
       certificates are trusted.
+    - ``on_event``: called without arguments when events have come for :meth:`receive`, for
+      programs that wait for other things, too. On a thread of the client; it must not block.
+
+    A client is in one room at a time; :class:`Clients` are in several.
 
     Raises :class:`~syncchat.errors.InvalidURL` for a bad URL, and
     :class:`~syncchat.errors.BadNick` for an invalid nick.
@@ -80,6 +87,7 @@ class Client:
         timeout: float = 10.0,
         token: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        on_event: Callable[[], None] | None = None,
     ) -> None:
         parse_url(url)
         #: The URL of the chat.
@@ -91,7 +99,7 @@ class Client:
         protocol = Protocol(url, wanted, history=history)
         #: How many of the last messages to ask for when the client enters another room.
         self._history_on_join = protocol.history_on_join
-        self._link = Link(self._connect, protocol, reconnect=reconnect)
+        self._link = Link(self._connect, protocol, reconnect=reconnect, inbox=Inbox(on_event))
         #: The nick that sent the last private message. Written by the thread that receives.
         self._whispered: str | None = None
         #: The server's format for messages. Written by the thread that calls lines().
@@ -99,13 +107,18 @@ class Client:
 
     # The connection.
 
-    def connect(self) -> Self:
+    def connect(self, *, wait: bool = False, timeout: float | None = None) -> Self:
         """Connect, for the first time or again after the end. Returns the client.
 
-        Raises the same exceptions as :func:`syncchat.net.connect`. The first connection
-        is tried only once: this method does not wait for a server to start.
+        ``wait``: if there is no server yet, try again until there is one, for ``timeout``
+        seconds (None: no limit); the last attempt may end later. Without it, there is one
+        attempt. :meth:`close` on another thread ends the wait.
+
+        Raises the same exceptions as :func:`syncchat.net.connect`, those of the last attempt.
+        An attempt that would fail again, such as one with a bad token, is the last one.
         """
-        self._link.open(f"syncchat-client {self.url.partition('?')[0]}")
+        patience = Deadline.after(timeout if wait else 0)
+        self._link.open(f"syncchat-client {self.url.partition('?')[0]}", patience)
         return self
 
     def leave(self, timeout: float | None = None) -> None:
@@ -117,21 +130,35 @@ class Client:
         self.flush(timeout)
         self._link.begin_close()
 
-    def close(self, timeout: float | None = None) -> None:
+    def close(self, timeout: float | None = None) -> list[events.Say | events.Action]:
         """Close the connection properly and free all resources. No effect on a closed client.
 
         Takes at most ``timeout`` seconds, by default 10. If the server does not reply
-        by then, the connection is cut. An attempt to reconnect ends at once. Messages
-        that are not acknowledged by then may be lost: call :meth:`flush` first. Events
+        by then, the connection is cut. An attempt to reconnect ends at once. Events
         that have arrived can still be received.
+
+        Returns the messages that are not delivered, the oldest first: those that the server
+        has not acknowledged by then. It may have got the first of them, up to 64. Call
+        :meth:`flush` before, if it has to acknowledge all. If you connect this client again,
+        it sends them again.
         """
-        self._link.close(timeout)
+        items = self._link.close(timeout)
+        pending = (events.decode_from_client(item.text) for item in items)
+        return [each for each in pending if isinstance(each, events.Say | events.Action)]
 
     def __enter__(self) -> Self:
-        return self if self._link.opened else self.connect()
+        return self if self.opened else self.connect()
 
     def __exit__(self, *exc_info: object) -> None:
-        self.close()
+        undelivered = self.close()
+        if undelivered:
+            place = self.url.partition("?")[0]
+            logger.warning("%s: %d messages were not delivered", place, len(undelivered))
+
+    @property
+    def opened(self) -> bool:
+        """Whether it is between :meth:`connect` and :meth:`close`."""
+        return self._link.opened
 
     @property
     def connected(self) -> bool:
@@ -183,11 +210,13 @@ class Client:
         nonce. Later, an ``Error`` event with the nonce tells that the server refused
         the message; a ``Sent`` event tells that the server speaks plain lines.
 
-        Blocks while 1,000 messages (or 4 Mi characters) wait for an acknowledgement, for
-        at most ``timeout`` seconds (None: no limit). A server with a rate limit
-        (``Welcome.limits``) acknowledges at most that many messages a second.
+        Blocks while the outbox is full: while 1,000 messages (or 4 Mi characters) wait for an
+        acknowledgement, for at most ``timeout`` seconds (None: no limit; 0: never). A server
+        with a rate limit (``Welcome.limits``) acknowledges at most that many messages a second.
 
-        Raises :class:`TimeoutError` when ``timeout`` has passed,
+        Raises :class:`~syncchat.errors.OutboxFull` when ``timeout`` has passed (with a server
+        of plain lines, whose network does not take more: :class:`TimeoutError`); the message is
+        not sent then, and those in the outbox stay there. Raises
         :class:`~syncchat.errors.ConnectionClosed` after the end,
         :class:`~syncchat.errors.NotConnected` while a server of plain lines is
         unreachable, :class:`RuntimeError` before :meth:`connect`, :class:`ValueError`

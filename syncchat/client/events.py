@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..chat.events import FromServer
@@ -14,6 +15,8 @@ from ..errors import ConnectionClosed
 from ..net import Deadline
 
 __all__ = ["Disconnected", "Event", "Gap", "Inbox", "Line", "Reconnected", "Sent", "ending"]
+
+logger = logging.getLogger("syncchat.client")
 
 #: The most events that wait, and the most characters in the messages that brought them.
 _MAX_EVENTS, _MAX_SIZE = 10_000, 16 * 1024 * 1024
@@ -83,10 +86,11 @@ class Inbox:
     """A bounded queue of events. Any thread may call every method.
 
     Until the first call of :meth:`receive`, a full queue drops its oldest event. After
-    it, :meth:`hand` waits for space.
+    it, :meth:`hand` waits for space. ``on_event`` is called after events, or the end, have come.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_event: Callable[[], None] | None = None) -> None:
+        self._on_event = on_event
         #: Guards everything below. Taken after the client's lock in the lock order.
         self._lock = threading.Lock()
         #: Notified when an event is added or taken, and at the end.
@@ -117,6 +121,7 @@ class Inbox:
         with self._lock:
             self._end = end
             self._changed.notify_all()
+        self._tell()
 
     def receive(self, timeout: float | None) -> Event:
         """Return the next event. Raises :class:`TimeoutError`, or the end after the last event."""
@@ -154,12 +159,22 @@ class Inbox:
                 self._events.append((event, share))
                 self._size += share
             self._changed.notify_all()
+        self._tell()
 
     def put(self, event: Event) -> None:
         """Add an event of the client itself. Never waits, even if the queue is full."""
         with self._lock:
             self._events.append((event, 0))
             self._changed.notify_all()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Call ``on_event`` without the lock, so that it may receive."""
+        if self._on_event is not None:
+            try:
+                self._on_event()
+            except Exception:
+                logger.exception("on_event() failed")
 
     def _full_locked(self) -> bool:
         assert self._lock.locked()

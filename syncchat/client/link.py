@@ -10,9 +10,10 @@ from math import inf
 
 from ..chat import events
 from ..closecodes import ABNORMAL, NORMAL
-from ..errors import ConnectionClosed, NotConnected
+from ..errors import ConnectionClosed, NotConnected, OutboxFull
 from ..net import Address, Deadline, WebSocket, route_to
 from .events import Disconnected, Event, Inbox, Reconnected
+from .outbox import Item
 from .protocol import Protocol
 
 __all__ = ["Connect", "Link"]
@@ -31,6 +32,7 @@ _SHARE, _MOST = 0.1, 0.25
 _LOOK = 0.5
 
 _NO_LIMIT = Deadline.after(None)
+_AT_ONCE = Deadline.after(0)
 
 #: Opens a connection to a URL. The event ends the attempt when it is set.
 Connect = Callable[[str, threading.Event], WebSocket]
@@ -42,10 +44,11 @@ class Link:
     Any thread may call every method.
     """
 
-    def __init__(self, connect: Connect, protocol: Protocol, *, reconnect: bool) -> None:
-        self._connect = connect
-        self._reconnect = reconnect
-        self._inbox = Inbox()
+    def __init__(
+        self, connect: Connect, protocol: Protocol, *, reconnect: bool, inbox: Inbox | None = None
+    ) -> None:
+        self._connect, self._reconnect = connect, reconnect
+        self._inbox = inbox or Inbox()
         #: Guards everything below, including the protocol. Taken before the WebSocket's
         #: locks and the inbox's lock in the lock order.
         self._lock = threading.Lock()
@@ -70,31 +73,26 @@ class Link:
 
     # The connection.
 
-    def open(self, name: str) -> None:
+    def open(self, name: str, patience: Deadline = _AT_ONCE) -> None:
         """Connect, and start to read on a thread with this name. Raises what connecting raises.
 
-        Also raises :class:`RuntimeError` if the link is open or another thread opens it, and
-        :class:`NotConnected` if :meth:`close` is called meanwhile.
+        Tries again until ``patience`` ends. Also raises :class:`RuntimeError` if the link is open
+        or another thread opens it, and :class:`NotConnected` if :meth:`close` is called meanwhile.
         """
         with self._lock:
             if self._opening or (self._thread is not None and self._end is None):
                 raise RuntimeError("the client is already connected")
             self._opening = True
         try:
-            self._open(name)
+            self._open(name, patience)
         finally:
             with self._lock:
                 self._opening = False
 
-    def _open(self, name: str) -> None:
+    def _open(self, name: str, patience: Deadline) -> None:
         self.close(None)
         self._stop.clear()
-        try:
-            websocket = self._connect(self._protocol.url, self._stop)
-        except OSError as exc:
-            if self._stop.is_set():
-                raise NotConnected(_CLOSED_MEANWHILE) from exc
-            raise
+        websocket = self._connect_first(patience)
         thread = threading.Thread(target=self._run, args=(websocket,), name=name, daemon=True)
         try:
             with self._lock:
@@ -113,16 +111,34 @@ class Link:
             websocket.close(timeout=0)
             raise
 
+    def _connect_first(self, patience: Deadline) -> WebSocket:
+        """Connect, and try again until ``patience`` ends or an attempt fails for good."""
+        while True:
+            try:
+                return self._connect(self._protocol.url, self._stop)
+            except OSError as exc:
+                if self._stop.is_set():
+                    raise NotConnected(_CLOSED_MEANWHILE) from exc
+                left = patience.remaining()
+                if left == 0:
+                    raise
+                with self._lock:
+                    delay = self._protocol.closed(exc)
+                if delay is None:
+                    raise
+                self._stop.wait(delay if left is None else min(delay, left))
+
     def begin_close(self) -> None:
         """Send a Close without waiting for the reply. Events that still arrive can be received."""
         self._stop.set()
         self.websocket.begin_close(NORMAL, "", _NO_LIMIT)
 
-    def close(self, timeout: float | None) -> None:
+    def close(self, timeout: float | None) -> list[Item]:
         """Close the connection properly and join the thread. No effect on a closed link.
 
         Takes at most ``timeout`` seconds, by default 10. A thread that the system
-        blocks, for example in a DNS lookup, may end later.
+        blocks, for example in a DNS lookup, may end later. Returns the messages that are
+        not acknowledged.
         """
         if timeout is None:
             timeout = _CLOSE_TIMEOUT
@@ -141,6 +157,8 @@ class Link:
             websocket.begin_close(NORMAL, "", closing)
         if self._thread is not None:
             self._thread.join(deadline.remaining())
+        with self._lock:
+            return self._protocol.outbox.pending()
 
     @property
     def opened(self) -> bool:
@@ -190,10 +208,11 @@ class Link:
     def post(self, event: events.Say | events.Action | events.Join, timeout: float | None) -> bool:
         """Send ``event`` until the server acknowledges it. Returns whether it will.
 
-        A server of plain lines will not: it gets the event once, as fast as it takes
-        it. Raises :class:`TimeoutError`, :class:`NotConnected` while a server of plain
-        lines is unreachable, :class:`ValueError` for an event that is too long, or the
-        end of the connection.
+        A server of plain lines will not: it gets the event once, as fast as it takes it.
+
+        Raises :class:`OutboxFull` or, in plain lines, :class:`TimeoutError` when ``timeout``
+        has passed, :class:`NotConnected` while a server of plain lines is unreachable,
+        :class:`ValueError` for an event that is too long, or the end of the connection.
         """
         deadline = _NO_LIMIT if timeout is None else Deadline.after(timeout)
         protocol = self._protocol
@@ -210,7 +229,7 @@ class Link:
                 if protocol.say(event, time.monotonic()):
                     break
                 if not self._wait_locked(deadline):
-                    raise TimeoutError("too many messages are waiting for an acknowledgement")
+                    raise OutboxFull("too many messages are waiting for an acknowledgement")
             self._pump_locked()
             return not protocol.dialect.plain
 

@@ -53,6 +53,10 @@ class Outbox:
         """Return the number of items that are not acknowledged."""
         return len(self._sent) + len(self.waiting)
 
+    def pending(self) -> list[Item]:
+        """Return the messages that are not acknowledged, in the order in which they were added."""
+        return [item for item in (*self._sent.values(), *self.waiting) if item.nonce is not None]
+
     def add(self, item: Item, now: float) -> bool:
         """Append ``item``. Returns False, without any effect, if there are too many."""
         if (

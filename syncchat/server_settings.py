@@ -1,0 +1,142 @@
+"""The settings of :class:`~syncchat.ChatServer`, in groups of typed keywords."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypedDict, TypeVar, cast
+
+from .chat.hooks import Heard, Visitor
+from .engine import Retention
+from .health import Siblings
+from .net import ServerSettings, View
+
+__all__ = [
+    "AccessSettings",
+    "ChatServerSettings",
+    "ChatSettings",
+    "HookSettings",
+    "HttpSettings",
+    "LogSettings",
+    "StorageSettings",
+    "taken",
+]
+
+SettingsT = TypeVar("SettingsT", bound=Mapping[str, object])
+
+
+class ChatSettings(TypedDict, total=False):
+    """Settings for rooms.
+
+    - ``greeting``: the first message to a new client; empty for none. A client that
+      has received the greeting receives every later message of the room.
+    - ``format``: how a message is shown, with ``{sender}`` and ``{text}``.
+    - ``echo``: whether the sender of a message receives it too; True by default.
+    - ``notices``: whether a room is told who joins, leaves, is renamed, or is away; True by
+      default.
+    """
+
+    greeting: str
+    format: str
+    echo: bool
+    notices: bool
+
+
+class StorageSettings(TypedDict, total=False):
+    """Where messages are kept, and how many.
+
+    - ``engine``: ``memory:`` (the default), ``sqlite:PATH``, or the URL of a Redis that several
+      servers share: ``redis://HOST:PORT/DB``, ``rediss://...`` or ``redis+unix://PATH``.
+    - ``keep``: the retention of each room; by default 1,000 messages for ``memory:``, and
+      10,000 for Redis.
+    - ``redis_replicas``: how many replicas of Redis must have a message before its sender is
+      told that it is stored; 0 by default.
+    - ``max_rooms``: rooms at a time, including empty rooms for which messages are kept.
+    """
+
+    engine: str
+    keep: Retention | None
+    redis_replicas: int
+    max_rooms: int
+
+
+class AccessSettings(TypedDict, total=False):
+    """Who may connect, how and where: as in :func:`syncchat.net.serve`."""
+
+    sockets: Sequence[socket.socket] | None
+    ssl_context: ssl.SSLContext | None
+    origins: Sequence[str]
+    public_url: str | None
+    trusted_proxies: Sequence[str] | None
+
+
+class HookSettings(TypedDict, total=False):
+    """What the program has to say to its clients. None: nothing.
+
+    The callbacks run on the thread of their client, and may take their time: only this client
+    waits. With one of them, each client has a thread. They may call every method of the server.
+
+    - ``on_message(heard)``: called with each message of a client, before it is kept. Returns the
+      text to keep instead, or None to keep it as it is. After an exception, the message is not
+      kept: the client is told the text of a :class:`~syncchat.errors.Rejected`; any other
+      exception is logged.
+    - ``on_join(visitor)``: called with each client that enters a room, before it gets anything,
+      and before the others are told. It gets what is said there from then on. After an exception
+      as above, it does not enter: it is closed with 1008, or stays in the room that it was in.
+    - ``on_leave(visitor)``: called with each client that ``on_join`` has let in, after it has
+      left the room. Its exceptions are logged.
+    """
+
+    on_message: Callable[[Heard], str | None] | None
+    on_join: Callable[[Visitor], object] | None
+    on_leave: Callable[[Visitor], object] | None
+
+
+class LogSettings(TypedDict, total=False):
+    """The event log.
+
+    - ``log``: called with each line, without its newline, on the thread where the event
+      happened. Calls may overlap, and ``log`` must not block: it may run on a thread that
+      serves all clients; if it blocks, the whole server blocks. None (the default): no log.
+    - ``log_json``: log as JSON, for machines.
+    - ``log_start``: whether the log begins with ``listening``; True by default.
+    """
+
+    log: Callable[[str], None] | None
+    log_json: bool
+    log_start: bool
+
+
+class HttpSettings(TypedDict, total=False):
+    """Settings for plain HTTP requests.
+
+    - ``web``: whether browsers get the chat as a page, at the URL of a room; True by default.
+    - ``routes``: further views, as in :func:`syncchat.net.serve`. The server adds the routes
+      ``/healthz`` and ``/metrics``, for requests from this machine or with the token.
+    - ``siblings``: returns the snapshots of other servers on the same port. ``/metrics`` sums over
+      them, and ``/healthz`` tells the worst.
+    """
+
+    web: bool
+    routes: Mapping[str, View]
+    siblings: Siblings
+
+
+class ChatServerSettings(
+    ChatSettings,
+    HookSettings,
+    StorageSettings,
+    AccessSettings,
+    LogSettings,
+    HttpSettings,
+    ServerSettings,
+    total=False,
+):
+    """Keyword arguments of :class:`ChatServer`."""
+
+
+def taken(group: type[SettingsT], settings: dict[str, Any]) -> SettingsT:
+    """Take the settings of one group out of ``settings``."""
+    names = settings.keys() & group.__annotations__.keys()
+    return cast("SettingsT", {name: settings.pop(name) for name in names})
