@@ -10,9 +10,9 @@ import ssl
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from .chat.events import Error
+from .chat.events import Error, Say
 from .client import Client
 from .client.reconnect import delays
 from .errors import CannotConnect, ConnectionClosed, NotConnected, OutboxFull
@@ -46,7 +46,7 @@ class RoomHandler(logging.Handler):
     - ``url``, ``nick``, ``token``, ``ssl_context``: as in :class:`~syncchat.Client`.
     - ``level``: the lowest level that is sent.
     - ``capacity``: how many records may wait. Further records are dropped; when there is
-      space again, the room is told how many. ``dropped`` counts all of them.
+      space again, the room is told how many, by an action. ``dropped`` counts all of them.
     - ``timeout``: seconds that :meth:`close`, and so the end of the program, may wait for the
       server to acknowledge the last records. If the server is away, it does not wait.
 
@@ -172,7 +172,7 @@ class RoomHandler(logging.Handler):
             thread.join(_LOOK / 10)
             self._client.close(0)
         with self._lock:
-            self.dropped += len(undelivered)
+            self.dropped += sum(isinstance(each, Say) for each in undelivered)
 
     def _is_empty_locked(self) -> bool:
         assert self._lock.locked()
@@ -182,7 +182,7 @@ class RoomHandler(logging.Handler):
         """The text that stands in the place of dropped records."""
         assert self._lock.locked()
         count, self._untold = self._untold, 0
-        return f"{count} log records are missing here: there were too many."
+        return f"has dropped {count} log records here: there were too many"
 
     # The thread.
 
@@ -191,7 +191,7 @@ class RoomHandler(logging.Handler):
             text, count = found
             parts = deque(_parts(text))
             while parts and not self._closing:
-                if self._deliver(parts[0]):
+                if self._deliver(parts[0], self._client.say if count else self._client.act):
                     parts.popleft()
                 elif not self._closing:
                     parts.extendleft(reversed(_halves(parts.popleft())))
@@ -211,7 +211,7 @@ class RoomHandler(logging.Handler):
                 self._changed.wait()
             return None
 
-    def _deliver(self, text: str) -> bool:
+    def _deliver(self, text: str, send: Callable[[str, float], object]) -> bool:
         """Give ``text`` to the client, however long that takes.
 
         False: it is too long, or the handler is closed.
@@ -222,7 +222,7 @@ class RoomHandler(logging.Handler):
                 if not self._client.opened or self._client.close_code is not None:
                     self._client.connect()
                 self._is_away = False
-                self._client.say(text, timeout=_LOOK)
+                send(text, _LOOK)
             except OutboxFull:
                 continue
             except (CannotConnect, NotConnected, TimeoutError):
