@@ -33,6 +33,7 @@ from .eventlog import (
 from .health import Metrics, Snapshot, for_monitors, health_view, metrics_view, reason_of
 from .net import (
     Address,
+    Follower,
     Limits,
     Server,
     ServerSettings,
@@ -398,6 +399,6 @@ class ChatServer:
     def _log_refused(self, address: Address, reason: str) -> None:
         self._note(Refused(format_address(address), reason))
 
-    def _log_slow(self, websocket: WebSocket) -> None:
-        who = format_address(websocket.remote_address)
-        self._note(Slow(who, websocket.close_reason or ""))
+    def _log_slow(self, client: WebSocket | Follower) -> None:
+        who = format_address(client.remote_address)
+        self._note(Slow(who, client.close_reason or ""))

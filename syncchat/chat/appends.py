@@ -10,12 +10,20 @@ from typing import Protocol
 
 import msgspec
 
-from ..engine import Appended, Draft, Engine
+from ..engine import Appended, Draft, Engine, Position
 from ..errors import AppendUnknown, EngineFailed
 from .events import Ack
 from .members import Member, Members
 
-__all__ = ["AppendThread", "Appending", "Post", "acknowledge", "drafts_of", "refuse"]
+__all__ = [
+    "AppendThread",
+    "Appending",
+    "Post",
+    "Receipt",
+    "acknowledge",
+    "drafts_of",
+    "refuse",
+]
 
 logger = logging.getLogger("syncchat.chat")
 
@@ -30,6 +38,15 @@ _LINGER = 0.0002
 _MOST = 4 * 1024 * 1024
 
 
+class Receipt:
+    """Tells a sender that is no member what became of its post."""
+
+    def __init__(self) -> None:
+        #: The position of the last message; None: it is not stored.
+        self.position: Position | None = None
+        self.failure: EngineFailed | None = None
+
+
 class Post(msgspec.Struct):
     """Messages that ``member`` has sent together; None: the server itself.
 
@@ -39,6 +56,7 @@ class Post(msgspec.Struct):
     member: Member | None
     drafts: Sequence[Draft]
     came_at: float
+    receipt: Receipt | None = None
 
 
 def drafts_of(posts: Sequence[Post]) -> list[Draft]:
@@ -56,9 +74,11 @@ def drafts_of(posts: Sequence[Post]) -> list[Draft]:
 
 
 def acknowledge(
-    members: Members, posts: Sequence[Post], answers: Sequence[Appended]
+    members: Members, posts: Sequence[Post], answers: Sequence[Appended], end: Position | None
 ) -> list[float]:
-    """Tell senders of messages that were stored before.
+    """Tell senders of messages that were stored before, and fill in receipts.
+
+    ``end`` is a position in the log in which they are stored.
 
     Returns the seconds from each message's arrival until now.
     """
@@ -72,13 +92,17 @@ def acknowledge(
             # stored before and does not come again.
             if not answer.new and post.member is not None and draft.nonce is not None:
                 members.tell_one(post.member, Ack(draft.nonce, answer.offset))
+            if post.receipt is not None and end is not None:
+                post.receipt.position = Position(end.epoch, answer.offset)
     return waits
 
 
 def refuse(members: Members, room: str, posts: Sequence[Post], exc: EngineFailed) -> None:
     """Tell the senders that their messages are not stored, or that this is not known."""
     for post in posts:
-        if post.member is None:
+        if post.receipt is not None:
+            post.receipt.failure = exc
+        elif post.member is None:
             logger.warning("room %r, a message of the server: %s", room, exc)
         else:
             members.tell_refused(post.member, post.drafts, exc)

@@ -1,4 +1,4 @@
-"""What the URL of a client asks for: the room, a nick, and a history."""
+"""What the URL of a client asks for: a nick and a history; and the message that it sends."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ import re
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
-from ..engine import Position
+from ..engine import Draft, Kind, Position
 from ..errors import BadNick
 from ..net import Request
+from .entering import WantedHistory
 from .events import MAX_HISTORY, PLACE, Error
-from .members import WantedHistory
 from .nicks import check_nick
+from .sanitize import clean
 
-__all__ = ["Query", "position_of", "query_of"]
+__all__ = ["PLACE_FORM", "TOO_MANY_LINES", "Query", "draft_of", "position_of", "query_of"]
+
+#: Lines of a message, at most: plain clients get each line indented, which takes more bytes.
+_MOST_LINES = 4096
+TOO_MANY_LINES = f"A message must have at most {_MOST_LINES} lines."
 
 #: Digits of a number in the URL, at most, as in PLACE.
 _DIGITS = 15
-_PLACE = re.compile(PLACE)
+PLACE_FORM = re.compile(PLACE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +60,14 @@ def query_of(request: Request) -> Query:
             errors.append(Error("malformed", "The URL's history= is not a number."))
     if "after" in query:
         asked = query["after"][-1]
-        if _PLACE.fullmatch(asked):
+        if PLACE_FORM.fullmatch(asked):
             after = position_of(asked)
         else:
             errors.append(Error("malformed", "The URL's after= is not EPOCH:OFFSET."))
     return Query(nick, WantedHistory(after, last), tuple(errors))
+
+
+def draft_of(nick: str, text: str, kind: Kind, nonce: str | None) -> Draft | None:
+    """A client's message, sanitized; None: it has too many lines."""
+    text = clean(text)
+    return None if text.count("\n") >= _MOST_LINES else Draft(nick, text, kind, nonce)

@@ -57,6 +57,8 @@ class Dialect(ABC):
     has_positions = True
     #: Whether a join has only the room's name, so that ``history`` is taken from the URL.
     joins_by_name = False
+    #: Whether a follower gets its welcome after its history.
+    welcome_last = False
 
     @abstractmethod
     def decode(self, message: str | bytes) -> Asked | None:
@@ -75,6 +77,10 @@ class Dialect(ABC):
         for event in events:
             frames += self.encode(event, nick)
         return frames
+
+    def at(self, epoch: str) -> Dialect:  # noqa: ARG002 - for EventStream
+        """The dialect for a log of this epoch: itself, unless its events have the epoch."""
+        return self
 
     def moved(self, room: str) -> str:  # noqa: ARG002 - for PlainDialect
         """The greeting of a client that comes from another room; empty for none."""

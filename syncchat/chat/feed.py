@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from ..engine import Delivery, Message, Position
-from .events import FromServer, Joined, PrivateMessage
+from .events import FromServer
 from .members import Members
 from .presence_batch import PresenceBatch
 
@@ -61,22 +61,7 @@ class Feed:
             self._accept_messages(news)
         else:
             self._tell_accepted()
-            self._tell_live(news)
-
-    def _tell_live(self, event: FromServer) -> None:
-        if not isinstance(event, PrivateMessage):
-            newcomer = None
-            if isinstance(event, Joined) and not event.others:
-                # A member needs no notice of its own join.
-                newcomer = self._members.find(event.nick)
-            self._members.tell([event], newcomer)
-            return
-        recipient, sender = self._members.find(event.to), self._members.find(event.nick)
-        if recipient is not None:
-            recipient.last_private_from = event.nick
-            self._members.tell_one(recipient, event)
-        if sender is not None and sender is not recipient:
-            self._members.tell_one(sender, event)
+            self._members.tell_live(news)
 
     def _accept_messages(self, delivery: Delivery) -> None:
         before, position, messages = self.position, delivery.position, delivery.messages

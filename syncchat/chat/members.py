@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from itertools import count
 from typing import assert_never
 
-import msgspec
-
 from ..closecodes import ABNORMAL, SERVICE_RESTART, TRY_AGAIN_LATER
-from ..engine import Appended, Departed, Draft, Engine, Position, Revoked, Tail
+from ..engine import Appended, Departed, Draft, Engine, Revoked
 from ..errors import AppendUnknown, ConnectionClosed, EngineFailed
-from ..net import Deadline, Fanout, WebSocket, encode_frame, format_address
+from ..net import Deadline, Fanout, Follower, WebSocket, encode_frame, format_address
 from .dialects import Dialect
 from .events import (
     Ack,
@@ -23,21 +21,17 @@ from .events import (
     Joined,
     Left,
     Message,
+    Names,
+    PrivateMessage,
     Renamed,
     Welcome,
 )
 from .nicks import is_address
 
-__all__ = ["CLOSE_SECONDS", "Entering", "Member", "Members", "RoomSettings", "WantedHistory"]
-
-#: Messages of a piece of the history, at most. The backlog of a connection can hold several.
-_PIECE = 1000
+__all__ = ["CLOSE_SECONDS", "Member", "Members", "RoomSettings"]
 
 #: Seconds in which a client must answer the Close when its room disconnects it.
 CLOSE_SECONDS = 10.0
-
-#: Seconds in which a client must read a piece of its history.
-_PATIENCE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +51,16 @@ class RoomSettings:
 class Member:
     """A client in the rooms of a server; it is in one room at a time.
 
-    ``nick`` and ``address`` are sanitized. Only the room's combiner changes ``nick``. Any
-    thread may read every attribute.
+    ``nick`` and ``address`` are sanitized. Only the room's combiner changes ``nick`` and
+    ``dialect``. Any thread may read every attribute. A :class:`Follower` has no nick: nobody is
+    told that it is there.
     """
 
     __slots__ = (
         "address",
         "away",
         "dialect",
+        "follows",
         "greeted",
         "last_private_from",
         "nick",
@@ -73,11 +69,12 @@ class Member:
         "websocket",
     )
 
-    def __init__(self, websocket: WebSocket, dialect: Dialect) -> None:
+    def __init__(self, websocket: WebSocket | Follower, dialect: Dialect) -> None:
         self.websocket = websocket
         self.dialect = dialect
         self.address = format_address(websocket.remote_address)
-        self.nick = self.address
+        self.follows = isinstance(websocket, Follower)
+        self.nick = "" if self.follows else self.address
         #: Whether it has received the operator's greeting.
         self.greeted = False
         #: When it entered its room, and when it spoke there last; seconds since 1970.
@@ -112,149 +109,6 @@ class Member:
             raise ConnectionClosed(websocket.close_code or ABNORMAL, websocket.close_reason or "")
 
 
-@dataclass(frozen=True, slots=True)
-class WantedHistory:
-    """The history that an entering client wants.
-
-    All messages after the position ``after``, or without it the ``last`` messages.
-    """
-
-    after: Position | None = None
-    last: int = 0
-
-
-class Entering:
-    """The state of a client that enters the room called ``room``.
-
-    ``welcome`` has what is the same for all clients; see :class:`RoomSettings`. ``admit`` is
-    called, if it is not None, after the client has a nick and before it gets anything.
-    For one thread at a time: the room's combiner, and between its steps the client's.
-    """
-
-    def __init__(
-        self,
-        room: str,
-        engine: Engine,
-        welcome: Welcome,
-        member: Member,
-        nick: str | None,
-        wanted: WantedHistory,
-        admit: Callable[[], None] | None,
-    ) -> None:
-        self.member = member
-        self._admit = admit
-        #: Whether the engine has a nick claimed for it.
-        self.claimed = False
-        #: The events to send to it now.
-        self.events: list[FromServer] = []
-        #: Whether it is up to date after these events, so that it can become a member.
-        self.is_done = False
-        #: Whether its history came in several pieces.
-        self.in_pieces = False
-        self._room = room
-        self._engine = engine
-        self._welcome = welcome
-        self._nick = nick
-        self._wanted = wanted
-
-    @property
-    def admitted(self) -> bool:
-        """Whether ``admit`` has let the client in."""
-        return self._admit is None
-
-    def complete(self, step: Callable[[], None]) -> None:
-        """Take steps until the client is a member. On the client's thread.
-
-        ``step`` calls :meth:`advance` as the room's combiner. Raises what ``admit`` raises, and
-        :class:`ConnectionClosed` or :class:`TimeoutError` if the client does not read in time.
-        """
-        while True:
-            step()
-            if self.is_done:
-                return
-            if self._admit is not None:
-                self._admit()
-                self._admit = None
-            # A long history: send it without being the combiner, so that nobody
-            # else waits for this client.
-            self.member.send(self.events)
-            self.member.websocket.flush(_PATIENCE)
-
-    def advance(self, delivered: Position) -> None:
-        """Take the next step: claim a nick, or read the next piece of the history.
-
-        ``delivered`` is the position up to which the members have the log. Raises
-        :class:`~syncchat.errors.EngineFailed`.
-        """
-        wanted = self._wanted
-        if self.claimed and wanted.after is not None:
-            self.events = []
-            self.in_pieces = True
-            tail = self._engine.read_after(self._room, wanted.after, _PIECE)
-        else:
-            tail = self._claim(delivered)
-        tail = _cut(tail, delivered)
-        self.is_done = wanted.after is None or tail.reached >= delivered.offset
-        if wanted.after is None:
-            if wanted.last:
-                self.events.append(History(tail.messages, complete=True))
-        elif tail.messages or not (tail.complete and self.in_pieces):
-            self.events.append(History(tail.messages, tail.complete))
-        if self._admit is not None:
-            # What comes meanwhile is another piece.
-            self.is_done = False
-        reached = delivered.offset if wanted.after is None else tail.reached
-        self._wanted = WantedHistory(Position(delivered.epoch, reached))
-
-    def _claim(self, delivered: Position) -> Tail:
-        """Claim a nick and greet the client. Returns the first piece of its history."""
-        member, wanted = self.member, self._wanted
-        entered = self._engine.enter(
-            self._room,
-            self._nicks(),
-            wanted.after,
-            wanted.last if wanted.after is None else _PIECE,
-            with_names=member.dialect.lists_members,
-        )
-        self.claimed = True
-        member.nick = entered.nick
-        welcome = msgspec.structs.replace(
-            self._welcome,
-            room=self._room,
-            nick=member.nick,
-            epoch=delivered.epoch,
-            offset=delivered.offset,
-            members=entered.names,
-            greeting=member.dialect.moved(self._room) if member.greeted else self._welcome.greeting,
-        )
-        self.events.append(welcome)
-        member.greeted = True
-        if self._nick not in (None, member.nick):
-            text = f"The nick {self._nick} is taken here; you are {member.nick}."
-            self.events.append(Error("nick_taken", text, "nick"))
-        return entered.tail
-
-    def _nicks(self) -> Iterator[str]:
-        """The nicks to try: its nick, its address, and its address with a number."""
-        if self._nick is not None:
-            yield self._nick
-        yield from self.member.addresses()
-
-
-def _cut(tail: Tail, delivered: Position) -> Tail:
-    """``tail`` without the messages that the room has still to deliver.
-
-    A shared engine may read messages of other servers before it delivers them.
-    """
-    if tail.end == delivered:
-        return tail
-    if tail.end.epoch != delivered.epoch:
-        # The log has begun anew, and the room is about to be told.
-        return Tail((), complete=False, reached=delivered.offset, end=delivered)
-    messages = tuple(each for each in tail.messages if each.offset <= delivered.offset)
-    return Tail(messages, tail.complete, min(tail.reached, delivered.offset), delivered)
-
-
 class Members:
     """The members of a room, and the fan-out of events to them.
 
@@ -267,32 +121,43 @@ class Members:
         self._engine = engine
         #: By their casefolded nicks, in the order in which they joined.
         self._by_nick: dict[str, Member] = {}
-        #: The connections of the members, by the dialects that they use.
-        self._fanouts: dict[Dialect, Fanout] = {}
+        self._followers: set[Member] = set()
+        #: The connections of the members and followers, by the dialects that they use.
+        self._fanouts: dict[Dialect, Fanout[WebSocket | Follower]] = {}
 
     def __len__(self) -> int:
         return len(self._by_nick)
 
     def __iter__(self) -> Iterator[Member]:
-        return iter(tuple(self._by_nick.values()))
+        return iter((*self._by_nick.values(), *self._followers))
 
     def find(self, nick: str) -> Member | None:
         """The member of this nick, compared by casefold; None: there is no such member."""
         return self._by_nick.get(nick.casefold())
 
-    def away(self) -> list[str]:
-        """The nicks of the members that are away, sorted without regard to case."""
-        away = (member.nick for member in self._by_nick.values() if member.away is not None)
-        return sorted(away, key=str.casefold)
+    def names(self) -> Names:
+        """Who is in the room, on all servers, and who of them is away.
+
+        Raises :class:`~syncchat.errors.EngineFailed`.
+        """
+        own = (each.nick for each in self._by_nick.values() if each.away is not None)
+        away = {*own, *self._engine.away_nicks(self._room)}
+        return Names(self._engine.names(self._room), sorted(away, key=str.casefold))
 
     def add(self, member: Member) -> None:
         """Add ``member``: it gets every later event."""
-        self._by_nick[member.nick.casefold()] = member
+        if member.follows:
+            self._followers.add(member)
+        else:
+            self._by_nick[member.nick.casefold()] = member
         self._fanouts.setdefault(member.dialect, Fanout()).add(member.websocket)
 
     def discard(self, member: Member) -> None:
         """Remove ``member``. Has no effect if it is not one."""
-        self._by_nick.pop(member.nick.casefold(), None)
+        if member.follows:
+            self._followers.discard(member)
+        else:
+            self._by_nick.pop(member.nick.casefold(), None)
         fanout = self._fanouts.get(member.dialect)
         if fanout is not None:
             fanout.discard(member.websocket)
@@ -381,9 +246,27 @@ class Members:
             frames: list[bytes] = []
             for event in events:
                 frames += dialect.encode(event, "")
-            special = {but.websocket: ()} if but is not None and but.dialect is dialect else None
+            special: dict[WebSocket | Follower, Sequence[bytes]] | None = None
+            if but is not None and but.dialect is dialect:
+                special = {but.websocket: ()}
             for closed in fanout.write(frames, special):
                 fanout.discard(closed)
+
+    def tell_live(self, event: FromServer) -> None:
+        """Send a live event to those whom it concerns."""
+        if not isinstance(event, PrivateMessage):
+            newcomer = None
+            if isinstance(event, Joined) and not event.others:
+                # A member needs no notice of its own join.
+                newcomer = self.find(event.nick)
+            self.tell([event], newcomer)
+            return
+        recipient, sender = self.find(event.to), self.find(event.nick)
+        if recipient is not None:
+            recipient.last_private_from = event.nick
+            self.tell_one(recipient, event)
+        if sender is not None and sender is not recipient:
+            self.tell_one(sender, event)
 
     def tell_others(self, messages: Sequence[Message]) -> None:
         """Send messages to all members; a sender gets an acknowledgement of its own instead."""
@@ -391,7 +274,7 @@ class Members:
         senders = [member for member in found if member is not None]
         for dialect, fanout in self._fanouts.items():
             frames = [dialect.encode(message, "") for message in messages]
-            special: dict[WebSocket, list[bytes]] = {}
+            special: dict[WebSocket | Follower, list[bytes]] = {}
             for sender in senders:
                 if sender.dialect is dialect:
                     own = special[sender.websocket] = []

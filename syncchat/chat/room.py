@@ -18,9 +18,10 @@ from functools import partial
 import msgspec
 
 from ..engine import Appended, Delivery, Departed, Draft, Engine, Position, Revoked
-from ..errors import EngineFailed
+from ..errors import AppendUnknown, EngineFailed
 from ..net import CombiningQueue, Deadline, Later
-from .appends import AppendThread, Post, acknowledge, drafts_of, refuse
+from .appends import AppendThread, Post, Receipt, acknowledge, drafts_of, refuse
+from .entering import Entering, WantedHistory
 from .events import (
     Away,
     Back,
@@ -28,12 +29,11 @@ from .events import (
     FromServer,
     Joined,
     Left,
-    Names,
     PrivateMessage,
     Renamed,
 )
 from .feed import Feed
-from .members import Entering, Member, Members, RoomSettings, WantedHistory
+from .members import Member, Members, RoomSettings
 from .presence_batch import PresenceBatch
 
 __all__ = ["Room", "RoomSettings"]
@@ -127,6 +127,19 @@ class Room:
             weight += len(draft.text)
         self._queue.submit([Post(member, drafts, time.perf_counter())], weight)
 
+    def publish(self, draft: Draft) -> Position:
+        """Append a message of a sender that is no member, and return its position.
+
+        Raises :class:`~syncchat.errors.EngineFailed`.
+        """
+        receipt = Receipt()
+        post = Post(None, [draft], time.perf_counter(), receipt)
+        self._queue.submit([post], _OVERHEAD + len(draft.text))
+        self._queue.drain()
+        if receipt.position is None:
+            raise receipt.failure or AppendUnknown("the engine failed")
+        return receipt.position
+
     def post_later(self, member: Member, drafts: Sequence[Draft], size: int, later: Later) -> bool:
         """Queue messages as :meth:`post` does, and have the caller of ``later`` append them.
 
@@ -158,7 +171,7 @@ class Room:
 
     def tell_names(self, member: Member) -> None:
         """Send one member the names of all members, and of those who are away."""
-        self._do_for(member, "names", lambda: self._members.tell_one(member, self._names()))
+        self._do_for(member, "names", lambda: self._members.tell_one(member, self._members.names()))
 
     def tell(self, member: Member, *events: FromServer) -> None:
         """Send one member events, in order with the room's messages."""
@@ -354,7 +367,7 @@ class Room:
         if isinstance(answers, EngineFailed):
             refuse(self._members, self.name, posts, answers)
         else:
-            self._settings.on_batch(acknowledge(self._members, posts, answers))
+            self._settings.on_batch(acknowledge(self._members, posts, answers, self._feed.position))
 
     def _enter(self, entering: Entering) -> None:
         entering.advance(self.follow())
@@ -363,15 +376,17 @@ class Room:
         member, events = entering.member, entering.events
         if entering.in_pieces and member.dialect.lists_members:
             # It has missed the joins and leaves since its welcome.
-            events.append(self._names())
+            events.append(self._members.names())
         self._members.tell_one(member, *events)
         self._members.add(member)
         member.since, member.spoke, member.last_private_from = time.time(), None, None
-        if self._settings.welcome.notices:
+        if self._settings.welcome.notices and not member.follows:
             self._presence.add(member.nick, here=True)
 
     def _leave(self, member: Member, reason: str | None, *, seen: bool) -> None:
         self._members.discard(member)
+        if member.follows:
+            return
         # Also for a client that never got in: others may have seen its claimed nick.
         if seen and self._settings.welcome.notices:
             self._presence.add(member.nick, here=False, reason=reason)
@@ -424,7 +439,3 @@ class Room:
         # The timer runs on the I/O thread, which must not wait or do the combiner's
         # work: other clients' writes depend on it.
         self._settings.call_at(Deadline(due), partial(self._queue.offer, step))
-
-    def _names(self) -> Names:
-        away = {*self._members.away(), *self._engine.away_nicks(self.name)}
-        return Names(self._engine.names(self.name), sorted(away, key=str.casefold))

@@ -16,8 +16,9 @@ from ..engine import Delivery, Departed, Engine, Revoked
 from ..errors import BadRoom, EngineFailed, RoomsFull
 from ..net import Deadline
 from .appends import AppendThread
+from .entering import WantedHistory
 from .events import MAX_HISTORY, Error, FromServer, Message, RoomCount
-from .members import CLOSE_SECONDS, Member, RoomSettings, WantedHistory
+from .members import CLOSE_SECONDS, Member, RoomSettings
 from .room import Room
 
 __all__ = ["LOBBY", "MAX_ROOM", "RoomRegistry", "check_room", "room_of", "valid_names"]

@@ -8,10 +8,11 @@ from typing import assert_never
 from ..closecodes import ABNORMAL, ORDERLY, POLICY_VIOLATION, TRY_AGAIN_LATER, meaning
 from ..engine import Draft, Kind, Position
 from ..errors import BadEvent, BadNick, BadRoom, EngineFailed, Rejected, RoomsFull
-from ..net import Later, Request, WebSocket
-from .asked import position_of, query_of
+from ..net import Later, WebSocket
+from .asked import TOO_MANY_LINES, draft_of, position_of, query_of
 from .commands import HELP_TEXT, Help, Quit, Reply
 from .dialects import Dialect, reply
+from .entering import WantedHistory
 from .events import (
     Action,
     AwayRequest,
@@ -32,16 +33,13 @@ from .events import (
     WhoisRequest,
 )
 from .hooks import NO_HOOKS, Hooks, Visitor
-from .members import Member, WantedHistory
+from .members import Member
 from .nicks import check_nick
 from .room import Room
 from .rooms import RoomRegistry, check_room, room_of
 from .sanitize import clean
 
 __all__ = ["Session"]
-
-#: Lines of a message, at most: plain clients get each line indented, which takes more bytes.
-_MOST_LINES = 4096
 
 #: Characters of the reason in ``/away``, at most.
 _LONGEST_REASON = 200
@@ -154,7 +152,11 @@ class Session:
 
     def _enter_first_room(self) -> None:
         """Enter the room that the URL names. Raises :class:`_Refused`."""
-        self._enter(_room_of(self._websocket.request), self._query.nick, self._query.history)
+        try:
+            name = room_of(self._websocket.request.path)
+        except BadRoom as exc:
+            raise _Refused(POLICY_VIOLATION, Error("room", str(exc))) from exc
+        self._enter(name, self._query.nick, self._query.history)
 
     def _enter(self, name: str, nick: str | None, wanted: WantedHistory) -> None:
         """Enter a room; the client must be in none. Raises :class:`_Refused`."""
@@ -302,19 +304,15 @@ class Session:
 
     def _draft(self, asked: Say | Action) -> Draft | None:
         """The message to post; None: it has too many lines."""
-        text = clean(asked.text)
-        if text.count("\n") >= _MOST_LINES:
-            return None
         kind: Kind = "message" if isinstance(asked, Say) else "action"
-        return Draft(self._member.nick, text, kind, asked.nonce)
+        return draft_of(self._member.nick, asked.text, kind, asked.nonce)
 
     def _post(self, asked: Say | Action) -> None:
         if self._on_message is not None:
             self._report(asked, self._on_message)
         draft = self._draft(asked)
         if draft is None:
-            text = f"A message must have at most {_MOST_LINES} lines."
-            self._send_error(Error("too_big", text, nonce=asked.nonce))
+            self._send_error(Error("too_big", TOO_MANY_LINES, nonce=asked.nonce))
             return
         try:
             self._hooks.admit(draft, self._room.name, self._member.address)
@@ -427,11 +425,3 @@ class _Refused(Exception):
 
 def _unavailable(exc: EngineFailed, command: str | None) -> Error:
     return Error("unavailable", f"The history cannot be read at the moment: {exc}.", command)
-
-
-def _room_of(request: Request) -> str:
-    """The room that the URL names. Raises :class:`_Refused`."""
-    try:
-        return room_of(request.path)
-    except BadRoom as exc:
-        raise _Refused(POLICY_VIOLATION, Error("room", str(exc))) from exc

@@ -37,9 +37,10 @@ from .address import (
 )
 from .combining_queue import CombiningQueue
 from .connector import connect, parse_url
-from .group import Fanout, Group
+from .follower import Follower, Following
+from .group import Fanout, Group, Recipient
 from .http import Body, Refusal, Request
-from .http_answer import Response, Route, View
+from .http_answer import Response, Route, View, encode_chunk
 from .io_thread import Deadline
 from .limits import Limits, ServerSettings, Stats, TokenBucket
 from .listener import listen_for_each
@@ -56,11 +57,14 @@ __all__ = [
     "Conversation",
     "Deadline",
     "Fanout",
+    "Follower",
+    "Following",
     "Group",
     "Handler",
     "Later",
     "Limits",
     "Message",
+    "Recipient",
     "Refusal",
     "Request",
     "Response",
@@ -77,6 +81,7 @@ __all__ = [
     "are_loopback",
     "bearer",
     "connect",
+    "encode_chunk",
     "encode_frame",
     "format_address",
     "is_loopback",

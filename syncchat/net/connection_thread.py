@@ -16,12 +16,14 @@ from http import HTTPStatus
 from ..closecodes import GOING_AWAY, INTERNAL_ERROR, NORMAL
 from ..errors import ConnectionClosed
 from .address import format_address
-from .handshake import HandshakeResult, accept, wants_upgrade
-from .http import Refusal, Request, is_whole, read_request
-from .http_answer import answer, encode, refusal_of, respond, route_for, run_view
+from .follower import Follower
+from .handshake import HandshakeResult
+from .http import Refusal, Request, is_whole
+from .http_answer import answer, encode, refusal_of
 from .io_thread import Deadline
 from .limits import Traffic
 from .receiver import Conversation, Later
+from .reception import REFUSAL_TIME, Reception
 from .server_config import ServerConfig
 from .stream import Stream
 from .tls import NotTLS, tls_reason
@@ -34,8 +36,8 @@ logger = logging.getLogger("syncchat.net")
 #: Bytes of stack of a connection's thread. The size is below the 2 MiB of a huge page, which
 #: would be resident at the first touch, and is enough for the interpreter's recursion limit.
 _STACK_SIZE = 2 * 1024 * 1024 - 64 * 1024
-#: Seconds that a refused client has to send its request or to take the refusal.
-_REFUSAL_TIME = 2.0
+#: For a read that does not wait.
+_AT_ONCE = Deadline.after(0)
 
 #: The answer to a client that does not speak TLS; most of these send an HTTP request.
 _TLS_ONLY = Refusal(HTTPStatus.BAD_REQUEST, "This port requires TLS: use wss:// or https://.")
@@ -44,30 +46,24 @@ _TLS_ONLY = Refusal(HTTPStatus.BAD_REQUEST, "This port requires TLS: use wss:// 
 _stack_lock = threading.Lock()
 
 
-class ConnectionThread:
+class ConnectionThread(Reception):
     """One connection, and the methods that other threads call.
 
-    ``on_end`` is called last. A ``refusal`` is the answer to a handshake. ``count_client`` is
-    called with the host of a trusted proxy's client; it may raise :class:`Refusal`.
+    ``on_end`` is called last, ``on_thread_end`` by a thread that ends before the connection. The
+    rest is as in :class:`Reception`.
     """
 
     __slots__ = (
-        "_config",
         "_conversation",
-        "_count_client",
         "_deadline",
         "_drop_until",
         "_failure",
         "_finished",
         "_lingers",
         "_on_end",
+        "_on_thread_end",
         "_plain",
         "_unanswered",
-        "counted_for",
-        "refusal",
-        "served",
-        "stream",
-        "thread",
         "websocket",
     )
 
@@ -76,20 +72,13 @@ class ConnectionThread:
         stream: Stream,
         config: ServerConfig,
         on_end: Callable[[ConnectionThread], None],
-        count_client: Callable[[ConnectionThread, str], None],
+        on_thread_end: Callable[[threading.Thread], None],
+        count_client: Callable[[Reception, str], None],
         refusal: Refusal | None,
     ) -> None:
-        self._config = config
+        super().__init__(stream, config, count_client, refusal)
         self._on_end = on_end
-        self._count_client = count_client
-        self.refusal = refusal
-        #: Written by the server under its lock: whether this connection counts for
-        #: ``max_connections``, and the host for which it counts, if that is known.
-        self.served = False
-        self.counted_for: str | None = None
-        self.stream = stream
-        #: The thread, once it is needed.
-        self.thread: threading.Thread | None = None
+        self._on_thread_end = on_thread_end
         #: Set once the handshake is answered: nothing may be sent before.
         self.websocket: WebSocket | None = None
         # The fields below are for one thread at a time: the acceptor, the reader, the thread.
@@ -103,15 +92,10 @@ class ConnectionThread:
         self._failure: BaseException | None = None
         #: The closing handshake is done, and the client's FIN is expected.
         self._lingers = False
-        #: How many bytes may be read until then, those of the whole connection included.
+        #: How many bytes may be read and dropped, those of the whole connection included.
         self._drop_until = 0
         #: The connection has ended without a thread.
         self._finished = False
-
-    @property
-    def name(self) -> str:
-        """The name of the thread."""
-        return f"syncchat {format_address(self.stream.address)}"
 
     def begin(self) -> None:
         """Serve the client without a thread if possible; otherwise start the thread.
@@ -132,11 +116,17 @@ class ConnectionThread:
             self._conversation.end()
 
     def begin_close(self, deadline: Deadline) -> None:
-        """Tell the client that the server stops. During the opening handshake, abort instead."""
-        if self.websocket is None:
+        """Tell the client that the server stops. If it cannot be told, abort instead."""
+        client = self.client
+        if client is None:
             self.stream.writer.abort()
         else:
-            self.websocket.begin_close(GOING_AWAY, "the server is stopping", deadline)
+            client.begin_close(GOING_AWAY, "the server is stopping", deadline)
+
+    @property
+    def client(self) -> WebSocket | Follower | None:
+        """The client, once its handshake or its request is answered."""
+        return self.websocket or self.follower
 
     @property
     def traffic(self) -> Traffic:
@@ -155,7 +145,7 @@ class ConnectionThread:
         if not is_whole(received):
             return False
         try:
-            result = self._accept(Deadline.after(0))
+            result = self._accept(_AT_ONCE)
             if isinstance(result, HandshakeResult):
                 websocket = self._upgrade(result)
                 self._conversation = conversation = self._config.converse(websocket)
@@ -176,6 +166,8 @@ class ConnectionThread:
     def _read(self, later: Later) -> bool:
         """Read what has arrived. False: the thread is needed, or the connection has ended."""
         try:
+            if self.follower is not None:
+                return self._drop()
             if self.websocket is None or self._conversation is None:
                 return self._open_early()
             if self._lingers:
@@ -205,6 +197,17 @@ class ConnectionThread:
         self._finished = dropped == 0 or self.stream.bytes_in > self._drop_until
         return not self._finished
 
+    def _drop(self) -> bool:
+        """Drop what a follower sends. False: it is gone."""
+        try:
+            data = self.stream.read(_AT_ONCE)
+        except TimeoutError:
+            return True
+        if data and self.stream.bytes_in <= self._drop_until:
+            return True
+        self._finished = self._following is None or not self._following.blocks
+        return False
+
     def _wake(self) -> None:
         """Start the thread, or end the connection if no thread is needed."""
         if self._finished:
@@ -217,12 +220,14 @@ class ConnectionThread:
             # Nothing blocks on an aborted connection, if the conversation does not go on.
             self.stream.writer.abort()
             self._failure = exc
-            self._run()
+            (self._run if self.follower is None else self._end)()
 
     def look(self) -> None:
         """End what takes too long without the thread. On the I/O thread, from time to time."""
         reader = self._config.reader
-        if reader is None or self.thread is not None or not self._deadline.expired:
+        if reader is None or self.thread is not None or self.follower is not None:
+            return
+        if not self._deadline.expired:
             return
         if self._lingers:
             self.stream.writer.abort()
@@ -232,7 +237,9 @@ class ConnectionThread:
 
     def _start(self) -> None:
         """Start the thread. Raises :class:`RuntimeError` if the system has no threads left."""
-        thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        # Without a thread, a follower is gone.
+        target = self._run if self.follower is None else self._end
+        thread = threading.Thread(target=target, name=self.name, daemon=True)
         with _stack_lock:
             usual = threading.stack_size(_STACK_SIZE)
             try:
@@ -245,25 +252,49 @@ class ConnectionThread:
                 threading.stack_size(usual)
 
     def _end(self) -> None:
+        following, self._following = self._following, None
+        if following is not None:
+            try:
+                following.end()
+            except Exception:
+                logger.exception("the end of %s failed", self.name)
         self.stream.writer.close()
         self._on_end(self)
 
     # On the thread.
 
     def _run(self) -> None:
+        goes_on = False
         try:
             try:
                 if self.websocket is None:
                     self._open()
             except Refusal as refusal:
                 self._note_refused(str(refusal.status.value), str(refusal))
-                answer(self.stream, encode(refusal_of(refusal)), Deadline.after(_REFUSAL_TIME))
+                answer(self.stream, encode(refusal_of(refusal)), Deadline.after(REFUSAL_TIME))
             if self.websocket is not None:
                 self._handle(self.websocket)
+            elif self.follower is not None:
+                goes_on = self._hand_over()
         except Exception:
             logger.exception("%s failed", self.name)
         finally:
-            self._end()
+            if not goes_on:
+                self._end()
+
+    def _hand_over(self) -> bool:
+        """Let the reader wait for the end of a follower. False: it has ended."""
+        self._drop_until = self.stream.bytes_in + LINGER_BYTES
+        reader = self._config.reader
+        if reader is None:
+            while self.stream.read() and self.stream.bytes_in <= self._drop_until:
+                pass
+            return False
+        thread, self.thread = self.thread, None
+        if thread is not None:
+            self._on_thread_end(thread)
+        reader.register(self.stream.writer.fileno(), self._read, self._wake)
+        return True
 
     def _open(self) -> None:
         """TLS and the opening handshake, with one deadline for both."""
@@ -274,9 +305,7 @@ class ConnectionThread:
             except (ssl.SSLError, TimeoutError, ConnectionError) as exc:
                 self._note_refused("TLS", f"TLS: {tls_reason(exc)}")
                 if isinstance(exc, NotTLS):
-                    answer(
-                        self.stream, encode(refusal_of(_TLS_ONLY)), Deadline.after(_REFUSAL_TIME)
-                    )
+                    answer(self.stream, encode(refusal_of(_TLS_ONLY)), Deadline.after(REFUSAL_TIME))
                 return
         if self.refusal is not None:
             request = self._plain_request()
@@ -324,70 +353,6 @@ class ConnectionThread:
         self._config.counters.note_opened()
         self.websocket = websocket
 
-    def _accept(
-        self, deadline: Deadline, *, first: bool = True
-    ) -> HandshakeResult | Request | None:
-        """The opened WebSocket, or the request for a view; None for a client that has left."""
-        config = self._config
-        request = read_request(self.stream, deadline, config.limits.open_timeout, first=first)
-        if request is None or (config.routes and not wants_upgrade(request)):
-            return request
-        request = self._identify(request)
-        rest = self.stream.take_early()
-        result = accept(request, rest, config.subprotocols, config.limits, config.response_headers)
-        self._check(result.request)
-        return result
-
-    def _plain_request(self) -> Request | None:
-        """The request of a refused client, if it is not a handshake; else None."""
-        # Plain HTTP is answered, so that a monitor does not take a full server for a broken one.
-        if not self._config.routes:
-            return None
-        try:
-            request = read_request(self.stream, Deadline.after(_REFUSAL_TIME), _REFUSAL_TIME)
-        except Refusal:
-            return None
-        return None if request is None or wants_upgrade(request) else request
-
-    def _serve_plain(self, request: Request) -> bool:
-        """Answer a request that is not a handshake. Returns whether another one may follow."""
-        config = self._config
-        route = route_for(config.routes, request.path)
-        guarded = route is not None and route.guarded(request)
-        try:
-            request = self._identify(request)
-            if guarded:
-                if self.refusal is not None:
-                    raise self.refusal
-                self._check(request)
-            else:
-                config.access_policy.check_host(request)
-            response = run_view(route, request)
-        except Refusal as refusal:
-            self._note_refused(str(refusal.status.value), str(refusal))
-            refusal.as_json = guarded
-            response = refusal_of(refusal)
-        return respond(self.stream, request, response, config.limits.open_timeout)
-
-    def _check(self, request: Request) -> None:
-        """Raise :class:`Refusal` if the caps or the access policy forbid this request."""
-        if self.counted_for != request.remote_address[0]:
-            self._count_client(self, request.remote_address[0])
-        self._config.check(request)
-
-    def _identify(self, request: Request) -> Request:
-        """The request with its client's address, which becomes this connection's."""
-        access_policy = self._config.access_policy
-        identified = access_policy.identify(request)
-        if identified.remote_address != self.stream.address:
-            self.stream.address = identified.remote_address
-            if self.thread is not None:
-                self.thread.name = self.name
-        if identified.host != request.host:
-            # By DNS rebinding, a web page can send any X-Forwarded-Host: check it, too.
-            access_policy.check_host(request)
-        return identified
-
     def _handle(self, websocket: WebSocket) -> None:
         code = NORMAL
         conversation = self._conversation
@@ -407,6 +372,3 @@ class ConnectionThread:
             if conversation is not None:
                 conversation.end()
         websocket.close(code)
-
-    def _note_refused(self, reason: str, text: str) -> None:
-        self._config.note_refused(self.stream.address, reason, text)

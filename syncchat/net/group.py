@@ -11,13 +11,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from .backlog import Written
 from .combining_queue import CombiningQueue
 from .protocol import Message, checked, encode_frame
 from .websocket import WebSocket
 
-__all__ = ["Fanout", "Group"]
+__all__ = ["Fanout", "Group", "Recipient"]
 
 #: Bytes of queued messages above which publishers block.
 _MAX_QUEUED = 1024 * 1024
@@ -30,7 +31,18 @@ _OVERHEAD = 200
 _MAX_WRITE = 256 * 1024
 
 
-class Fanout:
+class Recipient(Protocol):
+    """What a fan-out needs of a connection: a :class:`WebSocket`, or a :class:`Follower`."""
+
+    def write_frames(self, frames: bytes, messages: int) -> bool:
+        """Send encoded messages; never blocks. False: the connection accepts no more."""
+
+
+#: The connections of a fan-out.
+To = TypeVar("To", bound=Recipient)
+
+
+class Fanout(Generic[To]):
     """The connections that receive the same frames. Only one thread at a time may use it.
 
     The owner sees to that: a :class:`~syncchat.net.Group` by a lock, another owner by
@@ -39,10 +51,10 @@ class Fanout:
 
     def __init__(self) -> None:
         #: In the order in which they were added.
-        self._members: dict[WebSocket, None] = {}
+        self._members: dict[To, None] = {}
         #: The members for a faster loop, and for one without the owner's lock. None: they
         #: have changed.
-        self._snapshot: tuple[WebSocket, ...] | None = ()
+        self._snapshot: tuple[To, ...] | None = ()
 
     def __len__(self) -> int:
         return len(self._members)
@@ -51,18 +63,18 @@ class Fanout:
         return websocket in self._members
 
     @property
-    def members(self) -> tuple[WebSocket, ...]:
+    def members(self) -> tuple[To, ...]:
         """The current members, in the order in which they were added."""
         if self._snapshot is None:
             self._snapshot = tuple(self._members)
         return self._snapshot
 
-    def add(self, websocket: WebSocket) -> None:
+    def add(self, websocket: To) -> None:
         """Add a server's connection as a member. Has no effect if it is one."""
         self._members[websocket] = None
         self._snapshot = None
 
-    def discard(self, websocket: WebSocket) -> None:
+    def discard(self, websocket: To) -> None:
         """Remove a member. Has no effect if it is not one."""
         if websocket in self._members:
             del self._members[websocket]
@@ -71,9 +83,9 @@ class Fanout:
     def write(
         self,
         frames: Sequence[bytes],
-        special: Mapping[WebSocket, Sequence[bytes]] | None = None,
-        members: Sequence[WebSocket] | None = None,
-    ) -> list[WebSocket]:
+        special: Mapping[To, Sequence[bytes]] | None = None,
+        members: Sequence[To] | None = None,
+    ) -> list[To]:
         """Write ``frames`` to every member, and never wait for one of them.
 
         ``special`` maps some connections to the frames that they get instead. ``members``:
@@ -84,7 +96,7 @@ class Fanout:
             if self._snapshot is None:
                 self._snapshot = tuple(self._members)
             members = self._snapshot
-        closed: list[WebSocket] = []
+        closed: list[To] = []
         if special:
             for websocket, own in special.items():
                 closed += self.write(own, members=(websocket,))
@@ -140,7 +152,7 @@ class Group:
         #: Guards the two fields below. In the lock order it comes before the
         #: lock of the combining queue and before a member's lock.
         self._lock = threading.Lock()
-        self._fanout = Fanout()
+        self._fanout: Fanout[WebSocket] = Fanout()
         #: Members that were added while earlier messages were queued, with the position of
         #: the first message that each of them receives.
         self._late: dict[WebSocket, int] = {}

@@ -15,12 +15,14 @@ from typing import Self, Unpack
 from .access_policy import AccessPolicy, Authorize, parse_access
 from .address import Address, format_address
 from .connection_thread import ConnectionThread
+from .follower import Follower
 from .heartbeat import start_heartbeat, start_sweep
 from .http_answer import Route, View, dismiss
 from .io_thread import Deadline, IOThread
 from .limits import ClientCounts, Counters, Limits, ServerSettings, Stats
 from .listener import Listener
 from .receiver import Conversation, HandlerConversation, shared_reader
+from .reception import Reception
 from .server_config import ServerConfig
 from .stream import Stream
 from .websocket import Handler, WebSocket
@@ -53,7 +55,7 @@ def serve(
     authorize: Authorize | None = None,
     converse: Callable[[WebSocket], Conversation] | None = None,
     on_refused: Callable[[Address, str], None] | None = None,
-    on_slow: Callable[[WebSocket], None] | None = None,
+    on_slow: Callable[[WebSocket | Follower], None] | None = None,
     on_stop: Callable[[], None] | None = None,
     routes: Mapping[str, View | Route] = MappingProxyType({}),
     sockets: Sequence[socket.socket] | None = None,
@@ -348,9 +350,7 @@ class Server:
             self._listener.over.set()
             raise
         limits = self._config.limits
-        start_heartbeat(
-            self._io_thread, self._websockets, limits.ping_interval, limits.ping_timeout
-        )
+        start_heartbeat(self._io_thread, self._clients, limits.ping_interval, limits.ping_timeout)
         limit = min(limits.open_timeout, limits.close_timeout)
         start_sweep(self._io_thread, self._all, ConnectionThread.look, limit)
 
@@ -371,7 +371,12 @@ class Server:
             refusal = self._counts.refusal(host)
             answered = refusal is None or self._refused_locked() < _MAX_ANSWERED
             connection = ConnectionThread(
-                stream, self._config, self._note_end, self._count_client, refusal
+                stream,
+                self._config,
+                self._note_end,
+                self._ending.append,
+                self._count_client,
+                refusal,
             )
             if answered:
                 self._connections.add(connection)
@@ -395,7 +400,7 @@ class Server:
             self._forget(connection)
             raise
 
-    def _count_client(self, connection: ConnectionThread, host: str) -> None:
+    def _count_client(self, connection: Reception, host: str) -> None:
         """Count the client of a trusted proxy for ``host``, which its request names.
 
         Raises :class:`Refusal` if there are too many clients from that host. While
@@ -444,7 +449,6 @@ class Server:
         with self._lock:
             return list(self._connections)
 
-    def _websockets(self) -> list[WebSocket]:
-        """All connections whose opening handshake is done."""
-        websockets = [connection.websocket for connection in self._all()]
-        return [websocket for websocket in websockets if websocket is not None]
+    def _clients(self) -> list[WebSocket | Follower]:
+        """The clients whose handshakes or requests are answered."""
+        return [each for connection in self._all() if (each := connection.client) is not None]

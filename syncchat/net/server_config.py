@@ -10,6 +10,7 @@ from http import HTTPStatus
 
 from .access_policy import AccessPolicy
 from .address import Address, format_address
+from .follower import Follower
 from .http import Refusal, Request
 from .http_answer import Route, View
 from .io_thread import IOThread
@@ -40,7 +41,7 @@ class ServerConfig:
     ssl_context: ssl.SSLContext | None
     counters: Counters
     on_refused: Callable[[Address, str], None] | None
-    on_slow: Callable[[WebSocket], None] | None
+    on_slow: Callable[[WebSocket | Follower], None] | None
 
     def check(self, request: Request) -> None:
         """Raise :class:`Refusal` if the access policy forbids this request."""
@@ -62,13 +63,13 @@ class ServerConfig:
             except Exception:
                 logger.exception("on_refused() failed for %s", format_address(address))
 
-    def note_slow(self, websocket: WebSocket) -> None:
+    def note_slow(self, client: WebSocket | Follower) -> None:
         """Count and report a slow consumer."""
         self.counters.note_slow()
         if self.on_slow is not None:
             try:
-                self.on_slow(websocket)
+                self.on_slow(client)
             except Exception:
                 # The combiner and the I/O thread work for all clients, and must continue.
-                address = format_address(websocket.remote_address)
+                address = format_address(client.remote_address)
                 logger.exception("on_slow() failed for %s", address)

@@ -158,6 +158,14 @@ class Stream:
         self.bytes_in += len(self._early)
         return self._early
 
+    def limit_silence(self, seconds: float) -> None:
+        """Break the connection if the peer's system acknowledges no data for so long (Linux)."""
+        option = getattr(socket, "TCP_USER_TIMEOUT", None)
+        # Fails on a connection that has ended.
+        with contextlib.suppress(OSError):
+            if option is not None:
+                self._sock.setsockopt(socket.IPPROTO_TCP, option, round(seconds * 1000))
+
     def unread(self, data: bytes) -> None:
         """Have the next ``read`` return ``data``, which was read too early."""
         self._early = data + self._early

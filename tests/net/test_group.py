@@ -198,7 +198,7 @@ def test_a_frame_equals_that_of_wsproto(size: int, *, binary: bool) -> None:
 
 
 def test_a_fanout_writes_to_its_members_and_tells_which_are_closed() -> None:
-    fanout = Fanout()
+    fanout: Fanout[WebSocket] = Fanout()
     with hub() as it, ExitStack() as stack:
         (first, first_peer), (second, second_peer) = it.join(stack), it.join(stack)
         third, third_peer = it.join(stack)

@@ -1,0 +1,189 @@
+"""How a client becomes a member of a room, or a follower, with the history that it missed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from ..engine import Engine, Position, Tail
+from .events import Error, FromServer, History, Welcome
+from .members import Member
+
+__all__ = ["Entering", "WantedHistory"]
+
+#: Messages of a piece of the history, at most. The backlog of a connection can hold several.
+_PIECE = 1000
+
+#: Seconds in which a client must read a piece of its history.
+_PATIENCE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class WantedHistory:
+    """The history that an entering client wants.
+
+    All messages after the position ``after``, or without it the ``last`` messages.
+    """
+
+    after: Position | None = None
+    last: int = 0
+
+
+class Entering:
+    """The state of a client that enters the room called ``room``.
+
+    ``welcome`` has what is the same for all clients; see :class:`RoomSettings`. ``admit`` is
+    called, if it is not None, after the client has a nick and before it gets anything.
+    For one thread at a time: the room's combiner, and between its steps the client's.
+    """
+
+    def __init__(
+        self,
+        room: str,
+        engine: Engine,
+        welcome: Welcome,
+        member: Member,
+        nick: str | None,
+        wanted: WantedHistory,
+        admit: Callable[[], None] | None,
+    ) -> None:
+        self.member = member
+        self._admit = admit
+        #: Whether the engine has a nick claimed for it, if it needs one.
+        self.claimed = False
+        #: The events to send to it now.
+        self.events: list[FromServer] = []
+        #: Whether it is up to date after these events, so that it can become a member.
+        self.is_done = False
+        #: Whether its history came in several pieces.
+        self.in_pieces = False
+        #: The welcome, if it comes last.
+        self._late: Welcome | None = None
+        self._room = room
+        self._engine = engine
+        self._welcome = welcome
+        self._nick = nick
+        self._wanted = wanted
+
+    @property
+    def admitted(self) -> bool:
+        """Whether ``admit`` has let the client in."""
+        return self._admit is None
+
+    def complete(self, step: Callable[[], None]) -> None:
+        """Take steps until the client is a member. On the client's thread.
+
+        ``step`` calls :meth:`advance` as the room's combiner. Raises what ``admit`` raises, and
+        :class:`ConnectionClosed` or :class:`TimeoutError` if the client does not read in time.
+        """
+        while True:
+            step()
+            if self.is_done:
+                return
+            if self._admit is not None:
+                self._admit()
+                self._admit = None
+            # A long history: send it without being the combiner, so that nobody
+            # else waits for this client.
+            self.member.send(self.events)
+            self.member.websocket.flush(_PATIENCE)
+
+    def advance(self, delivered: Position) -> None:
+        """Take the next step: claim a nick, or read the next piece of the history.
+
+        ``delivered`` is the position up to which the members have the log. Raises
+        :class:`~syncchat.errors.EngineFailed`.
+        """
+        wanted = self._wanted
+        self.member.dialect = self.member.dialect.at(delivered.epoch)
+        if self.claimed and wanted.after is not None:
+            self.events = []
+            self.in_pieces = True
+            tail = self._engine.read_after(self._room, wanted.after, _PIECE)
+        else:
+            names, tail = self._look(delivered) if self.member.follows else self._claim()
+            self.claimed = True
+            self._greet(delivered, names)
+        tail = _cut(tail, delivered)
+        self.is_done = wanted.after is None or tail.reached >= delivered.offset
+        if wanted.after is None:
+            if wanted.last:
+                self.events.append(History(tail.messages, complete=True))
+        elif tail.messages or not (tail.complete and self.in_pieces):
+            self.events.append(History(tail.messages, tail.complete))
+        if self._admit is not None:
+            # What comes meanwhile is another piece.
+            self.is_done = False
+        reached = delivered.offset if wanted.after is None else tail.reached
+        self._wanted = WantedHistory(Position(delivered.epoch, reached))
+        if self.is_done and self._late is not None:
+            epoch, offset = delivered.epoch, delivered.offset
+            self.events.append(msgspec.structs.replace(self._late, epoch=epoch, offset=offset))
+
+    def _look(self, delivered: Position) -> tuple[list[str], Tail]:
+        """The names in the room, and the first piece of a follower's history."""
+        engine, wanted = self._engine, self._wanted
+        names = engine.names(self._room) if self.member.dialect.lists_members else []
+        if wanted.after is not None:
+            return names, engine.read_after(self._room, wanted.after, _PIECE)
+        if not wanted.last:
+            return names, Tail((), complete=True, reached=delivered.offset, end=delivered)
+        messages = engine.read_before(self._room, None, wanted.last).messages
+        end = max([delivered.offset, *(each.offset for each in messages[-1:])])
+        return names, Tail(messages, True, end, Position(delivered.epoch, end))
+
+    def _claim(self) -> tuple[list[str], Tail]:
+        """Claim a nick. Returns the names in the room, and the first piece of the history."""
+        member, wanted = self.member, self._wanted
+        entered = self._engine.enter(
+            self._room,
+            self._nicks(),
+            wanted.after,
+            wanted.last if wanted.after is None else _PIECE,
+            with_names=member.dialect.lists_members,
+        )
+        member.nick = entered.nick
+        return entered.names, entered.tail
+
+    def _greet(self, delivered: Position, names: list[str]) -> None:
+        member = self.member
+        greeting = member.dialect.moved(self._room) if member.greeted else self._welcome.greeting
+        welcome = msgspec.structs.replace(
+            self._welcome,
+            room=self._room,
+            nick=member.nick,
+            epoch=delivered.epoch,
+            offset=delivered.offset,
+            members=names,
+            greeting="" if member.follows else greeting,
+        )
+        member.greeted = True
+        if member.dialect.welcome_last:
+            self._late = welcome
+        else:
+            self.events.append(welcome)
+        if self._nick not in (None, member.nick):
+            text = f"The nick {self._nick} is taken here; you are {member.nick}."
+            self.events.append(Error("nick_taken", text, "nick"))
+
+    def _nicks(self) -> Iterator[str]:
+        """The nicks to try: its nick, its address, and its address with a number."""
+        if self._nick is not None:
+            yield self._nick
+        yield from self.member.addresses()
+
+
+def _cut(tail: Tail, delivered: Position) -> Tail:
+    """``tail`` without the messages that the room has still to deliver.
+
+    A shared engine may read messages of other servers before it delivers them.
+    """
+    if tail.end == delivered:
+        return tail
+    if tail.end.epoch != delivered.epoch:
+        # The log has begun anew, and the room is about to be told.
+        return Tail((), complete=False, reached=delivered.offset, end=delivered)
+    messages = tuple(each for each in tail.messages if each.offset <= delivered.offset)
+    return Tail(messages, tail.complete, min(tail.reached, delivered.offset), delivered)
