@@ -8,6 +8,7 @@ from typing import Any, Self, Unpack
 from ._version import __version__
 from .chat import events
 from .chat.dialects import LineFormat, dialects
+from .chat.door import Door, DoorSettings
 from .chat.hooks import Hooks
 from .chat.members import Member, RoomSettings
 from .chat.nicks import MAX_NICK, SERVER_NICK, check_nick
@@ -35,6 +36,7 @@ from .net import (
     Address,
     Follower,
     Limits,
+    Route,
     Server,
     ServerSettings,
     Stats,
@@ -231,18 +233,36 @@ class ChatServer:
             self._note_listening(server)
         return server
 
-    def _all_routes(self) -> dict[str, View]:
+    def _all_routes(self) -> dict[str, View | Route]:
         siblings = self._http.get("siblings", list)
         health = health_view(self.snapshot, siblings, self._engine_name.partition(":")[0])
         numbers = metrics_view(lambda: self._metrics.numbers(self.stats()), siblings)
         web = self._http.get("web", True)
         pages = web_routes(self._authorize) if web else {"/*": only_websockets}
+        doors = {}
+        if self._http.get("http", True):
+            page = pages["/*"]
+            doors = dict.fromkeys(("/", "/*"), self._door(page).route)
         return {
             **pages,
+            **doors,
             "/healthz": for_monitors(health, self._authorize),
             "/metrics": for_monitors(numbers, self._authorize),
             **self._http.get("routes", {}),
         }
+
+    def _door(self, page: View) -> Door:
+        limits = _client_limits(Limits(**self._limits))
+        settings = DoorSettings(
+            form=LineFormat(self._chat.get("format", DEFAULT_FORMAT)),
+            limits=limits,
+            hooks=self._hooks,
+            page=page,
+            on_message=None if self._log is None else self._log_posted,
+            on_begin=lambda client: self._note(ClientConnected(client)),
+            on_end=lambda client: self._note(ClientDisconnected(client)),
+        )
+        return Door(lambda: self._rooms, settings)
 
     def _interrupt(self) -> None:
         rooms = self._rooms
@@ -258,7 +278,7 @@ class ChatServer:
             offset=0,
             members=[],
             server=f"syncchat {__version__}",
-            limits=events.ClientLimits(limits.max_message, MAX_NICK, limits.rate, limits.burst),
+            limits=_client_limits(limits),
             format=self._chat.get("format", DEFAULT_FORMAT),
             greeting=self._chat.get("greeting", DEFAULT_GREETING),
             notices=self._chat.get("notices", True),
@@ -394,7 +414,10 @@ class ChatServer:
                 self._log(line)
 
     def _log_message(self, member: Member, room: str, text: str) -> None:
-        self._note(Received(member.address, member.nick, room, text))
+        self._log_posted(member.address, member.nick, room, text)
+
+    def _log_posted(self, address: str, nick: str, room: str, text: str) -> None:
+        self._note(Received(address, nick, room, text))
 
     def _log_refused(self, address: Address, reason: str) -> None:
         self._note(Refused(format_address(address), reason))
@@ -402,3 +425,8 @@ class ChatServer:
     def _log_slow(self, client: WebSocket | Follower) -> None:
         who = format_address(client.remote_address)
         self._note(Slow(who, client.close_reason or ""))
+
+
+def _client_limits(limits: Limits) -> events.ClientLimits:
+    """The limits of which clients are told."""
+    return events.ClientLimits(limits.max_message, MAX_NICK, limits.rate, limits.burst)

@@ -10,7 +10,7 @@ from typing import Any, TypedDict, TypeVar, cast
 from .chat.hooks import Heard, Visitor
 from .engine import Retention
 from .health import Siblings
-from .net import ServerSettings, View
+from .net import Route, ServerSettings, View
 
 __all__ = [
     "AccessSettings",
@@ -112,6 +112,8 @@ class HttpSettings(TypedDict, total=False):
     """Settings for plain HTTP requests.
 
     - ``web``: whether browsers get the chat as a page, at the URL of a room; True by default.
+    - ``http``: whether rooms can be used over plain HTTP, too: ``POST`` says something, and ``GET``
+      follows or reads; True by default.
     - ``routes``: further views, as in :func:`syncchat.net.serve`. The server adds the routes
       ``/healthz`` and ``/metrics``, for requests from this machine or with the token.
     - ``siblings``: returns the snapshots of other servers on the same port. ``/metrics`` sums over
@@ -119,7 +121,8 @@ class HttpSettings(TypedDict, total=False):
     """
 
     web: bool
-    routes: Mapping[str, View]
+    http: bool
+    routes: Mapping[str, View | Route]
     siblings: Siblings
 
 

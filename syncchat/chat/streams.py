@@ -6,11 +6,10 @@ Each is a value, so that all followers that use the same one share what is encod
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from ..net import encode_chunk
-from .dialects import Dialect, LineFormat, lines_of
+from .dialects import Dialect, LineFormat, lines_of, reply
 from .events import Error, FromServer, History, Message, Welcome, encode_utf8
 
 __all__ = ["EventStream", "JsonLines", "StreamDialect", "TextLines"]
@@ -117,11 +116,7 @@ class TextLines(StreamDialect):
     has_positions = False
 
     def text_of(self, event: FromServer) -> bytes:
-        """The event as lines."""
+        """The event as lines. The welcome shows that the answer has begun."""
+        if isinstance(event, Welcome):
+            return f"{reply(f'This is {event.room}.')}\n".encode()
         return "".join(f"{line}\n" for line in lines_of(event, self.form, "")).encode()
-
-
-def unchunked(dialect: StreamDialect, events: Iterable[FromServer]) -> bytes:
-    """Events as one piece of an answer."""
-    plain = replace(dialect, chunked=False)
-    return b"".join(plain.encode_all(events, ""))

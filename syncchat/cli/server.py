@@ -135,6 +135,9 @@ SETTINGS: dict[str, list[Setting]] = {
             default=True,
         ),
         switch("web", "serve the chat to browsers as a page (the default)", default=True),
+        switch(
+            "http", "let programs post and follow over plain HTTP, too (the default)", default=True
+        ),
         switch("quiet", "print no log", default=False, negatable=False),
         switch(
             "log-json", "print the log as JSON, one object per line", default=False, negatable=False
@@ -316,6 +319,7 @@ def _make_server(
         format=options.format,
         notices=options.notices,
         web=options.web,
+        http=options.http,
         engine=options.engine,
         keep=options.keep,
         redis_replicas=options.redis_replicas or 0,

@@ -42,7 +42,7 @@ from .group import Fanout, Group, Recipient
 from .http import Body, Refusal, Request
 from .http_answer import Response, Route, View, encode_chunk
 from .io_thread import Deadline
-from .limits import Limits, ServerSettings, Stats, TokenBucket
+from .limits import HostBuckets, Limits, ServerSettings, Stats, TokenBucket
 from .listener import listen_for_each
 from .protocol import Message, encode_frame
 from .receiver import Conversation, Later, Take
@@ -61,6 +61,7 @@ __all__ = [
     "Following",
     "Group",
     "Handler",
+    "HostBuckets",
     "Later",
     "Limits",
     "Message",

@@ -136,7 +136,7 @@ class AccessPolicy:
                 "Origin not allowed. Allow it (--origin), or set the public"
                 " URL of the server (--public-url).",
             )
-        if self._authorize is not None:
+        if self._authorize is not None and not _is_preflight(request):
             self._authorize(request)
 
     def _is_welcome(self, origin: str, host: str) -> bool:
@@ -163,6 +163,13 @@ class AccessPolicy:
         except ValueError:
             return False
         return True
+
+
+def _is_preflight(request: Request) -> bool:
+    """Whether a browser asks what a page may send. It does not show the page's token."""
+    return request.method == "OPTIONS" and any(
+        name == b"access-control-request-method" for name, _ in request.raw_headers
+    )
 
 
 def bearer(token: str) -> tuple[str, str]:

@@ -20,12 +20,17 @@ __all__ = [
     "ClientCounts",
     "ConnectionSettings",
     "Counters",
+    "HostBuckets",
     "Limits",
     "ServerSettings",
     "Stats",
     "TokenBucket",
     "Traffic",
 ]
+
+
+#: Hosts whose rates are limited, at most.
+_MOST_BUCKETS = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +112,52 @@ class TokenBucket:
         self._tokens = min(self._burst, self._tokens + grown) - 1.0
         self._filled_at = now
         return now + (1.0 - self._tokens) / self._rate if self._tokens < 1.0 else now
+
+    def take(self) -> float:
+        """Take a token if there is one. Returns 0.0, or the seconds until there is one."""
+        self._fill()
+        if self._tokens < 1.0:
+            return (1.0 - self._tokens) / self._rate
+        self._tokens -= 1.0
+        return 0.0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no token is missing."""
+        self._fill()
+        return self._tokens >= self._burst
+
+    def _fill(self) -> None:
+        now = time.monotonic()
+        self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._rate)
+        self._filled_at = now
+
+
+class HostBuckets:
+    """The rate limit of requests over HTTP, for each host. Usable from any thread."""
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self._rate, self._burst = rate, burst
+        #: Guards the field below. No other lock is taken under it.
+        self._lock = threading.Lock()
+        self._buckets: dict[str, TokenBucket] = {}
+
+    def take(self, host: str) -> float:
+        """Take a token of ``host``. Returns 0.0, or the seconds until it has another one."""
+        if not self._rate:
+            return 0.0
+        with self._lock:
+            if len(self._buckets) >= _MOST_BUCKETS and host not in self._buckets:
+                self._forget_locked()
+            return self._buckets.setdefault(host, TokenBucket(self._rate, self._burst)).take()
+
+    def _forget_locked(self) -> None:
+        """Forget hosts that have been quiet for so long that nothing is limited."""
+        assert self._lock.locked()
+        self._buckets = {host: each for host, each in self._buckets.items() if not each.is_full}
+        if len(self._buckets) >= _MOST_BUCKETS:
+            # Only as many hosts as nobody has: begin anew, rather than fill the memory.
+            self._buckets.clear()
 
 
 class ClientCounts:

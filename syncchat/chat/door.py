@@ -1,0 +1,417 @@
+"""The chat over plain HTTP: a request says something in a room, follows it, or reads it.
+
+``POST /ROOM`` says what its body says. ``GET /ROOM`` follows the room, if the client asks for one
+of the dialects of :mod:`syncchat.chat.streams`; otherwise it is for the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from math import ceil
+from urllib.parse import parse_qs
+
+import msgspec
+
+from ..closecodes import NORMAL, TRY_AGAIN_LATER
+from ..engine import Draft, Kind, Position
+from ..errors import (
+    AppendUnknown,
+    BadNick,
+    BadRoom,
+    ConnectionClosed,
+    EngineFailed,
+    Rejected,
+    RoomsFull,
+)
+from ..net import (
+    Deadline,
+    Follower,
+    Following,
+    HostBuckets,
+    Refusal,
+    Request,
+    Response,
+    Route,
+    View,
+    format_address,
+)
+from .asked import PLACE_FORM, TOO_MANY_LINES, draft_of, position_of, query_of
+from .dialects import LineFormat
+from .entering import WantedHistory
+from .events import ClientLimits, Nonce
+from .hooks import Hooks, Visitor
+from .members import CLOSE_SECONDS, Member
+from .nicks import check_nick
+from .room import Room
+from .rooms import RoomRegistry, room_of
+from .sanitize import without_line_end
+from .streams import EventStream, JsonLines, StreamDialect, TextLines
+
+__all__ = ["Door", "DoorSettings"]
+
+#: The methods of a room's URL.
+_METHODS = ("GET", "HEAD", "POST", "OPTIONS")
+
+#: The formats by their names in the URL, and by the media types for which a client asks.
+_FORMATS = ("ndjson", "sse", "text")
+_ACCEPTED = {"application/x-ndjson": "ndjson", "text/event-stream": "sse"}
+
+#: The media types of a message that is taken as it is. The second is that of ``curl --data``.
+_TEXTS = frozenset({"", "application/x-www-form-urlencoded", "text/plain"})
+_CHARSETS = frozenset({"", "utf-8", "utf8", "us-ascii"})
+
+#: Characters of an Idempotency-Key, at most, as of a nonce.
+_LONGEST_KEY = 64
+
+#: Everything that is kept: a reader that has seen no message misses none.
+_BEGINNING = Position("", 0)
+
+#: Bytes of JSON around a text, at most; and how many bytes a character's escape may take.
+_ENVELOPE, _ESCAPED = 1024, 6
+
+_LIVE = (("Cache-Control", "no-store"), ("X-Accel-Buffering", "no"))
+
+
+class _Said(msgspec.Struct):
+    """A message as JSON."""
+
+    text: str
+    nick: str | None = None
+    nonce: Nonce | None = None
+    kind: Kind = "message"
+
+
+_decoder = msgspec.json.Decoder(_Said)
+
+
+@dataclass(frozen=True, slots=True)
+class DoorSettings:
+    """The settings and callbacks of a door. No callback may block."""
+
+    #: How a message is shown as text.
+    form: LineFormat
+    limits: ClientLimits
+    hooks: Hooks
+    #: Answers the requests that are for a page.
+    page: View
+    #: Called with each message: the sender's address and nick, the room, the text as received.
+    on_message: Callable[[str, str, str, str], None] | None
+    #: Called with the address of a follower that comes, and of one that goes.
+    on_begin: Callable[[str], None]
+    on_end: Callable[[str], None]
+
+
+class Door:
+    """The views of all rooms. They run on the connections' threads."""
+
+    def __init__(self, rooms: Callable[[], RoomRegistry | None], settings: DoorSettings) -> None:
+        self._registry = rooms
+        self._settings = settings
+        limits = settings.limits
+        self._most = limits.message
+        #: Each request takes a token of its client's address: a program makes a new connection
+        #: for each message.
+        self._buckets = HostBuckets(limits.rate, limits.burst)
+
+    @property
+    def route(self) -> Route:
+        """The route of all rooms."""
+        return Route(self._view, _METHODS, _is_for_door)
+
+    def _view(self, request: Request) -> Response:
+        if not _is_for_door(request):
+            return self._settings.page(request)
+        headers = request.headers
+        # The origin is welcome: the request was checked.
+        origin = headers.get("origin")
+        shared = () if origin is None else _shared_with(origin)
+        try:
+            if request.method == "OPTIONS":
+                return Response(b"", status=HTTPStatus.NO_CONTENT, headers=[*_preflight(), *shared])
+            if request.method == "POST":
+                return self._publish(request, headers, shared)
+            return self._read(request, headers, shared)
+        except Refusal as refusal:
+            refusal.headers = [*refusal.headers, *shared]
+            raise
+
+    def _rooms(self) -> RoomRegistry:
+        rooms = self._registry()
+        if rooms is None:
+            raise _unavailable("The server is starting or stopping.")
+        return rooms
+
+    def _charge(self, request: Request) -> None:
+        """Take a token of the client's. Raises :class:`Refusal` (429)."""
+        wait = self._buckets.take(request.remote_address[0])
+        if wait:
+            text = "You send too many requests; try again later."
+            retry = [("Retry-After", str(ceil(wait)))]
+            raise Refusal(HTTPStatus.TOO_MANY_REQUESTS, text, retry)
+
+    # Saying something.
+
+    def _publish(
+        self, request: Request, headers: dict[str, str], shared: Sequence[tuple[str, str]]
+    ) -> Response:
+        body = request.read_body(self._most * _ESCAPED + _ENVELOPE)
+        self._charge(request)
+        room = _room_of(request)
+        said = _said(headers.get("content-type", ""), body)
+        if not said.text:
+            raise _bad("The message is empty.")
+        if len(said.text.encode()) > self._most:
+            raise _too_large(f"A message must have at most {self._most} bytes.")
+        asked = parse_qs(request.query).get("nick", [said.nick]) if request.query else [said.nick]
+        address = format_address(request.remote_address)
+        nick = address if asked[-1] is None else _nick_of(asked[-1])
+        nonce = said.nonce if (key := headers.get("idempotency-key")) is None else _nonce_of(key)
+        draft = draft_of(nick, said.text, said.kind, nonce)
+        if draft is None:
+            raise _too_large(TOO_MANY_LINES)
+        if self._settings.on_message is not None:
+            text = said.text if said.kind == "message" else f"/me {said.text}"
+            self._settings.on_message(address, nick, room, text)
+        position = self._say(room, draft, address, named=asked[-1] is not None)
+        answer = b'{"epoch":"%b","offset":%d}\n' % (position.epoch.encode(), position.offset)
+        return Response(answer, "application/json", HTTPStatus.CREATED, shared)
+
+    def _say(self, name: str, draft: Draft, address: str, *, named: bool) -> Position:
+        """Have the message kept. Raises :class:`Refusal`."""
+        rooms = self._rooms()
+        try:
+            with rooms.used(name) as room:
+                if named and (room.find(draft.nick) or rooms.engine.find(name, draft.nick)):
+                    raise Refusal(
+                        HTTPStatus.CONFLICT, f"The nick {draft.nick} is somebody else's here."
+                    )
+                self._settings.hooks.admit(draft, name, address)
+                return room.publish(draft)
+        except Rejected as exc:
+            raise Refusal(HTTPStatus.FORBIDDEN, str(exc)) from exc
+        except AppendUnknown as exc:
+            raise _unavailable(
+                f"It is unknown whether the message was stored: {exc}. Send it again with the same"
+                " Idempotency-Key."
+            ) from exc
+        except (EngineFailed, RoomsFull) as exc:
+            raise _unavailable(f"The message was not stored; send it again later: {exc}") from exc
+
+    # Reading.
+
+    def _read(
+        self, request: Request, headers: dict[str, str], shared: Sequence[tuple[str, str]]
+    ) -> Response:
+        query = query_of(request)
+        history = query.history
+        for error in query.errors:
+            raise _bad(error.text)
+        if place := headers.get("last-event-id"):
+            # An EventSource repeats the URL, too, of which it has had the history.
+            if not PLACE_FORM.fullmatch(place):
+                raise _bad("The Last-Event-ID is not EPOCH:OFFSET.")
+            history = WantedHistory(position_of(place))
+        room = _room_of(request)
+        asked = parse_qs(request.query)
+        dialect = self._dialect(_format_of(headers, asked), chunked=request.http_version == "1.1")
+        polls = asked.get("poll", ["0"])[-1] != "0"
+        if polls:
+            self._charge(request)
+            if history == WantedHistory():
+                history = WantedHistory(_BEGINNING)
+        rooms = self._rooms()
+        follow = _Follow(rooms, room, dialect, history, self._settings, polls=polls)
+        return Following(
+            begin=follow.begin,
+            end=follow.end,
+            blocks=rooms.engine.blocks or bool(self._settings.hooks.on_leave),
+            content_type=dialect.content_type,
+            headers=[*_LIVE, *shared],
+            keep_alive=dialect.keep_alive,
+            farewell=dialect.farewell,
+        )
+
+    def _dialect(self, name: str, *, chunked: bool) -> StreamDialect:
+        match name:
+            case "ndjson":
+                return JsonLines(chunked)
+            case "sse":
+                return EventStream(chunked)
+            case _:
+                return TextLines(chunked, form=self._settings.form)
+
+
+class _Follow:
+    """A follower in its room. ``polls``: it gets what there is, and leaves."""
+
+    def __init__(
+        self,
+        rooms: RoomRegistry,
+        name: str,
+        dialect: StreamDialect,
+        history: WantedHistory,
+        settings: DoorSettings,
+        *,
+        polls: bool,
+    ) -> None:
+        self._rooms = rooms
+        self._name = name
+        self._dialect = dialect
+        self._history = history
+        self._settings = settings
+        self._polls = polls
+        #: The room while the follower is in it, and the follower.
+        self._inside: tuple[Room, Visitor, Member] | None = None
+
+    def begin(self, follower: Follower) -> None:
+        """Enter the room. Raises :class:`Refusal`."""
+        member = Member(follower, self._dialect)
+        visitor = Visitor(self._name, member)
+        hooks = self._settings.hooks
+        admit = (lambda: hooks.welcome(visitor)) if hooks.on_join else None
+        try:
+            room = self._rooms.enter(self._name, member, None, self._history, admit)
+        except Rejected as exc:
+            raise Refusal(HTTPStatus.FORBIDDEN, str(exc)) from exc
+        except (EngineFailed, RoomsFull) as exc:
+            raise _unavailable(f"The room cannot be read at the moment: {exc}") from exc
+        except TimeoutError as exc:
+            reason = "too slow: the history was not read"
+            follower.begin_close(TRY_AGAIN_LATER, reason, Deadline.after(CLOSE_SECONDS))
+            raise ConnectionClosed(TRY_AGAIN_LATER, reason) from exc
+        self._inside = room, visitor, member
+        self._settings.on_begin(member.address)
+        if self._polls:
+            self.end()
+            follower.begin_close(NORMAL, "", Deadline.after(CLOSE_SECONDS))
+
+    def end(self) -> None:
+        """Leave the room. Has no effect outside of it."""
+        inside, self._inside = self._inside, None
+        if inside is None:
+            return
+        room, visitor, member = inside
+        try:
+            self._rooms.leave(room, member)
+        finally:
+            self._settings.hooks.part(visitor)
+            self._settings.on_end(member.address)
+
+
+# What a request asks for.
+
+
+def _is_for_door(request: Request) -> bool:
+    """Whether a request at a room's URL is none for the page."""
+    if request.method not in ("GET", "HEAD"):
+        return True
+    if request.query and not _READS.isdisjoint(parse_qs(request.query)):
+        return True
+    return any(
+        name == b"accept" and _accepted(value.decode("latin-1"))
+        for name, value in request.raw_headers
+    )
+
+
+_READS = frozenset({"format", "poll"})
+
+
+def _accepted(accept: str) -> str | None:
+    """The first format in an ``Accept`` header; None: it has none."""
+    for each in accept.lower().split(","):
+        kind = each.partition(";")[0].strip()
+        if kind in _ACCEPTED:
+            return _ACCEPTED[kind]
+    return None
+
+
+def _format_of(headers: dict[str, str], asked: dict[str, list[str]]) -> str:
+    if "format" not in asked:
+        return _accepted(headers.get("accept", "")) or _FORMATS[0]
+    name = asked["format"][-1]
+    if name not in _FORMATS:
+        raise _bad(f"The URL's format= must be one of {', '.join(_FORMATS)}.")
+    return name
+
+
+def _room_of(request: Request) -> str:
+    try:
+        return room_of(request.path)
+    except BadRoom as exc:
+        status = HTTPStatus.NOT_FOUND if "/" in request.path[1:] else HTTPStatus.BAD_REQUEST
+        raise Refusal(status, str(exc)) from exc
+
+
+def _said(content_type: str, body: bytes) -> _Said:
+    """The message in a body. Raises :class:`Refusal`."""
+    kind, _, rest = content_type.lower().partition(";")
+    kind = kind.strip()
+    charset = rest.partition("charset=")[2].partition(";")[0].strip(' "')
+    if (kind not in _TEXTS and kind != "application/json") or charset not in _CHARSETS:
+        raise Refusal(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "A message must be text/plain in UTF-8, or application/json.",
+        )
+    if kind != "application/json":
+        try:
+            return _Said(without_line_end(body.decode()))
+        except UnicodeDecodeError as exc:
+            raise _bad("The message is not UTF-8.") from exc
+    try:
+        return _decoder.decode(body)
+    except (msgspec.DecodeError, RecursionError) as exc:
+        raise _bad(f"The body is not a message: {exc}.") from exc
+
+
+def _nick_of(asked: str) -> str:
+    try:
+        return check_nick(asked)
+    except BadNick as exc:
+        raise _bad(str(exc)) from exc
+
+
+def _nonce_of(key: str) -> str:
+    # The draft of the header has quotes around the key; programs often leave them out.
+    nonce = key[1:-1] if len(key) > 1 and key[0] == key[-1] == '"' else key
+    if not 0 < len(nonce) <= _LONGEST_KEY:
+        raise _bad(f"An Idempotency-Key must have 1 to {_LONGEST_KEY} characters.")
+    return nonce
+
+
+# Answers.
+
+
+def _shared_with(origin: str) -> Sequence[tuple[str, str]]:
+    """Headers that let a page of another origin, which is welcome, read the answer."""
+    return (
+        ("Access-Control-Allow-Origin", origin),
+        ("Access-Control-Expose-Headers", "Retry-After"),
+        ("Vary", "Origin"),
+    )
+
+
+def _preflight() -> Sequence[tuple[str, str]]:
+    """What a page of another origin may send."""
+    return (
+        ("Allow", ", ".join(_METHODS)),
+        ("Access-Control-Allow-Methods", "GET, HEAD, POST"),
+        (
+            "Access-Control-Allow-Headers",
+            "Authorization, Content-Type, Idempotency-Key, Last-Event-ID",
+        ),
+        ("Access-Control-Max-Age", "600"),
+    )
+
+
+def _bad(text: str) -> Refusal:
+    return Refusal(HTTPStatus.BAD_REQUEST, text)
+
+
+def _too_large(text: str) -> Refusal:
+    return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text)
+
+
+def _unavailable(text: str) -> Refusal:
+    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, text)
