@@ -128,6 +128,10 @@ class Members:
     def __len__(self) -> int:
         return len(self._by_nick)
 
+    def __bool__(self) -> bool:
+        """Whether anybody gets the events."""
+        return bool(self._by_nick or self._followers)
+
     def __iter__(self) -> Iterator[Member]:
         return iter((*self._by_nick.values(), *self._followers))
 

@@ -57,7 +57,7 @@ class PresenceBatch:
     def tell(self) -> None:
         """Announce all changes now."""
         notices = self._take(len(self._members)) if self.changes else []
-        # Announce nothing in a room without members: a new Room may have the name by now.
+        # Announce nothing in a room that nobody uses: a new Room may have the name by now.
         if self._members:
             for notice in notices:
                 self._announce(notice)
