@@ -28,6 +28,7 @@ __all__ = [
     "HandshakeFailed",
     "HandshakeRefused",
     "InvalidURL",
+    "NickTaken",
     "NotConnected",
     "OutboxFull",
     "Rejected",
@@ -58,6 +59,10 @@ class RoomsFull(SyncchatError):
 
 class BadNick(SyncchatError, ValueError):
     """A text is not a valid nick; the message tells the user why."""
+
+
+class NickTaken(BadNick):
+    """Somebody in the room has the nick."""
 
 
 class BadRoom(SyncchatError, ValueError):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from .clients import hang_up, open_clients, roll_call
 from .dialects import Dialect, Lines
+from .door import echo_rate, follow, publish_rate
 from .load import Load
 from .registry import OURS
 from .running import Running, Server, Site, Skipped
@@ -50,6 +51,10 @@ FIGURES: dict[str, Figure] = {
     "threads": Figure("threads", "{:,.0f}"),
     "broadcast": Figure("broadcast ms", "{:.0f}"),
     "load": Figure("load CPU %", "{:.0f}"),
+    "posts": Figure("posts/s", "{:,.0f}", more_is_better=True),
+    "echo": Figure("echoes/s", "{:,.0f}", more_is_better=True),
+    "websockets": Figure("WebSocket deliveries/s", "{:,.0f}", more_is_better=True),
+    "http_ratio": Figure("HTTP / WebSocket", "{:.2f}", more_is_better=True),
 }
 
 
@@ -275,6 +280,43 @@ def _idle(server: Server, case: Case, site: Site) -> Figures:
     }
 
 
+def _post(server: Server, case: Case, site: Site) -> Figures:
+    """Measure one client that posts over HTTP, against one whose WebSocket messages come back."""
+    with server.running(site, None) as running:
+        (port,) = running.ports
+        echo = echo_rate(port, "/echo", case.size, case.seconds)
+        posts = publish_rate(port, "/posts", case.size, case.seconds)
+    return {"posts": posts, "echo": echo, "http_ratio": posts / echo}
+
+
+def _followers(server: Server, case: Case, site: Site) -> Figures:
+    """Measure deliveries to followers over HTTP, against those to clients with WebSockets."""
+    rates = [
+        _deliveries_to(server, case, site, over_http=over_http)
+        for over_http in (False, True, True, False)
+    ]
+    with_websockets, over_http = (rates[0] + rates[3]) / 2, (rates[1] + rates[2]) / 2
+    return {
+        "deliveries": over_http,
+        "websockets": with_websockets,
+        "http_ratio": over_http / with_websockets,
+    }
+
+
+def _deliveries_to(server: Server, case: Case, site: Site, *, over_http: bool) -> float:
+    with server.running(site, None) as running:
+        (port,) = running.ports
+        return follow(
+            port,
+            "/room",
+            case.connections,
+            case.size,
+            case.in_flight,
+            case.seconds,
+            over_http=over_http,
+        )
+
+
 def _cpu(running: Running) -> float:
     """Return the CPU time of all processes so far, in seconds."""
     times = [process.cpu_times() for process in running.processes]
@@ -311,6 +353,8 @@ WORKLOADS: dict[str, Workload] = {
     "large": Workload(_traffic, "deliveries", (Case("large", senders=100, size=65536),)),
     "tls": Workload(_traffic, "deliveries", (Case("tls", tls=True),)),
     "chat": Workload(_traffic, "deliveries", (Case("chat", events=True),)),
+    "post": Workload(_post, "http_ratio", (Case("post", connections=1, in_flight=1),)),
+    "followers": Workload(_followers, "http_ratio", (Case("followers", connections=1000),)),
     "nodes": Workload(
         _traffic,
         "deliveries",

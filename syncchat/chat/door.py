@@ -6,10 +6,12 @@ of the dialects of :mod:`syncchat.chat.streams`; otherwise it is for the page.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 from math import ceil
+from types import MappingProxyType
 from urllib.parse import parse_qs
 
 import msgspec
@@ -22,6 +24,7 @@ from ..errors import (
     BadRoom,
     ConnectionClosed,
     EngineFailed,
+    NickTaken,
     Rejected,
     RoomsFull,
 )
@@ -64,6 +67,10 @@ _CHARSETS = frozenset({"", "utf-8", "utf8", "us-ascii"})
 
 #: Characters of an Idempotency-Key, at most, as of a nonce.
 _LONGEST_KEY = 64
+
+#: Characters of a query that may be kept.
+_SHORT = 256
+_NONE: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 #: Everything that is kept: a reader that has seen no message misses none.
 _BEGINNING = Position("", 0)
@@ -164,7 +171,7 @@ class Door:
             raise _bad("The message is empty.")
         if len(said.text.encode()) > self._most:
             raise _too_large(f"A message must have at most {self._most} bytes.")
-        asked = parse_qs(request.query).get("nick", [said.nick]) if request.query else [said.nick]
+        asked = _parameters(request.query).get("nick", [said.nick])
         address = format_address(request.remote_address)
         nick = address if asked[-1] is None else _nick_of(asked[-1])
         nonce = said.nonce if (key := headers.get("idempotency-key")) is None else _nonce_of(key)
@@ -182,13 +189,14 @@ class Door:
         """Have the message kept. Raises :class:`Refusal`."""
         rooms = self._rooms()
         try:
-            with rooms.used(name) as room:
-                if named and (room.find(draft.nick) or rooms.engine.find(name, draft.nick)):
-                    raise Refusal(
-                        HTTPStatus.CONFLICT, f"The nick {draft.nick} is somebody else's here."
-                    )
-                self._settings.hooks.admit(draft, name, address)
-                return room.publish(draft)
+            return rooms.publish(
+                name,
+                draft,
+                named=named,
+                admit=lambda draft: self._settings.hooks.admit(draft, name, address),
+            )
+        except NickTaken as exc:
+            raise Refusal(HTTPStatus.CONFLICT, str(exc)) from exc
         except Rejected as exc:
             raise Refusal(HTTPStatus.FORBIDDEN, str(exc)) from exc
         except AppendUnknown as exc:
@@ -214,7 +222,7 @@ class Door:
                 raise _bad("The Last-Event-ID is not EPOCH:OFFSET.")
             history = WantedHistory(position_of(place))
         room = _room_of(request)
-        asked = parse_qs(request.query)
+        asked = _parameters(request.query)
         dialect = self._dialect(_format_of(headers, asked), chunked=request.http_version == "1.1")
         polls = asked.get("poll", ["0"])[-1] != "0"
         if polls:
@@ -307,12 +315,24 @@ def _is_for_door(request: Request) -> bool:
     """Whether a request at a room's URL is none for the page."""
     if request.method not in ("GET", "HEAD"):
         return True
-    if request.query and not _READS.isdisjoint(parse_qs(request.query)):
+    if not _READS.isdisjoint(_parameters(request.query)):
         return True
     return any(
         name == b"accept" and _accepted(value.decode("latin-1"))
         for name, value in request.raw_headers
     )
+
+
+def _parameters(query: str) -> Mapping[str, Sequence[str]]:
+    """The parameters of a URL. A program often sends the same ones."""
+    if not query:
+        return _NONE
+    return _cached(query) if len(query) <= _SHORT else parse_qs(query)
+
+
+@lru_cache(maxsize=1024)
+def _cached(query: str) -> Mapping[str, Sequence[str]]:
+    return parse_qs(query)
 
 
 _READS = frozenset({"format", "poll"})
@@ -327,7 +347,7 @@ def _accepted(accept: str) -> str | None:
     return None
 
 
-def _format_of(headers: dict[str, str], asked: dict[str, list[str]]) -> str:
+def _format_of(headers: dict[str, str], asked: Mapping[str, Sequence[str]]) -> str:
     if "format" not in asked:
         return _accepted(headers.get("accept", "")) or _FORMATS[0]
     name = asked["format"][-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from ..errors import BadNick
 from .sanitize import clean
@@ -40,6 +41,7 @@ def is_address(nick: str) -> bool:
     return ":" in nick
 
 
+@lru_cache(maxsize=1024)
 def check_nick(text: str) -> str:
     """The nick that ``text`` asks for, sanitized and normalized. Raises :class:`BadNick`.
 

@@ -70,6 +70,8 @@ class Room:
         #: The number of clients and ``used()`` blocks that need this room. Guarded by the
         #: registry's lock.
         self.users = 0
+        #: Whether it ends a moment after its last user has gone. Guarded as ``users``.
+        self.lingers = False
         self._queue: CombiningQueue[Post | _Arrival | _Step] = CombiningQueue(
             self._apply, max_weight=_MAX_QUEUED
         )
@@ -199,6 +201,13 @@ class Room:
         self._queue.drain()
         if failures:
             raise failures[0]
+
+    def run_later(self, step: Callable[[], None]) -> None:
+        """Call ``step`` in its place in the order. Only on the I/O thread.
+
+        That thread must not wait or do the combiner's work: other clients' writes depend on it.
+        """
+        self._queue.offer(step)
 
     def __len__(self) -> int:
         """The number of members."""
@@ -436,6 +445,4 @@ class Room:
             logger.warning("room %r: a notice could not be sent: %s", self.name, exc)
 
     def _set_timer(self, due: float, step: _Step) -> None:
-        # The timer runs on the I/O thread, which must not wait or do the combiner's
-        # work: other clients' writes depend on it.
-        self._settings.call_at(Deadline(due), partial(self._queue.offer, step))
+        self._settings.call_at(Deadline(due), partial(self.run_later, step))

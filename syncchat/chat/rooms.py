@@ -12,8 +12,8 @@ from itertools import count
 from urllib.parse import unquote
 
 from ..closecodes import MAX_REASON, POLICY_VIOLATION
-from ..engine import Delivery, Departed, Engine, Revoked
-from ..errors import BadRoom, EngineFailed, RoomsFull
+from ..engine import Delivery, Departed, Draft, Engine, Position, Revoked
+from ..errors import BadRoom, EngineFailed, NickTaken, RoomsFull
 from ..net import Deadline
 from .appends import AppendThread
 from .entering import WantedHistory
@@ -31,6 +31,9 @@ MAX_ROOM = 64
 
 #: Characters, at most, of a text that normalizing may shorten to a valid name.
 _LONGEST = 4 * MAX_ROOM
+
+#: Seconds for which a room without users stays after a message from outside.
+_LINGER_SECONDS = 1.0
 
 #: ASCII characters that a URL's path has to percent-encode (RFC 3986, ``pchar``).
 _ENCODED_ASCII = re.compile(r"[^\w\-.~!$&'()*+,;=:@]", re.ASCII)
@@ -192,6 +195,27 @@ class RoomRegistry:
             member.websocket.begin_close(POLICY_VIOLATION, short, Deadline.after(CLOSE_SECONDS))
             return True
 
+    def publish(
+        self, name: str, draft: Draft, *, named: bool, admit: Callable[[Draft], None]
+    ) -> Position:
+        """Append a message of a sender that is no member. Returns its position.
+
+        ``named``: the sender has chosen its nick, which must not be a member's; otherwise
+        :class:`NickTaken` is raised. ``admit`` is called before the message is appended, and may
+        raise an exception. Raises :class:`RoomsFull` and :class:`EngineFailed`.
+        """
+        room = self._acquire(name)
+        done = False
+        try:
+            if named and (room.find(draft.nick) or self.engine.find(name, draft.nick)):
+                raise NickTaken(f"The nick {draft.nick} is taken here.")
+            admit(draft)
+            position = room.publish(draft)
+            done = True
+        finally:
+            self._release(room, lingers=done and not self.engine.blocks)
+        return position
+
     @contextmanager
     def used(self, name: str) -> Iterator[Room]:
         """The room, which exists while the ``with`` block lasts. Raises :class:`RoomsFull`."""
@@ -250,12 +274,28 @@ class RoomRegistry:
             # A room that has come to _kept meanwhile stays.
             self._kept -= before - still
 
-    def _release(self, room: Room) -> None:
+    def _release(self, room: Room, *, lingers: bool = False) -> None:
+        """Count one user less, and end the room without users, now or after a moment.
+
+        To end a room and to make it again for the next message takes as long as the message.
+        """
         with self._lock:
             room.users -= 1
-            if room.users:
+            if room.users or room.lingers:
                 return
-        room.run(lambda: self._end(room))
+            room.lingers = lingers
+        if lingers:
+            moment = Deadline.after(_LINGER_SECONDS)
+            self._settings.call_at(moment, lambda: room.run_later(lambda: self._end_quiet(room)))
+        else:
+            room.run(lambda: self._end(room))
+
+    def _end_quiet(self, room: Room) -> None:
+        """End a room that has lingered. On its combiner's thread; the engine does not block."""
+        with self._lock:
+            # If there is a user, it ends the room.
+            room.lingers = False
+        self._end(room)
 
     def _end(self, room: Room) -> None:
         """Remove a room without users; on its combiner's thread.

@@ -129,8 +129,11 @@ class AccessPolicy:
     def check(self, request: Request) -> None:
         """Raise :class:`Refusal` if the host, the origin or ``authorize`` forbids the request."""
         self.check_host(request)
-        origin = request.headers.get("origin")
-        if origin is not None and not self._is_welcome(origin.lower(), request.host.lower()):
+        for name, value in request.raw_headers:
+            if name != b"origin" or self._is_welcome(
+                value.decode("latin-1").lower(), request.host.lower()
+            ):
+                continue
             raise Refusal(
                 HTTPStatus.FORBIDDEN,
                 "Origin not allowed. Allow it (--origin), or set the public"

@@ -59,6 +59,7 @@ class ConnectionThread(Reception):
         "_drop_until",
         "_failure",
         "_finished",
+        "_idle",
         "_lingers",
         "_on_end",
         "_on_thread_end",
@@ -90,6 +91,8 @@ class ConnectionThread(Reception):
         #: A request that the thread must answer; an exception that it must handle.
         self._plain: Request | None = None
         self._failure: BaseException | None = None
+        #: A request is answered, and another one may come.
+        self._idle = False
         #: The closing handshake is done, and the client's FIN is expected.
         self._lingers = False
         #: How many bytes may be read and dropped, those of the whole connection included.
@@ -223,11 +226,14 @@ class ConnectionThread(Reception):
             (self._run if self.follower is None else self._end)()
 
     def look(self) -> None:
-        """End what takes too long without the thread. On the I/O thread, from time to time."""
-        reader = self._config.reader
-        if reader is None or self.thread is not None or self.follower is not None:
+        """End what takes too long, except on the thread. On the I/O thread, from time to time."""
+        if not self._deadline.expired or self.follower is not None:
             return
-        if not self._deadline.expired:
+        if self._idle:
+            # The client sends no further request. Its thread ends.
+            self.stream.writer.abort()
+        reader = self._config.reader
+        if reader is None or self.thread is not None:
             return
         if self._lingers:
             self.stream.writer.abort()
@@ -324,7 +330,9 @@ class ConnectionThread(Reception):
         while isinstance(received, Request):
             if not self._serve_plain(received):
                 return
-            received = self._accept(Deadline.after(config.limits.open_timeout), first=False)
+            self._deadline, self._idle = Deadline.after(config.limits.open_timeout), True
+            received = self._accept(None)
+            self._idle = False
         if received is not None:
             self._upgrade(received)
             self._answer(self.stream.writer.write)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from http import HTTPStatus
 
 import h11
@@ -236,8 +236,11 @@ class Request:
     def keeps_alive(self) -> bool:
         """Whether the client may send another request on this connection afterwards."""
         # RFC 9112, section 9.3; HTTP/1.0 has no common way.
-        connection = self.headers.get("connection", "").lower()
-        return self.http_version == "1.1" and "close" not in re.split(r"[ \t]*,[ \t]*", connection)
+        return self.http_version == "1.1" and not any(
+            b"close" in map(bytes.strip, value.lower().split(b","))
+            for name, value in self.raw_headers
+            if name == b"connection"
+        )
 
     def read_body(self, limit: int) -> bytes:
         """The whole body, as :meth:`Body.read_all`; ``b""`` without one."""
@@ -258,16 +261,14 @@ def is_whole(received: bytes) -> bool:
     return END_OF_HEAD.search(received) is not None
 
 
-def read_request(
-    stream: Stream, deadline: Deadline, patience: float, *, first: bool = True
-) -> Request | None:
+def read_request(stream: Stream, deadline: Deadline | None, patience: float) -> Request | None:
     """Read the head of a request; None for a client that left before.
 
     What follows, the stream returns again. The client has ``patience`` seconds for the body: see
-    :class:`Body`. Not ``first``: the connection has had a request, and may end without another.
-    Raises :class:`Refusal`.
+    :class:`Body`. Without a ``deadline``, wait for the beginning of the request without limit, and
+    for the rest of the head with the same patience. Raises :class:`Refusal`.
     """
-    received = _read_head(stream, deadline, first=first)
+    received = _read_head(stream, deadline, patience)
     if received is None:
         return None
     head, rest = received
@@ -276,22 +277,37 @@ def read_request(
     request = parse(head, stream.peer)
     if request.length == 0:
         return request
-    expects = request.headers.get("expect", "").lower() == "100-continue"
-    return replace(request, body=Body(stream, request.length, expects=expects, patience=patience))
+    expects = any(
+        name == b"expect" and value.lower() == b"100-continue"
+        for name, value in request.raw_headers
+    )
+    # This is faster than dataclasses.replace().
+    return Request(
+        request.target,
+        request.raw_headers,
+        request.host,
+        request.method,
+        request.remote_address,
+        request.scheme,
+        request.http_version,
+        request.length,
+        Body(stream, request.length, expects=expects, patience=patience),
+    )
 
 
-def _read_head(stream: Stream, deadline: Deadline, *, first: bool) -> tuple[bytes, bytes] | None:
+def _read_head(
+    stream: Stream, deadline: Deadline | None, patience: float
+) -> tuple[bytes, bytes] | None:
     """The request's head with its empty line, and the bytes after it.
 
     None if the client left before it sent a request.
     """
     buffer = bytearray()
+    follows = deadline is None
     while True:
         try:
             data = stream.read(deadline)
         except TimeoutError:
-            if not buffer and not first:
-                return None
             raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "The request took too long.") from None
         if not data:
             if not buffer or stream.writer.error:
@@ -300,11 +316,13 @@ def _read_head(stream: Stream, deadline: Deadline, *, first: bool) -> tuple[byte
         # The empty line may be split between two reads.
         searched = max(0, len(buffer) - 3)
         buffer += data
-        if not first and buffer.startswith(b"\r\n"):
+        if follows and buffer.startswith(b"\r\n"):
             # Some clients send an empty line after a body (RFC 9112, section 2.2).
             del buffer[:2]
             if not buffer:
                 continue
+        if deadline is None and not END_OF_HEAD.search(buffer):
+            deadline = Deadline.after(patience)
         if not _FIRST_BYTE.match(buffer):
             # This is not HTTP, mostly TLS, so do not wait for an empty line.
             raise Refusal(HTTPStatus.BAD_REQUEST, "Invalid HTTP request.")

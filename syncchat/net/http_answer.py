@@ -6,9 +6,11 @@ import itertools
 import json
 import logging
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 
 from .http import METHODS, Refusal, Request, check_method
@@ -149,18 +151,24 @@ def encode(
             lines.append("Transfer-Encoding: chunked")
     if "date" not in named:
         # RFC 9110, section 6.6.1.
-        lines.append(f"Date: {formatdate(usegmt=True)}")
+        lines.append(_date_at(int(time.time())))
     lines.append("X-Content-Type-Options: nosniff")
     # Connection must list the Upgrade header, if there is one (section 7.8).
     options = [*(["Upgrade"] if "upgrade" in named else []), *([] if keeps_alive else ["close"])]
     if options:
         lines.append(f"Connection: {', '.join(options)}")
-    lines += [f"{name}: {value}" for name, value in response.headers]
-    for line in lines[1:]:
+    own = [f"{name}: {value}" for name, value in response.headers]
+    for line in (f"Content-Type: {content_type}", *own):
         if not _HEADER.fullmatch(line):
             raise ValueError(f"the header {line!r} cannot be sent")
+    lines += own
     head = "\r\n".join([*lines, "\r\n"]).encode("latin-1")
     return head + body if isinstance(body, bytes) and not (head_only or bodiless) else head
+
+
+@lru_cache(maxsize=2)
+def _date_at(seconds: int) -> str:
+    return f"Date: {formatdate(seconds, usegmt=True)}"
 
 
 def encode_chunk(data: bytes) -> bytes:

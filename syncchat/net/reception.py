@@ -69,12 +69,10 @@ class Reception:
         """The name of the thread."""
         return f"syncchat {format_address(self.stream.address)}"
 
-    def _accept(
-        self, deadline: Deadline, *, first: bool = True
-    ) -> HandshakeResult | Request | None:
+    def _accept(self, deadline: Deadline | None) -> HandshakeResult | Request | None:
         """The opened WebSocket, or the request for a view; None for a client that has left."""
         config = self._config
-        request = read_request(self.stream, deadline, config.limits.open_timeout, first=first)
+        request = read_request(self.stream, deadline, config.limits.open_timeout)
         if request is None or (config.routes and not wants_upgrade(request)):
             return request
         request = self._identify(request)
