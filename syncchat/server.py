@@ -9,7 +9,7 @@ from ._version import __version__
 from .chat import events
 from .chat.dialects import LineFormat, dialects
 from .chat.door import Door, DoorSettings
-from .chat.hooks import Hooks
+from .chat.hooks import Hooks, ReadOnly
 from .chat.members import Member, RoomSettings
 from .chat.nicks import MAX_NICK, SERVER_NICK, check_nick
 from .chat.rooms import LOBBY, RoomRegistry, check_room, valid_names
@@ -83,6 +83,7 @@ class ChatServer:
 
     - ``host``, ``port``: where to listen, as in :func:`syncchat.net.serve`.
     - ``token``: a secret that clients must present; see :class:`TokenCheck`. None: no token.
+    - ``speaker_token``: a secret of clients that may speak in ``read_only`` rooms, too.
     - ``settings``: those of :class:`ChatSettings`, :class:`HookSettings`,
       :class:`StorageSettings`, :class:`AccessSettings`, :class:`LogSettings` and
       :class:`HttpSettings`, and the limits of :class:`syncchat.net.Limits`. Here ``rate`` is 10
@@ -100,11 +101,14 @@ class ChatServer:
         port: int = DEFAULT_PORT,
         *,
         token: str | None = None,
+        speaker_token: str | None = None,
         **settings: Unpack[ChatServerSettings],
     ) -> None:
         self._host = host
         self._asked_port = port
-        self._authorize = None if token is None else TokenCheck(token)
+        tokens = [each for each in (token, speaker_token) if each is not None]
+        #: Without a token, everybody may enter.
+        self._authorize = None if token is None else TokenCheck(*tokens)
         rest: dict[str, Any] = dict(settings)
         self._chat = taken(ChatSettings, rest)
         # Raise for a lone surrogate here; later it would fail at every send to a client.
@@ -112,7 +116,10 @@ class ChatServer:
         template = self._chat.get("format", DEFAULT_FORMAT)
         template.encode()
         self._dialects = dialects(LineFormat(template))
-        self._hooks = Hooks(**taken(HookSettings, rest))
+        speakers = TokenCheck(*([] if speaker_token is None else [speaker_token]))
+        quiet = [check_room(room) for room in self._chat.get("read_only", ())]
+        read_only = ReadOnly(quiet, speakers.admits) if quiet else None
+        self._hooks = Hooks(read_only, **taken(HookSettings, rest))
         self._storage = taken(StorageSettings, rest)
         self._engine_name = self._storage.get("engine", "memory:")
         check_engine(self._engine_name)
@@ -162,10 +169,11 @@ class ChatServer:
     def serve_forever(self) -> None:
         """Listen, and serve on this thread until :meth:`request_stop` or :meth:`stop`.
 
+        If the server runs in the background, wait for its end.
         Raises as :meth:`start` does. On an exception such as
         :class:`KeyboardInterrupt`, the server stops before the exception propagates.
         """
-        server = self._listen()
+        server = self._server or self._listen()
         if self._stop_requested:
             server.request_stop()
         try:

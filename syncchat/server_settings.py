@@ -33,6 +33,8 @@ class ChatSettings(TypedDict, total=False):
       has received the greeting receives every later message of the room.
     - ``format``: how a message is shown, with ``{sender}`` and ``{text}``.
     - ``echo``: whether the sender of a message receives it too; True by default.
+    - ``read_only``: rooms in which only the server speaks, and clients with the
+      ``speaker_token`` of :class:`ChatServer`.
     - ``notices``: whether a room is told who joins, leaves, is renamed, or is away; True by
       default.
     """
@@ -40,6 +42,7 @@ class ChatSettings(TypedDict, total=False):
     greeting: str
     format: str
     echo: bool
+    read_only: Sequence[str]
     notices: bool
 
 

@@ -181,19 +181,20 @@ class Door:
         if self._settings.on_message is not None:
             text = said.text if said.kind == "message" else f"/me {said.text}"
             self._settings.on_message(address, nick, room, text)
-        position = self._say(room, draft, address, named=asked[-1] is not None)
+        position = self._say(room, draft, request, named=asked[-1] is not None)
         answer = b'{"epoch":"%b","offset":%d}\n' % (position.epoch.encode(), position.offset)
         return Response(answer, "application/json", HTTPStatus.CREATED, shared)
 
-    def _say(self, name: str, draft: Draft, address: str, *, named: bool) -> Position:
+    def _say(self, name: str, draft: Draft, request: Request, *, named: bool) -> Position:
         """Have the message kept. Raises :class:`Refusal`."""
         rooms = self._rooms()
+        address = format_address(request.remote_address)
         try:
             return rooms.publish(
                 name,
                 draft,
                 named=named,
-                admit=lambda draft: self._settings.hooks.admit(draft, name, address),
+                admit=lambda draft: self._settings.hooks.admit(draft, name, address, request),
             )
         except NickTaken as exc:
             raise Refusal(HTTPStatus.CONFLICT, str(exc)) from exc

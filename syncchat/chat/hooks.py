@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ..engine import Draft, Kind
@@ -12,7 +12,7 @@ from ..net import Request
 from .members import Member
 from .sanitize import clean
 
-__all__ = ["NO_HOOKS", "Heard", "Hooks", "Visitor"]
+__all__ = ["NO_HOOKS", "Heard", "Hooks", "ReadOnly", "Visitor"]
 
 logger = logging.getLogger("syncchat.chat")
 
@@ -57,9 +57,24 @@ class Visitor:
         return self._member.websocket.request
 
 
+class ReadOnly:
+    """The rooms in which only the server speaks, and those whom ``may_speak`` lets."""
+
+    def __init__(self, rooms: Iterable[str], may_speak: Callable[[Request], bool]) -> None:
+        self._rooms = frozenset(rooms)
+        self._may_speak = may_speak
+
+    def silences(self, room: str, request: Request) -> bool:
+        """Whether the sender of this request may not speak in the room."""
+        return room in self._rooms and not self._may_speak(request)
+
+
 @dataclass(frozen=True, slots=True)
 class Hooks:
     """The callbacks, None for those that the program has not set. Called on clients' threads."""
+
+    #: Checked before ``on_message``.
+    read_only: ReadOnly | None = None
 
     on_message: Callable[[Heard], str | None] | None = None
     on_join: Callable[[Visitor], object] | None = None
@@ -68,11 +83,17 @@ class Hooks:
     def __bool__(self) -> bool:
         return any((self.on_message, self.on_join, self.on_leave))
 
-    def admit(self, draft: Draft, room: str, address: str) -> None:
+    def silences(self, room: str, request: Request) -> bool:
+        """Whether the sender of this request may not speak in the room."""
+        return self.read_only is not None and self.read_only.silences(room, request)
+
+    def admit(self, draft: Draft, room: str, address: str, request: Request) -> None:
         """Show a message to ``on_message``, which may change its text.
 
         Raises :class:`~syncchat.errors.Rejected`, also after any exception of the callback.
         """
+        if self.silences(room, request):
+            raise Rejected(f"{room} is read-only: you cannot speak here.")
         if self.on_message is None:
             return
         heard = Heard(room, draft.nick, draft.text, draft.kind, address)

@@ -225,6 +225,8 @@ class Session:
 
         Runs while the session's own thread waits, and must not block.
         """
+        if self._hooks.silences(self._room.name, self._websocket.request):
+            return 0
         heard: list[Say | Action] = []
         drafts: list[Draft] = []
         size = 0
@@ -315,7 +317,7 @@ class Session:
             self._send_error(Error("too_big", TOO_MANY_LINES, nonce=asked.nonce))
             return
         try:
-            self._hooks.admit(draft, self._room.name, self._member.address)
+            self._hooks.admit(draft, self._room.name, self._member.address, self._websocket.request)
         except Rejected as exc:
             command = "say" if draft.kind == "message" else "action"
             self._send_error(Error("refused", str(exc), command, asked.nonce))

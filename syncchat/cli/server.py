@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
 import os
 import re
 import signal
@@ -16,6 +15,7 @@ from types import FrameType
 from typing import Unpack
 
 from ..chat.dialects import LineFormat
+from ..chat.rooms import check_room
 from ..engine import Retention, check_engine
 from ..errors import CannotListen, EngineUnusable
 from ..eventlog import LogWriter
@@ -28,6 +28,7 @@ from ..server import (
     ChatServer,
 )
 from ..server_settings import ChatServerSettings
+from .input import StdinSpeaker
 from .settings import (
     Setting,
     Settings,
@@ -36,12 +37,14 @@ from .settings import (
     non_negative_number,
     port,
     positive_int,
+    secret_in,
     server_context,
     switch,
 )
+from .tuning import tune
 from .workers import run_workers
 
-__all__ = ["SETTINGS", "SWITCH_INTERVAL", "server_main", "tune"]
+__all__ = ["SETTINGS", "server_main"]
 
 _KEEP = re.compile(r"([0-9]{1,9})([smhdw]?)")
 #: The parent waits with select(), which takes 1,024 descriptors.
@@ -134,6 +137,12 @@ SETTINGS: dict[str, list[Setting]] = {
             "tell a room who joins, leaves, or changes the nick (the default)",
             default=True,
         ),
+        Setting(
+            "stdin",
+            "say the lines of the standard input in this room, as server",
+            convert=check_room,
+            metavar="ROOM",
+        ),
         switch("web", "serve the chat to browsers as a page (the default)", default=True),
         switch(
             "http", "let programs post and follow over plain HTTP, too (the default)", default=True
@@ -169,6 +178,20 @@ SETTINGS: dict[str, list[Setting]] = {
     "access": [
         Setting("token", "secret that clients must send"),
         Setting("token-file", "file that contains the token", metavar="FILE"),
+        Setting(
+            "read-only",
+            "room in which only the server speaks, and clients with the speaker token;"
+            " separate several by commas, or repeat the flag",
+            convert=check_room,
+            metavar="ROOM",
+            kind="list",
+        ),
+        Setting(
+            "speaker-token-file",
+            "file that contains the token of clients that may speak in --read-only rooms",
+            convert=secret_in,
+            metavar="FILE",
+        ),
         Setting(
             "origin",
             "origin of web pages that may connect, besides the server's own host;"
@@ -292,6 +315,8 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
         why = certificate_complaint(cert, key, exc)
         print(f"cannot use the certificate {cert}: {why}", file=sys.stderr)
         return 1
+    if options.workers > 1 and options.stdin is not None:
+        parser.error("--stdin needs a server of one process, without --workers")
     if options.workers > 1 and not hasattr(os, "fork"):
         parser.exit(2, f"{parser.prog}: error: --workers needs a system that can fork processes\n")
     if options.workers > 1 and options.engine.partition(":")[0] in ("memory", "sqlite"):
@@ -315,6 +340,7 @@ def _make_server(
 ) -> ChatServer:
     settings = ChatServerSettings(
         greeting=options.greeting,
+        read_only=options.read_only,
         echo=options.echo,
         format=options.format,
         notices=options.notices,
@@ -340,7 +366,13 @@ def _make_server(
         burst=options.burst,
     )
     settings.update(more)
-    return ChatServer(options.host, options.port, token=options.token, **settings)
+    return ChatServer(
+        options.host,
+        options.port,
+        token=options.token,
+        speaker_token=options.speaker_token_file,
+        **settings,
+    )
 
 
 def _run_server(
@@ -359,7 +391,12 @@ def _run_server(
     for signum in _stopping_signals():
         signal.signal(signum, stop)
     try:
-        server.serve_forever()
+        with contextlib.ExitStack() as stack:
+            if options.stdin is not None:
+                server.start()
+                # Ends after the server, which the input may keep waiting.
+                stack.enter_context(StdinSpeaker(server, options.stdin))
+            server.serve_forever()
     except (CannotListen, EngineUnusable) as exc:
         print(exc, file=sys.stderr)
         return 1
@@ -377,66 +414,3 @@ def _stopping_signals() -> list[signal.Signals]:
     if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
         signals.append(hangup)
     return signals
-
-
-# Process tuning: only the command does it, never the library.
-
-#: Descriptors to request: the preferred number, then the number that macOS always grants.
-_FILES = (65_536, 10_240)
-
-#: Seconds after which a thread that waits for the interpreter lock requests it
-#: (5 ms by default). Every waiting thread wakes up once per interval to do so. If
-#: 10,000 clients leave at the same time, 10,000 threads wait: with 50 ms, their
-#: wake-ups alone fill both cores, and no thread makes progress. The server's
-#: threads release the lock at every read and write. A search does neither, so it
-#: pauses explicitly.
-SWITCH_INTERVAL = 1.0
-
-#: New container objects after which the garbage collector examines them.
-_NEW_OBJECTS = 2_000
-
-
-def tune() -> None:
-    """Set up this process to serve many clients.
-
-    Call it from the main thread, before other threads start.
-    """
-    sys.setswitchinterval(SWITCH_INTERVAL)
-    # Imported objects stay alive, so the garbage collector need not examine them.
-    gc.freeze()
-    # The usual 700 new objects are those of 20 connections: while many clients connect, the
-    # collector would take an eighth of the CPU time. Much rarer collections would leave
-    # the memory of ended connections occupied.
-    gc.set_threshold(_NEW_OBJECTS, 10, 5)
-    _allow_files()
-    _let_threads_finish()
-
-
-def _allow_files() -> None:
-    """Raise the limit of descriptors: each client needs one."""
-    try:
-        import resource  # noqa: PLC0415 - Unix only
-    except ImportError:
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    for most in _FILES:
-        wanted = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        if soft == resource.RLIM_INFINITY or soft >= wanted:
-            return
-        # macOS may refuse a number that is below its reported limit.
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-            return
-
-
-def _let_threads_finish() -> None:
-    """On Linux, prevent a thread that wakes up from preempting a running thread.
-
-    The running thread mostly holds the interpreter lock, so the other thread
-    could only go back to sleep. Does not change a scheduling policy that was
-    chosen for this process.
-    """
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):
-            if os.sched_getscheduler(0) == os.SCHED_OTHER:
-                os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

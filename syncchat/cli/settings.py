@@ -34,6 +34,7 @@ __all__ = [
     "port",
     "positive_int",
     "reason",
+    "secret_in",
     "server_context",
     "switch",
 ]
@@ -208,6 +209,18 @@ class Settings:
         if token is not None and not _TOKEN.fullmatch(token):
             self._parser.error("the token must be printable ASCII without blanks")
         return token
+
+
+def secret_in(file: str) -> str:
+    """The token that a file contains. Raises :class:`ValueError`."""
+    try:
+        token = Path(file).read_text("utf-8").strip()
+    except (OSError, UnicodeError) as exc:
+        why = reason(exc) if isinstance(exc, OSError) else "not UTF-8 text"
+        raise ValueError(f"cannot read a token from {file}: {why}") from None
+    if not _TOKEN.fullmatch(token):
+        raise ValueError(f"the token in {file} must be printable ASCII without blanks")
+    return token
 
 
 def _add(add_argument: Callable[..., object], setting: Setting) -> None:

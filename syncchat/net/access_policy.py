@@ -181,34 +181,44 @@ def bearer(token: str) -> tuple[str, str]:
 
 
 class TokenCheck:
-    """Admits requests with the token, in ``Authorization: Bearer`` or in the URL's ``?token=``.
+    """Admits requests with a token, in ``Authorization: Bearer`` or in the URL's ``?token=``.
 
-    The second is for browsers, which cannot set a header. The token never appears in an
-    answer or in the log. May be called from any thread.
+    The second is for browsers, which cannot set a header. A token never appears in an
+    answer or in the log. May be called from any thread. Any of the ``tokens`` is right.
     """
 
-    def __init__(self, token: str) -> None:
-        self._token = token.encode()
+    def __init__(self, *tokens: str) -> None:
+        self._tokens = [token.encode() for token in tokens]
 
-    def __call__(self, request: Request) -> None:
-        """Raise :class:`Refusal` (401) unless ``request`` has the token."""
-        scheme, _, shown = request.headers.get("authorization", "").partition(" ")
-        candidates = [shown.strip()] if scheme.lower() == "bearer" and shown.strip() else []
-        candidates += parse_qs(request.query).get("token", [])
+    def admits(self, request: Request) -> bool:
+        """Whether ``request`` has a right token."""
         # Compare each candidate in constant time: the time must not reveal how much of it
         # is right.
-        if any([self._is_right(candidate) for candidate in candidates]):  # noqa: C419
+        return any([self._is_right(candidate) for candidate in _shown_by(request)])  # noqa: C419
+
+    def __call__(self, request: Request) -> None:
+        """Raise :class:`Refusal` (401) unless ``request`` has a right token."""
+        if self.admits(request):
             return
         # RFC 6750, section 3.1, has no error for a client that gave no token.
         text, challenge = (
             ("The token is wrong.", 'Bearer error="invalid_token"')
-            if candidates
+            if _shown_by(request)
             else ("A token is required.", "Bearer")
         )
         raise Refusal(HTTPStatus.UNAUTHORIZED, text, [("WWW-Authenticate", challenge)])
 
     def _is_right(self, candidate: str) -> bool:
-        return hmac.compare_digest(candidate.encode("utf-8", "surrogatepass"), self._token)
+        shown = candidate.encode("utf-8", "surrogatepass")
+        return any([hmac.compare_digest(shown, token) for token in self._tokens])  # noqa: C419
+
+
+def _shown_by(request: Request) -> list[str]:
+    """The tokens that a request has."""
+    scheme, _, shown = request.headers.get("authorization", "").partition(" ")
+    shown = shown.strip()
+    shown_first = [shown] if scheme.lower() == "bearer" and shown else []
+    return shown_first + parse_qs(request.query).get("token", [])
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,9 @@ from ..errors import ConnectionClosed
 from .address import format_address
 from .follower import Follower
 from .handshake import HandshakeResult
-from .http import Refusal, Request, is_whole
+from .http import Refusal, Request
 from .http_answer import answer, encode, refusal_of
+from .http_head import is_whole
 from .io_thread import Deadline
 from .limits import Traffic
 from .receiver import Conversation, Later

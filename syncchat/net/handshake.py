@@ -15,7 +15,8 @@ from wsproto.handshake import H11Handshake
 from wsproto.utilities import RemoteProtocolError, generate_accept_token
 
 from ..errors import HandshakeFailed, HandshakeRefused
-from .http import END_OF_HEAD, MAX_HEAD, Refusal, Request
+from .http import Refusal, Request
+from .http_head import END_OF_HEAD, MAX_HEAD
 from .io_thread import Deadline
 from .limits import Limits
 from .protocol import Protocol

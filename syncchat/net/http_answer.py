@@ -20,6 +20,7 @@ from .stream import Stream
 __all__ = [
     "Response",
     "Route",
+    "Routes",
     "View",
     "answer",
     "dismiss",
@@ -27,7 +28,6 @@ __all__ = [
     "encode_chunk",
     "refusal_of",
     "respond",
-    "route_for",
     "run_view",
 ]
 
@@ -89,15 +89,29 @@ def refusal_of(refusal: Refusal) -> Response:
     return Response(f"{refusal.text}\n".encode(), status=refusal.status, headers=refusal.headers)
 
 
-def route_for(routes: Mapping[str, View | Route], path: str) -> Route | None:
-    """The route of ``path``: the same one, else the longest ``/beginning/*``."""
-    found = routes.get(path)
-    if found is None:
-        fitting = [route for route in routes if route.endswith("*") and path.startswith(route[:-1])]
-        if not fitting:
-            return None
-        found = routes[max(fitting, key=len)]
-    return found if isinstance(found, Route) else Route(found)
+class Routes:
+    """The routes of a server. Immutable."""
+
+    def __init__(self, routes: Mapping[str, View | Route]) -> None:
+        self._routes = {
+            path: route if isinstance(route, Route) else Route(route)
+            for path, route in routes.items()
+        }
+        #: Those of ``/beginning/*``, the longest first.
+        beginnings = sorted((path for path in routes if path.endswith("*")), key=len, reverse=True)
+        self._beginnings = [(path[:-1], self._routes[path]) for path in beginnings]
+
+    def __bool__(self) -> bool:
+        return bool(self._routes)
+
+    def find(self, path: str) -> Route | None:
+        """The route of ``path``: the same one, else the longest ``/beginning/*``."""
+        found = self._routes.get(path)
+        if found is None:
+            for beginning, route in self._beginnings:
+                if path.startswith(beginning):
+                    return route
+        return found
 
 
 def run_view(route: Route | None, request: Request) -> Response:
@@ -159,11 +173,16 @@ def encode(
         lines.append(f"Connection: {', '.join(options)}")
     own = [f"{name}: {value}" for name, value in response.headers]
     for line in (f"Content-Type: {content_type}", *own):
-        if not _HEADER.fullmatch(line):
+        if not _can_be_sent(line):
             raise ValueError(f"the header {line!r} cannot be sent")
     lines += own
     head = "\r\n".join([*lines, "\r\n"]).encode("latin-1")
     return head + body if isinstance(body, bytes) and not (head_only or bodiless) else head
+
+
+@lru_cache(maxsize=256)
+def _can_be_sent(line: str) -> bool:
+    return _HEADER.fullmatch(line) is not None
 
 
 @lru_cache(maxsize=2)

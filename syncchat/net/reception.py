@@ -12,8 +12,9 @@ from ..errors import ConnectionClosed
 from .address import format_address
 from .follower import Follower, Following
 from .handshake import HandshakeResult, accept, wants_upgrade
-from .http import Refusal, Request, read_request
-from .http_answer import refusal_of, respond, route_for, run_view
+from .http import Refusal, Request
+from .http_answer import refusal_of, respond, run_view
+from .http_head import read_request
 from .io_thread import Deadline
 from .server_config import ServerConfig
 from .stream import Stream
@@ -95,7 +96,7 @@ class Reception:
     def _serve_plain(self, request: Request) -> bool:
         """Answer a request that is not a handshake. Returns whether another one may follow."""
         config = self._config
-        route = route_for(config.routes, request.path)
+        route = config.routes.find(request.path)
         guarded = route is not None and route.guarded(request)
         try:
             request = self._identify(request)

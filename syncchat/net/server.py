@@ -17,7 +17,7 @@ from .address import Address, format_address
 from .connection_thread import ConnectionThread
 from .follower import Follower
 from .heartbeat import start_heartbeat, start_sweep
-from .http_answer import Route, View, dismiss
+from .http_answer import Route, Routes, View, dismiss
 from .io_thread import Deadline, IOThread
 from .limits import ClientCounts, Counters, Limits, ServerSettings, Stats
 from .listener import Listener
@@ -111,7 +111,7 @@ def serve(
         held_to,
         tuple(subprotocols),
         "".join(f"{name}: {value}\r\n" for name, value in response_headers).encode("ascii"),
-        dict(routes),
+        Routes(routes),
         access_policy,
         ssl_context,
         Counters(),

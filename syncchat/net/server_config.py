@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -12,7 +12,7 @@ from .access_policy import AccessPolicy
 from .address import Address, format_address
 from .follower import Follower
 from .http import Refusal, Request
-from .http_answer import Route, View
+from .http_answer import Routes
 from .io_thread import IOThread
 from .limits import Counters, Limits
 from .receiver import Conversation, Reader
@@ -36,7 +36,7 @@ class ServerConfig:
     #: Lines that are sent with every 101 answer besides the headers of the handshake.
     response_headers: bytes
     #: The views for requests that are not handshakes, by path.
-    routes: Mapping[str, View | Route]
+    routes: Routes
     access_policy: AccessPolicy
     ssl_context: ssl.SSLContext | None
     counters: Counters

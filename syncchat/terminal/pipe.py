@@ -21,9 +21,10 @@ from ..chat.sanitize import clean, indent
 from ..client import Client, Disconnected, Event, Line, Reconnected
 from ..closecodes import NORMAL
 from ..errors import ConnectionClosed, NotConnected
+from ..lines import LONGEST, input_lines
 from ..net import Deadline
 from .renderer import AGAIN, COMING_BACK, CONNECTED, exit_status, sanitized
-from .standard_streams import LONGEST, StandardError, input_counter, input_lines
+from .standard_streams import StandardError, input_counter
 
 __all__ = ["run_pipe"]
 

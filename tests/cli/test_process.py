@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from syncchat import ChatServer
-from syncchat.cli.server import SWITCH_INTERVAL
+from syncchat.cli.tuning import SWITCH_INTERVAL
 from tests.processes import ServerScript, environment
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads settings of another process")
@@ -43,7 +43,7 @@ def test_the_library_changes_no_process_settings() -> None:
 
 def test_tuning_lengthens_the_switch_interval() -> None:
     program = (
-        "import sys; from syncchat.cli.server import tune; tune(); print(sys.getswitchinterval())"
+        "import sys; from syncchat.cli.tuning import tune; tune(); print(sys.getswitchinterval())"
     )
     shown = subprocess.run(
         [sys.executable, "-c", program],

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from syncchat.net import Refusal, Request
-from syncchat.net.http import parse
+from syncchat.net.http_head import parse
 from tests.peer import upgrade_request
 
 ADDRESS = ("192.0.2.1", 4000)

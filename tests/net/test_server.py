@@ -11,13 +11,14 @@ import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from wsproto.events import CloseConnection, TextMessage
 
 from syncchat.errors import AddressInUse, CannotListen, ConnectionClosed
 from syncchat.net import Address, Request, WebSocket, connect, serve
-from syncchat.net.http import parse
+from syncchat.net.http_head import parse
 from tests.peer import PATIENCE, Peer, upgrade_request, wait_for
 
 
@@ -347,12 +348,12 @@ def test_a_response_header_that_is_not_ascii_is_refused_at_the_start() -> None:
 def test_a_failure_of_one_handshake_does_not_end_the_accept_loop(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail_for_one(head: bytes, address: Address) -> Request:
+    def fail_for_one(head: bytes, address: Address, *others: Any) -> Request:
         if b"/fail" in head:
             raise ZeroDivisionError
-        return parse(head, address)
+        return parse(head, address, *others)
 
-    monkeypatch.setattr("syncchat.net.http.parse", fail_for_one)
+    monkeypatch.setattr("syncchat.net.http_head.parse", fail_for_one)
     with serve(echo, "127.0.0.1", 0) as server:
         with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as sock:
             sock.sendall(upgrade_request("/fail"))
