@@ -49,6 +49,7 @@ from .net import (
     parse_origin,
     parse_public_url,
     serve,
+    wsgi_view,
 )
 from .server_settings import (
     AccessSettings,
@@ -134,6 +135,11 @@ class ChatServer:
         self._lines_of = as_json if log.get("log_json") else as_lines
         self._log_start = log.get("log_start", True)
         self._http = taken(HttpSettings, rest)
+        self._wsgi = self._http.get("wsgi")
+        #: Whether browsers get the chat as a page.
+        self._web = self._http.get("web", self._wsgi is None)
+        if self._web and self._wsgi is not None:
+            raise ValueError("the pages of a chat with a WSGI application are the application's")
         self._limits: ServerSettings = {"rate": 10.0, "burst": 20, **taken(ServerSettings, rest)}
         Limits(**self._limits)
         if rest:
@@ -245,12 +251,13 @@ class ChatServer:
         siblings = self._http.get("siblings", list)
         health = health_view(self.snapshot, siblings, self._engine_name.partition(":")[0])
         numbers = metrics_view(lambda: self._metrics.numbers(self.stats()), siblings)
-        web = self._http.get("web", True)
-        pages = web_routes(self._authorize) if web else {"/*": only_websockets}
-        doors = {}
-        if self._http.get("http", True):
-            page = pages["/*"]
-            doors = dict.fromkeys(("/", "/*"), self._door(page).route)
+        pages = web_routes(self._authorize) if self._web else {"/*": only_websockets}
+        doors: dict[str, Route] = {}
+        if self._wsgi is not None:
+            pages = {"/*": wsgi_view(self._wsgi)}
+            doors = {"/*": Route(pages["/*"], methods=None)}
+        if self._http.get("http", self._wsgi is None):
+            doors = dict.fromkeys(("/", "/*"), self._door(pages["/*"]).route)
         return {
             **pages,
             **doors,
@@ -406,7 +413,7 @@ class ChatServer:
             self._host,
             server.addresses,
             secure=secure,
-            web=self._http.get("web", True),
+            web=self._web,
             public_url=self._access.get("public_url"),
         )
         self._note(Listening(server.port, url))

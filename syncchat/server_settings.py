@@ -10,7 +10,7 @@ from typing import Any, TypedDict, TypeVar, cast
 from .chat.hooks import Heard, Visitor
 from .engine import Retention
 from .health import Siblings
-from .net import Route, ServerSettings, View
+from .net import Route, ServerSettings, View, WsgiApp
 
 __all__ = [
     "AccessSettings",
@@ -114,9 +114,11 @@ class LogSettings(TypedDict, total=False):
 class HttpSettings(TypedDict, total=False):
     """Settings for plain HTTP requests.
 
-    - ``web``: whether browsers get the chat as a page, at the URL of a room; True by default.
+    - ``web``: whether browsers get the chat as a page, at the URL of a room; True by default,
+      without ``wsgi``.
     - ``http``: whether rooms can be used over plain HTTP, too: ``POST`` says something, and ``GET``
-      follows or reads; True by default.
+      follows or reads; True by default, without ``wsgi``.
+    - ``wsgi``: a WSGI application for the requests that are neither WebSocket nor chat.
     - ``routes``: further views, as in :func:`syncchat.net.serve`. The server adds the routes
       ``/healthz`` and ``/metrics``, for requests from this machine or with the token.
     - ``siblings``: returns the snapshots of other servers on the same port. ``/metrics`` sums over
@@ -125,6 +127,7 @@ class HttpSettings(TypedDict, total=False):
 
     web: bool
     http: bool
+    wsgi: WsgiApp | None
     routes: Mapping[str, View | Route]
     siblings: Siblings
 

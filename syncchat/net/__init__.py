@@ -49,6 +49,7 @@ from .receiver import Conversation, Later, Take
 from .server import Server, serve
 from .tls import tls_reason
 from .websocket import Handler, WebSocket
+from .wsgi_app import WsgiApp, wsgi_view
 
 __all__ = [
     "Address",
@@ -79,6 +80,7 @@ __all__ = [
     "TrustedProxies",
     "View",
     "WebSocket",
+    "WsgiApp",
     "are_loopback",
     "bearer",
     "connect",
@@ -95,4 +97,5 @@ __all__ = [
     "route_to",
     "serve",
     "tls_reason",
+    "wsgi_view",
 ]

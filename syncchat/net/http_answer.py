@@ -18,6 +18,7 @@ from .io_thread import Deadline
 from .stream import Stream
 
 __all__ = [
+    "BODILESS",
     "Response",
     "Route",
     "Routes",
@@ -39,7 +40,9 @@ _LINGER_BYTES = 4 * 1024 * 1024
 _LINGER_SECONDS = 2.0
 
 #: Statuses whose answers have neither a body nor a Content-Length (RFC 9110, section 8.6).
-_BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
+BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
+
+_PHRASES: dict[int, str] = {status.value: status.phrase for status in HTTPStatus}
 
 #: A header that can be sent (RFC 9110, section 5).
 _HEADER = re.compile(
@@ -52,14 +55,15 @@ class Response:
     """A view's answer. ``headers`` are added to those for length, type and date.
 
     A ``str`` body is sent as UTF-8; then a ``content_type`` of ``text/...`` without
-    a ``charset`` is extended by ``charset=utf-8``. A body of several pieces is sent piece by
-    piece, as fast as the client reads: chunked, unless ``headers`` have its
-    ``Content-Length``. If it has a method ``close``, that is called in the end.
+    a ``charset`` is extended by ``charset=utf-8``. An empty ``content_type`` is not sent.
+    A body of several pieces is sent piece by piece, as fast as the client reads: chunked, unless
+    ``headers`` have its ``Content-Length``. If it has a method ``close``, that is called in
+    the end.
     """
 
     body: bytes | str | Iterable[bytes]
     content_type: str = "text/plain; charset=utf-8"
-    status: HTTPStatus = HTTPStatus.OK
+    status: int = HTTPStatus.OK
     headers: Sequence[tuple[str, str]] = ()
 
 
@@ -70,14 +74,14 @@ View = Callable[[Request], Response]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A view with more than the usual ``methods``.
+    """A view with more than the usual ``methods``; None: every method.
 
     ``guarded``: whether a request is checked as an opening handshake is, by the limits of
     connections, the origin and ``authorize``. The refusals of such a request are JSON.
     """
 
     view: View
-    methods: Sequence[str] = METHODS
+    methods: Sequence[str] | None = METHODS
     guarded: Callable[[Request], bool] = lambda _request: False
 
 
@@ -121,7 +125,8 @@ def run_view(route: Route | None, request: Request) -> Response:
     """
     if route is None:
         raise Refusal(HTTPStatus.NOT_FOUND, "Not found.")
-    check_method(request.method, route.methods)
+    if route.methods is not None:
+        check_method(request.method, route.methods)
     try:
         response: object = route.view(request)
     except Refusal:
@@ -149,16 +154,17 @@ def encode(
     the connection closes after it. Raises :class:`UnicodeEncodeError` for a body with a lone
     surrogate, and :class:`ValueError` for headers that cannot be sent.
     """
-    bodiless = response.status in _BODILESS
+    bodiless = response.status in BODILESS
     body, content_type = response.body, response.content_type
     if isinstance(body, str):
         body = body.encode()
         if content_type.startswith("text/") and "charset=" not in content_type.lower():
             content_type += "; charset=utf-8"
     named = {name.lower() for name, _ in response.headers}
-    lines = [f"HTTP/1.1 {response.status.value} {response.status.phrase}"]
+    lines = [f"HTTP/1.1 {response.status:d} {_PHRASES.get(response.status, '')}"]
     if not bodiless:
-        lines.append(f"Content-Type: {content_type}")
+        if content_type:
+            lines.append(f"Content-Type: {content_type}")
         if isinstance(body, bytes):
             lines.append(f"Content-Length: {len(body)}")
         elif chunked:
@@ -166,7 +172,8 @@ def encode(
     if "date" not in named:
         # RFC 9110, section 6.6.1.
         lines.append(_date_at(int(time.time())))
-    lines.append("X-Content-Type-Options: nosniff")
+    if "x-content-type-options" not in named:
+        lines.append("X-Content-Type-Options: nosniff")
     # Connection must list the Upgrade header, if there is one (section 7.8).
     options = [*(["Upgrade"] if "upgrade" in named else []), *([] if keeps_alive else ["close"])]
     if options:
@@ -213,7 +220,9 @@ def respond(stream: Stream, request: Request, response: Response, patience: floa
         refusal = Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error.")
         answer(stream, encode(refusal_of(refusal)), Deadline.after(patience))
         return False
-    if pieces is not None and not head_only:
+    if pieces is not None and head_only:
+        pieces.end()
+    elif pieces is not None:
         stream.writer.write(data)
         if not pieces.send(stream, patience, chunked=chunked):
             # The client sees that the answer breaks off.
@@ -243,10 +252,11 @@ class _Pieces:
             if not isinstance(self._first, bytes):
                 raise TypeError(f"a piece must be bytes, not {type(self._first).__name__}")
         except BaseException:
-            self._end()
+            self.end()
             raise
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Tell the program that its answer is sent, or never will be."""
         if self._close is not None:
             self._close()
 
@@ -266,7 +276,7 @@ class _Pieces:
             logger.exception("the body of an answer failed")
             return False
         finally:
-            self._end()
+            self.end()
         if self.length in (None, size):
             return True
         logger.error("a body has other than the %d bytes that were announced", self.length)

@@ -26,6 +26,7 @@ from .reception import Reception
 from .server_config import ServerConfig
 from .stream import Stream
 from .websocket import Handler, WebSocket
+from .wsgi_app import WsgiApp, wsgi_route
 
 __all__ = ["Server", "serve"]
 
@@ -58,6 +59,7 @@ def serve(
     on_slow: Callable[[WebSocket | Follower], None] | None = None,
     on_stop: Callable[[], None] | None = None,
     routes: Mapping[str, View | Route] = MappingProxyType({}),
+    wsgi: WsgiApp | None = None,
     sockets: Sequence[socket.socket] | None = None,
     **limits: Unpack[ServerSettings],
 ) -> Server:
@@ -70,22 +72,20 @@ def serve(
     - ``ssl_context``: a server-side context; with it the server speaks ``wss:``.
     - ``subprotocols``: the supported subprotocols, the preferred one first.
     - ``response_headers``: names and values, in ASCII, to send with every 101 answer.
-    - ``origins``: origins of other hosts' pages that may connect: ``https://example.org``, with
-      the port if it is not the default one. A server on loopback accepts their hosts, too.
+    - ``origins``: origins of other hosts' pages that may connect; on loopback, as hosts, too.
     - ``public_url``: the URL at which clients reach the server through a proxy, like
       ``https://example.org/chat/``. Its origin is added to ``origins``.
-    - ``trusted_proxies``: IP addresses, and networks in CIDR notation, whose headers
-      ``X-Forwarded-For``, ``-Proto`` and ``-Host``, or ``Forwarded`` (RFC 7239), count for
-      ``remote_address``, ``max_connections_per_address`` and :class:`Request`. None: loopback
-      if there is a ``public_url``, otherwise no proxy.
+    - ``trusted_proxies``: addresses, and networks in CIDR notation, whose ``X-Forwarded-For``,
+      ``-Proto`` and ``-Host``, or ``Forwarded`` (RFC 7239), count for ``remote_address``,
+      ``max_connections_per_address`` and :class:`Request`. None: loopback with a ``public_url``.
     - ``authorize``: called with the :class:`Request` of a handshake; may raise :class:`Refusal`.
     - ``converse``: makes a :class:`Conversation` for each client, if ``handler`` is None:
       the client's thread starts only when it is needed. It must not block.
     - ``on_refused``: called with the address of a refused client, and the reason.
     - ``on_slow``: called once for each slow consumer that is closed; it must not block.
     - ``on_stop``: called when a stop begins, to end handlers; it must not block.
-    - ``routes``: the views for plain HTTP, by path or by ``/beginning/*``. A :class:`Route` is a
-      view with more methods.
+    - ``routes``: a view or :class:`Route` for each path of plain HTTP, or ``/beginning/*``.
+    - ``wsgi``: a WSGI application for the requests that are no handshake and have no route.
     - ``sockets``: the caller's listening sockets, instead of new ones.
     - ``limits``: those of :class:`Limits`.
 
@@ -111,7 +111,7 @@ def serve(
         held_to,
         tuple(subprotocols),
         "".join(f"{name}: {value}\r\n" for name, value in response_headers).encode("ascii"),
-        Routes(routes),
+        Routes(routes if wsgi is None else {"/*": wsgi_route(wsgi), **routes}),
         access_policy,
         ssl_context,
         Counters(),
