@@ -15,10 +15,13 @@ from .servers import (
     Relay,
     WebsocketServer,
 )
+from .wsgi import InGunicorn, SocketIoInGunicorn
 
-__all__ = ["COMPILED_FLOOR", "FLOOR", "OURS", "SERVERS"]
+__all__ = ["COMPILED_FLOOR", "FLOOR", "OURS", "OURS_IN_GUNICORN", "SERVERS"]
 
 OURS = "syncchat"
+#: With which the other servers in gunicorn are compared.
+OURS_IN_GUNICORN = "syncchat-wsgi"
 #: The servers that are no chat but a lower bound.
 FLOOR, COMPILED_FLOOR = "bare-loop", "bare-loop-c"
 
@@ -37,6 +40,11 @@ SERVERS: dict[str, Server] = {
         WebsocketServer("websocket-server", "websocket_server_threads.py", "websocket-server"),
         Node("node-ws", "node_ws.js", "ws"),
         Bun("bun", "bun.js", "bun"),
+        InGunicorn(OURS_IN_GUNICORN, "wsgi_syncchat"),
+        InGunicorn("flask-sock", "wsgi_flask_sock", "flask-sock", "simple-websocket"),
+        SocketIoInGunicorn(
+            "flask-socketio", "wsgi_flask_socketio", "flask-socketio", "simple-websocket"
+        ),
         Floor(FLOOR, "bare_loop.py", ""),
         CompiledFloor(COMPILED_FLOOR),
     )

@@ -36,7 +36,7 @@ def as_json(outcome: Outcome) -> str:
         entry["times_better"] = {
             name: ratio and asdict(ratio)
             for name in measured.rounds
-            for ratio in [measured.ratio(OURS, name, measured.headline)]
+            for ratio in [measured.ratio(measured.ours, name, measured.headline)]
         }
     return json.dumps(data, indent=1) + "\n"
 
@@ -72,7 +72,7 @@ def _case_rows(measured: Measured) -> list[str]:
     rows = [["", *(FIGURES[key].title for key in shown), "spread %", "x"]]
     for name in measured.rounds:
         headline = measured.spread(name, measured.headline)
-        ratio = measured.ratio(OURS, name, measured.headline)
+        ratio = measured.ratio(measured.ours, name, measured.headline)
         rows.append(
             [
                 name,
@@ -136,12 +136,13 @@ def _markdown_lines(outcome: Outcome, command: str) -> list[str]:
 def _markdown_row(measured: Measured, others: list[str]) -> list[str]:
     figure = FIGURES[measured.headline]
     row = [measured.case.name, figure.title]
-    if OURS in measured.rounds:
-        row.append(f"**{figure.form.format(measured.spread(OURS, measured.headline).median)}**")
+    if measured.ours in measured.rounds:
+        spread = measured.spread(measured.ours, measured.headline)
+        row.append(f"**{figure.form.format(spread.median)}**")
     else:
         row.append("failed")
     for name in others:
-        ratio = measured.ratio(OURS, name, measured.headline)
+        ratio = measured.ratio(measured.ours, name, measured.headline)
         if ratio:
             row.append(f"{_short(ratio.median)} ({_short(ratio.low)}-{_short(ratio.high)})")
         else:

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import tqdm
 
+from .registry import OURS, OURS_IN_GUNICORN
 from .running import Server, Site, Skipped
 from .workloads import FIGURES, WORKLOADS, Case, Figures, measure
 
@@ -45,6 +46,11 @@ class Measured:
     def headline(self) -> str:
         """The figure by which servers are compared."""
         return WORKLOADS[self.case.workload].headline
+
+    @property
+    def ours(self) -> str:
+        """The server with which the others are compared."""
+        return OURS_IN_GUNICORN if self.case.workload == "wsgi" else OURS
 
     def spread(self, server: str, figure: str) -> Spread:
         return Spread.of([figures[figure] for figures in self.rounds[server]])

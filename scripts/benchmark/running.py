@@ -89,6 +89,8 @@ class Server(ABC):
     events: ClassVar[type[Dialect] | None] = None
     #: Whether it is several nodes, for the workload ``nodes``.
     is_cluster: ClassVar[bool] = False
+    #: Whether it is a Flask application in gunicorn, for the workload ``wsgi``.
+    under_wsgi: ClassVar[bool] = False
 
     def __init__(self, name: str) -> None:
         self.name = name

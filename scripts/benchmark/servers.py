@@ -31,7 +31,20 @@ __all__ = [
     "Peer",
     "Relay",
     "WebsocketServer",
+    "listening_port",
 ]
+
+
+def listening_port(process: subprocess.Popen[str]) -> int:
+    """Return the port at which a process listens that does not print it."""
+    deadline = time.monotonic() + PATIENCE
+    running = psutil.Process(process.pid)
+    while time.monotonic() < deadline and process.poll() is None:
+        for connection in running.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN:
+                return int(connection.laddr.port)
+        time.sleep(0.01)
+    raise RuntimeError("the server did not start")
 
 
 class Ours(OneProcess):
@@ -54,15 +67,7 @@ class Ours(OneProcess):
         return [sys.executable, str(SCRIPTS / "server.py"), *flags]
 
     def port(self, process: subprocess.Popen[str]) -> int:
-        """Return the port at which the process listens: with these flags it prints nothing."""
-        deadline = time.monotonic() + PATIENCE
-        running = psutil.Process(process.pid)
-        while time.monotonic() < deadline and process.poll() is None:
-            for connection in running.net_connections("tcp"):
-                if connection.status == psutil.CONN_LISTEN:
-                    return int(connection.laddr.port)
-            time.sleep(0.01)
-        raise RuntimeError("the server did not start")
+        return listening_port(process)
 
 
 class OursOnDisk(Ours):

@@ -135,17 +135,21 @@ class Workload:
 
 def why_not(server: Server, case: Case) -> str | None:
     """Return why ``server`` takes no part in ``case``; None if it does."""
-    if server.is_cluster and case.workload != "nodes":
-        return "it runs the workload nodes only"
+    for workload, its_own in (("nodes", server.is_cluster), ("wsgi", server.under_wsgi)):
+        if its_own and case.workload != workload:
+            return f"it runs the workload {workload} only"
+    if case.workload == "wsgi" and not server.under_wsgi:
+        return "it is not in gunicorn"
     if case.workload == "nodes" and not server.is_cluster and server.name != OURS:
         return "it is a single node"
+    lacks = None
     if case.rooms > 1 and not server.rooms:
-        return "it does not support rooms"
-    if case.tls and not server.tls:
-        return "it does not speak TLS here"
-    if case.dialect(server) is None:
-        return "it only relays lines" if case.events else "it runs the workload chat only"
-    return None
+        lacks = "it does not support rooms"
+    elif case.tls and not server.tls:
+        lacks = "it does not speak TLS here"
+    elif case.dialect(server) is None:
+        lacks = "it only relays lines" if case.events else "it runs the workload chat only"
+    return lacks
 
 
 def measure(server: Server, case: Case, site: Site) -> Figures:
@@ -232,6 +236,10 @@ def _stalled(server: Server, case: Case, site: Site) -> Figures:
     figures["p99_alone"] = alone["p99"]
     figures["p99_ratio"] = figures["p99"] / alone["p99"]
     return figures
+
+
+def _wsgi(server: Server, case: Case, site: Site) -> Figures:
+    return (_stalled if case.stalled else _traffic)(server, case, site)
 
 
 def _storm(server: Server, case: Case, site: Site) -> Figures:
@@ -355,6 +363,9 @@ WORKLOADS: dict[str, Workload] = {
     "chat": Workload(_traffic, "deliveries", (Case("chat", events=True),)),
     "post": Workload(_post, "http_ratio", (Case("post", connections=1, in_flight=1),)),
     "followers": Workload(_followers, "http_ratio", (Case("followers", connections=1000),)),
+    "wsgi": Workload(
+        _wsgi, "deliveries", (Case("wsgi", "fanout"), Case("wsgi", "stalled", stalled=1))
+    ),
     "nodes": Workload(
         _traffic,
         "deliveries",
