@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from ..engine import Engine, Position, Tail
-from .events import Error, FromServer, History, Welcome
+from .events import Error, FromServer, History, Names, Welcome
 from .members import Member
 
 __all__ = ["Entering", "WantedHistory"]
@@ -59,6 +59,8 @@ class Entering:
         self.is_done = False
         #: Whether its history came in several pieces.
         self.in_pieces = False
+        #: The names in its welcome, if these are probably right still: no long history follows.
+        self._names: list[str] | None = None
         #: The welcome, if it comes last.
         self._late: Welcome | None = None
         self._room = room
@@ -90,6 +92,10 @@ class Entering:
             self.member.send(self.events)
             self.member.websocket.flush(_PATIENCE)
 
+    def missed(self, names: Names) -> Sequence[Names]:
+        """The names now, if the client has missed joins or leaves since its welcome."""
+        return () if names.names == self._names else (names,)
+
     def advance(self, delivered: Position) -> None:
         """Take the next step: claim a nick, or read the next piece of the history.
 
@@ -105,6 +111,7 @@ class Entering:
         else:
             names, tail = self._look(delivered) if self.member.follows else self._claim()
             self.claimed = True
+            self._names = None if self._admit is None else names
             self._greet(delivered, names)
         tail = _cut(tail, delivered)
         self.is_done = wanted.after is None or tail.reached >= delivered.offset

@@ -384,8 +384,7 @@ class Room:
             return
         member, events = entering.member, entering.events
         if entering.in_pieces and member.dialect.lists_members:
-            # It has missed the joins and leaves since its welcome.
-            events.append(self._members.names())
+            events += entering.missed(self._members.names())
         self._members.tell_one(member, *events)
         self._members.add(member)
         member.since, member.spoke, member.last_private_from = time.time(), None, None
