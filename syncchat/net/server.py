@@ -65,25 +65,21 @@ def serve(
 ) -> Server:
     """Return a server that listens at ``host`` and ``port`` and runs ``handler`` for each client.
 
-    ``host`` is an address or a name, of which all addresses count; None or ``""`` means every
-    address of the machine. With ``port`` 0 the system chooses the port. The server serves clients
-    after :meth:`Server.start` or ``serve_forever``.
+    ``host`` is an address, or a name for all its addresses; None or ``""``: every address of the
+    machine. ``port`` 0: the system chooses. Call :meth:`Server.start` or ``serve_forever`` then.
 
     - ``ssl_context``: a server-side context; with it the server speaks ``wss:``.
     - ``subprotocols``: the supported subprotocols, the preferred one first.
     - ``response_headers``: names and values, in ASCII, to send with every 101 answer.
     - ``origins``: origins of other hosts' pages that may connect; on loopback, as hosts, too.
-    - ``public_url``: the URL at which clients reach the server through a proxy, like
-      ``https://example.org/chat/``. Its origin is added to ``origins``.
+    - ``public_url``: the URL for clients behind a proxy; its origin is added to ``origins``.
     - ``trusted_proxies``: addresses, and networks in CIDR notation, whose ``X-Forwarded-For``,
       ``-Proto`` and ``-Host``, or ``Forwarded`` (RFC 7239), count for ``remote_address``,
       ``max_connections_per_address`` and :class:`Request`. None: loopback with a ``public_url``.
     - ``authorize``: called with the :class:`Request` of a handshake; may raise :class:`Refusal`.
-    - ``converse``: makes a :class:`Conversation` for each client, if ``handler`` is None:
-      the client's thread starts only when it is needed. It must not block.
+    - ``converse``: without a handler, makes each client's :class:`Conversation`; must not block.
     - ``on_refused``: called with the address of a refused client, and the reason.
-    - ``on_slow``: called once for each slow consumer that is closed; it must not block.
-    - ``on_stop``: called when a stop begins, to end handlers; it must not block.
+    - ``on_slow``, ``on_stop``: called for each slow consumer, and before a stop; must not block.
     - ``routes``: a view or :class:`Route` for each path of plain HTTP, or ``/beginning/*``.
     - ``wsgi``: a WSGI application for the requests that are no handshake and have no route.
     - ``sockets``: the caller's listening sockets, instead of new ones.

@@ -246,6 +246,27 @@ def test_the_worker_publishes_through_redis_each_line_once() -> None:
         assert queue.llen("tasks:running") == 0
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_the_shell_script_publishes_how_a_command_went() -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/ops"
+    script = str(EXAMPLES / "publish.sh")
+    with running(["bash", script, url, "echo", "  a line of it"]) as early:
+        # The server starts later: curl tries again.
+        with ChatServer(port=port, greeting="", notices=False, token="s3cret") as chat:
+            assert early.wait(PATIENCE) == 0
+            assert chat.history("ops") == []
+            result = done(["bash", script, url, "false"], TOKEN="s3cret", NICK="backup")
+            assert result.returncode == 1
+            (said,) = chat.history("ops")
+            assert (said.nick, said.text) == ("backup", "false failed with status 1")
+            assert '"offset":1' in result.stderr
+            result = done(["bash", script, url, "printf", "  a\\n  b"], TOKEN="s3cret")
+            assert result.returncode == 0
+            assert chat.history("ops", 1)[0].text == "printf is done\n  a\n  b"
+            assert chat.history("ops", 1)[0].nick == "cron"
+
+
 #: Runs a notebook, and prints what its last cell has printed.
 EXECUTE = """
 import nbclient, nbformat, sys
