@@ -1,7 +1,8 @@
 """A chat room, and a WebSocket broadcast hub for programs with threads and no event loop.
 
-:class:`ChatServer` and :class:`Client` are the chat. ``events`` has the events that they
-exchange, :mod:`syncchat.net` is the WebSocket hub below the chat, and
+:class:`ChatServer` and :class:`Client` are the chat; :mod:`syncchat.logging` sends log records to
+it, and :mod:`syncchat.wsgi` has WebSockets in the views of a WSGI server. ``events`` has the events
+that server and client exchange, :mod:`syncchat.net` is the WebSocket hub below the chat, and
 :mod:`syncchat.errors` has the exceptions of both.
 """
 

@@ -16,7 +16,7 @@ from .chat.rooms import LOBBY, RoomRegistry, check_room, valid_names
 from .chat.sanitize import clean
 from .chat.session import Session
 from .engine import Draft, Retention, check_engine, open_engine
-from .errors import BadNick
+from .errors import NickTaken
 from .eventlog import (
     ClientConnected,
     ClientDisconnected,
@@ -338,8 +338,9 @@ class ChatServer:
         Never waits for a client. The message is kept like any other; ``on_message`` is not
         called for it. Raises :class:`TypeError` if ``text`` is not ``str``,
         :class:`UnicodeEncodeError` for a lone surrogate, :class:`ValueError` for an invalid room
-        name, :class:`~syncchat.errors.BadNick` for an invalid nick or one that somebody in the
-        room has, and :class:`~syncchat.errors.RoomsFull`. Does nothing if the server does not run.
+        name, :class:`~syncchat.errors.BadNick` for an invalid nick,
+        :class:`~syncchat.errors.NickTaken` for one that somebody in the room has, and
+        :class:`~syncchat.errors.RoomsFull`. Does nothing if the server does not run.
         """
         if not isinstance(text, str):
             raise TypeError(f"a text must be str, not {type(text).__name__}")
@@ -350,7 +351,7 @@ class ChatServer:
         if rooms is not None:
             with rooms.used(check_room(room)) as there:
                 if there.find(sender) or rooms.engine.find(there.name, sender):
-                    raise BadNick(f"The nick {sender} is taken here.")
+                    raise NickTaken(f"The nick {sender} is taken here.")
                 there.post(None, [Draft(sender, clean(text))])
 
     def rooms(self) -> list[events.RoomCount]:

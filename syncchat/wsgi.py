@@ -210,6 +210,8 @@ class _Connections:
 
     def _look(self) -> None:
         """Close the connections if gunicorn stops: it waits for its threads. On the I/O thread."""
+        # Forgets closed ones, also if there is no heartbeat.
+        self._all()
         if not self._is_stopping and _is_gunicorn_stopping():
             self.begin_close(Deadline.after(_STOP))
 

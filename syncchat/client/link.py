@@ -155,7 +155,8 @@ class Link:
         if websocket is not None:
             # The thread goes on reading until the server's Close.
             websocket.begin_close(NORMAL, "", closing)
-        if self._thread is not None:
+        # It may be the calling thread, in on_event().
+        if self._thread not in (None, threading.current_thread()):
             self._thread.join(deadline.remaining())
         with self._lock:
             return self._protocol.outbox.pending()

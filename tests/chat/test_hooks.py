@@ -20,8 +20,10 @@ from syncchat import (
     Visitor,
 )
 from syncchat.chat.events import Error, Left, Message, RoomCount, Welcome
+from syncchat.errors import NickTaken
 from tests.peer import PATIENCE, wait_for
 from tests.people import Json, Plain, messages, until, url_of
+from tests.redis_server import RedisProcess
 
 
 def server(**settings: Any) -> ChatServer:
@@ -66,6 +68,22 @@ def test_the_program_asks_for_rooms_members_and_history() -> None:
                 call("a b")
     with pytest.raises(RuntimeError, match="not running"):
         chat.members()
+
+
+def test_members_are_those_of_all_servers_on_one_redis() -> None:
+    with RedisProcess() as storage:
+        with server(engine=storage.url) as one, server(engine=storage.url) as two:
+            with Client(url_of(one), nick="ann") as ann, Client(url_of(two), nick="bob") as bob:
+                until(ann, Welcome)
+                until(bob, Welcome)
+                wait_for(lambda: one.members() == two.members() == ["ann", "bob"])
+                with pytest.raises(NickTaken):
+                    one.say("I am not bob", nick="bob")
+                assert not one.kick("bob")
+                assert two.kick("bob")
+                wait_for(lambda: one.members() == ["ann"])
+                one.say("hello", nick="bob")
+                wait_for(lambda: [each.text for each in two.history()] == ["hello"])
 
 
 def test_a_long_history_is_read_in_pages() -> None:

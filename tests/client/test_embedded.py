@@ -181,6 +181,21 @@ def test_a_program_is_told_of_events() -> None:
         assert messages([client.receive(0)]) == ["hello"]
 
 
+def test_close_may_be_called_in_on_event() -> None:
+    closed: list[object] = []
+
+    def on_event() -> None:
+        if not closed:
+            closed.append(client.close(timeout=1))
+
+    with server() as chat:
+        client = Client(url_of(chat), on_event=on_event).connect()
+        with pytest.raises(ConnectionClosed):
+            while True:
+                client.receive(PATIENCE)
+        assert closed == [[]]
+
+
 # Several rooms.
 
 
