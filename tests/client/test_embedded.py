@@ -189,7 +189,8 @@ def test_close_may_be_called_in_on_event() -> None:
             closed.append(client.close(timeout=1))
 
     with server() as chat:
-        client = Client(url_of(chat), on_event=on_event).connect()
+        client = Client(url_of(chat), on_event=on_event)
+        client.connect()
         with pytest.raises(ConnectionClosed):
             while True:
                 client.receive(PATIENCE)
