@@ -111,6 +111,17 @@ def test_one_port_is_a_site_with_a_chat() -> None:
         ChatServer(port=0, web=True, wsgi=site)
 
 
+def test_a_chat_beside_a_site_takes_its_own_requests_if_it_shall() -> None:
+    with ChatServer(port=0, greeting="", wsgi=flask, http=True) as chat:
+        base = f"http://127.0.0.1:{chat.port}"
+        answer = requests.post(f"{base}/ops?nick=cron", data="backup done", timeout=PATIENCE)
+        assert answer.status_code == 201, answer.text
+        assert [(each.nick, each.text) for each in chat.history("ops")] == [("cron", "backup done")]
+        told = requests.get(f"{base}/ops?history=5&poll=1&format=text", timeout=PATIENCE)
+        assert "cron: backup done" in told.text
+        assert requests.get(base, timeout=PATIENCE).text == "the page"
+
+
 # Requests and answers.
 
 
