@@ -185,7 +185,7 @@ def test_the_log_has_the_clients_address() -> None:
         ]
         del lines[:]
         post = request("/", "X-Forwarded-For: 192.0.2.1:7\r\n", method="POST")
-        assert status(ask(chat.port, post)) == 405
+        assert status(ask(chat.port, post)) == 400
         claim = "X-Forwarded-For: 192.0.2.1:8\r\n"
         assert status(ask(chat.port, handshake(f"{claim}Origin: https://evil.example\r\n"))) == 403
         claim = "X-Forwarded-For: 192.0.2.1:9\r\nX-Forwarded-Host: localhost\r\n"
