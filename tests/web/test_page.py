@@ -24,8 +24,9 @@ def test_the_page_and_its_parts_have_strict_headers_and_etags() -> None:
                 assert ask_http(chat.port, path, If_None_Match=known)[::2] == (304, b"")
             assert ask_http(chat.port, path, If_None_Match='"other"')[0] == 200
             assert ask_http(chat.port, path, "HEAD")[::2] == (200, b"")
-            status, headers, _ = ask_http(chat.port, path, "POST")
-            assert (status, headers["allow"]) == (405, "GET, HEAD")
+            status, headers, _ = ask_http(chat.port, path, "PUT")
+            assert status == 405
+            assert headers["allow"].startswith("GET, HEAD")
         policy = ask_http(chat.port, "/", Host="localhost")[1]["content-security-policy"]
         assert "connect-src 'self' ws://localhost wss://localhost;" in policy
         for path in ("/a/b", "/-/nothing", "/-/../server.py", "/-/", "/" + "x" * 200):
