@@ -46,6 +46,12 @@ class Receipt:
         self.position: Position | None = None
         self.failure: EngineFailed | None = None
 
+    def result(self) -> Position:
+        """The position. Raises why the message is not stored, or that this is not known."""
+        if self.position is None:
+            raise self.failure or AppendUnknown("the engine failed")
+        return self.position
+
 
 class Post(msgspec.Struct):
     """Messages that ``member`` has sent together; None: the server itself.

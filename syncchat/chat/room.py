@@ -18,7 +18,7 @@ from functools import partial
 import msgspec
 
 from ..engine import Appended, Delivery, Departed, Draft, Engine, Position, Revoked
-from ..errors import AppendUnknown, EngineFailed
+from ..errors import EngineFailed
 from ..net import CombiningQueue, Deadline, Later
 from .appends import AppendThread, Post, Receipt, acknowledge, drafts_of, refuse
 from .entering import Entering, WantedHistory
@@ -138,9 +138,7 @@ class Room:
         post = Post(None, [draft], time.perf_counter(), receipt)
         self._queue.submit([post], _OVERHEAD + len(draft.text))
         self._queue.drain()
-        if receipt.position is None:
-            raise receipt.failure or AppendUnknown("the engine failed")
-        return receipt.position
+        return receipt.result()
 
     def post_later(self, member: Member, drafts: Sequence[Draft], size: int, later: Later) -> bool:
         """Queue messages as :meth:`post` does, and have the caller of ``later`` append them.
@@ -203,10 +201,7 @@ class Room:
             raise failures[0]
 
     def run_later(self, step: Callable[[], None]) -> None:
-        """Call ``step`` in its place in the order. Only on the I/O thread.
-
-        That thread must not wait or do the combiner's work: other clients' writes depend on it.
-        """
+        """Call ``step`` in its place in the order; never waits. Only on the I/O thread."""
         self._queue.offer(step)
 
     def __len__(self) -> int:

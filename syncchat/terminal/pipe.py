@@ -28,8 +28,7 @@ from .standard_streams import StandardError, input_counter
 
 __all__ = ["run_pipe"]
 
-#: Seconds to wait for an unreachable server after the end of the input: the user may
-#: not notice that the program waits.
+#: Seconds to wait, perhaps unnoticed, for an unreachable server after the end of the input.
 _PATIENCE = 60.0
 
 #: Seconds between two checks whether the server is reachable.
