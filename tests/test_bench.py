@@ -312,3 +312,17 @@ def test_wrong_flags_are_exit_code_2(flags: list[str]) -> None:
     result = run(*flags)
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
+
+
+def test_what_programs_do_over_http_is_compared_with_websockets() -> None:
+    flags = ["--server", "syncchat", "--server", "websockets-asyncio", "--rounds", "1"]
+    flags += ["--seconds", "0.3"]
+    (post,) = run_json("--workload", "post", *flags)["cases"]
+    (followers,) = run_json("--workload", "followers", "--connections", "20", *flags)["cases"]
+    for case in (post, followers):
+        assert case["failures"] == {}
+        assert case["skipped"] == {"websockets-asyncio": "it has no rooms over plain HTTP"}
+        (figures,) = case["rounds"]["syncchat"]
+        assert figures["http_ratio"] > 0
+    assert post["rounds"]["syncchat"][0]["posts"] > 100
+    assert followers["rounds"]["syncchat"][0]["deliveries"] > 100

@@ -142,6 +142,8 @@ def why_not(server: Server, case: Case) -> str | None:
         return "it is not in gunicorn"
     if case.workload == "nodes" and not server.is_cluster and server.name != OURS:
         return "it is a single node"
+    if case.workload in ("post", "followers") and server.name != OURS:
+        return "it has no rooms over plain HTTP"
     lacks = None
     if case.rooms > 1 and not server.rooms:
         lacks = "it does not support rooms"
