@@ -1,4 +1,4 @@
-"""WebSockets inside WSGI servers with threads: gunicorn (gthread) and Werkzeug's.
+"""WebSockets inside WSGI servers with threads: gunicorn (gthread), Werkzeug's, waitress.
 
 A view of Flask, Django or Bottle calls :func:`accept` with its WSGI environment, and talks to the
 client on its own thread, as a handler of :func:`syncchat.net.serve` does. The server's socket is
@@ -16,9 +16,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Unpack
 from urllib.parse import quote
+from wsgiref.util import is_hop_by_hop
 
 from .closecodes import GOING_AWAY
-from .net import Deadline, Limits, Request, WebSocket
+from .net import Deadline, Limits, Refusal, Request, WebSocket
 from .net.access_policy import AccessPolicy, parse_access
 from .net.handshake import accept as accept_handshake
 from .net.heartbeat import start_heartbeat, start_sweep
@@ -31,9 +32,11 @@ __all__ = ["accept", "close_all"]
 #: Where the servers put their socket into the environment.
 _SOCKETS = ("gunicorn.socket", "werkzeug.socket")
 
+_WAITRESS = "waitress.client_disconnected"
+
 _NO_SOCKET = (
     "this WSGI server ({}) hands out no socket, so it cannot serve WebSockets: use gunicorn with"
-    " --worker-class gthread, Werkzeug's server, or syncchat.net.serve(handler, wsgi=app)"
+    " --worker-class gthread, waitress, Werkzeug's server, or syncchat.net.serve(handler, wsgi=app)"
 )
 _NO_THREADS = (
     "this WSGI server has one thread, which the first WebSocket would take: run gunicorn with"
@@ -90,8 +93,13 @@ def accept(
     # The host is the framework's to check: it knows the names of the site.
     policy = AccessPolicy(None, [("any", 0)], allowed, None)
     lines = "".join(f"{name}: {value}\r\n" for name, value in response_headers).encode("ascii")
-    handshake = accept_handshake(request, b"", subprotocols, held_to, lines)
-    policy.check(request)
+    try:
+        handshake = accept_handshake(request, b"", subprotocols, held_to, lines)
+        policy.check(request)
+    except Refusal as refusal:
+        # An application must not send Upgrade (PEP 3333); servers refuse it.
+        refusal.headers = [each for each in refusal.headers if not is_hop_by_hop(each[0])]
+        raise
     sock = _socket_of(environ)
     connections = _connections_of(held_to)
     stream = Stream(
@@ -149,6 +157,10 @@ def _request_of(environ: Mapping[str, Any]) -> Request:
 def _socket_of(environ: Mapping[str, Any]) -> socket.socket:
     """The socket that the server puts into the environment. Raises :class:`RuntimeError`."""
     sock = next((environ[name] for name in _SOCKETS if environ.get(name) is not None), None)
+    if sock is None:
+        # Waitress gives a method of its channel, which has the socket. Its main loop does not
+        # read from the socket while the view runs.
+        sock = getattr(getattr(environ.get(_WAITRESS), "__self__", None), "socket", None)
     if sock is None:
         raise RuntimeError(_NO_SOCKET.format(environ.get("SERVER_SOFTWARE", "unknown")))
     if type(sock) is not socket.socket:

@@ -22,7 +22,7 @@ _GUNICORN = ["-m", "gunicorn", "--bind", "127.0.0.1:0", "--worker-class", "gthre
 SERVERS = {
     "gunicorn": [sys.executable, *_GUNICORN, "--threads", "8"],
     "werkzeug": [sys.executable, "-m", "tests.wsgi.werkzeug_server"],
-    "waitress": [sys.executable, "-m", "waitress", "--listen=127.0.0.1:0"],
+    "waitress": [sys.executable, "-m", "waitress", "--listen=127.0.0.1:0", "--threads=8"],
 }
 
 #: How a server tells its port.
