@@ -118,19 +118,20 @@ def accept(
 
 
 def close_all(timeout: float = _STOP) -> None:
-    """Close the WebSockets of this process with 1001, and wait ``timeout`` seconds for that.
+    """Close the WebSockets of this process with 1001. Cuts off those that are open at the end.
 
-    For a hook of a server that stops. It is called by itself when gunicorn stops, and at the end
-    of the process. From any thread.
+    Takes ``timeout`` seconds at most. For a hook of a server that stops; it is called at the end
+    of the process anyway. From any thread that serves no WebSocket.
     """
     deadline = Deadline.after(timeout)
     with _lock:
         # Not those of a parent, which a fork has left here.
-        all_connections = [each for key, each in _by_heartbeat.items() if key[0] == os.getpid()]
+        ours = [key for key in _by_heartbeat if key[0] == os.getpid()]
+        all_connections = [_by_heartbeat.pop(key) for key in ours]
     for connections in all_connections:
         connections.begin_close(deadline)
     for connections in all_connections:
-        connections.wait_closed(deadline)
+        connections.finish(deadline)
 
 
 def _request_of(environ: Mapping[str, Any]) -> Request:
@@ -210,10 +211,13 @@ class _Connections:
         for websocket in self._all():
             websocket.begin_close(GOING_AWAY, "the server is stopping", deadline)
 
-    def wait_closed(self, deadline: Deadline) -> None:
-        """Wait until all connections are closed, or the deadline."""
+    def finish(self, deadline: Deadline) -> None:
+        """Wait until all connections are closed, cut them off at the deadline, end the thread."""
         while self._all() and not deadline.expired:
             time.sleep(0.01)
+        for websocket in self._all():
+            websocket.abort()
+        self.io_thread.stop()
 
     def _all(self) -> list[WebSocket]:
         with self._lock:
@@ -249,6 +253,8 @@ def _connections_of(limits: Limits) -> _Connections:
         found = _by_heartbeat.get(key)
         if found is None:
             if not _by_heartbeat:
+                # Once: a repeated call has nothing to do.
+                atexit.unregister(close_all)
                 atexit.register(close_all)
             found = _by_heartbeat[key] = _Connections(limits)
         return found

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from wsgiref.simple_server import make_server
 
 import psutil
@@ -14,7 +16,7 @@ import pytest
 
 from syncchat.errors import ConnectionClosed, HandshakeRefused
 from syncchat.net import WebSocket, connect
-from syncchat.wsgi import accept
+from syncchat.wsgi import accept, close_all
 from tests.peer import PATIENCE, ask_http, wait_for
 from tests.wsgi import plain_app
 from tests.wsgi.servers import APPS, WsgiServer
@@ -180,6 +182,38 @@ def test_many_clients_leave_nothing_behind() -> None:
                 join(server).close()
             wait_for(lambda: sum(worker.num_fds() for worker in workers) <= before + 2)
         wait_for(lambda: ask_http(server.port, "/")[0] == 200)
+
+
+def test_close_all_ends_what_accept_has_begun() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(3) as pool:
+        for code in (1001, 1006):
+            client = pool.submit(connect, f"ws://127.0.0.1:{listening.getsockname()[1]}/")
+            sock, _ = listening.accept()
+            found = re.search(rb"Sec-WebSocket-Key: (\S+)", sock.recv(65536))
+            assert found
+            key = {"HTTP_SEC_WEBSOCKET_KEY": found[1].decode(), "werkzeug.socket": sock}
+            websocket = accept({**HANDSHAKE, **key})
+            # The server's own socket is a dead one.
+            assert sock.recv(1) == b""
+            with pytest.raises(BrokenPipeError):
+                sock.sendall(b"x")
+            sock.close()
+            with client.result(PATIENCE) as peer:
+                websocket.send("hello")
+                assert peer.recv(PATIENCE) == "hello"
+                told = pool.submit(peer.recv, PATIENCE)
+                if code == 1001:
+                    reading = pool.submit(list, websocket)
+                # Without a thread that reads, nobody handles the client's answer.
+                close_all(PATIENCE if code == 1001 else 0.1)
+                with pytest.raises(ConnectionClosed) as caught:
+                    told.result(PATIENCE)
+                assert caught.value.code == 1001
+                websocket.close()
+                assert websocket.close_code == code
+        assert reading.result(PATIENCE) == []
+        assert not any(each.name == "syncchat-io:wsgi" for each in threading.enumerate())
+    close_all()
 
 
 # Servers that cannot.
