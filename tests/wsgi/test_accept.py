@@ -209,8 +209,10 @@ def test_close_all_ends_what_accept_has_begun() -> None:
                 with pytest.raises(ConnectionClosed) as caught:
                     told.result(PATIENCE)
                 assert caught.value.code == 1001
-                websocket.close()
-                assert websocket.close_code == code
+                # Each side waits for the end of the other's stream.
+                closing = pool.submit(websocket.close)
+            closing.result(PATIENCE)
+            assert websocket.close_code == code
         assert reading.result(PATIENCE) == []
         assert not any(each.name == "syncchat-io:wsgi" for each in threading.enumerate())
     close_all()
