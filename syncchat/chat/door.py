@@ -130,16 +130,15 @@ class Door:
     def _view(self, request: Request) -> Response:
         if not _is_for_door(request):
             return self._settings.page(request)
-        headers = request.headers
         # The origin is welcome: the request was checked.
-        origin = headers.get("origin")
+        origin = _header(request, b"origin")
         shared = () if origin is None else _shared_with(origin)
         try:
             if request.method == "OPTIONS":
                 return Response(b"", status=HTTPStatus.NO_CONTENT, headers=[*_preflight(), *shared])
             if request.method == "POST":
-                return self._publish(request, headers, shared)
-            return self._read(request, headers, shared)
+                return self._publish(request, shared)
+            return self._read(request, shared)
         except Refusal as refusal:
             refusal.headers = [*refusal.headers, *shared]
             raise
@@ -160,13 +159,11 @@ class Door:
 
     # Saying something.
 
-    def _publish(
-        self, request: Request, headers: dict[str, str], shared: Sequence[tuple[str, str]]
-    ) -> Response:
+    def _publish(self, request: Request, shared: Sequence[tuple[str, str]]) -> Response:
         body = request.read_body(self._most * _ESCAPED + _ENVELOPE)
         self._charge(request)
         room = _room_of(request)
-        said = _said(headers.get("content-type", ""), body)
+        said = _said(_header(request, b"content-type") or "", body)
         if not said.text:
             raise _bad("The message is empty.")
         if len(said.text.encode()) > self._most:
@@ -174,7 +171,8 @@ class Door:
         asked = _parameters(request.query).get("nick", [said.nick])
         address = format_address(request.remote_address)
         nick = address if asked[-1] is None else _nick_of(asked[-1])
-        nonce = said.nonce if (key := headers.get("idempotency-key")) is None else _nonce_of(key)
+        key = _header(request, b"idempotency-key")
+        nonce = said.nonce if key is None else _nonce_of(key)
         draft = draft_of(nick, said.text, said.kind, nonce)
         if draft is None:
             raise _too_large(TOO_MANY_LINES)
@@ -210,21 +208,19 @@ class Door:
 
     # Reading.
 
-    def _read(
-        self, request: Request, headers: dict[str, str], shared: Sequence[tuple[str, str]]
-    ) -> Response:
+    def _read(self, request: Request, shared: Sequence[tuple[str, str]]) -> Response:
         query = query_of(request)
         history = query.history
         for error in query.errors:
             raise _bad(error.text)
-        if place := headers.get("last-event-id"):
+        if place := _header(request, b"last-event-id"):
             # An EventSource repeats the URL, too, of which it has had the history.
             if not PLACE_FORM.fullmatch(place):
                 raise _bad("The Last-Event-ID is not EPOCH:OFFSET.")
             history = WantedHistory(position_of(place))
         room = _room_of(request)
         asked = _parameters(request.query)
-        dialect = self._dialect(_format_of(headers, asked), chunked=request.http_version == "1.1")
+        dialect = self._dialect(_format_of(request, asked), chunked=request.http_version == "1.1")
         polls = asked.get("poll", ["0"])[-1] != "0"
         if polls:
             self._charge(request)
@@ -324,6 +320,15 @@ def _is_for_door(request: Request) -> bool:
     )
 
 
+def _header(request: Request, name: bytes) -> str | None:
+    """The value of a header. It is faster than ``Request.headers``, which has all."""
+    found: bytes | None = None
+    for each, value in request.raw_headers:
+        if each == name:
+            found = value if found is None else found + b", " + value
+    return None if found is None else found.decode("latin-1")
+
+
 def _parameters(query: str) -> Mapping[str, Sequence[str]]:
     """The parameters of a URL. A program often sends the same ones."""
     if not query:
@@ -348,9 +353,9 @@ def _accepted(accept: str) -> str | None:
     return None
 
 
-def _format_of(headers: dict[str, str], asked: Mapping[str, Sequence[str]]) -> str:
+def _format_of(request: Request, asked: Mapping[str, Sequence[str]]) -> str:
     if "format" not in asked:
-        return _accepted(headers.get("accept", "")) or _FORMATS[0]
+        return _accepted(_header(request, b"accept") or "") or _FORMATS[0]
     name = asked["format"][-1]
     if name not in _FORMATS:
         raise _bad(f"The URL's format= must be one of {', '.join(_FORMATS)}.")

@@ -94,6 +94,16 @@ class Body:
         """
         if self.length is not None and self.length > limit:
             raise _too_large(f"The body has more than {limit} bytes.")
+        if self.length is not None:
+            # Mostly, the body has arrived with the head.
+            early = self._stream.take_early()
+            if len(early) >= self._left > 0:
+                if len(early) > self._left:
+                    self._stream.unread(early[self._left :])
+                    early = early[: self._left]
+                self._left = 0
+                return early
+            self._stream.unread(early)
         deadline = Deadline.after(self._patience)
         pieces: list[bytes] = []
         size = 0
@@ -195,11 +205,12 @@ class Request:
     def keeps_alive(self) -> bool:
         """Whether the client may send another request on this connection afterwards."""
         # RFC 9112, section 9.3; HTTP/1.0 has no common way.
-        return self.http_version == "1.1" and not any(
-            b"close" in map(bytes.strip, value.lower().split(b","))
-            for name, value in self.raw_headers
-            if name == b"connection"
-        )
+        if self.http_version != "1.1":
+            return False
+        for name, value in self.raw_headers:
+            if name == b"connection" and b"close" in map(bytes.strip, value.lower().split(b",")):
+                return False
+        return True
 
     def read_body(self, limit: int) -> bytes:
         """The whole body, as :meth:`Body.read_all`; ``b""`` without one."""

@@ -154,6 +154,33 @@ def encode(
     the connection closes after it. Raises :class:`UnicodeEncodeError` for a body with a lone
     surrogate, and :class:`ValueError` for headers that cannot be sent.
     """
+    if type(response.body) is bytes and not response.headers and not head_only:
+        second = int(time.time())
+        start = _usual_start(
+            response.status, response.content_type, second, keeps_alive=keeps_alive
+        )
+        if start is not None:
+            return start % len(response.body) + response.body
+    return _encode(response, head_only=head_only, chunked=chunked, keeps_alive=keeps_alive)
+
+
+@lru_cache(maxsize=64)
+def _usual_start(
+    status: int, content_type: str, _second: int, *, keeps_alive: bool
+) -> bytes | None:
+    """The head of a usual answer, with a place for the length. None: it has none."""
+    head = _encode(Response(b"", content_type, status), keeps_alive=keeps_alive)
+    start, length, end = head.replace(b"%", b"%%").partition(b"Content-Length: 0")
+    return start + b"Content-Length: %d" + end if length else None
+
+
+def _encode(
+    response: Response,
+    *,
+    head_only: bool = False,
+    chunked: bool = False,
+    keeps_alive: bool = False,
+) -> bytes:
     bodiless = response.status in BODILESS
     body, content_type = response.body, response.content_type
     if isinstance(body, str):

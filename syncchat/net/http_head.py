@@ -136,7 +136,10 @@ def _body_of(
 ) -> Body | None:
     if stream is None or length == 0:
         return None
-    expects = any(name == b"expect" and value.lower() == b"100-continue" for name, value in headers)
+    expects = False
+    for name, value in headers:
+        if name == b"expect":
+            expects = value.lower() == b"100-continue"
     return Body(stream, length, expects=expects, patience=patience)
 
 
