@@ -224,7 +224,8 @@ def _parse_with_h11(
         address,
         http_version=version,
         length=length,
-        body=_body_of(stream, length, headers, patience),
+        # HTTP/1.0 knows no status 100.
+        body=_body_of(stream, length, headers if version == "1.1" else (), patience),
     )
 
 

@@ -123,6 +123,11 @@ def test_a_client_is_told_to_send_the_body_it_announces(server: Server) -> None:
         assert b"<ok>" in read_all(sock)
 
 
+def test_http_1_0_knows_no_100(server: Server) -> None:
+    request = b"POST /upload HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nok"
+    assert statuses(raw(server, request)) == [200]
+
+
 def test_a_body_that_nobody_wants_is_not_asked_for(server: Server) -> None:
     answer = raw(server, post(b"Content-Length: 2\r\nExpect: 100-continue\r\n", path=b"/unread"))
     assert statuses(answer) == [200]
