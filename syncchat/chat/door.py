@@ -162,6 +162,9 @@ class Door:
     def _publish(self, request: Request, shared: Sequence[tuple[str, str]]) -> Response:
         body = request.read_body(self._most * _ESCAPED + _ENVELOPE)
         self._charge(request)
+        if (_header(request, b"content-encoding") or "identity").lower() != "identity":
+            text = "A message must not be compressed."
+            raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, text)
         room = _room_of(request)
         said = _said(_header(request, b"content-type") or "", body)
         if not said.text:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import http.client
 import itertools
 import json
@@ -228,6 +229,7 @@ REFUSED: dict[str, tuple[int, bytes | str | dict[str, Any], str, dict[str, str]]
     "many lines": (413, {"text": "\n" * 4096}, "/ops", {}),
     "a picture": (415, "x", "/ops", {"Content-Type": "image/png"}),
     "a form": (415, "x", "/ops", {"Content-Type": "multipart/form-data; boundary=x"}),
+    "a bomb": (415, gzip.compress(b"x" * 1000), "/ops", {"Content-Encoding": "gzip"}),
     "Latin-1": (415, "x", "/ops", {"Content-Type": "text/plain; charset=latin-1"}),
     "a foreign page": (403, "x", "/ops", {"Origin": "https://evil.example"}),
     "a page in a sandbox": (403, "x", "/ops", {"Origin": "null"}),
