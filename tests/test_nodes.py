@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import random
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import pytest
 
@@ -399,3 +402,57 @@ def test_clients_that_all_come_back_at_once_do_not_bring_redis_down() -> None:
                 if isinstance(event, Message) and event.text == "new":
                     break
         assert time.monotonic() - begin < 2 * PATIENCE
+
+
+def post(port: int, text: str, path: str = "/ops", **headers: str) -> tuple[int, dict[str, Any]]:
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    try:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        client.request("POST", path, text.encode(), named)
+        answer = client.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        client.close()
+
+
+def test_programs_over_http_use_any_server() -> None:
+    with (
+        RedisProcess() as redis,
+        ServerScript("--engine", redis.url, *FLAGS) as first,
+        ServerScript("--engine", redis.url, *FLAGS) as second,
+        Json(f"{first.url}ops?nick=ann") as ann,
+    ):
+        epoch = ann.event("welcome")["epoch"]
+        follower = http.client.HTTPConnection("127.0.0.1", second.port, timeout=PATIENCE)
+        follower.request("GET", "/ops?format=ndjson")
+        answer = follower.getresponse()
+        assert json.loads(answer.readline())["members"] == ["ann"]
+        # The same key on another server is stored once.
+        for server in (first, second, first):
+            status, place = post(server.port, "once", Idempotency_Key="k")
+            assert (status, place) == (201, {"epoch": epoch, "offset": 1})
+        assert post(second.port, "x", "/ops?nick=ann")[0] == 409
+        ann.ask(type="say", text="twice")
+        for expected in ("once", "twice"):
+            while (event := json.loads(answer.readline()))["type"] != "message":
+                pass
+            assert event["text"] == expected
+            assert ann.find("message")["text"] == expected
+        follower.close()
+
+
+def test_while_redis_is_away_a_post_is_503_and_may_be_repeated() -> None:
+    with (
+        RedisProcess("--appendonly", "yes", "--appendfsync", "always") as redis,
+        ServerScript("--engine", redis.url, *FLAGS) as server,
+    ):
+        assert post(server.port, "before")[0] == 201
+        redis.kill()
+        wait_for(lambda: ask_http(server.port, "/healthz")[0] == 503)
+        status, said = post(server.port, "meanwhile", Idempotency_Key="k")
+        assert status == 503
+        assert said["error"].endswith(".")
+        assert ask_http(server.port, "/ops?poll=1")[0] == 503
+        redis.start()
+        wait_for(lambda: ask_http(server.port, "/healthz")[0] == 200)
+        assert post(server.port, "meanwhile", Idempotency_Key="k")[1]["offset"] == 2

@@ -38,6 +38,9 @@ _USUAL_HEAD = re.compile(
     rb"([A-Z]{1,20}) (/[!-~]*) HTTP/1\.1\r\n"
     rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [!-~](?:[ -~]*[!-~])?\r\n)+)\r\n"
 )
+#: The beginning of a head that comes from a program, which gets its refusal as JSON.
+_POST = b"POST "
+
 #: Matches a head that arrives whole.
 _USUAL_START = re.compile(rb"[A-Z](?:[^\r\n]+\r\n)+\r\n")
 _USUAL_LENGTH = re.compile(rb"[0-9]{1,15}")
@@ -81,11 +84,13 @@ def _read_head(
         try:
             data = stream.read(deadline)
         except TimeoutError:
-            raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "The request took too long.") from None
+            raise _refusal(
+                buffer, HTTPStatus.REQUEST_TIMEOUT, "The request took too long."
+            ) from None
         if not data:
             if not buffer or stream.writer.error:
                 return None
-            raise Refusal(HTTPStatus.BAD_REQUEST, "The request is incomplete.")
+            raise _refusal(buffer, HTTPStatus.BAD_REQUEST, "The request is incomplete.")
         if not buffer and (usual := _USUAL_START.match(data)) and usual.end() <= MAX_HEAD:
             return data[: usual.end()], data[usual.end() :]
         # The empty line may be split between two reads.
@@ -105,10 +110,15 @@ def _read_head(
         if end is not None and end.end() <= MAX_HEAD:
             return bytes(buffer[: end.end()]), bytes(buffer[end.end() :])
         if len(buffer) > MAX_HEAD:
-            raise Refusal(
+            raise _refusal(
+                buffer,
                 HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
                 f"The head of the request exceeds {MAX_HEAD} bytes.",
             )
+
+
+def _refusal(head: bytearray, status: HTTPStatus, text: str) -> Refusal:
+    return Refusal(status, text, as_json=head.startswith(_POST))
 
 
 def parse(
@@ -123,8 +133,7 @@ def parse(
         request = None if usual is None else _usual_request(usual, address, stream, patience)
         return request or _parse_with_h11(head, address, stream, patience)
     except Refusal as refusal:
-        # Such a request comes from a program.
-        refusal.as_json = head.startswith(b"POST ")
+        refusal.as_json = head.startswith(_POST)
         raise
 
 

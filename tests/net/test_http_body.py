@@ -212,6 +212,17 @@ def test_a_large_body_is_refused_before_it_is_read(server: Server) -> None:
     assert statuses(answer) == [413]
 
 
+def test_refusals_of_a_head_are_json_for_a_program(server: Server) -> None:
+    for head, status in {
+        b"POST / HTTP/1.1\r\nX: y": 408,
+        b"POST / HTTP/1.1\r\nX: " + b"y" * 20_000: 431,
+        b"POST / HTTP/1.1\r\n\r\n": 400,
+    }.items():
+        answer = raw(server, head)
+        assert statuses(answer) == [status]
+        assert b'\r\n\r\n{"error": "' in answer
+
+
 def test_a_body_that_does_not_come_is_408(server: Server) -> None:
     assert statuses(raw(server, post(b"Content-Length: 5\r\n", b"abc"))) == [408]
     assert statuses(raw(server, post(b"Transfer-Encoding: chunked\r\n", b"5\r\nabc"))) == [408]
