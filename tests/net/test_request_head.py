@@ -17,6 +17,7 @@ ADDRESS = ("192.0.2.1", 4000)
 HEADS = [
     upgrade_request("/room?nick=ann", "Origin: http://test\r\nX-Y: a b\r\n"),
     b"GET / HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\nCookie: a=b; c\r\n\r\n",
+    b"POST /x HTTP/1.1\r\nHost: test\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n",
     b"GET /%20 HTTP/1.1\r\nhost: [::1]:80\r\nTransfer-Encoding: chunked\r\nX: 1\r\nx: 2\r\n\r\n",
 ]
 
