@@ -88,7 +88,7 @@ class Stage:
         for said in self.wait_for_said(count):
             assert said.nonce is not None
             self._offset += 1
-            self.tell(Ack(said.nonce, self._offset))
+            self.tell(Ack(said.nonce, self._offset, "e"))
 
     def wait_for_client(self, count: int = 1) -> None:
         wait_for(lambda: len(self.clients) >= count)

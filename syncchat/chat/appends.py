@@ -80,11 +80,9 @@ def drafts_of(posts: Sequence[Post]) -> list[Draft]:
 
 
 def acknowledge(
-    members: Members, posts: Sequence[Post], answers: Sequence[Appended], end: Position | None
+    members: Members, posts: Sequence[Post], answers: Sequence[Appended]
 ) -> list[float]:
     """Tell senders of messages that were stored before, and fill in receipts.
-
-    ``end`` is a position in the log in which they are stored.
 
     Returns the seconds from each message's arrival until now.
     """
@@ -97,9 +95,9 @@ def acknowledge(
             # A new message is its own acknowledgement. A known one, by its nonce, was
             # stored before and does not come again.
             if not answer.new and post.member is not None and draft.nonce is not None:
-                members.tell_one(post.member, Ack(draft.nonce, answer.offset))
-            if post.receipt is not None and end is not None:
-                post.receipt.position = Position(end.epoch, answer.offset)
+                members.tell_one(post.member, Ack(draft.nonce, answer.offset, answer.epoch))
+            if post.receipt is not None:
+                post.receipt.position = Position(answer.epoch, answer.offset)
     return waits
 
 

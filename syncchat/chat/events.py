@@ -292,10 +292,11 @@ class History(_Event, frozen=True):
 
 
 class Ack(_Event, frozen=True):
-    """The message with this nonce is stored, at ``offset``."""
+    """The message with this nonce is stored, at ``offset`` in the log of this epoch."""
 
     nonce: str
     offset: int
+    epoch: str
 
 
 class Error(_Event, frozen=True):

@@ -68,17 +68,18 @@ class Feed:
         if before is None or (position.epoch == before.epoch and position.offset <= before.offset):
             # It was on its way when the last member left, or it is what the room has appended.
             return
-        self.position = position
         known = before.offset + 1 - messages[0].offset if messages else 0
-        if position.epoch != before.epoch:
-            self._tell_accepted()
-            self._introduce(messages)
-            self._members.tell_new_epoch(messages)
-        elif known > 0 or (known == 0 and delivery.complete):
+        follows = known > 0 or (known == 0 and delivery.complete)
+        if position.epoch == before.epoch and follows:
+            self.position = position
             self._accepted += messages[known:]
+            return
+        self._tell_accepted()
+        self.position = position
+        self._introduce(messages)
+        if position.epoch != before.epoch:
+            self._members.tell_new_epoch(messages)
         else:
-            self._tell_accepted()
-            self._introduce(messages)
             self._members.tell_gap(messages)
 
     def _tell_accepted(self) -> None:
@@ -88,7 +89,8 @@ class Feed:
             if self._echo:
                 self._members.tell(messages)
             else:
-                self._members.tell_others(messages)
+                assert self.position is not None
+                self._members.tell_others(messages, self.position.epoch)
 
     def _introduce(self, messages: Sequence[Message]) -> None:
         """Announce a member before its first message."""

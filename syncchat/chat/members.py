@@ -187,7 +187,7 @@ class Members:
                 break
             if answer is not None and draft.nonce is not None:
                 # It was sent again, and is stored since the first time.
-                self.tell_one(member, Ack(draft.nonce, answer.offset))
+                self.tell_one(member, Ack(draft.nonce, answer.offset, answer.epoch))
                 continue
             command = "say" if draft.kind == "message" else "action"
             self.tell_one(member, Error("unavailable", said, command, draft.nonce))
@@ -272,7 +272,7 @@ class Members:
         if sender is not None and sender is not recipient:
             self.tell_one(sender, event)
 
-    def tell_others(self, messages: Sequence[Message]) -> None:
+    def tell_others(self, messages: Sequence[Message], epoch: str) -> None:
         """Send messages to all members; a sender gets an acknowledgement of its own instead."""
         found = (self.find(nick) for nick in {message.nick for message in messages})
         senders = [member for member in found if member is not None]
@@ -286,7 +286,7 @@ class Members:
                         if message.nick != sender.nick:
                             own += usual
                         elif message.nonce is not None:
-                            own += dialect.encode(Ack(message.nonce, message.offset), "")
+                            own += dialect.encode(Ack(message.nonce, message.offset, epoch), "")
             for closed in fanout.write([frame for usual in frames for frame in usual], special):
                 fanout.discard(closed)
 

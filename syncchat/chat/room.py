@@ -371,7 +371,7 @@ class Room:
         if isinstance(answers, EngineFailed):
             refuse(self._members, self.name, posts, answers)
         else:
-            self._settings.on_batch(acknowledge(self._members, posts, answers, self._feed.position))
+            self._settings.on_batch(acknowledge(self._members, posts, answers))
 
     def _enter(self, entering: Entering) -> None:
         entering.advance(self.follow())

@@ -278,7 +278,7 @@ class Protocol:
             case events.Ack():
                 self._fruitless = 0
                 self.outbox.resolve(event.nonce)
-                self.tracker.skip(event.offset)
+                self.tracker.skip(event.offset, event.epoch)
             case events.Error():
                 return self._refused(event)
             case events.History():

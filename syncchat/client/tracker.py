@@ -84,7 +84,7 @@ class Tracker:
             return [message]
         return [Gap(last, self._epoch), message]
 
-    def skip(self, offset: int) -> None:
+    def skip(self, offset: int, epoch: str) -> None:
         """Note that ``offset`` is the client's own message, acknowledged but not sent back."""
-        if self._last is not None and offset == self._last + 1:
+        if epoch == self._epoch and self._last is not None and offset == self._last + 1:
             self._last = offset

@@ -92,8 +92,9 @@ class Message(
 
 
 class Appended(msgspec.Struct, frozen=True, gc=False):
-    """The answer for a draft: its offset, and whether it is stored now or was known before."""
+    """The answer for a draft: its position, and whether it is stored now or was known before."""
 
+    epoch: str
     offset: int
     new: bool
 

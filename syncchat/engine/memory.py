@@ -65,11 +65,11 @@ class _Log:
             key = None if draft.nonce is None else fingerprint(draft)
             known = None if key is None else self._nonces.get(key)
             if known is not None:
-                answers.append(Appended(known, new=False))
+                answers.append(Appended(self.epoch, known, new=False))
                 continue
             self.last = offset = self.last + 1
             new.append(Message(offset, now, draft.nick, draft.text, draft.kind, draft.nonce))
-            answers.append(Appended(offset, new=True))
+            answers.append(Appended(self.epoch, offset, new=True))
             self._size += len(draft.text)
             if key is not None:
                 self._nonces[key] = offset

@@ -138,8 +138,9 @@ class Appender:
 def _outcome(reply: Reply) -> Stored | EngineFailed:
     if isinstance(reply, EngineFailed):
         return reply
-    epoch, answer, at = reply
-    answers = answers_of(answer.decode())
-    last = max(answers, key=lambda each: each.offset, default=Appended(0, new=False))
+    found, answer, at = reply
+    epoch = found.decode()
+    answers = answers_of(epoch, answer.decode())
+    last = max(answers, key=lambda each: each.offset, default=Appended(epoch, 0, new=False))
     time = float(at) if last.new else 0.0
-    return Stored(answers, Position(epoch.decode(), last.offset), time)
+    return Stored(answers, Position(epoch, last.offset), time)

@@ -121,9 +121,11 @@ class Keys:
         return channel.decode().partition("{")[2][:-1]
 
 
-def answers_of(text: str) -> list[Appended]:
+def answers_of(epoch: str, text: str) -> list[Appended]:
     """The answers of APPEND: ``FIRST+COUNT``, or an offset for each draft."""
     if found := re.fullmatch(r"(\d+)\+(\d+)", text):
         first = int(found[1])
-        return [Appended(offset, new=True) for offset in range(first, first + int(found[2]))]
-    return [Appended(abs(int(each)), new=not each.startswith("-")) for each in text.split(",")]
+        return [Appended(epoch, offset, new=True) for offset in range(first, first + int(found[2]))]
+    return [
+        Appended(epoch, abs(int(each)), new=not each.startswith("-")) for each in text.split(",")
+    ]

@@ -159,7 +159,7 @@ class SqliteEngine(LocalEngine):
                         (row, key, offset, now),
                     ).fetchone()
                     offset = known[0]
-                answers.append(Appended(offset, new=offset > last))
+                answers.append(Appended(epoch, offset, new=offset > last))
                 if offset <= last:
                     continue
                 last = offset
@@ -186,8 +186,8 @@ class SqliteEngine(LocalEngine):
 
     def known(self, room: str, drafts: Sequence[Draft]) -> Sequence[Appended | None]:
         query = (
-            "SELECT offset FROM nonces WHERE nonce = ?"
-            " AND room = (SELECT id FROM rooms WHERE name = ?)"
+            "SELECT rooms.epoch, offset FROM nonces JOIN rooms ON rooms.id = room"
+            " WHERE nonce = ? AND name = ?"
         )
         try:
             with self._read_lock:
@@ -198,7 +198,7 @@ class SqliteEngine(LocalEngine):
         except sqlite3.Error:
             # The failure of append() is told.
             return [None] * len(drafts)
-        return [row and Appended(row[0], new=False) for row in found]
+        return [row and Appended(row[0], row[1], new=False) for row in found]
 
     def read_after(self, room: str, position: Position, limit: int) -> Tail:
         end = self._end(room)

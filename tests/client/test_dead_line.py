@@ -152,7 +152,7 @@ def test_a_connection_that_dies_before_the_welcome_is_noticed() -> None:
         for message in websocket:
             said = decode_from_client(str(message))
             assert isinstance(said, Say)
-            websocket.send(encode(Ack(said.nonce or "", 1)))
+            websocket.send(encode(Ack(said.nonce or "", 1, "e")))
 
     known = [(VERSION_HEADER, "1")]
     with (

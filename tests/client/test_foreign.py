@@ -301,7 +301,7 @@ def test_a_server_with_our_header_never_counts_as_plain() -> None:
             heard.append(message)
             said = decode_from_client(str(message))
             assert isinstance(said, Say)
-            websocket.send(encode(Ack(said.nonce or "", offset)))
+            websocket.send(encode(Ack(said.nonce or "", offset, "e")))
 
     known = [(VERSION_HEADER, "1")]
     with serve(late, subprotocols=["syncchat.v1"], response_headers=known) as server:

@@ -34,7 +34,7 @@ HELLO = Message(7, 0.0, "bob", "hello ann", "message", "n7")
 EVENTS: list[Event] = [
     welcome(),
     HELLO,
-    Ack("n7", 7),
+    Ack("n7", 7, "e"),
     PrivateMessage("bob", "ann", "psst", 0.0),
     History((HELLO,), complete=True, command="search"),
     Error("absent", "no such nick", "whois"),
@@ -122,7 +122,7 @@ def test_an_acknowledged_message_has_no_prefix() -> None:
     known = snapshot(preferences=Preferences(prefix="| "))
     own = Message(7, 0.0, "ann", "mine", "message", "n7")
     assert shown(own, known) == ["| ann: mine"]
-    assert shown(Ack("n7", 7), known) == []
-    assert shown(Ack("n7", 7), snapshot(preferences=known.preferences, answered=own)) == [
+    assert shown(Ack("n7", 7, "e"), known) == []
+    assert shown(Ack("n7", 7, "e"), snapshot(preferences=known.preferences, answered=own)) == [
         "ann: mine"
     ]

@@ -298,7 +298,7 @@ def test_own_messages_are_marked_until_the_server_has_them(*, echo: bool) -> Non
             stage.say("one", "ann", nonce=first.nonce)
             stage.tell(Message(2, 0.0, "ann", "acts", "action", second.nonce))
         else:
-            stage.tell(Ack(first.nonce, 1), Ack(second.nonce, 2))
+            stage.tell(Ack(first.nonce, 1, "e"), Ack(second.nonce, 2, "e"))
         client.wait_for_line("ann: one")
         client.wait_for_line(r"\*\* ann acts")
         client.wait_for_last(r"(?!.*unsent).*")

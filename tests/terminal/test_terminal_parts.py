@@ -199,13 +199,13 @@ def test_pending_messages_are_shown_until_they_are_answered() -> None:
     model.say(lambda: None, message, lambda: shown.append("two"))
     # The server does not acknowledge a message without a nonce.
     assert shown == ["two"]
-    answered = model.apply(Ack("n1", 7), "ann").answered
+    answered = model.apply(Ack("n1", 7, "e"), "ann").answered
     assert answered is not None
     assert answered.text == "one"
     assert answered.offset == 7
     # Only once, whatever the server sends.
-    assert model.apply(Ack("n1", 7), "ann").answered is None
-    assert model.apply(Ack("stranger", 8), "ann").answered is None
+    assert model.apply(Ack("n1", 7, "e"), "ann").answered is None
+    assert model.apply(Ack("stranger", 8, "e"), "ann").answered is None
     assert model.unanswered == []
     assert [message.text for message in model.pending] == ["one"]
     model.printed("n1")

@@ -152,7 +152,7 @@ export class Protocol {
         break;
       case "ack":
         // The client's own message, which the server acknowledges instead of sending it back.
-        if (event.offset === this.#last + 1) this.#last = event.offset;
+        if (event.epoch === this.#epoch && event.offset === this.#last + 1) this.#last = event.offset;
         break;
       case "renamed":
         if (event.old === this.called) {
