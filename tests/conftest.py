@@ -59,12 +59,9 @@ def fork_server() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests marked as slow, unless ``--full`` asks for them: then one by one."""
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    if config.getoption("--full"):
-        for item in slow:
-            item.add_marker(pytest.mark.xdist_group("slow"))
-    else:
+    """Leave out the tests marked as slow, unless ``--full`` asks for them."""
+    if not config.getoption("--full"):
+        slow = [item for item in items if item.get_closest_marker("slow")]
         config.hook.pytest_deselected(items=slow)
         left_out = set(slow)
         items[:] = [item for item in items if item not in left_out]

@@ -33,9 +33,12 @@ Maker = Callable[..., "tuple[WebSocket, Peer]"]
 def wait_for(condition: Callable[[], object], what: str = "") -> None:
     """Return as soon as ``condition()`` is true; fail after PATIENCE seconds."""
     deadline = time.monotonic() + PATIENCE
+    # Some conditions are expensive: the longer it takes, the less often it looks.
+    pause = 0.001
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what or condition}"
-        time.sleep(0.002)
+        time.sleep(pause)
+        pause = min(pause * 1.2, 0.02)
 
 
 def free_port() -> int:
@@ -78,15 +81,15 @@ class Peer:
 
     def next(self) -> Event:
         """The next event of the other end; a frame that arrives in pieces is one event."""
-        begun: Any = None
+        pieces: list[Any] = []
         while True:
             event = next(self._events, None)
             if event is not None:
-                if begun is not None and isinstance(event, Message):
-                    event = replace(event, data=begun.data + event.data)
-                if not isinstance(event, Message) or event.frame_finished:
+                if not isinstance(event, Message):
                     return event
-                begun = event
+                pieces.append(event.data)
+                if event.frame_finished:
+                    return replace(event, data=type(event.data)().join(pieces))
                 continue
             data = self.sock.recv(65536)
             assert data, "the other end closed the connection"

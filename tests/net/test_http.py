@@ -56,6 +56,10 @@ ROUTES = {
 }
 
 
+#: The headers of a request after whose answer the server closes the connection.
+LAST = b"Host: localhost\r\nConnection: close\r\n\r\n"
+
+
 def echo(websocket: WebSocket) -> None:
     for message in websocket:
         websocket.send(message)
@@ -100,7 +104,7 @@ def test_head_is_answered_without_a_body(server: Server) -> None:
     status, headers, body = ask(server, "/page", "HEAD")
     assert (status, body) == (200, b"")
     assert headers["content-length"] == str(len("HEAD /page  -"))
-    assert raw(server, b"HEAD /page HTTP/1.1\r\nHost: localhost\r\n\r\n").endswith(b"\r\n\r\n")
+    assert raw(server, b"HEAD /page HTTP/1.1\r\n" + LAST).endswith(b"\r\n\r\n")
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "X"])
@@ -141,12 +145,12 @@ def test_every_answer_has_a_date(server: Server) -> None:
     """Issue 13, item 5: RFC 9110, section 6.6.1."""
     begin = int(time.time())
     for request in (
-        b"GET /page HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        b"HEAD /page HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        b"GET /unchanged HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        b"GET /failing HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        b"POST /page HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /page HTTP/1.1\r\n" + LAST,
+        b"HEAD /page HTTP/1.1\r\n" + LAST,
+        b"GET /unchanged HTTP/1.1\r\n" + LAST,
+        b"GET /nothing HTTP/1.1\r\n" + LAST,
+        b"GET /failing HTTP/1.1\r\n" + LAST,
+        b"POST /page HTTP/1.1\r\n" + LAST,
         b"GET / HTTP/2.0\r\n\r\n",
     ):
         dates = re.findall(rb"\r\nDate: ([^\r]*GMT)\r\n", raw(server, request))
@@ -160,7 +164,7 @@ def test_a_date_of_the_view_replaces_the_default() -> None:
     date = "Sun, 06 Nov 1994 08:49:37 GMT"
     view = Response(b"", headers=[("date", date)])
     with serve(echo, routes={"/": lambda _: view}) as server:
-        answer = raw(server, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = raw(server, b"GET / HTTP/1.1\r\n" + LAST)
         assert re.findall(rb"(?i)\r\ndate: ([^\r]*)", answer) == [date.encode()]
 
 
@@ -171,7 +175,7 @@ def test_other_paths_are_404(server: Server, path: str) -> None:
 
 def test_a_refused_head_request_has_no_body(server: Server) -> None:
     for path in ("/nothing", "/failing", "/refusing"):
-        answer = raw(server, f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        answer = raw(server, f"HEAD {path} HTTP/1.1\r\n".encode() + LAST)
         assert answer.endswith(b"\r\n\r\n")
 
 

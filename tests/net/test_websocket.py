@@ -134,7 +134,7 @@ def test_a_large_message_to_a_late_reader_arrives_whole(pair: Maker) -> None:
 
 def test_flush_waits_for_the_peer_and_times_out(pair: Maker) -> None:
     websocket, peer = pair()
-    websocket.send(bytes(32 * 1024 * 1024))
+    websocket.send(bytes(16 * 1024 * 1024))
     with pytest.raises(TimeoutError):
         websocket.flush(0.05)
     flushing = InThread(lambda: websocket.flush(PATIENCE))
