@@ -36,6 +36,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make the processes of the tests start quickly."""
+    # Until the tests begin: the collection of thousands of tests leaves no garbage.
+    gc.disable()
     processes.start_afresh = config.getoption("--full")
     # A shell makes a process in the background ignore Ctrl+C, and nohup makes it ignore SIGHUP.
     for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
@@ -56,6 +58,7 @@ def fork_server() -> None:
         start_fork_server()
     # pytest's own objects, of which there are many, need no look at each collection.
     gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

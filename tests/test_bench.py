@@ -85,6 +85,7 @@ def test_every_peer_serves_the_same_chat() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("workload", WORKLOADS)
 def test_every_workload_gives_its_figures(workload: str) -> None:
     counts = {"stalled": 3, "rooms": 8, "echo": 1}
@@ -103,6 +104,7 @@ def test_every_workload_gives_its_figures(workload: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_flask_in_gunicorn_is_measured_against_other_libraries() -> None:
     names = ["syncchat-wsgi", "flask-sock", "flask-socketio", "picows"]
     flags = [flag for name in names for flag in ("--server", name)]

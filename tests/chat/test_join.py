@@ -102,7 +102,9 @@ def join_once(port: int, place: tuple[str, int] | None) -> tuple[str, int]:
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("engine", ["memory:", "sqlite:"])
-@pytest.mark.parametrize("joins", [40, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "joins", [40, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.alone])]
+)
 def test_history_and_live_messages_meet_exactly(engine: str, joins: int, tmp_path: Path) -> None:
     if engine == "sqlite:":
         engine += str(tmp_path / "chat.db")

@@ -6,6 +6,8 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.processes import ROOT, run
 
 PICTURE = ROOT / "docs" / "session.svg"
@@ -16,6 +18,7 @@ def without_figures(svg: str) -> str:
     return re.sub(r"\| \d+ ms *", "| N ms", svg)
 
 
+@pytest.mark.slow
 def test_the_picture_in_the_readme_is_what_the_screen_shows(tmp_path: Path) -> None:
     new = tmp_path / "session.svg"
     result = run([sys.executable, str(ROOT / "scripts" / "picture.py"), str(new)])

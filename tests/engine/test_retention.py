@@ -15,19 +15,12 @@ import pytest
 
 from syncchat.engine.sqlite_file import APPLICATION_ID, VERSION
 from tests.people import Json, Plain
-from tests.processes import SERVER, ServerScript, environment
+from tests.processes import SERVER, ServerScript, run
 
 
 def run_server(*flags: str, **changes: str) -> subprocess.CompletedProcess[str]:
     """A server that ends by itself."""
-    return subprocess.run(
-        [*SERVER, "--port", "0", *flags],
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-        env=environment(**changes),
-    )
+    return run([*SERVER, "--port", "0", *flags], **changes)
 
 
 def test_sqlite_keeps_messages_across_a_restart(tmp_path: Path) -> None:

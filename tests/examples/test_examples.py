@@ -276,6 +276,7 @@ print(notebook.cells[-1].outputs[0].text, end="")
 """
 
 
+@pytest.mark.slow
 def test_the_notebook_runs() -> None:
     pytest.importorskip("nbclient", reason="pip install '.[test]'")
     pytest.importorskip("ipykernel", reason="pip install '.[test]'")

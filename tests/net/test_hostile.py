@@ -171,7 +171,9 @@ def attack(target: Target, data: bytes, end: str, stalled: Stalled) -> None:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", ["handshakes", "frame streams"])
-@pytest.mark.parametrize("examples", [100, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "examples", [100, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.alone])]
+)
 def test_mutated_input_affects_no_other_client(target: Target, kind: str, examples: int) -> None:
     print(f"SYNCCHAT_SEED={SEED}")
     stalled = Stalled()
@@ -199,7 +201,9 @@ def test_mutated_input_affects_no_other_client(target: Target, kind: str, exampl
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("count", [20, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "count", [20, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.alone])]
+)
 def test_slow_handshakes_end_at_the_deadline(target: Target, count: int) -> None:
     if count > 100:
         # The second crowd must take no more memory than the first.
@@ -234,7 +238,9 @@ def slow_handshakes(target: Target, count: int) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("connects", [400, pytest.param(50_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "connects", [400, pytest.param(50_000, marks=[pytest.mark.slow, pytest.mark.alone])]
+)
 def test_connects_and_disconnects_leak_nothing(target: Target, connects: int) -> None:
     request = upgrade_request()
     close = b"\x88\x82\x00\x00\x00\x00\x03\xe8"

@@ -18,7 +18,9 @@ from tests.processes import SERVER, Script, ServerScript
 GOODBYE = b"\x88\x18\x03\xe9the server is stopping"
 
 
-@pytest.mark.parametrize("count", [50, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "count", [50, pytest.param(2000, marks=[pytest.mark.slow, pytest.mark.alone])]
+)
 def test_ctrl_c_with_many_active_clients_ends_in_3_seconds(many_files: None, count: int) -> None:
     with (
         Script([*SERVER, "--port", "0", "--greeting", "", "--rate", "0"]) as server,
