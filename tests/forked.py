@@ -7,17 +7,21 @@ A process that starts afresh spends a third of a second on its imports; a forked
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Mapping, Sequence
 from multiprocessing import forkserver, reduction
 from pathlib import Path
 from typing import Any, TextIO
 
-__all__ = ["ForkedProcess", "start_fork_server"]
+from ptyprocess import PtyProcess
+
+__all__ = ["ForkedProcess", "ForkedTerminal", "start_fork_server"]
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -61,6 +65,10 @@ def _become(
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
+    if os.isatty(0):
+        # Make it the terminal of this process, for signals.
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     # As the interpreter opens them with LANG=C.UTF-8.
     how: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "closefd": False}
     sys.stdin, sys.stdout = os.fdopen(0, **how), os.fdopen(1, "w", **how)
@@ -73,24 +81,24 @@ def _become(
     sys.exit(getattr(cli, command)())
 
 
-class ForkedProcess:
-    """A function of ``syncchat.cli`` in a process: the part of Popen that the tests use."""
+class _Forked:
+    """A function of ``syncchat.cli`` in a process with these standard streams."""
 
-    def __init__(self, command: str, argv: Sequence[str], environment: Mapping[str, str]) -> None:
-        pipes = [os.pipe() for _ in range(3)]
-        theirs = [pipes[0][0], pipes[1][1], pipes[2][1]]
-        how: dict[str, Any] = {"encoding": "utf-8", "buffering": 1}
-        self.stdin: TextIO = os.fdopen(pipes[0][1], "w", **how)
-        self.stdout: TextIO = os.fdopen(pipes[1][0], **how)
-        self.stderr: TextIO = os.fdopen(pipes[2][0], **how)
+    def __init__(
+        self,
+        command: str,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        streams: Sequence[int],
+    ) -> None:
         self._process = _context.Process(
             target=_become,
-            args=(command, list(argv), dict(environment), [_Descriptor(each) for each in theirs]),
+            args=(command, list(argv), dict(environment), [_Descriptor(each) for each in streams]),
         )
         try:
             self._process.start()
         finally:
-            for number in theirs:
+            for number in set(streams):
                 os.close(number)
         assert self._process.pid is not None
         self.pid = self._process.pid
@@ -121,3 +129,49 @@ class ForkedProcess:
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
+
+
+class ForkedProcess(_Forked):
+    """The part of Popen that the tests use, with pipes."""
+
+    def __init__(self, command: str, argv: Sequence[str], environment: Mapping[str, str]) -> None:
+        pipes = [os.pipe() for _ in range(3)]
+        how: dict[str, Any] = {"encoding": "utf-8", "buffering": 1}
+        self.stdin: TextIO = os.fdopen(pipes[0][1], "w", **how)
+        self.stdout: TextIO = os.fdopen(pipes[1][0], **how)
+        self.stderr: TextIO = os.fdopen(pipes[2][0], **how)
+        super().__init__(command, argv, environment, [pipes[0][0], pipes[1][1], pipes[2][1]])
+
+
+class ForkedTerminal(PtyProcess):  # type: ignore[misc] # it has no types
+    """What pexpect needs of a process at a pseudo-terminal."""
+
+    def __init__(
+        self,
+        command: str,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        dimensions: tuple[int, int],
+    ) -> None:
+        ours, theirs = os.openpty()
+        termios.tcsetwinsize(ours, dimensions)
+        try:
+            self._forked = _Forked(command, argv, environment, [theirs] * 3)
+        except BaseException:
+            os.close(ours)
+            raise
+        super().__init__(self._forked.pid, ours)
+
+    def isalive(self) -> bool:
+        code = self._forked.poll()
+        if code is None:
+            return True
+        self.terminated = True
+        if code < 0:
+            self.signalstatus = -code
+        else:
+            self.exitstatus = code
+        return False
+
+    def wait(self) -> int:
+        return self._forked.wait(60)

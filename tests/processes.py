@@ -22,7 +22,7 @@ from typing import Any, Self, TextIO, cast
 import pexpect
 
 from tests.emulator import Emulator
-from tests.forked import ForkedProcess
+from tests.forked import ForkedProcess, ForkedTerminal
 from tests.peer import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -182,6 +182,13 @@ class ServerScript(Script):
         self.url = f"ws://127.0.0.1:{self.port}/"
 
 
+class _ForkedSpawn(pexpect.spawn):  # type: ignore[type-arg]
+    """pexpect with a process that is forked from one that has imported the client already."""
+
+    def _spawnpty(self, args: list[str], **how: Any) -> ForkedTerminal:
+        return ForkedTerminal("client_main", args[1:], how["env"], how["dimensions"])
+
+
 class Terminal(Emulator):
     """``scripts/client.py`` at a pseudo-terminal, whose screen can be read."""
 
@@ -198,7 +205,8 @@ class Terminal(Emulator):
         folders = str(home or self._own_home.name)
         changes = {"XDG_CONFIG_HOME": folders, "XDG_STATE_HOME": folders, **changes}
         super().__init__(columns, rows)
-        self._child = pexpect.spawn(
+        spawn: type[pexpect.spawn[Any]] = pexpect.spawn if start_afresh else _ForkedSpawn
+        self._child = spawn(
             CLIENT[0],
             [*CLIENT[1:], *arguments],
             dimensions=(rows, columns),
