@@ -56,7 +56,7 @@ def run(*flags: str, **settings: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=180,
+        timeout=250,
         env={**environment(), **settings},
     )
 
@@ -69,7 +69,7 @@ def run_json(*flags: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 def test_every_peer_serves_the_same_chat() -> None:
     outcome = run_json("--connections", "5", "--in-flight", "2", "--seconds", "0.2", "--rounds=1")
     (case,) = outcome["cases"]
@@ -121,6 +121,7 @@ def test_flask_in_gunicorn_is_measured_against_other_libraries() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_two_nodes_on_a_redis_are_measured_against_one_node() -> None:
     names = ["syncchat", "syncchat-nodes", "socket.io-nodes", "picows"]
     flags = [flag for name in names for flag in ("--server", name)]

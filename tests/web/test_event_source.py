@@ -78,7 +78,7 @@ class Reports:
 
     def wait_for_welcome(self, after: int) -> None:
         """Wait until the page has had more welcomes than ``after``."""
-        wait_for(lambda: self.welcomes() > after, "a welcome")
+        wait_for(lambda: self.welcomes() > after, f"a welcome after {self.got[-1:]}")
 
 
 @contextmanager
@@ -132,8 +132,8 @@ def say(port: int, text: str) -> None:
     ("browser", "kills"),
     [
         ("chromium", 2),
-        pytest.param("chromium", 20, marks=pytest.mark.slow),
-        pytest.param("firefox", 20, marks=pytest.mark.slow),
+        pytest.param("chromium", 20, marks=[pytest.mark.slow, pytest.mark.alone]),
+        pytest.param("firefox", 20, marks=[pytest.mark.slow, pytest.mark.alone]),
     ],
 )
 def test_each_message_comes_once_and_in_order_through_kills(
@@ -147,27 +147,27 @@ def test_each_message_comes_once_and_in_order_through_kills(
         origin = f"http://127.0.0.1:{page.port}"
         flags = ["--port", str(port), "--engine", engine, "--origin", origin, "--rate", "0"]
 
-        def start() -> Script:
-            script = Script([*SERVER, *flags])
-            script.wait_for_line(r"listening on port \d+")
-            return script
+        @contextmanager
+        def start() -> Iterator[None]:
+            with Script([*SERVER, *flags]) as script:
+                script.wait_for_line(r"listening on port \d+")
+                yield
 
         with window(browser, f"{origin}/"):
             for kill in range(kills):
                 welcomes = reports.welcomes()
-                server = start()
-                if kill % 4 != 1:
-                    reports.wait_for_welcome(welcomes)
-                # Otherwise the server is killed before the browser is back.
-                for number in range(3):
-                    said.append(f"{kill}.{number}")
-                    say(port, said[-1])
-                server.__exit__()
-            server = start()
-            said.append("the end")
-            say(port, said[-1])
-            wait_for(lambda: reports.texts()[-1:] == ["the end"], "the end")
-            server.__exit__()
+                # It is killed at the end of the block.
+                with start():
+                    if kill % 4 != 1:
+                        reports.wait_for_welcome(welcomes)
+                    # Otherwise the server is killed before the browser is back.
+                    for number in range(3):
+                        said.append(f"{kill}.{number}")
+                        say(port, said[-1])
+            with start():
+                said.append("the end")
+                say(port, said[-1])
+                wait_for(lambda: reports.texts()[-1:] == ["the end"], "the end")
     assert reports.texts() == said
     assert not any("gap" in each or "closed" in each for each in reports.got)
     offsets = [int(each["id"].split(":")[1]) for each in reports.got if "text" in each]
