@@ -98,6 +98,8 @@ class RoomHandler(logging.Handler):
         #: Whether the thread has given the client all that it took.
         self._idle = True
         self._closing = False
+        #: Whether :meth:`close` has closed the client in order.
+        self._client_is_closed = False
         #: Whether the last attempt to connect has failed. Written by the thread.
         self._is_away = False
 
@@ -149,7 +151,7 @@ class RoomHandler(logging.Handler):
         """Send what waits, unless the server is away, and end the thread.
 
         Takes ``timeout`` seconds at most. Records that the server has not got by then count as
-        ``dropped``.
+        ``dropped`` when the thread has ended, which may be a moment later.
         """
         if self._process == os.getpid():
             self._close(Deadline.after(self._timeout))
@@ -166,13 +168,14 @@ class RoomHandler(logging.Handler):
             self._changed.notify_all()
         if thread is None:
             return
-        undelivered = self._client.close(deadline.remaining())
+        self._client.close(deadline.remaining())
+        with self._lock:
+            self._client_is_closed = True
+            self._changed.notify_all()
         # Its attempt to connect may have begun after that.
         while thread.is_alive() and not deadline.expired:
             thread.join(_LOOK / 10)
             self._client.close(0)
-        with self._lock:
-            self.dropped += sum(isinstance(each, Say) for each in undelivered)
 
     def _is_empty_locked(self) -> bool:
         assert self._lock.locked()
@@ -198,6 +201,12 @@ class RoomHandler(logging.Handler):
             if parts:
                 with self._lock:
                     self.dropped += count
+        with self._lock:
+            self._changed.wait_for(lambda: self._client_is_closed)
+        # Here, because only now the client gets no further record.
+        undelivered = self._client.close(0)
+        with self._lock:
+            self.dropped += sum(isinstance(each, Say) for each in undelivered)
 
     def _next(self) -> tuple[str, int] | None:
         """Wait for the next text, and the number of its records. None: the end."""
