@@ -12,7 +12,7 @@ from ..net import Request
 from .members import Member
 from .sanitize import clean
 
-__all__ = ["NO_HOOKS", "Heard", "Hooks", "ReadOnly", "Visitor"]
+__all__ = ["NO_HOOKS", "Heard", "Hooks", "ReadOnly", "Visitor", "silenced"]
 
 logger = logging.getLogger("syncchat.chat")
 
@@ -93,7 +93,7 @@ class Hooks:
         Raises :class:`~syncchat.errors.Rejected`, also after any exception of the callback.
         """
         if self.silences(room, request):
-            raise Rejected(f"{room} is read-only: you cannot speak here.")
+            raise Rejected(silenced(room))
         if self.on_message is None:
             return
         heard = Heard(room, draft.nick, draft.text, draft.kind, address)
@@ -131,6 +131,11 @@ class Hooks:
             self.on_leave(visitor)
         except Exception:
             logger.exception("on_leave failed in room %r", visitor.room)
+
+
+def silenced(room: str) -> str:
+    """What a client is told that may not speak in ``room``."""
+    return f"{room} is read-only: you cannot speak here."
 
 
 NO_HOOKS = Hooks()

@@ -32,7 +32,7 @@ from .events import (
     Whois,
     WhoisRequest,
 )
-from .hooks import NO_HOOKS, Hooks, Visitor
+from .hooks import NO_HOOKS, Hooks, Visitor, silenced
 from .members import Member
 from .nicks import check_nick
 from .room import Room
@@ -389,6 +389,9 @@ class Session:
         if len(reason) > _LONGEST_REASON:
             text = f"A reason must have at most {_LONGEST_REASON} characters."
             self._send_error(Error("too_big", text, "away"))
+        elif reason and self._hooks.silences(self._room.name, self._websocket.request):
+            # Everybody would read the reason.
+            self._send_error(Error("refused", silenced(self._room.name), "away"))
         else:
             self._room.set_away(self._member, reason)
 

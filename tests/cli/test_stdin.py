@@ -87,6 +87,10 @@ def test_only_the_server_speaks_in_a_read_only_room(tmp_path: Path) -> None:
             assert (error["code"], error["nonce"]) == ("refused", "1")
             watcher.ask(type="action", text="waves")
             assert watcher.find("error")["command"] == "action"
+            watcher.ask(type="away", reason="read this")
+            assert watcher.find("error")["command"] == "away"
+            watcher.ask(type="away", reason="")
+            assert "reason" not in watcher.find("away")
             server.type("one\n")
             assert watcher.find("message")["text"] == "one"
             assert post(server.port, "/build") == 403
