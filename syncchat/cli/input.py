@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -20,6 +21,9 @@ logger = logging.getLogger("syncchat.cli")
 #: Characters of a message, at most. A longer line becomes several messages: a client may accept
 #: no message of more than 64 KiB, and a character takes up to 6 bytes in JSON.
 _LONGEST = 8192
+
+#: A control sequence, such as that of a color (ECMA-48, section 5.4).
+_ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 
 class StdinSpeaker:
@@ -50,11 +54,16 @@ class StdinSpeaker:
             if line is None:
                 logger.warning("a line of the standard input is too long, and is not said")
                 continue
-            for part in _parts(clean(line)):
+            for part in _parts(clean(_shown(line))):
                 try:
                     self._server.say(part, self._room)
                 except SyncchatError as exc:
                     logger.warning("a line of the standard input is not said: %s", exc)
+
+
+def _shown(line: str) -> str:
+    """What a terminal would show: no escape sequences, and the last state of a progress bar."""
+    return _ESCAPE_SEQUENCE.sub("", line.rstrip("\r").rpartition("\r")[2])
 
 
 def _parts(line: str) -> Iterator[str]:

@@ -37,15 +37,15 @@ def test_what_a_program_prints_is_said_in_the_room() -> None:
     with ServerScript("--stdin", "#Build") as server:
         with Json(f"ws://127.0.0.1:{server.port}/build") as watcher:
             assert watcher.event("welcome")["room"] == "build"
-            server.type("compiling\n\n  indented\x1b[31m\n")
-            for text in ("compiling", "  indented[31m"):
+            server.type("compiling\r\n\n  \x1b[1;31mindented\x1b[m\x07\n10%\r20%\r\n")
+            for text in ("compiling", "  indented", "20%"):
                 message = watcher.find("message")
                 assert (message["nick"], message["text"]) == ("server", text)
             server.type("no newline")
             server.end_input()
             assert watcher.find("message")["text"] == "no newline"
         # The server goes on, and stops as usual.
-        assert texts(server.port) == ["compiling", "  indented[31m", "no newline"]
+        assert texts(server.port) == ["compiling", "  indented", "20%", "no newline"]
         server.signal(signal.SIGINT)
         assert server.exit_code() == 0
         assert server.errors == []
