@@ -218,11 +218,13 @@ class Request:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers by lower-case name, repeated ones joined by a comma (RFC 9110, section 5.3)."""
+        """Headers by lower-case name, repeated ones joined (RFC 9110, section 5.3)."""
         joined = {"host": self.host}
         for name_bytes, value_bytes in self.raw_headers:
             name, value = name_bytes.decode("ascii"), value_bytes.decode("latin-1")
-            joined[name] = f"{joined[name]}, {value}" if name in joined else value
+            # RFC 6265, section 5.4, for cookies.
+            separator = "; " if name == "cookie" else ", "
+            joined[name] = f"{joined[name]}{separator}{value}" if name in joined else value
         return joined
 
 

@@ -237,15 +237,20 @@ def respond(stream: Stream, request: Request, response: Response, patience: floa
     """
     keeps_alive = request.keeps_alive and (request.body is None or request.body.is_read)
     head_only = request.method == "HEAD"
+    pieces = None
     try:
-        pieces = None if isinstance(response.body, bytes | str) else _Pieces(response)
+        if not isinstance(response.body, bytes | str):
+            pieces = _Pieces(response)
         chunked = pieces is not None and pieces.length is None and request.http_version == "1.1"
         keeps_alive = keeps_alive and (pieces is None or chunked or pieces.length is not None)
         data = encode(response, head_only=head_only, chunked=chunked, keeps_alive=keeps_alive)
     except Exception:
         logger.exception("the view of %s failed", request.path)
+        if pieces is not None:
+            pieces.end()
         refusal = Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error.")
-        answer(stream, encode(refusal_of(refusal)), Deadline.after(patience))
+        data = encode(refusal_of(refusal), head_only=head_only)
+        answer(stream, data, Deadline.after(patience))
         return False
     if pieces is not None and head_only:
         pieces.end()
@@ -268,13 +273,12 @@ class _Pieces:
 
     def __init__(self, response: Response) -> None:
         assert not isinstance(response.body, bytes | str)
-        lengths = [value for name, value in response.headers if name.lower() == "content-length"]
-        #: The length that the program has announced, in bytes.
-        self.length = int(lengths[0]) if lengths else None
-        self._pieces = iter(response.body)
         self._close = getattr(response.body, "close", None)
         # Before the head is sent, so that a failure can still be told.
         try:
+            #: The length that the program has announced, in bytes.
+            self.length = _announced_length(response.headers)
+            self._pieces = iter(response.body)
             self._first = next(self._pieces, b"")
             if not isinstance(self._first, bytes):
                 raise TypeError(f"a piece must be bytes, not {type(self._first).__name__}")
@@ -284,8 +288,12 @@ class _Pieces:
 
     def end(self) -> None:
         """Tell the program that its answer is sent, or never will be."""
-        if self._close is not None:
+        if self._close is None:
+            return
+        try:
             self._close()
+        except Exception:
+            logger.exception("the close() of a body failed")
 
     def send(self, stream: Stream, patience: float, *, chunked: bool) -> bool:
         """Send the pieces. False: the answer must break off."""
@@ -308,6 +316,13 @@ class _Pieces:
             return True
         logger.error("a body has other than the %d bytes that were announced", self.length)
         return False
+
+
+def _announced_length(headers: Sequence[tuple[str, str]]) -> int | None:
+    lengths = [value for name, value in headers if name.lower() == "content-length"]
+    if len(lengths) > 1 or not all(each.isascii() and each.isdigit() for each in lengths):
+        raise ValueError(f"the Content-Length {', '.join(lengths)!r} cannot be sent")
+    return int(lengths[0]) if lengths else None
 
 
 def _is_flushed(stream: Stream, patience: float) -> bool:

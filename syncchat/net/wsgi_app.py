@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sized
-from http import HTTPStatus
+from types import TracebackType
 from typing import Any
 from urllib.parse import unquote_to_bytes
 from wsgiref.util import FileWrapper, is_hop_by_hop
@@ -16,11 +16,16 @@ from .http_answer import BODILESS, Response, Route, View
 
 __all__ = ["WsgiApp", "wsgi_route", "wsgi_view"]
 
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
+
 #: Called with the environment and ``start_response``; returns the pieces of the body.
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 #: Bytes that are asked for at a time when a line or the whole body is read.
 _PIECE = 65536
+
+#: Those of final answers.
+_STATUSES = range(200, 600)
 
 _PORTS = {"http": "80", "https": "443"}
 
@@ -53,6 +58,8 @@ class _Call:
         self.input = _Input(request.body)
         self._status: int | None = None
         self._headers: list[tuple[str, str]] = []
+        #: Whether the head of the answer is on its way.
+        self._is_answered = False
         #: What the application has given to ``write``.
         self._written: list[bytes] = []
 
@@ -71,15 +78,24 @@ class _Call:
         except BaseException:
             body.close()
             raise
+        self._is_answered = True
         return self._response(self._status, body)
 
     def start_response(
-        self, status: str, headers: list[tuple[str, str]], exc_info: object = None
+        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
     ) -> Callable[[bytes], object]:
-        """Take the status and the headers. Returns the ``write`` of PEP 3333."""
+        """Take the status and the headers. Returns the ``write`` of PEP 3333.
+
+        Raises the exception of ``exc_info`` if the head is sent already.
+        """
+        if exc_info is not None and self._is_answered:
+            raise exc_info[1].with_traceback(exc_info[2])
         if self._status is not None and exc_info is None:
             raise RuntimeError("start_response() was called twice")
-        self._status = int(status.partition(" ")[0])
+        number = int(status.partition(" ")[0])
+        if number not in _STATUSES:
+            raise ValueError(f"the status {status!r} cannot be that of an answer")
+        self._status = number
         self._headers = [(name, value) for name, value in headers if not is_hop_by_hop(name)]
         return self._written.append
 
@@ -87,7 +103,7 @@ class _Call:
         types = [value for name, value in self._headers if name.lower() == "content-type"]
         headers = [each for each in self._headers if each[0].lower() != "content-type"]
         content_type = types[0] if types else ""
-        if status in BODILESS or status < HTTPStatus.OK:
+        if status in BODILESS:
             body.close()
             headers = [each for each in headers if each[0].lower() != "content-length"]
             return Response(b"", content_type, status, headers)
@@ -131,6 +147,7 @@ class _Result:
             while self._written:
                 yield self._written.pop(0)
             yield piece
+        yield from self._written
 
     def close(self) -> None:
         """Tell the application that its answer is sent, or never will be."""
@@ -204,7 +221,8 @@ class _Input:
 
 
 def _environ_of(request: Request, body: _Input) -> dict[str, Any]:
-    name = host_of(request.host)
+    # HTTP/1.0 requests need no host, but the name must not be empty.
+    name = host_of(request.host) or "localhost"
     port = request.host.rpartition("]")[2].partition(":")[2]
     environ: dict[str, Any] = {
         "REQUEST_METHOD": request.method,
@@ -232,7 +250,7 @@ def _environ_of(request: Request, body: _Input) -> dict[str, Any]:
     for each, value in request.headers.items():
         # A name with an underscore could be mistaken for one of a proxy, and Proxy for the
         # variable of that name (CVE-2016-5385).
-        if "_" in each or each == "proxy":
+        if "_" in each or each == "proxy" or (each == "host" and not value):
             continue
         key = each.upper().replace("-", "_")
         plain = key in ("CONTENT_TYPE", "CONTENT_LENGTH")

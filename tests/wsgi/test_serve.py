@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import io
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -20,6 +21,7 @@ from syncchat.chat.events import Message, Welcome
 from syncchat.net import Server, WebSocket, connect, serve
 from tests.peer import PATIENCE, ask_http, read_all
 from tests.people import messages, until, url_of
+from tests.raw_http import ask as ask_raw
 
 App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -218,6 +220,23 @@ def test_application_and_server_keep_to_pep_3333(caplog: pytest.LogCaptureFixtur
     assert "HTTP_X_FORWARDED_FOR" not in environ
 
 
+def test_the_environment_of_an_old_client_and_of_several_cookies() -> None:
+    seen: list[dict[str, Any]] = []
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        seen.append(environ)
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return []
+
+    with served(validator(app)) as server:
+        cookies = b"Cookie: a=1\r\nCookie: b=2\r\n"
+        answer = ask_raw(server.port, b"GET / HTTP/1.0\r\n" + cookies + b"\r\n")
+        assert answer.startswith(b"HTTP/1.1 200 "), answer
+    assert seen[0]["HTTP_COOKIE"] == "a=1; b=2"
+    assert (seen[0]["SERVER_NAME"], seen[0]["SERVER_PORT"]) == ("localhost", "80")
+    assert "HTTP_HOST" not in seen[0]
+
+
 def test_write_and_a_late_start_response() -> None:
     closed: list[bool] = []
 
@@ -230,12 +249,13 @@ def test_write_and_a_late_start_response() -> None:
             write = self._start("200 OK", [("X-A", "1")])
             write(b"written ")
             yield b"yielded"
+            write(b" late")
 
         def close(self) -> None:
             closed.append(True)
 
     with served(lambda _, start_response: Late(start_response)) as server:
-        for method, body in (("GET", b"written yielded"), ("HEAD", b"")):
+        for method, body in (("GET", b"written yielded late"), ("HEAD", b"")):
             status, headers, found = ask_http(server.port, "/", method)
             assert (status, headers["x-a"], found) == (200, "1", body)
             assert "content-type" not in headers
@@ -260,6 +280,10 @@ def test_a_connection_serves_many_requests(server: Server) -> None:
         lambda _environ, start: [start("twice 1", [])],
         lambda _environ, start: start("200 OK", [("Bad\r\nName", "x")]) and [b"x"],
         lambda _environ, start: start("200 OK", []) and ["text"],
+        lambda _environ, start: start("101 Switching Protocols", []) and [b"x"],
+        lambda _environ, start: start("1000 Many", []) and [b"x"],
+        lambda _environ, start: start("200 OK", [("Content-Length", "-1")]) and [b"x"],
+        lambda _environ, start: start("200 OK", [("Content-Length", "1")] * 2) and [b"x"],
     ],
 )
 def test_an_application_that_fails_is_a_500_and_is_logged(
@@ -268,8 +292,44 @@ def test_an_application_that_fails_is_a_500_and_is_logged(
     with served(app) as server:
         status, _, body = ask_http(server.port, "/")
         assert (status, body) == (500, b"Internal server error.\n")
-        assert ask_http(server.port, "/")[0] == 500
+        assert ask_http(server.port, "/", "HEAD")[::2] == (500, b"")
     assert "failed" in caplog.text
+
+
+def test_a_body_is_closed_if_its_head_cannot_be_sent() -> None:
+    closed: list[bool] = []
+
+    class Body:
+        def __iter__(self) -> Iterator[bytes]:
+            yield b"x"
+
+        def close(self) -> None:
+            closed.append(True)
+            raise ZeroDivisionError
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Body:
+        start_response("200 OK", [("X-A", environ["QUERY_STRING"] and "a\nb")])
+        return Body()
+
+    with served(app) as server:
+        # A failure of close() does not harm an answer that is sent.
+        assert ask_http(server.port, "/")[::2] == (200, b"x")
+        assert ask_http(server.port, "/?bad")[0] == 500
+    assert closed == [True, True]
+
+
+def test_an_error_after_the_head_breaks_the_answer_off() -> None:
+    def app(_environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        yield b"begun"
+        try:
+            raise ZeroDivisionError
+        except ZeroDivisionError:
+            start_response("500 Oh", [], sys.exc_info())
+        yield b"an error page"
+
+    with served(app) as server, pytest.raises(requests.exceptions.ChunkedEncodingError):
+        requests.get(url(server), timeout=PATIENCE)
 
 
 def test_an_answer_that_breaks_off_is_seen_by_the_client(caplog: pytest.LogCaptureFixture) -> None:
