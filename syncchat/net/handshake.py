@@ -64,8 +64,13 @@ class HandshakeResult:
 
 
 def wants_upgrade(request: Request) -> bool:
-    """Whether ``request`` has an Upgrade header. Its value is checked later."""
-    return request.method == "GET" and any(name == b"upgrade" for name, _ in request.raw_headers)
+    """Whether ``request`` wants a WebSocket. The rest of the handshake is checked later.
+
+    An upgrade to another protocol, which HTTP/2 clients offer, is ignored (RFC 9110, section 7.8).
+    """
+    return request.method == "GET" and any(
+        name == b"upgrade" and b"websocket" in value.lower() for name, value in request.raw_headers
+    )
 
 
 def accept(

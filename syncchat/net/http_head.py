@@ -28,8 +28,8 @@ _FIRST_BYTE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]")
 #: The part of h11's error text that quotes bytes of the request in Python's notation.
 _QUOTED = re.compile(r": (?:bytearray\()?b['\"].*", re.DOTALL)
 
-#: The beginning of an absolute target.
-_AUTHORITY = re.compile(r"(?i)^https?://[^/?]*(?=/)")
+#: Matches the beginning of an absolute target. Its group is the host.
+_AUTHORITY = re.compile(r"(?i)https?://([^/?#]*)")
 
 #: Matches what nearly all clients send: a path, and headers in ASCII, each with one
 #: blank before its value and none after it. Groups: the method; the path with its query; the
@@ -48,6 +48,7 @@ _USUAL_LENGTH = re.compile(rb"[0-9]{1,15}")
 #: A header that is continued on the next line, which servers and proxies read differently.
 _FOLDED = re.compile(rb"\n[ \t]+[^ \t\r\n]")
 _LENGTH = re.compile(rb"(?im)^content-length:")
+_LENGTHS = re.compile(rb"(?im)^content-length:[^\n]*,")
 
 
 def is_whole(received: bytes) -> bool:
@@ -216,11 +217,16 @@ def _parse_with_h11(
     except UnicodeError as exc:
         raise Refusal(HTTPStatus.BAD_REQUEST, "A header is not ASCII.") from exc
     version = event.http_version.decode("ascii")
+    if version not in ("1.0", "1.1"):
+        raise Refusal(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "Only HTTP/1.1 is supported.")
     length = _length_of(headers, version)
     method = event.method.decode("ascii")
-    if not target.startswith("/"):
-        # A server must also accept the absolute form of a target (RFC 9112, section 3.2.2).
-        target = _AUTHORITY.sub("", target)
+    if absolute := _AUTHORITY.match(target):
+        # A server must accept this form, too, and ignore the Host header then (RFC 9112,
+        # section 3.2.2).
+        host, target = absolute[1], target[absolute.end() :]
+        if not target.startswith("/"):
+            target = f"/{target}"
     if not target.startswith("/"):
         # Other methods may have other targets: OPTIONS * and CONNECT host:port.
         check_method(method, METHODS)
@@ -245,8 +251,8 @@ def _check_framing(head: bytes) -> None:
     """
     if _FOLDED.search(head):
         text = "A header is folded."
-    elif len(_LENGTH.findall(head)) > 1:
-        text = "There are several Content-Length headers."
+    elif len(_LENGTH.findall(head)) > 1 or _LENGTHS.search(head):
+        text = "There are several lengths."
     else:
         return
     raise Refusal(HTTPStatus.BAD_REQUEST, f"Invalid HTTP request: {text}")

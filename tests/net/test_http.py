@@ -269,6 +269,17 @@ def test_an_invalid_websocket_handshake_is_refused_at_a_view(server: Server) -> 
         (b"GET /page HTTP/1.1\r\nHost: \xff\r\n\r\n", 400),
         (b"GET /page HTTP/1.1\r\nHost: localhost\r\nBad Header: x\r\n\r\n", 400),
         (b"GET http://localhost/page HTTP/1.1\r\nHost: localhost\r\n\r\n", 200),
+        (b"GET HTTP://localhost/page HTTP/1.1\r\nHost: evil.example\r\n\r\n", 200),
+        (b"GET http://evil.example/page HTTP/1.1\r\nHost: localhost\r\n\r\n", 403),
+        (b"GET http://localhost?page HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
+        (b"GET /page HTTP/2.0\r\nHost: localhost\r\n\r\n", 505),
+        (b"GET /page HTTP/1.2\r\nHost: localhost\r\n\r\n", 505),
+        # What HTTP/2 clients offer is ignored.
+        (
+            b"GET /page HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+            b"Upgrade: h2c\r\nHTTP2-Settings: AAMA\r\n\r\n",
+            200,
+        ),
         (b"GET ftp://localhost/page HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
         (b"GET page HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
         (b"GET /page HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc", 200),

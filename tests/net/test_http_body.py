@@ -149,6 +149,7 @@ def test_requests_after_an_unread_body_are_not_taken_from_it(server: Server) -> 
         (b"Content-Length: 5\r\nContent-Length: 6\r\n", 400),
         (b"Content-Length: 5\r\nX: y\r\ncontent-length: 5\r\n", 400),
         (b"Content-Length: 5, 6\r\n", 400),
+        (b"Content-Length: 5, 5\r\n", 400),
         (b"Content-Length: +5\r\n", 400),
         (b"Content-Length: 0x5\r\n", 400),
         (b"Content-Length: -5\r\n", 400),
