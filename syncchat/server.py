@@ -266,13 +266,14 @@ class ChatServer:
             **self._http.get("routes", {}),
         }
 
-    def _door(self, page: View) -> Door:
+    def _door(self, other: View) -> Door:
         limits = _client_limits(Limits(**self._limits))
         settings = DoorSettings(
             form=LineFormat(self._chat.get("format", DEFAULT_FORMAT)),
             limits=limits,
             hooks=self._hooks,
-            page=page,
+            other=other,
+            is_beside_application=self._wsgi is not None,
             on_message=None if self._log is None else self._log_posted,
             on_begin=lambda client: self._note(ClientConnected(client)),
             on_end=lambda client: self._note(ClientDisconnected(client)),

@@ -101,8 +101,11 @@ class DoorSettings:
     form: LineFormat
     limits: ClientLimits
     hooks: Hooks
-    #: Answers the requests that are for a page.
-    page: View
+    #: Answers the requests that are not for the door.
+    other: View
+    #: Whether ``other`` is an application, which has URLs and methods of its own. Otherwise, all
+    #: requests but those of a page are for the door.
+    is_beside_application: bool
     #: Called with each message: the sender's address and nick, the room, the text as received.
     on_message: Callable[[str, str, str, str], None] | None
     #: Called with the address of a follower that comes, and of one that goes.
@@ -125,11 +128,30 @@ class Door:
     @property
     def route(self) -> Route:
         """The route of all rooms."""
-        return Route(self._view, _METHODS, _is_for_door)
+        methods = None if self._settings.is_beside_application else _METHODS
+        return Route(self._view, methods, self._takes)
+
+    def _takes(self, request: Request) -> bool:
+        """Whether a request is for the door."""
+        if not self._settings.is_beside_application:
+            return request.method not in ("GET", "HEAD") or _is_read(request)
+        if "/" in request.path[1:].removesuffix("/"):
+            return False
+        match request.method:
+            case "POST":
+                return True
+            case "GET" | "HEAD":
+                # An application may have formats of its own.
+                formats = _parameters(request.query).get("format", _FORMATS)
+                return formats[-1] in _FORMATS and _is_read(request)
+            case "OPTIONS":
+                return _header(request, b"access-control-request-method") is not None
+            case _:
+                return False
 
     def _view(self, request: Request) -> Response:
-        if not _is_for_door(request):
-            return self._settings.page(request)
+        if not self._takes(request):
+            return self._settings.other(request)
         # The origin is welcome: the request was checked.
         origin = _header(request, b"origin")
         shared = () if origin is None else _shared_with(origin)
@@ -167,8 +189,6 @@ class Door:
             raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, text)
         room = _room_of(request)
         said = _said(_header(request, b"content-type") or "", body)
-        if not said.text:
-            raise _bad("The message is empty.")
         if len(said.text.encode()) > self._most:
             raise _too_large(f"A message must have at most {self._most} bytes.")
         asked = _parameters(request.query).get("nick", [said.nick])
@@ -179,6 +199,8 @@ class Door:
         draft = draft_of(nick, said.text, said.kind, nonce)
         if draft is None:
             raise _too_large(TOO_MANY_LINES)
+        if not draft.text:
+            raise _bad("The message is empty.")
         if self._settings.on_message is not None:
             text = said.text if said.kind == "message" else f"/me {said.text}"
             self._settings.on_message(address, nick, room, text)
@@ -311,10 +333,8 @@ class _Follow:
 # What a request asks for.
 
 
-def _is_for_door(request: Request) -> bool:
-    """Whether a request at a room's URL is none for the page."""
-    if request.method not in ("GET", "HEAD"):
-        return True
+def _is_read(request: Request) -> bool:
+    """Whether a ``GET`` follows a room or reads it."""
     if not _READS.isdisjoint(_parameters(request.query)):
         return True
     return any(
@@ -336,12 +356,12 @@ def _parameters(query: str) -> Mapping[str, Sequence[str]]:
     """The parameters of a URL. A program often sends the same ones."""
     if not query:
         return _NONE
-    return _cached(query) if len(query) <= _SHORT else parse_qs(query)
+    return _cached(query) if len(query) <= _SHORT else parse_qs(query, keep_blank_values=True)
 
 
 @lru_cache(maxsize=1024)
 def _cached(query: str) -> Mapping[str, Sequence[str]]:
-    return parse_qs(query)
+    return parse_qs(query, keep_blank_values=True)
 
 
 _READS = frozenset({"format", "poll"})

@@ -59,7 +59,7 @@ def check_nick(text: str) -> str:
     if nick.casefold() in _RESERVED:
         raise BadNick(f"The nick {nick} is reserved.")
     if nick.startswith(_SYSTEM_STARTS):
-        raise BadNick(f"A nick must not begin with {nick[0]}")
+        raise BadNick(f"A nick must not begin with {nick[0]!r}.")
     for char in nick:
         # A colon ends the sender in "nick: text", and marks a nick as an address.
         if char in ":," or char.isspace() or unicodedata.category(char) in _UNSEEN:

@@ -210,6 +210,9 @@ def test_the_path_names_the_room(chat: ChatServer, post: Poster) -> None:
 REFUSED: dict[str, tuple[int, bytes | str | dict[str, Any], str, dict[str, str]]] = {
     "empty": (400, "", "/ops", {}),
     "only a newline": (400, "\n", "/ops", {}),
+    "only control characters": (400, "\0\x1b", "/ops", {}),
+    "an empty nick": (400, "x", "/ops?nick=", {}),
+    "a nick like a command": (400, "x", "/ops?nick=@ann", {}),
     "not UTF-8": (400, b"\xff", "/ops", {}),
     "not JSON": (400, "{", "/ops", {"Content-Type": "application/json"}),
     "JSON without text": (400, {"nick": "x"}, "/ops", {}),
@@ -431,6 +434,7 @@ def test_history_and_positions(chat: ChatServer, post: Poster) -> None:
         return [event["text"] for event in get(path, **headers) if event["type"] == "message"]
 
     assert texts("/ops?poll=1") == ["1", "2", "3", "4", "5"]
+    assert texts("/ops?poll") == ["1", "2", "3", "4", "5"]
     assert texts("/ops?poll=1&history=2") == ["4", "5"]
     assert texts(f"/ops?poll=1&after={epoch}:3") == ["4", "5"]
     assert texts(f"/ops?poll=1&after={epoch}:5") == []

@@ -276,8 +276,7 @@ def test_an_invalid_websocket_handshake_is_refused_at_a_view(server: Server) -> 
         (b"GET /page HTTP/1.2\r\nHost: localhost\r\n\r\n", 505),
         # What HTTP/2 clients offer is ignored.
         (
-            b"GET /page HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\n"
-            b"Upgrade: h2c\r\nHTTP2-Settings: AAMA\r\n\r\n",
+            b"GET /page HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
             200,
         ),
         (b"GET ftp://localhost/page HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),

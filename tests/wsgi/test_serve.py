@@ -124,6 +124,36 @@ def test_a_chat_beside_a_site_takes_its_own_requests_if_it_shall() -> None:
         assert requests.get(base, timeout=PATIENCE).text == "the page"
 
 
+def test_a_chat_beside_a_site_leaves_it_all_other_requests() -> None:
+    def site(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"the site"]
+
+    stream = {"Accept": "text/event-stream"}
+    preflight = {"Access-Control-Request-Method": "POST"}
+    with ChatServer(port=0, wsgi=site, http=True, token="t") as chat:
+
+        def text(method: str, path: str, headers: dict[str, str]) -> str:
+            target = f"http://127.0.0.1:{chat.port}{path}"
+            return requests.request(method, target, headers=headers, timeout=PATIENCE).text
+
+        for method, path, headers in [
+            ("POST", "/api/orders", {}),
+            ("PUT", "/orders", {}),
+            ("DELETE", "/orders/1", {}),
+            ("PROPFIND", "/", {}),
+            ("GET", "/orders?format=json", {}),
+            ("GET", "/api/orders?poll=1", {}),
+            ("GET", "/api/events", stream),
+            ("OPTIONS", "/api/orders", preflight),
+            ("OPTIONS", "/orders", {}),
+        ]:
+            assert text(method, path, headers) == "the site", (method, path)
+        for method, path in [("POST", "/orders"), ("GET", "/orders?poll=1")]:
+            assert "A token is required" in text(method, path, {})
+        assert text("OPTIONS", "/orders", preflight) == ""
+
+
 # Requests and answers.
 
 
