@@ -1,20 +1,35 @@
-"""What the URL of a client asks for: a nick and a history; and the message that it sends."""
+"""What a client asks for: a nick and a history in its URL, and the message that it posts."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from http import HTTPStatus
 from urllib.parse import parse_qs
+
+import msgspec
 
 from ..engine import Draft, Kind, Position
 from ..errors import BadNick
-from ..net import Request
+from ..net import Refusal, Request
 from .entering import WantedHistory
-from .events import MAX_HISTORY, PLACE, Error
+from .events import MAX_HISTORY, PLACE, Error, Nonce
 from .nicks import check_nick
-from .sanitize import clean
+from .sanitize import clean, without_line_end
 
-__all__ = ["PLACE_FORM", "TOO_MANY_LINES", "Query", "draft_of", "position_of", "query_of"]
+__all__ = [
+    "PLACE_FORM",
+    "TOO_MANY_LINES",
+    "Query",
+    "Said",
+    "draft_of",
+    "nick_of",
+    "nonce_of",
+    "position_of",
+    "query_of",
+    "refused",
+    "said_in",
+]
 
 #: Lines of a message, at most: plain clients get each line indented, which takes more bytes.
 _MOST_LINES = 4096
@@ -23,6 +38,25 @@ TOO_MANY_LINES = f"A message must have at most {_MOST_LINES} lines."
 #: Digits of a number in the URL, at most, as in PLACE.
 _DIGITS = 15
 PLACE_FORM = re.compile(PLACE)
+
+#: The media types of a message that is taken as it is. The second is that of ``curl --data``.
+_TEXTS = frozenset({"", "application/x-www-form-urlencoded", "text/plain"})
+_CHARSETS = frozenset({"", "utf-8", "utf8", "us-ascii"})
+
+#: Characters of an Idempotency-Key, at most, as of a nonce.
+_LONGEST_KEY = 64
+
+
+class Said(msgspec.Struct):
+    """A message as JSON."""
+
+    text: str
+    nick: str | None = None
+    nonce: Nonce | None = None
+    kind: Kind = "message"
+
+
+_decoder = msgspec.json.Decoder(Said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +105,46 @@ def draft_of(nick: str, text: str, kind: Kind, nonce: str | None) -> Draft | Non
     """A client's message, sanitized; None: it has too many lines."""
     text = clean(text)
     return None if text.count("\n") >= _MOST_LINES else Draft(nick, text, kind, nonce)
+
+
+def said_in(content_type: str, body: bytes) -> Said:
+    """The message in a body. Raises :class:`Refusal`."""
+    kind, _, rest = content_type.lower().partition(";")
+    kind = kind.strip()
+    charset = rest.partition("charset=")[2].partition(";")[0].strip(' "')
+    if (kind not in _TEXTS and kind != "application/json") or charset not in _CHARSETS:
+        raise Refusal(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "A message must be text/plain in UTF-8, or application/json.",
+        )
+    if kind != "application/json":
+        try:
+            return Said(without_line_end(body.decode()))
+        except UnicodeDecodeError as exc:
+            raise refused("The message is not UTF-8.") from exc
+    try:
+        return _decoder.decode(body)
+    except (msgspec.DecodeError, RecursionError) as exc:
+        raise refused(f"The body is not a message: {exc}.") from exc
+
+
+def nick_of(asked: str) -> str:
+    """The nick of a sender. Raises :class:`Refusal`."""
+    try:
+        return check_nick(asked)
+    except BadNick as exc:
+        raise refused(str(exc)) from exc
+
+
+def nonce_of(key: str) -> str:
+    """The nonce in an Idempotency-Key. Raises :class:`Refusal`."""
+    # The draft of the header has quotes around the key; programs often leave them out.
+    nonce = key[1:-1] if len(key) > 1 and key[0] == key[-1] == '"' else key
+    if not 0 < len(nonce) <= _LONGEST_KEY:
+        raise refused(f"An Idempotency-Key must have 1 to {_LONGEST_KEY} characters.")
+    return nonce
+
+
+def refused(text: str) -> Refusal:
+    """The refusal of a request that is not valid (400)."""
+    return Refusal(HTTPStatus.BAD_REQUEST, text)

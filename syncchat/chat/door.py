@@ -14,13 +14,10 @@ from math import ceil
 from types import MappingProxyType
 from urllib.parse import parse_qs
 
-import msgspec
-
 from ..closecodes import NORMAL, TRY_AGAIN_LATER
-from ..engine import Draft, Kind, Position
+from ..engine import Draft, Position
 from ..errors import (
     AppendUnknown,
-    BadNick,
     BadRoom,
     ConnectionClosed,
     EngineFailed,
@@ -40,16 +37,24 @@ from ..net import (
     View,
     format_address,
 )
-from .asked import PLACE_FORM, TOO_MANY_LINES, draft_of, position_of, query_of
+from .asked import (
+    PLACE_FORM,
+    TOO_MANY_LINES,
+    draft_of,
+    nick_of,
+    nonce_of,
+    position_of,
+    query_of,
+    refused,
+    said_in,
+)
 from .dialects import LineFormat
 from .entering import WantedHistory
-from .events import ClientLimits, Nonce
+from .events import ClientLimits
 from .hooks import Hooks, Visitor
 from .members import CLOSE_SECONDS, Member
-from .nicks import check_nick
 from .room import Room
 from .rooms import RoomRegistry, room_of
-from .sanitize import without_line_end
 from .streams import EventStream, JsonLines, StreamDialect, TextLines
 
 __all__ = ["Door", "DoorSettings"]
@@ -61,36 +66,17 @@ _METHODS = ("GET", "HEAD", "POST", "OPTIONS")
 _FORMATS = ("ndjson", "sse", "text")
 _ACCEPTED = {"application/x-ndjson": "ndjson", "text/event-stream": "sse"}
 
-#: The media types of a message that is taken as it is. The second is that of ``curl --data``.
-_TEXTS = frozenset({"", "application/x-www-form-urlencoded", "text/plain"})
-_CHARSETS = frozenset({"", "utf-8", "utf8", "us-ascii"})
-
-#: Characters of an Idempotency-Key, at most, as of a nonce.
-_LONGEST_KEY = 64
-
 #: Characters of a query that may be kept.
 _SHORT = 256
 _NONE: Mapping[str, Sequence[str]] = MappingProxyType({})
 
-#: Everything that is kept: a reader that has seen no message misses none.
+#: Before the first message: everything that is kept follows it, without a gap.
 _BEGINNING = Position("", 0)
 
 #: Bytes of JSON around a text, at most; and how many bytes a character's escape may take.
 _ENVELOPE, _ESCAPED = 1024, 6
 
 _LIVE = (("Cache-Control", "no-store"), ("X-Accel-Buffering", "no"))
-
-
-class _Said(msgspec.Struct):
-    """A message as JSON."""
-
-    text: str
-    nick: str | None = None
-    nonce: Nonce | None = None
-    kind: Kind = "message"
-
-
-_decoder = msgspec.json.Decoder(_Said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,19 +174,19 @@ class Door:
             text = "A message must not be compressed."
             raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, text)
         room = _room_of(request)
-        said = _said(_header(request, b"content-type") or "", body)
+        said = said_in(_header(request, b"content-type") or "", body)
         if len(said.text.encode()) > self._most:
             raise _too_large(f"A message must have at most {self._most} bytes.")
         asked = _parameters(request.query).get("nick", [said.nick])
         address = format_address(request.remote_address)
-        nick = address if asked[-1] is None else _nick_of(asked[-1])
+        nick = address if asked[-1] is None else nick_of(asked[-1])
         key = _header(request, b"idempotency-key")
-        nonce = said.nonce if key is None else _nonce_of(key)
+        nonce = said.nonce if key is None else nonce_of(key)
         draft = draft_of(nick, said.text, said.kind, nonce)
         if draft is None:
             raise _too_large(TOO_MANY_LINES)
         if not draft.text:
-            raise _bad("The message is empty.")
+            raise refused("The message is empty.")
         if self._settings.on_message is not None:
             text = said.text if said.kind == "message" else f"/me {said.text}"
             self._settings.on_message(address, nick, room, text)
@@ -237,11 +223,11 @@ class Door:
         query = query_of(request)
         history = query.history
         for error in query.errors:
-            raise _bad(error.text)
+            raise refused(error.text)
         if place := _header(request, b"last-event-id"):
             # An EventSource repeats the URL, too, of which it has had the history.
             if not PLACE_FORM.fullmatch(place):
-                raise _bad("The Last-Event-ID is not EPOCH:OFFSET.")
+                raise refused("The Last-Event-ID is not EPOCH:OFFSET.")
             history = WantedHistory(position_of(place))
         room = _room_of(request)
         asked = _parameters(request.query)
@@ -381,7 +367,7 @@ def _format_of(request: Request, asked: Mapping[str, Sequence[str]]) -> str:
         return _accepted(_header(request, b"accept") or "") or _FORMATS[0]
     name = asked["format"][-1]
     if name not in _FORMATS:
-        raise _bad(f"The URL's format= must be one of {', '.join(_FORMATS)}.")
+        raise refused(f"The URL's format= must be one of {', '.join(_FORMATS)}.")
     return name
 
 
@@ -391,42 +377,6 @@ def _room_of(request: Request) -> str:
     except BadRoom as exc:
         status = HTTPStatus.NOT_FOUND if "/" in request.path[1:] else HTTPStatus.BAD_REQUEST
         raise Refusal(status, str(exc)) from exc
-
-
-def _said(content_type: str, body: bytes) -> _Said:
-    """The message in a body. Raises :class:`Refusal`."""
-    kind, _, rest = content_type.lower().partition(";")
-    kind = kind.strip()
-    charset = rest.partition("charset=")[2].partition(";")[0].strip(' "')
-    if (kind not in _TEXTS and kind != "application/json") or charset not in _CHARSETS:
-        raise Refusal(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            "A message must be text/plain in UTF-8, or application/json.",
-        )
-    if kind != "application/json":
-        try:
-            return _Said(without_line_end(body.decode()))
-        except UnicodeDecodeError as exc:
-            raise _bad("The message is not UTF-8.") from exc
-    try:
-        return _decoder.decode(body)
-    except (msgspec.DecodeError, RecursionError) as exc:
-        raise _bad(f"The body is not a message: {exc}.") from exc
-
-
-def _nick_of(asked: str) -> str:
-    try:
-        return check_nick(asked)
-    except BadNick as exc:
-        raise _bad(str(exc)) from exc
-
-
-def _nonce_of(key: str) -> str:
-    # The draft of the header has quotes around the key; programs often leave them out.
-    nonce = key[1:-1] if len(key) > 1 and key[0] == key[-1] == '"' else key
-    if not 0 < len(nonce) <= _LONGEST_KEY:
-        raise _bad(f"An Idempotency-Key must have 1 to {_LONGEST_KEY} characters.")
-    return nonce
 
 
 # Answers.
@@ -452,10 +402,6 @@ def _preflight() -> Sequence[tuple[str, str]]:
         ),
         ("Access-Control-Max-Age", "600"),
     )
-
-
-def _bad(text: str) -> Refusal:
-    return Refusal(HTTPStatus.BAD_REQUEST, text)
 
 
 def _too_large(text: str) -> Refusal:
