@@ -11,8 +11,9 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,12 @@ from tests.peer import Maker, Peer, client_side, server_side
 
 #: Seconds until threads and descriptors of a test must be gone.
 SETTLE = 15.0
+
+#: What the tests of a folder import, besides what nearly all tests need.
+NEEDED = {
+    "wsgi": ("bottle", "django", "flask", "gunicorn", "httpx", "requests", "waitress"),
+    "examples": ("django", "flask", "gunicorn", "redis", "requests"),
+}
 
 FDS = Path("/proc/self/fd")
 
@@ -164,6 +171,37 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         call.excinfo = pytest.ExceptionInfo.from_exception(
             AssertionError(f"skipped in CI: {reason}").with_traceback(reason.__traceback__)
         )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Fail skipped modules in CI."""
+    report = yield
+    if os.environ.get("CI") == "true" and report.outcome == "skipped":
+        report.outcome = "failed"
+        report.longrepr = f"skipped in CI: {report.longrepr}"
+    return report
+
+
+class _Module(pytest.Module):
+    """A module that imports packages of the extra ``test``, without which it is skipped."""
+
+    def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
+        for name in NEEDED[self.path.parent.name]:
+            if find_spec(name) is None:
+                pytest.skip(f"there is no {name}: pip install '.[test]'", allow_module_level=True)
+        return super().collect()
+
+
+def pytest_pycollect_makemodule(
+    module_path: Path, parent: pytest.Collector
+) -> pytest.Module | None:
+    if module_path.parent.name not in NEEDED:
+        return None
+    module: pytest.Module = _Module.from_parent(parent, path=module_path)
+    return module
 
 
 @pytest.fixture(params=[server_side, client_side], ids=["server", "client"])
