@@ -36,7 +36,7 @@ from .reading import SearchThrottle, first_page, matching, patterns, tail_of
 from .redis_append import Appender
 from .redis_claims import Callbacks, Claims, nicks_of
 from .redis_connection import Pipeline, Reply
-from .redis_follower import Follower
+from .redis_follower import LogFollower
 from .redis_format import Keys, end_of, messages_of
 from .redis_reads import SharedReads
 from .redis_scripts import BEFORE, ROOMS, TAIL
@@ -88,7 +88,7 @@ class RedisEngine(Engine):
             raise EngineUnusable(f"cannot use {self._server.name}: {exc}") from exc
         self._server.logs = True
         reads = SharedReads(self._others, self._keys)
-        self._follower = Follower(self._server, reads, self._keys, codec, self._callbacks)
+        self._follower = LogFollower(self._server, reads, self._keys, codec, self._callbacks)
 
     def attach(
         self,

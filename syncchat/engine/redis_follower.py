@@ -31,7 +31,7 @@ from .redis_reads import ROOMS, Fence, Followed, SharedReads, SharedTails
 from .redis_scripts import EMPTY_SECONDS
 from .redis_server import Link, RedisServer
 
-__all__ = ["Follower"]
+__all__ = ["LogFollower"]
 
 logger = logging.getLogger("syncchat.engine")
 
@@ -53,7 +53,7 @@ _CONFIRM_SECONDS = 0.5
 _PIECE, _SHARING = 500, 20
 
 
-class Follower:
+class LogFollower:
     """The thread ``syncchat-follower``, and its subscription connection."""
 
     def __init__(
