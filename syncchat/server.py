@@ -381,7 +381,7 @@ class ChatServer:
         """Remove the member ``nick`` of ``room``, and close its connection with 1008.
 
         It is told ``reason``. Its client does not come back by itself, but a person can. Returns
-        False if nobody on this server has that nick there.
+        False if nobody has that nick there, on all servers that share the engine.
         """
         return self._running().kick(check_room(room), nick, clean(reason))
 

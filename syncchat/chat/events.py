@@ -39,6 +39,7 @@ __all__ = [
     "HistoryRequest",
     "Join",
     "Joined",
+    "Kick",
     "Left",
     "Message",
     "Names",
@@ -401,8 +402,22 @@ def decode_from_server(text: str) -> FromServer:
         raise _bad(text, exc) from exc
 
 
+# Among servers.
+
+
+class Kick(_Event, frozen=True):
+    """The member ``nick`` is removed. Its server tells it so, and sends a Close."""
+
+    nick: str
+    reason: str
+
+
+LiveFromServer = FromServer | Kick
+
+_live: msgspec.json.Decoder[LiveFromServer] = msgspec.json.Decoder(LiveFromServer)
+
 #: For an engine that sends live events to other servers.
-LIVE_CODEC = LiveCodec(encode_utf8, lambda data: decode_from_server(data.decode()))
+LIVE_CODEC = LiveCodec(encode_utf8, _live.decode)
 
 
 def _bad(text: str, exc: Exception) -> BadEvent:

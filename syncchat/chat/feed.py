@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from ..engine import Delivery, Message, Position
-from .events import FromServer
+from .events import LiveFromServer
 from .members import Members
 from .presence_batch import PresenceBatch
 
@@ -23,16 +23,16 @@ class Feed:
         #: The position up to which the members have got the log; None: it is not followed.
         self.position: Position | None = None
         #: What a shared engine has brought on a thread of its own, in its order.
-        self._added: deque[Delivery | FromServer] = deque()
+        self._added: deque[Delivery | LiveFromServer] = deque()
         #: Messages that the members get with the next write.
         self._accepted: list[Message] = []
 
-    def take(self, news: Delivery | FromServer) -> None:
+    def take(self, news: Delivery | LiveFromServer) -> None:
         """Send new messages to all members, or a live event to those that it concerns."""
         self._accept(news)
         self._tell_accepted()
 
-    def add(self, news: Delivery | FromServer) -> None:
+    def add(self, news: Delivery | LiveFromServer) -> None:
         """Leave news for the next call of another method. From any thread."""
         self._added.append(news)
 
@@ -56,7 +56,7 @@ class Feed:
         while self._added:
             self._accept(self._added.popleft())
 
-    def _accept(self, news: Delivery | FromServer) -> None:
+    def _accept(self, news: Delivery | LiveFromServer) -> None:
         if isinstance(news, Delivery):
             self._accept_messages(news)
         else:

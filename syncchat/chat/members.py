@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from itertools import count
 from typing import assert_never
 
-from ..closecodes import ABNORMAL, SERVICE_RESTART, TRY_AGAIN_LATER
+from ..closecodes import (
+    ABNORMAL,
+    MAX_REASON,
+    POLICY_VIOLATION,
+    SERVICE_RESTART,
+    TRY_AGAIN_LATER,
+)
 from ..engine import Appended, Departed, Draft, Engine, Revoked
 from ..errors import AppendUnknown, ConnectionClosed, EngineFailed
 from ..net import Deadline, Fanout, Follower, WebSocket, encode_frame, format_address
@@ -19,7 +25,9 @@ from .events import (
     FromServer,
     History,
     Joined,
+    Kick,
     Left,
+    LiveFromServer,
     Message,
     Names,
     PrivateMessage,
@@ -256,8 +264,11 @@ class Members:
             for closed in fanout.write(frames, special):
                 fanout.discard(closed)
 
-    def tell_live(self, event: FromServer) -> None:
+    def tell_live(self, event: LiveFromServer) -> None:
         """Send a live event to those whom it concerns."""
+        if isinstance(event, Kick):
+            self._kick(event)
+            return
         if not isinstance(event, PrivateMessage):
             newcomer = None
             if isinstance(event, Joined) and not event.others:
@@ -271,6 +282,15 @@ class Members:
             self.tell_one(recipient, event)
         if sender is not None and sender is not recipient:
             self.tell_one(sender, event)
+
+    def _kick(self, kick: Kick) -> None:
+        member = self.find(kick.nick)
+        if member is None:
+            return
+        said = f": {kick.reason}" if kick.reason else ""
+        self.tell_one(member, Error("kicked", f"You were removed from this room{said}."))
+        short = f"removed from {self._room}{said}".encode()[:MAX_REASON].decode(errors="ignore")
+        member.websocket.begin_close(POLICY_VIOLATION, short, Deadline.after(CLOSE_SECONDS))
 
     def tell_others(self, messages: Sequence[Message], epoch: str) -> None:
         """Send messages to all members; a sender gets an acknowledgement of its own instead."""

@@ -29,6 +29,7 @@ from .events import (
     FromServer,
     Joined,
     Left,
+    LiveFromServer,
     PrivateMessage,
     Renamed,
 )
@@ -228,7 +229,7 @@ class Room:
         """As :meth:`Feed.take_own`, on the combiner's thread, which is appending it."""
         return self._feed.take_own(delivery)
 
-    def take_live(self, event: FromServer) -> None:
+    def take_live(self, event: LiveFromServer) -> None:
         """Send a live event to the members that it concerns."""
         if threading.get_ident() == self._combiner:
             self._feed.take(event)

@@ -11,14 +11,13 @@ from functools import lru_cache
 from itertools import count
 from urllib.parse import unquote
 
-from ..closecodes import MAX_REASON, POLICY_VIOLATION
 from ..engine import Delivery, Departed, Draft, Engine, Position, Revoked
 from ..errors import BadRoom, EngineFailed, NickTaken, RoomsFull
 from ..net import Deadline
 from .appends import AppendThread
 from .entering import WantedHistory
-from .events import MAX_HISTORY, Error, FromServer, Message, RoomCount
-from .members import CLOSE_SECONDS, Member, RoomSettings
+from .events import MAX_HISTORY, Kick, LiveFromServer, Message, RoomCount
+from .members import Member, RoomSettings
 from .room import Room
 
 __all__ = ["LOBBY", "MAX_ROOM", "RoomRegistry", "check_room", "room_of", "valid_names"]
@@ -182,17 +181,19 @@ class RoomRegistry:
         return found
 
     def kick(self, name: str, nick: str, reason: str) -> bool:
-        """Disconnect the member of this nick for good. False: this server has no such member."""
+        """Disconnect the member of this nick, on any server, for good. False: there is none.
+
+        Raises :class:`EngineFailed`.
+        """
+        kick = Kick(nick, reason)
         with self.used(name) as room:
-            member = room.find(nick)
-            if member is None:
+            if room.find(nick) is not None:
+                # Also while a shared engine is away.
+                room.run(lambda: room.take_live(kick))
+            elif self.engine.find(name, nick) is not None:
+                self.engine.publish(name, kick)
+            else:
                 return False
-            said = f": {reason}" if reason else ""
-            room.tell(member, Error("kicked", f"You were removed from this room{said}."))
-            # The error comes before the Close.
-            room.drain()
-            short = f"removed from {name}{said}".encode()[:MAX_REASON].decode(errors="ignore")
-            member.websocket.begin_close(POLICY_VIOLATION, short, Deadline.after(CLOSE_SECONDS))
             return True
 
     def publish(
@@ -332,7 +333,7 @@ class RoomRegistry:
         room = self._rooms.get(name)
         return room is not None and room.deliver_own(delivery)
 
-    def _take_live(self, name: str, event: FromServer) -> None:
+    def _take_live(self, name: str, event: LiveFromServer) -> None:
         room = self._rooms.get(name)
         if room is not None:
             room.take_live(event)

@@ -79,8 +79,10 @@ def test_members_are_those_of_all_servers_on_one_redis() -> None:
                 wait_for(lambda: one.members() == two.members() == ["ann", "bob"])
                 with pytest.raises(NickTaken):
                     one.say("I am not bob", nick="bob")
-                assert not one.kick("bob")
-                assert two.kick("bob")
+                assert not one.kick("eve")
+                assert one.kick("BOB", reason="flooding")
+                with pytest.raises(ConnectionClosed, match="removed from lobby: flooding"):
+                    until(bob, Message)
                 wait_for(lambda: one.members() == ["ann"])
                 one.say("hello", nick="bob")
                 wait_for(lambda: [each.text for each in two.history()] == ["hello"])
