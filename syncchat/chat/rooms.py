@@ -208,9 +208,13 @@ class RoomRegistry:
         room = self._acquire(name)
         done = False
         try:
+            taken = f"The nick {draft.nick} is taken here."
             if named and (room.find(draft.nick) or self.engine.find(name, draft.nick)):
-                raise NickTaken(f"The nick {draft.nick} is taken here.")
+                raise NickTaken(taken)
             admit(draft)
+            # That may have taken long.
+            if named and room.find(draft.nick):
+                raise NickTaken(taken)
             position = room.publish(draft)
             done = True
         finally:

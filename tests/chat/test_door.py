@@ -602,6 +602,18 @@ def test_a_slow_follower_is_told_and_cut_off_and_harms_nobody() -> None:
     assert any("too slow" in line for line in lines)
 
 
+def test_a_nick_that_somebody_takes_during_on_message_is_409() -> None:
+    def on_message(_heard: Heard) -> None:
+        member.append(stack.enter_context(Json(url_of(chat, "/ops?nick=ann"))))
+        member[0].event("welcome")
+
+    member: list[Json] = []
+    with ChatServer(port=0, rate=0, on_message=on_message) as chat, Poster(chat) as post:
+        with contextlib.ExitStack() as stack:
+            assert post("hello", "/ops?nick=ann")[0] == 409
+            assert chat.history("ops") == []
+
+
 def test_hooks_apply_to_programs_without_a_websocket() -> None:
     seen: list[str] = []
 
