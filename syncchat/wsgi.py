@@ -14,11 +14,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
 from typing import Any, Unpack
 from urllib.parse import quote
 from wsgiref.util import is_hop_by_hop
 
 from .closecodes import GOING_AWAY
+from .errors import ConnectionClosed
 from .net import Deadline, Limits, Refusal, Request, WebSocket
 from .net.access_policy import AccessPolicy, parse_access
 from .net.handshake import accept as accept_handshake
@@ -52,6 +54,21 @@ _LOOK = 0.25
 _STOP = 1.5
 
 
+class _Accepted(WebSocket):
+    """A WebSocket of a view.
+
+    The end of its connection ends the ``with`` block without an exception: that the client is gone
+    is no failure of the view, which frameworks would log.
+    """
+
+    def __exit__(
+        self, kind: object, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        is_over = isinstance(exc, ConnectionClosed) and self.close_code is not None
+        super().__exit__(kind, exc, traceback)
+        return is_over
+
+
 def accept(
     environ: Mapping[str, Any],
     *,
@@ -73,7 +90,8 @@ def accept(
                     everybody.send(message)
             return ""  # Goes nowhere.
 
-    Read on the view's thread until the end, and close the WebSocket there. The view may return
+    Read on the view's thread until the end, and close the WebSocket there, which a ``with`` block
+    does: with 1011 after an exception, and without one when the client is gone. The view may return
     anything. ``Group.add`` and ``send`` work as everywhere. When gunicorn stops, and at the end
     of the process, the clients are closed with 1001.
 
@@ -109,7 +127,7 @@ def accept(
         max_backlog=held_to.max_backlog,
         stall_timeout=held_to.stall_timeout,
     )
-    websocket = WebSocket(
+    websocket = _Accepted(
         stream, handshake, connections.io_thread, is_client=False, limits=held_to, on_slow=on_slow
     )
     stream.writer.write(handshake.answer)
@@ -141,6 +159,9 @@ def _request_of(environ: Mapping[str, Any]) -> Request:
         for name, value in environ.items()
         if name.startswith("HTTP_") and name != "HTTP_HOST"
     )
+    if length := str(environ.get("CONTENT_LENGTH") or ""):
+        # A handshake has no body.
+        headers += ((b"content-length", length.encode("latin-1")),)
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
     query = environ.get("QUERY_STRING", "")
     port = str(environ.get("REMOTE_PORT", ""))

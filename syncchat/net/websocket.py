@@ -7,9 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from types import TracebackType
 from typing import Self, assert_never
 
-from ..closecodes import ABNORMAL, NORMAL, ORDERLY, TRY_AGAIN_LATER, check_close
+from ..closecodes import ABNORMAL, INTERNAL_ERROR, NORMAL, ORDERLY, TRY_AGAIN_LATER, check_close
 from ..errors import ConnectionClosed
 from .address import Address, format_address
 from .backlog import Written
@@ -343,8 +344,12 @@ class WebSocket:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
+    def __exit__(
+        self, _type: object, exc: BaseException | None, _traceback: TracebackType | None
+    ) -> bool | None:
+        failed = isinstance(exc, Exception) and not isinstance(exc, ConnectionClosed)
+        self.close(INTERNAL_ERROR if failed else NORMAL)
+        return None
 
     def _send_close(self, code: int, reason: str, *, discard: bool = False) -> bool:
         """Send Close. False: one was sent before, or the connection has ended."""

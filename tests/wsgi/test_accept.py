@@ -9,13 +9,14 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from wsgiref.simple_server import make_server
 
 import psutil
 import pytest
 
 from syncchat.errors import ConnectionClosed, HandshakeRefused
-from syncchat.net import WebSocket, connect
+from syncchat.net import Refusal, WebSocket, connect
 from syncchat.wsgi import accept, close_all
 from tests.peer import PATIENCE, ask_http, wait_for
 from tests.wsgi import plain_app
@@ -80,7 +81,7 @@ def test_a_view_that_fails_closes_its_client(server: WsgiServer) -> None:
         ann.send("fail")
         with pytest.raises(ConnectionClosed) as caught:
             ann.recv(PATIENCE)
-        assert caught.value.code == 1000
+        assert caught.value.code == 1011
         bob.send("still here")
         assert bob.recv(PATIENCE) == "still here"
 
@@ -183,6 +184,36 @@ def test_many_clients_leave_nothing_behind() -> None:
                 join(server).close()
             wait_for(lambda: sum(worker.num_fds() for worker in workers) <= before + 2)
         wait_for(lambda: ask_http(server.port, "/")[0] == 200)
+
+
+def test_a_handshake_with_a_body_is_refused() -> None:
+    with pytest.raises(Refusal, match="must not have a body"):
+        accept({**HANDSHAKE, "CONTENT_LENGTH": "4"})
+
+
+def test_a_lost_connection_ends_the_block_and_another_exception_does_not() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
+        for fails in (False, True):
+            client = pool.submit(connect, f"ws://127.0.0.1:{listening.getsockname()[1]}/")
+            sock, _ = listening.accept()
+            found = re.search(rb"Sec-WebSocket-Key: (\S+)", sock.recv(65536))
+            assert found
+            key = {"HTTP_SEC_WEBSOCKET_KEY": found[1].decode(), "werkzeug.socket": sock}
+            with ExitStack() as stack:
+                if fails:
+                    stack.enter_context(pytest.raises(ZeroDivisionError))
+                with accept({**HANDSHAKE, **key}) as websocket:
+                    peer = client.result(PATIENCE)
+                    peer.abort()
+                    peer.close()
+                    with pytest.raises(ConnectionClosed):
+                        websocket.recv(PATIENCE)
+                    if fails:
+                        raise ZeroDivisionError
+                    websocket.recv(PATIENCE)
+            assert websocket.close_code == 1006
+            sock.close()
+    close_all()
 
 
 def test_close_all_ends_what_accept_has_begun() -> None:
