@@ -75,7 +75,7 @@ class AccessSettings(TypedDict, total=False):
 
 
 class HookSettings(TypedDict, total=False):
-    """What the program has to say to its clients. None: nothing.
+    """Callbacks for what clients do. None: no callback.
 
     The callbacks run on the thread of their client, and may take their time: only this client
     waits. With one of them, each client has a thread. They may call every method of the server.

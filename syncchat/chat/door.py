@@ -66,9 +66,9 @@ _METHODS = ("GET", "HEAD", "POST", "OPTIONS")
 _FORMATS = ("ndjson", "sse", "text")
 _ACCEPTED = {"application/x-ndjson": "ndjson", "text/event-stream": "sse"}
 
-#: Characters of a query that may be kept.
+#: Characters, at most, of a query whose parameters are cached.
 _SHORT = 256
-_NONE: Mapping[str, Sequence[str]] = MappingProxyType({})
+_NO_PARAMETERS: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 #: Before the first message: everything that is kept follows it, without a gap.
 _BEGINNING = Position("", 0)
@@ -76,7 +76,7 @@ _BEGINNING = Position("", 0)
 #: Bytes of JSON around a text, at most; and how many bytes a character's escape may take.
 _ENVELOPE, _ESCAPED = 1024, 6
 
-_LIVE = (("Cache-Control", "no-store"), ("X-Accel-Buffering", "no"))
+_STREAM_HEADERS = (("Cache-Control", "no-store"), ("X-Accel-Buffering", "no"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,17 +138,17 @@ class Door:
     def _view(self, request: Request) -> Response:
         if not self._takes(request):
             return self._settings.other(request)
-        # The origin is welcome: the request was checked.
+        # The request has been checked, so its origin is allowed.
         origin = _header(request, b"origin")
-        shared = () if origin is None else _shared_with(origin)
+        cors = () if origin is None else _cors_headers(origin)
         try:
             if request.method == "OPTIONS":
-                return Response(b"", status=HTTPStatus.NO_CONTENT, headers=[*_preflight(), *shared])
+                return Response(b"", status=HTTPStatus.NO_CONTENT, headers=[*_preflight(), *cors])
             if request.method == "POST":
-                return self._publish(request, shared)
-            return self._read(request, shared)
+                return self._publish(request, cors)
+            return self._read(request, cors)
         except Refusal as refusal:
-            refusal.headers = [*refusal.headers, *shared]
+            refusal.headers = [*refusal.headers, *cors]
             raise
 
     def _rooms(self) -> RoomRegistry:
@@ -167,7 +167,7 @@ class Door:
 
     # Saying something.
 
-    def _publish(self, request: Request, shared: Sequence[tuple[str, str]]) -> Response:
+    def _publish(self, request: Request, cors: Sequence[tuple[str, str]]) -> Response:
         body = request.read_body(self._most * _ESCAPED + _ENVELOPE)
         self._charge(request)
         if (_header(request, b"content-encoding") or "identity").lower() != "identity":
@@ -192,7 +192,7 @@ class Door:
             self._settings.on_message(address, nick, room, text)
         position = self._say(room, draft, request, named=asked[-1] is not None)
         answer = b'{"epoch":"%b","offset":%d}\n' % (position.epoch.encode(), position.offset)
-        return Response(answer, "application/json", HTTPStatus.CREATED, shared)
+        return Response(answer, "application/json", HTTPStatus.CREATED, cors)
 
     def _say(self, name: str, draft: Draft, request: Request, *, named: bool) -> Position:
         """Have the message kept. Raises :class:`Refusal`."""
@@ -219,7 +219,7 @@ class Door:
 
     # Reading.
 
-    def _read(self, request: Request, shared: Sequence[tuple[str, str]]) -> Response:
+    def _read(self, request: Request, cors: Sequence[tuple[str, str]]) -> Response:
         query = query_of(request)
         history = query.history
         for error in query.errors:
@@ -244,7 +244,7 @@ class Door:
             end=follow.end,
             blocks=rooms.engine.blocks or bool(self._settings.hooks.on_leave),
             content_type=dialect.content_type,
-            headers=[*_LIVE, *shared],
+            headers=[*_STREAM_HEADERS, *cors],
             keep_alive=dialect.keep_alive,
             farewell=dialect.farewell,
         )
@@ -260,7 +260,7 @@ class Door:
 
 
 class _Follow:
-    """A follower in its room. ``polls``: it gets what there is, and leaves."""
+    """A request that follows a room. ``polls``: it gets what there is, and leaves."""
 
     def __init__(
         self,
@@ -341,7 +341,7 @@ def _header(request: Request, name: bytes) -> str | None:
 def _parameters(query: str) -> Mapping[str, Sequence[str]]:
     """The parameters of a URL. A program often sends the same ones."""
     if not query:
-        return _NONE
+        return _NO_PARAMETERS
     return _cached(query) if len(query) <= _SHORT else parse_qs(query, keep_blank_values=True)
 
 
@@ -382,8 +382,8 @@ def _room_of(request: Request) -> str:
 # Answers.
 
 
-def _shared_with(origin: str) -> Sequence[tuple[str, str]]:
-    """Headers that let a page of another origin, which is welcome, read the answer."""
+def _cors_headers(origin: str) -> Sequence[tuple[str, str]]:
+    """Headers that let a page of this allowed origin read the answer."""
     return (
         ("Access-Control-Allow-Origin", origin),
         ("Access-Control-Expose-Headers", "Retry-After"),

@@ -58,7 +58,7 @@ class Visitor:
 
 
 class ReadOnly:
-    """The rooms in which only the server speaks, and those whom ``may_speak`` lets."""
+    """The rooms in which only the server speaks, and clients that ``may_speak`` admits."""
 
     def __init__(self, rooms: Iterable[str], may_speak: Callable[[Request], bool]) -> None:
         self._rooms = frozenset(rooms)

@@ -40,9 +40,9 @@ class Following(Response):
     end: Callable[[], None]
     #: Whether ``end`` may block.
     blocks: bool
-    #: Sent from time to time, so that proxies and both ends see that the other end is there.
+    #: Sent in each ping interval, so that proxies and both ends notice a dead connection.
     keep_alive: bytes
-    #: Makes the last words to a client that must come back, for the given reason.
+    #: Makes the last event for a client that is to reconnect, for the given reason.
     farewell: Callable[[str], bytes]
 
 
@@ -122,7 +122,7 @@ class Follower:
     ) -> None:
         """End the answer; abort the connection if it is not closed at ``deadline``. Never blocks.
 
-        A code that is not orderly comes with the farewell, and the answer breaks off. With
+        With a code that is not orderly, the farewell is sent, and the answer breaks off. With
         ``discard``, data that is queued for the client is dropped.
         """
         self._note_close(code, reason)

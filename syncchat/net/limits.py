@@ -156,7 +156,7 @@ class HostBuckets:
         assert self._lock.locked()
         self._buckets = {host: each for host, each in self._buckets.items() if not each.is_full}
         if len(self._buckets) >= _MOST_BUCKETS:
-            # Only as many hosts as nobody has: begin anew, rather than fill the memory.
+            # All hosts are active. Forget them, so that the memory stays bounded.
             self._buckets.clear()
 
 
