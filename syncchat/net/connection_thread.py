@@ -60,7 +60,7 @@ class ConnectionThread(Reception):
         "_drop_until",
         "_failure",
         "_finished",
-        "_idle",
+        "_idle_at",
         "_lingers",
         "_on_end",
         "_on_thread_end",
@@ -92,8 +92,8 @@ class ConnectionThread(Reception):
         #: A request that the thread must answer; an exception that it must handle.
         self._plain: Request | None = None
         self._failure: BaseException | None = None
-        #: A request is answered, and another one may come.
-        self._idle = False
+        #: The bytes that had come when a request was answered, and another one may come.
+        self._idle_at: int | None = None
         #: The closing handshake is done, and the client's FIN is expected.
         self._lingers = False
         #: How many bytes may be read and dropped, those of the whole connection included.
@@ -230,7 +230,7 @@ class ConnectionThread(Reception):
         """End what takes too long, except on the thread. On the I/O thread, from time to time."""
         if not self._deadline.expired or self.follower is not None:
             return
-        if self._idle:
+        if self._idle_at == self.stream.bytes_in:
             # The client sends no further request. Its thread ends.
             self.stream.writer.abort()
         reader = self._config.reader
@@ -331,9 +331,10 @@ class ConnectionThread(Reception):
         while isinstance(received, Request):
             if not self._serve_plain(received):
                 return
-            self._deadline, self._idle = Deadline.after(config.limits.open_timeout), True
+            self._deadline = Deadline.after(config.limits.open_timeout)
+            self._idle_at = self.stream.bytes_in
             received = self._accept(None)
-            self._idle = False
+            self._idle_at = None
         if received is not None:
             self._upgrade(received)
             self._answer(self.stream.writer.write)

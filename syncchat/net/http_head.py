@@ -85,6 +85,9 @@ def _read_head(
         try:
             data = stream.read(deadline)
         except TimeoutError:
+            if follows and not buffer:
+                # Only empty lines have come.
+                return None
             raise _refusal(
                 buffer, HTTPStatus.REQUEST_TIMEOUT, "The request took too long."
             ) from None
@@ -97,13 +100,13 @@ def _read_head(
         # The empty line may be split between two reads.
         searched = max(0, len(buffer) - 3)
         buffer += data
+        if deadline is None:
+            deadline = Deadline.after(patience)
         if follows and buffer.startswith(b"\r\n"):
             # Some clients send an empty line after a body (RFC 9112, section 2.2).
             del buffer[:2]
             if not buffer:
                 continue
-        if deadline is None and not END_OF_HEAD.search(buffer):
-            deadline = Deadline.after(patience)
         if not _FIRST_BYTE.match(buffer):
             # This is not HTTP, mostly TLS, so do not wait for an empty line.
             raise Refusal(HTTPStatus.BAD_REQUEST, "Invalid HTTP request.")

@@ -266,9 +266,22 @@ def test_an_idle_connection_is_closed_without_a_word(server: Server) -> None:
     assert server.stats().refused == {}
 
 
+def test_a_later_head_that_is_slow_is_408(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as sock:
+        sock.sendall(post(b"Content-Length: 2\r\n", b"ok"))
+        assert statuses(sock.recv(1000)) == [200]
+        # The connection is no longer idle.
+        sock.sendall(b"GET /page HTTP/1.1\r\n")
+        assert statuses(read_all(sock)) == [408]
+
+
 def test_an_empty_line_after_a_body_is_skipped(server: Server) -> None:
     answer = raw(server, post(b"Content-Length: 2\r\n", b"ok\r\n"), b"", END)
     assert statuses(answer) == [200, 404]
+    # Empty lines do not keep the connection open.
+    assert statuses(raw(server, post(b"Content-Length: 2\r\n", b"ok\r\n"))) == [200]
+    wait_for(lambda: server.connections == 0)
+    assert "408" not in server.stats().refused
 
 
 def test_a_request_after_a_request_can_be_a_handshake(server: Server) -> None:
