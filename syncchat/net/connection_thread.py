@@ -136,7 +136,7 @@ class ConnectionThread(Reception):
     def traffic(self) -> Traffic:
         """The traffic of the connection so far."""
         websocket, stream, writer = self.websocket, self.stream, self.stream.writer
-        messages_in = 0 if websocket is None else websocket.messages_in
+        messages_in = self.bodies_in + (0 if websocket is None else websocket.messages_in)
         return Traffic(messages_in, writer.messages_out, stream.bytes_in, writer.bytes_out)
 
     # Without the thread, on the acceptor or the reader.

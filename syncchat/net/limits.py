@@ -228,7 +228,8 @@ class Stats:
     connections: int
     #: Clients that have completed the opening handshake since the start.
     connections_total: int
-    #: Complete messages from clients, and messages accepted for sending to clients.
+    #: Complete messages from clients, the bodies of requests included, and messages accepted for
+    #: sending to clients.
     messages_in: int
     messages_out: int
     #: Bytes on the network, including handshakes and TLS.

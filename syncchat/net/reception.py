@@ -36,6 +36,7 @@ class Reception:
         "_config",
         "_count_client",
         "_following",
+        "bodies_in",
         "counted_for",
         "follower",
         "refusal",
@@ -58,6 +59,8 @@ class Reception:
         #: ``max_connections``, and the host for which it counts, if that is known.
         self.served = False
         self.counted_for: str | None = None
+        #: The requests with a body that a view has answered.
+        self.bodies_in = 0
         self.stream = stream
         #: The connection's thread, while there is one.
         self.thread: threading.Thread | None = None
@@ -107,6 +110,7 @@ class Reception:
             else:
                 config.access_policy.check_host(request)
             response = run_view(route, request)
+            self.bodies_in += request.body is not None
             if isinstance(response, Following) and request.method != "HEAD":
                 self._follow(request, response)
                 return False

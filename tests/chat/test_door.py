@@ -145,6 +145,16 @@ def test_a_message_is_kept_before_it_is_answered(chat: ChatServer, post: Poster)
         assert texts == ["first", "second"]
 
 
+def test_posts_count_as_messages_in_the_statistics(chat: ChatServer, post: Poster) -> None:
+    assert post()[0] == post()[0] == 201
+    assert post("")[0] == 400
+    # Those of an open connection, and of an ended one.
+    assert chat.stats().messages_in == 2
+    post.client.close()
+    wait_for(lambda: chat.stats().connections == 0)
+    assert chat.stats().messages_in == 2
+
+
 def test_the_same_key_again_is_kept_once(chat: ChatServer, post: Poster) -> None:
     with Lines(chat) as follower:
         answers = [post("once", Idempotency_Key="k 1") for _ in range(3)]
