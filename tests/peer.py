@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import queue
+import secrets
 import socket
 import struct
 import threading
@@ -42,9 +44,15 @@ def wait_for(condition: Callable[[], object], what: str = "") -> None:
 
 
 def free_port() -> int:
-    """A port on which no program listens."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
+    """A port on which no program listens.
+
+    It is below those that the system gives to outgoing connections by itself. One of these could
+    take a port from a server that is restarted.
+    """
+    while True:
+        port = 10_000 + secrets.randbelow(22_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 class Peer:
