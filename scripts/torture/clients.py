@@ -42,8 +42,8 @@ __all__ = ["Actor", "OurClient", "PipeClient", "line_text", "stamp_of"]
 
 _CLIENT = Path(__file__).resolve().parents[1] / "client.py"
 
-#: Seconds that a pipe client may take after the end of its input.
-_PIPE_SECONDS = 15.0
+#: Seconds that a pipe client may take until it is in the room, and after the end of its input.
+_JOIN_SECONDS, _PIPE_SECONDS = 30.0, 15.0
 
 #: The text of a message in a line of the plain dialect: all texts of a run begin like this.
 _TEXT = re.compile(r"(?:^|: |\] |\*\* \S+ )([a-z]+\d+\.\d+(?: x+)?)$")
@@ -84,12 +84,17 @@ class Actor(ABC):
         """Whether it learns that its messages are stored."""
         return True
 
+    @property
+    def sees(self) -> bool:
+        """Whether it gets messages."""
+        return True
+
     @abstractmethod
     def start(self) -> None:
         """Connect, and begin to talk."""
 
     def be_silent(self) -> None:
-        """Say nothing more."""
+        """Say nothing new."""
         self._silent.set()
         self._talker.join()
 
@@ -253,7 +258,11 @@ class PipeClient(_PackageClient):
         self._lock = threading.Lock()
         self._unanswered: set[str] = set()
         self._refused = 0
+        #: Set when it has been in the room, or has ended; and when its input has ended.
+        self._joined, self._closed = threading.Event(), threading.Event()
         self._listener.start()
+        # A client that cannot connect at first ends. No fault must be in its way.
+        self._joined.wait(_JOIN_SECONDS)
         self._talker.start()
 
     def wait_acknowledged(self, timeout: float) -> bool:
@@ -262,6 +271,7 @@ class PipeClient(_PackageClient):
     def close(self) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        self._closed.set()
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         try:
@@ -302,9 +312,14 @@ class PipeClient(_PackageClient):
                 case _:
                     event = decode_from_server(line.decode())
                     self._note(event)
+                    self._joined.set()
                     if isinstance(event, Message):
                         with self._lock:
                             self._unanswered.discard(short(event.text))
+        self._joined.set()
+        if not self._closed.is_set():
+            detail = f"{self.name} has ended before its input"
+            self._history.write(Audit, self.plan.node, "pipe clients", 0, 1, detail)
 
     def _answer(self, nonce: str, answer: Ack | Error) -> None:
         del nonce  # It is the process that knows it.

@@ -23,11 +23,15 @@ from tests.torture import scripts
 from tests.torture.valid import CLIENTS, PLAIN, World
 
 with scripts():
+    from torture.checker import check
+    from torture.clients import Actor
     from torture.figures import measure
-    from torture.history import Acked, Fault, Gap, Line, Seen
-    from torture.plan import FaultKind, Kind, make_plan, steps
+    from torture.history import Acked, Audit, Entered, Fault, Gap, History, Line, Seen
+    from torture.plan import ClientPlan, FaultKind, Kind, Step, make_plan, steps
     from torture.plants import PLANTS
     from torture.proxy import Mode, Proxy
+    from torture.runner import ACTORS
+    from torture.servers import Node, server_command, wait_until
     from torture.shim import Shim, cut_power, drop_torn
     from torture.timeline import as_svg
 
@@ -273,6 +277,51 @@ def test_a_record_that_is_torn_by_a_kill_is_dropped(tmp_path: Path) -> None:
     assert cut_power(tmp_path) == 2
     assert path.read_bytes() == b"old"
     assert not undo.exists()
+
+
+# The clients.
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    """A server with the memory engine, behind its proxy."""
+    node = Node(0, server_command("memory:", None), tmp_path, {})
+    try:
+        node.start()
+        yield node
+    finally:
+        node.close()
+
+
+def actor(kind: Kind, node: Node, history: History) -> Actor:
+    """A client of this kind that says nothing, and moves once a second."""
+    plan = ClientPlan(f"{kind.value}1", kind, 0, 1.0)
+    return ACTORS[kind](plan, iter([Step(1.0, "move", "", "")] * 1000), [node], history)
+
+
+def test_a_pipe_client_is_in_the_room_before_the_first_fault(node: Node) -> None:
+    history = History(None)
+    pipe = actor(Kind.PIPE, node, history)
+    try:
+        pipe.start()
+        assert any(isinstance(each, Entered) for each in history.records())
+    finally:
+        pipe.be_silent()
+        pipe.close()
+    assert not any(isinstance(each, Audit) for each in history.records())
+
+
+def test_a_pipe_client_that_ends_by_itself_is_a_violation(node: Node) -> None:
+    history = History(None)
+    node.kill()
+    pipe = actor(Kind.PIPE, node, history)
+    try:
+        pipe.start()
+        assert wait_until(lambda: any(isinstance(e, Audit) for e in history.records()), PATIENCE)
+    finally:
+        pipe.be_silent()
+        pipe.close()
+    assert {each.rule for each in check(history.records())} == {8}
 
 
 # The figures and the picture.
