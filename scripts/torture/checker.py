@@ -14,6 +14,7 @@ from .facts import Facts, Place, Violation, collect, places_of
 from .history import (
     Acked,
     Audit,
+    Entered,
     Healed,
     Left,
     Line,
@@ -219,10 +220,12 @@ def _complete(facts: Facts) -> Iterator[Violation]:
 def _agreement(facts: Facts) -> Iterator[Violation]:
     """Rule 6."""
     yield from _progress(facts)
+    #: Where each client has seen its last message, or has come to the room in which it is.
     last_seen = {
         record.client: place
         for place, record in enumerate(facts.records)
-        if isinstance(record, Seen | Left)
+        if isinstance(record, Seen | Left | Entered)
+        and not (isinstance(record, Entered) and record.resumed)
     }
     healed = [record for record in facts.records if isinstance(record, Healed)]
     for room, places in facts.ends.items():
@@ -241,8 +244,9 @@ def _agreement(facts: Facts) -> Iterator[Violation]:
             place = last_seen.get(client, places[0])
             seen = facts.records[place]
             if (
-                isinstance(seen, Seen)
+                isinstance(seen, Seen | Entered)
                 and seen.room == room
+                and seen.epoch
                 and (seen.epoch, seen.offset) != (first.epoch, first.last)
             ):
                 yield Violation(

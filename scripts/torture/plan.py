@@ -125,6 +125,9 @@ class Kind(Enum):
     JSON = "json"
     PLAIN = "plain"
     PIPE = "pipe"
+    POST = "post"
+    EVENT_SOURCE = "eventsource"
+    LINES = "lines"
 
 
 @dataclass(frozen=True)
@@ -193,7 +196,8 @@ def make_plan(
 
 def _clients(chance: random.Random, nodes: int) -> tuple[ClientPlan, ...]:
     kinds = [*[Kind.OURS] * 5, *[Kind.JSON] * 5, *[Kind.PLAIN] * 2, *[Kind.PIPE] * 2]
-    repeaters = {5, 6}
+    kinds += [Kind.POST] * 3 + [Kind.EVENT_SOURCE] * 2 + [Kind.LINES]
+    repeaters = {5, 6, 14}
     return tuple(
         ClientPlan(
             f"{kind.value}{number}",

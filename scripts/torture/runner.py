@@ -20,6 +20,7 @@ from .plan import Kind, Plan, steps
 from .redis import RedisServers
 from .servers import Node, server_command
 from .shim import Shim
+from .web import EventSourceFollower, LinesFollower, Publisher
 
 __all__ = ["ACTORS", "Outcome", "Settings", "carry_out", "run"]
 
@@ -29,6 +30,9 @@ ACTORS: dict[Kind, type[Actor]] = {
     Kind.JSON: JsonClient,
     Kind.PLAIN: PlainClient,
     Kind.PIPE: PipeClient,
+    Kind.POST: Publisher,
+    Kind.EVENT_SOURCE: EventSourceFollower,
+    Kind.LINES: LinesFollower,
 }
 
 #: Seconds in which the last messages must reach everybody.
@@ -234,7 +238,7 @@ def _wait_served(
     actors: Sequence[Actor], history: History, outcome: Outcome, patience: float
 ) -> None:
     """Wait until everybody is served again after a cycle of faults."""
-    names = tuple(actor.name for actor in actors)
+    names = tuple(actor.name for actor in actors if actor.sees)
     senders = tuple(actor.name for actor in actors if actor.is_acknowledged)
     history.write(Healed, names, senders)
     begin = time.monotonic()

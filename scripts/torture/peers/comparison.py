@@ -10,7 +10,7 @@ from pathlib import Path
 from ..figures import Figures, measure
 from ..history import Begin, History, Record
 from ..injector import Injector
-from ..plan import FaultKind, Plan, make_plan, steps
+from ..plan import FaultKind, Kind, Plan, make_plan, steps
 from ..redis import RedisServers
 from ..runner import Outcome, carry_out
 from ..servers import Node
@@ -41,6 +41,9 @@ _OF_REDIS = (
     FaultKind.REDIS_LINK,
 )
 
+#: Clients that talk and listen, which every system has; plans of ours have others besides.
+_KINDS = frozenset({Kind.OURS, Kind.JSON, Kind.PLAIN, Kind.PIPE})
+
 #: Seconds to wait after each cycle, and for the last answers. Some systems need longer than that.
 _PATIENCE = 10.0
 
@@ -62,7 +65,9 @@ def plan_for(peer: Peer, seed: int, minutes: float) -> Plan:
     only = (*_OF_SERVERS, *(_OF_REDIS if peer.nodes > 1 else ()))
     engine = "redis" if peer.nodes > 1 else "memory"
     plan = make_plan(seed, minutes, engine, peer.nodes, only=only)
-    clients = tuple(replace(client, repeats=False) for client in plan.clients)
+    clients = tuple(
+        replace(client, repeats=False) for client in plan.clients if client.kind in _KINDS
+    )
     return replace(plan, clients=clients)
 
 
