@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from ..engine import Delivery, Message, Position
+from ..engine import Delivery, Message, Position, Tail
+from ..errors import EngineFailed
 from .events import LiveFromServer
 from .members import Members
 from .presence_batch import PresenceBatch
@@ -40,6 +41,25 @@ class Feed:
         """Send what has been added, and own messages, with as few writes as possible."""
         self._accept_added()
         self._tell_accepted()
+
+    def reach(self, place: Position, read: Callable[[Position], Tail]) -> None:
+        """Get the members up to ``place``, if another server has delivered that already.
+
+        ``read`` reads what follows a position. A client that has come from there must not get
+        the same messages again. Raises :class:`~syncchat.errors.EngineFailed`.
+        """
+        while (now := self.position) is not None:
+            if now.epoch != place.epoch or now.offset >= place.offset:
+                return
+            tail = read(now)
+            if tail.end.epoch != now.epoch:
+                # The members are about to be told. Until then they may get messages of the old
+                # log, some of which the client has.
+                raise EngineFailed("the log of the room is about to begin anew")
+            if not tail.messages:
+                return  # It is no position of this log.
+            end = Position(now.epoch, tail.messages[-1].offset)
+            self.take(Delivery(end, tail.messages, tail.complete))
 
     def take_own(self, delivery: Delivery) -> bool:
         """Take what the room itself has appended, which :meth:`take_added` then sends.

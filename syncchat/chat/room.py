@@ -375,6 +375,9 @@ class Room:
             self._settings.on_batch(acknowledge(self._members, posts, answers))
 
     def _enter(self, entering: Entering) -> None:
+        self.follow()
+        if entering.after is not None:
+            self._feed.reach(entering.after, entering.read_after)
         entering.advance(self.follow())
         if not entering.is_done:
             return

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 from wsproto.events import TextMessage
 
-from tests.peer import Peer
+from tests.peer import PATIENCE, Peer
+from tests.people import Json
 from tests.processes import ServerScript
+from tests.proxy import Proxy
+from tests.redis_server import RedisProcess
 
 JOINERS, TALKERS = 8, 4
 SUBPROTOCOL = "Sec-WebSocket-Protocol: syncchat.v1\r\n"
@@ -134,3 +140,73 @@ def test_history_and_live_messages_meet_exactly(engine: str, joins: int, tmp_pat
             raise failures[0]
         # The room was busy all the time.
         assert said > joins
+
+
+@dataclass
+class Lag:
+    """A server that has heard nothing of the last messages in ``ops``: 1, 2 and 3."""
+
+    redis: RedisProcess
+    epoch: str
+    lagging: ServerScript
+    bob: Json
+
+    def follow(self, path: str, offset: int) -> http.client.HTTPResponse:
+        """Follow the room there, after an offset."""
+        follower = http.client.HTTPConnection("127.0.0.1", self.lagging.port, timeout=PATIENCE)
+        headers = {"Last-Event-ID": f"{self.epoch}:{offset}"}
+        follower.request("GET", f"/ops{path}", headers=headers)
+        return follower.getresponse()
+
+
+@pytest.fixture
+def lag() -> Iterator[Lag]:
+    with (
+        RedisProcess() as redis,
+        Proxy(redis.path) as proxy,
+        ServerScript("--engine", redis.url) as quick,
+        ServerScript("--engine", f"redis://127.0.0.1:{proxy.port}/0") as lagging,
+        Json(f"{quick.url}ops?nick=ann") as ann,
+    ):
+        epoch = ann.event("welcome")["epoch"]
+        # Until it notices that its subscription is dead.
+        proxy.swallow_answers_to(b"SUBSCRIBE\r\n$14\r\nsyncchat:{ops}")
+        with Json(f"{lagging.url}ops?nick=bob") as bob:
+            bob.event("welcome")
+            for number in (1, 2, 3):
+                ann.ask(type="say", text=f"{number}")
+                ann.find("message")
+            yield Lag(redis, epoch, lagging, bob)
+
+
+def heard(answer: http.client.HTTPResponse, count: int) -> list[str]:
+    """The texts of the next messages."""
+    texts: list[str] = []
+    while len(texts) < count:
+        if b'"type":"message"' in (line := answer.readline()):
+            texts.append(json.loads(line.removeprefix(b"data: "))["text"])
+    return texts
+
+
+@pytest.mark.parametrize("path", ["?format=ndjson", "?format=sse"])
+def test_a_follower_that_comes_to_a_server_that_lags_gets_nothing_twice(
+    lag: Lag, path: str
+) -> None:
+    with lag.follow(path, 2) as answer:
+        lag.bob.ask(type="say", text="4")
+        assert heard(answer, 2) == ["3", "4"]
+    # Members miss nothing and get nothing twice, either.
+    assert [lag.bob.find("message")["text"] for _ in range(4)] == ["1", "2", "3", "4"]
+
+
+def test_a_follower_must_wait_for_a_server_that_has_not_heard_of_a_new_log(lag: Lag) -> None:
+    lag.redis.ask("FLUSHALL")
+    with lag.follow("?format=ndjson", 3) as refused:
+        assert refused.status == 503
+        assert b"about to begin anew" in refused.read()
+    # It disconnects its members when it has heard of it.
+    with pytest.raises(ConnectionClosed):
+        while True:
+            lag.bob.event()
+    with lag.follow("?format=ndjson&poll=1", 3) as answer:
+        assert b'"complete":false' in answer.read()
