@@ -144,8 +144,6 @@ def _one_content(facts: Facts) -> Iterator[Violation]:
         for place in places:
             ack = facts.records[place]
             assert isinstance(ack, Acked)
-            if not facts.is_placed(ack):
-                continue
             told = facts.contents.get((ack.room, ack.epoch, ack.offset), {})
             for (other, _), seen in told.items():
                 if other != text:
@@ -177,7 +175,7 @@ def _real_time(facts: Facts) -> Iterator[Violation]:
                 )
             for place in facts.acked.get(text, ()):
                 ack = facts.records[place]
-                if isinstance(ack, Acked) and ack.epoch == epoch and facts.is_placed(ack):
+                if isinstance(ack, Acked) and ack.epoch == epoch:
                     earliest = place if earliest is None else min(earliest, place)
                     break
 

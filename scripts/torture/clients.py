@@ -175,10 +175,10 @@ class OurClient(_PackageClient):
         self._client = Client(f"{node.url}/{self._room}", nick=self.name, timeout=5.0)
         self._client.connect()
         #: Guards the next two: the rooms and texts of messages by nonce, and answers that have
-        #: come before their nonce was known here, with the epoch.
+        #: come before their nonce was known here.
         self._lock = threading.Lock()
         self._texts: dict[str, tuple[str, str]] = {}
-        self._early: dict[str, tuple[Ack | Error, str]] = {}
+        self._early: dict[str, Ack | Error] = {}
         self._listener.start()
         self._talker.start()
 
@@ -224,22 +224,21 @@ class OurClient(_PackageClient):
             self._texts[nonce] = self._room, text
             early = self._early.pop(nonce, None)
         if early is not None:
-            self._write_answer(self._room, text, *early)
+            self._write_answer(self._room, text, early)
 
     def _answer(self, nonce: str, answer: Ack | Error) -> None:
         with self._lock:
             found = self._texts.pop(nonce, None)
             if found is None:
-                self._early[nonce] = answer, self._epoch
+                self._early[nonce] = answer
                 return
-        self._write_answer(*found, answer, self._epoch)
+        self._write_answer(*found, answer)
 
-    def _write_answer(self, room: str, text: str, answer: Ack | Error, epoch: str) -> None:
+    def _write_answer(self, room: str, text: str, answer: Ack | Error) -> None:
         if isinstance(answer, Error):
             self._history.write(Refused, self.name, room, text)
         else:
-            at = (room, text, epoch, answer.offset)
-            self._history.write(Acked, self.name, *at, alone=True)
+            self._history.write(Acked, self.name, room, text, answer.epoch, answer.offset)
 
 
 class PipeClient(_PackageClient):

@@ -9,10 +9,6 @@ from .history import Acked, Fault, FaultEnd, LogEnd, Logged, Record, Seen, Sent
 
 __all__ = ["Facts", "Place", "Violation", "collect", "places_of"]
 
-#: Seconds after a log has begun anew in which a node may not know it yet. An ``ack`` has then an
-#: offset of the new log, and its client the old epoch.
-_UNSURE_SECONDS = 15.0
-
 #: Where a message is: its room, epoch and offset.
 Place = tuple[str, str, int]
 
@@ -51,12 +47,6 @@ class Facts:
         """The last moment at which acknowledged messages could be lost."""
         return max((end for _, end in self.forgetting.values()), default=-1.0)
 
-    def is_placed(self, ack: Acked) -> bool:
-        """Whether the epoch of an acknowledgement is known for sure."""
-        return not ack.alone or not any(
-            begin <= ack.at <= end + _UNSURE_SECONDS for begin, end in self.forgetting.values()
-        )
-
     def note_content(self, place: int, at: Place, text: str, stamp: str) -> None:
         self.contents.setdefault(at, {}).setdefault((text, stamp), place)
         self.positions.setdefault(text, {}).setdefault(at, place)
@@ -76,8 +66,6 @@ def collect(records: Sequence[Record]) -> Facts:
                 facts.last_sent[record.text] = place
             case Acked():
                 facts.acked.setdefault(record.text, []).append(place)
-                if not facts.is_placed(record):
-                    continue
                 at = (record.room, record.epoch, record.offset)
                 facts.positions.setdefault(record.text, {}).setdefault(at, place)
             case Seen():

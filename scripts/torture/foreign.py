@@ -178,9 +178,10 @@ class JsonClient(ForeignClient):
         self._recent: deque[tuple[str, str]] = deque(maxlen=50)
         #: Whether it has been welcomed on this connection, and whether a join has no answer yet.
         self._welcomed = self._moving = False
-        # Only the listener uses these: the position, and what it was when it connected.
+        # Only the listener uses these: the epoch of the log, the position up to which it has
+        # seen messages, and what that was when it connected.
         self._epoch = ""
-        self._last: int | None = None
+        self._seen: tuple[str, int] | None = None
         self._asked = ""
 
     def wait_acknowledged(self, timeout: float) -> bool:
@@ -204,7 +205,7 @@ class JsonClient(ForeignClient):
             self._send_locked(event)
 
     def _open(self, url: str) -> ClientConnection:
-        self._asked = "" if self._last is None else f"{self._epoch}:{self._last}"
+        self._asked = "" if self._seen is None else f"{self._seen[0]}:{self._seen[1]}"
         after = f"&after={self._asked}" if self._asked else ""
         return open_json(f"{url}/{quote(self._room)}?nick={self.name}{after}")
 
@@ -264,7 +265,7 @@ class JsonClient(ForeignClient):
             case "message":
                 self._see(event)
             case "ack":
-                self._acknowledge(event["nonce"], event["offset"], alone=True)
+                self._acknowledge(event["nonce"], event["epoch"], event["offset"])
             case "error" if "nonce" in event and not self.plan.repeats:
                 self._refuse(event["nonce"])
             case "error" if event.get("command") == "join":
@@ -284,7 +285,7 @@ class JsonClient(ForeignClient):
             write(Entered, name, self._room, event["epoch"], event["offset"], resumed=resumed)
             if not resumed:
                 self._recent.clear()
-                self._last = event["offset"]
+                self._seen = event["epoch"], event["offset"]
             self._epoch = event["epoch"]
             self._send_outbox_locked()
 
@@ -295,23 +296,26 @@ class JsonClient(ForeignClient):
         page = (self._asked, event["complete"], *ends)
         self._history.write(Page, self.name, self._room, self._epoch, *page)
         # Further pages follow this one.
-        self._asked = f"{self._epoch}:{offsets[-1] or self._last}"
+        if offsets[-1]:
+            self._asked = f"{self._epoch}:{offsets[-1]}"
         if not event["complete"]:
             self._history.write(Gap, self.name, self._room)
-            self._last = None
+            if self._seen is not None and self._seen[0] != self._epoch:
+                self._seen = None
         for message in messages:
-            # The protocol has clients drop what they have seen.
-            if self._last is None or message["offset"] > self._last:
-                self._see(message)
+            self._see(message)
 
     def _see(self, event: dict[str, Any]) -> None:
         offset, text = event["offset"], short(event["text"])
-        self._last = offset
+        if self._seen is not None and self._seen[0] == self._epoch and offset <= self._seen[1]:
+            # The protocol has clients drop what they have seen. A server on Redis may lag.
+            return
+        self._seen = self._epoch, offset
         stamp = stamp_of(event["nick"], event["time"], event.get("nonce"))
         self._history.write(Seen, self.name, self._room, self._epoch, offset, text, stamp)
-        self._acknowledge(event.get("nonce"), offset, alone=False)
+        self._acknowledge(event.get("nonce"), self._epoch, offset)
 
-    def _acknowledge(self, nonce: str | None, offset: int, *, alone: bool) -> None:
+    def _acknowledge(self, nonce: str | None, epoch: str, offset: int) -> None:
         if nonce is None or not nonce.startswith(f"{self.name}-"):
             return
         with self._lock:
@@ -320,8 +324,7 @@ class JsonClient(ForeignClient):
                 self._recent.append(found)
             text = next((t for _, t in self._recent if f"{self.name}-{t[:24]}" == nonce), None)
         if text is not None:
-            at = (self._room, text, self._epoch, offset)
-            self._history.write(Acked, self.name, *at, alone=alone)
+            self._history.write(Acked, self.name, self._room, text, epoch, offset)
 
     def _refuse(self, nonce: str) -> None:
         with self._lock:

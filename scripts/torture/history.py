@@ -102,17 +102,13 @@ class Sent(_Record, frozen=True):
 
 
 class Acked(_Record, frozen=True):
-    """The sender has learned that its message is stored at this position.
-
-    ``alone``: by an ``ack``, which tells no epoch. The one here is that of the last welcome.
-    """
+    """The sender has learned that its message is stored at this position."""
 
     client: str
     room: str
     text: str
     epoch: str
     offset: int
-    alone: bool = False
 
 
 class Refused(_Record, frozen=True):

@@ -32,6 +32,18 @@ _MODES = {
 }
 
 
+#: Without these, a server may not be able to start.
+_HINDER = frozenset(
+    {
+        FaultKind.DISK_FULL,
+        FaultKind.REDIS_KILL,
+        FaultKind.REDIS_PAUSE,
+        FaultKind.REDIS_LINK,
+        FaultKind.REDIS_FAILOVER,
+    }
+)
+
+
 class _Skipped(Exception):
     """A fault cannot be done now, for this reason."""
 
@@ -62,9 +74,10 @@ class Injector:
         #: How many faults of each kind were done.
         self.done: dict[FaultKind, int] = {}
         self._number = 0
-        #: Nodes that must wait with their start until the disk has room.
+        #: Nodes that have to start when the disk has room, or Redis is back.
         self._held_up: list[Node] = []
-        self._disk_is_full = False
+        #: The numbers and kinds of the faults that last.
+        self._lasting: dict[int, FaultKind] = {}
         self._visits: list[threading.Thread] = []
 
     def run(self, faults: Sequence[PlannedFault]) -> None:
@@ -77,7 +90,10 @@ class Injector:
                 at, _, number, end = heapq.heappop(ends)
                 self._wait(begin + at)
                 end()
+                kind = self._lasting.pop(number)
                 self._history.write(FaultEnd, number)
+                if kind in _HINDER:
+                    self._start_held_up()
                 continue
             fault = waiting.pop(0)
             self._wait(begin + fault.at)
@@ -87,9 +103,11 @@ class Injector:
             self._history.write(
                 Fault, number, fault.kind.value, self._target(fault), forgets=forgets
             )
+            self._lasting[number] = fault.kind
             try:
                 undo = self._begin(fault)
             except _Skipped as exc:
+                del self._lasting[number]
                 self._history.write(FaultEnd, number, skipped=str(exc))
                 continue
             self.done[fault.kind] = self.done.get(fault.kind, 0) + 1
@@ -100,6 +118,7 @@ class Injector:
         for thread in self._visits:
             thread.join()
         self._visits.clear()
+        self._held_up.clear()
         for node in self._nodes:
             if node.has_died():
                 self._history.write(Audit, node.number, "ends by itself", 0, 1)
@@ -107,15 +126,20 @@ class Injector:
             self._start(node)
 
     def _start(self, node: Node) -> None:
-        """Start a node that is down. On a full disk it says so and ends: then later."""
+        """Start a node that is down. Without its disk or Redis it says so and ends: then later."""
         if node.is_up:
             return
         try:
             node.start()
         except NotStarted:
-            if not self._disk_is_full:
+            if _HINDER.isdisjoint(self._lasting.values()):
                 raise
             self._held_up.append(node)
+
+    def _start_held_up(self) -> None:
+        waiting, self._held_up = self._held_up, []
+        for node in waiting:
+            self._start(node)
 
     def _wait(self, moment: float) -> None:
         time.sleep(max(0.0, moment - time.monotonic()))
@@ -192,7 +216,9 @@ class Injector:
             node.signal(signal.SIGCONT)
             pid = node.pid
             code = node.stop()
-            if code != 0:
+            # SQLite has to empty its write-ahead log, page by page. A supervisor kills it then.
+            is_slow = code is None and FaultKind.DISK_SLOW in self._lasting.values()
+            if code != 0 and not is_slow:
                 detail = "it had to be killed" if code is None else f"exit code {code}"
                 self._history.write(Audit, node.number, "does not stop in order", 0, 1, detail)
             if strays := node.strays(pid):
@@ -206,20 +232,13 @@ class Injector:
         if shim is None:
             raise _Skipped("there is no gcc for the library that is preloaded")
         if kind is FaultKind.DISK_FULL:
-            self._disk_is_full = True
             shim.set(full=True)
-            return lambda: self._make_room(shim)
+            return lambda: shim.set(full=False)
         if kind is FaultKind.DISK_SLOW:
             shim.set(slow=_SLOW_SECONDS * amount)
             return lambda: shim.set(slow=0.0)
         shim.set(clock=_STEP_SECONDS * amount * chance.choice([-1, 1]))
         return lambda: shim.set(clock=0.0)
-
-    def _make_room(self, shim: Shim) -> None:
-        self._disk_is_full = False
-        shim.set(full=False)
-        while self._held_up:
-            self._start(self._held_up.pop())
 
     def _visit(self, node: Node, fault: PlannedFault, chance: random.Random) -> Callable[[], None]:
         over = threading.Event()
