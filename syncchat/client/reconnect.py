@@ -15,7 +15,7 @@ from ..errors import BadRoom, ConnectionClosed, HandshakeRefused
 __all__ = ["SILENCE", "Liveness", "asks_for_history", "delays", "history_of", "is_final", "url_for"]
 
 #: The shortest delay before an attempt, and the longest, in seconds.
-_FIRST, _LONGEST = 0.5, 30.0
+_FIRST, _LONGEST = 0.5, 20.0
 
 #: Seconds of silence before the client pings a server that owes an answer, and then
 #: before it gives the connection up. The heartbeat of the WebSocket waits longer,

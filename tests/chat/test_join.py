@@ -154,7 +154,7 @@ class Lag:
     def follow(self, path: str, offset: int) -> http.client.HTTPResponse:
         """Follow the room there, after an offset."""
         follower = http.client.HTTPConnection("127.0.0.1", self.lagging.port, timeout=PATIENCE)
-        headers = {"Last-Event-ID": f"{self.epoch}:{offset}"}
+        headers = {"Last-Event-ID": f"{self.epoch}:{offset}", "Connection": "close"}
         follower.request("GET", f"/ops{path}", headers=headers)
         return follower.getresponse()
 

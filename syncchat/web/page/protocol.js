@@ -6,7 +6,7 @@
 // Unacknowledged messages that may be on their way at a time, and characters in them; the others wait.
 const WINDOW = 64, WINDOW_SIZE = 131_072;
 // The shortest delay before an attempt to reconnect, and the longest.
-const FIRST = 500, LONGEST = 30_000;
+const FIRST = 500, LONGEST = 20_000;
 // Close codes after which reconnecting is useless: it would fail in the same way.
 const FINAL = new Set([1000, 1002, 1003, 1005, 1007, 1008, 1009, 1010]);
 // Silence after which the server is asked for an answer, and further silence after which the
