@@ -16,10 +16,13 @@ from .history import Audit, History, LogEnd, Logged, short
 from .plan import ROOMS
 from .servers import Node, Remains, wait_until
 
-__all__ = ["audit_names", "audit_nodes", "baseline", "read_logs"]
+__all__ = ["audit_names", "audit_nodes", "audit_present", "baseline", "read_logs", "used_rooms"]
 
 #: Seconds within which everything must be gone, and between two looks at the names.
 _SETTLE_SECONDS, _LEASE_SECONDS, _LOOK = 15.0, 60.0, 0.5
+
+#: Seconds within which the names of visitors are gone.
+_LEAVE_SECONDS = 10.0
 
 #: Threads and descriptors more than at the start: for caches and connections that stay.
 _SPARE = 4
@@ -37,6 +40,16 @@ def baseline(nodes: Sequence[Node]) -> list[Remains]:
         time.sleep(0.5)
         found.append(node.remains())
     return found
+
+
+def used_rooms(node: Node) -> list[str]:
+    """The rooms that have messages."""
+    used = []
+    for room in ROOMS:
+        with open_json(f"{node.url}/{quote(room)}?nick=auditor") as observer:
+            if _next(observer, "welcome")["offset"]:
+                used.append(room)
+    return used
 
 
 def read_logs(nodes: Sequence[Node], history: History) -> None:
@@ -66,19 +79,31 @@ def audit_names(nodes: Sequence[Node], history: History, *, leases: bool) -> Non
 
     ``leases``: the names of a node that was killed stay until its lease has ended.
     """
-    seconds = _LEASE_SECONDS if leases else _SETTLE_SECONDS
+    deadline = time.monotonic() + (_LEASE_SECONDS if leases else _SETTLE_SECONDS)
     for node in nodes:
         for room in ROOMS:
-            names: list[str] = []
-
-            def are_gone(node: Node = node, room: str = room, names: list[str] = names) -> bool:
-                with open_json(f"{node.url}/{quote(room)}?nick=auditor") as observer:
-                    welcome = _next(observer, "welcome")
-                names[:] = sorted(set(welcome["members"]) - {welcome["nick"]})
-                return not names
-
-            wait_until(are_gone, seconds, _LOOK)
+            while (names := _names(node, room)) and time.monotonic() < deadline:
+                time.sleep(_LOOK)
             history.write(Audit, node.number, "names", 0, len(names), f"{room}: {names}")
+
+
+def audit_present(nodes: Sequence[Node], clients: Sequence[str], history: History) -> None:
+    """Count the names in all rooms while the clients are there, and nobody else is."""
+    for node in nodes:
+        deadline = time.monotonic() + _LEAVE_SECONDS
+        while True:
+            names = [name for room in ROOMS for name in _names(node, room)]
+            if len(names) <= len(clients) or time.monotonic() >= deadline:
+                break
+            time.sleep(_LOOK)
+        history.write(Audit, node.number, "names", len(clients), len(names), f"{names}")
+
+
+def _names(node: Node, room: str) -> list[str]:
+    """The names in a room, without that of this visitor."""
+    with open_json(f"{node.url}/{quote(room)}?nick=auditor") as observer:
+        welcome = _next(observer, "welcome")
+    return sorted(set(welcome["members"]) - {welcome["nick"]})
 
 
 def audit_nodes(nodes: Sequence[Node], before: Sequence[Remains], history: History) -> None:

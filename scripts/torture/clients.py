@@ -85,6 +85,11 @@ class Actor(ABC):
         return True
 
     @property
+    def is_member(self) -> bool:
+        """Whether it has a name in its room."""
+        return True
+
+    @property
     def sees(self) -> bool:
         """Whether it gets messages."""
         return True

@@ -20,7 +20,7 @@ from .peers.comparison import as_markdown, compare
 from .plan import make_plan
 from .plants import PLANTS
 from .report import Report, as_text, write_report
-from .runner import Outcome, Settings, run
+from .runner import NotFresh, Outcome, Settings, run
 
 __all__ = ["main"]
 
@@ -40,7 +40,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--engine",
         default="memory:",
         help="memory:, sqlite: or sqlite:PATH of a new file, redis: for a Redis of the run's own,"
-        " with all its faults, or redis://... for another (%(default)s)",
+        " with all its faults, or redis://... for another one, with those of the network"
+        " (%(default)s)",
     )
     parser.add_argument("--nodes", type=int, default=1, help="servers (%(default)s)")
     parser.add_argument("--plant", choices=sorted(PLANTS), help="a bug that is to be found")
@@ -135,6 +136,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = Path(tempfile.mkdtemp(prefix="torture", dir=_DISK))
     try:
         report = _run(options, folder)
+    except NotFresh as exc:
+        print(f"{exc}: the run needs an engine of its own", file=sys.stderr)
+        return 2
     finally:
         if options.keep:
             print(f"the logs are in {folder}", file=sys.stderr)
@@ -178,7 +182,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace, folder: Path) -> Report:
     settings = Settings(options.engine, options.nodes, options.plant, _replay(options), folder)
-    plan = make_plan(options.seed, options.minutes, settings.scheme, options.nodes)
+    plan = make_plan(options.seed, options.minutes, settings.faults, options.nodes)
     with History(options.history) as history:
         outcome = run(plan, settings, history, _Progress())
         records = history.records()

@@ -14,8 +14,8 @@ from typing import assert_never
 
 from .history import Audit, Fault, FaultEnd, History
 from .plan import FaultKind, PlannedFault
-from .proxy import Mode
-from .redis import RedisServers
+from .proxy import Mode, Proxy
+from .redis import ForeignRedis, RedisServers
 from .servers import Node, NotStarted
 from .shim import Shim, cut_power, drop_torn
 from .visitors import flood, leave_in_mid_frame, read_nothing, storm
@@ -63,7 +63,7 @@ class Injector:
         keeps: bool,
         files: Path,
         shim: Shim | None,
-        redis: RedisServers | None,
+        redis: ForeignRedis | None,
     ) -> None:
         self._nodes = nodes
         self._history = history
@@ -233,12 +233,18 @@ class Injector:
             raise _Skipped("there is no gcc for the library that is preloaded")
         if kind is FaultKind.DISK_FULL:
             shim.set(full=True)
-            return lambda: shim.set(full=False)
+            return lambda: self._make_room(shim)
         if kind is FaultKind.DISK_SLOW:
             shim.set(slow=_SLOW_SECONDS * amount)
             return lambda: shim.set(slow=0.0)
         shim.set(clock=_STEP_SECONDS * amount * chance.choice([-1, 1]))
         return lambda: shim.set(clock=0.0)
+
+    def _make_room(self, shim: Shim) -> None:
+        shim.set(full=False)
+        if isinstance(self._redis, RedisServers):
+            # It ends if it cannot write what it has to.
+            self._redis.restart()
 
     def _visit(self, node: Node, fault: PlannedFault, chance: random.Random) -> Callable[[], None]:
         over = threading.Event()
@@ -259,25 +265,39 @@ class Injector:
     def _hurt_redis(self, fault: PlannedFault, chance: random.Random) -> Callable[[], None]:
         redis = self._redis
         if redis is None:
+            raise _Skipped("there is no proxy for this Redis")
+        if fault.kind is FaultKind.REDIS_LINK:
+            return _hurt_link(redis.links[fault.node], chance)
+        if not isinstance(redis, RedisServers):
             raise _Skipped("this Redis is not the run's own")
+        is_full = FaultKind.DISK_FULL in self._lasting.values()
         match fault.kind:
             case FaultKind.REDIS_KILL:
                 redis.kill(power_cut=self._shim is not None)
-                return redis.restart
+                return lambda: self._restart_redis(redis)
             case FaultKind.REDIS_PAUSE:
                 redis.pause()
                 return redis.resume
             case FaultKind.REDIS_EMPTY:
                 with contextlib.suppress(OSError):
                     redis.empty()
-            case FaultKind.REDIS_FAILOVER:
-                redis.fail_over()
+            case _ if is_full:
+                raise _Skipped("Redis cannot start on a full disk")
             case _:
-                link = redis.links[fault.node]
-                mode = chance.choice([Mode.SWALLOW, Mode.SWALLOW_ANSWERS, Mode.STALL, Mode.DRIP])
-                if chance.random() < 0.3:
-                    link.reset(1.0, chance)
-                    return lambda: None
-                link.change(mode, 1.0, chance)
-                return lambda: link.heal(mode)
+                redis.fail_over()
         return lambda: None
+
+    def _restart_redis(self, redis: RedisServers) -> None:
+        # On a full disk it cannot start: then when the disk has room.
+        if FaultKind.DISK_FULL not in self._lasting.values():
+            redis.restart()
+
+
+def _hurt_link(link: Proxy, chance: random.Random) -> Callable[[], None]:
+    """Begin a fault of the network between a node and Redis."""
+    mode = chance.choice([Mode.SWALLOW, Mode.SWALLOW_ANSWERS, Mode.STALL, Mode.DRIP])
+    if chance.random() < 0.3:
+        link.reset(1.0, chance)
+        return lambda: None
+    link.change(mode, 1.0, chance)
+    return lambda: link.heal(mode)

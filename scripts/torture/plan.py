@@ -68,8 +68,10 @@ _OF_ENGINE = {
         FaultKind.REDIS_EMPTY,
         FaultKind.REDIS_FAILOVER,
         FaultKind.REDIS_LINK,
+        FaultKind.DISK_FULL,
         FaultKind.DISK_SLOW,
     ),
+    "foreign redis": (FaultKind.REDIS_LINK,),
 }
 
 #: The faults of every server.

@@ -86,14 +86,18 @@ class _Link:
 
 
 class Proxy:
-    """Forwards connections to ``target``, the port of a server, which may change.
+    """Forwards connections to ``target``, the port of a server, which may change, at ``host``.
 
     Any thread may call the methods; what they do is done on the proxy's thread, ``proxy:PORT``,
     when they return. :meth:`close` joins it.
     """
 
-    def __init__(self, target: int = 0) -> None:
+    def __init__(self, target: int = 0, host: str = "127.0.0.1") -> None:
         self.target = target
+        # Resolved once: the proxy's thread must not wait for names.
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
+        self._family: int = found[0]
+        self._host = str(found[4][0])
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=512)
         self._listening.setblocking(False)
         self.port = int(self._listening.getsockname()[1])
@@ -207,7 +211,7 @@ class Proxy:
         except OSError:
             return  # It has ended meanwhile.
         near.setblocking(False)
-        far = socket.socket()
+        far = socket.socket(self._family)
         # Before it connects. The kernel of the server takes as many bytes for a client that
         # does not read as on a real network; on loopback it would take megabytes.
         far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
@@ -216,7 +220,7 @@ class Proxy:
         for sock in (near, far):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         link = _Link(near, far)
-        if far.connect_ex(("127.0.0.1", self.target)) not in {0, errno.EINPROGRESS}:
+        if far.connect_ex((self._host, self.target)) not in {0, errno.EINPROGRESS}:
             self._reset(link)
             return
         self._links[near] = self._links[far] = link

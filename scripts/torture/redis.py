@@ -1,4 +1,4 @@
-"""A Redis of the run's own, with a replica, and a proxy for each node."""
+"""Redis with a proxy for each node: the run's own, with a replica, or a foreign one."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import socket
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from .proxy import Proxy
 from .servers import clean_environment, wait_until
 from .shim import cut_power, drop_torn
 
-__all__ = ["RedisServers", "redis_program"]
+__all__ = ["ForeignRedis", "RedisServers", "redis_program"]
 
 _START_SECONDS, _ANSWER_SECONDS = 20.0, 5.0
 
@@ -39,7 +40,7 @@ class _Redis:
 
     def start(self, master: int | None) -> None:
         """Start it, as the replica of the Redis at the port ``master``, unless that is None."""
-        if self._process is not None:
+        if self._process is not None and self._process.poll() is None:
             return
         settings = {
             "port": str(self.port),
@@ -99,23 +100,41 @@ class _Redis:
             self._process.send_signal(number)
 
 
-class RedisServers:
-    """A master and a replica, which may change their roles; ``links`` has a proxy per node."""
+class ForeignRedis:
+    """A Redis that somebody else runs; ``links`` has a proxy per node.
+
+    ``url`` must begin with ``redis://``: over TLS, a proxy has not the name of the certificate.
+    """
+
+    def __init__(self, url: str, nodes: int) -> None:
+        self._url = urlsplit(url)
+        host, port = self._url.hostname or "127.0.0.1", self._url.port or 6379
+        self.links = [Proxy(port, host) for _ in range(nodes)]
+
+    def url(self, node: int) -> str:
+        """The engine for a node."""
+        user, at, _ = self._url.netloc.rpartition("@")
+        place = f"{user}{at}127.0.0.1:{self.links[node].port}"
+        return urlunsplit(self._url._replace(netloc=place))
+
+    def close(self) -> None:
+        """End the proxies."""
+        for link in self.links:
+            link.close()
+
+
+class RedisServers(ForeignRedis):
+    """A master and a replica of the run's own, which may change their roles."""
 
     def __init__(self, folder: Path, nodes: int, environment: Mapping[str, str]) -> None:
         self._all = [_Redis(folder / f"redis{number}", environment) for number in range(2)]
         self._master = 0
-        self.links: list[Proxy] = []
         try:
             self.restart()
-            self.links += [Proxy(self._all[0].port) for _ in range(nodes)]
         except BaseException:
-            self.close()
+            self._end()
             raise
-
-    def url(self, node: int) -> str:
-        """The engine for a node."""
-        return f"redis://127.0.0.1:{self.links[node].port}/0"
+        super().__init__(f"redis://127.0.0.1:{self._all[0].port}/0", nodes)
 
     def kill(self, *, power_cut: bool) -> None:
         """End the master with SIGKILL; with a power cut, what it has not flushed is lost."""
@@ -160,7 +179,9 @@ class RedisServers:
 
     def close(self) -> None:
         """End everything."""
-        for link in self.links:
-            link.close()
+        super().close()
+        self._end()
+
+    def _end(self) -> None:
         for each in self._all:
             each.kill()

@@ -10,19 +10,26 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .audit import audit_names, audit_nodes, baseline, read_logs
+from .audit import (
+    audit_names,
+    audit_nodes,
+    audit_present,
+    baseline,
+    read_logs,
+    used_rooms,
+)
 from .checker import HEAL_SECONDS, check
 from .clients import Actor, OurClient, PipeClient
 from .foreign import JsonClient, PlainClient
 from .history import Audit, Begin, Healed, History
 from .injector import Injector
 from .plan import Kind, Plan, steps
-from .redis import RedisServers
+from .redis import ForeignRedis, RedisServers
 from .servers import Node, server_command
 from .shim import Shim
 from .web import EventSourceFollower, LinesFollower, Publisher
 
-__all__ = ["ACTORS", "Outcome", "Settings", "carry_out", "run"]
+__all__ = ["ACTORS", "NotFresh", "Outcome", "Settings", "carry_out", "run"]
 
 #: The classes of the clients that stay.
 ACTORS: dict[Kind, type[Actor]] = {
@@ -56,9 +63,19 @@ class Settings:
         return self.engine.partition(":")[0].partition("+")[0].replace("rediss", "redis")
 
     @property
+    def faults(self) -> str:
+        """What a plan calls the engine."""
+        is_foreign = self.scheme == "redis" and self.engine != "redis:"
+        return "foreign redis" if is_foreign else self.scheme
+
+    @property
     def keeps(self) -> bool:
         """Whether messages outlive a server."""
         return self.scheme != "memory"
+
+
+class NotFresh(Exception):
+    """The engine has messages of an earlier run."""
 
 
 @dataclass
@@ -70,12 +87,17 @@ class Outcome:
     deliveries: int = 0
     #: Seconds from each healing until everybody was served again.
     recoveries: list[float] = field(default_factory=list)
+    #: A planted bug was found before the end.
+    is_cut_short: bool = False
 
 
 def run(
     plan: Plan, settings: Settings, history: History, progress: Callable[[Outcome], None]
 ) -> Outcome:
-    """Carry out the plan. The history has then all that the checker needs."""
+    """Carry out the plan. The history has then all that the checker needs.
+
+    Raises :class:`NotFresh`.
+    """
     history.write(
         Begin,
         "syncchat",
@@ -89,6 +111,8 @@ def run(
         stack.enter_context(_own_failures(history))
         nodes, injector = _started(settings, history, stack)
         before = baseline(nodes)
+        if used := used_rooms(nodes[0]):
+            raise NotFresh(f"{settings.engine} has messages already, in {', '.join(used)}")
         everybody = [client.name for client in plan.clients]
         actors = [
             ACTORS[client.kind](client, steps(plan.seed, client, everybody), nodes, history)
@@ -102,10 +126,11 @@ def run(
             progress,
             at_the_end=lambda: read_logs(nodes, history),
             # A planted bug need only be found.
-            has_failed=lambda: settings.plant is not None and bool(check(history.records())),
+            has_failed=lambda: settings.plant is not None and _is_found(actors, nodes, history),
         )
-        audit_names(nodes, history, leases=settings.scheme == "redis")
-        audit_nodes(nodes, before, history)
+        if not outcome.is_cut_short:
+            audit_names(nodes, history, leases=settings.scheme == "redis")
+            audit_nodes(nodes, before, history)
     return outcome
 
 
@@ -121,8 +146,8 @@ def carry_out(
 ) -> Outcome:
     """Have the actors talk during all cycles; ``at_the_end`` is called when they are silent.
 
-    No further cycle begins when ``has_failed()``. ``patience``: the most seconds to wait after each
-    cycle until everybody is served.
+    The run is cut short after a cycle when ``has_failed()``. ``patience``: the most seconds to wait
+    after each cycle until everybody is served.
     """
     outcome = Outcome()
     with _talking(actors):
@@ -132,9 +157,11 @@ def carry_out(
                 injector.heal()
                 _wait_served(actors, history, outcome, patience)
             if has_failed():
+                outcome.is_cut_short = True
                 break
-        _fall_silent(actors, history, patience)
-        at_the_end()
+        else:
+            _fall_silent(actors, history, patience)
+            at_the_end()
     _count(outcome, injector, history)
     return outcome
 
@@ -149,13 +176,16 @@ def _started(settings: Settings, history: History, stack: ExitStack) -> tuple[li
         stack.callback(shim.close)
         environment = shim.environment
     engines = [settings.engine] * settings.nodes
-    redis = None
+    redis: ForeignRedis | None = None
     if settings.engine == "redis:":
         redis = RedisServers(files, settings.nodes, environment)
-        stack.callback(redis.close)
-        engines = [redis.url(number) for number in range(settings.nodes)]
+    elif settings.engine.startswith("redis://"):
+        redis = ForeignRedis(settings.engine, settings.nodes)
     elif settings.engine == "sqlite:":
         engines = [f"sqlite:{files / 'chat.db'}"]
+    if redis is not None:
+        stack.callback(redis.close)
+        engines = [redis.url(number) for number in range(settings.nodes)]
     nodes = []
     for number, engine in enumerate(engines):
         command = server_command(engine, settings.plant)
@@ -173,6 +203,12 @@ def _started(settings: Settings, history: History, stack: ExitStack) -> tuple[li
         redis=redis,
     )
     return nodes, injector
+
+
+def _is_found(actors: Sequence[Actor], nodes: Sequence[Node], history: History) -> bool:
+    """Whether a planted bug can be seen already, also by names that were left over."""
+    audit_present(nodes, [actor.name for actor in actors if actor.is_member], history)
+    return bool(check(history.records()))
 
 
 @contextlib.contextmanager

@@ -70,6 +70,10 @@ class Publisher(Actor):
         self._session = _session()
 
     @property
+    def is_member(self) -> bool:
+        return False
+
+    @property
     def sees(self) -> bool:
         return False
 
@@ -169,6 +173,10 @@ class _Follower(Actor):
 
     @property
     def is_acknowledged(self) -> bool:
+        return False
+
+    @property
+    def is_member(self) -> bool:
         return False
 
     def start(self) -> None:

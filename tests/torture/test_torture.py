@@ -19,6 +19,7 @@ import pytest
 
 from tests.peer import PATIENCE
 from tests.processes import ROOT, environment
+from tests.redis_server import RedisProcess
 from tests.torture import scripts
 from tests.torture.valid import CLIENTS, PLAIN, World
 
@@ -53,16 +54,20 @@ def torture(*flags: str, timeout: float = 300) -> subprocess.CompletedProcess[st
 # The plan.
 
 
-@pytest.mark.parametrize("engine", ["memory", "sqlite", "redis"])
+@pytest.mark.parametrize("engine", ["memory", "sqlite", "redis", "foreign redis"])
 def test_the_same_seed_makes_the_same_plan_with_every_fault_of_the_engine(engine: str) -> None:
     plan = make_plan(7, 5, engine, 2)
     assert plan == make_plan(7, 5, engine, 2)
     assert plan != make_plan(8, 5, engine, 2)
     done = {fault.kind for cycle in plan.cycles for fault in cycle.faults}
     disk = {FaultKind.POWER_CUT, FaultKind.DISK_FULL, FaultKind.DISK_SLOW}
-    slow = FaultKind.DISK_SLOW
     redis = {kind for kind in FaultKind if kind.name.startswith("REDIS")}
-    others = {"memory": disk | redis, "sqlite": redis, "redis": disk - {slow}}[engine]
+    others = {
+        "memory": disk | redis,
+        "sqlite": redis,
+        "redis": {FaultKind.POWER_CUT},
+        "foreign redis": disk | redis - {FaultKind.REDIS_LINK},
+    }[engine]
     assert done == set(FaultKind) - others
     assert {client.kind for client in plan.clients} == set(Kind)
 
@@ -415,6 +420,24 @@ def test_nothing_is_lost_in_a_minute_of_torture(engine: str, nodes: int, tmp_pat
     assert re.search(r"^violations +0$", result.stdout, re.MULTILINE)
     assert "| 8 |" in report.read_text()
     ET.parse(tmp_path / "report.svg")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_foreign_redis_has_the_faults_of_servers_clients_and_the_network() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+    with RedisProcess("--port", f"{port}", "--appendonly", "yes", "--appendfsync", "always"):
+        flags = ["--seed", "17", "--minutes", "0.5", "--nodes", "2"]
+        flags += ["--engine", f"redis://127.0.0.1:{port}/0"]
+        result = torture(*flags)
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert re.search(r"^faults .* link to redis", result.stdout, re.MULTILINE)
+        assert not re.search(r"redis (killed|paused|emptied|failed)", result.stdout)
+        # A second run would find the messages of the first.
+        again = torture(*flags)
+        assert again.returncode == 2
+        assert "has messages already, in arena" in again.stderr
 
 
 @pytest.mark.slow
