@@ -37,11 +37,15 @@ class _Redis:
         #: The folder of the log of commands.
         self.log_folder = folder / "appendonlydir"
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_stopped = False
 
     def start(self, master: int | None) -> None:
         """Start it, as the replica of the Redis at the port ``master``, unless that is None."""
-        if self._process is not None and self._process.poll() is None:
-            return
+        if self._process is not None:
+            if self._process.poll() is None and (self._is_stopped or self.answers()):
+                return
+            # It is about to end, after an error of its disk.
+            self.kill()
         settings = {
             "port": str(self.port),
             "bind": "127.0.0.1",
@@ -94,8 +98,10 @@ class _Redis:
             self._process.kill()
             self._process.wait()
             self._process = None
+            self._is_stopped = False
 
     def signal(self, number: signal.Signals) -> None:
+        self._is_stopped = number is signal.SIGSTOP
         if self._process is not None:
             self._process.send_signal(number)
 

@@ -51,7 +51,9 @@ __attribute__((constructor)) static void begin(void) {
     real_fdatasync = dlsym(RTLD_NEXT, "fdatasync");
     real_unlink = dlsym(RTLD_NEXT, "unlink");
     real_clock_gettime = dlsym(RTLD_NEXT, "clock_gettime");
+    /* A copy: Redis writes its title over the environment. */
     folder = getenv("TORTURE_FILES");
+    folder = folder ? strdup(folder) : NULL;
     folder_length = folder ? strlen(folder) : 0;
     const char *path = getenv("TORTURE_CONTROL");
     int fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;

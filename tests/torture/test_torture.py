@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import random
 import re
 import shutil
@@ -10,12 +12,16 @@ import sqlite3
 import struct
 import subprocess
 import sys
+import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import pytest
+from websockets.sync.server import ServerConnection, serve
+from websockets.typing import Subprotocol
 
 from tests.peer import PATIENCE
 from tests.processes import ROOT, environment
@@ -28,9 +34,11 @@ with scripts():
     from torture.clients import Actor
     from torture.figures import measure
     from torture.history import Acked, Audit, Entered, Fault, Gap, History, Line, Seen
-    from torture.plan import ClientPlan, FaultKind, Kind, Step, make_plan, steps
+    from torture.injector import Injector
+    from torture.plan import ClientPlan, FaultKind, Kind, PlannedFault, Step, make_plan, steps
     from torture.plants import PLANTS
     from torture.proxy import Mode, Proxy
+    from torture.redis import RedisServers, redis_program
     from torture.runner import ACTORS
     from torture.servers import Node, server_command, wait_until
     from torture.shim import Shim, cut_power, drop_torn
@@ -298,10 +306,10 @@ def node(tmp_path: Path) -> Iterator[Node]:
         node.close()
 
 
-def actor(kind: Kind, node: Node, history: History) -> Actor:
-    """A client of this kind that says nothing, and moves once a second."""
+def actor(kind: Kind, node: Node | Stand, history: History, what: str = "move") -> Actor:
+    """A client of this kind that takes no step in the first minute."""
     plan = ClientPlan(f"{kind.value}1", kind, 0, 1.0)
-    return ACTORS[kind](plan, iter([Step(1.0, "move", "", "")] * 1000), [node], history)
+    return ACTORS[kind](plan, iter([Step(60.0, what, "", "")]), [node], history)  # type: ignore[list-item]
 
 
 def test_a_pipe_client_is_in_the_room_before_the_first_fault(node: Node) -> None:
@@ -327,6 +335,146 @@ def test_a_pipe_client_that_ends_by_itself_is_a_violation(node: Node) -> None:
         pipe.be_silent()
         pipe.close()
     assert {each.rule for each in check(history.records())} == {8}
+
+
+def test_a_client_of_a_foreign_library_drops_what_it_has_seen() -> None:
+    """As the protocol says: on Redis, another server may be behind the one before."""
+    conversations = [
+        [welcome(0), message(1), message(2)],
+        [welcome(1), {"type": "history", "messages": [], "complete": True}, message(2), message(3)],
+    ]
+
+    def serve_one(connection: ServerConnection) -> None:
+        last = len(conversations) == 1
+        for event in conversations.pop(0) if conversations else []:
+            connection.send(json.dumps(event))
+        if last:
+            connection.recv()
+
+    history = History(None)
+    with serve(
+        serve_one, "127.0.0.1", 0, subprotocols=[Subprotocol("syncchat.v1")], compression=None
+    ) as server:
+        serving = threading.Thread(target=server.serve_forever, name="serving")
+        serving.start()
+        with Proxy(server.socket.getsockname()[1]) as proxy:
+            client = actor(Kind.JSON, Stand(proxy), history)
+            client.start()
+            assert wait_until(lambda: offsets(history)[-1:] == [3], PATIENCE)
+            client.be_silent()
+            client.close()
+        server.shutdown()
+        serving.join()
+    assert offsets(history) == [1, 2, 3]
+    assert check(history.records()) == []
+
+
+@dataclass
+class Stand:
+    """A node that is only a proxy."""
+
+    proxy: Proxy
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.proxy.port}"
+
+
+def welcome(offset: int) -> dict[str, object]:
+    return {"type": "welcome", "room": "arena", "epoch": "e", "offset": offset}
+
+
+def message(offset: int) -> dict[str, object]:
+    return {"type": "message", "offset": offset, "time": 1.5, "nick": "n", "text": f"n1.{offset}"}
+
+
+def offsets(history: History) -> list[int]:
+    return [each.offset for each in history.records() if isinstance(each, Seen)]
+
+
+def test_clients_over_http_say_and_see_everything_once_through_breaks(node: Node) -> None:
+    history = History(None)
+    says = [
+        Step(0.01, "act" if number % 5 else "say", f"post1.{number}", "") for number in range(200)
+    ]
+    publisher = ACTORS[Kind.POST](
+        ClientPlan("post1", Kind.POST, 0, 0.01, repeats=True), iter(says), [node], history
+    )
+    followers = [actor(kind, node, history, "say") for kind in (Kind.EVENT_SOURCE, Kind.LINES)]
+
+    def seen(name: str) -> list[int]:
+        records = history.records()
+        return [each.offset for each in records if isinstance(each, Seen) and each.client == name]
+
+    for each in followers:
+        each.start()
+    wait_until(lambda: sum(isinstance(e, Entered) for e in history.records()) == 2, PATIENCE)
+    publisher.start()
+    for count in (50, 100, 150):
+        wait_until(lambda count=count: len(seen("lines1")) >= count, PATIENCE)  # type: ignore[misc]
+        node.proxy.reset(1.0, CHANCE)
+    try:
+        for each in followers:
+            assert wait_until(lambda each=each: len(seen(each.name)) >= 200, PATIENCE)  # type: ignore[misc]
+            assert seen(each.name) == list(range(1, 201))
+    finally:
+        for each in (publisher, *followers):
+            each.be_silent()
+            each.wait_acknowledged(PATIENCE)
+            each.close()
+    acks = [each for each in history.records() if isinstance(each, Acked)]
+    # Also those that were repeated, by a repeater.
+    assert len(acks) > 200
+    assert {each.offset for each in acks} == set(range(1, 201))
+    assert check(history.records()) == []
+
+
+def test_a_node_that_cannot_start_without_redis_starts_when_it_is_back(tmp_path: Path) -> None:
+    if redis_program() is None:
+        pytest.skip("needs redis-server")
+    history, redis = History(None), RedisServers(tmp_path, 1, {})
+    node = Node(0, server_command(redis.url(0), None), tmp_path, {})
+    try:
+        node.start()
+        injector = Injector([node], history, keeps=True, files=tmp_path, shim=None, redis=redis)
+        paused = PlannedFault(0.0, FaultKind.REDIS_KILL, 0, 0.5, 1.0, 0)
+        killed = PlannedFault(0.1, FaultKind.KILL, 0, 0.1, 1.0, 0)
+        injector.run([paused, killed])
+        assert node.is_up
+        assert not node.has_died()
+    finally:
+        node.close()
+        redis.close()
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+def test_a_full_disk_ends_redis_which_then_has_what_it_has_acknowledged(tmp_path: Path) -> None:
+    if redis_program() is None:
+        pytest.skip("needs redis-server")
+    files = tmp_path / "files"
+    files.mkdir()
+    shim = Shim.make(tmp_path, files)
+    assert shim is not None
+    redis = RedisServers(files, 1, shim.environment)
+    try:
+        assert ask(redis, "SET", "one", "1").startswith(b"+OK")
+        shim.set(full=True)
+        assert not ask(redis, "SET", "two", "2").startswith(b"+OK")
+        shim.heal()
+        redis.restart()
+        assert ask(redis, "MGET", "one", "two") == b"*2\r\n$1\r\n1\r\n$-1\r\n"
+    finally:
+        redis.close()
+        shim.close()
+
+
+def ask(redis: RedisServers, *words: str) -> bytes:
+    with socket.create_connection(("127.0.0.1", redis.links[0].target), PATIENCE) as sock:
+        parts = [f"${len(word)}\r\n{word}\r\n" for word in words]
+        sock.sendall(f"*{len(words)}\r\n{''.join(parts)}".encode())
+        with contextlib.suppress(ConnectionResetError):
+            return sock.recv(100)
+    return b""
 
 
 # The figures and the picture.
