@@ -13,6 +13,7 @@ import msgspec
 from ..engine import Appended, Draft, Engine, Position
 from ..errors import AppendUnknown, EngineFailed
 from .events import Ack
+from .feed import Feed
 from .members import Member, Members
 
 __all__ = [
@@ -80,7 +81,7 @@ def drafts_of(posts: Sequence[Post]) -> list[Draft]:
 
 
 def acknowledge(
-    members: Members, posts: Sequence[Post], answers: Sequence[Appended]
+    members: Members, feed: Feed, posts: Sequence[Post], answers: Sequence[Appended]
 ) -> list[float]:
     """Tell senders of messages that were stored before, and fill in receipts.
 
@@ -95,10 +96,25 @@ def acknowledge(
             # A new message is its own acknowledgement. A known one, by its nonce, was
             # stored before and does not come again.
             if not answer.new and post.member is not None and draft.nonce is not None:
-                members.tell_one(post.member, Ack(draft.nonce, answer.offset, answer.epoch))
+                _acknowledge_known(members, feed, post.member, draft, answer)
             if post.receipt is not None:
                 post.receipt.position = Position(answer.epoch, answer.offset)
     return waits
+
+
+def _acknowledge_known(
+    members: Members, feed: Feed, member: Member, draft: Draft, answer: Appended
+) -> None:
+    """Tell a sender that its message was stored before, after it has got the message."""
+    assert draft.nonce is not None
+    try:
+        # Another server may have stored it, and this one be behind.
+        feed.reach(answer.epoch, answer.offset)
+    except EngineFailed as exc:
+        # The client comes back and sends it again.
+        members.tell_refused(member, [draft], AppendUnknown(str(exc)))
+    else:
+        members.tell_one(member, Ack(draft.nonce, answer.offset, answer.epoch))
 
 
 def refuse(members: Members, room: str, posts: Sequence[Post], exc: EngineFailed) -> None:

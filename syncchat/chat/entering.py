@@ -74,10 +74,6 @@ class Entering:
         """The position after which it wants the history; None: it wants the last messages."""
         return self._wanted.after
 
-    def read_after(self, position: Position) -> Tail:
-        """A piece of the log. Raises :class:`~syncchat.errors.EngineFailed`."""
-        return self._engine.read_after(self._room, position, _PIECE)
-
     @property
     def admitted(self) -> bool:
         """Whether ``admit`` has let the client in."""
@@ -116,7 +112,7 @@ class Entering:
         if self.claimed and wanted.after is not None:
             self.events = []
             self.in_pieces = True
-            tail = self.read_after(wanted.after)
+            tail = self._engine.read_after(self._room, wanted.after, _PIECE)
         else:
             names, tail = self._look(delivered) if self.member.follows else self._claim()
             self.claimed = True
@@ -143,7 +139,7 @@ class Entering:
         engine, wanted = self._engine, self._wanted
         names = engine.names(self._room) if self.member.dialect.lists_members else []
         if wanted.after is not None:
-            return names, self.read_after(wanted.after)
+            return names, engine.read_after(self._room, wanted.after, _PIECE)
         if not wanted.last:
             return names, Tail((), complete=True, reached=delivered.offset, end=delivered)
         messages = engine.read_before(self._room, None, wanted.last).messages

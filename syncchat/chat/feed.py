@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from ..engine import Delivery, Message, Position, Tail
+from ..engine import Delivery, Engine, Message, Position
 from ..errors import EngineFailed
 from .events import LiveFromServer
 from .members import Members
@@ -14,10 +14,24 @@ from .presence_batch import PresenceBatch
 __all__ = ["Feed"]
 
 
+#: Messages that are read at once, at most.
+_PIECE = 1000
+
+
 class Feed:
     """Only the room's combiner may call the methods, except for :meth:`add`."""
 
-    def __init__(self, members: Members, presence: PresenceBatch, *, echo: bool) -> None:
+    def __init__(
+        self,
+        room: str,
+        engine: Engine,
+        members: Members,
+        presence: PresenceBatch,
+        *,
+        echo: bool,
+    ) -> None:
+        self._room = room
+        self._engine = engine
         self._members = members
         self._presence = presence
         self._echo = echo
@@ -42,16 +56,16 @@ class Feed:
         self._accept_added()
         self._tell_accepted()
 
-    def reach(self, place: Position, read: Callable[[Position], Tail]) -> None:
-        """Get the members up to ``place``, if another server has delivered that already.
+    def reach(self, epoch: str, offset: int) -> None:
+        """Get the members up to this position, if another server has delivered that already.
 
-        ``read`` reads what follows a position. A client that has come from there must not get
-        the same messages again. Raises :class:`~syncchat.errors.EngineFailed`.
+        A client that has come from there must not get the same messages again. Raises
+        :class:`~syncchat.errors.EngineFailed`.
         """
         while (now := self.position) is not None:
-            if now.epoch != place.epoch or now.offset >= place.offset:
+            if now.epoch != epoch or now.offset >= offset:
                 return
-            tail = read(now)
+            tail = self._engine.read_after(self._room, now, _PIECE)
             if tail.end.epoch != now.epoch:
                 # The members are about to be told. Until then they may get messages of the old
                 # log, some of which the client has.

@@ -84,7 +84,7 @@ class Room:
         self._begun: tuple[list[Post], int] = ([], 0)
         self._members = Members(name, engine)
         self._presence = PresenceBatch(self._members, self._announce, self._set_timer)
-        self._feed = Feed(self._members, self._presence, echo=settings.echo)
+        self._feed = Feed(name, engine, self._members, self._presence, echo=settings.echo)
 
     # For sessions.
 
@@ -372,12 +372,12 @@ class Room:
         if isinstance(answers, EngineFailed):
             refuse(self._members, self.name, posts, answers)
         else:
-            self._settings.on_batch(acknowledge(self._members, posts, answers))
+            self._settings.on_batch(acknowledge(self._members, self._feed, posts, answers))
 
     def _enter(self, entering: Entering) -> None:
         self.follow()
-        if entering.after is not None:
-            self._feed.reach(entering.after, entering.read_after)
+        if (after := entering.after) is not None:
+            self._feed.reach(after.epoch, after.offset)
         entering.advance(self.follow())
         if not entering.is_done:
             return

@@ -174,7 +174,7 @@ def lag() -> Iterator[Lag]:
         with Json(f"{lagging.url}ops?nick=bob") as bob:
             bob.event("welcome")
             for number in (1, 2, 3):
-                ann.ask(type="say", text=f"{number}")
+                ann.ask(type="say", text=f"{number}", nonce=f"n{number}")
                 ann.find("message")
             yield Lag(redis, epoch, lagging, bob)
 
@@ -197,6 +197,20 @@ def test_a_follower_that_comes_to_a_server_that_lags_gets_nothing_twice(
         assert heard(answer, 2) == ["3", "4"]
     # Members miss nothing and get nothing twice, either.
     assert [lag.bob.find("message")["text"] for _ in range(4)] == ["1", "2", "3", "4"]
+
+
+def test_a_message_that_a_lagging_server_has_not_delivered_is_acknowledged_after_it(
+    lag: Lag,
+) -> None:
+    # As by a client that comes from the other server. Its position moves on with the ack.
+    lag.bob.ask(type="say", text="3", nonce="n3")
+    events = [lag.bob.event("message", "ack") for _ in range(4)]
+    assert [(each["type"], each["offset"]) for each in events] == [
+        ("message", 1),
+        ("message", 2),
+        ("message", 3),
+        ("ack", 3),
+    ]
 
 
 def test_a_follower_must_wait_for_a_server_that_has_not_heard_of_a_new_log(lag: Lag) -> None:
