@@ -20,6 +20,7 @@ with scripts():
     from torture.history import (
         Acked,
         Audit,
+        Entered,
         Fault,
         Gap,
         Healed,
@@ -318,3 +319,22 @@ def test_what_is_lost_with_the_memory_of_a_server_is_no_violation() -> None:
         for each in world.records
     ]
     assert {each.rule for each in check(kept)} == {1}
+
+
+def test_who_has_moved_need_not_see_the_end_of_the_room_before() -> None:
+    from tests.torture.valid import World  # noqa: PLC0415 - beside its use
+
+    world = World()
+    world.begin()
+    world.write(Healed, CLIENTS, ())
+    world.say("bob")
+    world.leave("ann")
+    world.write(Entered, "ann", "other", "x", 3)
+    world.say("bob")
+    for offset, text in enumerate(world.log, 1):
+        world.write(Logged, 0, ROOM, world.name, offset, text, f"stamp of {text}")
+    world.write(LogEnd, 0, ROOM, world.name, 1, len(world.log), complete=True)
+    assert check(world.records) == []
+    # But that of the room in which it is.
+    world.write(LogEnd, 0, "other", "x", 4, 4, complete=False)
+    assert {each.rule for each in check(world.records)} == {6}
