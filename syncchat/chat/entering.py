@@ -34,7 +34,8 @@ class WantedHistory:
 class Entering:
     """The state of a client that enters the room called ``room``.
 
-    ``welcome`` has what is the same for all clients; see :class:`RoomSettings`. ``admit`` is
+    ``welcome`` has what is the same for all clients; see :class:`RoomSettings`. ``find``
+    finds the member here that has a nick: Redis may have forgotten that. ``admit`` is
     called, if it is not None, after the client has a nick and before it gets anything.
     For one thread at a time: the room's combiner, and between its steps the client's.
     """
@@ -46,6 +47,7 @@ class Entering:
         welcome: Welcome,
         member: Member,
         nick: str | None,
+        find: Callable[[str], Member | None],
         wanted: WantedHistory,
         admit: Callable[[], None] | None,
     ) -> None:
@@ -67,6 +69,7 @@ class Entering:
         self._engine = engine
         self._welcome = welcome
         self._nick = nick
+        self._find = find
         self._wanted = wanted
 
     @property
@@ -182,7 +185,7 @@ class Entering:
 
     def _nicks(self) -> Iterator[str]:
         """The nicks to try: its nick, its address, and its address with a number."""
-        if self._nick is not None:
+        if self._nick is not None and self._find(self._nick) is None:
             yield self._nick
         yield from self.member.addresses()
 

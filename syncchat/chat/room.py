@@ -102,7 +102,9 @@ class Room:
         :class:`~syncchat.errors.EngineFailed`, too.
         """
         welcome = self._settings.welcome
-        entering = Entering(self.name, self._engine, welcome, member, nick, wanted, admit)
+        entering = Entering(
+            self.name, self._engine, welcome, member, nick, self.find, wanted, admit
+        )
         try:
             entering.complete(lambda: self.run(lambda: self._enter(entering)))
         except BaseException:
@@ -402,7 +404,8 @@ class Room:
     def _rename(self, member: Member, nick: str) -> None:
         if nick == member.nick:
             return
-        if not self._engine.rename(self.name, member.nick, nick):
+        is_taken = self.find(nick) not in {None, member}
+        if is_taken or not self._engine.rename(self.name, member.nick, nick):
             self._members.tell_one(
                 member, Error("nick_taken", f"The nick {nick} is taken here.", "nick")
             )

@@ -213,6 +213,15 @@ def test_a_message_that_a_lagging_server_has_not_delivered_is_acknowledged_after
     ]
 
 
+def test_a_nick_is_one_member_s_also_when_redis_has_forgotten_who_has_it(lag: Lag) -> None:
+    lag.redis.ask("FLUSHALL")
+    with Json(f"{lag.lagging.url}ops?nick=BOB") as other:
+        assert other.event("welcome")["nick"] != "BOB"
+        assert other.find("error")["code"] == "nick_taken"
+        other.ask(type="nick", nick="bob")
+        assert other.find("error")["code"] == "nick_taken"
+
+
 def test_a_follower_must_wait_for_a_server_that_has_not_heard_of_a_new_log(lag: Lag) -> None:
     lag.redis.ask("FLUSHALL")
     with lag.follow("?format=ndjson", 3) as refused:
