@@ -19,20 +19,31 @@ from tests.peer import PATIENCE, free_port, wait_for
 from tests.processes import SERVER, Script
 from tests.windows import CHROMIUM, FLAGS
 
-#: Follows the room, and reports what it gets to the server of the page.
+#: Follows the room, and reports what it gets to the server of the page. Firefox gives up if a
+#: server of another origin is killed when it has just begun to answer: the page follows anew then.
 PAGE = """<!doctype html><meta charset="utf-8"><script>
-const source = new EventSource("%s");
-let reports = Promise.resolve();
+let reports = Promise.resolve(), last = "";
 function report(what) {
   reports = reports.then(() => fetch("/report", {method: "POST", body: JSON.stringify(what)}));
 }
-source.onmessage = (event) =>
-  report({id: event.lastEventId, text: JSON.parse(event.data).text});
-source.addEventListener("welcome", (event) => report({id: event.lastEventId}));
-source.addEventListener("history", (event) => report({gap: event.data}));
-source.onerror = () => {
-  if (source.readyState === EventSource.CLOSED) report({closed: true});
-};
+function follow(url) {
+  const source = new EventSource(url);
+  source.onmessage = (event) => {
+    last = event.lastEventId;
+    report({id: last, text: JSON.parse(event.data).text});
+  };
+  source.addEventListener("welcome", (event) => {
+    last = event.lastEventId;
+    report({id: last});
+  });
+  source.addEventListener("history", (event) => report({gap: event.data}));
+  source.onerror = () => {
+    if (source.readyState !== EventSource.CLOSED) return;
+    report({closed: true});
+    setTimeout(() => follow(`%(url)s?after=${last}`), 500);
+  };
+}
+follow("%(url)s");
 </script>"""
 
 BROWSERS: dict[str, tuple[str, ...]] = {
@@ -51,7 +62,7 @@ class Reports:
     """A server with the page, which is not killed."""
 
     def __init__(self, url: str) -> None:
-        self._page = PAGE % url
+        self._page = PAGE % {"url": url}
         self._lock = threading.Lock()
         self.got: list[dict[str, str]] = []
         routes: dict[str, View | Route] = {
@@ -169,6 +180,7 @@ def test_each_message_comes_once_and_in_order_through_kills(
                 say(port, said[-1])
                 wait_for(lambda: reports.texts()[-1:] == ["the end"], "the end")
     assert reports.texts() == said
-    assert not any("gap" in each or "closed" in each for each in reports.got)
+    assert not any("gap" in each for each in reports.got)
+    assert browser == "firefox" or not any("closed" in each for each in reports.got)
     offsets = [int(each["id"].split(":")[1]) for each in reports.got if "text" in each]
     assert offsets == list(range(1, len(said) + 1))
