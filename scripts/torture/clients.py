@@ -258,10 +258,13 @@ class PipeClient(_PackageClient):
             stderr=subprocess.DEVNULL,
             env=clean_environment(),
         )
-        #: Guards the texts that are not acknowledged, and the number of those refused.
+        #: Guards the texts that have not come back; how many were refused; and the nonces of
+        #: those that have come back, and of those that were acknowledged only.
         self._lock = threading.Lock()
         self._unanswered: set[str] = set()
         self._refused = 0
+        self._back: set[str] = set()
+        self._acked: set[str] = set()
         #: Set when it has been in the room, or has ended; and when its input has ended.
         self._joined, self._closed = threading.Event(), threading.Event()
         self._listener.start()
@@ -290,7 +293,7 @@ class PipeClient(_PackageClient):
 
     def _is_answered(self) -> bool:
         with self._lock:
-            return len(self._unanswered) <= self._refused
+            return len(self._unanswered) <= self._refused + len(self._acked)
 
     def _take(self, step: Step) -> None:
         assert self._process.stdin is not None
@@ -318,15 +321,26 @@ class PipeClient(_PackageClient):
                     self._note(event)
                     self._joined.set()
                     if isinstance(event, Message):
-                        with self._lock:
-                            self._unanswered.discard(short(event.text))
+                        self._note_back(event)
         self._joined.set()
         if not self._closed.is_set():
             detail = f"{self.name} has ended before its input"
             self._history.write(Audit, self.plan.node, "pipe clients", 0, 1, detail)
 
     def _answer(self, nonce: str, answer: Ack | Error) -> None:
-        del nonce  # It is the process that knows it.
-        if isinstance(answer, Error):
-            with self._lock:
+        # The process knows to which text the nonce belongs.
+        with self._lock:
+            if isinstance(answer, Error):
                 self._refused += 1
+            elif nonce not in self._back:
+                # It is behind a gap, or comes later.
+                self._acked.add(nonce)
+
+    def _note_back(self, message: Message) -> None:
+        """Note a message that may be its own."""
+        text = short(message.text)
+        with self._lock:
+            if text in self._unanswered and message.nonce is not None:
+                self._unanswered.discard(text)
+                self._back.add(message.nonce)
+                self._acked.discard(message.nonce)

@@ -19,7 +19,7 @@ from tests.torture import scripts
 with scripts():
     from torture.checker import check
     from torture.clients import Actor
-    from torture.history import Acked, Audit, Entered, History, Seen
+    from torture.history import Acked, Audit, Entered, History, Seen, Sent
     from torture.plan import ClientPlan, Kind, Step
     from torture.proxy import Proxy
     from torture.runner import ACTORS
@@ -100,6 +100,39 @@ def test_a_client_of_a_foreign_library_drops_what_it_has_seen() -> None:
         serving.join()
     assert offsets(history) == [1, 2, 3]
     assert check(history.records()) == []
+
+
+def test_a_pipe_client_is_answered_by_an_ack_of_what_lies_behind_a_gap() -> None:
+    limits = {"message": 65536, "nick": 32, "rate": 0, "burst": 1}
+    rest = {"nick": "pipe1", "members": [], "server": "s", "limits": limits, "format": "{text}"}
+
+    def serve_one(connection: ServerConnection) -> None:
+        connection.send(json.dumps({**welcome(0), **rest}))
+        for text in connection:
+            event = json.loads(text)
+            if event["type"] == "say":
+                ack = {"type": "ack", "nonce": event["nonce"], "offset": 1, "epoch": "f"}
+                connection.send(json.dumps(ack))
+
+    history = History(None)
+    with serve(
+        serve_one, "127.0.0.1", 0, subprotocols=[Subprotocol("syncchat.v1")], compression=None
+    ) as server:
+        serving = threading.Thread(target=server.serve_forever, name="serving")
+        serving.start()
+        with Proxy(server.socket.getsockname()[1]) as proxy:
+            plan = ClientPlan("pipe1", Kind.PIPE, 0, 1.0)
+            says = iter([Step(0.0, "say", "pipe1.1", ""), Step(60.0, "say", "", "")])
+            client = ACTORS[Kind.PIPE](plan, says, [Stand(proxy)], history)  # type: ignore[list-item]
+            client.start()
+            assert wait_until(
+                lambda: any(isinstance(each, Sent) for each in history.records()), PATIENCE
+            )
+            client.be_silent()
+            assert client.wait_acknowledged(PATIENCE)
+            client.close()
+        server.shutdown()
+        serving.join()
 
 
 @dataclass
