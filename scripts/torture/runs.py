@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .facts import Facts, Violation, places_of
+from .facts import Facts, Place, Violation, places_of
 from .history import Entered, Gap, Left, Line, Page, Seen
 
 __all__ = ["check_runs"]
@@ -97,13 +97,27 @@ def _next(run: _Run, place: int, record: Seen) -> Iterator[Violation]:
     )
 
 
+def _positions(facts: Facts, line: Line) -> set[Place]:
+    """Where the message of a line may have been: not in a log that began after the line.
+
+    A message that is lost with its log is sent again, and stored in the next one.
+    """
+    return {
+        at
+        for at, place in facts.positions.get(line.text, {}).items()
+        if at[0] == line.room
+        and not any(
+            line.at < begin < facts.records[place].at for begin, _ in facts.forgetting.values()
+        )
+    }
+
+
 def _next_line(facts: Facts, before: int, place: int) -> Iterator[Violation]:
     """Whether a line, which has no position, follows the one before it in some epoch."""
     first, second = facts.records[before], facts.records[place]
     assert isinstance(first, Line)
     assert isinstance(second, Line)
-    firsts = {at for at in facts.positions.get(first.text, ()) if at[0] == second.room}
-    seconds = {at for at in facts.positions.get(second.text, ()) if at[0] == second.room}
+    firsts, seconds = _positions(facts, first), _positions(facts, second)
     if not firsts or not seconds or first.room != second.room:
         return
     for room, epoch, offset in firsts:

@@ -338,3 +338,31 @@ def test_who_has_moved_need_not_see_the_end_of_the_room_before() -> None:
     # But that of the room in which it is.
     world.write(LogEnd, 0, "other", "x", 4, 4, complete=False)
     assert {each.rule for each in check(world.records)} == {6}
+
+
+def test_a_line_whose_log_is_lost_may_have_another_position_in_the_next_one() -> None:
+    from tests.torture.valid import World  # noqa: PLC0415 - beside its use
+
+    world = World()
+    world.begin()
+    world.say(PLAIN)
+    for client in CLIENTS:
+        world.leave(client)
+    # Nobody else learns where it was.
+    world.say("ann")
+    lost = world.log[-1]
+    world.write(Entered, "bob", ROOM, world.name, 2)
+    world.seen["bob"] = 1, 2
+    world.away.discard("bob")
+    world.say("bob")
+    world.forget()
+    world.return_("bob")
+    world.log.append(lost)
+    world.write(Sent, "ann", ROOM, lost, again=True)
+    world.show("bob")
+    world.write(Line, PLAIN, ROOM, lost)
+    for client in CLIENTS:
+        world.return_(client)
+    world.say("bob")
+    world.finish()
+    assert check(world.records) == []
