@@ -297,7 +297,7 @@ def test_healthz_is_the_worst_of_the_workers_whoever_answers() -> None:
 def _reason_of_one(port: int) -> str:
     """The reason that a worker tells; empty if it is healthy, or does not answer for 1 s."""
     with socket.create_connection(("127.0.0.1", port), timeout=1) as sock:
-        sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         data = b""
         try:
             while more := sock.recv(4096):
