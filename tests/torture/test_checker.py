@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -272,12 +272,13 @@ def test_each_planted_violation_is_found(rule: int, plant: Plant) -> None:
     planted = 0
 
     @given(histories(), st.integers(0, 10_000))
-    @settings(deadline=None)
+    @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.filter_too_much])
     def finds(records: Records, number: int) -> None:
         nonlocal planted
         changed = plant(records, number)
-        if changed is None:
-            return
+        # Not every history has a place for it: Hypothesis makes up to ten times as many.
+        assume(changed is not None)
+        assert changed is not None
         planted += 1
         violations = check(changed)
         assert rule in {each.rule for each in violations}, violations
