@@ -188,6 +188,7 @@ def heard(answer: http.client.HTTPResponse, count: int) -> list[str]:
     return texts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["?format=ndjson", "?format=sse"])
 def test_a_follower_that_comes_to_a_server_that_lags_gets_nothing_twice(
     lag: Lag, path: str
@@ -222,6 +223,7 @@ def test_a_nick_is_one_member_s_also_when_redis_has_forgotten_who_has_it(lag: La
         assert other.find("error")["code"] == "nick_taken"
 
 
+@pytest.mark.slow
 def test_a_follower_must_wait_for_a_server_that_has_not_heard_of_a_new_log(lag: Lag) -> None:
     lag.redis.ask("FLUSHALL")
     with lag.follow("?format=ndjson", 3) as refused:

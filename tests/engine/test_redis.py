@@ -238,6 +238,7 @@ def test_the_batches_of_rooms_that_wait_share_round_trips() -> None:
 # Following over links that break.
 
 
+@pytest.mark.slow
 def test_cut_links_leave_no_hole_and_no_repeat(full: bool) -> None:
     chance = random.Random(7)
     with (

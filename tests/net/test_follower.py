@@ -173,6 +173,8 @@ def test_a_stop_ends_the_answer_in_order() -> None:
         socks = [follow() for _ in range(5)]
         for sock in socks:
             read_until(sock, b"welcome\n\r\n")
+        # Until then, a stop aborts the connection.
+        wait_for(lambda: server.stats().connections_total == 5)
         stopper = threading.Thread(target=server.stop, args=(PATIENCE,))
         stopper.start()
         for sock in socks:

@@ -158,6 +158,7 @@ def offsets(history: History) -> list[int]:
     return [each.offset for each in history.records() if isinstance(each, Seen)]
 
 
+@pytest.mark.slow
 def test_clients_over_http_say_and_see_everything_once_through_breaks(node: Node) -> None:
     history = History(None)
     says = [
