@@ -54,7 +54,7 @@ class Window:
                     for line in self.client.lines(self.client.receive(timeout=0)):
                         self._show(line)
             except TimeoutError:
-                pass  # That was all for now.
+                pass  # Nothing else has arrived.
             except ConnectionClosed as exc:
                 self._show(f"-> {exc}")
                 return

@@ -40,15 +40,22 @@ from .history import (
 from .plan import ROOMS, ClientPlan, Step
 from .servers import Node, wait_until
 
-__all__ = ["SILENT", "ForeignClient", "JsonClient", "PlainClient", "open_json", "open_plain"]
+__all__ = [
+    "ForeignClient",
+    "JsonClient",
+    "PlainClient",
+    "open_json",
+    "open_plain",
+    "open_websocket",
+]
 
 #: Seconds for a handshake and for a pong; between two pings.
 _PATIENCE, _PING_SECONDS = 5.0, 5.0
 
 #: Where the library reports broken connections, of which there are many.
-SILENT = logging.getLogger("torture.websockets")
-SILENT.addHandler(logging.NullHandler())
-SILENT.propagate = False
+_SILENT = logging.getLogger("torture.websockets")
+_SILENT.addHandler(logging.NullHandler())
+_SILENT.propagate = False
 
 #: How the plain dialect tells of a gap and of another room.
 _GAP, _MOVED = "-> Some messages are missing here", "-> You are now in "
@@ -56,18 +63,19 @@ _GAP, _MOVED = "-> Some messages are missing here", "-> You are now in "
 
 def open_plain(url: str) -> ClientConnection:
     """Connect for plain lines."""
-    return _open(url, None)
+    return open_websocket(url)
 
 
 def open_json(url: str) -> ClientConnection:
     """Connect for JSON events."""
-    return _open(url, [Subprotocol("syncchat.v1")])
+    return open_websocket(url, "syncchat.v1")
 
 
-def _open(url: str, subprotocols: Sequence[Subprotocol] | None) -> ClientConnection:
+def open_websocket(url: str, subprotocol: str | None = None) -> ClientConnection:
+    """Connect with the foreign library, which answers pings by itself."""
     return connect(
         url,
-        subprotocols=subprotocols,
+        subprotocols=None if subprotocol is None else [Subprotocol(subprotocol)],
         compression=None,
         proxy=None,
         open_timeout=_PATIENCE,
@@ -76,7 +84,7 @@ def _open(url: str, subprotocols: Sequence[Subprotocol] | None) -> ClientConnect
         close_timeout=1.0,
         max_size=None,
         legacy=True,
-        logger=SILENT,
+        logger=_SILENT,
     )
 
 

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from websockets.sync.client import ClientConnection, connect
-from websockets.typing import Subprotocol
+from websockets.sync.client import ClientConnection
 
 from ..clients import Actor
-from ..foreign import SILENT, ForeignClient
+from ..foreign import ForeignClient, open_websocket
 from ..history import Acked, Entered, Gap, History, Line, Sent, short
 from ..plan import ROOMS, ClientPlan, Step
 from ..servers import Node, wait_until
@@ -82,7 +81,7 @@ class WebsocketsClient(_PeerClient):
     """Of ``websockets_redis.py``: an acknowledgement per message, and no history."""
 
     def _open(self, url: str) -> ClientConnection:
-        return _connected(url, None)
+        return open_websocket(url)
 
     def _opened_locked(self) -> None:
         self._note_opened(resumes=False)
@@ -112,7 +111,7 @@ class NchanClient(_PeerClient):
 
     def _open(self, url: str) -> ClientConnection:
         after = f"?after={quote(self._after)}" if self._after else ""
-        return _connected(f"{url}/subscribe{after}", [Subprotocol("ws+meta.nchan")])
+        return open_websocket(f"{url}/subscribe{after}", "ws+meta.nchan")
 
     def _opened_locked(self) -> None:
         self._note_opened(resumes=bool(self._after))
@@ -148,22 +147,6 @@ def _posted(node: Node, text: str) -> bool:
         return False
     finally:
         connection.close()
-
-
-def _connected(url: str, subprotocols: Sequence[Subprotocol] | None) -> ClientConnection:
-    return connect(
-        url,
-        subprotocols=subprotocols,
-        compression=None,
-        proxy=None,
-        open_timeout=_PATIENCE,
-        ping_interval=_PATIENCE,
-        ping_timeout=_PATIENCE,
-        close_timeout=1.0,
-        max_size=None,
-        legacy=True,
-        logger=SILENT,
-    )
 
 
 class SocketIoBridge:
