@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from itertools import islice
 
 from ..errors import AppendUnknown, EngineFailed
 from .interface import ClaimsChanged, Deliver, DeliverOwn, Live, Person, Revoked, new_epoch
+from .redis_claim_scripts import AWAY, BURY, CLEAN, DISCARD, LEASE, RECLAIM, RELEASE, RENAME
 from .redis_connection import Pipeline, Reply
 from .redis_format import Keys
-from .redis_scripts import CLAIM, ENTER, NOW, Script
+from .redis_scripts import ENTER
 
 __all__ = ["Callbacks", "Claims", "nicks_of"]
 
@@ -24,131 +28,6 @@ _LEASE_SECONDS, _RENEW_SECONDS, _GRACE_SECONDS = 12.0, 4.0, 10.0
 
 #: Nicks tried at a time.
 _NICKS = 8
-
-#: KEYS: the room's prefix. ARGV: node, room, old nick casefolded, new nick casefolded, new nick.
-#: Returns whether the new nick was free.
-_RENAME = Script(
-    NOW
-    + CLAIM
-    + """
-local names = KEYS[1] .. 'names'
-if ARGV[3] ~= ARGV[4] and not is_free(KEYS[1], ARGV[4]) then
-  return 0
-end
-local owner, since = redis.call('HGET', names, ARGV[3]), now()
-if owner and string.match(owner, '^%S+') == ARGV[1] then
-  since = string.match(owner, '^%S+ (%S+)')
-  redis.call('HDEL', names, ARGV[3])
-end
-redis.call('HSET', names, ARGV[4], ARGV[1] .. ' ' .. since .. ' ' .. ARGV[5])
-local away = redis.call('HGET', KEYS[1] .. 'away', ARGV[3])
-if away and ARGV[3] ~= ARGV[4] then
-  redis.call('HDEL', KEYS[1] .. 'away', ARGV[3])
-  redis.call('HSET', KEYS[1] .. 'away', ARGV[4], away)
-end
-redis.call('SADD', 'syncchat:node:' .. ARGV[1] .. ':rooms', ARGV[2])
-return 1
-"""
-)
-
-#: KEYS: the room's prefix. ARGV: node, and nicks, casefolded. Releases those that the node holds.
-_RELEASE = Script(
-    """
-local names = KEYS[1] .. 'names'
-for i = 2, #ARGV do
-  local owner = redis.call('HGET', names, ARGV[i])
-  if owner and string.match(owner, '^%S+') == ARGV[1] then
-    redis.call('HDEL', names, ARGV[i])
-    redis.call('HDEL', KEYS[1] .. 'away', ARGV[i])
-  end
-end
-return 0
-"""
-)
-
-#: KEYS: the room's prefix. ARGV: node, room, and nicks, casefolded and as they are spelled. Claims
-#: those again that the node had. Returns those that another node has now.
-_RECLAIM = Script(
-    NOW
-    + CLAIM
-    + """
-local names, lost = KEYS[1] .. 'names', {}
-for i = 3, #ARGV, 2 do
-  local owner = redis.call('HGET', names, ARGV[i])
-  if is_free(KEYS[1], ARGV[i]) or string.match(owner, '^%S+') == ARGV[1] then
-    local since = owner and string.match(owner, '^%S+ (%S+)') or now()
-    redis.call('HSET', names, ARGV[i], ARGV[1] .. ' ' .. since .. ' ' .. ARGV[i + 1])
-  else
-    lost[#lost + 1] = ARGV[i + 1]
-  end
-end
-redis.call('SADD', 'syncchat:node:' .. ARGV[1] .. ':rooms', ARGV[2])
-return lost
-"""
-)
-
-#: ARGV: node, milliseconds of the lease, seconds of grace. Renews the lease. Returns whether it
-#: had not ended, and the nodes whose leases ended before the grace.
-_LEASE = Script(
-    NOW
-    + """
-local lease = 'syncchat:node:' .. ARGV[1]
-local alive = redis.call('EXISTS', lease)
-local at = tonumber(now())
-redis.call('SET', lease, '1', 'PX', ARGV[2])
-redis.call('ZADD', 'syncchat:nodes', at + tonumber(ARGV[2]) / 1000, ARGV[1])
-local ended = redis.call('ZRANGEBYSCORE', 'syncchat:nodes', '-inf', at - tonumber(ARGV[3]))
-return {alive, ended}
-"""
-)
-
-#: KEYS: the room's prefix. ARGV: channel, and a node whose lease has ended. Releases the nicks of
-#: the node, and tells the nodes so.
-_CLEAN = Script(
-    """
-if redis.call('EXISTS', 'syncchat:node:' .. ARGV[2]) == 1 then
-  return 0
-end
-local names, departed = KEYS[1] .. 'names', {}
-local held = redis.call('HGETALL', names)
-for i = 1, #held, 2 do
-  local owner, nick = string.match(held[i + 1], '^(%S+) %S+ (.*)$')
-  if owner == ARGV[2] then
-    redis.call('HDEL', names, held[i])
-    redis.call('HDEL', KEYS[1] .. 'away', held[i])
-    departed[#departed + 1] = nick
-  end
-end
-if #departed > 0 then
-  redis.call('PUBLISH', ARGV[1], 'D' .. cjson.encode(departed))
-end
-return #departed
-"""
-)
-
-#: ARGV: a node. Forgets it, unless its lease has not ended and ``ARGV[2]`` is not 1.
-_BURY = Script(
-    """
-local lease = 'syncchat:node:' .. ARGV[1]
-if ARGV[2] ~= '1' and redis.call('EXISTS', lease) == 1 then
-  return 0
-end
-redis.call('DEL', lease, lease .. ':rooms')
-redis.call('ZREM', 'syncchat:nodes', ARGV[1])
-return 1
-"""
-)
-
-#: KEYS: the room's prefix. ARGV: node, nick casefolded, and the reason of its owner to be away.
-_AWAY = Script(
-    """
-local owner = redis.call('HGET', KEYS[1] .. 'names', ARGV[2])
-if owner and string.match(owner, '^%S+') == ARGV[1] then
-  redis.call('HSET', KEYS[1] .. 'away', ARGV[2], ARGV[3])
-end
-return 0
-"""
-)
 
 
 class Callbacks:
@@ -171,13 +50,15 @@ class Claims:
         #: The random name of this node.
         self.node = secrets.token_hex(8)
         self._stopping = threading.Event()
-        #: Guards the two fields below. No other lock is taken under it.
+        #: Guards the three fields below. No other lock is taken under it.
         self._lock = threading.Lock()
         #: The nicks claimed for this node in each room, by their casefolded form.
         self._names: dict[str, dict[str, str]] = {}
-        #: Nicks in Redis that this node has released, or was about to claim, as room and
-        #: casefolded nick.
-        self._strays: set[tuple[str, str]] = set()
+        #: Claims whose answers have not been noted in ``_names`` yet, as room and casefolded
+        #: nick: Redis may have the nick already.
+        self._claiming: Counter[tuple[str, str]] = Counter()
+        #: Rooms in which Redis may have more or fewer nicks of this node than ``_names``.
+        self._doubtful: set[str] = set()
         #: Connections when the claims were last repeated. The keeper's own.
         self._reclaimed_at = 0
         self._thread = threading.Thread(target=self._keep, name="syncchat-lease", daemon=True)
@@ -196,14 +77,11 @@ class Claims:
         self.stop()
         self._thread.join()
         with self._lock:
-            held = {room: list(names) for room, names in self._names.items()}
-            for room, key in self._strays:
-                held.setdefault(room, []).append(key)
-        calls = [([self._keys.prefix(room)], [self.node, *keys]) for room, keys in held.items()]
+            rooms = self._doubtful.union(self._names)
+            self._names.clear()
         try:
-            if calls:
-                self._pipeline.run_all(_RELEASE, calls)
-            self._pipeline.run(_BURY, [], self.node, 1)
+            self._repair(rooms)
+            self._pipeline.run(BURY, [], self.node, 1)
         except EngineFailed as exc:
             logger.warning("the nicks of this server stay claimed until its lease ends: %s", exc)
 
@@ -218,7 +96,7 @@ class Claims:
         left = iter(nicks)
         while some := list(islice(left, _NICKS)):
             pairs = [text for nick in some for text in (nick.casefold(), nick)]
-            try:
+            with self._claim(room, some) as claimed:
                 reply = self._pipeline.run(
                     ENTER,
                     [self._keys.prefix(room)],
@@ -230,34 +108,20 @@ class Claims:
                     *position_and_limit,
                     *pairs,
                 )
-            except AppendUnknown:
-                for nick in some:
-                    self._note_stray(room, nick.casefold())
-                raise
-            if reply[0]:
-                nick = some[reply[0] - 1]
-                with self._lock:
-                    self._names.setdefault(room, {})[nick.casefold()] = nick
-                return nick, reply
+                if reply[0]:
+                    claimed.append(some[reply[0] - 1])
+            if claimed:
+                return claimed[0], reply
         raise ValueError("no nick is free")
 
     def rename(self, room: str, old: str, new: str) -> bool:
         """As :meth:`Presence.rename`."""
         keys = [self._keys.prefix(room)]
         key, old_key = new.casefold(), old.casefold()
-        try:
-            renamed = self._pipeline.run(_RENAME, keys, self.node, room, old_key, key, new)
-        except AppendUnknown:
-            # The old nick is claimed again after the reconnect, the new one released.
-            self._note_stray(room, key)
-            raise
-        if not renamed:
-            return False
-        with self._lock:
-            names = self._names.setdefault(room, {})
-            names.pop(old_key, None)
-            names[key] = new
-        return True
+        with self._claim(room, [new], old_key) as claimed:
+            if self._pipeline.run(RENAME, keys, self.node, room, old_key, key, new):
+                claimed.append(new)
+        return bool(claimed)
 
     def release(self, room: str, nick: str) -> None:
         """As :meth:`Presence.release`."""
@@ -268,10 +132,11 @@ class Claims:
             if not names:
                 self._names.pop(room, None)
         try:
-            self._pipeline.run(_RELEASE, [self._keys.prefix(room)], self.node, key)
+            self._pipeline.run(RELEASE, [self._keys.prefix(room)], self.node, key)
         except EngineFailed:
-            # The member has left, whatever becomes of Redis: the keeper releases it.
-            self._note_stray(room, key)
+            # The member has left, whatever becomes of Redis: the keeper releases the nick.
+            with self._lock:
+                self._doubtful.add(room)
 
     def names(self, room: str) -> list[str]:
         """As :meth:`Presence.names`."""
@@ -295,7 +160,7 @@ class Claims:
         if reason is None:
             self._pipeline.ask([("HDEL", f"{prefix}away", key)])
         else:
-            self._pipeline.run(_AWAY, [prefix], self.node, key, reason)
+            self._pipeline.run(AWAY, [prefix], self.node, key, reason)
 
     def away_nicks(self, room: str) -> list[str]:
         """As :meth:`Presence.away_nicks`."""
@@ -315,9 +180,35 @@ class Claims:
             own = [len(self._names.get(room, {})) for room in rooms]
         return [max(0, count - mine) for count, mine in zip(counts, own, strict=True)]
 
-    def _note_stray(self, room: str, key: str) -> None:
+    @contextmanager
+    def _claim(self, room: str, nicks: list[str], old_key: str = "") -> Iterator[list[str]]:
+        """Claim one of ``nicks``: append it to the list if Redis has given it to this node.
+
+        It replaces the nick with the key ``old_key``. If the answer of Redis is lost, the
+        keeper finds out whether a nick is claimed, and releases it.
+        """
+        pairs = [(room, nick.casefold()) for nick in nicks]
+        claimed: list[str] = []
         with self._lock:
-            self._strays.add((room, key))
+            self._claiming.update(pairs)
+        doubtful = False
+        try:
+            yield claimed
+        except AppendUnknown:
+            doubtful = True
+            raise
+        finally:
+            with self._lock:
+                for pair in pairs:
+                    self._claiming[pair] -= 1
+                    if not self._claiming[pair]:
+                        del self._claiming[pair]
+                if doubtful:
+                    self._doubtful.add(room)
+                for nick in claimed:
+                    names = self._names.setdefault(room, {})
+                    names.pop(old_key, None)
+                    names[nick.casefold()] = nick
 
     # The lease, on the keeper's thread.
 
@@ -335,20 +226,35 @@ class Claims:
         """Renew the lease, repair this node's claims, and clean up after dead nodes."""
         connections = self._pipeline.connections
         alive, ended = self._pipeline.run(
-            _LEASE, [], self.node, int(_LEASE_SECONDS * 1000), _GRACE_SECONDS
+            LEASE, [], self.node, int(_LEASE_SECONDS * 1000), _GRACE_SECONDS
         )
-        if not alive or connections != self._reclaimed_at:
-            # Redis may have forgotten claims, or given them away.
-            connections = self._pipeline.connections
-            self._reclaim()
-            self._reclaimed_at = connections
-        self._release_strays()
+        again = not alive or connections != self._reclaimed_at
+        with self._lock:
+            rooms, self._doubtful = self._doubtful, set()
+        try:
+            if again:
+                # Redis may have forgotten claims, given them away, or gone back to a state
+                # with nicks that have been released since.
+                connections = self._pipeline.connections
+                (known,) = self._pipeline.ask([("SMEMBERS", f"syncchat:node:{self.node}:rooms")])
+                rooms.update(room.decode() for room in known)
+                with self._lock:
+                    rooms.update(self._names)
+            self._repair(rooms)
+        except EngineFailed:
+            with self._lock:
+                self._doubtful |= rooms
+            raise
+        self._reclaimed_at = connections
         for node in ended:
             self._bury(node.decode())
 
-    def _reclaim(self) -> None:
+    def _repair(self, rooms: AbstractSet[str]) -> None:
+        """Make the nicks of this node in Redis those of ``_names``."""
         with self._lock:
-            held = {room: dict(names) for room, names in self._names.items()}
+            held = {room: dict(self._names.get(room, {})) for room in rooms}
+        if not held:
+            return
         calls = [
             (
                 [self._keys.prefix(room)],
@@ -356,34 +262,29 @@ class Claims:
             )
             for room, names in held.items()
         ]
-        if not calls:
-            return
-        for (room, names), lost in zip(
-            held.items(), self._pipeline.run_all(_RECLAIM, calls), strict=True
-        ):
+        replies = self._pipeline.run_all(RECLAIM, calls)
+        discarded = []
+        for (room, names), (lost, surplus) in zip(held.items(), replies, strict=True):
             given_away = [nick.decode() for nick in lost]
             with self._lock:
-                for nick in given_away:
-                    self._names.get(room, {}).pop(nick.casefold(), None)
-                # Released meanwhile: claimed again by mistake.
                 now = self._names.get(room, {})
-                self._strays.update((room, key) for key in names if key not in now)
+                for nick in given_away:
+                    now.pop(nick.casefold(), None)
+                if not now.keys() >= names.keys() - {nick.casefold() for nick in given_away}:
+                    # A nick that was released meanwhile may be claimed again by mistake.
+                    self._doubtful.add(room)
+                unused = [
+                    text
+                    for key, value in zip(surplus[::2], surplus[1::2], strict=True)
+                    if (room, key.decode()) not in self._claiming and key.decode() not in now
+                    for text in (key, value)
+                ]
+            if unused:
+                discarded.append(([self._keys.prefix(room)], unused))
             if given_away:
                 self._callbacks.claims_changed(room, Revoked(given_away))
-
-    def _release_strays(self) -> None:
-        with self._lock:
-            strays = [each for each in self._strays if each[1] not in self._names.get(each[0], {})]
-            self._strays.clear()
-        if not strays:
-            return
-        try:
-            calls = [([self._keys.prefix(room)], [self.node, key]) for room, key in strays]
-            self._pipeline.run_all(_RELEASE, calls)
-        except EngineFailed:
-            with self._lock:
-                self._strays.update(strays)
-            raise
+        if discarded:
+            self._pipeline.run_all(DISCARD, discarded)
 
     def _bury(self, node: str) -> None:
         """Free what a dead node holds, and have its members told as having left."""
@@ -393,8 +294,8 @@ class Claims:
             for room in (each.decode() for each in rooms)
         ]
         if calls:
-            self._pipeline.run_all(_CLEAN, calls)
-        self._pipeline.run(_BURY, [], node, 0)
+            self._pipeline.run_all(CLEAN, calls)
+        self._pipeline.run(BURY, [], node, 0)
 
 
 def nicks_of(owners: Sequence[bytes]) -> list[str]:

@@ -161,13 +161,20 @@ local function is_free(prefix, key)
   return redis.call('EXISTS', 'syncchat:node:' .. string.match(owner, '^%S+')) == 0
 end
 
+-- Note that a node has nicks in a room, so that the others release them if it dies. Redis may
+-- have forgotten the node, which may die before it renews its lease.
+local function register(node, room)
+  redis.call('SADD', 'syncchat:node:' .. node .. ':rooms', room)
+  redis.call('ZADD', 'syncchat:nodes', 'NX', now(), node)
+end
+
 -- Claim the first free one of the nicks from ARGV[at] on: casefolded and as they are spelled.
 local function claim(prefix, room, node, at)
   for i = at, #ARGV, 2 do
     if is_free(prefix, ARGV[i]) then
       redis.call('HSET', prefix .. 'names', ARGV[i], node .. ' ' .. now() .. ' ' .. ARGV[i + 1])
       redis.call('HDEL', prefix .. 'away', ARGV[i])
-      redis.call('SADD', 'syncchat:node:' .. node .. ':rooms', room)
+      register(node, room)
       return (i - at) / 2 + 1
     end
   end

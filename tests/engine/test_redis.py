@@ -569,6 +569,42 @@ def test_a_node_that_was_cut_off_claims_its_nicks_again_or_learns_that_they_are_
         assert a.engine.names("a") == ["bob", "eve", "other"]
 
 
+@pytest.mark.slow
+def test_nicks_that_come_back_after_a_failover_are_released() -> None:
+    with redis() as server, node(server.url) as a:
+        a.engine.claim("a", ["ann"])
+        a.engine.claim("a", ["bob"])
+        a.engine.claim("b", ["carl"])
+        a.engine.set_away("a", "bob", "lunch")
+        name = a.engine.node  # type: ignore[attr-defined]
+        for room, nick in (("a", "bob"), ("b", "carl")):
+            a.engine.release(room, nick)
+            # As after a failover to a replica that lagged: it still has the nick.
+            server.ask("HSET", f"syncchat:{{{room}}}:names", nick, f"{name} 1.5 {nick}")
+        server.ask("HSET", "syncchat:{a}:away", "bob", "lunch")
+        server.ask("CLIENT", "KILL", "TYPE", "normal")
+        wait_for(lambda: a.engine.names("a") == ["ann"])
+        wait_for(lambda: a.engine.names("b") == [])
+        assert server.ask("EXISTS", "syncchat:{a}:away") == b":0\r\n"
+        assert a.engine.claim("a", ["bob"]) == "bob"
+        assert a.changes == []
+
+
+@pytest.mark.slow
+def test_members_who_enter_a_redis_that_forgot_their_node_leave_when_it_dies() -> None:
+    with redis() as server, node(server.url) as a, ExitStack() as stack:
+        with Proxy(server.path) as proxy:
+            b = stack.enter_context(node(url_of(proxy)))
+            server.ask("FLUSHALL")
+            assert b.engine.claim("a", ["bob"]) == "bob"
+        # The node dies before it renews its lease; this was long ago.
+        name = b.engine.node  # type: ignore[attr-defined]
+        assert server.ask("EXISTS", f"syncchat:node:{name}") == b":0\r\n"
+        server.ask("ZADD", "syncchat:nodes", "XX", "1", name)
+        wait_for(lambda: a.engine.names("a") == [])
+        assert a.changes == [("a", Departed(["bob"]))]
+
+
 # Starting, stopping, and what it costs.
 
 
