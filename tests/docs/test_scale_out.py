@@ -150,6 +150,7 @@ def check_two_nodes(port: int, nodes: list[ServerScript], context: ssl.SSLContex
 
 
 @needs_nginx
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_two_nodes_behind_nginx_as_documented(
     tmp_path: Path, certificate: tuple[Path, ssl.SSLContext]
@@ -165,6 +166,7 @@ def test_two_nodes_behind_nginx_as_documented(
                        for node in nodes for x in node.lines)  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_two_nodes_behind_haproxy_as_documented(
     tmp_path: Path, certificate: tuple[Path, ssl.SSLContext]

@@ -163,7 +163,7 @@ def test_an_engine_does_what_the_model_does(name: str, tmp_path: Path, full: boo
     run_state_machine_as_test(
         Named,
         settings=settings(
-            max_examples=100 if full else 8,
+            max_examples=100 if full else 5,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),

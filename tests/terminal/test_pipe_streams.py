@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 from syncchat.net import WebSocket, serve
 from tests.peer import PATIENCE, wait_for
@@ -157,6 +158,7 @@ def test_a_non_blocking_output_loses_nothing() -> None:
         assert client.returncode == 0
 
 
+@pytest.mark.slow
 def test_an_endless_line_takes_no_memory() -> None:
     with ServerScript("--no-notices", "--greeting", "") as server:
         command = (

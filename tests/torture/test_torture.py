@@ -381,6 +381,7 @@ def test_the_timeline_is_a_picture_with_every_fault() -> None:
     assert len(titles) == len(faults)
 
 
+@pytest.mark.slow
 def test_a_wrong_flag_is_a_usage_error_and_a_history_can_be_checked(tmp_path: Path) -> None:
     for flags in (["--engine", "mongo:"], ["--nodes", "2"], ["--minutes", "0"]):
         assert torture(*flags).returncode == 2

@@ -142,7 +142,7 @@ def say(port: int, text: str) -> None:
 @pytest.mark.parametrize(
     ("browser", "kills"),
     [
-        ("chromium", 2),
+        pytest.param("chromium", 2, marks=pytest.mark.slow),
         pytest.param("chromium", 20, marks=[pytest.mark.slow, pytest.mark.alone]),
         pytest.param("firefox", 20, marks=[pytest.mark.slow, pytest.mark.alone]),
     ],
