@@ -95,26 +95,25 @@ return 0
 """
 )
 
-#: ARGV: node, milliseconds of the lease, seconds of grace. Renews the lease. Returns whether it
-#: had not ended, and the nodes whose leases ended before the grace.
+#: ARGV: node, milliseconds of the lease. Renews the lease. Returns whether it had not ended, the
+#: time, and all nodes, each with the time at which its lease ends.
 LEASE = Script(
     NOW
     + """
 local lease = 'syncchat:node:' .. ARGV[1]
 local alive = redis.call('EXISTS', lease)
-local at = tonumber(now())
+local at = now()
 redis.call('SET', lease, '1', 'PX', ARGV[2])
-redis.call('ZADD', 'syncchat:nodes', at + tonumber(ARGV[2]) / 1000, ARGV[1])
-local ended = redis.call('ZRANGEBYSCORE', 'syncchat:nodes', '-inf', at - tonumber(ARGV[3]))
-return {alive, ended}
+redis.call('ZADD', 'syncchat:nodes', tonumber(at) + tonumber(ARGV[2]) / 1000, ARGV[1])
+return {alive, at, redis.call('ZRANGE', 'syncchat:nodes', 0, -1, 'WITHSCORES')}
 """
 )
 
-#: KEYS: the room's prefix. ARGV: channel, and a node whose lease has ended. Releases the nicks of
-#: the node, and tells the nodes so.
+#: KEYS: the room's prefix. ARGV: channel, a node, and when its lease ends. Releases the nicks of
+#: the node, unless it has renewed its lease, and tells the nodes so.
 CLEAN = Script(
     """
-if redis.call('EXISTS', 'syncchat:node:' .. ARGV[2]) == 1 then
+if redis.call('ZSCORE', 'syncchat:nodes', ARGV[2]) ~= ARGV[3] then
   return 0
 end
 local names, departed = KEYS[1] .. 'names', {}
@@ -134,13 +133,14 @@ return #departed
 """
 )
 
-#: ARGV: a node. Forgets it, unless its lease has not ended and ``ARGV[2]`` is not 1.
+#: ARGV: a node, and when its lease ends, or nothing. Forgets the node, unless it has renewed its
+#: lease.
 BURY = Script(
     """
-local lease = 'syncchat:node:' .. ARGV[1]
-if ARGV[2] ~= '1' and redis.call('EXISTS', lease) == 1 then
+if ARGV[2] ~= '' and redis.call('ZSCORE', 'syncchat:nodes', ARGV[1]) ~= ARGV[2] then
   return 0
 end
+local lease = 'syncchat:node:' .. ARGV[1]
 redis.call('DEL', lease, lease .. ':rooms')
 redis.call('ZREM', 'syncchat:nodes', ARGV[1])
 return 1

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from itertools import islice
@@ -22,9 +23,9 @@ __all__ = ["Callbacks", "Claims", "nicks_of"]
 
 logger = logging.getLogger("syncchat.engine")
 
-#: Seconds for which a lease lasts, between two renewals, and after its end until the members
+#: Seconds for which a lease lasts, between two renewals, and without a renewal until the members
 #: of the node are told as having left: after a restart, most are back by then.
-_LEASE_SECONDS, _RENEW_SECONDS, _GRACE_SECONDS = 12.0, 4.0, 10.0
+_LEASE_SECONDS, _RENEW_SECONDS, _DEAD_SECONDS = 12.0, 4.0, 16.0
 
 #: Nicks tried at a time.
 _NICKS = 8
@@ -59,8 +60,14 @@ class Claims:
         self._claiming: Counter[tuple[str, str]] = Counter()
         #: Rooms in which Redis may have more or fewer nicks of this node than ``_names``.
         self._doubtful: set[str] = set()
-        #: Connections when the claims were last repeated. The keeper's own.
+        # The fields below are the keeper's own.
+        #: Connections when the claims were last repeated.
         self._reclaimed_at = 0
+        #: When the lease was last renewed, on the monotonic clock; None: never.
+        self._renewed_at: float | None = None
+        #: When each node's lease ends, as Redis tells it, and since when it has told that, on the
+        #: monotonic clock.
+        self._leases: dict[str, tuple[str, float]] = {}
         self._thread = threading.Thread(target=self._keep, name="syncchat-lease", daemon=True)
 
     def start(self) -> None:
@@ -81,7 +88,7 @@ class Claims:
             self._names.clear()
         try:
             self._repair(rooms)
-            self._pipeline.run(BURY, [], self.node, 1)
+            self._pipeline.run(BURY, [], self.node, "")
         except EngineFailed as exc:
             logger.warning("the nicks of this server stay claimed until its lease ends: %s", exc)
 
@@ -224,9 +231,15 @@ class Claims:
 
     def renew(self) -> None:
         """Renew the lease, repair this node's claims, and clean up after dead nodes."""
-        connections = self._pipeline.connections
-        alive, ended = self._pipeline.run(
-            LEASE, [], self.node, int(_LEASE_SECONDS * 1000), _GRACE_SECONDS
+        connections, asked_at = self._pipeline.connections, time.monotonic()
+        alive, at, leases = self._pipeline.run(LEASE, [], self.node, int(_LEASE_SECONDS * 1000))
+        dead = self._dead_nodes(
+            {
+                node.decode(): ends.decode()
+                for node, ends in zip(leases[::2], leases[1::2], strict=True)
+            },
+            float(at),
+            asked_at,
         )
         again = not alive or connections != self._reclaimed_at
         with self._lock:
@@ -246,8 +259,34 @@ class Claims:
                 self._doubtful |= rooms
             raise
         self._reclaimed_at = connections
-        for node in ended:
-            self._bury(node.decode())
+        for node, ends in dead:
+            self._bury(node, ends)
+
+    def _dead_nodes(
+        self, leases: Mapping[str, str], at: float, asked_at: float
+    ) -> list[tuple[str, str]]:
+        """The nodes that have ended without a word, and when their leases end.
+
+        ``leases`` are those of all nodes, ``at`` is the time of Redis. Its clock may step, so that
+        only the leases that this node finds at its start are compared with it.
+        """
+        renewed_at, self._renewed_at = self._renewed_at, time.monotonic()
+        # If this node was cut off from Redis, perhaps all nodes were.
+        cut_off = renewed_at is not None and asked_at > renewed_at + 2 * _RENEW_SECONDS
+        known = {} if cut_off else self._leases
+        self._leases = {
+            node: known[node]
+            if node in known and known[node][0] == ends
+            else (ends, self._renewed_at)
+            for node, ends in leases.items()
+            if node != self.node
+        }
+        return [
+            (node, ends)
+            for node, (ends, since) in self._leases.items()
+            if asked_at > since + _DEAD_SECONDS
+            or (renewed_at is None and float(ends) + _DEAD_SECONDS < at + _LEASE_SECONDS)
+        ]
 
     def _repair(self, rooms: AbstractSet[str]) -> None:
         """Make the nicks of this node in Redis those of ``_names``."""
@@ -286,16 +325,19 @@ class Claims:
         if discarded:
             self._pipeline.run_all(DISCARD, discarded)
 
-    def _bury(self, node: str) -> None:
-        """Free what a dead node holds, and have its members told as having left."""
+    def _bury(self, node: str, ends: str) -> None:
+        """Free what a dead node holds, and have its members told as having left.
+
+        Unless it has renewed its lease, which ``ends`` then.
+        """
         (rooms,) = self._pipeline.ask([("SMEMBERS", f"syncchat:node:{node}:rooms")])
         calls = [
-            ([self._keys.prefix(room)], [self._keys.channel(room), node])
+            ([self._keys.prefix(room)], [self._keys.channel(room), node, ends])
             for room in (each.decode() for each in rooms)
         ]
         if calls:
             self._pipeline.run_all(CLEAN, calls)
-        self._pipeline.run(BURY, [], node, 0)
+        self._pipeline.run(BURY, [], node, ends)
 
 
 def nicks_of(owners: Sequence[bytes]) -> list[str]:

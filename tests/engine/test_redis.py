@@ -531,15 +531,29 @@ def test_a_message_that_is_known_already_changes_nothing() -> None:
 # Leases.
 
 
+def add_dead_node(server: RedisProcess, ends: str) -> str:
+    """Have Redis know a node with the nicks Bob and eve. Returns the key of its lease."""
+    lease = "syncchat:node:dead"
+    server.ask("SADD", f"{lease}:rooms", "a")
+    server.ask("HSET", "syncchat:{a}:names", "bob", "dead 1.5 Bob", "eve", "dead 1.5 eve")
+    server.ask("SET", lease, "1")
+    server.ask("ZADD", "syncchat:nodes", ends, "dead")
+    return lease
+
+
+def test_a_node_releases_the_nicks_of_a_dead_one_when_it_starts() -> None:
+    with redis() as server:
+        add_dead_node(server, "1")
+        with node(server.url) as a:
+            assert a.engine.names("a") == []
+
+
 @pytest.mark.slow
-def test_the_nicks_of_a_dead_node_become_free_and_its_members_are_told_as_gone() -> None:
+@pytest.mark.parametrize("ends", ["1", "9999999999"], ids=["long ago", "by a clock that was ahead"])
+def test_the_nicks_of_a_dead_node_become_free_and_its_members_are_told_as_gone(ends: str) -> None:
     with redis() as server, node(server.url) as a:
         a.engine.claim("a", ["ann"])
-        prefix = "syncchat:node:dead"
-        server.ask("SADD", f"{prefix}:rooms", "a")
-        server.ask("HSET", "syncchat:{a}:names", "bob", "dead 1.5 Bob", "eve", "dead 1.5 eve")
-        server.ask("SET", prefix, "1")
-        server.ask("ZADD", "syncchat:nodes", "1", "dead")
+        prefix = add_dead_node(server, ends)
         assert a.engine.claim("a", ["bob", "carl"]) == "carl"
         # Its lease ends.
         server.ask("DEL", prefix)
@@ -548,6 +562,29 @@ def test_the_nicks_of_a_dead_node_become_free_and_its_members_are_told_as_gone()
         assert a.changes == [("a", Departed(["eve"]))]
         assert a.engine.names("a") == ["ann", "BOB", "carl"]
         wait_for(lambda: server.ask("EXISTS", f"{prefix}:rooms") == b":0\r\n")
+
+
+@pytest.mark.slow
+def test_after_an_outage_of_redis_a_node_takes_no_other_for_dead() -> None:
+    durable = ("--appendonly", "yes", "--appendfsync", "always")
+    with redis(*durable) as server, node(server.url) as a:
+        # For a, a node that has not renewed its lease yet after the outage.
+        add_dead_node(server, "9999999999")
+        name = a.engine.node  # type: ignore[attr-defined]
+
+        def renewed() -> None:
+            before = server.ask("ZSCORE", "syncchat:nodes", name)
+            wait_for(lambda: server.ask("ZSCORE", "syncchat:nodes", name) != before)
+
+        renewed()
+        server.kill()
+        # Longer than a node may be silent.
+        time.sleep(20)
+        server.start()
+        renewed()
+        renewed()
+        assert a.engine.names("a") == ["Bob", "eve"]
+        assert a.changes == []
 
 
 @pytest.mark.slow
