@@ -182,6 +182,8 @@ class JsonClient(ForeignClient):
         super().__init__(plan, steps, nodes, history)
         #: The messages that are not acknowledged, by nonce: the event and the text.
         self._outbox: dict[str, tuple[str, str]] = {}
+        #: The nonces of those that it has sent on an earlier connection, too.
+        self._repeated: set[str] = set()
         #: The last ones that are: a repeater sends them again.
         self._recent: deque[tuple[str, str]] = deque(maxlen=50)
         #: Whether it has been welcomed on this connection, and whether a join has no answer yet.
@@ -219,6 +221,7 @@ class JsonClient(ForeignClient):
 
     def _opened_locked(self) -> None:
         self._welcomed = self._moving = False
+        self._repeated = set(self._outbox)
 
     # What it says.
 
@@ -275,7 +278,7 @@ class JsonClient(ForeignClient):
             case "ack":
                 self._acknowledge(event["nonce"], event["epoch"], event["offset"])
             case "error" if "nonce" in event and not self.plan.repeats:
-                self._refuse(event["nonce"])
+                self._refuse(event["nonce"], event["code"])
             case "error" if event.get("command") == "join":
                 with self._lock:
                     self._moving = False
@@ -334,9 +337,15 @@ class JsonClient(ForeignClient):
         if text is not None:
             self._history.write(Acked, self.name, self._room, text, epoch, offset)
 
-    def _refuse(self, nonce: str) -> None:
+    def _refuse(self, nonce: str, code: str) -> None:
         with self._lock:
-            found = self._outbox.pop(nonce, None)
+            if code == "unavailable" and nonce in self._repeated and nonce in self._outbox:
+                # It may be stored since it was sent first.
+                connection, found = self._connection, None
+            else:
+                connection, found = None, self._outbox.pop(nonce, None)
+        if connection is not None:
+            connection.close()
         if found is not None:
             self._history.write(Refused, self.name, self._room, found[1])
 

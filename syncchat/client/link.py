@@ -399,6 +399,8 @@ class Link:
                     self._pump_locked()
                 if told:
                     self._inbox.hand(told, sum(map(len, messages)))
+                if protocol.break_off is not None:
+                    return protocol.break_off
                 if ping:
                     # A Close may have been sent meanwhile: the reading tells how that ends.
                     with contextlib.suppress(ConnectionClosed):

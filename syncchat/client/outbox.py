@@ -44,7 +44,7 @@ class Outbox:
         #: Items sent as plain lines to a server whose dialect is only assumed.
         self._aside: deque[Item] = deque()
         self._aside_size = 0
-        #: The nonces of the items in ``waiting`` that were sent on a connection that broke.
+        #: The nonces of the items that were sent on a connection that broke.
         self._tried: set[str | None] = set()
         #: Since when there has always been an item; None if there is none.
         self.waiting_since: float | None = None
@@ -99,6 +99,10 @@ class Outbox:
             if not self._sent and not self.waiting:
                 self.waiting_since = None
         return item
+
+    def is_repeated(self, nonce: str) -> bool:
+        """Whether the item was sent on an earlier connection, too, and not answered."""
+        return nonce in self._sent and nonce in self._tried
 
     def drop_larger(self, limit: int) -> list[str]:
         """Drop the unsent items of more than ``limit`` bytes. Returns their nonces."""

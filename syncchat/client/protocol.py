@@ -16,6 +16,8 @@ from typing import assert_never
 from ..chat import events
 from ..chat.nicks import is_address
 from ..chat.sanitize import without_line_end
+from ..closecodes import TRY_AGAIN_LATER
+from ..errors import ConnectionClosed
 from .events import Event, Line, Sent
 from .outbox import Item, Outbox
 from .reconnect import SILENCE, Liveness, asks_for_history, delays, history_of, is_final, url_for
@@ -40,6 +42,9 @@ _SLOWEST, _MOST_DOUBLINGS = 8192, 6
 
 #: Additional seconds that a server may take to let a client into a room.
 _ENTERING = 5.0
+
+#: Why the client reconnects and says messages once more.
+_UNKNOWN = "it is unknown whether a message was stored"
 
 _IN_DOUBT = "It may have been sent already: the server now supports plain lines only."
 
@@ -119,6 +124,8 @@ class Protocol:
         self.dialect = DialectGuess(None, 0.0, known=False)
         #: Whether texts may be sent: the server takes plain lines, or the client is in a room.
         self.ready = False
+        #: The end of the connection, if the client must reconnect; None: it must not.
+        self.break_off: ConnectionClosed | None = None
         self._random = random
         self._delays = delays(random)
         #: Whether there is a connection, and whether it has ever been ready.
@@ -176,6 +183,7 @@ class Protocol:
         self._was_named = named
         self.dialect = DialectGuess(subprotocol, now, known=known)
         self._open, self._opened_at, self._liveness = True, now, Liveness()
+        self.break_off = None
         self.ready = self._entered = bool(self.dialect.plain)
         self._unkept = self._complaints = self._nick_asked = 0
         self._nick_delays = iter(_NICK_AGAIN)
@@ -313,7 +321,13 @@ class Protocol:
             return []
         if error.nonce:
             self._fruitless = 0
-            self.outbox.resolve(error.nonce)
+            if error.code == "unavailable" and self.outbox.is_repeated(error.nonce):
+                # The message may be stored since it was said first.
+                self.break_off = ConnectionClosed(TRY_AGAIN_LATER, _UNKNOWN)
+                return []
+            if self.outbox.resolve(error.nonce) is None:
+                # It was answered after it had been said once more.
+                return []
         if error.command == "join":
             self.outbox.resolve(None)
         return [error]

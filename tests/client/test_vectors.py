@@ -137,6 +137,8 @@ class Player:
             _, self._found["ping"] = protocol.check(self._now, self._heard_at)
         except ConnectionClosed:
             self._found["dead"] = True
+        if protocol.break_off is not None:
+            self._found["dead"] = True
         while (text := protocol.next()) is not None:
             self._found["send"].append(text if protocol.dialect.plain else json.loads(text))
             told = protocol.sent()

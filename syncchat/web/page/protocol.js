@@ -23,11 +23,12 @@ const KNOWN = new Set([
 export class Protocol {
   #random;
   #delay = 2 * FIRST; // The longest that the next delay may be.
-  #outbox = []; // {event, nonce, text, sent, since}
+  #outbox = []; // {event, nonce, text, sent, tried, since}; tried: sent on an earlier connection
   #requests = []; // Texts of requests that the page itself makes.
   #epoch = "";
   #last = null; // The last offset that was shown; null: none of this log.
   #awaiting = false; // A history is going to come.
+  #inDoubt = false; // It is unknown whether a message is stored that was sent again.
   #nickDue = Infinity; // When to ask for the nick again, how often this was done,
   #nickTries = 0;
   #nickAsked = 0; // and how many answers are to come.
@@ -77,6 +78,7 @@ export class Protocol {
   /** Note that a connection to the URL is open. */
   opened() {
     this.#awaiting = this.#last !== null || this.history > 0;
+    this.#inDoubt = false;
   }
 
   /**
@@ -86,7 +88,10 @@ export class Protocol {
   closed(code) {
     this.ready = false;
     this.#requests.length = 0;
-    for (const item of this.#outbox) item.sent = false;
+    for (const item of this.#outbox) {
+      item.tried ||= item.sent;
+      item.sent = false;
+    }
     if (FINAL.has(code) || (code >= 3000 && code % 1000 >= 500)) return null;
     const delay = FIRST + this.#random() * (this.#delay - FIRST);
     this.#delay = Math.min(LONGEST, 2 * this.#delay);
@@ -95,8 +100,9 @@ export class Protocol {
 
   // Time.
 
-  /** Note the time. Returns when to call this again at the latest; null: the server is dead. */
+  /** Note the time. Returns when to call this again at the latest; null: the page must reconnect. */
   check(now) {
+    if (this.#inDoubt) return null;
     if (!this.ready) return Infinity;
     if (now >= this.#nickDue) {
       this.#requests.push({ type: "nick", nick: this.nick });
@@ -137,6 +143,14 @@ export class Protocol {
     if (!KNOWN.has(event?.type)) return [];
     // A server that refuses a client says why, without a welcome.
     if (!this.ready && event.type !== "welcome" && event.type !== "error") return [];
+    if (event.type === "error" && event.nonce) {
+      const item = this.#outbox.find(({ sent, nonce }) => sent && nonce === event.nonce);
+      if (!item) return []; // It was answered after it had been said once more.
+      if (event.code === "unavailable" && item.tried) {
+        this.#inDoubt = true; // It may be stored since it was said first.
+        return [];
+      }
+    }
     const said = ["message", "ack", "error"].includes(event.type) ? this.#settle(event.nonce) : null;
     switch (event.type) {
       case "message": return this.#deliver(event);
@@ -235,7 +249,7 @@ export class Protocol {
   /** Queue a `say`, `action` or `join`, until the server has answered it. A join has no nonce. */
   say(event, nonce, now) {
     const whole = nonce ? { ...event, nonce } : event;
-    this.#outbox.push({ event: whole, nonce, text: JSON.stringify(whole), sent: false, since: now });
+    this.#outbox.push({ event: whole, nonce, text: JSON.stringify(whole), sent: false, tried: false, since: now });
   }
 
   /** The next text to send; null: none may be sent now. */
