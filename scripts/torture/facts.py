@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .history import Acked, Fault, FaultEnd, LogEnd, Logged, Record, Seen, Sent
+from .history import Acked, Entered, Fault, FaultEnd, LogEnd, Logged, Record, Seen, Sent
 
 __all__ = ["Facts", "Place", "Violation", "collect", "places_of"]
 
@@ -36,6 +36,8 @@ class Facts:
     contents: dict[Place, dict[tuple[str, str], int]] = field(default_factory=dict)
     #: The positions of each text.
     positions: dict[str, dict[Place, int]] = field(default_factory=dict)
+    #: When each log was first known of, by its room and epoch.
+    begun: dict[tuple[str, str], float] = field(default_factory=dict)
     #: The places of the acknowledgements of each text.
     acked: dict[str, list[int]] = field(default_factory=dict)
     #: The rooms whose logs were read after the run, and the places of a text in these logs.
@@ -56,6 +58,8 @@ def collect(records: Sequence[Record]) -> Facts:
     """The facts of a history."""
     facts = Facts(records)
     for place, record in enumerate(records):
+        if isinstance(record, Acked | Entered | Logged | Seen) and record.epoch:
+            facts.begun.setdefault((record.room, record.epoch), record.at)
         match record:
             case Fault() if record.forgets:
                 facts.forgetting[record.number] = record.at, record.at

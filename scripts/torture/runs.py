@@ -104,11 +104,9 @@ def _positions(facts: Facts, line: Line) -> set[Place]:
     """
     return {
         at
-        for at, place in facts.positions.get(line.text, {}).items()
+        for at in facts.positions.get(line.text, {})
         if at[0] == line.room
-        and not any(
-            line.at < begin < facts.records[place].at for begin, _ in facts.forgetting.values()
-        )
+        and not any(line.at < begin < facts.begun[at[:2]] for begin, _ in facts.forgetting.values())
     }
 
 

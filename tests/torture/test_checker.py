@@ -22,6 +22,7 @@ with scripts():
         Audit,
         Entered,
         Fault,
+        FaultEnd,
         Gap,
         Healed,
         Line,
@@ -362,6 +363,32 @@ def test_a_line_whose_log_is_lost_may_have_another_position_in_the_next_one() ->
     world.write(Sent, "ann", ROOM, lost, again=True)
     world.show("bob")
     world.write(Line, PLAIN, ROOM, lost)
+    for client in CLIENTS:
+        world.return_(client)
+    world.say("bob")
+    world.finish()
+    assert check(world.records) == []
+
+
+def test_a_line_may_be_of_a_log_that_had_begun_although_others_see_it_after_the_next_fault() -> (
+    None
+):
+    from tests.torture.valid import World  # noqa: PLC0415 - beside its use
+
+    world = World()
+    world.begin()
+    world.say("ann")
+    lost = world.log[-1]
+    world.forget()
+    world.return_("bob")
+    world.say("bob")
+    world.leave("bob")
+    world.log.append(lost)
+    world.write(Sent, "ann", ROOM, lost, again=True)
+    world.write(Line, PLAIN, ROOM, lost)
+    # Nothing is lost by this fault.
+    world.write(Fault, 2, "kill", "node 0", forgets=True)
+    world.write(FaultEnd, 2)
     for client in CLIENTS:
         world.return_(client)
     world.say("bob")
