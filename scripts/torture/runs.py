@@ -105,9 +105,16 @@ def _positions(facts: Facts, line: Line) -> set[Place]:
     return {
         at
         for at in facts.positions.get(line.text, {})
-        if at[0] == line.room
-        and not any(line.at < begin < facts.begun[at[:2]] for begin, _ in facts.forgetting.values())
+        if at[0] == line.room and not _may_begin_after(facts, at, line.at)
     }
+
+
+def _may_begin_after(facts: Facts, at: Place, moment: float) -> bool:
+    """Whether the log of a position may have begun after a moment, by a fault of that time."""
+    known = facts.begun[at[:2]]
+    return moment < known and any(
+        begin < known and moment < end for begin, end in facts.forgetting.values()
+    )
 
 
 def _next_line(facts: Facts, before: int, place: int) -> Iterator[Violation]:

@@ -25,6 +25,7 @@ with scripts():
         FaultEnd,
         Gap,
         Healed,
+        Left,
         Line,
         LogEnd,
         Logged,
@@ -392,5 +393,33 @@ def test_a_line_may_be_of_a_log_that_had_begun_although_others_see_it_after_the_
     for client in CLIENTS:
         world.return_(client)
     world.say("bob")
+    world.finish()
+    assert check(world.records) == []
+
+
+def test_lines_of_a_log_that_a_lasting_fault_has_ended_may_have_another_order_in_the_next() -> None:
+    from tests.torture.valid import World  # noqa: PLC0415 - beside its use
+
+    world = World()
+    world.begin()
+    for client in CLIENTS:
+        world.leave(client)
+    world.write(Fault, 1, "rolling restart", "node 0", forgets=True)
+    # The server has not ended yet. Nobody else learns of these.
+    for text in ("ann.1", "bob.2"):
+        world.write(Sent, text.partition(".")[0], ROOM, text)
+        world.write(Line, PLAIN, ROOM, text)
+    world.write(FaultEnd, 1)
+    world.faults = 1
+    world.write(Left, PLAIN)
+    world.epoch += 1
+    world.write(Entered, PLAIN, ROOM)
+    world.sent = 2
+    for text in ("bob.2", "ann.1"):
+        world.log.append(text)
+        world.write(Sent, text.partition(".")[0], ROOM, text, again=True)
+        world.write(Line, PLAIN, ROOM, text)
+    for client in CLIENTS:
+        world.return_(client)
     world.finish()
     assert check(world.records) == []
