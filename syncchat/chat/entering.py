@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from ..engine import Engine, Position, Tail
+from ..errors import EngineFailed
 from .events import Error, FromServer, History, Names, Welcome
 from .members import Member
 
@@ -65,6 +66,8 @@ class Entering:
         self._names: list[str] | None = None
         #: The welcome, if it comes last.
         self._late: Welcome | None = None
+        #: The epoch in its welcome.
+        self._epoch = ""
         self._room = room
         self._engine = engine
         self._welcome = welcome
@@ -111,7 +114,11 @@ class Entering:
         :class:`~syncchat.errors.EngineFailed`.
         """
         wanted = self._wanted
-        self.member.dialect = self.member.dialect.at(delivered.epoch)
+        dialect = self.member.dialect = self.member.dialect.at(delivered.epoch)
+        stale = self.claimed and delivered.epoch != self._epoch and self._late is None
+        if stale and dialect.has_positions:
+            # It would take the offsets of the new log for those of the old one.
+            raise EngineFailed("the log of the room has begun anew")
         if self.claimed and wanted.after is not None:
             self.events = []
             self.in_pieces = True
@@ -164,6 +171,7 @@ class Entering:
 
     def _greet(self, delivered: Position, names: list[str]) -> None:
         member = self.member
+        self._epoch = delivered.epoch
         greeting = member.dialect.moved(self._room) if member.greeted else self._welcome.greeting
         welcome = msgspec.structs.replace(
             self._welcome,

@@ -15,7 +15,9 @@ from syncchat import (
     ChatServer,
     Client,
     ConnectionClosed,
+    Disconnected,
     Heard,
+    Reconnected,
     Rejected,
     Visitor,
 )
@@ -252,6 +254,32 @@ def test_a_newcomer_gets_what_is_said_in_on_join() -> None:
             assert messages(heard) == ["Welcome, bob"]
             assert messages(until(ann, Message)) == ["Welcome, ann"]
         assert plain.hear() == "server: Welcome, ann"
+
+
+def test_a_log_that_begins_anew_while_a_client_enters_is_no_log_that_it_knows() -> None:
+    came: list[str | None] = []
+
+    def on_join(visitor: Visitor) -> None:
+        came.append(visitor.nick)
+        if came == ["ann", "late"]:
+            redis.ask("FLUSHALL")
+            chat.say("anew")
+            # The members are told of it.
+            until(ann, Disconnected)
+
+    with (
+        RedisProcess() as redis,
+        server(engine=redis.url, on_join=on_join) as chat,
+        Client(url_of(chat), nick="ann") as ann,
+    ):
+        until(ann, Welcome)
+        for text in ("one", "two", "three"):
+            chat.say(text)
+        with Client(url_of(chat), nick="late") as late:
+            until(late, Reconnected)
+            chat.say("more")
+            assert messages(until(late, Message)) == ["anew"]
+            assert messages(until(late, Message)) == ["more"]
 
 
 def test_on_join_turns_a_client_away_before_it_sees_anything(
