@@ -441,6 +441,7 @@ def test_programs_over_http_use_any_server() -> None:
         follower.close()
 
 
+@pytest.mark.slow
 def test_while_redis_is_away_a_post_is_503_and_may_be_repeated() -> None:
     with (
         RedisProcess("--appendonly", "yes", "--appendfsync", "always") as redis,

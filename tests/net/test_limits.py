@@ -172,11 +172,12 @@ def test_a_client_whose_handler_does_not_receive_does_not_count_as_dead() -> Non
         echo(websocket)
 
     with (
-        serve(handler, ping_interval=0.1, ping_timeout=0.1) as server,
+        serve(handler, ping_interval=0.1, ping_timeout=1.0) as server,
         Peer.client(server.port) as peer,
     ):
         peer.send(peer.expect(Ping).response(), TextMessage(data="unread"))
-        release.wait(0.6)
+        # Longer than a client that sends nothing may be silent.
+        release.wait(1.5)
         release.set()
         while isinstance(event := peer.next(), Ping):
             pass

@@ -80,7 +80,7 @@ def test_the_lines_of_a_file_are_counted(tmp_path: Path) -> None:
     assert 19_900 < int(found[1]) <= 20_001
 
 
-@pytest.mark.parametrize("flags", [[], ["--json"]])
+@pytest.mark.parametrize("flags", [[], pytest.param(["--json"], marks=pytest.mark.slow)])
 def test_a_terminal_shows_and_removes_the_progress_line(flags: list[str]) -> None:
     """Issue 13, item 8: on standard error, below other lines there."""
     with ServerScript("--no-notices", "--rate", "20", "--burst", "5", "--greeting", "") as server:

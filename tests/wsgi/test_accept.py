@@ -152,7 +152,7 @@ def test_a_stalled_client_harms_nobody(server: WsgiServer) -> None:
 
 
 # Waitress has no orderly end at SIGTERM.
-@pytest.mark.parametrize("name", ["gunicorn", "werkzeug"])
+@pytest.mark.parametrize("name", [pytest.param("gunicorn", marks=pytest.mark.slow), "werkzeug"])
 def test_a_stop_closes_every_client_in_time(name: str) -> None:
     with WsgiServer(name, "flask") as server:
         with join(server) as ann, join(server) as bob:
