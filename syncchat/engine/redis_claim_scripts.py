@@ -9,6 +9,13 @@ from .redis_scripts import CLAIM, NOW, Script
 
 __all__ = ["AWAY", "BURY", "CLEAN", "DISCARD", "LEASE", "RECLAIM", "RELEASE", "RENAME"]
 
+_FREE = """
+local function free(prefix, key)
+  redis.call('HDEL', prefix .. 'names', key)
+  redis.call('HDEL', prefix .. 'away', key)
+end
+"""
+
 #: KEYS: the room's prefix. ARGV: node, room, old nick casefolded, new nick casefolded, new nick.
 #: Returns whether the new nick was free.
 RENAME = Script(
@@ -37,13 +44,13 @@ return 1
 
 #: KEYS: the room's prefix. ARGV: node, and nicks, casefolded. Releases those that the node holds.
 RELEASE = Script(
-    """
+    _FREE
+    + """
 local names = KEYS[1] .. 'names'
 for i = 2, #ARGV do
   local owner = redis.call('HGET', names, ARGV[i])
   if owner and string.match(owner, '^%S+') == ARGV[1] then
-    redis.call('HDEL', names, ARGV[i])
-    redis.call('HDEL', KEYS[1] .. 'away', ARGV[i])
+    free(KEYS[1], ARGV[i])
   end
 end
 return 0
@@ -83,12 +90,12 @@ return {lost, surplus}
 #: KEYS: the room's prefix. ARGV: casefolded nicks, each with a value of the hash. Releases those
 #: whose value is still the same.
 DISCARD = Script(
-    """
+    _FREE
+    + """
 local names = KEYS[1] .. 'names'
 for i = 1, #ARGV, 2 do
   if redis.call('HGET', names, ARGV[i]) == ARGV[i + 1] then
-    redis.call('HDEL', names, ARGV[i])
-    redis.call('HDEL', KEYS[1] .. 'away', ARGV[i])
+    free(KEYS[1], ARGV[i])
   end
 end
 return 0
@@ -112,7 +119,8 @@ return {alive, at, redis.call('ZRANGE', 'syncchat:nodes', 0, -1, 'WITHSCORES')}
 #: KEYS: the room's prefix. ARGV: channel, a node, and when its lease ends. Releases the nicks of
 #: the node, unless it has renewed its lease, and tells the nodes so.
 CLEAN = Script(
-    """
+    _FREE
+    + """
 if redis.call('ZSCORE', 'syncchat:nodes', ARGV[2]) ~= ARGV[3] then
   return 0
 end
@@ -121,8 +129,7 @@ local held = redis.call('HGETALL', names)
 for i = 1, #held, 2 do
   local owner, nick = string.match(held[i + 1], '^(%S+) %S+ (.*)$')
   if owner == ARGV[2] then
-    redis.call('HDEL', names, held[i])
-    redis.call('HDEL', KEYS[1] .. 'away', held[i])
+    free(KEYS[1], held[i])
     departed[#departed + 1] = nick
   end
 end

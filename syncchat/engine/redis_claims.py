@@ -205,6 +205,7 @@ class Claims:
             doubtful = True
             raise
         finally:
+            # In one step, or the keeper would look at the room while the claim is still going on.
             with self._lock:
                 for pair in pairs:
                     self._claiming[pair] -= 1
@@ -328,7 +329,7 @@ class Claims:
     def _bury(self, node: str, ends: str) -> None:
         """Free what a dead node holds, and have its members told as having left.
 
-        Unless it has renewed its lease, which ``ends`` then.
+        ``ends`` is when its lease ends. A node that has renewed its lease since keeps everything.
         """
         (rooms,) = self._pipeline.ask([("SMEMBERS", f"syncchat:node:{node}:rooms")])
         calls = [

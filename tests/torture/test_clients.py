@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,31 @@ def node(tmp_path: Path) -> Iterator[Node]:
         yield node
     finally:
         node.close()
+
+
+@dataclass
+class Stand:
+    """A node that is only a proxy."""
+
+    proxy: Proxy
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.proxy.port}"
+
+
+@contextmanager
+def standing(serve_one: Callable[[ServerConnection], None]) -> Iterator[Stand]:
+    """A server of JSON events that serves each connection with ``serve_one``."""
+    with serve(
+        serve_one, "127.0.0.1", 0, subprotocols=[Subprotocol("syncchat.v1")], compression=None
+    ) as server:
+        serving = threading.Thread(target=server.serve_forever, name="serving")
+        serving.start()
+        with Proxy(server.socket.getsockname()[1]) as proxy:
+            yield Stand(proxy)
+        server.shutdown()
+        serving.join()
 
 
 def actor(kind: Kind, node: Node | Stand, history: History, what: str = "move") -> Actor:
@@ -85,19 +111,12 @@ def test_a_client_of_a_foreign_library_drops_what_it_has_seen() -> None:
             connection.recv()
 
     history = History(None)
-    with serve(
-        serve_one, "127.0.0.1", 0, subprotocols=[Subprotocol("syncchat.v1")], compression=None
-    ) as server:
-        serving = threading.Thread(target=server.serve_forever, name="serving")
-        serving.start()
-        with Proxy(server.socket.getsockname()[1]) as proxy:
-            client = actor(Kind.JSON, Stand(proxy), history)
-            client.start()
-            assert wait_until(lambda: offsets(history)[-1:] == [3], PATIENCE)
-            client.be_silent()
-            client.close()
-        server.shutdown()
-        serving.join()
+    with standing(serve_one) as stand:
+        client = actor(Kind.JSON, stand, history)
+        client.start()
+        assert wait_until(lambda: offsets(history)[-1:] == [3], PATIENCE)
+        client.be_silent()
+        client.close()
     assert offsets(history) == [1, 2, 3]
     assert check(history.records()) == []
 
@@ -115,35 +134,17 @@ def test_a_pipe_client_is_answered_by_an_ack_of_what_lies_behind_a_gap() -> None
                 connection.send(json.dumps(ack))
 
     history = History(None)
-    with serve(
-        serve_one, "127.0.0.1", 0, subprotocols=[Subprotocol("syncchat.v1")], compression=None
-    ) as server:
-        serving = threading.Thread(target=server.serve_forever, name="serving")
-        serving.start()
-        with Proxy(server.socket.getsockname()[1]) as proxy:
-            plan = ClientPlan("pipe1", Kind.PIPE, 0, 1.0)
-            says = iter([Step(0.0, "say", "pipe1.1", ""), Step(60.0, "say", "", "")])
-            client = ACTORS[Kind.PIPE](plan, says, [Stand(proxy)], history)  # type: ignore[list-item]
-            client.start()
-            assert wait_until(
-                lambda: any(isinstance(each, Sent) for each in history.records()), PATIENCE
-            )
-            client.be_silent()
-            assert client.wait_acknowledged(PATIENCE)
-            client.close()
-        server.shutdown()
-        serving.join()
-
-
-@dataclass
-class Stand:
-    """A node that is only a proxy."""
-
-    proxy: Proxy
-
-    @property
-    def url(self) -> str:
-        return f"ws://127.0.0.1:{self.proxy.port}"
+    with standing(serve_one) as stand:
+        plan = ClientPlan("pipe1", Kind.PIPE, 0, 1.0)
+        says = iter([Step(0.0, "say", "pipe1.1", ""), Step(60.0, "say", "", "")])
+        client = ACTORS[Kind.PIPE](plan, says, [stand], history)  # type: ignore[list-item]
+        client.start()
+        assert wait_until(
+            lambda: any(isinstance(each, Sent) for each in history.records()), PATIENCE
+        )
+        client.be_silent()
+        assert client.wait_acknowledged(PATIENCE)
+        client.close()
 
 
 def welcome(offset: int) -> dict[str, object]:
