@@ -8,6 +8,7 @@ from typing import Any, Self, Unpack
 from ._version import __version__
 from .chat import events
 from .chat.dialects import LineFormat, dialects
+from .chat.directory import Directory
 from .chat.door import Door, DoorSettings
 from .chat.hooks import Hooks, ReadOnly
 from .chat.members import Member, RoomSettings
@@ -300,7 +301,6 @@ class ChatServer:
             notices=self._chat.get("notices", True),
         )
         echo = self._chat.get("echo", True)
-        settings = RoomSettings(welcome, echo, metrics.note_batch, server.call_at)
         engine = open_engine(
             self._engine_name,
             self._storage.get("keep") or Retention(),
@@ -310,6 +310,8 @@ class ChatServer:
             replicas=self._storage.get("redis_replicas", 0),
         )
         try:
+            directory = Directory(engine.records)
+            settings = RoomSettings(directory, welcome, echo, metrics.note_batch, server.call_at)
             return RoomRegistry(engine, settings, self._storage.get("max_rooms", DEFAULT_ROOMS))
         except BaseException:
             engine.close()

@@ -16,19 +16,27 @@ from .commands import Asked, parse
 from .events import (
     SUBPROTOCOL,
     Ack,
+    Activity,
     Away,
     Back,
+    BanEntry,
+    Bans,
+    Done,
     Error,
     FromServer,
     History,
     Joined,
     Left,
     Message,
+    Moderated,
+    Motd,
     Names,
     PrivateMessage,
+    ReadOnly,
     Renamed,
     Rooms,
     Say,
+    Topic,
     Welcome,
     Whois,
     decode_from_client,
@@ -36,7 +44,7 @@ from .events import (
 )
 from .sanitize import clean, indent, without_line_end
 
-__all__ = ["Dialect", "LineFormat", "dialects", "lines_of", "reply"]
+__all__ = ["Dialect", "LineFormat", "dialects", "duration", "lines_of", "reply"]
 
 #: Shown before a history that is not complete.
 _GAP = "Some messages are missing here: they are no longer kept."
@@ -171,6 +179,10 @@ class LineFormat:
         """The line for a message or an action."""
         if message.kind == "action":
             return f"** {message.nick} {indent(message.text)}"
+        if message.kind == "redaction":
+            return f" * {message.nick} has removed a message."
+        if message.kind == "redacted":
+            return self.line(message.nick, "(removed)")
         return self.line(message.nick, message.text)
 
 
@@ -222,11 +234,64 @@ def lines_of(event: FromServer, form: LineFormat, own_nick: str) -> list[str]:
             line = _rooms(event)
         case Whois():
             line = _who(event)
-        case Ack():
+        case Done() | Topic() | Motd() | ReadOnly() | Moderated() | Bans():
+            line = _decided(event)
+        case Ack() | Activity():
             line = ""
         case _:
             assert_never(event)
     return [line] if line else []
+
+
+def _decided(event: Done | Topic | Motd | ReadOnly | Moderated | Bans) -> str:
+    """What an operator has done, as a line."""
+    match event:
+        case Done():
+            return reply(event.text)
+        case Topic():
+            said = f"The topic is: {event.text}" if event.text else "There is no topic."
+            return indent(f" * {said}")
+        case Motd():
+            return reply(event.text or "There is no message of the day.")
+        case ReadOnly():
+            only = "only operators may speak" if event.on else "everybody may speak again"
+            return f" * {event.by} has decided that {only} here."
+        case Moderated():
+            return _moderated(event)
+        case Bans():
+            return reply("\n".join(map(_ban, event.bans)) or "There are no bans.")
+        case _:
+            assert_never(event)
+
+
+_DONE = {
+    "kick": "removed",
+    "ban": "banned",
+    "mute": "muted",
+    "unmute": "unmuted",
+    "op": "made an operator",
+    "deop": "made an ordinary member",
+}
+
+
+def _moderated(event: Moderated) -> str:
+    reason = f": {event.reason}" if event.reason else ""
+    lasts = "" if event.seconds is None else f" for {duration(event.seconds)}"
+    return indent(f" * {event.nick} was {_DONE[event.action]} by {event.by}{lasts}{reason}")
+
+
+def _ban(ban: BanEntry) -> str:
+    until = "" if ban.until is None else f" until {_when(ban.until)}"
+    where = "" if ban.room is None else f" in {ban.room}"
+    return f"{ban.target}{where}{until}, by {ban.by}{_reason(ban.reason)}"
+
+
+def duration(seconds: float) -> str:
+    """A time as people write it: ``90s``, ``5m``, ``2h``, ``3d``."""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{int(seconds // size)}{unit}"
+    return f"{int(seconds)}s"
 
 
 def _past(event: History, form: LineFormat) -> list[str]:

@@ -20,39 +20,66 @@ from ..errors import BadEvent
 __all__ = [
     "LIVE_CODEC",
     "MAX_HISTORY",
+    "MAX_WATCHED",
     "PLACE",
     "SUBPROTOCOL",
     "VERSION_HEADER",
     "Ack",
     "Action",
+    "Activity",
     "Away",
     "AwayRequest",
     "Back",
     "BackRequest",
     "BadEvent",
+    "Ban",
+    "BanEntry",
+    "Bans",
+    "BansRequest",
     "ClientLimits",
+    "Deop",
+    "Done",
     "Error",
     "ErrorCode",
     "FromClient",
+    "FromOperator",
     "FromServer",
     "History",
     "HistoryRequest",
     "Join",
     "Joined",
     "Kick",
+    "KickRequest",
+    "Leave",
     "Left",
     "Message",
+    "Moderated",
+    "Motd",
+    "MotdRequest",
+    "Mute",
     "Names",
     "NamesRequest",
     "Nick",
+    "Op",
     "Private",
     "PrivateMessage",
+    "ReadOnly",
+    "ReadOnlyRequest",
+    "Redact",
     "Renamed",
     "RoomCount",
     "Rooms",
     "RoomsRequest",
     "Say",
     "Search",
+    "Seen",
+    "Topic",
+    "TopicRequest",
+    "Unban",
+    "Unmute",
+    "Unwatch",
+    "Watch",
+    "WatchedRoom",
     "Welcome",
     "Whois",
     "WhoisRequest",
@@ -84,7 +111,8 @@ Place = Annotated[str, Meta(pattern=PLACE)]
 #: ``nick_taken``: another member of the room has it. ``room``: the room is invalid or not
 #: available. ``absent``: no member has that nick. ``unavailable``: it fails now and may work
 #: later. ``too_big``: it is too large. ``refused``: the server's program does not accept it.
-#: ``kicked``: the client is removed.
+#: ``kicked``: the client is removed. ``banned``: it may not enter. ``muted``: it may not speak.
+#: ``forbidden``: only operators may do that.
 ErrorCode = Literal[
     "malformed",
     "nick",
@@ -95,7 +123,19 @@ ErrorCode = Literal[
     "too_big",
     "refused",
     "kicked",
+    "banned",
+    "muted",
+    "forbidden",
 ]
+
+#: Seconds that something is to last.
+Seconds = Annotated[float, Meta(gt=0, le=10 * 365 * 86400)]
+#: The most characters of a reason, a topic, and a message of the day.
+Reason = Annotated[str, Meta(max_length=200)]
+TopicText = Annotated[str, Meta(max_length=400)]
+MotdText = Annotated[str, Meta(max_length=4000)]
+#: The most rooms that a client can watch.
+MAX_WATCHED = 200
 
 
 class _Event(msgspec.Struct, frozen=True, tag_field="type", tag=str.lower, omit_defaults=True):
@@ -182,6 +222,136 @@ class BackRequest(_Event, frozen=True, tag="back"):
     """Be back from ``away``."""
 
 
+class Leave(_Event, frozen=True, tag="quit"):
+    """Leave the chat. The others are told ``reason``, if there is one."""
+
+    reason: Reason = ""
+
+
+# From people with a token of their own, and from clients that watch other rooms.
+
+
+class WatchedRoom(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A room to watch, and the last position that the client has seen there."""
+
+    room: str
+    after: Place | None = None
+
+
+class Watch(_Event, frozen=True):
+    """Watch rooms besides the one that the client is in. Those watched already stay so."""
+
+    rooms: Annotated[tuple[WatchedRoom, ...], Meta(max_length=MAX_WATCHED)]
+
+
+class Unwatch(_Event, frozen=True):
+    """Watch these rooms no more."""
+
+    rooms: tuple[str, ...]
+
+
+class Seen(_Event, frozen=True):
+    """The person has seen the room up to ``place``. The server keeps it for all its devices."""
+
+    room: str
+    place: Place
+
+
+# From operators.
+
+
+class KickRequest(_Event, frozen=True, tag="kick"):
+    """Remove a member from the room. Its client does not come back by itself."""
+
+    nick: str
+    reason: Reason = ""
+
+
+class Ban(_Event, frozen=True):
+    """Keep somebody out: a nick, an address, or a network such as ``2001:db8::/48``.
+
+    ``seconds``: for how long; None: until it is lifted.
+    """
+
+    target: str
+    seconds: Seconds | None = None
+    reason: Reason = ""
+
+
+class Unban(_Event, frozen=True):
+    """Lift a ban. ``target`` is that of the ban."""
+
+    target: str
+
+
+class BansRequest(_Event, frozen=True, tag="bans"):
+    """Ask for the bans that hold here."""
+
+
+class Mute(_Event, frozen=True):
+    """Let somebody read but not speak in the room, for ``seconds`` or until it is lifted."""
+
+    nick: str
+    seconds: Seconds | None = None
+
+
+class Unmute(_Event, frozen=True):
+    """Let somebody speak again."""
+
+    nick: str
+
+
+class TopicRequest(_Event, frozen=True, tag="topic"):
+    """Set the room's topic; empty for none. Without ``text``, ask for it, as anybody may."""
+
+    text: TopicText | None = None
+
+
+class Redact(_Event, frozen=True):
+    """Hide the text of the room's message with this offset."""
+
+    offset: Offset
+
+
+class MotdRequest(_Event, frozen=True, tag="motd"):
+    """Set the message of the day; empty for none. Without ``text``, ask for it."""
+
+    text: MotdText | None = None
+
+
+class ReadOnlyRequest(_Event, frozen=True, tag="read_only"):
+    """Let only operators speak in the room, or everybody again."""
+
+    on: bool
+
+
+class Op(_Event, frozen=True):
+    """Make somebody an operator of the room."""
+
+    nick: str
+
+
+class Deop(_Event, frozen=True):
+    """Make an operator of the room an ordinary member again."""
+
+    nick: str
+
+
+FromOperator = (
+    KickRequest
+    | Ban
+    | Unban
+    | BansRequest
+    | Mute
+    | Unmute
+    | TopicRequest
+    | Redact
+    | MotdRequest
+    | ReadOnlyRequest
+    | Op
+    | Deop
+)
+
 FromClient = (
     Say
     | Action
@@ -195,6 +365,11 @@ FromClient = (
     | WhoisRequest
     | AwayRequest
     | BackRequest
+    | Leave
+    | Watch
+    | Unwatch
+    | Seen
+    | FromOperator
 )
 
 
@@ -219,7 +394,10 @@ class Welcome(_Event, frozen=True):
 
     The operator sets ``greeting``, the text to show first, and ``format``, the way to
     show a message. ``notices``: the server tells who joins, leaves, is renamed, or is
-    away. If it does not, ask for the names.
+    away. If it does not, ask for the names. ``motd``: the message of the day. ``read_only``: the
+    client cannot speak here. ``person``: the reserved name of the person whose token the client
+    has shown. ``operator``: it may do what operators of this room may. ``places``: for a person,
+    the last position seen in each room.
     """
 
     room: str
@@ -232,6 +410,12 @@ class Welcome(_Event, frozen=True):
     format: str
     greeting: str = ""
     notices: bool = True
+    topic: str = ""
+    motd: str = ""
+    read_only: bool = False
+    person: str | None = None
+    operator: bool = False
+    places: dict[str, str] = {}
 
 
 class Joined(_Event, frozen=True):
@@ -329,13 +513,18 @@ class Whois(_Event, frozen=True):
     """Details about a member: when it entered the room and when it last spoke.
 
     ``spoke`` is None if it has not spoken. ``away`` is its reason to be away, empty for none;
-    None: it is not away.
+    None: it is not away. ``rooms`` are all rooms in which a member has the nick, ``person``
+    whether the nick is that of a person with a token, and ``operator`` whether it is an operator
+    of this room.
     """
 
     nick: str
     since: float
     spoke: float | None = None
     away: str | None = None
+    rooms: tuple[str, ...] = ()
+    person: bool = False
+    operator: bool = False
 
 
 class Away(_Event, frozen=True):
@@ -349,6 +538,76 @@ class Back(_Event, frozen=True):
     """A member that was away is back."""
 
     nick: str
+
+
+class Done(_Event, frozen=True):
+    """A request was carried out. ``command`` is its type; ``text`` says so to a person."""
+
+    command: str
+    text: str
+
+
+class Moderated(_Event, frozen=True):
+    """An operator has done something to a member: ``action`` is the request's type."""
+
+    action: Literal["kick", "ban", "mute", "unmute", "op", "deop"]
+    nick: str
+    by: str
+    reason: str = ""
+    seconds: float | None = None
+
+
+class Topic(_Event, frozen=True):
+    """The room's topic, empty for none. ``by`` has set it, at ``time``."""
+
+    text: str
+    by: str = ""
+    time: float = 0.0
+
+
+class Motd(_Event, frozen=True):
+    """The message of the day, empty for none."""
+
+    text: str
+
+
+class ReadOnly(_Event, frozen=True, tag="read_only"):
+    """An operator has made the room read-only, or has ended that."""
+
+    on: bool
+    by: str
+
+
+class BanEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A ban. ``room`` is None if it holds in all rooms; ``until`` is None if it does not end."""
+
+    target: str
+    by: str
+    since: float
+    until: float | None = None
+    reason: str = ""
+    room: str | None = None
+
+
+class Bans(_Event, frozen=True):
+    """The bans that hold here."""
+
+    bans: tuple[BanEntry, ...]
+
+
+class Activity(_Event, frozen=True):
+    """Something was said in a watched room, whose log now ends at ``offset``.
+
+    Also the answer to ``watch``, for each room. ``mention``: the last message since the event
+    before that contains the client's nick. ``unread``: how many messages there are after the
+    position that the client gave with ``watch``; only in the answer.
+    """
+
+    room: str
+    epoch: str
+    offset: int
+    unread: int | None = None
+    mention: Message | None = None
 
 
 FromServer = (
@@ -366,6 +625,13 @@ FromServer = (
     | Whois
     | Away
     | Back
+    | Done
+    | Moderated
+    | Topic
+    | Motd
+    | ReadOnly
+    | Bans
+    | Activity
 )
 
 _encoder = msgspec.json.Encoder()

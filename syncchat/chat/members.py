@@ -19,6 +19,7 @@ from ..engine import Appended, Departed, Draft, Engine, Revoked
 from ..errors import AppendUnknown, ConnectionClosed, EngineFailed
 from ..net import Deadline, Fanout, Follower, WebSocket, encode_frame, format_address
 from .dialects import Dialect
+from .directory import Directory
 from .events import (
     Ack,
     Error,
@@ -35,6 +36,7 @@ from .events import (
     Welcome,
 )
 from .nicks import is_address
+from .people import Person
 
 __all__ = ["CLOSE_SECONDS", "Member", "Members", "RoomSettings"]
 
@@ -46,6 +48,8 @@ CLOSE_SECONDS = 10.0
 class RoomSettings:
     """The settings that all rooms of a server share."""
 
+    #: People, and what operators have decided.
+    directory: Directory
     #: The welcome for a new client, without what depends on the room and the client.
     welcome: Welcome
     #: Whether the sender of a message receives it too.
@@ -72,6 +76,7 @@ class Member:
         "greeted",
         "last_private_from",
         "nick",
+        "person",
         "since",
         "spoke",
         "websocket",
@@ -83,6 +88,8 @@ class Member:
         self.address = format_address(websocket.remote_address)
         self.follows = isinstance(websocket, Follower)
         self.nick = "" if self.follows else self.address
+        #: The person whose token it has shown; None: it is a guest.
+        self.person: Person | None = None
         #: Whether it has received the operator's greeting.
         self.greeted = False
         #: When it entered its room, and when it spoke there last; seconds since 1970.

@@ -120,6 +120,7 @@ class RoomRegistry:
 
     def __init__(self, engine: Engine, settings: RoomSettings, most: int) -> None:
         self.engine = engine
+        self.directory = settings.directory
         self._settings = settings
         self._most = most
         #: Guards the fields below, and ``users`` of every room: its members, clients that
@@ -132,6 +133,7 @@ class RoomRegistry:
         self._kept = set(engine.rooms())
         #: None: the engine blocks nobody for long, or appends room by room.
         self._appends = AppendThread(engine) if engine.blocks and engine.appends_together else None
+        self.directory.start()
 
     @property
     def can_post_later(self) -> bool:
@@ -141,6 +143,7 @@ class RoomRegistry:
     def close(self) -> None:
         """End the thread of the rooms, and close the engine. No client may be left."""
         self.engine.interrupt()
+        self.directory.close()
         if self._appends is not None:
             self._appends.close()
         self.engine.close()

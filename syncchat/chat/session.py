@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import assert_never
 
 from ..closecodes import ABNORMAL, ORDERLY, POLICY_VIOLATION, TRY_AGAIN_LATER, meaning
 from ..engine import Draft, Kind, Position
@@ -18,10 +17,12 @@ from .events import (
     AwayRequest,
     BackRequest,
     Error,
+    FromOperator,
     FromServer,
     History,
     HistoryRequest,
     Join,
+    Leave,
     NamesRequest,
     Nick,
     Private,
@@ -29,6 +30,9 @@ from .events import (
     RoomsRequest,
     Say,
     Search,
+    Seen,
+    Unwatch,
+    Watch,
     Whois,
     WhoisRequest,
 )
@@ -61,6 +65,11 @@ _Request = (
     | BackRequest
     | Help
     | Reply
+    | Leave
+    | Watch
+    | Unwatch
+    | Seen
+    | FromOperator
 )
 
 
@@ -277,7 +286,8 @@ class Session:
             case Help():
                 self._room.send(self._member, reply(HELP_TEXT))
             case _:
-                assert_never(asked)
+                # TODO: FromOperator, Leave, Watch, Unwatch, Seen
+                self._send_error(Error("unavailable", "Not supported."))
 
     def _flush(self) -> None:
         if self._drafts:

@@ -305,6 +305,13 @@ class Protocol:
                 | events.Whois()
                 | events.Away()
                 | events.Back()
+                | events.Done()
+                | events.Moderated()
+                | events.Topic()
+                | events.Motd()
+                | events.ReadOnly()
+                | events.Bans()
+                | events.Activity()
             ):
                 pass
             case _:

@@ -43,6 +43,8 @@ __all__ = [
     "Person",
     "Position",
     "Presence",
+    "Record",
+    "Records",
     "Retention",
     "Revoked",
     "Tail",
@@ -54,7 +56,9 @@ __all__ = [
 PAGE_BYTES = 256 * 1024
 
 #: ``message`` is something said, ``action`` something done (``/me``).
-Kind = Literal["message", "action"]
+#: ``redaction`` hides an earlier message: its text is the offset of that message. ``redacted`` is
+#: what readers get in place of a hidden message: its text is empty.
+Kind = Literal["message", "action", "redaction", "redacted"]
 
 
 # The garbage collector does not track these (gc=False): there may be a million of
@@ -356,6 +360,43 @@ class Presence(ABC):
         """Deliver a live event on every server where the room has members."""
 
 
+class Record(msgspec.Struct, frozen=True):
+    """A record of a kind, by its key. ``value`` is None for a record to delete."""
+
+    kind: str
+    key: str
+    value: bytes | None
+
+
+class Records(ABC):
+    """Small records that outlive a restart: people, bans, topics. From any thread.
+
+    They are as durable as the engine. Methods raise :class:`~syncchat.errors.EngineFailed`.
+    """
+
+    #: Whether other processes may write, too. If not, :attr:`version` changes only here.
+    is_shared = True
+
+    @abstractmethod
+    def read(self, kind: str) -> dict[str, bytes]:
+        """All records of the kind, by their keys."""
+
+    @abstractmethod
+    def get(self, kind: str, key: str) -> bytes | None:
+        """One record; None: there is none."""
+
+    @abstractmethod
+    def write(self, records: Sequence[Record], *, announce: bool = True) -> None:
+        """Store or delete the records, all or none. They are durable when it returns.
+
+        ``announce``: whether :meth:`version` changes, so that all servers read them again.
+        """
+
+    @abstractmethod
+    def version(self) -> int:
+        """A number that is another one after each announced write of any process. Cheap."""
+
+
 class Engine(Log, Presence):
     """The logs of all rooms, and the presence in them.
 
@@ -369,6 +410,9 @@ class Engine(Log, Presence):
     Methods raise :class:`~syncchat.errors.EngineFailed` if something fails now and may work
     later.
     """
+
+    #: The records that all servers of the engine share.
+    records: Records
 
     #: Whether a call may wait for a disk or a network.
     blocks = True

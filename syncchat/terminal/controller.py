@@ -14,18 +14,34 @@ from ..chat.events import (
     Action,
     AwayRequest,
     BackRequest,
+    Ban,
+    BansRequest,
+    Deop,
     Error,
     HistoryRequest,
     Join,
+    KickRequest,
+    Leave,
     Message,
+    MotdRequest,
+    Mute,
     NamesRequest,
     Nick,
+    Op,
     Private,
     PrivateMessage,
+    ReadOnlyRequest,
+    Redact,
     Rooms,
     RoomsRequest,
     Say,
     Search,
+    Seen,
+    TopicRequest,
+    Unban,
+    Unmute,
+    Unwatch,
+    Watch,
     WhoisRequest,
 )
 from ..client import Client, Event, Line
@@ -298,6 +314,22 @@ class Controller:
                 | WhoisRequest()
                 | AwayRequest()
                 | BackRequest()
+                | Leave()
+                | Watch()
+                | Unwatch()
+                | Seen()
+                | KickRequest()
+                | Ban()
+                | Unban()
+                | BansRequest()
+                | Mute()
+                | Unmute()
+                | TopicRequest()
+                | Redact()
+                | MotdRequest()
+                | ReadOnlyRequest()
+                | Op()
+                | Deop()
             ):
                 self._model.ask(self._client.ask, command)
             case _:

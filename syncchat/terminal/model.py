@@ -14,21 +14,28 @@ import msgspec
 from ..chat.dialects import LineFormat
 from ..chat.events import (
     Ack,
+    Activity,
     Away,
     Back,
+    Bans,
+    Done,
     Error,
     FromClient,
     History,
     Joined,
     Left,
     Message,
+    Moderated,
+    Motd,
     Names,
     NamesRequest,
     PrivateMessage,
+    ReadOnly,
     Renamed,
     Rooms,
     RoomsRequest,
     Search,
+    Topic,
     Welcome,
     Whois,
 )
@@ -339,6 +346,8 @@ class Model:
                         asked.clear()
                     self._returning = True
                 case Whois() | Gap() | Line() | Reconnected():
+                    pass
+                case Done() | Moderated() | Topic() | Motd() | ReadOnly() | Bans() | Activity():
                     pass
                 case _:
                     assert_never(event)

@@ -18,17 +18,24 @@ from prompt_toolkit.utils import get_cwidth
 from ..chat.dialects import reply
 from ..chat.events import (
     Ack,
+    Activity,
     Away,
     Back,
+    Bans,
+    Done,
     Error,
     History,
     Joined,
     Left,
     Message,
+    Moderated,
+    Motd,
     Names,
     PrivateMessage,
+    ReadOnly,
     Renamed,
     Rooms,
+    Topic,
     Welcome,
     Whois,
 )
@@ -133,7 +140,19 @@ def render(event: Event, snapshot: Snapshot, lines_of: Callable[[Event], list[st
             blocks = [
                 _block([("class:notice", line)], snapshot.preferences) for line in lines_of(event)
             ]
-        case Names() | Rooms() | Whois():
+        case Activity():
+            blocks = []
+        case (
+            Names()
+            | Rooms()
+            | Whois()
+            | Done()
+            | Moderated()
+            | Topic()
+            | Motd()
+            | ReadOnly()
+            | Bans()
+        ):
             blocks = [_block([("", line)], snapshot.preferences) for line in lines_of(event)]
         case _:
             assert_never(event)
