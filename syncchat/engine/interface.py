@@ -396,6 +396,10 @@ class Records(ABC):
     def version(self) -> int:
         """A number that is another one after each announced write of any process. Cheap."""
 
+    @abstractmethod
+    def close(self) -> None:
+        """Free all resources. Calls after it may raise an exception."""
+
 
 class Engine(Log, Presence):
     """The logs of all rooms, and the presence in them.

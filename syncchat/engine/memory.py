@@ -128,15 +128,19 @@ class MemoryRecords(Records):
     def version(self) -> int:
         return self._version
 
+    def close(self) -> None:
+        pass
+
 
 class MemoryEngine(LocalEngine):
     """Logs in memory. By default 1,000 messages per room; always at most 8 Mi characters."""
 
     blocks = False
 
-    def __init__(self, retention: Retention) -> None:
+    def __init__(self, retention: Retention, records: Records | None = None) -> None:
+        """``records`` are closed with the engine; without them, they are in memory, too."""
         super().__init__()
-        self.records = MemoryRecords()
+        self.records = records or MemoryRecords()
         self._retention = retention
         #: Guards changes of ``_logs``; lookups need no lock. Taken before a log's lock.
         self._lock = threading.Lock()
@@ -212,6 +216,7 @@ class MemoryEngine(LocalEngine):
 
     def close(self) -> None:
         self.interrupt()
+        self.records.close()
         with self._lock:
             self._logs.clear()
 

@@ -39,6 +39,7 @@ from .redis_connection import Pipeline, Reply
 from .redis_follower import LogFollower
 from .redis_format import Keys, end_of, messages_of
 from .redis_reads import SharedReads
+from .redis_records import RedisRecords
 from .redis_scripts import BEFORE, ROOMS, TAIL
 from .redis_server import RedisServer
 
@@ -74,6 +75,7 @@ class RedisEngine(Engine):
         self._keys = Keys(self._server.database)
         #: For everything but appends: reading pages must not delay these.
         self._others = Pipeline(self._server)
+        self.records = RedisRecords(self._others)
         self._throttle = SearchThrottle()
         self._callbacks = Callbacks()
         self._claims = Claims(self._others, self._keys, self._callbacks)

@@ -99,6 +99,18 @@ WHEN old.id <= (SELECT indexed FROM state) BEGIN
 END
 """
 
+#: Records such as people and bans, and the number of announced changes.
+_RECORDS = """
+CREATE TABLE records (
+    kind TEXT NOT NULL,
+    key TEXT NOT NULL,
+    value BLOB NOT NULL,
+    PRIMARY KEY (kind, key)
+) WITHOUT ROWID
+"""
+_RECORDS_VERSION = "CREATE TABLE records_version (version INTEGER NOT NULL)"
+_RECORDS_VERSION_ROW = "INSERT INTO records_version VALUES (0)"
+
 #: The statements of each step, beginning with an empty file. Never change a released step:
 #: add another one.
 _MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -113,6 +125,7 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         _STATE_ROW,
         _TEXT_DROPPED,
     ),
+    (_RECORDS, _RECORDS_VERSION, _RECORDS_VERSION_ROW),
 )
 
 #: The tables that every version has.
@@ -161,10 +174,11 @@ def claim(path: str) -> sqlite3.Connection:
     return database
 
 
-def inspect(path: str) -> None:
+def inspect(path: str, *, whole: bool = True) -> None:
     """Raise :class:`EngineUnusable` unless the file is ours and whole, or absent. Changes nothing.
 
-    It is also raised for a file of a later version, or if the folder does not exist.
+    It is also raised for a file of a later version, or if the folder does not exist. ``whole``:
+    whether to read all of it, which takes long for a large file.
     """
     place = Path(path)
     # SQLite's messages for these two cases are misleading.
@@ -187,7 +201,9 @@ def inspect(path: str) -> None:
                 )
             if version and not tables >= _TABLES:
                 raise EngineUnusable(f"cannot use {path}: it is damaged: a table is missing")
-            (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
+            verdict = "ok"
+            if whole:
+                (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.Error as exc:
         raise EngineUnusable(f"cannot use {path}: {exc}") from exc
     if verdict != "ok":

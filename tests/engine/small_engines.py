@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from syncchat.chat.dialects import LineFormat, dialects
+from syncchat.chat.directory import Directory
 from syncchat.chat.events import SUBPROTOCOL, ClientLimits, Welcome
 from syncchat.chat.room import RoomSettings
 from syncchat.chat.rooms import RoomRegistry
@@ -52,7 +53,8 @@ def serving(engine: Engine, *, notices: bool = False, most: int = 100) -> Iterat
     with serve(None, converse=converse, subprotocols=[SUBPROTOCOL]) as server:
         limits = ClientLimits(65536, 32, 0, 0)
         welcome = Welcome("", "", "", 0, [], "test", limits, template, "", notices)
-        settings = RoomSettings(welcome, True, lambda _waits: None, server.call_at)
+        directory = Directory(engine.records)
+        settings = RoomSettings(directory, welcome, True, lambda _waits: None, server.call_at)
         rooms = RoomRegistry(engine, settings, most)
         ready.set()
         yield f"ws://127.0.0.1:{server.port}"
@@ -65,6 +67,7 @@ class Around(Engine):
     def __init__(self) -> None:
         self.log = MemoryEngine(Retention(messages=100_000))
         self.presence = self.log
+        self.records = self.log.records
         self.deliver: Deliver
         self.live: Live
         self.claims_changed: ClaimsChanged | None
