@@ -50,7 +50,7 @@ from .asked import (
 )
 from .dialects import LineFormat
 from .entering import WantedHistory
-from .events import ClientLimits
+from .events import ClientLimits, Error
 from .hooks import Hooks, Visitor
 from .members import CLOSE_SECONDS, Member
 from .room import Room
@@ -198,12 +198,16 @@ class Door:
         """Have the message kept. Raises :class:`Refusal`."""
         rooms = self._rooms()
         address = format_address(request.remote_address)
+        _check(
+            rooms.ban(name, draft.nick, None, request.remote_address[0])
+            or rooms.silence(name, draft.nick, None, request)
+        )
         try:
             return rooms.publish(
                 name,
                 draft,
                 named=named,
-                admit=lambda draft: self._settings.hooks.admit(draft, name, address, request),
+                admit=lambda draft: self._settings.hooks.admit(draft, name, address),
             )
         except NickTaken as exc:
             raise Refusal(HTTPStatus.CONFLICT, str(exc)) from exc
@@ -287,6 +291,7 @@ class _Follow:
         visitor = Visitor(self._name, member)
         hooks = self._settings.hooks
         admit = (lambda: hooks.welcome(visitor)) if hooks.on_join else None
+        _check(self._rooms.ban(self._name, "", None, member.host))
         try:
             room = self._rooms.enter(self._name, member, None, self._history, admit)
         except Rejected as exc:
@@ -402,6 +407,12 @@ def _preflight() -> Sequence[tuple[str, str]]:
         ),
         ("Access-Control-Max-Age", "600"),
     )
+
+
+def _check(error: Error | None) -> None:
+    """Refuse a client that is banned or may not speak (403)."""
+    if error is not None:
+        raise Refusal(HTTPStatus.FORBIDDEN, error.text)
 
 
 def _too_large(text: str) -> Refusal:

@@ -9,8 +9,8 @@ import msgspec
 
 from ..engine import Engine, Position, Tail
 from ..errors import EngineFailed
-from .events import Error, FromServer, History, Names, Welcome
-from .members import Member
+from .events import Error, FromServer, History, Message, Names, Welcome
+from .members import Member, RoomSettings
 
 __all__ = ["Entering", "WantedHistory"]
 
@@ -35,9 +35,9 @@ class WantedHistory:
 class Entering:
     """The state of a client that enters the room called ``room``.
 
-    ``welcome`` has what is the same for all clients; see :class:`RoomSettings`. ``find``
-    finds the member here that has a nick: Redis may have forgotten that. ``admit`` is
-    called, if it is not None, after the client has a nick and before it gets anything.
+    ``settings`` has the welcome. ``find`` finds the member here that has a nick: Redis may have
+    forgotten that. ``admit`` is called, if it is not None, after the client has a nick and before
+    it gets anything.
     For one thread at a time: the room's combiner, and between its steps the client's.
     """
 
@@ -45,7 +45,7 @@ class Entering:
         self,
         room: str,
         engine: Engine,
-        welcome: Welcome,
+        settings: RoomSettings,
         member: Member,
         nick: str | None,
         find: Callable[[str], Member | None],
@@ -70,7 +70,7 @@ class Entering:
         self._epoch = ""
         self._room = room
         self._engine = engine
-        self._welcome = welcome
+        self._settings = settings
         self._nick = nick
         self._find = find
         self._wanted = wanted
@@ -132,9 +132,9 @@ class Entering:
         self.is_done = wanted.after is None or tail.reached >= delivered.offset
         if wanted.after is None:
             if wanted.last:
-                self.events.append(History(tail.messages, complete=True))
+                self.events.append(History(self._shown(tail), complete=True))
         elif tail.messages or not (tail.complete and self.in_pieces):
-            self.events.append(History(tail.messages, tail.complete))
+            self.events.append(History(self._shown(tail), tail.complete))
         if self._admit is not None:
             # What comes meanwhile is another piece.
             self.is_done = False
@@ -143,6 +143,10 @@ class Entering:
         if self.is_done and self._late is not None:
             epoch, offset = delivered.epoch, delivered.offset
             self.events.append(msgspec.structs.replace(self._late, epoch=epoch, offset=offset))
+
+    def _shown(self, tail: Tail) -> tuple[Message, ...]:
+        rules = self._settings.directory.rules
+        return rules.hide(self._room, tail.end.epoch, tail.messages)
 
     def _look(self, delivered: Position) -> tuple[list[str], Tail]:
         """The names in the room, and the first piece of a follower's history."""
@@ -172,10 +176,10 @@ class Entering:
     def _greet(self, delivered: Position, names: list[str]) -> None:
         member = self.member
         self._epoch = delivered.epoch
-        greeting = member.dialect.moved(self._room) if member.greeted else self._welcome.greeting
+        general = self._settings.welcome_to(self._room, member)
+        greeting = member.dialect.moved(self._room) if member.greeted else general.greeting
         welcome = msgspec.structs.replace(
-            self._welcome,
-            room=self._room,
+            general,
             nick=member.nick,
             epoch=delivered.epoch,
             offset=delivered.offset,

@@ -12,7 +12,7 @@ from ..net import Request
 from .members import Member
 from .sanitize import clean
 
-__all__ = ["NO_HOOKS", "Heard", "Hooks", "ReadOnly", "Visitor", "silenced"]
+__all__ = ["NO_HOOKS", "Heard", "Hooks", "ReadOnly", "Visitor"]
 
 logger = logging.getLogger("syncchat.chat")
 
@@ -73,9 +73,6 @@ class ReadOnly:
 class Hooks:
     """The callbacks, None for those that the program has not set. Called on clients' threads."""
 
-    #: Checked before ``on_message``.
-    read_only: ReadOnly | None = None
-
     on_message: Callable[[Heard], str | None] | None = None
     on_join: Callable[[Visitor], object] | None = None
     on_leave: Callable[[Visitor], object] | None = None
@@ -83,17 +80,11 @@ class Hooks:
     def __bool__(self) -> bool:
         return any((self.on_message, self.on_join, self.on_leave))
 
-    def silences(self, room: str, request: Request) -> bool:
-        """Whether the sender of this request may not speak in the room."""
-        return self.read_only is not None and self.read_only.silences(room, request)
-
-    def admit(self, draft: Draft, room: str, address: str, request: Request) -> None:
+    def admit(self, draft: Draft, room: str, address: str) -> None:
         """Show a message to ``on_message``, which may change its text.
 
         Raises :class:`~syncchat.errors.Rejected`, also after any exception of the callback.
         """
-        if self.silences(room, request):
-            raise Rejected(silenced(room))
         if self.on_message is None:
             return
         heard = Heard(room, draft.nick, draft.text, draft.kind, address)
@@ -131,11 +122,6 @@ class Hooks:
             self.on_leave(visitor)
         except Exception:
             logger.exception("on_leave failed in room %r", visitor.room)
-
-
-def silenced(room: str) -> str:
-    """What a client is told that may not speak in ``room``."""
-    return f"{room} is read-only: you cannot speak here."
 
 
 NO_HOOKS = Hooks()

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import assert_never
 
+import msgspec
+
 from ..closecodes import (
     ABNORMAL,
     MAX_REASON,
@@ -17,7 +19,15 @@ from ..closecodes import (
 )
 from ..engine import Appended, Departed, Draft, Engine, Revoked
 from ..errors import AppendUnknown, ConnectionClosed, EngineFailed
-from ..net import Deadline, Fanout, Follower, WebSocket, encode_frame, format_address
+from ..net import (
+    Deadline,
+    Fanout,
+    Follower,
+    Request,
+    WebSocket,
+    encode_frame,
+    format_address,
+)
 from .dialects import Dialect
 from .directory import Directory
 from .events import (
@@ -58,6 +68,21 @@ class RoomSettings:
     on_batch: Callable[[Sequence[float]], None]
     #: Calls a function at a moment, on the I/O thread: the function must not block.
     call_at: Callable[[Deadline, Callable[[], None]], None]
+    #: Whether the sender of a request may not speak in a room, by the server's own settings.
+    silences: Callable[[str, Request], bool]
+
+    def welcome_to(self, room: str, member: Member) -> Welcome:
+        """The welcome, with what operators have decided for the room."""
+        rules = self.directory.rules
+        return msgspec.structs.replace(
+            self.welcome,
+            room=room,
+            topic=rules.topic(room).text,
+            motd="" if member.greeted else rules.motd,
+            read_only=self.silences(room, member.websocket.request)
+            or rules.is_closed_to(room, member.person),
+            operator=rules.is_operator(member.person, room),
+        )
 
 
 class Member:
@@ -99,6 +124,11 @@ class Member:
         self.away: str | None = None
         #: The sender of the last private message to it.
         self.last_private_from: str | None = None
+
+    @property
+    def host(self) -> str:
+        """The address of its machine."""
+        return self.websocket.remote_address[0]
 
     @property
     def chosen(self) -> str | None:
@@ -294,9 +324,17 @@ class Members:
         member = self.find(kick.nick)
         if member is None:
             return
+        person = member.person
+        if kick.spares_operators and person is not None and person.operator:
+            return
         said = f": {kick.reason}" if kick.reason else ""
-        self.tell_one(member, Error("kicked", f"You were removed from this room{said}."))
-        short = f"removed from {self._room}{said}".encode()[:MAX_REASON].decode(errors="ignore")
+        error = Error("kicked", f"You were removed from this room{said}.")
+        self.remove(member, error, f"removed from {self._room}{said}")
+
+    def remove(self, member: Member, error: Error, reason: str) -> None:
+        """Disconnect ``member`` for good. It is told ``error``, and ``reason`` in the Close."""
+        self.tell_one(member, error)
+        short = reason.encode()[:MAX_REASON].decode(errors="ignore")
         member.websocket.begin_close(POLICY_VIOLATION, short, Deadline.after(CLOSE_SECONDS))
 
     def tell_others(self, messages: Sequence[Message], epoch: str) -> None:
@@ -310,7 +348,8 @@ class Members:
                 if sender.dialect is dialect:
                     own = special[sender.websocket] = []
                     for message, usual in zip(messages, frames, strict=True):
-                        if message.nick != sender.nick:
+                        # The client of who hides a message must hide it, too.
+                        if message.nick != sender.nick or message.kind == "redaction":
                             own += usual
                         elif message.nonce is not None:
                             own += dialect.encode(Ack(message.nonce, message.offset, epoch), "")

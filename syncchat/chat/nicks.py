@@ -9,7 +9,7 @@ from functools import lru_cache
 from ..errors import BadNick
 from .sanitize import clean
 
-__all__ = ["MAX_NICK", "SERVER_NICK", "check_nick", "is_address"]
+__all__ = ["MAX_NICK", "SERVER_NICK", "check_nick", "is_address", "key_of"]
 
 #: Characters of a nick, at most.
 MAX_NICK = 32
@@ -33,6 +33,11 @@ _UNSEEN = frozenset({"Cc", "Cf", "Cn", "Co", "Cs"})
 _BLANK = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
+
+
+def key_of(nick: str) -> str:
+    """The form of a nick in which nicks are compared."""
+    return nick.casefold()
 
 
 def is_address(nick: str) -> bool:

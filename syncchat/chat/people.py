@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from .nicks import key_of
+
 __all__ = ["PEOPLE", "People", "Person"]
 
 #: The kind of their records.
@@ -28,3 +30,7 @@ class People:
         self._by_name = {
             key: msgspec.json.decode(value, type=Person) for key, value in records.items()
         }
+
+    def named(self, name: str) -> Person | None:
+        """The person of this name; None: there is none."""
+        return self._by_name.get(key_of(name))

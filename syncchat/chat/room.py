@@ -101,9 +101,8 @@ class Room:
         sent first, in pieces. For ``admit`` and the exceptions, see :class:`Entering`; raises
         :class:`~syncchat.errors.EngineFailed`, too.
         """
-        welcome = self._settings.welcome
         entering = Entering(
-            self.name, self._engine, welcome, member, nick, self.find, wanted, admit
+            self.name, self._engine, self._settings, member, nick, self.find, wanted, admit
         )
         try:
             entering.complete(lambda: self.run(lambda: self._enter(entering)))
@@ -214,6 +213,10 @@ class Room:
     def find(self, nick: str) -> Member | None:
         """The member of this nick, compared by casefold; None: there is no such member."""
         return self._members.find(nick)
+
+    def visit(self, call: Callable[[Members], None]) -> None:
+        """Call ``call`` with the members in its place in the order, and raise its exception."""
+        self.run(lambda: call(self._members))
 
     # For the engine. A local engine calls back on the combiner's thread, from ``append`` and
     # ``publish``; a shared engine on a thread of its own.
@@ -343,11 +346,7 @@ class Room:
             self._combiner = None
 
     def _take_step(self, step: _Step) -> None:
-        """Call ``step``, and log its exception.
-
-        The combiner works for other threads: a failure of one step must reach neither its own
-        caller nor the steps that follow.
-        """
+        """Call ``step``; log its exception, which must reach neither caller nor other steps."""
         try:
             step()
         except Exception:
@@ -406,9 +405,8 @@ class Room:
             return
         is_taken = self.find(nick) not in {None, member}
         if is_taken or not self._engine.rename(self.name, member.nick, nick):
-            self._members.tell_one(
-                member, Error("nick_taken", f"The nick {nick} is taken here.", "nick")
-            )
+            error = Error("nick_taken", f"The nick {nick} is taken here.", "nick")
+            self._members.tell_one(member, error)
             return
         self._presence.tell()
         old = member.nick

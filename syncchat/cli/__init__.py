@@ -19,6 +19,7 @@ from ..chat.rooms import check_room, valid_names
 from ..engine import Archive, Retention, export_logs, import_logs, open_archive
 from . import server
 from .client import client_main
+from .do import do_main
 from .settings import Setting, reason
 
 __all__ = ["client_main", "main", "server_main"]
@@ -42,11 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
-    """``scripts/server.py``: run a server; with ``export`` or ``import``, copy its log.
+    """``scripts/server.py``: run a server; ``export``, ``import`` and ``do`` are other commands.
 
     Returns the exit code. Call it on the main thread only, since it sets signal handlers.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["do"]:
+        return do_main(arguments[1:], f"{prog or Path(sys.argv[0]).name} do")
     if not arguments or arguments[0] not in ("export", "import"):
         return server.server_main(arguments, prog=prog)
     command = arguments[0]
