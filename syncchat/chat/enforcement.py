@@ -91,4 +91,4 @@ def _remove_banned(room: str, rules: Rules, members: Members) -> None:
         ban = rules.ban_of(room, member.nick, member.host, member.person)
         if ban is not None:
             error = banned(ban)
-            members.remove(member, error, error.text)
+            members.close(member, error, error.text)

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import msgspec
 
-from ..engine import Engine, Position, Tail
+from ..engine import Candidate, Engine, Position, Tail
 from ..errors import EngineFailed
 from .events import Error, FromServer, History, Message, Names, Welcome
-from .members import Member, RoomSettings
+from .members import Member
+from .nicks import key_of
+from .room_settings import RoomSettings
 
 __all__ = ["Entering", "WantedHistory"]
 
@@ -35,10 +37,10 @@ class WantedHistory:
 class Entering:
     """The state of a client that enters the room called ``room``.
 
-    ``settings`` has the welcome. ``find`` finds the member here that has a nick: Redis may have
-    forgotten that. ``admit`` is called, if it is not None, after the client has a nick and before
-    it gets anything.
-    For one thread at a time: the room's combiner, and between its steps the client's.
+    ``settings`` has the welcome that is the same for all clients. ``find`` finds the member here
+    that has a nick: Redis may have forgotten that. ``admit`` is called, if it is not None, after
+    the client has a nick and before it gets anything. For one thread at a time: the room's
+    combiner, and between its steps the client's.
     """
 
     def __init__(
@@ -56,6 +58,8 @@ class Entering:
         self._admit = admit
         #: Whether the engine has a nick claimed for it, if it needs one.
         self.claimed = False
+        #: Whether nobody had its nick before, such as another device of the same person.
+        self.first = True
         #: The events to send to it now.
         self.events: list[FromServer] = []
         #: Whether it is up to date after these events, so that it can become a member.
@@ -71,7 +75,12 @@ class Entering:
         self._room = room
         self._engine = engine
         self._settings = settings
+        person = member.person
+        if person is not None and (nick is None or key_of(nick) == key_of(person.name)):
+            nick = person.name
         self._nick = nick
+        #: Whether the nick is the name of another person.
+        self._reserved = nick is not None and not settings.directory.people.is_free(nick, person)
         self._find = find
         self._wanted = wanted
 
@@ -170,7 +179,7 @@ class Entering:
             wanted.last if wanted.after is None else _PIECE,
             with_names=member.dialect.lists_members,
         )
-        member.nick = entered.nick
+        member.nick, self.first = entered.nick, entered.first
         return entered.names, entered.tail
 
     def _greet(self, delivered: Position, names: list[str]) -> None:
@@ -178,6 +187,9 @@ class Entering:
         self._epoch = delivered.epoch
         general = self._settings.welcome_to(self._room, member)
         greeting = member.dialect.moved(self._room) if member.greeted else general.greeting
+        person, limits = member.person, general.limits
+        if person is not None and person.robot:
+            limits = msgspec.structs.replace(limits, rate=self._settings.robot_rate)
         welcome = msgspec.structs.replace(
             general,
             nick=member.nick,
@@ -185,6 +197,10 @@ class Entering:
             offset=delivered.offset,
             members=names,
             greeting="" if member.follows else greeting,
+            limits=limits,
+            read_only=self._settings.guests_read and person is None,
+            person=None if person is None else person.name,
+            operator=person is not None and person.operator,
         )
         member.greeted = True
         if member.dialect.welcome_last:
@@ -192,14 +208,19 @@ class Entering:
         else:
             self.events.append(welcome)
         if self._nick not in (None, member.nick):
-            text = f"The nick {self._nick} is taken here; you are {member.nick}."
+            why = "belongs to somebody else" if self._reserved else "is taken here"
+            text = f"The nick {self._nick} {why}; you are {member.nick}."
             self.events.append(Error("nick_taken", text, "nick"))
 
-    def _nicks(self) -> Iterator[str]:
-        """The nicks to try: its nick, its address, and its address with a number."""
-        if self._nick is not None and self._find(self._nick) is None:
-            yield self._nick
-        yield from self.member.addresses()
+    def _nicks(self) -> Iterator[Candidate]:
+        """The nicks to try: the one that it wants, its own name, its address with a number."""
+        member, person = self.member, self.member.person
+        wanted = [] if self._reserved or self._nick is None else [self._nick]
+        for nick in [*wanted, *([] if person is None else [person.name])]:
+            candidate, holder = member.candidate(nick), self._find(nick)
+            if holder is None or (candidate.shared and holder.is_shared):
+                yield candidate
+        yield from map(Candidate, member.addresses())
 
 
 def _cut(tail: Tail, delivered: Position) -> Tail:

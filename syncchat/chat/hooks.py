@@ -58,15 +58,32 @@ class Visitor:
 
 
 class ReadOnly:
-    """The rooms in which only the server speaks, and clients that ``may_speak`` admits."""
+    """Who may not speak.
 
-    def __init__(self, rooms: Iterable[str], may_speak: Callable[[Request], bool]) -> None:
+    In ``rooms``, only the server and clients that ``may_speak`` admits. ``only_reads`` tells of
+    a client that may speak nowhere; None: there is none.
+    """
+
+    def __init__(
+        self,
+        rooms: Iterable[str],
+        may_speak: Callable[[Request], bool],
+        only_reads: Callable[[Request], bool] | None = None,
+    ) -> None:
         self._rooms = frozenset(rooms)
         self._may_speak = may_speak
+        self._only_reads = only_reads
 
-    def silences(self, room: str, request: Request) -> bool:
-        """Whether the sender of this request may not speak in the room."""
-        return room in self._rooms and not self._may_speak(request)
+    def silences(self, room: str | None, request: Request) -> str:
+        """Why the sender of this request may not speak in the room; empty: it may.
+
+        None for the room: whether it may speak to anybody.
+        """
+        if self._only_reads is not None and self._only_reads(request):
+            return "Guests can only read here: to speak, you need a token of your own."
+        if room in self._rooms and not self._may_speak(request):
+            return f"{room} is read-only: you cannot speak here."
+        return ""
 
 
 @dataclass(frozen=True, slots=True)

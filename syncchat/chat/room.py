@@ -31,20 +31,20 @@ from .events import (
     Left,
     LiveFromServer,
     PrivateMessage,
-    Renamed,
 )
 from .feed import Feed
-from .members import Member, Members, RoomSettings
+from .members import Member, Members
 from .presence_batch import PresenceBatch
+from .renames import Renames
+from .room_settings import RoomSettings
 
 __all__ = ["Room", "RoomSettings"]
 
 logger = logging.getLogger("syncchat.chat")
 
-#: Weight of the queue above which senders wait: characters of text, and the overhead below.
-_MAX_QUEUED = 1024 * 1024
-#: Weight of an item in the queue besides its text, about the bytes that it takes.
-_OVERHEAD = 400
+#: Weight of the queue above which senders wait: characters of text, and about the bytes that an
+#: item takes besides.
+_MAX_QUEUED, _OVERHEAD = 1024 * 1024, 400
 
 
 class _Arrival:
@@ -68,8 +68,7 @@ class Room:
         self._appends = appends
         self._engine = engine
         self._settings = settings
-        #: The number of clients and ``used()`` blocks that need this room. Guarded by the
-        #: registry's lock.
+        #: Clients and ``used()`` blocks that need this room. Guarded by the registry's lock.
         self.users = 0
         #: Whether it ends a moment after its last user has gone. Guarded as ``users``.
         self.lingers = False
@@ -79,11 +78,13 @@ class Room:
         # Only the combiner changes the fields below.
         #: The combiner's thread while it applies a batch or appends.
         self._combiner: int | None = None
-        #: The messages that the append thread has begun to append, and the number of the
-        #: queue's items to which they belong.
+        #: What the append thread has begun to append, and the number of the queue's items for it.
         self._begun: tuple[list[Post], int] = ([], 0)
         self._members = Members(name, engine)
         self._presence = PresenceBatch(self._members, self._announce, self._set_timer)
+        self._renames = Renames(
+            name, engine, settings, self._members, self._presence, self._announce
+        )
         self._feed = Feed(name, engine, self._members, self._presence, echo=settings.echo)
 
     # For sessions.
@@ -97,9 +98,9 @@ class Room:
     ) -> None:
         """Add ``member``: it gets a welcome, its history, and everything that follows.
 
-        Its nick is ``nick``, or its address if ``nick`` is None or taken. A long history is
-        sent first, in pieces. For ``admit`` and the exceptions, see :class:`Entering`; raises
-        :class:`~syncchat.errors.EngineFailed`, too.
+        Its nick is ``nick``, or if that is None or taken, the name of its person, or its address.
+        A long history is sent first, in pieces. For ``admit`` and the exceptions, see
+        :class:`Entering`; raises :class:`~syncchat.errors.EngineFailed`, too.
         """
         entering = Entering(
             self.name, self._engine, self._settings, member, nick, self.find, wanted, admit
@@ -116,8 +117,7 @@ class Room:
 
         Everything queued earlier is written to the member, and nothing later.
         """
-        # Heavier than other steps: the threads of members whose steps are applied wake
-        # up at the same time, and a thousand of them delay other rooms.
+        # Heavier: the threads of a thousand members would wake up together, and delay other rooms.
         self._queue.submit([lambda: self._leave(member, reason, seen=seen)], 4 * _OVERHEAD)
         self._queue.drain()
 
@@ -137,8 +137,8 @@ class Room:
         Raises :class:`~syncchat.errors.EngineFailed`.
         """
         receipt = Receipt()
-        post = Post(None, [draft], time.perf_counter(), receipt)
-        self._queue.submit([post], _OVERHEAD + len(draft.text))
+        weight = _OVERHEAD + len(draft.text)
+        self._queue.submit([Post(None, [draft], time.perf_counter(), receipt)], weight)
         self._queue.drain()
         return receipt.result()
 
@@ -160,7 +160,7 @@ class Room:
 
     def rename(self, member: Member, nick: str) -> None:
         """Rename ``member``, or send it an error if the nick is taken."""
-        self._do_for(member, "nick", lambda: self._rename(member, nick))
+        self._do_for(member, "nick", lambda: self._renames.ask(member, nick))
 
     def set_away(self, member: Member, reason: str | None) -> None:
         """Mark ``member`` as away for ``reason``, or as back if ``reason`` is None."""
@@ -217,6 +217,19 @@ class Room:
     def visit(self, call: Callable[[Members], None]) -> None:
         """Call ``call`` with the members in its place in the order, and raise its exception."""
         self.run(lambda: call(self._members))
+
+    def find_like(self, nick: str) -> Member | None:
+        """The member of this nick, or of one that looks like it."""
+        return self._members.find_like(nick)
+
+    def heed_people(self) -> None:
+        """Apply a change of the people to the members: names and tokens that are not valid now."""
+
+        def step() -> None:
+            for member in self._members:
+                self._renames.heed_people(member)
+
+        self._do(step)
 
     # For the engine. A local engine calls back on the combiner's thread, from ``append`` and
     # ``publish``; a shared engine on a thread of its own.
@@ -388,36 +401,27 @@ class Room:
         self._members.tell_one(member, *events)
         self._members.add(member)
         member.since, member.spoke, member.last_private_from = time.time(), None, None
-        if self._settings.welcome.notices and not member.follows:
+        if entering.first and self._settings.welcome.notices and not member.follows:
             self._presence.add(member.nick, here=True)
+        self._renames.heed_people(member)
 
     def _leave(self, member: Member, reason: str | None, *, seen: bool) -> None:
         self._members.discard(member)
         if member.follows:
             return
+        # Others learn of it before they can have the nick. Only the last device of a person leaves.
+        is_shared = member.is_shared
+        gone = not is_shared or self._engine.release(self.name, member.nick)
         # Also for a client that never got in: others may have seen its claimed nick.
-        if seen and self._settings.welcome.notices:
+        if gone and seen and self._settings.welcome.notices:
             self._presence.add(member.nick, here=False, reason=reason)
-        self._engine.release(self.name, member.nick)
-
-    def _rename(self, member: Member, nick: str) -> None:
-        if nick == member.nick:
-            return
-        is_taken = self.find(nick) not in {None, member}
-        if is_taken or not self._engine.rename(self.name, member.nick, nick):
-            error = Error("nick_taken", f"The nick {nick} is taken here.", "nick")
-            self._members.tell_one(member, error)
-            return
-        self._presence.tell()
-        old = member.nick
-        self._members.rename(member, nick)
-        if self._settings.welcome.notices:
-            self._engine.publish(self.name, Renamed(old, nick))
-        else:
-            self._members.tell_one(member, Renamed(old, nick))
+        if not is_shared:
+            self._engine.release(self.name, member.nick)
 
     def _set_away(self, member: Member, reason: str | None) -> None:
-        was, member.away = member.away, reason
+        was = member.away
+        for device in self._members.devices(member.nick):
+            device.away = reason
         self._engine.set_away(self.name, member.nick, reason)
         event = Back(member.nick) if reason is None else Away(member.nick, reason)
         if self._settings.welcome.notices and was != reason:
@@ -433,7 +437,7 @@ class Room:
         else:
             event = PrivateMessage(member.nick, recipient.nick, text, time.time())
             self._engine.publish(self.name, event)
-            if recipient.away is not None and recipient is not member:
+            if recipient.away is not None and recipient.nick != member.nick:
                 self._members.tell_one(member, Away(recipient.nick, recipient.away))
 
     def _announce(self, notice: Joined | Left) -> None:

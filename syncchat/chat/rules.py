@@ -10,7 +10,7 @@ import msgspec
 
 from ..engine import Message, Record
 from .events import BanEntry, Error, Topic
-from .nicks import key_of
+from .nicks import is_address, key_of, look_of
 from .people import Person
 
 __all__ = [
@@ -91,12 +91,14 @@ class _Entries:
     def __init__(self, records: Mapping[str, bytes]) -> None:
         self.all = tuple(msgspec.json.decode(each, type=BanEntry) for each in records.values())
         self._by_key: dict[tuple[str | None, str], BanEntry] = {}
+        self._by_look: dict[tuple[str | None, str], BanEntry] = {}
         #: By the room and the network; and whether it holds for guests only.
         self._by_network: dict[tuple[str | None, Network], tuple[BanEntry, bool]] = {}
         for entry in self.all:
             network = network_of(entry.target)
             if network is None:
                 self._by_key[entry.room, key_of(entry.target)] = entry
+                self._by_look[entry.room, look_of(entry.target)] = entry
             else:
                 self._by_network[entry.room, network] = entry, False
             for each in entry.networks:
@@ -123,6 +125,8 @@ class _Entries:
         for scope in (None, room):
             for name in names:
                 entry = self._by_key.get((scope, key_of(name)))
+                if entry is None and self._by_look and not is_address(name):
+                    entry = self._by_look.get((scope, look_of(name)))
                 if entry is not None:
                     yield entry
             for network in networks:

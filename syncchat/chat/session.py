@@ -81,6 +81,7 @@ class Session:
         self._on_end = on_end
         self._hooks = hooks
         self._member = Member(websocket, dialect)
+        rooms.identify(self._member)
         self._query = query_of(websocket.request)
         #: Messages that are not given to the room yet.
         self._drafts: list[Draft] = []
@@ -263,7 +264,7 @@ class Session:
     def _act_on(self, asked: Request) -> None:
         match asked:
             case Private():
-                self._room.send_private(self._member, clean(asked.to), clean(asked.text))
+                self._send_private(clean(asked.to), asked.text)
             case Reply():
                 self._reply(asked.text)
             case Nick():
@@ -358,6 +359,13 @@ class Session:
         to = self._member.last_private_from
         if to is None:
             self._send_error(Error("absent", "No private message to reply to.", "reply"))
+        else:
+            self._send_private(to, text)
+
+    def _send_private(self, to: str, text: str) -> None:
+        silence = self._rooms.only_reads(self._websocket.request)
+        if silence is not None:
+            self._send_error(msgspec.structs.replace(silence, command="private"))
         else:
             self._room.send_private(self._member, to, clean(text))
 

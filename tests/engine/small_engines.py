@@ -17,6 +17,7 @@ from syncchat.chat.rooms import RoomRegistry
 from syncchat.chat.session import Session
 from syncchat.engine import (
     Appended,
+    Candidate,
     ClaimsChanged,
     Deliver,
     DeliverOwn,
@@ -59,11 +60,13 @@ def serving(engine: Engine, *, notices: bool = False, most: int = 100) -> Iterat
         directory = Directory(engine.records)
         settings = RoomSettings(
             directory,
+            False,
+            0.0,
             welcome,
             True,
             lambda _waits: None,
             server.call_at,
-            lambda _room, _request: False,
+            lambda _room, _request: "",
         )
         rooms = RoomRegistry(engine, settings, most)
         ready.set()
@@ -127,7 +130,7 @@ class Around(Engine):
     def enter(
         self,
         room: str,
-        nicks: Iterable[str],
+        nicks: Iterable[Candidate],
         after: Position | None,
         limit: int,
         *,
@@ -135,20 +138,20 @@ class Around(Engine):
     ) -> Entered:
         return self.log.enter(room, nicks, after, limit, with_names=with_names)
 
-    def claim(self, room: str, nicks: Iterable[str]) -> str:
+    def claim(self, room: str, nicks: Iterable[Candidate]) -> str:
         return self.presence.claim(room, nicks)
 
-    def rename(self, room: str, old: str, new: str) -> bool:
+    def rename(self, room: str, old: str, new: Candidate) -> bool:
         return self.presence.rename(room, old, new)
 
-    def release(self, room: str, nick: str) -> None:
-        self.presence.release(room, nick)
+    def release(self, room: str, nick: str) -> bool:
+        return self.presence.release(room, nick)
 
     def names(self, room: str) -> list[str]:
         return self.presence.names(room)
 
-    def find(self, room: str, nick: str) -> Person | None:
-        return self.presence.find(room, nick)
+    def find(self, room: str, nick: str, look: str = "") -> Person | None:
+        return self.presence.find(room, nick, look)
 
     def set_away(self, room: str, nick: str, reason: str | None) -> None:
         self.presence.set_away(room, nick, reason)
@@ -311,13 +314,13 @@ class IsAway(Around):
         self._reach()
         return super().append(room, drafts)
 
-    def rename(self, room: str, old: str, new: str) -> bool:
+    def rename(self, room: str, old: str, new: Candidate) -> bool:
         self._reach()
         return super().rename(room, old, new)
 
-    def release(self, room: str, nick: str) -> None:
+    def release(self, room: str, nick: str) -> bool:
         self._reach()
-        super().release(room, nick)
+        return super().release(room, nick)
 
     def names(self, room: str) -> list[str]:
         self._reach()
