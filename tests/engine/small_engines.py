@@ -60,7 +60,6 @@ def serving(engine: Engine, *, notices: bool = False, most: int = 100) -> Iterat
         directory = Directory(engine.records)
         settings = RoomSettings(
             directory,
-            False,
             0.0,
             welcome,
             True,
