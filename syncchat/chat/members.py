@@ -54,10 +54,6 @@ class RoomSettings:
 
     #: People, and what operators have decided.
     directory: Directory
-    #: Whether guests may only read.
-    guests_read: bool
-    #: Messages per second that are read from a robot; 0: no limit.
-    robot_rate: float
     #: The welcome for a new client, without what depends on the room and the client.
     welcome: Welcome
     #: Whether the sender of a message receives it too.
@@ -66,6 +62,10 @@ class RoomSettings:
     on_batch: Callable[[Sequence[float]], None]
     #: Calls a function at a moment, on the I/O thread: the function must not block.
     call_at: Callable[[Deadline, Callable[[], None]], None]
+    #: Whether guests may only read.
+    guests_read: bool = False
+    #: Messages per second that are read from a robot; 0: no limit.
+    robot_rate: float = 0.0
 
 
 class Member:
