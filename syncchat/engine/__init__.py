@@ -40,7 +40,7 @@ from .interface import (
 from .memory import MemoryEngine
 from .records import Record, Records
 from .sqlite import SqliteEngine
-from .sqlite_file import SqliteArchive
+from .sqlite_archive import SqliteArchive
 from .sqlite_records import SqliteRecords
 
 if TYPE_CHECKING:
