@@ -213,13 +213,9 @@ class Room:
         """The number of members."""
         return len(self._members)
 
-    def find(self, nick: str) -> Member | None:
-        """The member of this nick, compared by casefold; None: there is no such member."""
-        return self._members.find(nick)
-
-    def find_like(self, nick: str) -> Member | None:
-        """The member of this nick, or of one that looks like it."""
-        return self._members.find_like(nick)
+    def find(self, nick: str, *, like: bool = False) -> Member | None:
+        """The member of this nick; ``like``: or of one that looks like it. None: there is none."""
+        return self._members.find_like(nick) if like else self._members.find(nick)
 
     def heed_people(self) -> None:
         """Apply a change of the people to the members: names and tokens that are not valid now."""
