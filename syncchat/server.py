@@ -318,12 +318,12 @@ class ChatServer:
                 raise EngineUnusable(f"cannot read the people and bans: {exc}") from exc
             settings = RoomSettings(
                 directory,
-                self._robot_rate,
                 welcome,
                 echo,
                 metrics.note_batch,
                 server.call_at,
                 self._read_only.silences,
+                self._robot_rate,
             )
             return RoomRegistry(engine, settings, self._storage.get("max_rooms", DEFAULT_ROOMS))
         except BaseException:

@@ -21,8 +21,6 @@ class RoomSettings:
 
     #: People, and what operators have decided.
     directory: Directory
-    #: Messages per second that are read from a robot; 0: no limit.
-    robot_rate: float
     #: The welcome for a new client, without what depends on the room and the client.
     welcome: Welcome
     #: Whether the sender of a message receives it too.
@@ -33,7 +31,9 @@ class RoomSettings:
     call_at: Callable[[Deadline, Callable[[], None]], None]
     #: Why the sender of a request may not speak in a room, by the server's own settings.
     #: Empty: it may.
-    silences: Callable[[str | None, Request], str]
+    silences: Callable[[str | None, Request], str] = lambda _room, _request: ""
+    #: Messages per second that are read from a robot; 0: no limit.
+    robot_rate: float = 0.0
 
     def welcome_to(self, room: str, member: Member) -> Welcome:
         """The welcome, with what operators have decided for the room."""

@@ -286,7 +286,7 @@ class RoomRegistry:
             return
         if not self.directory.people.is_free(nick, person):
             raise NickTaken(f"The nick {nick} belongs to somebody else.")
-        if room.find_like(nick) or (
+        if room.find(nick, like=True) or (
             not here and self.engine.find(room.name, nick, look_of(nick)) is not None
         ):
             raise NickTaken(f"The nick {nick} is taken here.")

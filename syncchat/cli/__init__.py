@@ -1,4 +1,4 @@
-"""The commands: flags, environment variables, exit codes; export and import of the log.
+"""The commands: flags, environment variables, exit codes; export and import of the log; people.
 
 Exit codes: 0 success, 1 failure, 2 wrong usage (from argparse).
 """
@@ -20,6 +20,7 @@ from ..engine import Archive, Retention, export_logs, import_logs, open_archive
 from . import server
 from .client import client_main
 from .do import do_main
+from .people import people_main
 from .settings import Setting, reason
 
 __all__ = ["client_main", "main", "server_main"]
@@ -45,11 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     """``scripts/server.py``: run a server; ``export``, ``import`` and ``do`` are other commands.
 
-    Returns the exit code. Call it on the main thread only, since it sets signal handlers.
+    With ``people``, give people tokens. Returns the exit code. Call it on the main thread only,
+    since it sets signal handlers.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["do"]:
-        return do_main(arguments[1:], f"{prog or Path(sys.argv[0]).name} do")
+    others = {"do": do_main, "people": people_main}
+    if arguments and arguments[0] in others:
+        command = arguments[0]
+        return others[command](arguments[1:], f"{prog or Path(sys.argv[0]).name} {command}")
     if not arguments or arguments[0] not in ("export", "import"):
         return server.server_main(arguments, prog=prog)
     command = arguments[0]

@@ -58,15 +58,7 @@ def serving(engine: Engine, *, notices: bool = False, most: int = 100) -> Iterat
         limits = ClientLimits(65536, 32, 0, 0)
         welcome = Welcome("", "", "", 0, [], "test", limits, template, "", notices)
         directory = Directory(engine.records)
-        settings = RoomSettings(
-            directory,
-            0.0,
-            welcome,
-            True,
-            lambda _waits: None,
-            server.call_at,
-            lambda _room, _request: "",
-        )
+        settings = RoomSettings(directory, welcome, True, lambda _waits: None, server.call_at)
         rooms = RoomRegistry(engine, settings, most)
         ready.set()
         yield f"ws://127.0.0.1:{server.port}"
