@@ -139,7 +139,7 @@ def test_search_words_are_marked_at_the_start_of_words() -> None:
 
 
 # A busy machine is sometimes slow.
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(st.text(max_size=40), st.text(max_size=5), st.lists(st.text(max_size=3), max_size=2))
 def test_marking_changes_no_text(text: str, nick: str, words: list[str]) -> None:
     assert "".join(piece for _, piece in mark(text, nick, words)) == text
