@@ -36,7 +36,7 @@ from .events import (
     Whois,
     WhoisRequest,
 )
-from .hooks import NO_HOOKS, Hooks, Visitor, silenced
+from .hooks import NO_HOOKS, Hooks, Visitor
 from .members import Member
 from .nicks import check_nick
 from .room import Room
@@ -103,6 +103,7 @@ class Session:
         self._on_end = on_end
         self._hooks = hooks
         self._member = Member(websocket, dialect)
+        rooms.identify(self._member)
         self._query = query_of(websocket.request)
         #: Messages that are not given to the room yet.
         self._drafts: list[Draft] = []
@@ -262,7 +263,7 @@ class Session:
     def _act_on(self, asked: _Request) -> None:
         match asked:
             case Private():
-                self._room.send_private(self._member, clean(asked.to), clean(asked.text))
+                self._send_private(clean(asked.to), asked.text)
             case Reply():
                 self._reply(asked.text)
             case Nick():
@@ -339,6 +340,12 @@ class Session:
         if to is None:
             self._send_error(Error("absent", "No private message to reply to.", "reply"))
         else:
+            self._send_private(to, text)
+
+    def _send_private(self, to: str, text: str) -> None:
+        if why := self._hooks.silences(None, self._websocket.request):
+            self._send_error(Error("refused", why, "private"))
+        else:
             self._room.send_private(self._member, to, clean(text))
 
     def _rename(self, nick: str) -> None:
@@ -399,9 +406,9 @@ class Session:
         if len(reason) > _LONGEST_REASON:
             text = f"A reason must have at most {_LONGEST_REASON} characters."
             self._send_error(Error("too_big", text, "away"))
-        elif reason and self._hooks.silences(self._room.name, self._websocket.request):
+        elif reason and (why := self._hooks.silences(self._room.name, self._websocket.request)):
             # Everybody would read the reason.
-            self._send_error(Error("refused", silenced(self._room.name), "away"))
+            self._send_error(Error("refused", why, "away"))
         else:
             self._room.set_away(self._member, reason)
 

@@ -1,4 +1,4 @@
-"""The commands: flags, environment variables, exit codes; export and import of the log.
+"""The commands: flags, environment variables, exit codes; export and import of the log; people.
 
 Exit codes: 0 success, 1 failure, 2 wrong usage (from argparse).
 """
@@ -19,6 +19,7 @@ from ..chat.rooms import check_room, valid_names
 from ..engine import Archive, Retention, export_logs, import_logs, open_archive
 from . import server
 from .client import client_main
+from .people import people_main
 from .settings import Setting, reason
 
 __all__ = ["client_main", "main", "server_main"]
@@ -44,9 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     """``scripts/server.py``: run a server; with ``export`` or ``import``, copy its log.
 
-    Returns the exit code. Call it on the main thread only, since it sets signal handlers.
+    With ``people``, give people tokens. Returns the exit code. Call it on the main thread only,
+    since it sets signal handlers.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["people"]:
+        return people_main(arguments[1:], f"{prog or Path(sys.argv[0]).name} people")
     if not arguments or arguments[0] not in ("export", "import"):
         return server.server_main(arguments, prog=prog)
     command = arguments[0]
