@@ -82,7 +82,7 @@ class Room:
         #: The messages that the append thread has begun to append, and the number of the
         #: queue's items to which they belong.
         self._begun: tuple[list[Post], int] = ([], 0)
-        self._members = Members(name, engine)
+        self._members = Members(name, engine, settings.watches)
         self._presence = PresenceBatch(self._members, self._announce, self._set_timer)
         self._feed = Feed(name, engine, self._members, self._presence, echo=settings.echo)
 
