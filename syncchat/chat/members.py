@@ -15,7 +15,7 @@ from ..closecodes import (
     SERVICE_RESTART,
     TRY_AGAIN_LATER,
 )
-from ..engine import Appended, Departed, Draft, Engine, Position, Revoked
+from ..engine import Appended, Candidate, Departed, Draft, Engine, Position, Revoked
 from ..errors import AppendUnknown, ConnectionClosed, EngineFailed
 from ..net import Deadline, Fanout, Follower, WebSocket, encode_frame, format_address
 from .dialects import Dialect
@@ -111,6 +111,11 @@ class Member:
     def chosen(self) -> str | None:
         """The nick that it has chosen; None: its nick is its address."""
         return None if is_address(self.nick) else self.nick
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it has its own reserved name, which further devices of the person may have."""
+        return self.person is not None and self.person.name.casefold() == self.nick.casefold()
 
     def addresses(self) -> Iterator[str]:
         """The nicks for it if its own is not free: its address, and that with a number."""
@@ -237,7 +242,8 @@ class Members:
             case Revoked(nicks):
                 for member in [each for nick in nicks if (each := self.find(nick)) is not None]:
                     try:
-                        nick = self._engine.claim(self._room, member.addresses())
+                        free = map(Candidate, member.addresses())
+                        nick = self._engine.claim(self._room, free)
                         self._rename_revoked(member, nick, notices=notices)
                     except EngineFailed:
                         reason = "another member has your nick"

@@ -14,6 +14,7 @@ from .archive import Archive, export_logs, import_logs
 from .interface import (
     PAGE_BYTES,
     Appended,
+    Candidate,
     ClaimsChanged,
     Deliver,
     DeliverOwn,
@@ -32,13 +33,12 @@ from .interface import (
     Person,
     Position,
     Presence,
-    Record,
-    Records,
     Retention,
     Revoked,
     Tail,
 )
 from .memory import MemoryEngine
+from .records import Record, Records
 from .sqlite import SqliteEngine
 from .sqlite_file import SqliteArchive
 from .sqlite_records import SqliteRecords
@@ -50,6 +50,7 @@ __all__ = [
     "PAGE_BYTES",
     "Appended",
     "Archive",
+    "Candidate",
     "ClaimsChanged",
     "Deliver",
     "DeliverOwn",

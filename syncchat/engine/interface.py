@@ -21,10 +21,12 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from ..errors import EngineFailed
+from .records import Records
 
 __all__ = [
     "PAGE_BYTES",
     "Appended",
+    "Candidate",
     "ClaimsChanged",
     "Deliver",
     "DeliverOwn",
@@ -43,8 +45,6 @@ __all__ = [
     "Person",
     "Position",
     "Presence",
-    "Record",
-    "Records",
     "Retention",
     "Revoked",
     "Tail",
@@ -143,12 +143,28 @@ class Tail(msgspec.Struct, frozen=True):
     end: Position
 
 
+class Candidate(msgspec.Struct, frozen=True):
+    """A nick to claim. Nicks are compared by casefold, and by ``look``, if it is not empty.
+
+    ``look`` is equal for nicks that look the same. ``shared``: a nick that belongs to a person,
+    whose devices may all claim it at the same time, on any server.
+    """
+
+    nick: str
+    look: str = ""
+    shared: bool = False
+
+
 class Entered(msgspec.Struct, frozen=True):
-    """The claimed nick, all claimed nicks in the room, and the tail of its log."""
+    """The claimed nick, all claimed nicks in the room, and the tail of its log.
+
+    ``first``: nobody had claimed the nick before, as another device of the same person may.
+    """
 
     nick: str
     names: list[str]
     tail: Tail
+    first: bool = True
 
 
 class Person(msgspec.Struct, frozen=True):
@@ -311,34 +327,34 @@ class Log(ABC):
 class Presence(ABC):
     """The nicks claimed in the rooms, and live events, which are not kept. From any thread.
 
-    Nicks are compared by casefold.
+    Nicks are compared as :class:`Candidate` says.
     """
 
     @abstractmethod
-    def claim(self, room: str, nicks: Iterable[str]) -> str:
+    def claim(self, room: str, nicks: Iterable[Candidate]) -> str:
         """Claim the first free one of ``nicks``, and return it. ``nicks`` may be endless.
 
         Raises :class:`ValueError` if none is free.
         """
 
     @abstractmethod
-    def rename(self, room: str, old: str, new: str) -> bool:
+    def rename(self, room: str, old: str, new: Candidate) -> bool:
         """Claim ``new`` and release ``old`` in one step. False: ``new`` is taken.
 
         They may be the same nick in another case.
         """
 
     @abstractmethod
-    def release(self, room: str, nick: str) -> None:
-        """Release a claimed nick."""
+    def release(self, room: str, nick: str) -> bool:
+        """Release a claimed nick. Returns whether nobody has it any more, on any server."""
 
     @abstractmethod
     def names(self, room: str) -> list[str]:
         """Every claimed nick in the room, sorted without regard to case."""
 
     @abstractmethod
-    def find(self, room: str, nick: str) -> Person | None:
-        """Who has claimed the nick on another server. None: nobody has.
+    def find(self, room: str, nick: str, look: str = "") -> Person | None:
+        """Who has claimed the nick, or one of this look, on another server. None: nobody has.
 
         A local engine knows of no other server; nor do the next three methods there.
         """
@@ -358,47 +374,6 @@ class Presence(ABC):
     @abstractmethod
     def publish(self, room: str, event: LiveEvent) -> None:
         """Deliver a live event on every server where the room has members."""
-
-
-class Record(msgspec.Struct, frozen=True):
-    """A record of a kind, by its key. ``value`` is None for a record to delete."""
-
-    kind: str
-    key: str
-    value: bytes | None
-
-
-class Records(ABC):
-    """Small records that outlive a restart: people, bans, topics. From any thread.
-
-    They are as durable as the engine. Methods raise :class:`~syncchat.errors.EngineFailed`.
-    """
-
-    #: Whether other processes may write, too. If not, :attr:`version` changes only here.
-    is_shared = True
-
-    @abstractmethod
-    def read(self, kind: str) -> dict[str, bytes]:
-        """All records of the kind, by their keys."""
-
-    @abstractmethod
-    def get(self, kind: str, key: str) -> bytes | None:
-        """One record; None: there is none."""
-
-    @abstractmethod
-    def write(self, records: Sequence[Record], *, announce: bool = True) -> None:
-        """Store or delete the records, all or none. They are durable when it returns.
-
-        ``announce``: whether :meth:`version` changes, so that all servers read them again.
-        """
-
-    @abstractmethod
-    def version(self) -> int:
-        """A number that is another one after each announced write of any process. Cheap."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Free all resources. Calls after it may raise an exception."""
 
 
 class Engine(Log, Presence):
@@ -443,7 +418,7 @@ class Engine(Log, Presence):
     def enter(
         self,
         room: str,
-        nicks: Iterable[str],
+        nicks: Iterable[Candidate],
         after: Position | None,
         limit: int,
         *,

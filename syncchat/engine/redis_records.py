@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 
-from .interface import Record, Records
+from .records import Record, Records
 from .redis_connection import Argument, Pipeline
 from .redis_scripts import Script
 from .redis_server import RedisServer

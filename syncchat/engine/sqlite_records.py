@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from ..errors import EngineFailed, EngineUnusable
-from .interface import Record, Records
+from .records import Record, Records
 from .sqlite_file import connect, inspect, migrate
 
 __all__ = ["SqliteRecords"]

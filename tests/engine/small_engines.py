@@ -17,6 +17,7 @@ from syncchat.chat.session import Session
 from syncchat.chat.watching import Watches
 from syncchat.engine import (
     Appended,
+    Candidate,
     ClaimsChanged,
     Deliver,
     DeliverOwn,
@@ -121,7 +122,7 @@ class Around(Engine):
     def enter(
         self,
         room: str,
-        nicks: Iterable[str],
+        nicks: Iterable[Candidate],
         after: Position | None,
         limit: int,
         *,
@@ -129,20 +130,20 @@ class Around(Engine):
     ) -> Entered:
         return self.log.enter(room, nicks, after, limit, with_names=with_names)
 
-    def claim(self, room: str, nicks: Iterable[str]) -> str:
+    def claim(self, room: str, nicks: Iterable[Candidate]) -> str:
         return self.presence.claim(room, nicks)
 
-    def rename(self, room: str, old: str, new: str) -> bool:
+    def rename(self, room: str, old: str, new: Candidate) -> bool:
         return self.presence.rename(room, old, new)
 
-    def release(self, room: str, nick: str) -> None:
-        self.presence.release(room, nick)
+    def release(self, room: str, nick: str) -> bool:
+        return self.presence.release(room, nick)
 
     def names(self, room: str) -> list[str]:
         return self.presence.names(room)
 
-    def find(self, room: str, nick: str) -> Person | None:
-        return self.presence.find(room, nick)
+    def find(self, room: str, nick: str, look: str = "") -> Person | None:
+        return self.presence.find(room, nick, look)
 
     def set_away(self, room: str, nick: str, reason: str | None) -> None:
         self.presence.set_away(room, nick, reason)
@@ -305,13 +306,13 @@ class IsAway(Around):
         self._reach()
         return super().append(room, drafts)
 
-    def rename(self, room: str, old: str, new: str) -> bool:
+    def rename(self, room: str, old: str, new: Candidate) -> bool:
         self._reach()
         return super().rename(room, old, new)
 
-    def release(self, room: str, nick: str) -> None:
+    def release(self, room: str, nick: str) -> bool:
         self._reach()
-        super().release(room, nick)
+        return super().release(room, nick)
 
     def names(self, room: str) -> list[str]:
         self._reach()
