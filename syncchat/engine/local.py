@@ -6,20 +6,8 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
-from .interface import (
-    Candidate,
-    ClaimsChanged,
-    Deliver,
-    DeliverOwn,
-    Delivery,
-    Engine,
-    Entered,
-    Live,
-    LiveEvent,
-    Person,
-    Position,
-    Tail,
-)
+from .interface import Deliver, DeliverOwn, Delivery, Engine, Entered, Position, Tail
+from .presence import Candidate, ClaimsChanged, Live, LiveEvent, Person
 
 __all__ = ["LocalEngine", "RoomClaims"]
 

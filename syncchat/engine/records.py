@@ -33,6 +33,10 @@ class Records(ABC):
         """All records of the kind, by their keys."""
 
     @abstractmethod
+    def all(self) -> list[Record]:
+        """All records, sorted by kind and key."""
+
+    @abstractmethod
     def get(self, kind: str, key: str) -> bytes | None:
         """One record; None: there is none."""
 
@@ -66,6 +70,14 @@ class MemoryRecords(Records):
     def read(self, kind: str) -> dict[str, bytes]:
         with self._lock:
             return dict(self._records.get(kind, {}))
+
+    def all(self) -> list[Record]:
+        with self._lock:
+            return [
+                Record(kind, key, records[key])
+                for kind, records in sorted(self._records.items())
+                for key in sorted(records)
+            ]
 
     def get(self, kind: str, key: str) -> bytes | None:
         with self._lock:

@@ -13,17 +13,9 @@ from contextlib import contextmanager
 from itertools import islice
 
 from ..errors import AppendUnknown, EngineFailed
-from .interface import (
-    Candidate,
-    ClaimsChanged,
-    Deliver,
-    DeliverOwn,
-    Live,
-    Person,
-    Revoked,
-    new_epoch,
-)
+from .interface import Deliver, DeliverOwn, new_epoch
 from .local import RoomClaims
+from .presence import Candidate, ClaimsChanged, Live, Person, Revoked
 from .redis_claim_scripts import AWAY, BURY, CLEAN, DISCARD, ENTER, LEASE, RECLAIM, RELEASE, RENAME
 from .redis_connection import Pipeline, Reply
 from .redis_format import Keys

@@ -46,6 +46,15 @@ class RedisRecords(Records):
         (found,) = self._pipeline.ask([("HGETALL", f"{_VERSION}:{kind}")])
         return {key.decode(): value for key, value in zip(found[::2], found[1::2], strict=True)}
 
+    def all(self) -> list[Record]:
+        (kinds,) = self._pipeline.ask([("KEYS", f"{_VERSION}:*")])
+        names = sorted(kind.decode().removeprefix(f"{_VERSION}:") for kind in kinds)
+        return [
+            Record(kind, key, value)
+            for kind in names
+            for key, value in sorted(self.read(kind).items())
+        ]
+
     def get(self, kind: str, key: str) -> bytes | None:
         (found,) = self._pipeline.ask([("HGET", f"{_VERSION}:{kind}", key)])
         value: bytes | None = found

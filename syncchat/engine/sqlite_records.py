@@ -39,6 +39,11 @@ class SqliteRecords(Records):
             rows = database.execute("SELECT key, value FROM records WHERE kind = ?", (kind,))
             return dict(rows.fetchall())
 
+    def all(self) -> list[Record]:
+        with self._connection() as database:
+            rows = database.execute("SELECT kind, key, value FROM records ORDER BY kind, key")
+            return [Record(*row) for row in rows]
+
     def get(self, kind: str, key: str) -> bytes | None:
         with self._connection() as database:
             found = database.execute(
