@@ -26,7 +26,7 @@ def send_private(
     """
     if room.send_private(sender, to, text):
         return []  # It has been told.
-    places = [name for name in rooms.engine.where(to) if name != room.name]
+    places = sorted(name for name in rooms.engine.where(to) if name != room.name)
     if places:
         return _forward(rooms, places, sender, to, text)
     person = rooms.directory.people.named(to)
