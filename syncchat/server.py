@@ -18,6 +18,7 @@ from .chat.people import People
 from .chat.rooms import LOBBY, RoomRegistry, check_room, valid_names
 from .chat.sanitize import clean
 from .chat.session import Session
+from .chat.watching import Watches
 from .engine import Draft, Retention, check_people, open_engine
 from .errors import EngineFailed, EngineUnusable
 from .eventlog import (
@@ -338,6 +339,7 @@ class ChatServer:
                 echo,
                 metrics.note_batch,
                 server.call_at,
+                Watches(server.call_at),
             )
             return RoomRegistry(engine, settings, self._storage.get("max_rooms", DEFAULT_ROOMS))
         except BaseException:

@@ -197,6 +197,7 @@ class Entering:
             read_only=self._settings.guests_read and person is None,
             person=None if person is None else person.name,
             operator=person is not None and person.operator,
+            places=member.places,
         )
         member.greeted = True
         if member.dialect.welcome_last:

@@ -16,7 +16,7 @@ from ..closecodes import (
     SERVICE_RESTART,
     TRY_AGAIN_LATER,
 )
-from ..engine import Appended, Candidate, Departed, Draft, Engine, Revoked
+from ..engine import Appended, Candidate, Departed, Draft, Engine, Position, Revoked
 from ..errors import AppendUnknown, ConnectionClosed, EngineFailed
 from ..net import Deadline, Fanout, Follower, WebSocket, encode_frame, format_address
 from .dialects import Dialect
@@ -24,6 +24,7 @@ from .directory import Directory
 from .events import (
     Ack,
     Error,
+    Forwarded,
     FromServer,
     History,
     Joined,
@@ -38,6 +39,7 @@ from .events import (
 )
 from .nicks import is_address, key_of, look_of
 from .people import Person
+from .watching import Watcher, Watches
 
 __all__ = ["CLOSE_SECONDS", "Member", "Members", "RoomSettings"]
 
@@ -66,6 +68,8 @@ class RoomSettings:
     on_batch: Callable[[Sequence[float]], None]
     #: Calls a function at a moment, on the I/O thread: the function must not block.
     call_at: Callable[[Deadline, Callable[[], None]], None]
+    #: Who watches which rooms.
+    watches: Watches
 
 
 class Member:
@@ -85,9 +89,11 @@ class Member:
         "last_private_from",
         "nick",
         "person",
+        "places",
         "sent",
         "since",
         "spoke",
+        "watcher",
         "websocket",
     )
 
@@ -102,6 +108,11 @@ class Member:
         #: The nonces and texts that it has sent last, if it is one of a person's devices: the
         #: others have the same nick.
         self.sent: deque[tuple[str | None, str]] | None = None
+        #: The last position that this person has seen in each room, when it entered.
+        self.places: dict[str, str] = {}
+        #: It as a watcher of other rooms; None: it watches none.
+        #: Guarded by the lock of :class:`Watches`; its session may read it, too.
+        self.watcher: Watcher | None = None
         #: Whether it has received the operator's greeting.
         self.greeted = False
         #: When it entered its room, and when it spoke there last; seconds since 1970.
@@ -161,8 +172,9 @@ class Members:
     the methods, except ``len`` and ``find``, which any thread may call.
     """
 
-    def __init__(self, room: str, engine: Engine) -> None:
+    def __init__(self, room: str, engine: Engine, watches: Watches) -> None:
         self._room = room
+        self._watches = watches
         self._engine = engine
         #: By the keys of their nicks, in the order in which they joined; of a person with several
         #: devices, the first one.
@@ -307,6 +319,11 @@ class Members:
         self._forget(member)
         member.nick = nick
         self._note(member)
+        self._watches.note_nick(member)
+
+    def note_news(self, end: Position, messages: Sequence[Message]) -> None:
+        """Note that the log has grown, or has begun anew, for those who watch the room."""
+        self._watches.note(self._room, end, messages)
 
     def _note(self, member: Member) -> None:
         key = key_of(member.nick)
@@ -349,6 +366,9 @@ class Members:
         if isinstance(event, Kick):
             self._kick(event)
             return
+        if isinstance(event, Forwarded):
+            self._hand_over(event.message)
+            return
         if not isinstance(event, PrivateMessage):
             newcomer = None
             if isinstance(event, Joined) and not event.others:
@@ -356,11 +376,18 @@ class Members:
                 newcomer = self.find(event.nick)
             self.tell([event], newcomer)
             return
-        recipients = self.devices(event.to)
+        recipients = self._hand_over(event)
+        for member in self.devices(event.nick):
+            if member not in recipients:
+                self.tell_one(member, event)
+
+    def _hand_over(self, message: PrivateMessage) -> Sequence[Member]:
+        """Send a private message to its recipient's devices here, and return them."""
+        recipients = self.devices(message.to)
         for recipient in recipients:
-            recipient.last_private_from = event.nick
-        for member in dict.fromkeys((*recipients, *self.devices(event.nick))):
-            self.tell_one(member, event)
+            recipient.last_private_from = message.nick
+            self.tell_one(recipient, message)
+        return recipients
 
     def _kick(self, kick: Kick) -> None:
         said = f": {kick.reason}" if kick.reason else ""
