@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, count
 from typing import assert_never
 
@@ -18,9 +17,15 @@ from ..closecodes import (
 )
 from ..engine import Appended, Candidate, Departed, Draft, Engine, Position, Revoked
 from ..errors import AppendUnknown, ConnectionClosed, EngineFailed
-from ..net import Deadline, Fanout, Follower, WebSocket, encode_frame, format_address
+from ..net import (
+    Deadline,
+    Fanout,
+    Follower,
+    WebSocket,
+    encode_frame,
+    format_address,
+)
 from .dialects import Dialect
-from .directory import Directory
 from .events import (
     Ack,
     Error,
@@ -35,41 +40,18 @@ from .events import (
     Names,
     PrivateMessage,
     Renamed,
-    Welcome,
 )
 from .nicks import is_address, key_of, look_of
 from .people import Person
 from .watching import Watcher, Watches
 
-__all__ = ["CLOSE_SECONDS", "Member", "Members", "RoomSettings"]
+__all__ = ["CLOSE_SECONDS", "Member", "Members"]
 
 #: Seconds in which a client must answer the Close when its room disconnects it.
 CLOSE_SECONDS = 10.0
 
 #: Messages of a device that may be on their way back to it at a time.
 _SENT = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class RoomSettings:
-    """The settings that all rooms of a server share."""
-
-    #: People, and what operators have decided.
-    directory: Directory
-    #: Whether guests may only read.
-    guests_read: bool
-    #: Messages per second that are read from a robot; 0: no limit.
-    robot_rate: float
-    #: The welcome for a new client, without what depends on the room and the client.
-    welcome: Welcome
-    #: Whether the sender of a message receives it too.
-    echo: bool
-    #: Called with each stored batch: the seconds from each message's arrival to its delivery.
-    on_batch: Callable[[Sequence[float]], None]
-    #: Calls a function at a moment, on the I/O thread: the function must not block.
-    call_at: Callable[[Deadline, Callable[[], None]], None]
-    #: Who watches which rooms.
-    watches: Watches
 
 
 class Member:
@@ -122,6 +104,11 @@ class Member:
         self.away: str | None = None
         #: The sender of the last private message to it.
         self.last_private_from: str | None = None
+
+    @property
+    def host(self) -> str:
+        """The address of its machine."""
+        return self.websocket.remote_address[0]
 
     @property
     def chosen(self) -> str | None:
@@ -392,8 +379,10 @@ class Members:
     def _kick(self, kick: Kick) -> None:
         said = f": {kick.reason}" if kick.reason else ""
         for member in self.devices(kick.nick):
-            text = f"You were removed from this room{said}."
-            self.close(member, Error("kicked", text), f"removed from {self._room}{said}")
+            person = member.person
+            if not (kick.spares_operators and person is not None and person.operator):
+                error = Error("kicked", f"You were removed from this room{said}.")
+                self.close(member, error, f"removed from {self._room}{said}")
 
     def close(self, member: Member, error: Error, reason: str) -> None:
         """Tell a client why it is disconnected, and close it so that it does not come back."""
@@ -415,7 +404,8 @@ class Members:
                 if sender.dialect is dialect:
                     own = special[sender.websocket] = []
                     for message, usual in zip(messages, frames, strict=True):
-                        if message.offset not in sent:
+                        # The client of who hides a message must hide it, too.
+                        if message.offset not in sent or message.kind == "redaction":
                             own += usual
                         elif message.nonce is not None:
                             own += dialect.encode(Ack(message.nonce, message.offset, epoch), "")

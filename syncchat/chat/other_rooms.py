@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import msgspec
+
 from ..errors import BadRoom, EngineFailed, Rejected, RoomsFull
 from ..net import WebSocket
 from .asked import position_of
@@ -91,8 +93,9 @@ class OtherRooms:
                 return self._see(asked)
 
     def _send(self, here: Room, to: str, text: str) -> Iterable[FromServer]:
-        if why := self._hooks.silences(None, self._websocket.request):
-            return [Error("refused", why, "private")]
+        silence = self._rooms.only_reads(self._websocket.request)
+        if silence is not None:
+            return [msgspec.structs.replace(silence, command="private")]
         try:
             return send_private(self._rooms, here, self._member, to, text)
         except EngineFailed as exc:

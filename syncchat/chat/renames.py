@@ -9,9 +9,10 @@ from ..engine import Candidate, Engine
 from ..errors import EngineFailed
 from ..net import Deadline
 from .events import Error, Joined, Left, Renamed
-from .members import CLOSE_SECONDS, Member, Members, RoomSettings
+from .members import CLOSE_SECONDS, Member, Members
 from .nicks import key_of
 from .presence_batch import PresenceBatch
+from .room_settings import RoomSettings
 
 __all__ = ["Renames"]
 

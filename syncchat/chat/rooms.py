@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import count
@@ -16,13 +16,16 @@ from ..engine import Person as Present
 from ..errors import BadRoom, EngineFailed, NickTaken, RoomsFull
 from ..net import Deadline, Request, WebSocket, shown_tokens
 from .appends import AppendThread
+from .enforcement import Enforcement
 from .entering import WantedHistory
-from .events import MAX_HISTORY, Kick, LiveFromServer, Message, RoomCount
-from .members import Member, RoomSettings
+from .events import MAX_HISTORY, Error, Kick, LiveFromServer, Message, RoomCount
+from .members import Member
 from .nicks import is_address, look_of
 from .people import Person
 from .personal import PersonalRecords
 from .room import Room
+from .room_settings import RoomSettings
+from .rules import banned
 from .watching import Watcher
 
 __all__ = ["LOBBY", "MAX_ROOM", "RoomRegistry", "check_room", "room_of", "valid_names"]
@@ -140,6 +143,7 @@ class RoomRegistry:
         self._kept = set(engine.rooms())
         #: None: the engine blocks nobody for long, or appends room by room.
         self._appends = AppendThread(engine) if engine.blocks and engine.appends_together else None
+        self._enforcement = Enforcement(self.directory, self.open_rooms)
         #: The people to whose names and tokens all rooms have been held.
         self._people = self.directory.people
         self.directory.on_change(self._heed_people)
@@ -233,12 +237,42 @@ class RoomRegistry:
             complete = page.complete or not page.messages
         return found
 
-    def kick(self, name: str, nick: str, reason: str) -> bool:
+    def shown(self, room: Room, messages: Sequence[Message]) -> tuple[Message, ...]:
+        """Messages of a room that is in use, as readers may see them. Raises as :meth:`counts`."""
+        rules = self.directory.rules
+        if not rules.redacted(room.name):
+            return tuple(messages)
+        return rules.hide(room.name, room.position().epoch, messages)
+
+    def silence(
+        self, name: str, nick: str, person: Person | None, request: Request
+    ) -> Error | None:
+        """Why the sender of this request may not speak in the room; None: it may."""
+        if why := self._settings.silences(name, request):
+            return Error("refused", why)
+        return self.directory.rules.silence(name, nick, request.remote_address[0], person)
+
+    def only_reads(self, request: Request) -> Error | None:
+        """Why the sender of this request may speak to nobody, not even in private; None: it may."""
+        why = self._settings.silences(None, request)
+        return Error("refused", why) if why else None
+
+    def is_muted(self, name: str, member: Member) -> bool:
+        """Whether an operator has muted ``member`` in the room."""
+        rules = self.directory.rules
+        return rules.mute_of(name, member.nick, member.host, member.person) is not None
+
+    def ban(self, name: str, nick: str, person: Person | None, host: str) -> Error | None:
+        """Why a client of this nick and address may not enter the room; None: it may."""
+        found = self.directory.rules.ban_of(name, nick, host, person)
+        return None if found is None else banned(found)
+
+    def kick(self, name: str, nick: str, reason: str, *, spares_operators: bool = False) -> bool:
         """Disconnect the member of this nick, on any server, for good. False: there is none.
 
-        Raises :class:`EngineFailed`.
+        ``spares_operators``: not if it is a server operator. Raises :class:`EngineFailed`.
         """
-        kick = Kick(nick, reason)
+        kick = Kick(nick, reason, spares_operators)
         with self.used(name) as room:
             if room.find(nick) is not None:
                 # Also while a shared engine is away.
@@ -323,6 +357,23 @@ class RoomRegistry:
             RoomCount(name, there + (len(rooms[name]) if name in rooms else 0))
             for name, there in zip(names, self.engine.elsewhere(names), strict=True)
         )
+
+    def rooms_of(self, nick: str) -> tuple[str, ...]:
+        """The rooms in which a member has this nick, on any server. Raises as :meth:`counts`."""
+        kept = self.engine.rooms()
+        rooms = self.open_rooms()
+        names = sorted({*kept, *(room.name for room in rooms)})
+        here = {room.name for room in rooms if room.find(nick) is not None}
+        return tuple(
+            name
+            for name, there in zip(names, self.engine.elsewhere(names), strict=True)
+            if name in here or (there and self.engine.find(name, nick) is not None)
+        )
+
+    def open_rooms(self) -> list[Room]:
+        """The rooms that have members or other users here."""
+        with self._lock:
+            return list(self._rooms.values())
 
     def _acquire(self, name: str) -> Room:
         room = self._find_or_make(name)

@@ -28,6 +28,7 @@ from ..server import (
     ChatServer,
 )
 from ..server_settings import ChatServerSettings
+from .do import console_of
 from .input import StdinSpeaker
 from .settings import (
     Setting,
@@ -323,7 +324,9 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
         " Each path of the URL is a room of its own.",
         epilog="Each flag can be set by an environment variable: --max-message by"
         " SYNCCHAT_MAX_MESSAGE, and so on. The commands export FILE and import FILE copy the log"
-        " of an engine; people add NAME gives a person a token, and people --help tells more.",
+        " of an engine; people add NAME gives a person a token, and people --help tells more."
+        " The command do COMMAND has a server that runs here carry out a command of operators:"
+        " do kick NAME.",
     )
     options = Settings(parser, SETTINGS).parse(argv)
     if options.tls_key and not options.tls_cert:
@@ -421,8 +424,9 @@ def _run_server(
         signal.signal(signum, stop)
     try:
         with contextlib.ExitStack() as stack:
+            server.start()
+            stack.enter_context(console_of(server))
             if options.stdin is not None:
-                server.start()
                 # Ends after the server, which the input may keep waiting.
                 stack.enter_context(StdinSpeaker(server, options.stdin))
             server.serve_forever()

@@ -171,7 +171,7 @@ def test_every_event_is_rendered_as_a_line() -> None:
             "** bob waves",
             " * carl joined. (Connected: 3)",
             " * dora and emil joined. (Connected: 5)",
-            " * carl left. (Connected: 2)",
+            " * carl left: connection lost. (Connected: 2)",
             " * dora is now known as doris.",
             " * bob is away: lunch",
             " * bob is back.",
