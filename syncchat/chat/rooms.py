@@ -163,7 +163,7 @@ class RoomRegistry:
         person = self.person(websocket.request)
         if person is None:
             return
-        member.be(person)
+        member.be(person, echo=self._settings.echo)
         if person.robot and isinstance(websocket, WebSocket):
             websocket.limit_rate(self._settings.robot_rate, self._settings.welcome.limits.burst)
 
