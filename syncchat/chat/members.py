@@ -87,8 +87,8 @@ class Member:
         self.nick = "" if self.follows else self.address
         #: The person whose token it has shown; None: it is a guest.
         self.person: Person | None = None
-        #: The nonces and texts that it has sent last, if it is one of a person's devices: the
-        #: others have the same nick.
+        #: The nonces and texts that it has sent, and that are not stored yet, if a sender does not
+        #: get its messages and others may have the same nick: the person's other devices.
         self.sent: deque[tuple[str | None, str]] | None = None
         #: The last position that this person has seen in each room, when it entered.
         self.places: dict[str, str] = {}
@@ -120,10 +120,13 @@ class Member:
         """Whether it has its own reserved name, which further devices of the person may have."""
         return self.person is not None and key_of(self.person.name) == key_of(self.nick)
 
-    def be(self, person: Person) -> None:
-        """Make it a device of ``person``, whose token it has shown. Before it enters a room."""
+    def be(self, person: Person, *, echo: bool) -> None:
+        """Make it a device of ``person``, whose token it has shown. Before it enters a room.
+
+        ``echo``: whether it will get its own messages.
+        """
         self.person = person
-        self.sent = deque(maxlen=_SENT)
+        self.sent = None if echo else deque(maxlen=_SENT)
 
     def candidate(self, nick: str) -> Candidate:
         """The claim for a nick that it has chosen, or for its address."""

@@ -215,17 +215,13 @@ class Room:
         """The number of members."""
         return len(self._members)
 
-    def find(self, nick: str) -> Member | None:
-        """The member of this nick, compared by casefold; None: there is no such member."""
-        return self._members.find(nick)
+    def find(self, nick: str, *, like: bool = False) -> Member | None:
+        """The member of this nick; ``like``: or of one that looks like it. None: there is none."""
+        return self._members.find_like(nick) if like else self._members.find(nick)
 
     def visit(self, call: Callable[[Members], None]) -> None:
         """Call ``call`` with the members in its place in the order, and raise its exception."""
         self.run(lambda: call(self._members))
-
-    def find_like(self, nick: str) -> Member | None:
-        """The member of this nick, or of one that looks like it."""
-        return self._members.find_like(nick)
 
     def heed_people(self) -> None:
         """Apply a change of the people to the members: names and tokens that are not valid now."""

@@ -173,7 +173,7 @@ class RoomRegistry:
         person = self.person(websocket.request)
         if person is None:
             return
-        member.be(person)
+        member.be(person, echo=self._settings.echo)
         if person.robot and isinstance(websocket, WebSocket):
             websocket.limit_rate(self._settings.robot_rate, self._settings.welcome.limits.burst)
 
@@ -327,7 +327,7 @@ class RoomRegistry:
             return
         if not self.directory.people.is_free(nick, person):
             raise NickTaken(f"The nick {nick} belongs to somebody else.")
-        if room.find_like(nick) or (
+        if room.find(nick, like=True) or (
             not here and self.engine.find(room.name, nick, look_of(nick)) is not None
         ):
             raise NickTaken(f"The nick {nick} is taken here.")

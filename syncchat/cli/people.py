@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
+from ..chat.directory import PERIOD
 from ..chat.people import add_person, read_people, remove_person, renew_token
 from ..engine import Records, open_records
 from ..errors import BadNick, EngineFailed, EngineUnusable
@@ -50,6 +52,10 @@ def people_main(argv: Sequence[str], prog: str) -> int:
     with closing(records):
         try:
             _ACTIONS[options.command](records, options)
+            if options.command != "list":
+                # A running server looks for changes that often. What comes next in a script finds
+                # them in force.
+                time.sleep(2 * PERIOD)
         except (BadNick, EngineFailed) as exc:
             return _fail(str(exc))
     return 0
