@@ -6,9 +6,9 @@ import sys
 
 from prompt_toolkit.utils import is_dumb_terminal
 
-from .model import BELLS, Preferences
 from .pipe import run_pipe
 from .screen import run_screen
+from .snapshot import BELLS, Preferences
 from .style import COLOR_CHOICES
 
 __all__ = [

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import assert_never
 
-from ..chat.commands import COMMANDS, Asked, Command, Help, Quit, Reply, parse_command, unknown
+from ..chat.commands import Help, Quit, Reply, unknown
 from ..chat.events import (
     Action,
     AwayRequest,
@@ -46,120 +46,29 @@ from ..chat.events import (
 )
 from ..client import Client, Event, Line
 from ..engine import Kind
-from ..errors import BadEvent, ConnectionClosed, NotConnected
-from .model import BELLS, Model, Snapshot
+from ..errors import ConnectionClosed, NotConnected
+from .commands import (
+    ALL_COMMANDS,
+    ARGUMENTS,
+    Clear,
+    Ignore,
+    InvalidCommand,
+    Local,
+    SetBell,
+    Timestamp,
+    Typed,
+    Unignore,
+    help_text,
+    parse_typed,
+)
+from .model import Model
 from .prompt import Prompt
 from .renderer import date_of, local_line, name_for_screen, render, sanitized
 from .scrollback import Block, Scrollback
+from .snapshot import BELLS, Snapshot
 from .style import shorten
 
-__all__ = ["ARGUMENTS", "Controller", "help_text", "parse_typed", "rings"]
-
-
-# The commands that the client itself carries out.
-
-
-@dataclass(frozen=True, slots=True)
-class SetBell:
-    """Set when to ring; show it if ``when`` is empty."""
-
-    when: str
-
-
-@dataclass(frozen=True, slots=True)
-class Timestamp:
-    """Show times, or not: ``on`` or ``off``; empty for the opposite."""
-
-    wanted: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ignore:
-    """Ignore somebody; list the ignored if ``nick`` is empty."""
-
-    nick: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unignore:
-    """End ignoring somebody."""
-
-    nick: str
-
-
-@dataclass(frozen=True, slots=True)
-class Clear:
-    """Clear the screen."""
-
-
-@dataclass(frozen=True, slots=True)
-class InvalidCommand:
-    """A command that does not exist, or whose arguments are wrong; ``text`` says which."""
-
-    text: str
-
-
-Local = Help | SetBell | Timestamp | Ignore | Unignore | Clear
-
-#: What a typed line asks for.
-Typed = Asked | Local | InvalidCommand
-
-#: All commands, in the order of the help. A local command replaces a command of the
-#: chat with the same name.
-_COMMANDS: dict[str, Command[Asked | Local]] = {
-    **{name: command for name, command in COMMANDS.items() if name != "quit"},
-    "help": Command("[COMMAND]", "show this list", Help),
-    "bell": Command("off|mention|all", "set when the bell rings", SetBell),
-    "timestamp": Command("[on|off]", "show the time before each line", Timestamp),
-    "ignore": Command("[NAME]", "ignore a person", Ignore),
-    "unignore": Command("NAME", "stop ignoring a person", Unignore),
-    "clear": Command("", "clear the screen", lambda _: Clear()),
-    "quit": COMMANDS["quit"],
-}
-
-#: The arguments of each command, by the command's name.
-ARGUMENTS = {name: command.arguments for name, command in _COMMANDS.items()}
-
-#: Spaces between two columns of the help.
-_GAP = 2
-
-
-def parse_typed(text: str) -> tuple[str, Typed]:
-    """Parse a typed text. Returns the line to send to a server of plain lines, and the meaning.
-
-    Removes blanks before a command: a private message must not go to the room by
-    mistake.
-    """
-    line = text.lstrip()
-    if not line.startswith("/"):
-        return text, Say(text)
-    try:
-        return line, parse_command(line, _COMMANDS)
-    except BadEvent as exc:
-        if exc.command is None and line != text:
-            # Blanks and a slash do not make an unknown command, but a text.
-            return text, Say(text)
-        return line, InvalidCommand(str(exc))
-
-
-def help_text(columns: int, rows: int) -> str:
-    """List all commands in so many columns and rows; only their names if the list does not fit."""
-    entries = [
-        (f"/{name} {each.arguments}".rstrip(), each.help) for name, each in _COMMANDS.items()
-    ]
-    entries.append(("//TEXT", "send a text that begins with a slash"))
-    first = max(len(usage) for usage, _ in entries) + _GAP
-    whole = first + max(len(text) for _, text in entries) + _GAP
-    lines = [f"{usage:<{first}}{text}" for usage, text in entries]
-    # Fill the first column from top to bottom, then the next, as a dictionary does.
-    side_by_side = max(1, columns // whole)
-    height = -(-len(lines) // side_by_side)
-    if height > rows:
-        return f"{' '.join(f'/{name}' for name in _COMMANDS)}\n/help COMMAND explains a command."
-    table = [lines[at::height] for at in range(height)]
-    return "\n".join(
-        shorten("".join(f"{cell:<{whole}}" for cell in row).rstrip(), columns) for row in table
-    )
+__all__ = ["Controller", "rings"]
 
 
 def rings(event: Event, snapshot: Snapshot, blocks: Sequence[Block]) -> bool:
@@ -350,9 +259,9 @@ class Controller:
             # Subtract the indent from the columns; the heading, the prompt and the
             # toolbar from the rows.
             return "Commands:\n" + help_text(size.columns - 4, size.rows - 3)
-        if name not in _COMMANDS:
-            return unknown(name, _COMMANDS)
-        return f"{f'/{name} {ARGUMENTS[name]}'.rstrip()}: {_COMMANDS[name].help}"
+        if name not in ALL_COMMANDS:
+            return unknown(name, ALL_COMMANDS)
+        return f"{f'/{name} {ARGUMENTS[name]}'.rstrip()}: {ALL_COMMANDS[name].help}"
 
     def _bell(self, argument: str) -> str:
         for bell in BELLS:

@@ -44,8 +44,8 @@ from ..chat.sanitize import clean
 from ..client import Disconnected, Event, Gap, Line, Reconnected, Sent, ending
 from ..closecodes import NO_CODE, NORMAL
 from ..errors import ConnectionClosed
-from .model import Preferences, Snapshot
 from .scrollback import Block
+from .snapshot import Preferences, Snapshot
 from .style import Fragment, mark, shorten, style_of
 
 __all__ = [

@@ -24,10 +24,11 @@ from ..chat.events import NamesRequest, Welcome
 from ..chat.sanitize import indent
 from ..client import Client, Disconnected, Event
 from ..errors import ConnectionClosed, NotConnected
+from .commands import ARGUMENTS
 from .completion import ChatCompleter
-from .controller import ARGUMENTS, Controller
+from .controller import Controller
 from .input_history import open_history
-from .model import Model, Preferences
+from .model import Model
 from .prompt import Prompt
 from .renderer import (
     CONNECTED,
@@ -38,6 +39,7 @@ from .renderer import (
     text_for_screen,
 )
 from .scrollback import HoldingOutput, Scrollback
+from .snapshot import Preferences
 from .style import Fragment, color_depth, shorten, width_of
 
 __all__ = ["run_screen"]
