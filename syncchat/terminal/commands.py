@@ -13,12 +13,18 @@ __all__ = [
     "ALL_COMMANDS",
     "ARGUMENTS",
     "Clear",
+    "GoToRoom",
+    "Highlight",
     "Ignore",
     "InvalidCommand",
     "Local",
+    "Part",
+    "Query",
+    "Reconnect",
     "SetBell",
     "Timestamp",
     "Typed",
+    "Unhighlight",
     "Unignore",
     "help_text",
     "parse_typed",
@@ -54,6 +60,46 @@ class Unignore:
 
 
 @dataclass(frozen=True, slots=True)
+class Highlight:
+    """Mark a word in messages; list the marked words if ``word`` is empty."""
+
+    word: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unhighlight:
+    """Stop marking a word."""
+
+    word: str
+
+
+@dataclass(frozen=True, slots=True)
+class GoToRoom:
+    """Go to the followed room that ``typed`` fits best; list them if it is empty."""
+
+    typed: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Stop following a room, the current one if ``room`` is empty."""
+
+    room: str
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Talk with one person; with the room again if ``nick`` is empty."""
+
+    nick: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnect:
+    """Connect anew."""
+
+
+@dataclass(frozen=True, slots=True)
 class Clear:
     """Clear the screen."""
 
@@ -65,20 +111,28 @@ class InvalidCommand:
     text: str
 
 
-Local = Help | SetBell | Timestamp | Ignore | Unignore | Clear
+#: The commands that need no server.
+Local = Help | SetBell | Timestamp | Ignore | Unignore | Highlight | Unhighlight | Reconnect | Clear
+
 
 #: What a typed line asks for.
-Typed = Asked | Local | InvalidCommand
+Typed = Asked | Local | GoToRoom | Part | Query | InvalidCommand
 
 #: All commands, in the order of the help. A local command replaces a command of the
 #: chat with the same name.
-ALL_COMMANDS: dict[str, Command[Asked | Local]] = {
+ALL_COMMANDS: dict[str, Command[Asked | Local | GoToRoom | Part | Query]] = {
     **{name: command for name, command in COMMANDS.items() if name != "quit"},
     "help": Command("[COMMAND]", "show this list", Help),
     "bell": Command("off|mention|all", "set when the bell rings", SetBell),
     "timestamp": Command("[on|off]", "show the time before each line", Timestamp),
     "ignore": Command("[NAME]", "ignore a person", Ignore),
     "unignore": Command("NAME", "stop ignoring a person", Unignore),
+    "highlight": Command("[WORD]", "mark a word, and ring for it", Highlight),
+    "unhighlight": Command("WORD", "stop marking a word", Unhighlight),
+    "room": Command("[ROOM]", "go to a room that you follow", GoToRoom),
+    "part": Command("[ROOM]", "stop following a room", Part),
+    "query": Command("[NAME]", "talk with one person", Query),
+    "reconnect": Command("", "connect anew", lambda _: Reconnect()),
     "clear": Command("", "clear the screen", lambda _: Clear()),
     "quit": COMMANDS["quit"],
 }

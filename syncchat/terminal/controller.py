@@ -12,6 +12,7 @@ from typing import assert_never
 from ..chat.commands import Help, Quit, Reply, unknown
 from ..chat.events import (
     Action,
+    Activity,
     AwayRequest,
     BackRequest,
     Ban,
@@ -42,8 +43,10 @@ from ..chat.events import (
     Unmute,
     Unwatch,
     Watch,
+    Welcome,
     WhoisRequest,
 )
+from ..chat.rooms import LOBBY, check_room
 from ..client import Client, Event, Line
 from ..engine import Kind
 from ..errors import ConnectionClosed, NotConnected
@@ -51,21 +54,31 @@ from .commands import (
     ALL_COMMANDS,
     ARGUMENTS,
     Clear,
+    GoToRoom,
+    Highlight,
     Ignore,
     InvalidCommand,
     Local,
+    Part,
+    Query,
+    Reconnect,
     SetBell,
     Timestamp,
     Typed,
+    Unhighlight,
     Unignore,
     help_text,
     parse_typed,
 )
+from .keeper import Keeper
+from .local_settings import LocalSettings
 from .model import Model
 from .prompt import Prompt
-from .renderer import date_of, local_line, name_for_screen, render, sanitized
+from .renderer import date_of, local_line, render
+from .rooms import CATCH_UP, best_matches
+from .safe_text import name_for_screen, sanitized
 from .scrollback import Block, Scrollback
-from .snapshot import BELLS, Snapshot
+from .snapshot import Snapshot
 from .style import shorten
 
 __all__ = ["Controller", "rings"]
@@ -86,6 +99,8 @@ def rings(event: Event, snapshot: Snapshot, blocks: Sequence[Block]) -> bool:
                 style == "class:mention" for block in blocks for style, _ in block.fragments
             )
             return bell == "all" or (bell == "mention" and mentioned)
+        case Activity():
+            return bell != "off" and bool(blocks)
         case _:
             return False
 
@@ -97,8 +112,14 @@ class Controller:
     """
 
     def __init__(
-        self, client: Client, model: Model, scrollback: Scrollback, prompt: Prompt
+        self,
+        client: Client,
+        model: Model,
+        scrollback: Scrollback,
+        prompt: Prompt,
+        keeper: Keeper | None,
     ) -> None:
+        self._settings = LocalSettings(client, model, keeper)
         self._client = client
         self._model = model
         self._scrollback = scrollback
@@ -117,6 +138,8 @@ class Controller:
             # again, the next welcome repeats the request.
             with contextlib.suppress(NotConnected, ConnectionClosed):
                 self._client.ask(AwayRequest(snapshot.away_again))
+        if isinstance(event, Welcome):
+            self._watch_others()
         if not snapshot.shown:
             if isinstance(event, Rooms) or (isinstance(event, Error) and event.command == "rooms"):
                 self._prompt.complete_again()
@@ -159,6 +182,87 @@ class Controller:
         except ConnectionClosed:
             pass  # The connection has ended, which the printer thread reports.
 
+    def switch(self, number: int) -> None:
+        """Go to the followed room with this number, counted from 1; 0: to one with activity."""
+        followed = self._model.followed
+        if number == 0:
+            active = followed.next_active()
+            rooms = [] if active is None else [active]
+        else:
+            rooms = followed.watched[number - 1 : number]
+        if rooms:
+            self._go(rooms[0].name)
+        elif number == 0:
+            self._tell("Nothing new in other rooms.")
+
+    # Rooms.
+
+    def _go(self, name: str) -> None:
+        """Enter a room from another one; report on the screen that it fails."""
+        current = self._model.followed.current
+        if current is not None and current.name == name and self._client.connected:
+            self._model.talk_with(None)
+            self._prompt.refresh()
+            return
+        try:
+            self._join(name)
+        except (ValueError, NotConnected, TimeoutError) as exc:
+            self._tell(f"You stay in this room: {exc}", "class:warning")
+        except ConnectionClosed:
+            pass  # The connection has ended, which the printer thread reports.
+
+    def _join(self, name: str) -> None:
+        """Ask to enter a room, from the place that the user has seen last."""
+        name = check_room(name)
+        self._model.talk_with(None)
+        room = self._model.followed.get(name)
+        if room is None or room.place is None:
+            self._client.join(name, timeout=0, history=self._model.preferences.history)
+        elif room.watched and room.unread <= CATCH_UP:
+            self._client.join(name, timeout=0, after=room.place)
+        else:
+            self._client.join(name, timeout=0, history=CATCH_UP)
+
+    def _watch_others(self) -> None:
+        """Ask the server to tell what happens in the other rooms that the user follows."""
+        others = self._model.followed.others()
+        if others:
+            # A lost connection shows in the next event. The next welcome repeats the request.
+            with contextlib.suppress(NotConnected, ConnectionClosed):
+                self._client.ask(Watch(others))
+
+    def _choose(self, typed: str) -> None:
+        rooms = [room.name for room in self._model.followed.watched]
+        if not typed:
+            listed = ", ".join(f"{at} {name}" for at, name in enumerate(rooms, 1))
+            self._tell(f"You follow {listed}. Alt and the number, or /room NAME, goes there.")
+            return
+        found = best_matches(typed, rooms) or best_matches(typed, self._model.rooms()[0])
+        if found:
+            self._go(found[0])
+        else:
+            self._tell(f"No room is like {typed}. /join {typed} enters a new room.")
+
+    def _part(self, typed: str) -> None:
+        followed = self._model.followed
+        current = followed.current
+        here = "" if current is None else current.name
+        name = check_room(typed) if typed else here
+        if name != here:
+            if not followed.leave(name):
+                self._tell(f"You do not follow {name}.")
+                return
+            self._client.ask(Unwatch((name,)))
+            self._tell(f"You no longer follow {name}.")
+            return
+        target = followed.before(name) or LOBBY
+        if target == name:
+            self._tell("You follow no other room. /quit leaves the chat.")
+            return
+        self._client.ask(Unwatch((name,)))
+        self._join(target)
+        followed.leave(name)
+
     # Internals.
 
     def _tell(self, text: str, style: str = "") -> None:
@@ -192,9 +296,9 @@ class Controller:
     def _act(self, line: str, command: Typed) -> None:
         match command:
             case Say() | Action():
-                self._say(line, command)
+                self._speak(line, command)
             case Join():
-                self._client.join(command.room, timeout=0)
+                self._join(command.room)
             case Reply():
                 self._reply(command.text)
             case Quit():
@@ -206,13 +310,25 @@ class Controller:
             case Help():
                 self._tell(self._help(command.command))
             case SetBell():
-                self._tell(self._bell(command.when))
+                self._tell(self._settings.bell(command.when))
             case Timestamp():
-                self._tell(self._timestamp(command.wanted))
+                self._tell(self._settings.timestamp(command.wanted))
             case Ignore():
-                self._tell(self._ignore(command.nick))
+                self._tell(self._settings.ignore(command.nick))
             case Unignore():
-                self._tell(self._unignore(command.nick))
+                self._tell(self._settings.unignore(command.nick))
+            case Highlight():
+                self._tell(self._settings.highlight(command.word))
+            case Unhighlight():
+                self._tell(self._settings.unhighlight(command.word))
+            case GoToRoom():
+                self._choose(command.typed)
+            case Part():
+                self._part(command.room)
+            case Query():
+                self._query(command.nick)
+            case Reconnect():
+                self._client.reconnect()
             case (
                 Private()
                 | Nick()
@@ -244,6 +360,27 @@ class Controller:
             case _:
                 assert_never(command)
 
+    def _speak(self, line: str, message: Say | Action) -> None:
+        """Send a text to the room, or to the person whom the user talks with."""
+        partner = self._model.partner
+        if partner is None:
+            self._say(line, message)
+        elif isinstance(message, Say):
+            self._client.ask(Private(partner, message.text))
+        else:
+            self._tell(f"An action goes to the room: /query ends the talk with {partner} first.")
+
+    def _query(self, nick: str) -> None:
+        nick = nick.removeprefix("@").rstrip(":,")
+        before = self._model.partner
+        self._model.talk_with(nick or None)
+        if nick:
+            self._tell(f"What you type goes to {nick} now. /query ends that.")
+        elif before is None:
+            self._tell("What you type goes to the room.")
+        else:
+            self._tell(f"What you type goes to the room again, not to {before}.")
+
     def _reply(self, text: str) -> None:
         """Answer the last sender that was shown, which is not an ignored one."""
         whispered = self._model.whispered
@@ -262,42 +399,3 @@ class Controller:
         if name not in ALL_COMMANDS:
             return unknown(name, ALL_COMMANDS)
         return f"{f'/{name} {ARGUMENTS[name]}'.rstrip()}: {ALL_COMMANDS[name].help}"
-
-    def _bell(self, argument: str) -> str:
-        for bell in BELLS:
-            if argument.lower() == bell:
-                self._model.set_preferences(replace(self._model.preferences, bell=bell))
-                return f"The bell is set to {bell}."
-        if argument:
-            return "Usage: /bell off|mention|all"
-        return f"The bell is set to {self._model.preferences.bell}."
-
-    def _timestamp(self, argument: str) -> str:
-        # The name of the format works like "on".
-        shown = self._model.preferences.timestamps
-        wanted = {"": not shown, "on": True, "hh:mm": True, "off": False}.get(argument.lower())
-        if wanted is None:
-            return "Usage: /timestamp [on|off]"
-        self._model.set_preferences(replace(self._model.preferences, timestamps=wanted))
-        return f"Timestamps are {'on' if wanted else 'off'}."
-
-    def _ignore(self, argument: str) -> str:
-        if len(argument.split()) > 1:
-            return "Usage: /ignore NAME"
-        nick = argument.removeprefix("@").rstrip(":,")
-        if nick and nick.casefold() == (self._client.nick or "").casefold():
-            return "You cannot ignore yourself."
-        if nick and not self._model.knows(nick):
-            return f"{nick} is not in this room and has sent no message."
-        if nick:
-            self._model.ignore(nick)
-            return f"You ignore {nick} now. /unignore {nick} undoes it."
-        ignored = self._model.ignored
-        return f"You ignore {', '.join(ignored)}." if ignored else "You ignore nobody."
-
-    def _unignore(self, argument: str) -> str:
-        if not argument:
-            return "Usage: /unignore NAME"
-        if self._model.unignore(argument):
-            return f"You no longer ignore {argument}."
-        return f"You do not ignore {argument}."

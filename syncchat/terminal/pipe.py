@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Self
 
@@ -23,7 +24,8 @@ from ..errors import ConnectionClosed, NotConnected
 from ..lines import LONGEST, input_lines
 from ..net import Deadline
 from .pipe_progress import InputLines, RateLimit
-from .renderer import AGAIN, COMING_BACK, CONNECTED, exit_status, sanitized
+from .renderer import AGAIN, COMING_BACK, CONNECTED, exit_status, local_time
+from .safe_text import sanitized
 from .standard_streams import StandardError, input_counter
 
 __all__ = ["run_pipe"]
@@ -40,17 +42,25 @@ _LEAVE_TIMEOUT = 3.0
 
 
 def run_pipe(
-    client: Client, prefix: str = "", *, as_json: bool = False, listen: bool = False
+    client: Client,
+    prefix: str = "",
+    *,
+    as_json: bool = False,
+    listen: bool = False,
+    timestamps: bool = False,
 ) -> int:
     """Send every line of standard input and print every message. Returns the exit code.
 
     Returns when the server has acknowledged all input, or is gone for good, or nobody
     reads the output any more. With ``listen``, reads no input, and runs until SIGINT,
     SIGTERM or SIGHUP. Messages go to standard output and everything else to standard
-    error; with ``as_json``, all events go to standard output. Only for the main thread.
+    error; with ``as_json``, all events go to standard output. With ``timestamps``, the local
+    date and time is in front of each message. Only for the main thread.
     """
     errors = StandardError()
-    printer = _Printer(client, prefix, errors, as_json=as_json, listen=listen)
+    printer = _Printer(
+        client, prefix, errors, as_json=as_json, listen=listen, timestamps=timestamps
+    )
     refused = False
     with _SignalThread(client, printer.interrupt) as signals:
         try:
@@ -199,12 +209,20 @@ class _Printer(threading.Thread):
     """The thread that prints the server's events, one line per message, flushed at once."""
 
     def __init__(
-        self, client: Client, prefix: str, errors: StandardError, *, as_json: bool, listen: bool
+        self,
+        client: Client,
+        prefix: str,
+        errors: StandardError,
+        *,
+        as_json: bool,
+        listen: bool,
+        timestamps: bool,
     ) -> None:
         super().__init__(name="syncchat-printer", daemon=True)
         self._client = client
         self._prefix = prefix
         self._as_json = as_json
+        self._timestamps = timestamps
         self._on_screen = sys.stdout.isatty()
         self.errors = errors
         #: The progress of the input.
@@ -281,7 +299,11 @@ class _Printer(threading.Thread):
             for line in lines:
                 self.errors.tell(line)
         elif lines:
-            self._write("\n".join(self._prefix + line for line in lines))
+            prefix = self._prefix
+            if self._timestamps:
+                sent_at = event.time if isinstance(event, Message | PrivateMessage) else None
+                prefix = time.strftime("%Y-%m-%d %H:%M:%S ", local_time(sent_at)) + prefix
+            self._write("\n".join(prefix + line for line in lines))
 
     def _words(self, event: Event) -> list[str]:
         """Format the event for people; an empty list if there is nothing to print."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from ..chat.dialects import LineFormat
-from ..chat.events import Message
+from ..chat.events import MAX_HISTORY, Message
+from .rooms import Note, Room
 
 __all__ = ["BELLS", "Bell", "Preferences", "Snapshot"]
 
@@ -28,6 +29,8 @@ class Preferences:
     bell: Bell = "mention"
     #: Whether lines begin with the time.
     timestamps: bool = False
+    #: How many messages that were seen before are shown again when the user enters a room.
+    history: int = MAX_HISTORY
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,13 @@ class Snapshot:
     moved: bool = False
     #: Whether the room's log began anew during the last break.
     anew: bool = False
+    #: What the list of rooms says about the event; and the followed rooms.
+    note: Note = field(default_factory=Note)
+    rooms: Sequence[Room] = ()
+    #: The words that are marked besides the user's nick.
+    marked: Sequence[str] = ()
+    #: For a redaction: the message that it removes, if it is known.
+    removed: Message | None = None
     #: For a welcome after a break: why the user was away before; None if not away.
     away_again: str | None = None
 
