@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 
 from ..chat.commands import COMMANDS, Asked, Command, Help, parse_command
@@ -175,7 +176,8 @@ def help_text(columns: int, rows: int) -> str:
     side_by_side = max(1, columns // whole)
     height = -(-len(lines) // side_by_side)
     if height > rows:
-        return f"{' '.join(f'/{name}' for name in ALL_COMMANDS)}\n/help COMMAND explains a command."
+        names = textwrap.fill(" ".join(f"/{name}" for name in ALL_COMMANDS), columns)
+        return f"{names}\n/help COMMAND explains a command."
     table = [lines[at::height] for at in range(height)]
     return "\n".join(
         shorten("".join(f"{cell:<{whole}}" for cell in row).rstrip(), columns) for row in table

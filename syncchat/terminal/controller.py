@@ -217,7 +217,7 @@ class Controller:
         self._model.talk_with(None)
         room = self._model.followed.get(name)
         if room is None or room.place is None:
-            self._client.join(name, timeout=0, history=self._model.preferences.history)
+            self._client.join(name, timeout=0)
         elif room.watched and room.unread <= CATCH_UP:
             self._client.join(name, timeout=0, after=room.place)
         else:

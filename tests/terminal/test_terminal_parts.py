@@ -280,7 +280,7 @@ def test_help_knows_every_command() -> None:
     [
         ("nik", "nick"), ("mgs", "msg"), ("hitsory", "history"), ("hlep", "help"), ("jion", "join"),
         ("whos", "whois"), ("clean", "clear"), ("unignor", "unignore"),
-        ("query", None), ("topic", None), ("list", None), ("exit", None),
+        ("querry", "query"), ("topic", None), ("list", None), ("exit", None),
     ],
 )  # fmt: skip
 def test_only_near_misses_are_suggested(typed: str, meant: str | None) -> None:
