@@ -176,7 +176,7 @@ def help_text(columns: int, rows: int) -> str:
     side_by_side = max(1, columns // whole)
     height = -(-len(lines) // side_by_side)
     if height > rows:
-        names = textwrap.fill(" ".join(f"/{name}" for name in ALL_COMMANDS), columns)
+        names = textwrap.fill(" ".join(f"/{name}" for name in ALL_COMMANDS), columns - 1)
         return f"{names}\n/help COMMAND explains a command."
     table = [lines[at::height] for at in range(height)]
     return "\n".join(

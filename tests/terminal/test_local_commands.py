@@ -145,7 +145,7 @@ def test_the_other_commands_answer() -> None:
             ]:
                 client.type(f"{line}\r")
                 client.wait_for_line(answer)
-            client.wait_for_last(r" ops \| anna \| 1 here \| connected.*")
+            client.wait_for_last(r" lobby  ops \| anna \| 1 here \| connected.*")
             bob.join("ops")
             bob.ask(Private("anna", "hello"))
             client.wait_for_line(r"\[PM from bob\] hello")

@@ -387,7 +387,7 @@ def prompted(keys: str) -> tuple[list[str], type[BaseException] | None]:
         )
         pipe.send_text(keys)
         try:
-            prompt.run(entered.append, lambda: None)
+            prompt.run(entered.append, lambda _number: None, lambda: None)
         except (EOFError, KeyboardInterrupt) as exc:
             return entered, type(exc)
     return entered, None
