@@ -16,8 +16,9 @@ from .chat.nicks import MAX_NICK, SERVER_NICK, check_nick
 from .chat.rooms import LOBBY, RoomRegistry, check_room, valid_names
 from .chat.sanitize import clean
 from .chat.session import Session
+from .chat.watching import Watches
 from .engine import Draft, Retention, check_engine, open_engine
-from .errors import NickTaken
+from .errors import EngineFailed, EngineUnusable, NickTaken
 from .eventlog import (
     ClientConnected,
     ClientDisconnected,
@@ -310,8 +311,14 @@ class ChatServer:
             replicas=self._storage.get("redis_replicas", 0),
         )
         try:
-            directory = Directory(engine.records)
-            settings = RoomSettings(directory, welcome, echo, metrics.note_batch, server.call_at)
+            try:
+                directory = Directory(engine.records)
+            except EngineFailed as exc:
+                raise EngineUnusable(f"cannot read the people and bans: {exc}") from exc
+            watches = Watches(server.call_at)
+            settings = RoomSettings(
+                directory, welcome, echo, metrics.note_batch, server.call_at, watches
+            )
             return RoomRegistry(engine, settings, self._storage.get("max_rooms", DEFAULT_ROOMS))
         except BaseException:
             engine.close()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from ..engine import Engine, Position, Tail
+from ..engine import Candidate, Engine, Position, Tail
 from ..errors import EngineFailed
 from .events import Error, FromServer, History, Names, Welcome
 from .members import Member
@@ -56,6 +56,8 @@ class Entering:
         self._admit = admit
         #: Whether the engine has a nick claimed for it, if it needs one.
         self.claimed = False
+        #: Whether nobody had its nick before, such as another device of the same person.
+        self.first = True
         #: The events to send to it now.
         self.events: list[FromServer] = []
         #: Whether it is up to date after these events, so that it can become a member.
@@ -166,7 +168,7 @@ class Entering:
             wanted.last if wanted.after is None else _PIECE,
             with_names=member.dialect.lists_members,
         )
-        member.nick = entered.nick
+        member.nick, self.first = entered.nick, entered.first
         return entered.names, entered.tail
 
     def _greet(self, delivered: Position, names: list[str]) -> None:
@@ -191,11 +193,11 @@ class Entering:
             text = f"The nick {self._nick} is taken here; you are {member.nick}."
             self.events.append(Error("nick_taken", text, "nick"))
 
-    def _nicks(self) -> Iterator[str]:
+    def _nicks(self) -> Iterator[Candidate]:
         """The nicks to try: its nick, its address, and its address with a number."""
         if self._nick is not None and self._find(self._nick) is None:
-            yield self._nick
-        yield from self.member.addresses()
+            yield Candidate(self._nick)
+        yield from map(Candidate, self.member.addresses())
 
 
 def _cut(tail: Tail, delivered: Position) -> Tail:

@@ -15,7 +15,7 @@ from ..closecodes import (
     SERVICE_RESTART,
     TRY_AGAIN_LATER,
 )
-from ..engine import Appended, Departed, Draft, Engine, Revoked
+from ..engine import Appended, Candidate, Departed, Draft, Engine, Position, Revoked
 from ..errors import AppendUnknown, ConnectionClosed, EngineFailed
 from ..net import Deadline, Fanout, Follower, WebSocket, encode_frame, format_address
 from .dialects import Dialect
@@ -37,6 +37,7 @@ from .events import (
 )
 from .nicks import is_address
 from .people import Person
+from .watching import Watcher, Watches
 
 __all__ = ["CLOSE_SECONDS", "Member", "Members", "RoomSettings"]
 
@@ -58,6 +59,8 @@ class RoomSettings:
     on_batch: Callable[[Sequence[float]], None]
     #: Calls a function at a moment, on the I/O thread: the function must not block.
     call_at: Callable[[Deadline, Callable[[], None]], None]
+    #: Who watches which rooms.
+    watches: Watches
 
 
 class Member:
@@ -79,6 +82,7 @@ class Member:
         "person",
         "since",
         "spoke",
+        "watcher",
         "websocket",
     )
 
@@ -90,6 +94,9 @@ class Member:
         self.nick = "" if self.follows else self.address
         #: The person whose token it has shown; None: it is a guest.
         self.person: Person | None = None
+        #: It as a watcher of other rooms; None: it watches none.
+        #: Guarded by the lock of :class:`Watches`; its session may read it, too.
+        self.watcher: Watcher | None = None
         #: Whether it has received the operator's greeting.
         self.greeted = False
         #: When it entered its room, and when it spoke there last; seconds since 1970.
@@ -104,6 +111,11 @@ class Member:
     def chosen(self) -> str | None:
         """The nick that it has chosen; None: its nick is its address."""
         return None if is_address(self.nick) else self.nick
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it has its own reserved name, which further devices of the person may have."""
+        return self.person is not None and self.person.name.casefold() == self.nick.casefold()
 
     def addresses(self) -> Iterator[str]:
         """The nicks for it if its own is not free: its address, and that with a number."""
@@ -131,8 +143,9 @@ class Members:
     the methods, except ``len`` and ``find``, which any thread may call.
     """
 
-    def __init__(self, room: str, engine: Engine) -> None:
+    def __init__(self, room: str, engine: Engine, watches: Watches) -> None:
         self._room = room
+        self._watches = watches
         self._engine = engine
         #: By their casefolded nicks, in the order in which they joined.
         self._by_nick: dict[str, Member] = {}
@@ -229,7 +242,8 @@ class Members:
             case Revoked(nicks):
                 for member in [each for nick in nicks if (each := self.find(nick)) is not None]:
                     try:
-                        nick = self._engine.claim(self._room, member.addresses())
+                        free = map(Candidate, member.addresses())
+                        nick = self._engine.claim(self._room, free)
                         self._rename_revoked(member, nick, notices=notices)
                     except EngineFailed:
                         reason = "another member has your nick"
@@ -256,6 +270,11 @@ class Members:
         self._by_nick.pop(member.nick.casefold(), None)
         member.nick = nick
         self._by_nick[nick.casefold()] = member
+        self._watches.note_nick(member)
+
+    def note_news(self, end: Position, messages: Sequence[Message]) -> None:
+        """Note that the log has grown, or has begun anew, for those who watch the room."""
+        self._watches.note(self._room, end, messages)
 
     # The fan-out.
 

@@ -17,7 +17,7 @@ from functools import partial
 
 import msgspec
 
-from ..engine import Appended, Delivery, Departed, Draft, Engine, Position, Revoked
+from ..engine import Appended, Candidate, Delivery, Departed, Draft, Engine, Position, Revoked
 from ..errors import EngineFailed
 from ..net import CombiningQueue, Deadline, Later
 from .appends import AppendThread, Post, Receipt, acknowledge, drafts_of, refuse
@@ -82,7 +82,7 @@ class Room:
         #: The messages that the append thread has begun to append, and the number of the
         #: queue's items to which they belong.
         self._begun: tuple[list[Post], int] = ([], 0)
-        self._members = Members(name, engine)
+        self._members = Members(name, engine, settings.watches)
         self._presence = PresenceBatch(self._members, self._announce, self._set_timer)
         self._feed = Feed(name, engine, self._members, self._presence, echo=settings.echo)
 
@@ -389,23 +389,27 @@ class Room:
         self._members.tell_one(member, *events)
         self._members.add(member)
         member.since, member.spoke, member.last_private_from = time.time(), None, None
-        if self._settings.welcome.notices and not member.follows:
+        if entering.first and self._settings.welcome.notices and not member.follows:
             self._presence.add(member.nick, here=True)
 
     def _leave(self, member: Member, reason: str | None, *, seen: bool) -> None:
         self._members.discard(member)
         if member.follows:
             return
+        # Others learn of it before they can have the nick. Only the last device of a person leaves.
+        is_shared = member.is_shared
+        gone = not is_shared or self._engine.release(self.name, member.nick)
         # Also for a client that never got in: others may have seen its claimed nick.
-        if seen and self._settings.welcome.notices:
+        if gone and seen and self._settings.welcome.notices:
             self._presence.add(member.nick, here=False, reason=reason)
-        self._engine.release(self.name, member.nick)
+        if not is_shared:
+            self._engine.release(self.name, member.nick)
 
     def _rename(self, member: Member, nick: str) -> None:
         if nick == member.nick:
             return
         is_taken = self.find(nick) not in {None, member}
-        if is_taken or not self._engine.rename(self.name, member.nick, nick):
+        if is_taken or not self._engine.rename(self.name, member.nick, Candidate(nick)):
             self._members.tell_one(
                 member, Error("nick_taken", f"The nick {nick} is taken here.", "nick")
             )

@@ -19,6 +19,7 @@ from .entering import WantedHistory
 from .events import MAX_HISTORY, Kick, LiveFromServer, Message, RoomCount
 from .members import Member, RoomSettings
 from .room import Room
+from .watching import Watcher
 
 __all__ = ["LOBBY", "MAX_ROOM", "RoomRegistry", "check_room", "room_of", "valid_names"]
 
@@ -122,6 +123,7 @@ class RoomRegistry:
         self.engine = engine
         self.directory = settings.directory
         self._settings = settings
+        self.watches = settings.watches
         self._most = most
         #: Guards the fields below, and ``users`` of every room: its members, clients that
         #: enter, and ``used`` blocks. Every client that enters takes this lock, so nothing
@@ -171,6 +173,31 @@ class RoomRegistry:
             room.leave(member, reason)
         finally:
             self._release(room)
+
+    def watch(self, watcher: Watcher, name: str, after: Position | None) -> None:
+        """Have a client watch a room, which exists meanwhile; ``after`` is what it has seen.
+
+        Raises :class:`RoomsFull` and :class:`EngineFailed`.
+        """
+        known = name in watcher.names
+
+        def begin() -> None:
+            self.watches.add(watcher, room.name, room.follow(), after)
+
+        room = self._acquire(name)
+        try:
+            room.run(begin)
+        except BaseException:
+            known = True
+            raise
+        finally:
+            if known:
+                self._release(room)
+
+    def unwatch(self, watcher: Watcher, name: str) -> None:
+        """Have a client watch a room, which it watches, no more."""
+        self.watches.remove(watcher, name)
+        self._release(self._rooms[name])
 
     def last(self, name: str, count: int) -> list[Message]:
         """The last messages of a room, the oldest first. Raises as :meth:`counts`."""

@@ -42,6 +42,7 @@ from .nicks import check_nick
 from .room import Room
 from .rooms import RoomRegistry, check_room, room_of
 from .sanitize import clean
+from .watch_requests import WatchRequests
 
 __all__ = ["Session"]
 
@@ -103,6 +104,7 @@ class Session:
         self._on_end = on_end
         self._hooks = hooks
         self._member = Member(websocket, dialect)
+        self._watching = WatchRequests(rooms, self._member, hooks)
         self._query = query_of(websocket.request)
         #: Messages that are not given to the room yet.
         self._drafts: list[Draft] = []
@@ -150,6 +152,7 @@ class Session:
             try:
                 self._leave(self._reason())
             finally:
+                self._watching.end()
                 self._on_end()
 
     def _note_begin(self) -> None:
@@ -174,6 +177,7 @@ class Session:
         try:
             self._room = self._rooms.enter(name, self._member, nick, wanted, welcome)
             self._inside = True
+            self._watching.entered(name)
         except Rejected as exc:
             raise _Refused(POLICY_VIOLATION, Error("refused", str(exc), "join")) from exc
         except RoomsFull as exc:
@@ -184,6 +188,7 @@ class Session:
     def _leave(self, reason: str | None) -> None:
         if self._inside:
             self._inside = False
+            self._watching.left()
             try:
                 self._rooms.leave(self._room, self._member, reason)
             finally:
@@ -285,8 +290,11 @@ class Session:
                 self._room.set_away(self._member, None)
             case Help():
                 self._room.send(self._member, reply(HELP_TEXT))
+            case Watch() | Unwatch():
+                for error in self._watching.carry_out(asked, self._room.name):
+                    self._send_error(error)
             case _:
-                # TODO: FromOperator, Leave, Watch, Unwatch, Seen
+                # TODO: FromOperator, Leave, Seen
                 self._send_error(Error("unavailable", "Not supported."))
 
     def _flush(self) -> None:

@@ -14,33 +14,36 @@ from .archive import Archive, export_logs, import_logs
 from .interface import (
     PAGE_BYTES,
     Appended,
-    ClaimsChanged,
     Deliver,
     DeliverOwn,
     Delivery,
-    Departed,
     Draft,
     Engine,
     Entered,
     Kind,
-    Live,
-    LiveCodec,
-    LiveEvent,
     Log,
     Message,
     Page,
-    Person,
     Position,
-    Presence,
-    Record,
-    Records,
     Retention,
-    Revoked,
     Tail,
 )
 from .memory import MemoryEngine
+from .presence import (
+    Candidate,
+    ClaimsChanged,
+    Departed,
+    Live,
+    LiveCodec,
+    LiveEvent,
+    Person,
+    Presence,
+    Revoked,
+)
+from .records import Record, Records
 from .sqlite import SqliteEngine
-from .sqlite_file import SqliteArchive
+from .sqlite_archive import SqliteArchive
+from .sqlite_records import SqliteRecords
 
 if TYPE_CHECKING:
     from .redis_append import Appender
@@ -49,6 +52,7 @@ __all__ = [
     "PAGE_BYTES",
     "Appended",
     "Archive",
+    "Candidate",
     "ClaimsChanged",
     "Deliver",
     "DeliverOwn",
@@ -75,11 +79,13 @@ __all__ = [
     "SqliteEngine",
     "Tail",
     "check_engine",
+    "check_people",
     "export_logs",
     "import_logs",
     "open_appender",
     "open_archive",
     "open_engine",
+    "open_records",
 ]
 
 
@@ -116,6 +122,7 @@ def open_engine(
     codec: LiveCodec | None = None,
     *,
     replicas: int = 0,
+    people: str | None = None,
 ) -> Engine:
     """Open the engine ``name``: ``memory:``, ``sqlite:PATH``, or the URL of a Redis server.
 
@@ -123,16 +130,17 @@ def open_engine(
     ``valid_names``, called with the old name of a room that an earlier version stored, yields
     the names that the room may have now, the best first, without end. The room gets the first
     free one. Redis needs ``codec``, for live events; ``replicas`` is how many replicas of it must
-    have a message before it counts as stored.
+    have a message before it counts as stored. ``people`` is the path of a file for the records of
+    ``memory:``; other engines have them themselves.
 
     Raises :class:`ValueError` for any other name, :class:`TypeError` without a needed codec, and
     :class:`~syncchat.errors.EngineUnusable` if the file or the server cannot be used.
     """
-    check_engine(name)
+    check_people(name, people)
     scheme, _, rest = name.partition(":")
     match scheme:
         case "memory":
-            return MemoryEngine(retention)
+            return MemoryEngine(retention, None if people is None else SqliteRecords(people))
         case "sqlite":
             return SqliteEngine(rest, retention, on_commit, valid_names)
         case _:
@@ -146,6 +154,35 @@ def _open_redis(url: str, retention: Retention, codec: LiveCodec | None, replica
     from .redis import RedisEngine  # noqa: PLC0415 - an extra
 
     return RedisEngine(url, retention, codec, replicas=replicas)
+
+
+def check_people(name: str, people: str | None) -> None:
+    """Raise :class:`ValueError` if the engine ``name`` can have no file ``people``, or is none."""
+    check_engine(name)
+    if people is not None and name != "memory:":
+        raise ValueError("a file for people is for memory: only; this engine stores them itself")
+
+
+def open_records(name: str, people: str | None = None) -> Records:
+    """Open the records of an engine, also while a server uses it. Close them after use.
+
+    ``people`` is as in :func:`open_engine`. Raises :class:`ValueError` for ``memory:`` without it,
+    whose records no other process can see, and otherwise as :func:`open_engine`.
+    """
+    check_people(name, people)
+    if people is not None:
+        return SqliteRecords(people)
+    scheme, _, rest = name.partition(":")
+    match scheme:
+        case "memory":
+            raise ValueError("memory: keeps people only with a file for them: --people FILE")
+        case "sqlite":
+            return SqliteRecords(rest)
+        case _:
+            _need_redis()
+            from .redis_records import open_redis_records  # noqa: PLC0415 - an extra
+
+            return open_redis_records(name)
 
 
 def open_appender(url: str) -> Appender:

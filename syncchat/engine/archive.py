@@ -1,9 +1,10 @@
 """The logs of an engine as a whole, and their file: export and import.
 
-The file has a JSON object per line: a header, then for each room a ``room``, its messages and its
-nonces, and an ``end`` that tells how many there are. Rooms are sorted by name, and nonces by their
-offsets, so that the same logs make the same file on every engine. Nothing is read as a whole: only
-the names of rooms and the nonces of one room of a Redis are in memory at a time.
+The file has a JSON object per line: a header, the records, then for each room a ``room``, its
+messages and its nonces, and an ``end`` that tells how many there are. Records are sorted by kind
+and key, rooms by name, and nonces by their offsets, so that the same logs make the same file on
+every engine. No log is read as a whole: only the records, the names of rooms and the nonces of one
+room of a Redis are in memory at a time.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ import msgspec
 
 from ..errors import EngineFailed
 from .interface import Message, Position, Retention
+from .records import Record, Records
 
 __all__ = ["Archive", "Nonce", "Room", "export_logs", "import_logs"]
 
-_FORMAT, _VERSION = "syncchat-log", 1
+#: Files of version 1 have no records.
+_FORMAT, _VERSION = "syncchat-log", 2
 
 #: Messages or nonces that are read or written at a time; a longer line is not read.
 _BATCH = 500
@@ -55,22 +58,30 @@ class Nonce(msgspec.Struct, frozen=True, tag_field="type", tag="nonce"):
     offset: int
 
 
+class _Stored(msgspec.Struct, frozen=True, tag_field="type", tag="record"):
+    kind: str
+    key: str
+    value: bytes
+
+
 class _End(msgspec.Struct, frozen=True, tag_field="type", tag="end"):
     rooms: int
     messages: int
 
 
-_Record = _Header | Room | Message | Nonce | _End
+_Line = _Header | _Stored | Room | Message | Nonce | _End
 
 _encode = msgspec.json.Encoder().encode
-_decoder = msgspec.json.Decoder(_Record)
+_decoder = msgspec.json.Decoder(_Line)
 
 
 class Archive(ABC):
-    """The logs of an engine that no server uses. For one thread.
+    """The logs and records of an engine that no server uses. For one thread.
 
     Methods raise :class:`~syncchat.errors.EngineFailed`.
     """
+
+    records: Records
 
     @abstractmethod
     def rooms(self) -> Iterator[Room]:
@@ -114,10 +125,13 @@ def export_logs(archive: Archive, file: BinaryIO) -> tuple[int, int]:
     """
     rooms = total = 0
 
-    def write(record: _Record) -> None:
-        file.write(_encode(record) + b"\n")
+    def write(line: _Line) -> None:
+        file.write(_encode(line) + b"\n")
 
     write(_Header(_FORMAT, _VERSION))
+    for record in archive.records.all():
+        assert record.value is not None
+        write(_Stored(record.kind, record.key, record.value))
     for room in archive.rooms():
         rooms += 1
         write(room)
@@ -141,6 +155,8 @@ def import_logs(
     archive: Archive, file: BinaryIO, keep: Retention, check_room: Callable[[str], str]
 ) -> tuple[int, int]:
     """Add the logs of ``file``. Returns how many rooms and messages the file has.
+
+    The records of the file replace those of the same kind and key.
 
     A room of the engine must have no messages, or be the beginning of the file's log, as after an
     import that was interrupted. Of others, what exceeds ``keep`` is left out. ``check_room`` raises
@@ -195,6 +211,9 @@ class _Import:
             _check_header(line)
             return False
         match record := _decoder.decode(line):
+            case _Stored():
+                stored = Record(record.kind, record.key, record.value)
+                self._archive.records.write([stored])
             case Room():
                 self._finish()
                 self._begin(record)
@@ -309,5 +328,5 @@ def _check_header(line: bytes) -> None:
         header = _Header("", 0)
     if header.format != _FORMAT:
         raise ValueError("this is not a file of syncchat-server export")
-    if header.version != _VERSION:
+    if not 1 <= header.version <= _VERSION:
         raise ValueError("the file was created by a later version of syncchat")

@@ -16,37 +16,29 @@ import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal
 
 import msgspec
 
 from ..errors import EngineFailed
+from .presence import Candidate, ClaimsChanged, Live, Presence
+from .records import Records
 
 __all__ = [
     "PAGE_BYTES",
     "Appended",
-    "ClaimsChanged",
     "Deliver",
     "DeliverOwn",
     "Delivery",
-    "Departed",
     "Draft",
     "Engine",
     "Entered",
     "Kind",
-    "Live",
-    "LiveCodec",
-    "LiveEvent",
     "Log",
     "Message",
     "Page",
-    "Person",
     "Position",
-    "Presence",
-    "Record",
-    "Records",
     "Retention",
-    "Revoked",
     "Tail",
     "fingerprint",
     "new_epoch",
@@ -144,24 +136,15 @@ class Tail(msgspec.Struct, frozen=True):
 
 
 class Entered(msgspec.Struct, frozen=True):
-    """The claimed nick, all claimed nicks in the room, and the tail of its log."""
+    """The claimed nick, all claimed nicks in the room, and the tail of its log.
+
+    ``first``: nobody had claimed the nick before, as another device of the same person may.
+    """
 
     nick: str
     names: list[str]
     tail: Tail
-
-
-class Person(msgspec.Struct, frozen=True):
-    """Who has claimed a nick: since when, when it spoke last, why it is away.
-
-    Times are in seconds since 1970. ``spoke`` is None if it is not known; ``away`` is None if
-    the person is not away.
-    """
-
-    nick: str
-    since: float
-    spoke: float | None
-    away: str | None
+    first: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,45 +155,12 @@ class Retention:
     seconds: float | None = None
 
 
-#: A live event of the chat, a ``msgspec.Struct``. The engine does not look into it.
-LiveEvent: TypeAlias = Any
-
 #: Called with a room's name and its new messages, in the order of their offsets, each once.
 Deliver = Callable[[str, Delivery], None]
 
 #: Called in an append with a room's name and what it has stored. False: messages before it are
 #: still to be delivered, and it comes again in :data:`Deliver`, after them.
 DeliverOwn = Callable[[str, Delivery], bool]
-
-#: Called with a room's name and a live event, which has no offset and is not kept.
-Live = Callable[[str, LiveEvent], None]
-
-
-class Departed(msgspec.Struct, frozen=True):
-    """The members of a server that has ended without a word. Their nicks are free."""
-
-    nicks: Sequence[str]
-
-
-class Revoked(msgspec.Struct, frozen=True):
-    """Nicks claimed here that other servers have now: this one was cut off for too long."""
-
-    nicks: Sequence[str]
-
-
-#: Called with a room's name and a change of its claims that nobody here asked for.
-ClaimsChanged = Callable[[str, Departed | Revoked], None]
-
-
-@dataclass(frozen=True, slots=True)
-class LiveCodec:
-    """Turns live events into bytes and back, for an engine that sends them to other processes.
-
-    ``decode`` raises :class:`ValueError` or :class:`~syncchat.errors.BadEvent`.
-    """
-
-    encode: Callable[[LiveEvent], bytes]
-    decode: Callable[[bytes], LiveEvent]
 
 
 class Log(ABC):
@@ -308,95 +258,6 @@ class Log(ABC):
         """Every room for which :meth:`keeps` is true, sorted by name."""
 
 
-class Presence(ABC):
-    """The nicks claimed in the rooms, and live events, which are not kept. From any thread.
-
-    Nicks are compared by casefold.
-    """
-
-    @abstractmethod
-    def claim(self, room: str, nicks: Iterable[str]) -> str:
-        """Claim the first free one of ``nicks``, and return it. ``nicks`` may be endless.
-
-        Raises :class:`ValueError` if none is free.
-        """
-
-    @abstractmethod
-    def rename(self, room: str, old: str, new: str) -> bool:
-        """Claim ``new`` and release ``old`` in one step. False: ``new`` is taken.
-
-        They may be the same nick in another case.
-        """
-
-    @abstractmethod
-    def release(self, room: str, nick: str) -> None:
-        """Release a claimed nick."""
-
-    @abstractmethod
-    def names(self, room: str) -> list[str]:
-        """Every claimed nick in the room, sorted without regard to case."""
-
-    @abstractmethod
-    def find(self, room: str, nick: str) -> Person | None:
-        """Who has claimed the nick on another server. None: nobody has.
-
-        A local engine knows of no other server; nor do the next three methods there.
-        """
-
-    @abstractmethod
-    def set_away(self, room: str, nick: str, reason: str | None) -> None:
-        """Let other servers know that a nick claimed here is away, or back (None)."""
-
-    @abstractmethod
-    def away_nicks(self, room: str) -> list[str]:
-        """The nicks that are away on any server, as :meth:`set_away` was told."""
-
-    @abstractmethod
-    def elsewhere(self, rooms: Sequence[str]) -> list[int]:
-        """How many nicks are claimed in each room on other servers."""
-
-    @abstractmethod
-    def publish(self, room: str, event: LiveEvent) -> None:
-        """Deliver a live event on every server where the room has members."""
-
-
-class Record(msgspec.Struct, frozen=True):
-    """A record of a kind, by its key. ``value`` is None for a record to delete."""
-
-    kind: str
-    key: str
-    value: bytes | None
-
-
-class Records(ABC):
-    """Small records that outlive a restart: people, bans, topics. From any thread.
-
-    They are as durable as the engine. Methods raise :class:`~syncchat.errors.EngineFailed`.
-    """
-
-    #: Whether other processes may write, too. If not, :attr:`version` changes only here.
-    is_shared = True
-
-    @abstractmethod
-    def read(self, kind: str) -> dict[str, bytes]:
-        """All records of the kind, by their keys."""
-
-    @abstractmethod
-    def get(self, kind: str, key: str) -> bytes | None:
-        """One record; None: there is none."""
-
-    @abstractmethod
-    def write(self, records: Sequence[Record], *, announce: bool = True) -> None:
-        """Store or delete the records, all or none. They are durable when it returns.
-
-        ``announce``: whether :meth:`version` changes, so that all servers read them again.
-        """
-
-    @abstractmethod
-    def version(self) -> int:
-        """A number that is another one after each announced write of any process. Cheap."""
-
-
 class Engine(Log, Presence):
     """The logs of all rooms, and the presence in them.
 
@@ -439,7 +300,7 @@ class Engine(Log, Presence):
     def enter(
         self,
         room: str,
-        nicks: Iterable[str],
+        nicks: Iterable[Candidate],
         after: Position | None,
         limit: int,
         *,

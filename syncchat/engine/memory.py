@@ -14,8 +14,6 @@ from .interface import (
     Message,
     Page,
     Position,
-    Record,
-    Records,
     Retention,
     Tail,
     fingerprint,
@@ -23,6 +21,7 @@ from .interface import (
 )
 from .local import LocalEngine
 from .reading import SearchThrottle, first_page, matching, patterns, tail_of, tail_start
+from .records import MemoryRecords, Records
 
 __all__ = ["MemoryEngine"]
 
@@ -94,49 +93,15 @@ class _Log:
             del self._nonces[self._fingerprints.popleft()]
 
 
-class MemoryRecords(Records):
-    """Records in memory."""
-
-    is_shared = False
-
-    def __init__(self) -> None:
-        #: Guards the fields below. No other lock is taken under it.
-        self._lock = threading.Lock()
-        self._records: dict[str, dict[str, bytes]] = {}
-        self._version = 0
-
-    def read(self, kind: str) -> dict[str, bytes]:
-        with self._lock:
-            return dict(self._records.get(kind, {}))
-
-    def get(self, kind: str, key: str) -> bytes | None:
-        with self._lock:
-            return self._records.get(kind, {}).get(key)
-
-    def write(self, records: Sequence[Record], *, announce: bool = True) -> None:
-        with self._lock:
-            for record in records:
-                kind = self._records.setdefault(record.kind, {})
-                if record.value is None:
-                    kind.pop(record.key, None)
-                else:
-                    kind[record.key] = record.value
-                if not kind:
-                    del self._records[record.kind]
-            self._version += announce
-
-    def version(self) -> int:
-        return self._version
-
-
 class MemoryEngine(LocalEngine):
     """Logs in memory. By default 1,000 messages per room; always at most 8 Mi characters."""
 
     blocks = False
 
-    def __init__(self, retention: Retention) -> None:
+    def __init__(self, retention: Retention, records: Records | None = None) -> None:
+        """``records`` are closed with the engine; without them, they are in memory, too."""
         super().__init__()
-        self.records = MemoryRecords()
+        self.records = records or MemoryRecords()
         self._retention = retention
         #: Guards changes of ``_logs``; lookups need no lock. Taken before a log's lock.
         self._lock = threading.Lock()
@@ -212,6 +177,7 @@ class MemoryEngine(LocalEngine):
 
     def close(self) -> None:
         self.interrupt()
+        self.records.close()
         with self._lock:
             self._logs.clear()
 

@@ -15,23 +15,19 @@ from redis.exceptions import RedisError, ResponseError
 from ..errors import EngineFailed, EngineUnusable
 from .interface import (
     Appended,
-    ClaimsChanged,
     Deliver,
     DeliverOwn,
     Draft,
     Engine,
     Entered,
-    Live,
-    LiveCodec,
-    LiveEvent,
     Message,
     Page,
-    Person,
     Position,
     Retention,
     Tail,
     new_epoch,
 )
+from .presence import Candidate, ClaimsChanged, Live, LiveCodec, LiveEvent, Person
 from .reading import SearchThrottle, first_page, matching, patterns, tail_of
 from .redis_append import Appender
 from .redis_claims import Callbacks, Claims, nicks_of
@@ -39,6 +35,7 @@ from .redis_connection import Pipeline, Reply
 from .redis_follower import LogFollower
 from .redis_format import Keys, end_of, messages_of
 from .redis_reads import SharedReads
+from .redis_records import RedisRecords
 from .redis_scripts import BEFORE, ROOMS, TAIL
 from .redis_server import RedisServer
 
@@ -74,6 +71,7 @@ class RedisEngine(Engine):
         self._keys = Keys(self._server.database)
         #: For everything but appends: reading pages must not delay these.
         self._others = Pipeline(self._server)
+        self.records = RedisRecords(self._others)
         self._throttle = SearchThrottle()
         self._callbacks = Callbacks()
         self._claims = Claims(self._others, self._keys, self._callbacks)
@@ -172,7 +170,7 @@ class RedisEngine(Engine):
     def enter(
         self,
         room: str,
-        nicks: Iterable[str],
+        nicks: Iterable[Candidate],
         after: Position | None,
         limit: int,
         *,
@@ -183,7 +181,7 @@ class RedisEngine(Engine):
             place, wanted = Position("", -1), 0 if shared is not None else limit
         else:
             place, wanted = after, limit
-        nick, (_, names, reply) = self._claims.enter(
+        nick, (_, first, names, reply) = self._claims.enter(
             room, nicks, [int(with_names), place.epoch, place.offset, wanted]
         )
         epoch, last, _, time_, _, _, _, entries = reply
@@ -200,7 +198,7 @@ class RedisEngine(Engine):
         else:
             # Redis has gone back.
             tail = self._read_for(room, nick, after, limit)
-        return Entered(nick, nicks_of(names), tail)
+        return Entered(nick, nicks_of(names), tail, bool(first))
 
     def _read_for(self, room: str, nick: str, after: Position, limit: int) -> Tail:
         """The messages after a position, for a client that has claimed ``nick``."""
@@ -210,20 +208,20 @@ class RedisEngine(Engine):
             self.release(room, nick)
             raise
 
-    def claim(self, room: str, nicks: Iterable[str]) -> str:
+    def claim(self, room: str, nicks: Iterable[Candidate]) -> str:
         return self._claims.enter(room, nicks, [0, "", -1, 0])[0]
 
-    def rename(self, room: str, old: str, new: str) -> bool:
+    def rename(self, room: str, old: str, new: Candidate) -> bool:
         return self._claims.rename(room, old, new)
 
-    def release(self, room: str, nick: str) -> None:
-        self._claims.release(room, nick)
+    def release(self, room: str, nick: str) -> bool:
+        return self._claims.release(room, nick)
 
     def names(self, room: str) -> list[str]:
         return self._claims.names(room)
 
-    def find(self, room: str, nick: str) -> Person | None:
-        person = self._claims.find(room, nick)
+    def find(self, room: str, nick: str, look: str = "") -> Person | None:
+        person = self._claims.find(room, nick, look)
         if person is None:
             return None
         said = (

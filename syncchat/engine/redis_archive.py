@@ -11,6 +11,7 @@ from .archive import Archive, Nonce, Room
 from .interface import Message, Position
 from .redis_connection import Argument, Pipeline, Reply
 from .redis_format import Entry, Keys, messages_of
+from .redis_records import RedisRecords
 from .redis_scripts import NOW, Script
 from .redis_server import RedisServer
 
@@ -70,6 +71,7 @@ class RedisArchive(Archive):
     def __init__(self, url: str) -> None:
         server = RedisServer(url)
         self._pipeline = Pipeline(server)
+        self.records = RedisRecords(self._pipeline)
         try:
             self._ask("PING")
         except EngineFailed as exc:

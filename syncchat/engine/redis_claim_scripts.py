@@ -5,80 +5,221 @@ The keys are described in :mod:`syncchat.engine.redis_scripts`.
 
 from __future__ import annotations
 
-from .redis_scripts import CLAIM, NOW, Script
+from .redis_scripts import NOW, READ, STATE, Script
 
-__all__ = ["AWAY", "BURY", "CLEAN", "DISCARD", "LEASE", "RECLAIM", "RELEASE", "RENAME"]
+__all__ = ["AWAY", "BURY", "CLEAN", "DISCARD", "ENTER", "LEASE", "RECLAIM", "RELEASE", "RENAME"]
 
-_FREE = """
-local function free(prefix, key)
-  redis.call('HDEL', prefix .. 'names', key)
+#: The owner of a nick is ``NODES SINCE NICK``. NODES is a node; or, for a nick that several nodes
+#: may claim, ``+`` and the nodes with a comma behind each. Needs NOW before it.
+_CLAIM = """
+local function nodes_of(owner)
+  return string.match(owner, '^%S+')
+end
+
+local function holds(owner, node)
+  local nodes = nodes_of(owner)
+  return nodes == node or string.find(nodes, node .. ',', 1, true)
+end
+
+-- Whether the lease of a node that holds the nick has not ended.
+local function is_alive(owner)
+  for node in string.gmatch(nodes_of(owner), '[^+,]+') do
+    if redis.call('EXISTS', 'syncchat:node:' .. node) == 1 then
+      return true
+    end
+  end
+  return false
+end
+
+-- Whether a node may claim the nick: nobody has it, or one that looks the same, or only nodes
+-- whose leases have ended. The nick with the key old is about to be released.
+local function is_free(prefix, key, look, old)
+  local names = prefix .. 'names'
+  local owner = key ~= old and redis.call('HGET', names, key)
+  if owner and is_alive(owner) then
+    return false
+  end
+  local alike = look ~= '' and redis.call('HGET', prefix .. 'looks', look)
+  if not alike or alike == key or alike == old then
+    return true
+  end
+  owner = redis.call('HGET', names, alike)
+  return not (owner and is_alive(owner))
+end
+
+-- Store a claim. Returns whether no other node holds the nick.
+local function hold(prefix, node, key, look, shared, since, nick)
+  local names = prefix .. 'names'
+  local nodes, first = node, true
+  if shared == '1' then
+    nodes = '+' .. node .. ','
+    local owner = redis.call('HGET', names, key)
+    local others = owner and nodes_of(owner) or ''
+    if string.sub(others, 1, 1) == '+' and is_alive(owner) then
+      first = false
+      nodes = holds(owner, node) and others or others .. node .. ','
+      since, nick = string.match(owner, '^%S+ (%S+) (.*)$')
+    end
+  end
+  redis.call('HSET', names, key, nodes .. ' ' .. since .. ' ' .. nick)
+  if look ~= '' then
+    redis.call('HSET', prefix .. 'looks', look, key)
+  end
+  return first
+end
+
+-- Release a node's claim. Returns whether no node holds the nick any more.
+local function free(prefix, node, key, look)
+  local names = prefix .. 'names'
+  local owner = redis.call('HGET', names, key)
+  if not owner or not holds(owner, node) then
+    return not owner
+  end
+  local nodes, rest = string.match(owner, '^(%S+)(.*)$')
+  if nodes ~= node then
+    local first, last = string.find(nodes, node .. ',', 1, true)
+    nodes = string.sub(nodes, 1, first - 1) .. string.sub(nodes, last + 1)
+    if nodes ~= '+' then
+      redis.call('HSET', names, key, nodes .. rest)
+      return false
+    end
+  end
+  redis.call('HDEL', names, key)
   redis.call('HDEL', prefix .. 'away', key)
+  if redis.call('EXISTS', names) == 0 then
+    redis.call('DEL', prefix .. 'looks')
+  elseif look ~= '' and redis.call('HGET', prefix .. 'looks', look) == key then
+    redis.call('HDEL', prefix .. 'looks', look)
+  end
+  return true
+end
+
+-- Note that a node has nicks in a room, so that the others release them if it dies. Redis may
+-- have forgotten the node, which may die before it renews its lease.
+local function register(node, room)
+  redis.call('SADD', 'syncchat:node:' .. node .. ':rooms', room)
+  redis.call('ZADD', 'syncchat:nodes', 'NX', now(), node)
+end
+
+-- Claim the first free one of the nicks from ARGV[at] on: each casefolded, its look, 1 if it is
+-- shared, and as it is spelled. Returns which, and 1 if nobody had it.
+local function claim(prefix, room, node, at)
+  for i = at, #ARGV, 4 do
+    local key, look, shared = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+    local owner = redis.call('HGET', prefix .. 'names', key)
+    local joins = shared == '1' and owner and string.sub(owner, 1, 1) == '+'
+    if joins or is_free(prefix, key, look, '') then
+      local first = hold(prefix, node, key, look, shared, now(), ARGV[i + 3])
+      if first then
+        redis.call('HDEL', prefix .. 'away', key)
+      end
+      register(node, room)
+      return (i - at) / 4 + 1, first and 1 or 0
+    end
+  end
+  return 0, 0
 end
 """
 
-#: KEYS: the room's prefix. ARGV: node, room, old nick casefolded, new nick casefolded, new nick.
+#: KEYS: the room's prefix. ARGV: channel, fresh epoch, node, room, 1 for the names; a position:
+#: epoch, offset (-1: none); limit; and the nicks to try. Returns which of them is claimed (0:
+#: none), whether nobody had it, the names as their owners and spellings, and what TAIL returns.
+ENTER = Script(
+    STATE
+    + READ
+    + _CLAIM
+    + """
+local prefix = KEYS[1]
+local claimed, is_first = claim(prefix, ARGV[4], ARGV[3], 9)
+if claimed == 0 then
+  return {0}
+end
+local epoch, last, base = state(prefix, ARGV[1], ARGV[2], '', 0, 0, '')
+local names = {}
+if ARGV[5] == '1' then
+  names = redis.call('HVALS', prefix .. 'names')
+end
+local after, limit = tonumber(ARGV[7]), tonumber(ARGV[8])
+local start, known, first, taken, full = last, 1, last, {}, 0
+if after >= 0 then
+  start, known, first, taken = tail(prefix, epoch, last, ARGV[6], after, limit)
+elseif limit > 0 then
+  taken, full = backward(prefix, last + 1, limit)
+end
+return {claimed, is_first, names, {epoch, last, base, now(), start, known, first, taken}}
+"""
+)
+
+#: KEYS: the room's prefix. ARGV: node, room, old nick casefolded, its look, 1 if the node keeps it
+#: for another member; the new nick casefolded, its look, 1 if it is shared, and as it is spelled.
 #: Returns whether the new nick was free.
 RENAME = Script(
     NOW
-    + CLAIM
+    + _CLAIM
     + """
-local names = KEYS[1] .. 'names'
-if ARGV[3] ~= ARGV[4] and not is_free(KEYS[1], ARGV[4]) then
+local prefix, names = KEYS[1], KEYS[1] .. 'names'
+local node, old, key, look, shared = ARGV[1], ARGV[3], ARGV[6], ARGV[7], ARGV[8]
+local keeps = ARGV[5] == '1'
+local owner = redis.call('HGET', names, key)
+local joins = shared == '1' and owner and string.sub(owner, 1, 1) == '+'
+if not joins and not is_free(prefix, key, look, not keeps and old or '') then
   return 0
 end
-local owner, since = redis.call('HGET', names, ARGV[3]), now()
-if owner and string.match(owner, '^%S+') == ARGV[1] then
-  since = string.match(owner, '^%S+ (%S+)')
-  redis.call('HDEL', names, ARGV[3])
+local before, since = redis.call('HGET', names, old), now()
+local away = redis.call('HGET', prefix .. 'away', old)
+if before and holds(before, node) and not keeps then
+  since = string.match(before, '^%S+ (%S+)')
+  free(prefix, node, old, ARGV[4])
 end
-redis.call('HSET', names, ARGV[4], ARGV[1] .. ' ' .. since .. ' ' .. ARGV[5])
-local away = redis.call('HGET', KEYS[1] .. 'away', ARGV[3])
-if away and ARGV[3] ~= ARGV[4] then
-  redis.call('HDEL', KEYS[1] .. 'away', ARGV[3])
-  redis.call('HSET', KEYS[1] .. 'away', ARGV[4], away)
+local first = hold(prefix, node, key, look, shared, since, ARGV[9])
+if away and first and not keeps and old ~= key then
+  redis.call('HSET', prefix .. 'away', key, away)
 end
-register(ARGV[1], ARGV[2])
+register(node, ARGV[2])
 return 1
 """
 )
 
-#: KEYS: the room's prefix. ARGV: node, and nicks, casefolded. Releases those that the node holds.
+#: KEYS: the room's prefix. ARGV: node, and nicks, each casefolded and with its look. Releases those
+#: that the node holds. Returns how many of them no node holds any more.
 RELEASE = Script(
-    _FREE
+    NOW
+    + _CLAIM
     + """
-local names = KEYS[1] .. 'names'
-for i = 2, #ARGV do
-  local owner = redis.call('HGET', names, ARGV[i])
-  if owner and string.match(owner, '^%S+') == ARGV[1] then
-    free(KEYS[1], ARGV[i])
+local freed = 0
+for i = 2, #ARGV, 2 do
+  if free(KEYS[1], ARGV[1], ARGV[i], ARGV[i + 1]) then
+    freed = freed + 1
   end
 end
-return 0
+return freed
 """
 )
 
-#: KEYS: the room's prefix. ARGV: node, room, and the nicks of its members, casefolded and as they
-#: are spelled. Claims them again. Returns those that another node has now, and what else the node
-#: has in Redis: casefolded nicks, each with its value in the hash.
+#: KEYS: the room's prefix. ARGV: node, room, and the nicks of its members: each casefolded, its
+#: look, 1 if it is shared, and as it is spelled. Claims them again. Returns those that another node
+#: has now, and what else the node has in Redis: casefolded nicks, each with its value in the hash.
 RECLAIM = Script(
     NOW
-    + CLAIM
+    + _CLAIM
     + """
 local names, lost, held, surplus = KEYS[1] .. 'names', {}, {}, {}
-for i = 3, #ARGV, 2 do
-  local owner = redis.call('HGET', names, ARGV[i])
-  held[ARGV[i]] = true
-  if is_free(KEYS[1], ARGV[i]) or string.match(owner, '^%S+') == ARGV[1] then
+for i = 3, #ARGV, 4 do
+  local key, look, shared = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local owner = redis.call('HGET', names, key)
+  local joins = shared == '1' and owner and string.sub(owner, 1, 1) == '+'
+  held[key] = true
+  if joins or (owner and holds(owner, ARGV[1])) or is_free(KEYS[1], key, look, '') then
     local since = owner and string.match(owner, '^%S+ (%S+)') or now()
-    redis.call('HSET', names, ARGV[i], ARGV[1] .. ' ' .. since .. ' ' .. ARGV[i + 1])
+    hold(KEYS[1], ARGV[1], key, look, shared, since, ARGV[i + 3])
     register(ARGV[1], ARGV[2])
   else
-    lost[#lost + 1] = ARGV[i + 1]
+    lost[#lost + 1] = ARGV[i + 3]
   end
 end
 local all = redis.call('HGETALL', names)
 for i = 1, #all, 2 do
-  if not held[all[i]] and string.match(all[i + 1], '^%S+') == ARGV[1] then
+  if not held[all[i]] and holds(all[i + 1], ARGV[1]) then
     surplus[#surplus + 1] = all[i]
     surplus[#surplus + 1] = all[i + 1]
   end
@@ -87,15 +228,16 @@ return {lost, surplus}
 """
 )
 
-#: KEYS: the room's prefix. ARGV: casefolded nicks, each with a value of the hash. Releases those
-#: whose value is still the same.
+#: KEYS: the room's prefix. ARGV: node, and casefolded nicks, each with a value of the hash.
+#: Releases those whose value is still the same.
 DISCARD = Script(
-    _FREE
+    NOW
+    + _CLAIM
     + """
 local names = KEYS[1] .. 'names'
-for i = 1, #ARGV, 2 do
+for i = 2, #ARGV, 2 do
   if redis.call('HGET', names, ARGV[i]) == ARGV[i + 1] then
-    free(KEYS[1], ARGV[i])
+    free(KEYS[1], ARGV[1], ARGV[i], '')
   end
 end
 return 0
@@ -119,7 +261,8 @@ return {alive, at, redis.call('ZRANGE', 'syncchat:nodes', 0, -1, 'WITHSCORES')}
 #: KEYS: the room's prefix. ARGV: channel, a node, and when its lease ends. Releases the nicks of
 #: the node, unless it has renewed its lease, and tells the nodes so.
 CLEAN = Script(
-    _FREE
+    NOW
+    + _CLAIM
     + """
 if redis.call('ZSCORE', 'syncchat:nodes', ARGV[2]) ~= ARGV[3] then
   return 0
@@ -127,10 +270,8 @@ end
 local names, departed = KEYS[1] .. 'names', {}
 local held = redis.call('HGETALL', names)
 for i = 1, #held, 2 do
-  local owner, nick = string.match(held[i + 1], '^(%S+) %S+ (.*)$')
-  if owner == ARGV[2] then
-    free(KEYS[1], held[i])
-    departed[#departed + 1] = nick
+  if holds(held[i + 1], ARGV[2]) and free(KEYS[1], ARGV[2], held[i], '') then
+    departed[#departed + 1] = string.match(held[i + 1], '^%S+ %S+ (.*)$')
   end
 end
 if #departed > 0 then
@@ -156,9 +297,11 @@ return 1
 
 #: KEYS: the room's prefix. ARGV: node, nick casefolded, and the reason of its owner to be away.
 AWAY = Script(
-    """
+    NOW
+    + _CLAIM
+    + """
 local owner = redis.call('HGET', KEYS[1] .. 'names', ARGV[2])
-if owner and string.match(owner, '^%S+') == ARGV[1] then
+if owner and holds(owner, ARGV[1]) then
   redis.call('HSET', KEYS[1] .. 'away', ARGV[2], ARGV[3])
 end
 return 0

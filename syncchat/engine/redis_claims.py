@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from itertools import islice
 
 from ..errors import AppendUnknown, EngineFailed
-from .interface import ClaimsChanged, Deliver, DeliverOwn, Live, Person, Revoked, new_epoch
-from .redis_claim_scripts import AWAY, BURY, CLEAN, DISCARD, LEASE, RECLAIM, RELEASE, RENAME
+from .interface import Deliver, DeliverOwn, new_epoch
+from .local import RoomClaims
+from .presence import Candidate, ClaimsChanged, Live, Person, Revoked
+from .redis_claim_scripts import AWAY, BURY, CLEAN, DISCARD, ENTER, LEASE, RECLAIM, RELEASE, RENAME
 from .redis_connection import Pipeline, Reply
 from .redis_format import Keys
-from .redis_scripts import ENTER
 
 __all__ = ["Callbacks", "Claims", "nicks_of"]
 
@@ -53,8 +54,8 @@ class Claims:
         self._stopping = threading.Event()
         #: Guards the three fields below. No other lock is taken under it.
         self._lock = threading.Lock()
-        #: The nicks claimed for this node in each room, by their casefolded form.
-        self._names: dict[str, dict[str, str]] = {}
+        #: The claims of this node in each room. Redis knows a shared one once for all members.
+        self._names: dict[str, RoomClaims] = {}
         #: Claims whose answers have not been noted in ``_names`` yet, as room and casefolded
         #: nick: Redis may have the nick already.
         self._claiming: Counter[tuple[str, str]] = Counter()
@@ -93,16 +94,16 @@ class Claims:
             logger.warning("the nicks of this server stay claimed until its lease ends: %s", exc)
 
     def enter(
-        self, room: str, nicks: Iterable[str], rest: Sequence[str | int]
+        self, room: str, nicks: Iterable[Candidate], rest: Sequence[str | int]
     ) -> tuple[str, Reply]:
         """Claim the first free one of ``nicks`` in a step with what ``rest`` asks of ENTER.
 
-        Returns it, and the script's reply.
+        Returns the nick, and the script's reply.
         """
         with_names, *position_and_limit = rest
         left = iter(nicks)
         while some := list(islice(left, _NICKS)):
-            pairs = [text for nick in some for text in (nick.casefold(), nick)]
+            texts = [text for candidate in some for text in _arguments(candidate)]
             with self._claim(room, some) as claimed:
                 reply = self._pipeline.run(
                     ENTER,
@@ -113,51 +114,73 @@ class Claims:
                     room,
                     with_names,
                     *position_and_limit,
-                    *pairs,
+                    *texts,
                 )
                 if reply[0]:
                     claimed.append(some[reply[0] - 1])
             if claimed:
-                return claimed[0], reply
+                return claimed[0].nick, reply
         raise ValueError("no nick is free")
 
-    def rename(self, room: str, old: str, new: str) -> bool:
+    def rename(self, room: str, old: str, new: Candidate) -> bool:
         """As :meth:`Presence.rename`."""
-        keys = [self._keys.prefix(room)]
-        key, old_key = new.casefold(), old.casefold()
+        old_key = old.casefold()
+        with self._lock:
+            claims = self._names.get(room, RoomClaims())
+            held = claims.nicks.get(old_key)
+            keeps = claims.count(old_key) > 1
+        look = "" if held is None else held.look
         with self._claim(room, [new], old_key) as claimed:
-            if self._pipeline.run(RENAME, keys, self.node, room, old_key, key, new):
+            if self._pipeline.run(
+                RENAME,
+                [self._keys.prefix(room)],
+                self.node,
+                room,
+                old_key,
+                look,
+                int(keeps),
+                *_arguments(new),
+            ):
                 claimed.append(new)
         return bool(claimed)
 
-    def release(self, room: str, nick: str) -> None:
+    def release(self, room: str, nick: str) -> bool:
         """As :meth:`Presence.release`."""
         key = nick.casefold()
         with self._lock:
-            names = self._names.get(room, {})
-            names.pop(key, None)
-            if not names:
+            claims = self._names.get(room, RoomClaims())
+            held = claims.nicks.get(key)
+            if not claims.release(key):
+                return False
+            if not claims.nicks:
                 self._names.pop(room, None)
+        look = "" if held is None else held.look
         try:
-            self._pipeline.run(RELEASE, [self._keys.prefix(room)], self.node, key)
+            freed = self._pipeline.run(RELEASE, [self._keys.prefix(room)], self.node, key, look)
         except EngineFailed:
             # The member has left, whatever becomes of Redis: the keeper releases the nick.
             with self._lock:
                 self._doubtful.add(room)
+            return True
+        return bool(freed)
 
     def names(self, room: str) -> list[str]:
         """As :meth:`Presence.names`."""
         (names,) = self._pipeline.ask([("HVALS", f"{self._keys.prefix(room)}names")])
         return nicks_of(names)
 
-    def find(self, room: str, nick: str) -> Person | None:
+    def find(self, room: str, nick: str, look: str = "") -> Person | None:
         """As :meth:`Presence.find`, without when the person spoke."""
         prefix, key = self._keys.prefix(room), nick.casefold()
-        owner, away = self._pipeline.ask(
-            [("HGET", f"{prefix}names", key), ("HGET", f"{prefix}away", key)]
+        owner, alike = self._pipeline.ask(
+            [("HGET", f"{prefix}names", key), ("HGET", f"{prefix}looks", look)]
         )
+        if owner is None and alike is not None:
+            key = alike.decode()
+            (owner,) = self._pipeline.ask([("HGET", f"{prefix}names", key)])
         if owner is None:
             return None
+        (away,) = self._pipeline.ask([("HGET", f"{prefix}away", key)])
         _, since, spelled = owner.decode().split(" ", 2)
         return Person(spelled, float(since), None, None if away is None else away.decode())
 
@@ -184,18 +207,20 @@ class Claims:
             return []
         counts = self._pipeline.ask([("HLEN", f"{self._keys.prefix(room)}names") for room in rooms])
         with self._lock:
-            own = [len(self._names.get(room, {})) for room in rooms]
+            own = [len(self._names.get(room, RoomClaims()).nicks) for room in rooms]
         return [max(0, count - mine) for count, mine in zip(counts, own, strict=True)]
 
     @contextmanager
-    def _claim(self, room: str, nicks: list[str], old_key: str = "") -> Iterator[list[str]]:
+    def _claim(
+        self, room: str, nicks: list[Candidate], old_key: str = ""
+    ) -> Iterator[list[Candidate]]:
         """Claim one of ``nicks``: append it to the list if Redis has given it to this node.
 
         It replaces the nick with the key ``old_key``. If the answer of Redis is lost, the
         keeper finds out whether a nick is claimed, and releases it.
         """
-        pairs = [(room, nick.casefold()) for nick in nicks]
-        claimed: list[str] = []
+        pairs = [(room, candidate.nick.casefold()) for candidate in nicks]
+        claimed: list[Candidate] = []
         with self._lock:
             self._claiming.update(pairs)
         doubtful = False
@@ -213,10 +238,11 @@ class Claims:
                         del self._claiming[pair]
                 if doubtful:
                     self._doubtful.add(room)
-                for nick in claimed:
-                    names = self._names.setdefault(room, {})
-                    names.pop(old_key, None)
-                    names[nick.casefold()] = nick
+                for candidate in claimed:
+                    claims = self._names.setdefault(room, RoomClaims())
+                    if old_key:
+                        claims.release(old_key)
+                    claims.take(candidate)
 
     # The lease, on the keeper's thread.
 
@@ -292,13 +318,13 @@ class Claims:
     def _repair(self, rooms: AbstractSet[str]) -> None:
         """Make the nicks of this node in Redis those of ``_names``."""
         with self._lock:
-            held = {room: dict(self._names.get(room, {})) for room in rooms}
+            held = {room: dict(self._names.get(room, RoomClaims()).nicks) for room in rooms}
         if not held:
             return
         calls = [
             (
                 [self._keys.prefix(room)],
-                [self.node, room, *(text for pair in names.items() for text in pair)],
+                [self.node, room, *(text for each in names.values() for text in _arguments(each))],
             )
             for room, names in held.items()
         ]
@@ -307,9 +333,10 @@ class Claims:
         for (room, names), (lost, surplus) in zip(held.items(), replies, strict=True):
             given_away = [nick.decode() for nick in lost]
             with self._lock:
-                now = self._names.get(room, {})
+                claims = self._names.get(room, RoomClaims())
                 for nick in given_away:
-                    now.pop(nick.casefold(), None)
+                    claims.drop(nick.casefold())
+                now = claims.nicks
                 if not now.keys() >= names.keys() - {nick.casefold() for nick in given_away}:
                     # A nick that was released meanwhile may be claimed again by mistake.
                     self._doubtful.add(room)
@@ -320,7 +347,7 @@ class Claims:
                     for text in (key, value)
                 ]
             if unused:
-                discarded.append(([self._keys.prefix(room)], unused))
+                discarded.append(([self._keys.prefix(room)], [self.node, *unused]))
             if given_away:
                 self._callbacks.claims_changed(room, Revoked(given_away))
         if discarded:
@@ -339,6 +366,12 @@ class Claims:
         if calls:
             self._pipeline.run_all(CLEAN, calls)
         self._pipeline.run(BURY, [], node, ends)
+
+
+def _arguments(candidate: Candidate) -> tuple[str, str, str, str]:
+    """A nick to claim, as the scripts take it."""
+    shared = "1" if candidate.shared else ""
+    return candidate.nick.casefold(), candidate.look, shared, candidate.nick
 
 
 def nicks_of(owners: Sequence[bytes]) -> list[str]:

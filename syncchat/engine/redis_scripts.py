@@ -8,7 +8,9 @@ The keys of a room begin with ``syncchat:{ROOM}:``, so that a cluster keeps them
 - ``log``, a stream: the ID of a message is ``OFFSET-0``, its field ``d`` the message as JSON.
 - ``seen:0`` and ``seen:1``, hashes: the fingerprints of nonces, with their offsets. One is
   filled; the other has the fingerprints before these.
-- ``names``, a hash: a casefolded nick, and ``NODE SINCE NICK``.
+- ``names``, a hash: a casefolded nick, and ``NODES SINCE NICK``.
+- ``looks``, a hash: the look of a nick, and the casefolded nick. It counts only while ``names``
+  has that nick.
 - ``away``, a hash: a casefolded nick, and the reason of its owner to be away.
 
 ``syncchat:rooms``, a hash, has the ends of all logs with messages: a room, and ``EPOCH LAST AT``.
@@ -27,12 +29,12 @@ from .interface import PAGE_BYTES
 __all__ = [
     "APPEND",
     "BEFORE",
-    "CLAIM",
     "EMPTY_SECONDS",
-    "ENTER",
     "NOW",
     "POSITIONS",
+    "READ",
     "ROOMS",
+    "STATE",
     "TAIL",
     "Script",
 ]
@@ -54,7 +56,7 @@ local function now()
 end
 """
 
-_STATE = (
+STATE = (
     NOW
     + """
 -- Whether another message has the offset now, since Redis has gone back and on again.
@@ -97,7 +99,7 @@ end
 """.replace("EMPTY_SECONDS", str(EMPTY_SECONDS))
 )
 
-_READ = """
+READ = """
 -- The messages after the offset start, as many as limit and a page allow.
 local function forward(prefix, start, limit)
   local taken, size = {}, 0
@@ -150,38 +152,6 @@ local function tail(prefix, epoch, last, after_epoch, after, limit)
 end
 """.replace("PAGE_BYTES", str(PAGE_BYTES))
 
-#: Needs NOW before it.
-CLAIM = """
--- Whether a node may claim the nick: nobody has it, or a node whose lease has ended.
-local function is_free(prefix, key)
-  local owner = redis.call('HGET', prefix .. 'names', key)
-  if not owner then
-    return true
-  end
-  return redis.call('EXISTS', 'syncchat:node:' .. string.match(owner, '^%S+')) == 0
-end
-
--- Note that a node has nicks in a room, so that the others release them if it dies. Redis may
--- have forgotten the node, which may die before it renews its lease.
-local function register(node, room)
-  redis.call('SADD', 'syncchat:node:' .. node .. ':rooms', room)
-  redis.call('ZADD', 'syncchat:nodes', 'NX', now(), node)
-end
-
--- Claim the first free one of the nicks from ARGV[at] on: casefolded and as they are spelled.
-local function claim(prefix, room, node, at)
-  for i = at, #ARGV, 2 do
-    if is_free(prefix, ARGV[i]) then
-      redis.call('HSET', prefix .. 'names', ARGV[i], node .. ' ' .. now() .. ' ' .. ARGV[i + 1])
-      redis.call('HDEL', prefix .. 'away', ARGV[i])
-      register(node, room)
-      return (i - at) / 2 + 1
-    end
-  end
-  return 0
-end
-"""
-
 
 @dataclass(frozen=True)
 class Script:
@@ -201,7 +171,7 @@ class Script:
 #: nothing) and its JSON. Returns the epoch, the answer, and the time of the messages. The answer is
 #: ``FIRST+COUNT``, or an offset for each draft, negative if it was known.
 APPEND = Script(
-    _STATE
+    STATE
     + """
 local prefix = KEYS[1]
 local meta, log = prefix .. 'meta', prefix .. 'log'
@@ -307,7 +277,7 @@ return {epoch, answer, at}
 #: offset, time. Returns for each room its epoch, last offset, base, and the time of the last
 #: message.
 POSITIONS = Script(
-    _STATE
+    STATE
     + """
 local all = {}
 for i, prefix in ipairs(KEYS) do
@@ -331,8 +301,8 @@ return all
 #: the epoch, last offset, base, time, the offset after which it begins, whether the position is
 #: known, the offset of the first message, and the messages.
 TAIL = Script(
-    _STATE
-    + _READ
+    STATE
+    + READ
     + """
 local prefix = KEYS[1]
 local epoch, last, base = state(prefix, ARGV[1], ARGV[2], '', 0, 0, '')
@@ -345,8 +315,8 @@ return {epoch, last, base, now(), start, known, first, taken}
 #: KEYS: the room's prefix. ARGV: the offset before which to read, or 0; limit. Returns the time,
 #: the offset of the newest message, whether a page was full, and the messages, the newest first.
 BEFORE = Script(
-    _STATE
-    + _READ
+    STATE
+    + READ
     + """
 local prefix = KEYS[1]
 local last = tonumber(redis.call('HGET', prefix .. 'meta', 'last') or '0')
@@ -356,35 +326,6 @@ if before == 0 or before > last + 1 then
 end
 local taken, full = backward(prefix, before, tonumber(ARGV[2]))
 return {now(), before - 1, full, taken}
-"""
-)
-
-#: KEYS: the room's prefix. ARGV: channel, fresh epoch, node, room, 1 for the names; a position:
-#: epoch, offset (-1: none); limit; and the nicks to try. Returns which of them is claimed (0:
-#: none), the names as their owners and spellings, and what TAIL returns.
-ENTER = Script(
-    _STATE
-    + _READ
-    + CLAIM
-    + """
-local prefix = KEYS[1]
-local claimed = claim(prefix, ARGV[4], ARGV[3], 9)
-if claimed == 0 then
-  return {0}
-end
-local epoch, last, base = state(prefix, ARGV[1], ARGV[2], '', 0, 0, '')
-local names = {}
-if ARGV[5] == '1' then
-  names = redis.call('HVALS', prefix .. 'names')
-end
-local after, limit = tonumber(ARGV[7]), tonumber(ARGV[8])
-local start, known, first, taken, full = last, 1, last, {}, 0
-if after >= 0 then
-  start, known, first, taken = tail(prefix, epoch, last, ARGV[6], after, limit)
-elseif limit > 0 then
-  taken, full = backward(prefix, last + 1, limit)
-end
-return {claimed, names, {epoch, last, base, now(), start, known, first, taken}}
 """
 )
 

@@ -30,6 +30,7 @@ from .interface import (
 from .local import LocalEngine
 from .reading import SearchThrottle, first_page, tail_of, tail_start
 from .sqlite_file import NONCE_SECONDS, claim, connect, inspect, migrate, rename_rooms
+from .sqlite_records import SqliteRecords
 
 __all__ = ["SqliteEngine"]
 
@@ -101,6 +102,8 @@ class SqliteEngine(LocalEngine):
                 undo.callback(self._reader.close)
                 self._searcher = connect(path)
                 undo.callback(self._searcher.close)
+                self.records = SqliteRecords(path)
+                undo.callback(self.records.close)
                 undo.pop_all()
         except sqlite3.Error as exc:
             raise EngineUnusable(f"cannot use {path}: {exc}") from exc
@@ -256,6 +259,7 @@ class SqliteEngine(LocalEngine):
         self.interrupt()
         # Before the locks: a search takes _lock.
         self._throttle.join()
+        self.records.close()
         with self._lock, self._read_lock, self._interrupt_lock:
             for database in (self._searcher, self._reader, self._writer, self._claim):
                 database.close()

@@ -17,7 +17,7 @@ import pytest
 from syncchat import Client, Gap, Retention
 from syncchat.chat import events
 from syncchat.chat.events import Message
-from syncchat.engine import Draft, Engine, Position, open_engine
+from syncchat.engine import Draft, Engine, Position, Record, open_engine
 from tests.peer import PATIENCE, free_port, wait_for
 from tests.people import Json
 from tests.processes import ROOT, SERVER, Script, ServerScript, environment, run
@@ -45,6 +45,7 @@ def fill(name: str, rooms: int = 3, messages: int = 1200) -> None:
             ]
             for at in range(0, messages, 100):
                 engine.append(f"room{room}", drafts[at : at + 100])
+        engine.records.write([Record("topic", "room1", b"\xff"), Record("ban", "\0bob", b"")])
 
 
 def export(name: str, file: Path | str, **changes: str) -> None:
@@ -88,12 +89,14 @@ def test_a_round_trip_is_equal_byte_for_byte(tmp_path: Path) -> None:
                 tail = engine.read_after("room1", Position(position.epoch, 1190), 100)
                 (again,) = engine.append("room1", [Draft("ann", '1.3 ü 😀 "\\ \t', nonce="n3")])
                 found = engine.search("room2", "2.77", 10)
-                told.append((position, tail, again, found, engine.rooms()))
+                kept = engine.records.all()
+                told.append((position, tail, again, found, engine.rooms(), kept))
         assert told[0] == told[1] == told[2]
         assert told[0][2].offset == 4
         assert not told[0][2].new
+        assert len(told[0][5]) == 2
     lines = records(first)
-    assert lines[0] == {"type": "header", "format": "syncchat-log", "version": 1}
+    assert lines[0] == {"type": "header", "format": "syncchat-log", "version": 2}
     assert lines[-1] == {"type": "end", "rooms": 3, "messages": 3600}
     assert stat.S_IMODE(first.stat().st_mode) == 0o600
 
@@ -254,7 +257,7 @@ def test_what_exceeds_the_retention_is_left_out(tmp_path: Path) -> None:
 BROKEN = [
     ("", "the file is not whole"),
     ("hello\n", "line 1: this is not a file of syncchat-server export"),
-    ('{"type":"header","format":"syncchat-log","version":2}\n', "later version"),
+    ('{"type":"header","format":"syncchat-log","version":3}\n', "later version"),
     ("HEADER{}\n", "line 2: "),
     ("HEADER\xff\n", "line 2: "),
     ('HEADER{"type":"room","name":"a b","epoch":"e","last":1}\n', "line 2: "),

@@ -9,12 +9,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from syncchat.chat.dialects import LineFormat, dialects
+from syncchat.chat.directory import Directory
 from syncchat.chat.events import SUBPROTOCOL, ClientLimits, Welcome
 from syncchat.chat.room import RoomSettings
 from syncchat.chat.rooms import RoomRegistry
 from syncchat.chat.session import Session
+from syncchat.chat.watching import Watches
 from syncchat.engine import (
     Appended,
+    Candidate,
     ClaimsChanged,
     Deliver,
     DeliverOwn,
@@ -52,7 +55,11 @@ def serving(engine: Engine, *, notices: bool = False, most: int = 100) -> Iterat
     with serve(None, converse=converse, subprotocols=[SUBPROTOCOL]) as server:
         limits = ClientLimits(65536, 32, 0, 0)
         welcome = Welcome("", "", "", 0, [], "test", limits, template, "", notices)
-        settings = RoomSettings(welcome, True, lambda _waits: None, server.call_at)
+        directory = Directory(engine.records)
+        watches = Watches(server.call_at)
+        settings = RoomSettings(
+            directory, welcome, True, lambda _waits: None, server.call_at, watches
+        )
         rooms = RoomRegistry(engine, settings, most)
         ready.set()
         yield f"ws://127.0.0.1:{server.port}"
@@ -65,6 +72,7 @@ class Around(Engine):
     def __init__(self) -> None:
         self.log = MemoryEngine(Retention(messages=100_000))
         self.presence = self.log
+        self.records = self.log.records
         self.deliver: Deliver
         self.live: Live
         self.claims_changed: ClaimsChanged | None
@@ -114,7 +122,7 @@ class Around(Engine):
     def enter(
         self,
         room: str,
-        nicks: Iterable[str],
+        nicks: Iterable[Candidate],
         after: Position | None,
         limit: int,
         *,
@@ -122,20 +130,20 @@ class Around(Engine):
     ) -> Entered:
         return self.log.enter(room, nicks, after, limit, with_names=with_names)
 
-    def claim(self, room: str, nicks: Iterable[str]) -> str:
+    def claim(self, room: str, nicks: Iterable[Candidate]) -> str:
         return self.presence.claim(room, nicks)
 
-    def rename(self, room: str, old: str, new: str) -> bool:
+    def rename(self, room: str, old: str, new: Candidate) -> bool:
         return self.presence.rename(room, old, new)
 
-    def release(self, room: str, nick: str) -> None:
-        self.presence.release(room, nick)
+    def release(self, room: str, nick: str) -> bool:
+        return self.presence.release(room, nick)
 
     def names(self, room: str) -> list[str]:
         return self.presence.names(room)
 
-    def find(self, room: str, nick: str) -> Person | None:
-        return self.presence.find(room, nick)
+    def find(self, room: str, nick: str, look: str = "") -> Person | None:
+        return self.presence.find(room, nick, look)
 
     def set_away(self, room: str, nick: str, reason: str | None) -> None:
         self.presence.set_away(room, nick, reason)
@@ -298,13 +306,13 @@ class IsAway(Around):
         self._reach()
         return super().append(room, drafts)
 
-    def rename(self, room: str, old: str, new: str) -> bool:
+    def rename(self, room: str, old: str, new: Candidate) -> bool:
         self._reach()
         return super().rename(room, old, new)
 
-    def release(self, room: str, nick: str) -> None:
+    def release(self, room: str, nick: str) -> bool:
         self._reach()
-        super().release(room, nick)
+        return super().release(room, nick)
 
     def names(self, room: str) -> list[str]:
         self._reach()

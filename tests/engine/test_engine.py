@@ -14,6 +14,7 @@ import pytest
 
 from syncchat.chat import events
 from syncchat.engine import (
+    Candidate,
     Delivery,
     Draft,
     Engine,
@@ -24,7 +25,7 @@ from syncchat.engine import (
     open_engine,
 )
 from syncchat.errors import EngineFailed
-from tests.engine.drafts import texts
+from tests.engine.drafts import named, texts
 from tests.peer import PATIENCE, wait_for
 from tests.redis_server import RedisProcess
 
@@ -326,39 +327,39 @@ def test_entering_is_one_call_that_claims_a_nick_and_reads_the_tail(opened: Open
     engine = opened()
     engine.append("a", texts(5))
     end = engine.follow("a")
-    ann = engine.enter("a", ["ann", "x"], None, 0, with_names=True)
+    ann = engine.enter("a", named("ann", "x"), None, 0, with_names=True)
     assert (ann.nick, ann.names, ann.tail) == ("ann", ["ann"], Tail((), True, 5, end))
-    second = engine.enter("a", iter(["ANN", "x", "y"]), None, 2, with_names=False)
+    second = engine.enter("a", iter(named("ANN", "x", "y")), None, 2, with_names=False)
     assert (second.nick, second.names) == ("x", [])
     assert [message.offset for message in second.tail.messages] == [4, 5]
-    third = engine.enter("a", ["y"], Position(end.epoch, 1), 3, with_names=True)
+    third = engine.enter("a", named("y"), Position(end.epoch, 1), 3, with_names=True)
     assert third.names == ["ann", "x", "y"]
     assert third.tail == engine.read_after("a", Position(end.epoch, 1), 3)
     with pytest.raises(ValueError, match="free"):
-        engine.enter("a", ["x", "y"], None, 0, with_names=False)
+        engine.enter("a", named("x", "y"), None, 0, with_names=False)
 
 
 def test_a_nick_is_claimed_once_in_any_spelling(opened: Opener) -> None:
     engine = opened()
-    assert engine.claim("a", ["Straße"]) == "Straße"
-    assert engine.claim("a", ["STRASSE", "Straße", "other"]) == "other"
-    assert engine.claim("b", ["strasse"]) == "strasse"
-    assert engine.claim("a", (f"ann{number}" for number in count(1))) == "ann1"
+    assert engine.claim("a", named("Straße")) == "Straße"
+    assert engine.claim("a", named("STRASSE", "Straße", "other")) == "other"
+    assert engine.claim("b", named("strasse")) == "strasse"
+    assert engine.claim("a", (Candidate(f"ann{number}") for number in count(1))) == "ann1"
     assert engine.names("a") == ["ann1", "other", "Straße"]
     engine.release("a", "STRASSE")
     assert engine.names("a") == ["ann1", "other"]
-    assert engine.claim("a", ["strasse"]) == "strasse"
+    assert engine.claim("a", named("strasse")) == "strasse"
     assert engine.names("nobody") == []
 
 
 def test_a_nick_is_changed_in_one_step(opened: Opener) -> None:
     engine = opened()
-    engine.claim("a", ["ann"])
-    engine.claim("a", ["bob"])
-    assert not engine.rename("a", "ann", "Bob")
+    engine.claim("a", named("ann"))
+    engine.claim("a", named("bob"))
+    assert not engine.rename("a", "ann", Candidate("Bob"))
     assert engine.names("a") == ["ann", "bob"]
-    assert engine.rename("a", "ann", "Ann")
-    assert engine.rename("a", "Ann", "eve")
+    assert engine.rename("a", "ann", Candidate("Ann"))
+    assert engine.rename("a", "Ann", Candidate("eve"))
     assert engine.names("a") == ["bob", "eve"]
 
 

@@ -11,13 +11,24 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from syncchat.chat import events
-from syncchat.engine import Draft, Engine, Position, Retention, open_engine
+from syncchat.engine import Candidate, Draft, Engine, Position, Retention, open_engine
 from tests.redis_server import RedisProcess
 
 KEEP = 6
 
 rooms = st.sampled_from(["a", "b"])
 nicks = st.sampled_from(["ann", "Ann", "bob", "Straße", "STRASSE"])
+candidates = st.sampled_from(
+    [
+        *(Candidate(nick) for nick in ("ann", "Ann", "bob", "Straße", "STRASSE")),
+        # A Cyrillic letter: it looks like ann.
+        Candidate("аnn", "ann"),
+        Candidate("Ann", "ann"),
+        Candidate("eve", "eve", shared=True),
+        Candidate("Eve", "eve", shared=True),
+        Candidate("еve", "eve"),
+    ]
+)
 drafts = st.builds(
     Draft,
     nicks,
@@ -51,7 +62,8 @@ class Machine(RuleBasedStateMachine):
     def begin_model(self) -> None:
         self.logs: dict[str, list[Draft]] = {"a": [], "b": []}
         self.known: dict[tuple[str, str, str, str], int] = {}
-        self.names: dict[str, dict[str, str]] = {"a": {}, "b": {}}
+        #: The claims by casefolded nick, each with how often it is claimed.
+        self.names: dict[str, dict[str, tuple[Candidate, int]]] = {"a": {}, "b": {}}
         self.epochs = {room: self.engine.follow(room).epoch for room in self.logs}
 
     def kept(self, room: str) -> list[tuple[int, str, str]]:
@@ -99,32 +111,57 @@ class Machine(RuleBasedStateMachine):
         expected = [each[0] for each in reversed(self.kept(room)) if each[1] == word.lower()]
         assert [m.offset for m in found] == expected[:limit]
 
-    @rule(room=rooms, wanted=st.lists(nicks, min_size=1, max_size=3))
-    def claim(self, room: str, wanted: list[str]) -> None:
-        names = self.names[room]
-        free = next((nick for nick in wanted if nick.casefold() not in names), None)
+    def is_free(self, room: str, new: Candidate, old: str = "") -> bool:
+        key = new.nick.casefold()
+        return not any(
+            each != old and (each == key or (held.look and held.look == new.look))
+            for each, (held, _) in self.names[room].items()
+        )
+
+    def joins(self, room: str, new: Candidate) -> bool:
+        held, _ = self.names[room].get(new.nick.casefold(), (None, 0))
+        return held is not None and held.shared and new.shared
+
+    def note(self, room: str, new: Candidate) -> None:
+        key = new.nick.casefold()
+        held, count = self.names[room].get(key, (new, 0))
+        self.names[room][key] = held, count + 1
+
+    def drop(self, room: str, key: str) -> bool:
+        held, count = self.names[room].pop(key, (None, 0))
+        if held is not None and count > 1:
+            self.names[room][key] = held, count - 1
+        return count <= 1
+
+    @rule(room=rooms, wanted=st.lists(candidates, min_size=1, max_size=3))
+    def claim(self, room: str, wanted: list[Candidate]) -> None:
+        free = next((c for c in wanted if self.joins(room, c) or self.is_free(room, c)), None)
         if free is None:
             with pytest.raises(ValueError, match="free"):
                 self.engine.claim(room, wanted)
             return
-        names[free.casefold()] = free
-        assert self.engine.claim(room, wanted) == free
+        is_first = not self.joins(room, free)
+        self.note(room, free)
+        entered = self.engine.enter(room, wanted, None, 0, with_names=False)
+        assert (entered.nick, entered.first) == (free.nick, is_first)
 
-    @rule(room=rooms, new=nicks, data=st.data())
-    def rename(self, room: str, new: str, data: st.DataObject) -> None:
+    @rule(room=rooms, new=candidates, data=st.data())
+    def rename(self, room: str, new: Candidate, data: st.DataObject) -> None:
         names = self.names[room]
         if names:
-            old = data.draw(st.sampled_from(sorted(names.values())))
-            free = new.casefold() not in names or new.casefold() == old.casefold()
-            assert self.engine.rename(room, old, new) == free
+            old = data.draw(st.sampled_from(sorted(names)))
+            alone = names[old][1] == 1
+            joins = self.joins(room, new) and (new.nick.casefold() != old or not alone)
+            free = joins or self.is_free(room, new, old if alone else "")
+            assert self.engine.rename(room, names[old][0].nick, new) == free
             if free:
-                del names[old.casefold()]
-                names[new.casefold()] = new
+                self.drop(room, old)
+                self.note(room, new)
 
     @rule(room=rooms, nick=nicks)
     def release(self, room: str, nick: str) -> None:
-        self.engine.release(room, nick)
-        self.names[room].pop(nick.casefold(), None)
+        freed = self.drop(room, nick.casefold())
+        assert self.engine.release(room, nick) == freed
 
     @rule()
     def restart(self) -> None:
@@ -142,7 +179,8 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def names_and_rooms_are_the_same(self) -> None:
         for room, names in self.names.items():
-            assert self.engine.names(room) == sorted(names.values(), key=str.casefold)
+            held = [candidate.nick for candidate, _ in names.values()]
+            assert self.engine.names(room) == sorted(held, key=str.casefold)
         assert self.engine.rooms() == [room for room, log in self.logs.items() if log]
 
     def teardown(self) -> None:

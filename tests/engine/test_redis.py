@@ -16,6 +16,7 @@ import trustme
 
 from syncchat.chat import events
 from syncchat.engine import (
+    Candidate,
     Delivery,
     Departed,
     Draft,
@@ -27,6 +28,7 @@ from syncchat.engine import (
     open_engine,
 )
 from syncchat.errors import AppendUnknown, EngineFailed, EngineUnusable
+from tests.engine.drafts import named
 from tests.peer import PATIENCE, InThread, wait_for
 from tests.proxy import Proxy
 from tests.redis_server import REDIS, RedisProcess
@@ -127,18 +129,82 @@ def test_a_nick_is_claimed_on_one_node_only(full: bool) -> None:
 
             def claim(which: Node, nick: str = nick, barrier: threading.Barrier = barrier) -> str:
                 barrier.wait(PATIENCE)
-                return which.engine.claim("a", [nick.upper(), f"{nick}-other"])
+                return which.engine.claim(
+                    "a", [Candidate(nick.upper()), Candidate(f"{nick}-other")]
+                )
 
             racing = [InThread(lambda: claim(a)), InThread(lambda: claim(b))]
             assert sorted(each.result() for each in racing) == [nick.upper(), f"{nick}-other"]
         assert a.engine.names("a") == b.engine.names("a")
-        assert not b.engine.rename("a", "nick0-other", "NICK1")
+        assert not b.engine.rename("a", "nick0-other", Candidate("NICK1"))
+
+
+def test_a_shared_nick_is_free_when_its_last_node_releases_it() -> None:
+    own = [Candidate("Ann", "ann", shared=True)]
+    with redis() as server, node(server.url) as a, node(server.url) as b:
+        assert a.engine.enter("a", own, None, 0, with_names=False).first
+        assert not b.engine.enter("a", own, None, 0, with_names=True).first
+        assert not b.engine.enter("a", own, None, 0, with_names=True).first
+        assert a.engine.names("a") == b.engine.names("a") == ["Ann"]
+        assert a.engine.elsewhere(["a"]) == b.engine.elsewhere(["a"]) == [0]
+        # Another one, which only looks the same.
+        assert a.engine.claim("a", [Candidate("\u0410nn", "ann"), Candidate("x")]) == "x"
+        assert not a.engine.rename("a", "x", Candidate("\u0410nn", "ann"))
+        found = b.engine.find("a", "\u0410nn", "ann")
+        assert found is not None
+        assert found.nick == "Ann"
+        assert [a.engine.release("a", "Ann"), b.engine.release("a", "Ann")] == [False, False]
+        assert b.engine.names("a") == ["Ann", "x"]
+        assert b.engine.release("a", "Ann")
+        assert a.engine.rename("a", "x", Candidate("\u0410nn", "ann"))
+
+
+@pytest.mark.slow
+def test_a_shared_nick_outlives_a_dead_node_and_a_forgetful_redis() -> None:
+    own = [Candidate("ann", "ann", shared=True)]
+    with redis() as server, node(server.url) as a, ExitStack() as stack:
+        with Proxy(server.path) as proxy:
+            b = stack.enter_context(node(url_of(proxy)))
+            for each in (a, b):
+                each.engine.claim("a", own)
+            b.engine.claim("a", named("bob"))
+        # Node b cannot reach Redis any more, and counts as dead: bob leaves, and ann does not.
+        wait_for(lambda: a.changes, "the end of a lease")
+        assert a.changes == [("a", Departed(["bob"]))]
+        assert a.engine.names("a") == ["ann"]
+        server.ask("FLUSHALL")
+        wait_for(lambda: a.engine.names("a") == ["ann"], "the claim")
+        assert a.engine.claim("a", [Candidate("\u0430nn", "ann"), Candidate("x")]) == "x"
+
+
+def test_of_colliding_nicks_one_is_claimed() -> None:
+    # Equal by casefold, or by their look.
+    alike = [Candidate(nick, "ann") for nick in ("ann", "ANN", "\u0430nn", "\u0410nn")]
+    with redis() as server, node(server.url) as a, node(server.url) as b:
+        for number in range(10):
+            room = f"room{number}"
+            barrier = threading.Barrier(8)
+
+            def claim(
+                which: Node, nick: Candidate, room: str = room, barrier: threading.Barrier = barrier
+            ) -> str:
+                barrier.wait(PATIENCE)
+                return which.engine.claim(room, [nick, *named(*(f"x{i}" for i in range(8)))])
+
+            racing = [
+                InThread(lambda which=which, nick=nick: claim(which, nick))  # type: ignore[misc]
+                for which in (a, b)
+                for nick in alike
+            ]
+            claimed = [each.result() for each in racing]
+            assert len(set(claimed)) == 8
+            assert sum(not nick.startswith("x") for nick in claimed) == 1
 
 
 def test_what_a_node_holds_is_free_when_it_closes() -> None:
     with redis() as server, node(server.url) as a:
         with node(server.url) as b:
-            b.engine.claim("a", ["bob"])
+            b.engine.claim("a", named("bob"))
             assert a.engine.names("a") == ["bob"]
             # Not its own.
             a.engine.release("a", "bob")
@@ -323,7 +389,7 @@ def test_clients_that_come_back_at_once_share_one_read() -> None:
         def enter(which: Node, after: int, number: int) -> list[int]:
             position = Position(epoch, after)
             nick = f"n{number}{which is a}"
-            entered = which.engine.enter("a", [nick], position, 1000, with_names=False)
+            entered = which.engine.enter("a", [Candidate(nick)], position, 1000, with_names=False)
             assert entered.tail.complete
             assert entered.tail.reached == entered.tail.end.offset
             return [message.offset for message in entered.tail.messages]
@@ -345,7 +411,7 @@ def test_clients_that_come_back_at_once_share_one_read() -> None:
         assert server.calls("xrange") > begin
         # A Redis that has been emptied is asked itself.
         server.ask("FLUSHALL")
-        tail = b.engine.enter("a", ["late"], Position(epoch, 101), 10, with_names=False).tail
+        tail = b.engine.enter("a", named("late"), Position(epoch, 101), 10, with_names=False).tail
         assert not tail.complete
 
 
@@ -498,7 +564,7 @@ def test_a_node_notices_that_redis_lost_what_only_the_answer_to_its_append_has_t
 
 def test_while_redis_is_away_the_engine_refuses_at_once_and_recovers() -> None:
     with redis() as server, node(server.url) as a:
-        a.engine.claim("a", ["ann", "eve"])
+        a.engine.claim("a", named("ann", "eve"))
         server.kill()
         wait_for(lambda: _fails(a.engine))
         begin = time.monotonic()
@@ -506,7 +572,7 @@ def test_while_redis_is_away_the_engine_refuses_at_once_and_recovers() -> None:
             with pytest.raises(EngineFailed, match="cannot be reached"):
                 a.say("x")
             with pytest.raises(EngineFailed, match="cannot be reached"):
-                a.engine.enter("a", ["bob"], None, 0, with_names=True)
+                a.engine.enter("a", named("bob"), None, 0, with_names=True)
         # The member leaves although Redis does not know it.
         a.engine.release("a", "nobody")
         assert time.monotonic() - begin < 5
@@ -553,12 +619,12 @@ def test_a_node_releases_the_nicks_of_a_dead_one_when_it_starts() -> None:
 @pytest.mark.parametrize("ends", ["1", "9999999999"], ids=["long ago", "by a clock that was ahead"])
 def test_the_nicks_of_a_dead_node_become_free_and_its_members_are_told_as_gone(ends: str) -> None:
     with redis() as server, node(server.url) as a:
-        a.engine.claim("a", ["ann"])
+        a.engine.claim("a", named("ann"))
         prefix = add_dead_node(server, ends)
-        assert a.engine.claim("a", ["bob", "carl"]) == "carl"
+        assert a.engine.claim("a", named("bob", "carl")) == "carl"
         # Its lease ends.
         server.ask("DEL", prefix)
-        assert a.engine.claim("a", ["BOB"]) == "BOB"
+        assert a.engine.claim("a", named("BOB")) == "BOB"
         wait_for(lambda: a.changes)
         assert a.changes == [("a", Departed(["eve"]))]
         assert a.engine.names("a") == ["ann", "BOB", "carl"]
@@ -593,15 +659,15 @@ def test_a_node_that_was_cut_off_claims_its_nicks_again_or_learns_that_they_are_
     with redis() as server, Proxy(server.path) as proxy, ExitStack() as stack:
         a = stack.enter_context(node(server.url))
         b = stack.enter_context(node(url_of(proxy)))
-        b.engine.claim("a", ["bob"])
-        b.engine.claim("a", ["eve"])
+        b.engine.claim("a", named("bob"))
+        b.engine.claim("a", named("eve"))
         lease = f"syncchat:node:{b.engine.node}"  # type: ignore[attr-defined]
         proxy.swallow()
         server.ask("DEL", lease)
-        assert a.engine.claim("a", ["bob"]) == "bob"
+        assert a.engine.claim("a", named("bob")) == "bob"
         wait_for(lambda: b.changes)
         assert b.changes == [("a", Revoked(["bob"]))]
-        assert b.engine.claim("a", ["eve", "other"]) == "other"
+        assert b.engine.claim("a", named("eve", "other")) == "other"
         # What it lost is not its own to release.
         b.engine.release("a", "bob")
         assert a.engine.names("a") == ["bob", "eve", "other"]
@@ -610,9 +676,9 @@ def test_a_node_that_was_cut_off_claims_its_nicks_again_or_learns_that_they_are_
 @pytest.mark.slow
 def test_nicks_that_come_back_after_a_failover_are_released() -> None:
     with redis() as server, node(server.url) as a:
-        a.engine.claim("a", ["ann"])
-        a.engine.claim("a", ["bob"])
-        a.engine.claim("b", ["carl"])
+        a.engine.claim("a", named("ann"))
+        a.engine.claim("a", named("bob"))
+        a.engine.claim("b", named("carl"))
         a.engine.set_away("a", "bob", "lunch")
         name = a.engine.node  # type: ignore[attr-defined]
         for room, nick in (("a", "bob"), ("b", "carl")):
@@ -624,7 +690,7 @@ def test_nicks_that_come_back_after_a_failover_are_released() -> None:
         wait_for(lambda: a.engine.names("a") == ["ann"])
         wait_for(lambda: a.engine.names("b") == [])
         assert server.ask("EXISTS", "syncchat:{a}:away") == b":0\r\n"
-        assert a.engine.claim("a", ["bob"]) == "bob"
+        assert a.engine.claim("a", named("bob")) == "bob"
         assert a.changes == []
 
 
@@ -634,7 +700,7 @@ def test_members_who_enter_a_redis_that_forgot_their_node_leave_when_it_dies() -
         with Proxy(server.path) as proxy:
             b = stack.enter_context(node(url_of(proxy)))
             server.ask("FLUSHALL")
-            assert b.engine.claim("a", ["bob"]) == "bob"
+            assert b.engine.claim("a", named("bob")) == "bob"
         # The node dies before it renews its lease; this was long ago.
         name = b.engine.node  # type: ignore[attr-defined]
         assert server.ask("EXISTS", f"syncchat:node:{name}") == b":0\r\n"
@@ -746,7 +812,7 @@ def test_an_idle_node_costs_redis_few_commands(rooms: int) -> None:
     with redis() as server, node(server.url) as a:
         for number in range(1, rooms):
             a.engine.follow(f"room{number}")
-            a.engine.claim(f"room{number}", ["ann"])
+            a.engine.claim(f"room{number}", named("ann"))
             # Half of them have a message.
             if number % 2:
                 a.engine.append(f"room{number}", [Draft("ann", "x")])

@@ -16,6 +16,7 @@ import pytest
 
 from syncchat import ChatServer
 from syncchat.engine import (
+    Candidate,
     Draft,
     Retention,
     SqliteEngine,
@@ -119,7 +120,7 @@ def test_entering_and_reading_do_not_wait_for_a_write(tmp_path: Path) -> None:
         for room in ("b", "c"):
             begin = time.monotonic()
             engine.follow(room)
-            engine.enter(room, ["ann"], None, 10, with_names=True)
+            engine.enter(room, [Candidate("ann")], None, 10, with_names=True)
             assert len(engine.read_before("a", None, 10).messages) == 3
             assert time.monotonic() - begin < 0.5
         assert writing.is_alive()
@@ -133,7 +134,7 @@ def test_a_failed_entry_claims_no_nick(tmp_path: Path) -> None:
     engine = open_engine(f"sqlite:{tmp_path / 'chat.db'}", Retention())
     engine.close()
     with pytest.raises(EngineFailed):
-        engine.enter("a", ["ann"], None, 10, with_names=True)
+        engine.enter("a", [Candidate("ann")], None, 10, with_names=True)
     assert engine.names("a") == []
 
 
