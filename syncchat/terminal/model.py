@@ -287,7 +287,7 @@ class Model:
         """
         placed, answered, shown, removed = None, None, True, None
         words: Sequence[str] = ()
-        note = self.followed.apply(event, own)
+        note = self.followed.apply(event, own, self._ignored)
         with self._lock:
             moved, away_again = self._entered, None
             match event:

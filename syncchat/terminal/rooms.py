@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ..chat.events import MAX_WATCHED, Ack, Activity, Message, Topic, WatchedRoom, Welcome
@@ -125,8 +125,8 @@ class RoomList:
 
     # Changing.
 
-    def apply(self, event: Event, own: str) -> Note:
-        """Note ``event``. ``own`` is the user's nick."""
+    def apply(self, event: Event, own: str, ignored: Container[str] = ()) -> Note:
+        """Note ``event``. ``own`` is the user's nick, ``ignored`` are casefolded nicks."""
         with self._lock:
             match event:
                 case Welcome():
@@ -141,7 +141,11 @@ class RoomList:
                     name = self._visited[-1]
                     self._rooms[name] = replace(self._rooms[name], topic=event.text)
                 case Activity():
-                    self._note_activity_locked(event, own)
+                    mention = event.mention
+                    mentions = mention is not None and mention.nick != own
+                    if mention is not None and mention.nick.casefold() in ignored:
+                        mentions = False
+                    self._note_activity_locked(event, mentions=mentions)
                 case _:
                     pass
         return Note()
@@ -160,7 +164,7 @@ class RoomList:
         """Return the rooms whose places have changed since the last call."""
         with self._lock:
             changed, self._changed = self._changed, set()
-            return [self._rooms[name] for name in changed]
+            return [room for name, room in self._rooms.items() if name in changed]
 
     # Called with the lock held.
 
@@ -209,7 +213,7 @@ class RoomList:
         first, self._marks = self._marks and offset <= self._end, False
         return Note(is_first_unread=first)
 
-    def _note_activity_locked(self, event: Activity, own: str) -> None:
+    def _note_activity_locked(self, event: Activity, *, mentions: bool) -> None:
         assert self._lock.locked()
         room = self._rooms.get(event.room)
         if room is None or not room.watched or event.room in self._visited[-1:]:
@@ -222,13 +226,11 @@ class RoomList:
         unread = event.unread
         if unread is None:
             unread = room.unread + max(0, event.offset - room.end)
-        mention = event.mention
-        mentioned = mention is not None and mention.nick != own
         self._rooms[event.room] = replace(
             room,
             end=event.offset,
             unread=unread,
-            mentioned=unread > 0 and (room.mentioned or mentioned),
+            mentioned=unread > 0 and (room.mentioned or mentions),
         )
 
 
