@@ -65,11 +65,10 @@ class ChatCompleter(Completer):
 
     def _rooms_for(self, command: str) -> list[str]:
         """Return the rooms that ``command`` may mean: those with mentions and activity first."""
-        followed = self._model.followed.watched
+        followed = self._model.followed
         if command == "part":
-            return [room.name for room in followed]
-        followed.sort(key=lambda room: (not room.mentioned, not room.unread))
-        names = dict.fromkeys([*(room.name for room in followed), *self._rooms()])
+            return [room.name for room in followed.watched]
+        names = dict.fromkeys([*followed.by_activity(), *self._rooms()])
         names.pop(self._client.room or "", None)
         return list(names)
 

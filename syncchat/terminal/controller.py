@@ -237,7 +237,8 @@ class Controller:
             listed = ", ".join(f"{at} {name}" for at, name in enumerate(rooms, 1))
             self._tell(f"You follow {listed}. Alt and the number, or /room NAME, goes there.")
             return
-        found = best_matches(typed, rooms) or best_matches(typed, self._model.rooms()[0])
+        known = dict.fromkeys([*self._model.followed.by_activity(), *self._model.rooms()[0]])
+        found = best_matches(typed, list(known))
         if found:
             self._go(found[0])
         else:

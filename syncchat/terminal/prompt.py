@@ -7,7 +7,7 @@ from functools import partial
 
 from prompt_toolkit.application import Application
 from prompt_toolkit.buffer import Buffer
-from prompt_toolkit.completion import Completer
+from prompt_toolkit.completion import CompleteEvent, Completer
 from prompt_toolkit.data_structures import Size
 from prompt_toolkit.filters import Condition, has_focus, is_searching
 from prompt_toolkit.formatted_text import StyleAndTextTuples
@@ -32,6 +32,9 @@ from .style import STYLE, Fragment
 __all__ = ["Prompt"]
 
 _PROMPT = "> "
+
+#: The command that chooses a room.
+_CHOOSE = "/room "
 
 #: The input takes at most one part in so many of the screen's rows.
 _SHARE = 3
@@ -225,12 +228,18 @@ class Prompt:
         return [("class:question", text)]
 
     def _below(self) -> StyleAndTextTuples:
-        state = self._input.buffer.complete_state
-        if state is None:
-            return list(self._status())
-        names = [completion.display_text for completion in state.completions]
-        columns = self._output.get_size().columns
-        return list(candidates_line(names, state.complete_index, columns))
+        buffer, columns = self._input.buffer, self._output.get_size().columns
+        state = buffer.complete_state
+        if state is not None:
+            names = [completion.display_text for completion in state.completions]
+            return list(candidates_line(names, state.complete_index, columns))
+        if buffer.text.startswith(_CHOOSE):
+            # The rooms that fit what is typed; Enter takes the first.
+            found = buffer.completer.get_completions(buffer.document, CompleteEvent())
+            names = [completion.display_text for completion in found]
+            if names:
+                return list(candidates_line(names, 0 if buffer.text != _CHOOSE else None, columns))
+        return list(self._status())
 
 
 # Keys.
@@ -306,7 +315,8 @@ def _room_keys(
 ) -> KeyBindings:
     """Bind Alt+1 to Alt+9 and Alt+A, which go to a room, and Ctrl+X, which chooses one.
 
-    Ctrl+X keeps the typed text in ``draft``, and begins ``/room`` instead.
+    Ctrl+X keeps the typed text in ``draft``, and begins ``/room`` instead; pressed again, it
+    goes through the rooms.
     """
     bindings = KeyBindings()
     typing = has_focus(buffer) & ~is_searching
@@ -325,13 +335,12 @@ def _room_keys(
 
     @bindings.add("c-x", filter=typing, eager=True)
     def _choose(_event: KeyPressEvent) -> None:
-        if buffer.text.startswith("/room "):
+        if buffer.text.startswith(_CHOOSE):
             tab.press(buffer)
             return
         draft[:] = [buffer.text] if buffer.text else []
-        buffer.text = "/room "
-        buffer.cursor_position = len(buffer.text)
-        tab.press(buffer)
+        buffer.text = _CHOOSE
+        buffer.cursor_position = len(_CHOOSE)
 
     return bindings
 

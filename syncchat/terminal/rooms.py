@@ -116,6 +116,13 @@ class RoomList:
         behind = [room for room in rooms[at + 1 :] + rooms[: max(at, 0)] if room.unread]
         return next((room for room in behind if room.mentioned), next(iter(behind), None))
 
+    def by_activity(self) -> list[str]:
+        """Return the names of the followed rooms: with mentions, with news, others, the current."""
+        current = self.current
+        rooms = sorted(self.watched, key=lambda room: (not room.mentioned, not room.unread))
+        names = [room.name for room in rooms]
+        return sorted(names, key=lambda name: current is not None and name == current.name)
+
     def before(self, name: str) -> str | None:
         """Return the followed room that the user was in last, other than ``name``."""
         with self._lock:
