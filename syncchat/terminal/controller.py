@@ -304,6 +304,9 @@ class Controller:
                 self._reply(command.text)
             case Quit():
                 self._prompt.end()
+            case Leave():
+                self._client.ask(command)
+                self._prompt.end()
             case Clear():
                 self._prompt.clear()
             case InvalidCommand():
@@ -340,7 +343,6 @@ class Controller:
                 | WhoisRequest()
                 | AwayRequest()
                 | BackRequest()
-                | Leave()
                 | Watch()
                 | Unwatch()
                 | Seen()
