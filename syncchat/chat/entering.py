@@ -183,6 +183,7 @@ class Entering:
             offset=delivered.offset,
             members=names,
             greeting="" if member.follows else greeting,
+            places=member.places,
         )
         member.greeted = True
         if member.dialect.welcome_last:

@@ -23,6 +23,7 @@ from .directory import Directory
 from .events import (
     Ack,
     Error,
+    Forwarded,
     FromServer,
     History,
     Joined,
@@ -80,6 +81,7 @@ class Member:
         "last_private_from",
         "nick",
         "person",
+        "places",
         "since",
         "spoke",
         "watcher",
@@ -94,6 +96,8 @@ class Member:
         self.nick = "" if self.follows else self.address
         #: The person whose token it has shown; None: it is a guest.
         self.person: Person | None = None
+        #: The last position that this person has seen in each room, when it entered.
+        self.places: dict[str, str] = {}
         #: It as a watcher of other rooms; None: it watches none.
         #: Guarded by the lock of :class:`Watches`; its session may read it, too.
         self.watcher: Watcher | None = None
@@ -295,6 +299,9 @@ class Members:
         if isinstance(event, Kick):
             self._kick(event)
             return
+        if isinstance(event, Forwarded):
+            self._hand_over(event.message)
+            return
         if not isinstance(event, PrivateMessage):
             newcomer = None
             if isinstance(event, Joined) and not event.others:
@@ -302,12 +309,18 @@ class Members:
                 newcomer = self.find(event.nick)
             self.tell([event], newcomer)
             return
-        recipient, sender = self.find(event.to), self.find(event.nick)
-        if recipient is not None:
-            recipient.last_private_from = event.nick
-            self.tell_one(recipient, event)
+        sender = self.find(event.nick)
+        recipient = self._hand_over(event)
         if sender is not None and sender is not recipient:
             self.tell_one(sender, event)
+
+    def _hand_over(self, message: PrivateMessage) -> Member | None:
+        """Send a private message to its recipient, and return it; None: it is not here."""
+        recipient = self.find(message.to)
+        if recipient is not None:
+            recipient.last_private_from = message.nick
+            self.tell_one(recipient, message)
+        return recipient
 
     def _kick(self, kick: Kick) -> None:
         member = self.find(kick.nick)

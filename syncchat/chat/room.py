@@ -168,9 +168,14 @@ class Room:
         command = "back" if reason is None else "away"
         self._do_for(member, command, lambda: self._set_away(member, reason))
 
-    def send_private(self, member: Member, to: str, text: str) -> None:
-        """Send ``text`` to the member called ``to`` only, or an error to ``member`` if absent."""
-        self._do_for(member, "private", lambda: self._send_private(member, to, text))
+    def send_private(self, member: Member, to: str, text: str) -> bool:
+        """Send ``text`` to the member called ``to`` only. False: there is none.
+
+        Raises :class:`~syncchat.errors.EngineFailed`.
+        """
+        found: list[bool] = []
+        self.run(lambda: found.append(self._send_private(member, to, text)))
+        return any(found)
 
     def tell_names(self, member: Member) -> None:
         """Send one member the names of all members, and of those who are away."""
@@ -432,15 +437,15 @@ class Room:
         else:
             self._members.tell_one(member, event)
 
-    def _send_private(self, member: Member, to: str, text: str) -> None:
+    def _send_private(self, member: Member, to: str, text: str) -> bool:
         recipient = self.find(to) or self._engine.find(self.name, to)
         if recipient is None:
-            self._members.tell_one(member, Error("absent", f"{to} is not in this room.", "private"))
-        else:
-            event = PrivateMessage(member.nick, recipient.nick, text, time.time())
-            self._engine.publish(self.name, event)
-            if recipient.away is not None and recipient is not member:
-                self._members.tell_one(member, Away(recipient.nick, recipient.away))
+            return False
+        event = PrivateMessage(member.nick, recipient.nick, text, time.time())
+        self._engine.publish(self.name, event)
+        if recipient.away is not None and recipient is not member:
+            self._members.tell_one(member, Away(recipient.nick, recipient.away))
+        return True
 
     def _announce(self, notice: Joined | Left) -> None:
         try:

@@ -11,13 +11,14 @@ from functools import lru_cache
 from itertools import count
 from urllib.parse import unquote
 
-from ..engine import Delivery, Departed, Draft, Engine, Position, Revoked
+from ..engine import Delivery, Departed, Draft, Engine, Person, Position, Revoked
 from ..errors import BadRoom, EngineFailed, NickTaken, RoomsFull
 from ..net import Deadline
 from .appends import AppendThread
 from .entering import WantedHistory
 from .events import MAX_HISTORY, Kick, LiveFromServer, Message, RoomCount
 from .members import Member, RoomSettings
+from .personal import PersonalRecords
 from .room import Room
 from .watching import Watcher
 
@@ -122,6 +123,7 @@ class RoomRegistry:
     def __init__(self, engine: Engine, settings: RoomSettings, most: int) -> None:
         self.engine = engine
         self.directory = settings.directory
+        self.personal = PersonalRecords(engine.records)
         self._settings = settings
         self.watches = settings.watches
         self._most = most
@@ -144,6 +146,7 @@ class RoomRegistry:
 
     def close(self) -> None:
         """End the thread of the rooms, and close the engine. No client may be left."""
+        self.personal.close()
         self.engine.interrupt()
         self.directory.close()
         if self._appends is not None:
@@ -225,6 +228,16 @@ class RoomRegistry:
             else:
                 return False
             return True
+
+    def find(self, name: str, nick: str) -> Member | Person | None:
+        """Who has the nick in a room, on any server. Raises :class:`EngineFailed`."""
+        room = self._rooms.get(name)
+        member = None if room is None else room.find(nick)
+        return member or self.engine.find(name, nick)
+
+    def exists(self, name: str) -> bool:
+        """Whether the room is used, or has messages. Raises :class:`EngineFailed`."""
+        return name in self._rooms or self.engine.keeps(name)
 
     def publish(
         self, name: str, draft: Draft, *, named: bool, admit: Callable[[Draft], None]

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from syncchat import ChatServer
-from tests.people import Json, url_of
+from tests.people import Json, Plain, url_of
 
 
 def watch(client: Json, *rooms: str, **after: str) -> list[dict[str, Any]]:
@@ -73,3 +73,40 @@ def test_rooms_that_cannot_be_watched_are_refused_one_by_one() -> None:
         assert ann.event("error")["text"] == "You can watch at most 200 rooms; not more."
         ann.ask(type="unwatch", rooms=["ok", "R1", "unknown", "a b"])
         watch(ann, "more")
+
+
+def test_a_private_message_reaches_another_room_and_the_reply_comes_back() -> None:
+    with (
+        ChatServer(port=0, greeting="") as chat,
+        Json(url_of(chat, "/?nick=ann")) as ann,
+        Plain(url_of(chat, "/ops?nick=bob")) as bob,
+        Json(url_of(chat, "/dev?nick=cat")) as cat,
+        Json(url_of(chat, "/ops?nick=cat")) as other,
+    ):
+        ann.event("welcome")
+        other.event("welcome")
+        ann.ask(type="private", to="BOB", text="psst")
+        receipt = ann.event("private")
+        assert (receipt["nick"], receipt["to"], receipt["text"]) == ("ann", "bob", "psst")
+        bob.hear_until("[PM from ann] psst")
+        bob.send("/reply what?")
+        bob.hear_until("-> [Sent PM to ann] what?")
+        assert ann.event("private")["text"] == "what?"
+        # bob would take this one for the other cat, in his room.
+        cat.event("welcome")
+        cat.ask(type="private", to="bob", text="psst")
+        assert cat.event("error")["code"] == "nick_taken"
+        ann.ask(type="private", to="cat", text="psst")
+        error = ann.event("error")
+        assert error["code"] == "absent"
+        assert "dev, ops" in error["text"]
+        ann.ask(type="private", to="fred", text="psst")
+        assert ann.event("error")["text"] == "fred is not here."
+
+
+def test_only_people_with_a_token_have_places() -> None:
+    with ChatServer(port=0) as chat, Json(url_of(chat)) as ann:
+        place = f"{ann.event('welcome')['epoch']}:0"
+        ann.ask(type="seen", room="lobby", place=place)
+        error = ann.event("error")
+        assert (error["code"], error["command"]) == ("forbidden", "seen")

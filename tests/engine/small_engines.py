@@ -151,6 +151,9 @@ class Around(Engine):
     def away_nicks(self, room: str) -> list[str]:
         return self.presence.away_nicks(room)
 
+    def where(self, nick: str) -> list[str]:
+        return self.presence.where(nick)
+
     def elsewhere(self, rooms: Sequence[str]) -> list[int]:
         return self.presence.elsewhere(rooms)
 
