@@ -243,16 +243,32 @@ class Client:
         nonce = secrets.token_urlsafe(9)
         return nonce if self._link.post(events.Action(text, nonce), timeout) else None
 
-    def join(self, room: str, timeout: float | None = None) -> None:
+    def join(
+        self,
+        room: str,
+        timeout: float | None = None,
+        *,
+        after: str | None = None,
+        history: int | None = None,
+    ) -> None:
         """Go to another room, after all messages sent so far. Blocks and raises as :meth:`say`.
 
-        The server answers with a ``Welcome``, followed by the room's last messages if
-        this client asks for ``history``; or with an ``Error``. Also raises
-        :class:`ValueError` for an invalid room name, unless the server speaks plain
-        lines.
+        The server answers with a ``Welcome``, followed by all messages after the position
+        ``after`` (``EPOCH:OFFSET``), or else by the room's last ``history`` messages, by
+        default as many as this client asks for in each room; or with an ``Error``. Also raises
+        :class:`ValueError` for an invalid room name, unless the server speaks plain lines.
         """
         name = room if self._link.plain else check_room(room)
-        self._link.post(events.Join(name, history=self._history_on_join), timeout)
+        last = self._history_on_join if history is None else history
+        self._link.post(events.Join(name, after, 0 if after is not None else last), timeout)
+
+    def reconnect(self) -> None:
+        """Cut the connection and connect anew at once; during a break, do not wait any longer.
+
+        No effect before :meth:`connect` and after the end. A client with ``reconnect=False``
+        ends.
+        """
+        self._link.hurry()
 
     def ask(self, request: events.FromClient) -> None:
         """Send any other event (``Private``, ``Nick``, ``Search``); not repeated after a break.
