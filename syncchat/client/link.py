@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from math import inf
+from typing import TypeVar
 
 from ..chat import events
 from ..closecodes import ABNORMAL, NORMAL
@@ -29,6 +30,7 @@ _NO_CONNECTION = "the client is not connected at the moment"
 _CLOSE_TIMEOUT = 10.0
 _SHARE, _MOST = 0.1, 0.25
 
+Result = TypeVar("Result")
 _NO_LIMIT = Deadline.after(None)
 _AT_ONCE = Deadline.after(0)
 
@@ -50,25 +52,19 @@ class Link:
         #: Guards everything below, including the protocol. Taken before the WebSocket's
         #: locks and the inbox's lock in the lock order.
         self._lock = threading.Lock()
-        #: Notified when an item is acknowledged, or sent to a server of plain lines,
-        #: and at the end.
+        #: Notified when an item is acknowledged, or sent as a plain line, and at the end.
         self._changed = threading.Condition(self._lock)
-        #: The number of threads that wait for it.
-        self._waiting = 0
+        self._waiting = 0  # The number of threads that wait for it.
         self._protocol = protocol
         self._closed = False
         self._websocket: WebSocket | None = None
-        #: How the connection ended for good; None until then.
-        self._end: ConnectionClosed | None = None
-        #: When the next attempt to reconnect is due, on the monotonic clock; None if
-        #: none is planned.
+        self._end: ConnectionClosed | None = None  # How it ended for good; None until then.
+        #: When the next attempt to reconnect is due, on the monotonic clock; None: it is not.
         self._retry_at: float | None = None
-        #: Set to end an attempt to connect, and to prevent further attempts.
-        self._stop = threading.Event()
+        self._stop = threading.Event()  # It ends an attempt to connect, and prevents others.
         self._pause = Pause(self._stop)
         self._thread: threading.Thread | None = None
-        #: Whether a thread is in open().
-        self._opening = False
+        self._opening = False  # Whether a thread is in open().
 
     # The connection.
 
@@ -97,8 +93,7 @@ class Link:
             with self._lock:
                 if self._stop.is_set():
                     raise NotConnected(_CLOSED_MEANWHILE)
-                # Started first: nothing has changed if the system has no thread left. The
-                # thread waits for the lock.
+                # First: the system may have no thread left. The thread waits for the lock.
                 thread.start()
                 self._thread = thread
                 self._end = None
@@ -253,6 +248,13 @@ class Link:
             if self.plain and self._end is None:
                 raise NotConnected("the server supports plain lines only: use send_line()")
             self._send_once_locked(self._protocol.encode(event))
+
+    def apply(self, step: Callable[[Protocol], Result]) -> Result:
+        """Call ``step`` with the state, and send what may be sent then. Never blocks."""
+        with self._lock:
+            result = step(self._protocol)
+            self._pump_locked()
+            return result
 
     def send_line(self, line: str, timeout: float | None) -> None:
         """Send ``line`` once to a server of plain lines, after all items posted so far.

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from math import inf
-from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import (
+    parse_qs,
+    parse_qsl,
+    quote,
+    unquote,
+    unquote_plus,
+    urlencode,
+    urlsplit,
+    urlunsplit,
+)
 
 from ..chat.events import MAX_HISTORY
 from ..chat.rooms import check_room
@@ -23,10 +33,14 @@ __all__ = [
     "history_of",
     "is_final",
     "url_for",
+    "without_token",
 ]
 
 #: The shortest delay before an attempt, and the longest, in seconds.
 _FIRST, _LONGEST = 0.5, 20.0
+
+#: A token that a header can carry.
+_HEADER_TOKEN = re.compile(r"[\x21-\x7e]+")
 
 #: Seconds between two checks of the network during a delay.
 _LOOK = 0.5
@@ -186,3 +200,15 @@ def _named_by(text: str) -> str | None:
         return check_room(text)
     except BadRoom:
         return None
+
+
+def without_token(url: str) -> tuple[str, str | None]:
+    """The URL without its ``token=``, and that token, if there is one that a header can carry."""
+    place, _, query = url.partition("?")
+    parts = query.split("&")
+    tokens = [part for part in parts if part.startswith("token=")]
+    token = unquote_plus(tokens[-1].partition("=")[2]) if tokens else ""
+    if not _HEADER_TOKEN.fullmatch(token):
+        return url, None
+    rest = "&".join(part for part in parts if part not in tokens)
+    return f"{place}?{rest}" if rest else place, token
