@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from ..engine import Record, Records
 from ..errors import EngineFailed
-from .people import PEOPLE, People
+from .people import PEOPLE, PEOPLE_KEY, People
 from .rules import KINDS, Rules
 
 __all__ = ["Directory"]
@@ -35,6 +35,8 @@ class Directory:
         #: Guards ``_version`` and the order of refreshes; held while records are read.
         self._lock = threading.Lock()
         self._version = -1
+        #: The records of which ``people`` is made.
+        self._of_people: tuple[dict[str, bytes], dict[str, bytes]] = ({}, {})
         self.people = People({})
         self.rules = Rules({})
         self._listeners: list[Callable[[], None]] = []
@@ -69,7 +71,11 @@ class Directory:
             version = self._records.version()
             if version == self._version:
                 return
-            self.people = People(self._records.read(PEOPLE))
+            of_people = self._records.read(PEOPLE), self._records.read(PEOPLE_KEY)
+            if of_people != self._of_people:
+                # Otherwise it stays the same object, by which a listener knows that.
+                self._of_people = of_people
+                self.people = People(*of_people)
             self.rules = Rules({kind: self._records.read(kind) for kind in KINDS})
             self._version = version
         for listener in self._listeners:

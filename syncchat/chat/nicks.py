@@ -9,7 +9,7 @@ from functools import lru_cache
 from ..errors import BadNick
 from .sanitize import clean
 
-__all__ = ["MAX_NICK", "SERVER_NICK", "check_nick", "is_address"]
+__all__ = ["MAX_NICK", "SERVER_NICK", "check_nick", "is_address", "key_of", "look_of"]
 
 #: Characters of a nick, at most.
 MAX_NICK = 32
@@ -67,3 +67,28 @@ def check_nick(text: str) -> str:
     if _BLANK.search(nick) or not any(unicodedata.category(char)[0] in "LNS" for char in nick):
         raise BadNick("A nick must consist of visible characters.")
     return nick
+
+
+def key_of(nick: str) -> str:
+    """The key of a nick: it is the same for all spellings in upper and lower case."""
+    return nick.casefold()
+
+
+@lru_cache(maxsize=4096)
+def look_of(nick: str) -> str:
+    """The same text for all nicks that look the same, in upper and lower case.
+
+    It is the skeleton of Unicode Technical Standard #39, section 4, casefolded. Usable from any
+    thread.
+    """
+    # The second time, since "m" looks like "rn", but "M" does not.
+    return _skeleton(_skeleton(unicodedata.normalize("NFKC", nick)).casefold())
+
+
+def _skeleton(text: str) -> str:
+    # Imported late: it is needed only once somebody has chosen a nick.
+    from homoglyph.data import load_prototypes  # noqa: PLC0415
+
+    prototypes = load_prototypes()
+    chars = (prototypes.get(ord(char), char) for char in unicodedata.normalize("NFD", text))
+    return unicodedata.normalize("NFD", "".join(chars))

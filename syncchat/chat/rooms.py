@@ -12,13 +12,19 @@ from itertools import count
 from urllib.parse import unquote
 
 from ..engine import Delivery, Departed, Draft, Engine, Position, Revoked
+from ..engine import Person as Claimant
 from ..errors import BadRoom, EngineFailed, NickTaken, RoomsFull
-from ..net import Deadline
+from ..net import Deadline, Request, WebSocket, shown_tokens
 from .appends import AppendThread
 from .entering import WantedHistory
 from .events import MAX_HISTORY, Kick, LiveFromServer, Message, RoomCount
-from .members import Member, RoomSettings
+from .members import Member
+from .nicks import is_address, look_of
+from .people import Person
+from .personal import PersonalRecords
 from .room import Room
+from .room_settings import RoomSettings
+from .watching import Watcher
 
 __all__ = ["LOBBY", "MAX_ROOM", "RoomRegistry", "check_room", "room_of", "valid_names"]
 
@@ -121,7 +127,9 @@ class RoomRegistry:
     def __init__(self, engine: Engine, settings: RoomSettings, most: int) -> None:
         self.engine = engine
         self.directory = settings.directory
+        self.personal = PersonalRecords(engine.records)
         self._settings = settings
+        self.watches = settings.watches
         self._most = most
         #: Guards the fields below, and ``users`` of every room: its members, clients that
         #: enter, and ``used`` blocks. Every client that enters takes this lock, so nothing
@@ -133,6 +141,9 @@ class RoomRegistry:
         self._kept = set(engine.rooms())
         #: None: the engine blocks nobody for long, or appends room by room.
         self._appends = AppendThread(engine) if engine.blocks and engine.appends_together else None
+        #: The people to whose names and tokens all rooms have been held.
+        self._people = self.directory.people
+        self.directory.on_change(self._heed_people)
         self.directory.start()
 
     @property
@@ -142,11 +153,26 @@ class RoomRegistry:
 
     def close(self) -> None:
         """End the thread of the rooms, and close the engine. No client may be left."""
+        self.personal.close()
         self.engine.interrupt()
         self.directory.close()
         if self._appends is not None:
             self._appends.close()
         self.engine.close()
+
+    def person(self, request: Request) -> Person | None:
+        """The person whose token ``request`` shows; None: it is a guest's."""
+        return self.directory.people.holder(shown_tokens(request))
+
+    def identify(self, member: Member) -> None:
+        """Make ``member``, which is in no room yet, that of the person whose token it shows."""
+        websocket = member.websocket
+        person = self.person(websocket.request)
+        if person is None:
+            return
+        member.be(person)
+        if person.robot and isinstance(websocket, WebSocket):
+            websocket.limit_rate(self._settings.robot_rate, self._settings.welcome.limits.burst)
 
     def enter(
         self,
@@ -171,6 +197,31 @@ class RoomRegistry:
             room.leave(member, reason)
         finally:
             self._release(room)
+
+    def watch(self, watcher: Watcher, name: str, after: Position | None) -> None:
+        """Have a client watch a room, which exists meanwhile; ``after`` is what it has seen.
+
+        Raises :class:`RoomsFull` and :class:`EngineFailed`.
+        """
+        known = name in watcher.names
+
+        def begin() -> None:
+            self.watches.add(watcher, room.name, room.follow(), after)
+
+        room = self._acquire(name)
+        try:
+            room.run(begin)
+        except BaseException:
+            known = True
+            raise
+        finally:
+            if known:
+                self._release(room)
+
+    def unwatch(self, watcher: Watcher, name: str) -> None:
+        """Have a client watch a room, which it watches, no more."""
+        self.watches.remove(watcher, name)
+        self._release(self._rooms[name])
 
     def last(self, name: str, count: int) -> list[Message]:
         """The last messages of a room, the oldest first. Raises as :meth:`counts`."""
@@ -199,30 +250,54 @@ class RoomRegistry:
                 return False
             return True
 
-    def publish(
-        self, name: str, draft: Draft, *, named: bool, admit: Callable[[Draft], None]
-    ) -> Position:
-        """Append a message of a sender that is no member. Returns its position.
+    def find(self, name: str, nick: str) -> Member | Claimant | None:
+        """Who has the nick in a room, on any server. Raises :class:`EngineFailed`."""
+        room = self._rooms.get(name)
+        member = None if room is None else room.find(nick)
+        return member or self.engine.find(name, nick)
 
-        ``named``: the sender has chosen its nick, which must not be a member's; otherwise
-        :class:`NickTaken` is raised. ``admit`` is called before the message is appended, and may
-        raise an exception. Raises :class:`RoomsFull` and :class:`EngineFailed`.
+    def exists(self, name: str) -> bool:
+        """Whether the room is used, or has messages. Raises :class:`EngineFailed`."""
+        return name in self._rooms or self.engine.keeps(name)
+
+    def publish(
+        self, name: str, draft: Draft, *, person: Person | None, admit: Callable[[Draft], None]
+    ) -> Position:
+        """Append a message of a sender that is no member, of ``person`` or a guest.
+
+        Returns its position. Raises :class:`NickTaken` as :meth:`check_free`. ``admit`` is called
+        before the message is appended, and may raise an exception. Raises :class:`RoomsFull` and
+        :class:`EngineFailed`.
         """
         room = self._acquire(name)
         done = False
         try:
-            taken = f"The nick {draft.nick} is taken here."
-            if named and (room.find(draft.nick) or self.engine.find(name, draft.nick)):
-                raise NickTaken(taken)
+            self.check_free(room, draft.nick, person)
             admit(draft)
             # That may have taken long.
-            if named and room.find(draft.nick):
-                raise NickTaken(taken)
+            self.check_free(room, draft.nick, person, here=True)
             position = room.publish(draft)
             done = True
         finally:
             self._release(room, lingers=done and not self.engine.blocks)
         return position
+
+    def check_free(
+        self, room: Room, nick: str, person: Person | None = None, *, here: bool = False
+    ) -> None:
+        """Raise :class:`NickTaken` if a message must not be from ``nick``.
+
+        It is the name of another person, or a member has it, or one that looks like it; ``here``:
+        look for members on this server only. The sender's own name or address is free.
+        """
+        if is_address(nick) or (person is not None and nick == person.name):
+            return
+        if not self.directory.people.is_free(nick, person):
+            raise NickTaken(f"The nick {nick} belongs to somebody else.")
+        if room.find_like(nick) or (
+            not here and self.engine.find(room.name, nick, look_of(nick)) is not None
+        ):
+            raise NickTaken(f"The nick {nick} is taken here.")
 
     @contextmanager
     def used(self, name: str) -> Iterator[Room]:
@@ -328,6 +403,16 @@ class RoomRegistry:
     def _is_unused(self, room: Room) -> bool:
         with self._lock:
             return not room.users and self._rooms.get(room.name) is room
+
+    def _heed_people(self) -> None:
+        """Hold the members of all rooms to the people as they are now. On any thread."""
+        people = self.directory.people
+        if people is not self._people:
+            self._people = people
+            with self._lock:
+                rooms = tuple(self._rooms.values())
+            for room in rooms:
+                room.heed_people()
 
     # The engine's callbacks.
 

@@ -36,9 +36,10 @@ from .events import (
     Whois,
     WhoisRequest,
 )
-from .hooks import NO_HOOKS, Hooks, Visitor, silenced
+from .hooks import NO_HOOKS, Hooks, Visitor
 from .members import Member
 from .nicks import check_nick
+from .other_rooms import OtherRooms
 from .room import Room
 from .rooms import RoomRegistry, check_room, room_of
 from .sanitize import clean
@@ -103,6 +104,8 @@ class Session:
         self._on_end = on_end
         self._hooks = hooks
         self._member = Member(websocket, dialect)
+        rooms.identify(self._member)
+        self._others = OtherRooms(rooms, self._member, websocket, hooks)
         self._query = query_of(websocket.request)
         #: Messages that are not given to the room yet.
         self._drafts: list[Draft] = []
@@ -116,7 +119,8 @@ class Session:
         """Whether to enter the room of the URL may take time. On any thread."""
         query = self._query
         asks = query.history != WantedHistory() or bool(query.errors)
-        return asks or self._rooms.engine.blocks or bool(self._hooks)
+        keeps = self._member.person is not None  # It is read first.
+        return asks or keeps or self._rooms.engine.blocks or bool(self._hooks)
 
     def begin(self) -> bool:
         """Enter the room of the URL. On any thread. False: the client must be refused."""
@@ -150,6 +154,7 @@ class Session:
             try:
                 self._leave(self._reason())
             finally:
+                self._others.end()
                 self._on_end()
 
     def _note_begin(self) -> None:
@@ -172,8 +177,10 @@ class Session:
         self._visitor = visitor = Visitor(name, self._member)
         welcome = (lambda: self._hooks.welcome(visitor)) if self._hooks.on_join else None
         try:
+            self._others.prepare()
             self._room = self._rooms.enter(name, self._member, nick, wanted, welcome)
             self._inside = True
+            self._others.entered(self._room)
         except Rejected as exc:
             raise _Refused(POLICY_VIOLATION, Error("refused", str(exc), "join")) from exc
         except RoomsFull as exc:
@@ -184,6 +191,7 @@ class Session:
     def _leave(self, reason: str | None) -> None:
         if self._inside:
             self._inside = False
+            self._others.left()
             try:
                 self._rooms.leave(self._room, self._member, reason)
             finally:
@@ -261,8 +269,8 @@ class Session:
 
     def _act_on(self, asked: _Request) -> None:
         match asked:
-            case Private():
-                self._room.send_private(self._member, clean(asked.to), clean(asked.text))
+            case Private() | Watch() | Unwatch() | Seen():
+                self._others.carry_out(asked, self._room)
             case Reply():
                 self._reply(asked.text)
             case Nick():
@@ -286,7 +294,7 @@ class Session:
             case Help():
                 self._room.send(self._member, reply(HELP_TEXT))
             case _:
-                # TODO: FromOperator, Leave, Watch, Unwatch, Seen
+                # TODO: FromOperator, Leave
                 self._send_error(Error("unavailable", "Not supported."))
 
     def _flush(self) -> None:
@@ -339,7 +347,7 @@ class Session:
         if to is None:
             self._send_error(Error("absent", "No private message to reply to.", "reply"))
         else:
-            self._room.send_private(self._member, to, clean(text))
+            self._others.carry_out(Private(to, text), self._room)
 
     def _rename(self, nick: str) -> None:
         try:
@@ -399,9 +407,9 @@ class Session:
         if len(reason) > _LONGEST_REASON:
             text = f"A reason must have at most {_LONGEST_REASON} characters."
             self._send_error(Error("too_big", text, "away"))
-        elif reason and self._hooks.silences(self._room.name, self._websocket.request):
+        elif reason and (why := self._hooks.silences(self._room.name, self._websocket.request)):
             # Everybody would read the reason.
-            self._send_error(Error("refused", silenced(self._room.name), "away"))
+            self._send_error(Error("refused", why, "away"))
         else:
             self._room.set_away(self._member, reason)
 

@@ -11,10 +11,11 @@ from math import inf
 from ..chat import events
 from ..closecodes import ABNORMAL, NORMAL
 from ..errors import ConnectionClosed, NotConnected, OutboxFull
-from ..net import Address, Deadline, WebSocket, route_to
+from ..net import Address, Deadline, WebSocket
 from .events import Disconnected, Event, Inbox, Reconnected
 from .outbox import Item
 from .protocol import Protocol
+from .reconnect import Pause
 
 __all__ = ["Connect", "Link"]
 
@@ -27,9 +28,6 @@ _NO_CONNECTION = "the client is not connected at the moment"
 #: thread after the connection is cut: a share of the timeout, and the most seconds.
 _CLOSE_TIMEOUT = 10.0
 _SHARE, _MOST = 0.1, 0.25
-
-#: Seconds between two checks of the network during a delay.
-_LOOK = 0.5
 
 _NO_LIMIT = Deadline.after(None)
 _AT_ONCE = Deadline.after(0)
@@ -67,6 +65,7 @@ class Link:
         self._retry_at: float | None = None
         #: Set to end an attempt to connect, and to prevent further attempts.
         self._stop = threading.Event()
+        self._pause = Pause(self._stop)
         self._thread: threading.Thread | None = None
         #: Whether a thread is in open().
         self._opening = False
@@ -160,6 +159,14 @@ class Link:
             self._thread.join(deadline.remaining())
         with self._lock:
             return self._protocol.outbox.pending()
+
+    def hurry(self) -> None:
+        """Cut the connection and connect anew at once, or cut the delay before that short."""
+        with self._lock:
+            websocket = self._websocket
+            self._pause.cut_short()
+            if websocket is not None and self._retry_at is None:
+                websocket.abort("you asked to connect anew")
 
     @property
     def opened(self) -> bool:
@@ -416,7 +423,7 @@ class Link:
         """Reconnect to ``server``. Returns the new connection, or the end to report."""
         while True:
             self._retry_at = time.monotonic() + delay
-            if not self._wait_for_network(server, delay):
+            if not self._pause.wait(server, delay):
                 break
             try:
                 websocket = self._connect(self._protocol.url, self._stop)
@@ -437,16 +444,3 @@ class Link:
             websocket.close(timeout=0)
             break
         return ConnectionClosed(ABNORMAL, _NOT_BACK)
-
-    def _wait_for_network(self, server: Address | None, delay: float) -> bool:
-        """Wait ``delay``, or less if the network returns. Returns False if the link is closed."""
-        deadline = Deadline.after(delay)
-        before = None if server is None else route_to(server)
-        while not deadline.expired:
-            if self._stop.wait(min(_LOOK, deadline.remaining() or 0.0)):
-                return False
-            now = None if server is None else route_to(server)
-            if now is not None and now != before:
-                return True
-            before = now
-        return not self._stop.is_set()

@@ -346,11 +346,11 @@ class Protocol:
         return [*self.tracker.resume(history)] if history.command is None else [history]
 
     def _welcomed(self, welcome: events.Welcome) -> list[Event]:
-        self.outbox.resolve(None)
+        join = self.outbox.resolve(None)
         self._first_room = self._first_room or welcome.room
         if self.tracker.room != welcome.room or self._nick is None:
             self._nick = None if is_address(welcome.nick) else welcome.nick
-        self.tracker.enter(welcome)
+        self.tracker.enter(welcome, history=None if join is None else _asks_for_history(join))
         self._enter()
         # The server would close the connection for items from before its limit was known.
         limit = welcome.limits.message
@@ -442,6 +442,12 @@ class Protocol:
             self.outbox.resolve(item.nonce)
             self._unkept += not self.dialect.certain
         return Sent(item.nonce) if item.announced and item.nonce is not None else None
+
+
+def _asks_for_history(join: Item) -> bool:
+    """Whether ``join`` asks for messages of the room."""
+    event = events.decode_from_client(join.text)
+    return isinstance(event, events.Join) and (event.after is not None or event.history > 0)
 
 
 def _is_event(line: str) -> bool:

@@ -43,11 +43,15 @@ class Tracker:
         self._awaiting = history or self._last is not None
         self._arriving = True
 
-    def enter(self, welcome: Welcome) -> None:
-        """Note that the client is in a room."""
+    def enter(self, welcome: Welcome, *, history: bool | None = None) -> None:
+        """Note that the client is in a room.
+
+        ``history``: whether it asked for messages of that room; None: as it does usually.
+        """
         if not self._arriving:
             # The client has entered another room.
-            self._last, self._awaiting = None, self._history_on_join
+            self._last = None
+            self._awaiting = self._history_on_join if history is None else history
         self._arriving = False
         self.welcome, self.nick = welcome, welcome.nick
         if not self._awaiting:

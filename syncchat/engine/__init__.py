@@ -14,30 +14,32 @@ from .archive import Archive, export_logs, import_logs
 from .interface import (
     PAGE_BYTES,
     Appended,
-    Candidate,
-    ClaimsChanged,
     Deliver,
     DeliverOwn,
     Delivery,
-    Departed,
     Draft,
     Engine,
     Entered,
     Kind,
-    Live,
-    LiveCodec,
-    LiveEvent,
     Log,
     Message,
     Page,
-    Person,
     Position,
-    Presence,
     Retention,
-    Revoked,
     Tail,
 )
 from .memory import MemoryEngine
+from .presence import (
+    Candidate,
+    ClaimsChanged,
+    Departed,
+    Live,
+    LiveCodec,
+    LiveEvent,
+    Person,
+    Presence,
+    Revoked,
+)
 from .records import Record, Records
 from .sqlite import SqliteEngine
 from .sqlite_archive import SqliteArchive

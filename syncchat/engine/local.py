@@ -6,20 +6,8 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
-from .interface import (
-    Candidate,
-    ClaimsChanged,
-    Deliver,
-    DeliverOwn,
-    Delivery,
-    Engine,
-    Entered,
-    Live,
-    LiveEvent,
-    Person,
-    Position,
-    Tail,
-)
+from .interface import Deliver, DeliverOwn, Delivery, Engine, Entered, Position, Tail
+from .presence import Candidate, ClaimsChanged, Live, LiveEvent, Person
 
 __all__ = ["LocalEngine", "RoomClaims"]
 
@@ -176,6 +164,11 @@ class LocalEngine(Engine, ABC):
     def away_nicks(self, room: str) -> list[str]:
         del room
         return []
+
+    def where(self, nick: str) -> list[str]:
+        key = nick.casefold()
+        with self._names_lock:
+            return [room for room, claims in self._names.items() if key in claims.nicks]
 
     def elsewhere(self, rooms: Sequence[str]) -> list[int]:
         return [0] * len(rooms)

@@ -15,24 +15,19 @@ from redis.exceptions import RedisError, ResponseError
 from ..errors import EngineFailed, EngineUnusable
 from .interface import (
     Appended,
-    Candidate,
-    ClaimsChanged,
     Deliver,
     DeliverOwn,
     Draft,
     Engine,
     Entered,
-    Live,
-    LiveCodec,
-    LiveEvent,
     Message,
     Page,
-    Person,
     Position,
     Retention,
     Tail,
     new_epoch,
 )
+from .presence import Candidate, ClaimsChanged, Live, LiveCodec, LiveEvent, Person
 from .reading import SearchThrottle, first_page, matching, patterns, tail_of
 from .redis_append import Appender
 from .redis_claims import Callbacks, Claims, nicks_of
@@ -240,6 +235,9 @@ class RedisEngine(Engine):
 
     def away_nicks(self, room: str) -> list[str]:
         return self._claims.away_nicks(room)
+
+    def where(self, nick: str) -> list[str]:
+        return self._claims.where(nick)
 
     def elsewhere(self, rooms: Sequence[str]) -> list[int]:
         return self._claims.elsewhere(rooms)

@@ -22,7 +22,8 @@ import msgspec
 from redis.exceptions import RedisError, ResponseError
 
 from ..errors import BadEvent, EngineFailed
-from .interface import Delivery, Departed, Draft, LiveCodec, Message, Position
+from .interface import Delivery, Draft, Message, Position
+from .presence import Departed, LiveCodec
 from .redis_append import Stored
 from .redis_claims import Callbacks
 from .redis_connection import Reply
