@@ -30,7 +30,6 @@ from .events import (
     Joined,
     Left,
     LiveFromServer,
-    PrivateMessage,
 )
 from .feed import Feed
 from .members import Member, Members
@@ -38,7 +37,7 @@ from .presence_batch import PresenceBatch
 from .renames import Renames
 from .room_settings import RoomSettings
 
-__all__ = ["Room", "RoomSettings"]
+__all__ = ["Room"]
 
 logger = logging.getLogger("syncchat.chat")
 
@@ -166,15 +165,6 @@ class Room:
         """Mark ``member`` as away for ``reason``, or as back if ``reason`` is None."""
         command = "back" if reason is None else "away"
         self._do_for(member, command, lambda: self._set_away(member, reason))
-
-    def send_private(self, member: Member, to: str, text: str) -> bool:
-        """Send ``text`` to the member called ``to`` only. False: there is none.
-
-        Raises :class:`~syncchat.errors.EngineFailed`.
-        """
-        found: list[bool] = []
-        self.run(lambda: found.append(self._send_private(member, to, text)))
-        return any(found)
 
     def tell_names(self, member: Member) -> None:
         """Send one member the names of all members, and of those who are away."""
@@ -430,16 +420,6 @@ class Room:
             self._engine.publish(self.name, event)
         else:
             self._members.tell_one(member, event)
-
-    def _send_private(self, member: Member, to: str, text: str) -> bool:
-        recipient = self.find(to) or self._engine.find(self.name, to)
-        if recipient is None:
-            return False
-        event = PrivateMessage(member.nick, recipient.nick, text, time.time())
-        self._engine.publish(self.name, event)
-        if recipient.away is not None and recipient.nick != member.nick:
-            self._members.tell_one(member, Away(recipient.nick, recipient.away))
-        return True
 
     def _announce(self, notice: Joined | Left) -> None:
         try:

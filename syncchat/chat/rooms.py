@@ -12,7 +12,7 @@ from itertools import count
 from urllib.parse import unquote
 
 from ..engine import Delivery, Departed, Draft, Engine, Position, Revoked
-from ..engine import Person as Present
+from ..engine import Person as Claimant
 from ..errors import BadRoom, EngineFailed, NickTaken, RoomsFull
 from ..net import Deadline, Request, WebSocket, shown_tokens
 from .appends import AppendThread
@@ -283,7 +283,7 @@ class RoomRegistry:
                 return False
             return True
 
-    def find(self, name: str, nick: str) -> Member | Present | None:
+    def find(self, name: str, nick: str) -> Member | Claimant | None:
         """Who has the nick in a room, on any server. Raises :class:`EngineFailed`."""
         room = self._rooms.get(name)
         member = None if room is None else room.find(nick)

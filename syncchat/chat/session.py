@@ -99,8 +99,7 @@ class Session:
         """Whether to enter the room of the URL may take time. On any thread."""
         query = self._query
         asks = query.history != WantedHistory() or bool(query.errors)
-        # What is kept for a person is read first.
-        keeps = self._member.person is not None
+        keeps = self._member.person is not None  # It is read first.
         return asks or keeps or self._rooms.engine.blocks or bool(self._hooks)
 
     def begin(self) -> bool:

@@ -12,7 +12,7 @@ from syncchat.chat.dialects import LineFormat, dialects
 from syncchat.chat.directory import Directory
 from syncchat.chat.events import SUBPROTOCOL, ClientLimits, Welcome
 from syncchat.chat.moderation import Moderation
-from syncchat.chat.room import RoomSettings
+from syncchat.chat.room_settings import RoomSettings
 from syncchat.chat.rooms import RoomRegistry
 from syncchat.chat.session import Session
 from syncchat.chat.watching import Watches
@@ -61,14 +61,14 @@ def serving(engine: Engine, *, notices: bool = False, most: int = 100) -> Iterat
         directory = Directory(engine.records)
         settings = RoomSettings(
             directory,
-            False,
-            0.0,
-            welcome,
-            True,
-            lambda _waits: None,
-            server.call_at,
-            Watches(server.call_at),
-            lambda _room, _request: "",
+            guests_read=False,
+            robot_rate=0.0,
+            welcome=welcome,
+            echo=True,
+            on_batch=lambda _waits: None,
+            call_at=server.call_at,
+            watches=Watches(server.call_at),
+            silences=lambda _room, _request: "",
         )
         rooms = RoomRegistry(engine, settings, most)
         ready.set()

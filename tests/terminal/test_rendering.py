@@ -407,6 +407,6 @@ def test_a_room_that_is_joined_begins_with_its_last_messages() -> None:
             chat.say("live", room="ops")
             screen.wait_for_line("server: live")
             shown = screen.scrollback()
-            assert shown[-5] == "-> You are now in ops."
+            assert shown[-5] == "--- ops ---"
             assert re.fullmatch("--- Earlier messages, since .* ---", shown[-4])
             assert shown[-3:] == ["server: message 7", "server: message 8", "server: live"]

@@ -31,7 +31,7 @@ from syncchat.chat.events import (
 )
 from syncchat.net import WebSocket, serve
 from syncchat.terminal import Preferences
-from syncchat.terminal.renderer import name_for_screen, sanitized, text_for_screen
+from syncchat.terminal.safe_text import name_for_screen, sanitized, text_for_screen
 from tests.peer import PATIENCE
 from tests.processes import CLIENT, Script, Terminal
 from tests.screen import Screen

@@ -25,8 +25,7 @@ from syncchat.chat.events import (
 )
 from syncchat.client import Disconnected
 from syncchat.errors import NotConnected
-from syncchat.terminal.completion import candidates_line
-from syncchat.terminal.controller import (
+from syncchat.terminal.commands import (
     ARGUMENTS,
     Clear,
     Ignore,
@@ -36,8 +35,10 @@ from syncchat.terminal.controller import (
     help_text,
     parse_typed,
 )
-from syncchat.terminal.model import Model, Preferences
+from syncchat.terminal.completion import candidates_line
+from syncchat.terminal.model import Model
 from syncchat.terminal.scrollback import rows_added
+from syncchat.terminal.snapshot import Preferences
 from syncchat.terminal.style import Fragment, mark, shorten, style_of, width_of, wrap
 from tests.stage import welcome
 
@@ -279,7 +280,7 @@ def test_help_knows_every_command() -> None:
     [
         ("nik", "nick"), ("mgs", "msg"), ("hitsory", "history"), ("hlep", "help"), ("jion", "join"),
         ("whos", "whois"), ("clean", "clear"), ("unignor", "unignore"),
-        ("query", None), ("topic", None), ("list", None), ("exit", None),
+        ("querry", "query"), ("topic", None), ("list", None), ("exit", None),
     ],
 )  # fmt: skip
 def test_only_near_misses_are_suggested(typed: str, meant: str | None) -> None:
