@@ -70,7 +70,10 @@ def ask(port: int, request: Request) -> Answer:
 
     Raises :class:`OSError` if there is none, or if it does not answer.
     """
-    with _connect(_address(port)) as connection:
+    address = _address(port)
+    if sys.platform != "win32":
+        _check_private(Path(address).parent)
+    with _connect(address) as connection:
         connection.send_bytes(msgspec.json.encode(request))
         if not connection.poll(_PATIENCE):
             raise TimeoutError(f"the server on port {port} does not answer")
@@ -160,8 +163,12 @@ def _connect(address: str) -> Connection:
 
 
 def _make_private(folder: Path) -> None:
-    """Make the folder for this user alone. Raises :class:`OSError` if others may use it."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _check_private(folder)
+
+
+def _check_private(folder: Path) -> None:
+    """Raise :class:`OSError` unless the folder is there, and for this user alone."""
     found = folder.lstat()
     if found.st_uid != os.geteuid() or found.st_mode & 0o077:
         raise PermissionError(f"{folder} must belong to this user alone (mode 0700)")

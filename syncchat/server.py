@@ -319,7 +319,6 @@ class ChatServer:
                 raise EngineUnusable(f"cannot read the people and bans: {exc}") from exc
             settings = RoomSettings(
                 directory,
-                self._guests == "read",
                 self._robot_rate,
                 welcome,
                 echo,

@@ -198,9 +198,7 @@ class Entering:
             members=names,
             greeting="" if member.follows else greeting,
             limits=limits,
-            read_only=self._settings.guests_read and person is None,
             person=None if person is None else person.name,
-            operator=person is not None and person.operator,
             places=member.places,
         )
         member.greeted = True

@@ -22,8 +22,6 @@ class RoomSettings:
 
     #: People, and what operators have decided.
     directory: Directory
-    #: Whether guests may only read.
-    guests_read: bool
     #: Messages per second that are read from a robot; 0: no limit.
     robot_rate: float
     #: The welcome for a new client, without what depends on the room and the client.

@@ -389,6 +389,10 @@ class Session:
             name = check_room(asked.room)
             if name == here.name:
                 raise BadRoom(f"You are already in {name}.")
+            barred = self._ban(name, self._member.nick)
+            if barred is not None:
+                self._send_error(msgspec.structs.replace(barred, command="join"))
+                return
             # Try everything that can fail before the client leaves the old room.
             with rooms.used(name) as room:
                 room.run(room.follow)

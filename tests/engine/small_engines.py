@@ -61,7 +61,6 @@ def serving(engine: Engine, *, notices: bool = False, most: int = 100) -> Iterat
         directory = Directory(engine.records)
         settings = RoomSettings(
             directory,
-            guests_read=False,
             robot_rate=0.0,
             welcome=welcome,
             echo=True,
