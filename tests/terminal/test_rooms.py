@@ -13,6 +13,7 @@ from syncchat.chat.events import (
     FromServer,
     History,
     Join,
+    Leave,
     Message,
     Moderated,
     Private,
@@ -286,6 +287,15 @@ def test_a_talk_with_one_person_lasts_until_the_room_is_chosen() -> None:
         client.wait_for_line("-> An action goes to the room.*")
         client.type("/query\raloud\r")
         assert stage.wait_for_said()[0].text == "aloud"
+
+
+def test_the_reason_to_leave_is_told() -> None:
+    with Stage() as stage, Screen(stage.url) as client:
+        stage.wait_for_client()
+        client.wait_for_last(" lobby.*connected.*")
+        client.type("/quit good night\r")
+        assert client.exit_code() == 0
+        assert stage.heard == [Leave("good night")]
 
 
 def test_redactions_and_mutes_are_told() -> None:
