@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, Self, Unpack
+from typing import Any, Self, Unpack, get_args
 
 from ._version import __version__
 from .chat import events
 from .chat.dialects import LineFormat, dialects
 from .chat.directory import Directory
 from .chat.door import Door, DoorSettings
+from .chat.gate import Gate, Guests
 from .chat.hooks import Hooks, ReadOnly
-from .chat.members import Member, RoomSettings
-from .chat.nicks import MAX_NICK, SERVER_NICK, check_nick
+from .chat.members import Member
+from .chat.nicks import SERVER_NICK, check_nick
+from .chat.people import People
+from .chat.room_settings import RoomSettings
 from .chat.rooms import LOBBY, RoomRegistry, check_room, valid_names
 from .chat.sanitize import clean
 from .chat.session import Session
 from .chat.watching import Watches
-from .engine import Draft, Retention, check_engine, open_engine
-from .errors import EngineFailed, EngineUnusable, NickTaken
+from .engine import Draft, Retention, check_people, open_engine
+from .errors import EngineFailed, EngineUnusable
 from .eventlog import (
     ClientConnected,
     ClientDisconnected,
@@ -60,7 +63,9 @@ from .server_settings import (
     HookSettings,
     HttpSettings,
     LogSettings,
+    PeopleSettings,
     StorageSettings,
+    client_limits,
     taken,
 )
 from .web import only_websockets, web_routes
@@ -88,9 +93,9 @@ class ChatServer:
     - ``token``: a secret that clients must present; see :class:`TokenCheck`. None: no token.
     - ``speaker_token``: a secret of clients that may speak in ``read_only`` rooms, too.
     - ``settings``: those of :class:`ChatSettings`, :class:`HookSettings`,
-      :class:`StorageSettings`, :class:`AccessSettings`, :class:`LogSettings` and
-      :class:`HttpSettings`, and the limits of :class:`syncchat.net.Limits`. Here ``rate`` is 10
-      and ``burst`` is 20 by default.
+      :class:`StorageSettings`, :class:`AccessSettings`, :class:`PeopleSettings`,
+      :class:`LogSettings` and :class:`HttpSettings`, and the limits of
+      :class:`syncchat.net.Limits`. Here ``rate`` is 10 and ``burst`` is 20 by default.
 
     Raises :class:`ValueError` for a bad ``format``, ``engine``, origin, URL, network or limit,
     or for text with a lone surrogate, and :class:`TypeError` for an unknown setting.
@@ -109,10 +114,17 @@ class ChatServer:
     ) -> None:
         self._host = host
         self._asked_port = port
-        tokens = [each for each in (token, speaker_token) if each is not None]
-        #: Without a token, everybody may enter.
-        self._authorize = None if token is None else TokenCheck(*tokens)
+        tokens = [] if token is None else [token]
+        if tokens and speaker_token is not None:
+            tokens.append(speaker_token)
+        #: For monitors on other machines; None: there is no token for them.
+        self._authorize = TokenCheck(*tokens) if tokens else None
         rest: dict[str, Any] = dict(settings)
+        self._people = taken(PeopleSettings, rest)
+        self._guests = self._people.get("guests", "yes")
+        if self._guests not in get_args(Guests):
+            raise ValueError(f"guests must be yes, no or read, not {self._guests!r}")
+        self._gate = Gate(self._guests, tokens, self._all_people)
         self._chat = taken(ChatSettings, rest)
         # Raise for a lone surrogate here; later it would fail at every send to a client.
         self._chat.get("greeting", "").encode()
@@ -121,11 +133,12 @@ class ChatServer:
         self._dialects = dialects(LineFormat(template))
         speakers = TokenCheck(*([] if speaker_token is None else [speaker_token]))
         quiet = [check_room(room) for room in self._chat.get("read_only", ())]
-        read_only = ReadOnly(quiet, speakers.admits) if quiet else None
+        only_reads = self._gate.only_reads if self._guests == "read" else None
+        read_only = ReadOnly(quiet, speakers.admits, only_reads) if quiet or only_reads else None
         self._hooks = Hooks(read_only, **taken(HookSettings, rest))
         self._storage = taken(StorageSettings, rest)
         self._engine_name = self._storage.get("engine", "memory:")
-        check_engine(self._engine_name)
+        check_people(self._engine_name, self._people.get("people"))
         self._access = taken(AccessSettings, rest)
         self._access["origins"] = [parse_origin(each) for each in self._access.get("origins", ())]
         public_url = self._access.get("public_url")
@@ -144,6 +157,8 @@ class ChatServer:
             raise ValueError("the pages of a chat with a WSGI application are the application's")
         self._limits: ServerSettings = {"rate": 10.0, "burst": 20, **taken(ServerSettings, rest)}
         Limits(**self._limits)
+        #: Without a rate for others, robots have none either.
+        self._robot_rate = self._limits["rate"] and self._people.get("robot_rate", 100.0)
         if rest:
             raise TypeError(f"ChatServer has no setting {', '.join(sorted(rest))}")
         #: Guards changes of the two fields below, by start and stop. First in the lock order.
@@ -231,7 +246,7 @@ class ChatServer:
                 converse=self._converse,
                 subprotocols=[events.SUBPROTOCOL],
                 response_headers=[(events.VERSION_HEADER, __version__)],
-                authorize=self._authorize,
+                authorize=self._gate,
                 on_refused=self._log_refused,
                 on_slow=self._log_slow,
                 on_stop=self._interrupt,
@@ -253,7 +268,7 @@ class ChatServer:
         siblings = self._http.get("siblings", list)
         health = health_view(self.snapshot, siblings, self._engine_name.partition(":")[0])
         numbers = metrics_view(lambda: self._metrics.numbers(self.stats()), siblings)
-        pages = web_routes(self._authorize) if self._web else {"/*": only_websockets}
+        pages = web_routes(self._gate) if self._web else {"/*": only_websockets}
         doors: dict[str, Route] = {}
         if self._wsgi is not None:
             pages = {"/*": wsgi_view(self._wsgi)}
@@ -269,10 +284,11 @@ class ChatServer:
         }
 
     def _door(self, other: View) -> Door:
-        limits = _client_limits(Limits(**self._limits))
+        limits = client_limits(Limits(**self._limits))
         settings = DoorSettings(
             form=LineFormat(self._chat.get("format", DEFAULT_FORMAT)),
             limits=limits,
+            robot_rate=self._robot_rate,
             hooks=self._hooks,
             other=other,
             is_beside_application=self._wsgi is not None,
@@ -296,7 +312,7 @@ class ChatServer:
             offset=0,
             members=[],
             server=f"syncchat {__version__}",
-            limits=_client_limits(limits),
+            limits=client_limits(limits),
             format=self._chat.get("format", DEFAULT_FORMAT),
             greeting=self._chat.get("greeting", DEFAULT_GREETING),
             notices=self._chat.get("notices", True),
@@ -309,15 +325,22 @@ class ChatServer:
             valid_names,
             events.LIVE_CODEC,
             replicas=self._storage.get("redis_replicas", 0),
+            people=self._people.get("people"),
         )
         try:
             try:
                 directory = Directory(engine.records)
             except EngineFailed as exc:
                 raise EngineUnusable(f"cannot read the people and bans: {exc}") from exc
-            watches = Watches(server.call_at)
             settings = RoomSettings(
-                directory, welcome, echo, metrics.note_batch, server.call_at, watches
+                directory,
+                self._guests == "read",
+                self._robot_rate,
+                welcome,
+                echo,
+                metrics.note_batch,
+                server.call_at,
+                Watches(server.call_at),
             )
             return RoomRegistry(engine, settings, self._storage.get("max_rooms", DEFAULT_ROOMS))
         except BaseException:
@@ -349,7 +372,7 @@ class ChatServer:
         called for it. Raises :class:`TypeError` if ``text`` is not ``str``,
         :class:`UnicodeEncodeError` for a lone surrogate, :class:`ValueError` for an invalid room
         name, :class:`~syncchat.errors.BadNick` for an invalid nick,
-        :class:`~syncchat.errors.NickTaken` for one that somebody in the room has, and
+        :class:`~syncchat.errors.NickTaken` for one that somebody in the room or a person has, and
         :class:`~syncchat.errors.RoomsFull`. Does nothing if the server does not run.
         """
         if not isinstance(text, str):
@@ -360,8 +383,8 @@ class ChatServer:
         rooms = self._rooms
         if rooms is not None:
             with rooms.used(check_room(room)) as there:
-                if there.find(sender) or rooms.engine.find(there.name, sender):
-                    raise NickTaken(f"The nick {sender} is taken here.")
+                if sender != SERVER_NICK:
+                    rooms.check_free(there, sender)
                 there.post(None, [Draft(sender, clean(text))])
 
     def rooms(self) -> list[events.RoomCount]:
@@ -393,6 +416,10 @@ class ChatServer:
         False if nobody has that nick there, on all servers that share the engine.
         """
         return self._running().kick(check_room(room), nick, clean(reason))
+
+    def _all_people(self) -> People:
+        rooms = self._rooms
+        return People({}) if rooms is None else rooms.directory.people
 
     def _running(self) -> RoomRegistry:
         rooms = self._rooms
@@ -428,7 +455,7 @@ class ChatServer:
             public_url=self._access.get("public_url"),
         )
         self._note(Listening(server.port, url))
-        guarded = self._authorize is not None or secure
+        guarded = self._authorize is not None or self._guests == "no" or secure
         if not guarded and not are_loopback(server.addresses):
             self._note(Warned.of_open_port(server.port))
         if self._rooms is not None and self._rooms.engine.promise:
@@ -451,8 +478,3 @@ class ChatServer:
     def _log_slow(self, client: WebSocket | Follower) -> None:
         who = format_address(client.remote_address)
         self._note(Slow(who, client.close_reason or ""))
-
-
-def _client_limits(limits: Limits) -> events.ClientLimits:
-    """The limits of which clients are told."""
-    return events.ClientLimits(limits.max_message, MAX_NICK, limits.rate, limits.burst)

@@ -7,10 +7,13 @@ import ssl
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict, TypeVar, cast
 
+from .chat.events import ClientLimits
+from .chat.gate import Guests
 from .chat.hooks import Heard, Visitor
+from .chat.nicks import MAX_NICK
 from .engine import Retention
 from .health import Siblings
-from .net import Route, ServerSettings, View, WsgiApp
+from .net import Limits, Route, ServerSettings, View, WsgiApp
 
 __all__ = [
     "AccessSettings",
@@ -19,7 +22,9 @@ __all__ = [
     "HookSettings",
     "HttpSettings",
     "LogSettings",
+    "PeopleSettings",
     "StorageSettings",
+    "client_limits",
     "taken",
 ]
 
@@ -72,6 +77,24 @@ class AccessSettings(TypedDict, total=False):
     origins: Sequence[str]
     public_url: str | None
     trusted_proxies: Sequence[str] | None
+
+
+class PeopleSettings(TypedDict, total=False):
+    """People with tokens of their own, which ``syncchat-server people add`` gives them.
+
+    - ``guests``: ``"yes"`` (the default) lets in everybody else, too; ``"no"`` lets in nobody
+      else; with ``"read"``, everybody else may only read. If there is a ``token``, guests have to
+      show it.
+    - ``people``: the path of an SQLite file for the people and for what operators decide, with
+      the engine ``memory:``. Other engines keep them themselves. None: they are kept until the
+      server stops.
+    - ``robot_rate``: messages per second that are read from a person that is a robot, instead of
+      ``rate``; 100 by default, 0 for no limit. Without a ``rate``, robots have none either.
+    """
+
+    guests: Guests
+    people: str | None
+    robot_rate: float
 
 
 class HookSettings(TypedDict, total=False):
@@ -137,6 +160,7 @@ class ChatServerSettings(
     HookSettings,
     StorageSettings,
     AccessSettings,
+    PeopleSettings,
     LogSettings,
     HttpSettings,
     ServerSettings,
@@ -149,3 +173,8 @@ def taken(group: type[SettingsT], settings: dict[str, Any]) -> SettingsT:
     """Take the settings of one group out of ``settings``."""
     names = settings.keys() & group.__annotations__.keys()
     return cast("SettingsT", {name: settings.pop(name) for name in names})
+
+
+def client_limits(limits: Limits) -> ClientLimits:
+    """The limits of which clients are told."""
+    return ClientLimits(limits.max_message, MAX_NICK, limits.rate, limits.burst)

@@ -76,6 +76,8 @@ def drafts_of(posts: Sequence[Post]) -> list[Draft]:
             member.spoke = now
             for draft in post.drafts:
                 draft.nick = member.nick
+                if member.sent is not None:
+                    member.sent.append((draft.nonce, draft.text))
         drafts += post.drafts
     return drafts
 

@@ -53,6 +53,8 @@ from .entering import WantedHistory
 from .events import ClientLimits
 from .hooks import Hooks, Visitor
 from .members import CLOSE_SECONDS, Member
+from .nicks import key_of
+from .people import Person
 from .room import Room
 from .rooms import RoomRegistry, room_of
 from .streams import EventStream, JsonLines, StreamDialect, TextLines
@@ -86,6 +88,8 @@ class DoorSettings:
     #: How a message is shown as text.
     form: LineFormat
     limits: ClientLimits
+    #: Requests per second that are taken from a robot; 0: no limit.
+    robot_rate: float
     hooks: Hooks
     #: Answers the requests that are not for the door.
     other: View
@@ -110,6 +114,8 @@ class Door:
         #: Each request takes a token of its client's address: a program makes a new connection
         #: for each message.
         self._buckets = HostBuckets(limits.rate, limits.burst)
+        #: The same for robots, by their names.
+        self._robots = HostBuckets(settings.robot_rate, limits.burst)
 
     @property
     def route(self) -> Route:
@@ -157,9 +163,12 @@ class Door:
             raise _unavailable("The server is starting or stopping.")
         return rooms
 
-    def _charge(self, request: Request) -> None:
-        """Take a token of the client's. Raises :class:`Refusal` (429)."""
-        wait = self._buckets.take(request.remote_address[0])
+    def _charge(self, request: Request, person: Person | None) -> None:
+        """Take a token of the client's bucket. Raises :class:`Refusal` (429)."""
+        if person is not None and person.robot:
+            wait = self._robots.take(person.name)
+        else:
+            wait = self._buckets.take(request.remote_address[0])
         if wait:
             text = "You send too many requests; try again later."
             retry = [("Retry-After", str(ceil(wait)))]
@@ -169,7 +178,9 @@ class Door:
 
     def _publish(self, request: Request, cors: Sequence[tuple[str, str]]) -> Response:
         body = request.read_body(self._most * _ESCAPED + _ENVELOPE)
-        self._charge(request)
+        rooms = self._rooms()
+        person = rooms.person(request)
+        self._charge(request, person)
         if (_header(request, b"content-encoding") or "identity").lower() != "identity":
             text = "A message must not be compressed."
             raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, text)
@@ -179,7 +190,10 @@ class Door:
             raise _too_large(f"A message must have at most {self._most} bytes.")
         asked = _parameters(request.query).get("nick", [said.nick])
         address = format_address(request.remote_address)
-        nick = address if asked[-1] is None else nick_of(asked[-1])
+        own = address if person is None else person.name
+        nick = own if asked[-1] is None else nick_of(asked[-1])
+        if key_of(nick) == key_of(own):
+            nick = own
         key = _header(request, b"idempotency-key")
         nonce = said.nonce if key is None else nonce_of(key)
         draft = draft_of(nick, said.text, said.kind, nonce)
@@ -190,19 +204,25 @@ class Door:
         if self._settings.on_message is not None:
             text = said.text if said.kind == "message" else f"/me {said.text}"
             self._settings.on_message(address, nick, room, text)
-        position = self._say(room, draft, request, named=asked[-1] is not None)
+        position = self._say(rooms, room, draft, request, person)
         answer = b'{"epoch":"%b","offset":%d}\n' % (position.epoch.encode(), position.offset)
         return Response(answer, "application/json", HTTPStatus.CREATED, cors)
 
-    def _say(self, name: str, draft: Draft, request: Request, *, named: bool) -> Position:
+    def _say(
+        self,
+        rooms: RoomRegistry,
+        name: str,
+        draft: Draft,
+        request: Request,
+        person: Person | None,
+    ) -> Position:
         """Have the message kept. Raises :class:`Refusal`."""
-        rooms = self._rooms()
         address = format_address(request.remote_address)
         try:
             return rooms.publish(
                 name,
                 draft,
-                named=named,
+                person=person,
                 admit=lambda draft: self._settings.hooks.admit(draft, name, address, request),
             )
         except NickTaken as exc:
@@ -233,11 +253,11 @@ class Door:
         asked = _parameters(request.query)
         dialect = self._dialect(_format_of(request, asked), chunked=request.http_version == "1.1")
         polls = asked.get("poll", ["0"])[-1] != "0"
+        rooms = self._rooms()
         if polls:
-            self._charge(request)
+            self._charge(request, rooms.person(request))
             if history == WantedHistory():
                 history = WantedHistory(_BEGINNING)
-        rooms = self._rooms()
         follow = _Follow(rooms, room, dialect, history, self._settings, polls=polls)
         return Following(
             begin=follow.begin,
@@ -284,6 +304,7 @@ class _Follow:
     def begin(self, follower: Follower) -> None:
         """Enter the room. Raises :class:`Refusal`."""
         member = Member(follower, self._dialect)
+        self._rooms.identify(member)
         visitor = Visitor(self._name, member)
         hooks = self._settings.hooks
         admit = (lambda: hooks.welcome(visitor)) if hooks.on_join else None

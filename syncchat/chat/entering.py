@@ -11,6 +11,8 @@ from ..engine import Candidate, Engine, Position, Tail
 from ..errors import EngineFailed
 from .events import Error, FromServer, History, Names, Welcome
 from .members import Member
+from .nicks import key_of
+from .room_settings import RoomSettings
 
 __all__ = ["Entering", "WantedHistory"]
 
@@ -35,17 +37,17 @@ class WantedHistory:
 class Entering:
     """The state of a client that enters the room called ``room``.
 
-    ``welcome`` has what is the same for all clients; see :class:`RoomSettings`. ``find``
-    finds the member here that has a nick: Redis may have forgotten that. ``admit`` is
-    called, if it is not None, after the client has a nick and before it gets anything.
-    For one thread at a time: the room's combiner, and between its steps the client's.
+    ``settings`` has the welcome that is the same for all clients. ``find`` finds the member here
+    that has a nick: Redis may have forgotten that. ``admit`` is called, if it is not None, after
+    the client has a nick and before it gets anything. For one thread at a time: the room's
+    combiner, and between its steps the client's.
     """
 
     def __init__(
         self,
         room: str,
         engine: Engine,
-        welcome: Welcome,
+        settings: RoomSettings,
         member: Member,
         nick: str | None,
         find: Callable[[str], Member | None],
@@ -72,8 +74,13 @@ class Entering:
         self._epoch = ""
         self._room = room
         self._engine = engine
-        self._welcome = welcome
+        self._settings = settings
+        person = member.person
+        if person is not None and (nick is None or key_of(nick) == key_of(person.name)):
+            nick = person.name
         self._nick = nick
+        #: Whether the nick is the name of another person.
+        self._reserved = nick is not None and not settings.directory.people.is_free(nick, person)
         self._find = find
         self._wanted = wanted
 
@@ -174,15 +181,23 @@ class Entering:
     def _greet(self, delivered: Position, names: list[str]) -> None:
         member = self.member
         self._epoch = delivered.epoch
-        greeting = member.dialect.moved(self._room) if member.greeted else self._welcome.greeting
+        welcome, person = self._settings.welcome, member.person
+        greeting = member.dialect.moved(self._room) if member.greeted else welcome.greeting
+        limits = welcome.limits
+        if person is not None and person.robot:
+            limits = msgspec.structs.replace(limits, rate=self._settings.robot_rate)
         welcome = msgspec.structs.replace(
-            self._welcome,
+            welcome,
             room=self._room,
             nick=member.nick,
             epoch=delivered.epoch,
             offset=delivered.offset,
             members=names,
             greeting="" if member.follows else greeting,
+            limits=limits,
+            read_only=self._settings.guests_read and person is None,
+            person=None if person is None else person.name,
+            operator=person is not None and person.operator,
             places=member.places,
         )
         member.greeted = True
@@ -191,14 +206,19 @@ class Entering:
         else:
             self.events.append(welcome)
         if self._nick not in (None, member.nick):
-            text = f"The nick {self._nick} is taken here; you are {member.nick}."
+            why = "belongs to somebody else" if self._reserved else "is taken here"
+            text = f"The nick {self._nick} {why}; you are {member.nick}."
             self.events.append(Error("nick_taken", text, "nick"))
 
     def _nicks(self) -> Iterator[Candidate]:
-        """The nicks to try: its nick, its address, and its address with a number."""
-        if self._nick is not None and self._find(self._nick) is None:
-            yield Candidate(self._nick)
-        yield from map(Candidate, self.member.addresses())
+        """The nicks to try: the one that it wants, its own name, its address with a number."""
+        member, person = self.member, self.member.person
+        wanted = [] if self._reserved or self._nick is None else [self._nick]
+        for nick in [*wanted, *([] if person is None else [person.name])]:
+            candidate, holder = member.candidate(nick), self._find(nick)
+            if holder is None or (candidate.shared and holder.is_shared):
+                yield candidate
+        yield from map(Candidate, member.addresses())
 
 
 def _cut(tail: Tail, delivered: Position) -> Tail:

@@ -12,7 +12,7 @@ from ..net import Request
 from .members import Member
 from .sanitize import clean
 
-__all__ = ["NO_HOOKS", "Heard", "Hooks", "ReadOnly", "Visitor", "silenced"]
+__all__ = ["NO_HOOKS", "Heard", "Hooks", "ReadOnly", "Visitor"]
 
 logger = logging.getLogger("syncchat.chat")
 
@@ -62,15 +62,32 @@ class Visitor:
 
 
 class ReadOnly:
-    """The rooms in which only the server speaks, and clients that ``may_speak`` admits."""
+    """Who may not speak.
 
-    def __init__(self, rooms: Iterable[str], may_speak: Callable[[Request], bool]) -> None:
+    In ``rooms``, only the server and clients that ``may_speak`` admits. ``only_reads`` tells of
+    a client that may speak nowhere; None: there is none.
+    """
+
+    def __init__(
+        self,
+        rooms: Iterable[str],
+        may_speak: Callable[[Request], bool],
+        only_reads: Callable[[Request], bool] | None = None,
+    ) -> None:
         self._rooms = frozenset(rooms)
         self._may_speak = may_speak
+        self._only_reads = only_reads
 
-    def silences(self, room: str, request: Request) -> bool:
-        """Whether the sender of this request may not speak in the room."""
-        return room in self._rooms and not self._may_speak(request)
+    def silences(self, room: str | None, request: Request) -> str:
+        """Why the sender of this request may not speak in the room; empty: it may.
+
+        None for the room: whether it may speak to anybody.
+        """
+        if self._only_reads is not None and self._only_reads(request):
+            return "Guests can only read here: to speak, you need a token of your own."
+        if room in self._rooms and not self._may_speak(request):
+            return f"{room} is read-only: you cannot speak here."
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +104,17 @@ class Hooks:
     def __bool__(self) -> bool:
         return any((self.on_message, self.on_join, self.on_leave))
 
-    def silences(self, room: str, request: Request) -> bool:
-        """Whether the sender of this request may not speak in the room."""
-        return self.read_only is not None and self.read_only.silences(room, request)
+    def silences(self, room: str | None, request: Request) -> str:
+        """Why the sender of this request may not speak: see :class:`ReadOnly`."""
+        return "" if self.read_only is None else self.read_only.silences(room, request)
 
     def admit(self, draft: Draft, room: str, address: str, request: Request) -> None:
         """Show a message to ``on_message``, which may change its text.
 
         Raises :class:`~syncchat.errors.Rejected`, also after any exception of the callback.
         """
-        if self.silences(room, request):
-            raise Rejected(silenced(room))
+        if why := self.silences(room, request):
+            raise Rejected(why)
         if self.on_message is None:
             return
         heard = Heard(room, draft.nick, draft.text, draft.kind, address)
@@ -135,11 +152,6 @@ class Hooks:
             self.on_leave(visitor)
         except Exception:
             logger.exception("on_leave failed in room %r", visitor.room)
-
-
-def silenced(room: str) -> str:
-    """What a client is told that may not speak in ``room``."""
-    return f"{room} is read-only: you cannot speak here."
 
 
 NO_HOOKS = Hooks()

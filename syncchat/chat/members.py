@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import count
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, count
 from typing import assert_never
 
 from ..closecodes import (
@@ -19,7 +19,6 @@ from ..engine import Appended, Candidate, Departed, Draft, Engine, Position, Rev
 from ..errors import AppendUnknown, ConnectionClosed, EngineFailed
 from ..net import Deadline, Fanout, Follower, WebSocket, encode_frame, format_address
 from .dialects import Dialect
-from .directory import Directory
 from .events import (
     Ack,
     Error,
@@ -34,34 +33,18 @@ from .events import (
     Names,
     PrivateMessage,
     Renamed,
-    Welcome,
 )
-from .nicks import is_address
+from .nicks import is_address, key_of, look_of
 from .people import Person
 from .watching import Watcher, Watches
 
-__all__ = ["CLOSE_SECONDS", "Member", "Members", "RoomSettings"]
+__all__ = ["CLOSE_SECONDS", "Member", "Members"]
 
 #: Seconds in which a client must answer the Close when its room disconnects it.
 CLOSE_SECONDS = 10.0
 
-
-@dataclass(frozen=True, slots=True)
-class RoomSettings:
-    """The settings that all rooms of a server share."""
-
-    #: People, and what operators have decided.
-    directory: Directory
-    #: The welcome for a new client, without what depends on the room and the client.
-    welcome: Welcome
-    #: Whether the sender of a message receives it too.
-    echo: bool
-    #: Called with each stored batch: the seconds from each message's arrival to its delivery.
-    on_batch: Callable[[Sequence[float]], None]
-    #: Calls a function at a moment, on the I/O thread: the function must not block.
-    call_at: Callable[[Deadline, Callable[[], None]], None]
-    #: Who watches which rooms.
-    watches: Watches
+#: Messages of a device that may be on their way back to it at a time.
+_SENT = 1000
 
 
 class Member:
@@ -82,6 +65,7 @@ class Member:
         "nick",
         "person",
         "places",
+        "sent",
         "since",
         "spoke",
         "watcher",
@@ -101,6 +85,9 @@ class Member:
         #: It as a watcher of other rooms; None: it watches none.
         #: Guarded by the lock of :class:`Watches`; its session may read it, too.
         self.watcher: Watcher | None = None
+        #: The nonces and texts that it has sent last, if it is one of a person's devices: the
+        #: others have the same nick.
+        self.sent: deque[tuple[str | None, str]] | None = None
         #: Whether it has received the operator's greeting.
         self.greeted = False
         #: When it entered its room, and when it spoke there last; seconds since 1970.
@@ -119,7 +106,20 @@ class Member:
     @property
     def is_shared(self) -> bool:
         """Whether it has its own reserved name, which further devices of the person may have."""
-        return self.person is not None and self.person.name.casefold() == self.nick.casefold()
+        return self.person is not None and key_of(self.person.name) == key_of(self.nick)
+
+    def be(self, person: Person) -> None:
+        """Make it a device of ``person``, whose token it has shown. Before it enters a room."""
+        self.person = person
+        self.sent = deque(maxlen=_SENT)
+
+    def candidate(self, nick: str) -> Candidate:
+        """The claim for a nick that it has chosen, or for its address."""
+        if is_address(nick):
+            return Candidate(nick)
+        person = self.person
+        shared = person is not None and key_of(person.name) == key_of(nick)
+        return Candidate(nick, look_of(nick), shared)
 
     def addresses(self) -> Iterator[str]:
         """The nicks for it if its own is not free: its address, and that with a number."""
@@ -151,8 +151,13 @@ class Members:
         self._room = room
         self._watches = watches
         self._engine = engine
-        #: By their casefolded nicks, in the order in which they joined.
+        #: By the keys of their nicks, in the order in which they joined; of a person with several
+        #: devices, the first one.
         self._by_nick: dict[str, Member] = {}
+        #: The further devices of a person, by the keys of their nicks.
+        self._devices: dict[str, list[Member]] = {}
+        #: The keys of chosen nicks by what these look like.
+        self._by_look: dict[str, str] = {}
         self._followers: set[Member] = set()
         #: The connections of the members and followers, by the dialects that they use.
         self._fanouts: dict[Dialect, Fanout[WebSocket | Follower]] = {}
@@ -165,11 +170,26 @@ class Members:
         return bool(self._by_nick or self._followers)
 
     def __iter__(self) -> Iterator[Member]:
-        return iter((*self._by_nick.values(), *self._followers))
+        further = chain.from_iterable(tuple(self._devices.values()))
+        return iter((*self._by_nick.values(), *further, *self._followers))
 
     def find(self, nick: str) -> Member | None:
         """The member of this nick, compared by casefold; None: there is no such member."""
-        return self._by_nick.get(nick.casefold())
+        return self._by_nick.get(key_of(nick))
+
+    def find_like(self, nick: str) -> Member | None:
+        """The member of this nick, or of one that looks like it."""
+        found = self.find(nick)
+        if found is None and self._by_look:
+            key = self._by_look.get(look_of(nick))
+            found = None if key is None else self._by_nick.get(key)
+        return found
+
+    def devices(self, nick: str) -> Sequence[Member]:
+        """The members of this nick: more than one if they are devices of one person."""
+        key = key_of(nick)
+        first = self._by_nick.get(key)
+        return () if first is None else (first, *self._devices.get(key, ()))
 
     def names(self) -> Names:
         """Who is in the room, on all servers, and who of them is away.
@@ -185,7 +205,7 @@ class Members:
         if member.follows:
             self._followers.add(member)
         else:
-            self._by_nick[member.nick.casefold()] = member
+            self._note(member)
         self._fanouts.setdefault(member.dialect, Fanout()).add(member.websocket)
 
     def discard(self, member: Member) -> None:
@@ -193,7 +213,7 @@ class Members:
         if member.follows:
             self._followers.discard(member)
         else:
-            self._by_nick.pop(member.nick.casefold(), None)
+            self._forget(member)
         fanout = self._fanouts.get(member.dialect)
         if fanout is not None:
             fanout.discard(member.websocket)
@@ -244,7 +264,7 @@ class Members:
                     reason = None if len(gone) > 1 else "connection lost"
                     self.tell([Left(gone[0], self.connected(), tuple(gone[1:]), reason)])
             case Revoked(nicks):
-                for member in [each for nick in nicks if (each := self.find(nick)) is not None]:
+                for member in [each for nick in nicks for each in self.devices(nick)]:
                     try:
                         free = map(Candidate, member.addresses())
                         nick = self._engine.claim(self._room, free)
@@ -271,14 +291,36 @@ class Members:
 
     def rename(self, member: Member, nick: str) -> None:
         """Give ``member`` another nick."""
-        self._by_nick.pop(member.nick.casefold(), None)
+        self._forget(member)
         member.nick = nick
-        self._by_nick[nick.casefold()] = member
+        self._note(member)
         self._watches.note_nick(member)
 
     def note_news(self, end: Position, messages: Sequence[Message]) -> None:
         """Note that the log has grown, or has begun anew, for those who watch the room."""
         self._watches.note(self._room, end, messages)
+
+    def _note(self, member: Member) -> None:
+        key = key_of(member.nick)
+        if self._by_nick.setdefault(key, member) is not member:
+            self._devices.setdefault(key, []).append(member)
+        elif member.chosen is not None:
+            self._by_look[look_of(member.nick)] = key
+
+    def _forget(self, member: Member) -> None:
+        key = key_of(member.nick)
+        further = self._devices.get(key, [])
+        if self._by_nick.get(key) is member:
+            if further:
+                self._by_nick[key] = further.pop(0)
+            else:
+                del self._by_nick[key]
+                if member.chosen is not None:
+                    self._by_look.pop(look_of(member.nick), None)
+        elif member in further:
+            further.remove(member)
+        if not further:
+            self._devices.pop(key, None)
 
     # The fan-out.
 
@@ -309,45 +351,62 @@ class Members:
                 newcomer = self.find(event.nick)
             self.tell([event], newcomer)
             return
-        sender = self.find(event.nick)
-        recipient = self._hand_over(event)
-        if sender is not None and sender is not recipient:
-            self.tell_one(sender, event)
+        recipients = self._hand_over(event)
+        for sender in self.devices(event.nick):
+            if sender not in recipients:
+                self.tell_one(sender, event)
 
-    def _hand_over(self, message: PrivateMessage) -> Member | None:
-        """Send a private message to its recipient, and return it; None: it is not here."""
-        recipient = self.find(message.to)
-        if recipient is not None:
+    def _hand_over(self, message: PrivateMessage) -> Sequence[Member]:
+        """Send a private message to its recipient; returns all devices that are here."""
+        recipients = self.devices(message.to)
+        for recipient in recipients:
             recipient.last_private_from = message.nick
             self.tell_one(recipient, message)
-        return recipient
+        return recipients
 
     def _kick(self, kick: Kick) -> None:
-        member = self.find(kick.nick)
-        if member is None:
-            return
         said = f": {kick.reason}" if kick.reason else ""
-        self.tell_one(member, Error("kicked", f"You were removed from this room{said}."))
-        short = f"removed from {self._room}{said}".encode()[:MAX_REASON].decode(errors="ignore")
+        for member in self.devices(kick.nick):
+            text = f"You were removed from this room{said}."
+            self.close(member, Error("kicked", text), f"removed from {self._room}{said}")
+
+    def close(self, member: Member, error: Error, reason: str) -> None:
+        """Tell a client why it is disconnected, and close it so that it does not come back."""
+        self.tell_one(member, error)
+        short = reason.encode()[:MAX_REASON].decode(errors="ignore")
         member.websocket.begin_close(POLICY_VIOLATION, short, Deadline.after(CLOSE_SECONDS))
 
     def tell_others(self, messages: Sequence[Message], epoch: str) -> None:
         """Send messages to all members; a sender gets an acknowledgement of its own instead."""
-        found = (self.find(nick) for nick in {message.nick for message in messages})
-        senders = [member for member in found if member is not None]
+        senders: dict[Member, set[int]] = {}
+        for message in messages:
+            sender = self._sender(message)
+            if sender is not None:
+                senders.setdefault(sender, set()).add(message.offset)
         for dialect, fanout in self._fanouts.items():
             frames = [dialect.encode(message, "") for message in messages]
             special: dict[WebSocket | Follower, list[bytes]] = {}
-            for sender in senders:
+            for sender, sent in senders.items():
                 if sender.dialect is dialect:
                     own = special[sender.websocket] = []
                     for message, usual in zip(messages, frames, strict=True):
-                        if message.nick != sender.nick:
+                        if message.offset not in sent:
                             own += usual
                         elif message.nonce is not None:
                             own += dialect.encode(Ack(message.nonce, message.offset, epoch), "")
             for closed in fanout.write([frame for usual in frames for frame in usual], special):
                 fanout.discard(closed)
+
+    def _sender(self, message: Message) -> Member | None:
+        """The client here that has sent a message; None: there is none."""
+        first, *further = self.devices(message.nick) or (None,)
+        if first is None or first.sent is None:
+            return first
+        for device in (first, *further):
+            if device.sent and (message.nonce, message.text) in device.sent:
+                device.sent.remove((message.nonce, message.text))
+                return device
+        return None
 
     def tell_gap(self, messages: Sequence[Message]) -> None:
         """Send messages to all members, if messages before the first one are lost.

@@ -91,6 +91,8 @@ class OtherRooms:
                 return self._see(asked)
 
     def _send(self, here: Room, to: str, text: str) -> Iterable[FromServer]:
+        if why := self._hooks.silences(None, self._websocket.request):
+            return [Error("refused", why, "private")]
         try:
             return send_private(self._rooms, here, self._member, to, text)
         except EngineFailed as exc:

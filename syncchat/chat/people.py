@@ -90,9 +90,14 @@ class People:
                     return person
         return None
 
-    def is_valid(self, person: Person) -> bool:
-        """Whether the person is still there, with the same token."""
-        return person.digest in self._by_digest
+    def current(self, person: Person) -> Person | None:
+        """The person as it is now; None: it is gone, or has another token."""
+        return self._by_digest.get(person.digest)
+
+    def is_free(self, nick: str, person: Person | None) -> bool:
+        """Whether ``person``, or a guest, may take ``nick``: it is not the name of another one."""
+        owner = self.owner(nick)
+        return owner is None or (person is not None and owner.digest == person.digest)
 
 
 def _digest(token: str, key: bytes) -> str:

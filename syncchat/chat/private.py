@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from functools import partial
 
+from ..engine import Person as Claimant
 from ..errors import ConnectionClosed
 from ..net import WebSocket
 from .events import Away, Done, Error, Forwarded, FromServer, PrivateMessage
@@ -24,8 +26,11 @@ def send_private(
 
     ``room`` is the sender's. Raises :class:`~syncchat.errors.EngineFailed`.
     """
-    if room.send_private(sender, to, text):
-        return []  # It has been told.
+    found: list[Member | Claimant] = []
+    room.run(lambda: found.extend(_send_here(rooms, room, sender, to, text)))
+    for recipient in found:
+        is_away = recipient.away is not None and recipient.nick != sender.nick
+        return [Away(recipient.nick, recipient.away or "")] if is_away else []
     places = sorted(name for name in rooms.engine.where(to) if name != room.name)
     if places:
         return _forward(rooms, places, sender, to, text)
@@ -44,6 +49,17 @@ def send_private(
         rooms.personal.settle(key, [stored], arrived=True)
         return _forward(rooms, places, sender, to, text)
     return [Done("private", f"{to} is not here: your message is kept until {to} comes.")]
+
+
+def _send_here(
+    rooms: RoomRegistry, room: Room, sender: Member, to: str, text: str
+) -> Sequence[Member | Claimant]:
+    """Send it in the sender's room, in its order. Returns the recipient, if it is there."""
+    recipient = rooms.find(room.name, to)
+    if recipient is None:
+        return ()
+    rooms.engine.publish(room.name, PrivateMessage(sender.nick, recipient.nick, text, time.time()))
+    return [recipient]
 
 
 def _forward(

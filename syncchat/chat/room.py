@@ -17,7 +17,7 @@ from functools import partial
 
 import msgspec
 
-from ..engine import Appended, Candidate, Delivery, Departed, Draft, Engine, Position, Revoked
+from ..engine import Appended, Delivery, Departed, Draft, Engine, Position, Revoked
 from ..errors import EngineFailed
 from ..net import CombiningQueue, Deadline, Later
 from .appends import AppendThread, Post, Receipt, acknowledge, drafts_of, refuse
@@ -30,14 +30,14 @@ from .events import (
     Joined,
     Left,
     LiveFromServer,
-    PrivateMessage,
-    Renamed,
 )
 from .feed import Feed
-from .members import Member, Members, RoomSettings
+from .members import Member, Members
 from .presence_batch import PresenceBatch
+from .renames import Renames
+from .room_settings import RoomSettings
 
-__all__ = ["Room", "RoomSettings"]
+__all__ = ["Room"]
 
 logger = logging.getLogger("syncchat.chat")
 
@@ -84,6 +84,9 @@ class Room:
         self._begun: tuple[list[Post], int] = ([], 0)
         self._members = Members(name, engine, settings.watches)
         self._presence = PresenceBatch(self._members, self._announce, self._set_timer)
+        self._renames = Renames(
+            name, engine, settings, self._members, self._presence, self._announce
+        )
         self._feed = Feed(name, engine, self._members, self._presence, echo=settings.echo)
 
     # For sessions.
@@ -97,13 +100,12 @@ class Room:
     ) -> None:
         """Add ``member``: it gets a welcome, its history, and everything that follows.
 
-        Its nick is ``nick``, or its address if ``nick`` is None or taken. A long history is
-        sent first, in pieces. For ``admit`` and the exceptions, see :class:`Entering`; raises
-        :class:`~syncchat.errors.EngineFailed`, too.
+        Its nick is ``nick``, or if that is None or taken, the name of its person, or its address.
+        A long history is sent first, in pieces. For ``admit`` and the exceptions, see
+        :class:`Entering`; raises :class:`~syncchat.errors.EngineFailed`, too.
         """
-        welcome = self._settings.welcome
         entering = Entering(
-            self.name, self._engine, welcome, member, nick, self.find, wanted, admit
+            self.name, self._engine, self._settings, member, nick, self.find, wanted, admit
         )
         try:
             entering.complete(lambda: self.run(lambda: self._enter(entering)))
@@ -161,21 +163,12 @@ class Room:
 
     def rename(self, member: Member, nick: str) -> None:
         """Rename ``member``, or send it an error if the nick is taken."""
-        self._do_for(member, "nick", lambda: self._rename(member, nick))
+        self._do_for(member, "nick", lambda: self._renames.ask(member, nick))
 
     def set_away(self, member: Member, reason: str | None) -> None:
         """Mark ``member`` as away for ``reason``, or as back if ``reason`` is None."""
         command = "back" if reason is None else "away"
         self._do_for(member, command, lambda: self._set_away(member, reason))
-
-    def send_private(self, member: Member, to: str, text: str) -> bool:
-        """Send ``text`` to the member called ``to`` only. False: there is none.
-
-        Raises :class:`~syncchat.errors.EngineFailed`.
-        """
-        found: list[bool] = []
-        self.run(lambda: found.append(self._send_private(member, to, text)))
-        return any(found)
 
     def tell_names(self, member: Member) -> None:
         """Send one member the names of all members, and of those who are away."""
@@ -219,6 +212,19 @@ class Room:
     def find(self, nick: str) -> Member | None:
         """The member of this nick, compared by casefold; None: there is no such member."""
         return self._members.find(nick)
+
+    def find_like(self, nick: str) -> Member | None:
+        """The member of this nick, or of one that looks like it."""
+        return self._members.find_like(nick)
+
+    def heed_people(self) -> None:
+        """Apply a change of the people to the members: names and tokens that are not valid now."""
+
+        def step() -> None:
+            for member in self._members:
+                self._renames.heed_people(member)
+
+        self._do(step)
 
     # For the engine. A local engine calls back on the combiner's thread, from ``append`` and
     # ``publish``; a shared engine on a thread of its own.
@@ -396,6 +402,7 @@ class Room:
         member.since, member.spoke, member.last_private_from = time.time(), None, None
         if entering.first and self._settings.welcome.notices and not member.follows:
             self._presence.add(member.nick, here=True)
+        self._renames.heed_people(member)
 
     def _leave(self, member: Member, reason: str | None, *, seen: bool) -> None:
         self._members.discard(member)
@@ -410,25 +417,10 @@ class Room:
         if not is_shared:
             self._engine.release(self.name, member.nick)
 
-    def _rename(self, member: Member, nick: str) -> None:
-        if nick == member.nick:
-            return
-        is_taken = self.find(nick) not in {None, member}
-        if is_taken or not self._engine.rename(self.name, member.nick, Candidate(nick)):
-            self._members.tell_one(
-                member, Error("nick_taken", f"The nick {nick} is taken here.", "nick")
-            )
-            return
-        self._presence.tell()
-        old = member.nick
-        self._members.rename(member, nick)
-        if self._settings.welcome.notices:
-            self._engine.publish(self.name, Renamed(old, nick))
-        else:
-            self._members.tell_one(member, Renamed(old, nick))
-
     def _set_away(self, member: Member, reason: str | None) -> None:
-        was, member.away = member.away, reason
+        was = member.away
+        for device in self._members.devices(member.nick):
+            device.away = reason
         self._engine.set_away(self.name, member.nick, reason)
         event = Back(member.nick) if reason is None else Away(member.nick, reason)
         if self._settings.welcome.notices and was != reason:
@@ -436,16 +428,6 @@ class Room:
             self._engine.publish(self.name, event)
         else:
             self._members.tell_one(member, event)
-
-    def _send_private(self, member: Member, to: str, text: str) -> bool:
-        recipient = self.find(to) or self._engine.find(self.name, to)
-        if recipient is None:
-            return False
-        event = PrivateMessage(member.nick, recipient.nick, text, time.time())
-        self._engine.publish(self.name, event)
-        if recipient.away is not None and recipient is not member:
-            self._members.tell_one(member, Away(recipient.nick, recipient.away))
-        return True
 
     def _announce(self, notice: Joined | Left) -> None:
         try:

@@ -11,15 +11,19 @@ from functools import lru_cache
 from itertools import count
 from urllib.parse import unquote
 
-from ..engine import Delivery, Departed, Draft, Engine, Person, Position, Revoked
+from ..engine import Delivery, Departed, Draft, Engine, Position, Revoked
+from ..engine import Person as Claimant
 from ..errors import BadRoom, EngineFailed, NickTaken, RoomsFull
-from ..net import Deadline
+from ..net import Deadline, Request, WebSocket, shown_tokens
 from .appends import AppendThread
 from .entering import WantedHistory
 from .events import MAX_HISTORY, Kick, LiveFromServer, Message, RoomCount
-from .members import Member, RoomSettings
+from .members import Member
+from .nicks import is_address, look_of
+from .people import Person
 from .personal import PersonalRecords
 from .room import Room
+from .room_settings import RoomSettings
 from .watching import Watcher
 
 __all__ = ["LOBBY", "MAX_ROOM", "RoomRegistry", "check_room", "room_of", "valid_names"]
@@ -137,6 +141,9 @@ class RoomRegistry:
         self._kept = set(engine.rooms())
         #: None: the engine blocks nobody for long, or appends room by room.
         self._appends = AppendThread(engine) if engine.blocks and engine.appends_together else None
+        #: The people to whose names and tokens all rooms have been held.
+        self._people = self.directory.people
+        self.directory.on_change(self._heed_people)
         self.directory.start()
 
     @property
@@ -152,6 +159,20 @@ class RoomRegistry:
         if self._appends is not None:
             self._appends.close()
         self.engine.close()
+
+    def person(self, request: Request) -> Person | None:
+        """The person whose token ``request`` shows; None: it is a guest's."""
+        return self.directory.people.holder(shown_tokens(request))
+
+    def identify(self, member: Member) -> None:
+        """Make ``member``, which is in no room yet, that of the person whose token it shows."""
+        websocket = member.websocket
+        person = self.person(websocket.request)
+        if person is None:
+            return
+        member.be(person)
+        if person.robot and isinstance(websocket, WebSocket):
+            websocket.limit_rate(self._settings.robot_rate, self._settings.welcome.limits.burst)
 
     def enter(
         self,
@@ -229,7 +250,7 @@ class RoomRegistry:
                 return False
             return True
 
-    def find(self, name: str, nick: str) -> Member | Person | None:
+    def find(self, name: str, nick: str) -> Member | Claimant | None:
         """Who has the nick in a room, on any server. Raises :class:`EngineFailed`."""
         room = self._rooms.get(name)
         member = None if room is None else room.find(nick)
@@ -240,29 +261,43 @@ class RoomRegistry:
         return name in self._rooms or self.engine.keeps(name)
 
     def publish(
-        self, name: str, draft: Draft, *, named: bool, admit: Callable[[Draft], None]
+        self, name: str, draft: Draft, *, person: Person | None, admit: Callable[[Draft], None]
     ) -> Position:
-        """Append a message of a sender that is no member. Returns its position.
+        """Append a message of a sender that is no member, of ``person`` or a guest.
 
-        ``named``: the sender has chosen its nick, which must not be a member's; otherwise
-        :class:`NickTaken` is raised. ``admit`` is called before the message is appended, and may
-        raise an exception. Raises :class:`RoomsFull` and :class:`EngineFailed`.
+        Returns its position. Raises :class:`NickTaken` as :meth:`check_free`. ``admit`` is called
+        before the message is appended, and may raise an exception. Raises :class:`RoomsFull` and
+        :class:`EngineFailed`.
         """
         room = self._acquire(name)
         done = False
         try:
-            taken = f"The nick {draft.nick} is taken here."
-            if named and (room.find(draft.nick) or self.engine.find(name, draft.nick)):
-                raise NickTaken(taken)
+            self.check_free(room, draft.nick, person)
             admit(draft)
             # That may have taken long.
-            if named and room.find(draft.nick):
-                raise NickTaken(taken)
+            self.check_free(room, draft.nick, person, here=True)
             position = room.publish(draft)
             done = True
         finally:
             self._release(room, lingers=done and not self.engine.blocks)
         return position
+
+    def check_free(
+        self, room: Room, nick: str, person: Person | None = None, *, here: bool = False
+    ) -> None:
+        """Raise :class:`NickTaken` if a message must not be from ``nick``.
+
+        It is the name of another person, or a member has it, or one that looks like it; ``here``:
+        look for members on this server only. The sender's own name or address is free.
+        """
+        if is_address(nick) or (person is not None and nick == person.name):
+            return
+        if not self.directory.people.is_free(nick, person):
+            raise NickTaken(f"The nick {nick} belongs to somebody else.")
+        if room.find_like(nick) or (
+            not here and self.engine.find(room.name, nick, look_of(nick)) is not None
+        ):
+            raise NickTaken(f"The nick {nick} is taken here.")
 
     @contextmanager
     def used(self, name: str) -> Iterator[Room]:
@@ -368,6 +403,16 @@ class RoomRegistry:
     def _is_unused(self, room: Room) -> bool:
         with self._lock:
             return not room.users and self._rooms.get(room.name) is room
+
+    def _heed_people(self) -> None:
+        """Hold the members of all rooms to the people as they are now. On any thread."""
+        people = self.directory.people
+        if people is not self._people:
+            self._people = people
+            with self._lock:
+                rooms = tuple(self._rooms.values())
+            for room in rooms:
+                room.heed_people()
 
     # The engine's callbacks.
 

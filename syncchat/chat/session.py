@@ -36,7 +36,7 @@ from .events import (
     Whois,
     WhoisRequest,
 )
-from .hooks import NO_HOOKS, Hooks, Visitor, silenced
+from .hooks import NO_HOOKS, Hooks, Visitor
 from .members import Member
 from .nicks import check_nick
 from .other_rooms import OtherRooms
@@ -104,6 +104,7 @@ class Session:
         self._on_end = on_end
         self._hooks = hooks
         self._member = Member(websocket, dialect)
+        rooms.identify(self._member)
         self._others = OtherRooms(rooms, self._member, websocket, hooks)
         self._query = query_of(websocket.request)
         #: Messages that are not given to the room yet.
@@ -118,8 +119,7 @@ class Session:
         """Whether to enter the room of the URL may take time. On any thread."""
         query = self._query
         asks = query.history != WantedHistory() or bool(query.errors)
-        # What is kept for a person is read first.
-        keeps = self._member.person is not None
+        keeps = self._member.person is not None  # It is read first.
         return asks or keeps or self._rooms.engine.blocks or bool(self._hooks)
 
     def begin(self) -> bool:
@@ -407,9 +407,9 @@ class Session:
         if len(reason) > _LONGEST_REASON:
             text = f"A reason must have at most {_LONGEST_REASON} characters."
             self._send_error(Error("too_big", text, "away"))
-        elif reason and self._hooks.silences(self._room.name, self._websocket.request):
+        elif reason and (why := self._hooks.silences(self._room.name, self._websocket.request)):
             # Everybody would read the reason.
-            self._send_error(Error("refused", silenced(self._room.name), "away"))
+            self._send_error(Error("refused", why, "away"))
         else:
             self._room.set_away(self._member, reason)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import secrets
 import ssl
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Self
+from urllib.parse import unquote_plus
 
 from ..chat import events
 from ..chat.commands import HELP_TEXT, Help, Quit, Reply, parse
@@ -25,6 +27,9 @@ from .link import Link
 from .protocol import Protocol
 
 __all__ = ["Client"]
+
+#: A token that a header can carry.
+_HEADER_TOKEN = re.compile(r"[\x21-\x7e]+")
 
 logger = logging.getLogger("syncchat.client")
 
@@ -60,7 +65,8 @@ class Client:
       enters, 0 to 1,000.
     - ``reconnect``: False to stay disconnected after a break.
     - ``timeout``: seconds that connecting may take.
-    - ``token``: the secret that the server asks for.
+    - ``token``: the secret that the server asks for, or your own; by default the one in the URL.
+      It is sent in a header, as URLs are often logged.
     - ``ssl_context``: the TLS settings for ``wss:``; by default the system's
       certificates are trusted.
     - ``on_event``: called without arguments when events have come for :meth:`receive`, for
@@ -90,7 +96,9 @@ class Client:
         on_event: Callable[[], None] | None = None,
     ) -> None:
         parse_url(url)
-        #: The URL of the chat.
+        url, shown = _without_token(url)
+        token = shown if token is None else token
+        #: The URL of the chat, without a token.
         self.url = url
         self._timeout = timeout
         self._headers = [] if token is None else [bearer(token)]
@@ -398,3 +406,15 @@ class Client:
             max_message=_MAX_MESSAGE,
             max_backlog=_MAX_BACKLOG,
         )
+
+
+def _without_token(url: str) -> tuple[str, str | None]:
+    """The URL without its ``token=``, and that token, if there is one that a header can carry."""
+    place, _, query = url.partition("?")
+    parts = query.split("&")
+    tokens = [part for part in parts if part.startswith("token=")]
+    token = unquote_plus(tokens[-1].partition("=")[2]) if tokens else ""
+    if not _HEADER_TOKEN.fullmatch(token):
+        return url, None
+    rest = "&".join(part for part in parts if part not in tokens)
+    return f"{place}?{rest}" if rest else place, token

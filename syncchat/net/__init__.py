@@ -24,7 +24,7 @@ writes frames of :func:`encode_frame` to many connections. The rest are the rule
 addresses, URLs and networks, for a program that checks its settings or reports its address.
 """
 
-from .access_policy import TokenCheck, TrustedProxies, bearer, parse_network
+from .access_policy import TokenCheck, TrustedProxies, bearer, parse_network, shown_tokens
 from .address import (
     Address,
     are_loopback,
@@ -96,6 +96,7 @@ __all__ = [
     "parse_url",
     "route_to",
     "serve",
+    "shown_tokens",
     "tls_reason",
     "wsgi_view",
 ]

@@ -34,6 +34,7 @@ __all__ = [
     "bearer",
     "parse_access",
     "parse_network",
+    "shown_tokens",
 ]
 
 #: A check by the program: raises :class:`Refusal` to refuse the client.
@@ -181,10 +182,9 @@ def bearer(token: str) -> tuple[str, str]:
 
 
 class TokenCheck:
-    """Admits requests with a token, in ``Authorization: Bearer`` or in the URL's ``?token=``.
+    """Admits requests with a token: see :func:`shown_tokens`. Any of the ``tokens`` is right.
 
-    The second is for browsers, which cannot set a header. A token never appears in an
-    answer or in the log. May be called from any thread. Any of the ``tokens`` is right.
+    A token never appears in an answer or in the log. May be called from any thread.
     """
 
     def __init__(self, *tokens: str) -> None:
@@ -194,7 +194,7 @@ class TokenCheck:
         """Whether ``request`` has a right token."""
         # Compare each candidate in constant time: the time must not reveal how much of it
         # is right.
-        return any([self._is_right(candidate) for candidate in _shown_by(request)])  # noqa: C419
+        return any([self._is_right(candidate) for candidate in shown_tokens(request)])  # noqa: C419
 
     def __call__(self, request: Request) -> None:
         """Raise :class:`Refusal` (401) unless ``request`` has a right token."""
@@ -203,7 +203,7 @@ class TokenCheck:
         # RFC 6750, section 3.1, has no error for a client that gave no token.
         text, challenge = (
             ("The token is wrong.", 'Bearer error="invalid_token"')
-            if _shown_by(request)
+            if shown_tokens(request)
             else ("A token is required.", "Bearer")
         )
         raise Refusal(HTTPStatus.UNAUTHORIZED, text, [("WWW-Authenticate", challenge)])
@@ -213,12 +213,20 @@ class TokenCheck:
         return any([hmac.compare_digest(shown, token) for token in self._tokens])  # noqa: C419
 
 
-def _shown_by(request: Request) -> list[str]:
-    """The tokens that a request has."""
-    scheme, _, shown = request.headers.get("authorization", "").partition(" ")
-    shown = shown.strip()
-    shown_first = [shown] if scheme.lower() == "bearer" and shown else []
-    return shown_first + parse_qs(request.query).get("token", [])
+def shown_tokens(request: Request) -> list[str]:
+    """The tokens that a request shows.
+
+    In ``Authorization: Bearer``, which the handshake also makes of a subprotocol entry
+    ``syncchat.token.TOKEN``, for browsers, which cannot set a header; and in the URL's
+    ``?token=``, which proxies and servers often log.
+    """
+    found: list[str] = []
+    for name, value in request.raw_headers:
+        if name == b"authorization":
+            scheme, _, shown = value.decode("latin-1").partition(" ")
+            if scheme.lower() == "bearer" and shown.strip():
+                found.append(shown.strip())
+    return found + parse_qs(request.query).get("token", [])
 
 
 @dataclass(frozen=True, slots=True)

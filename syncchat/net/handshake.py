@@ -7,6 +7,7 @@ import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from urllib.parse import unquote
 
 from wsproto.connection import ConnectionState, ConnectionType
 from wsproto.events import AcceptConnection, RejectConnection, RejectData
@@ -34,6 +35,10 @@ _HANDSHAKE_HEADERS = (
     b"sec-websocket-protocol",
     b"sec-websocket-extensions",
 )
+
+#: What a browser offers as a subprotocol to show a token, which follows percent-encoded: it can set
+#: no header, and a URL is often logged. It is never chosen, and so never sent back.
+_TOKEN_ENTRY = "syncchat.token."  # noqa: S105 - what comes before it
 
 _TRY_WSS = "try wss:// instead of ws://"
 
@@ -93,6 +98,15 @@ def accept(
             own[name].append(value)
         else:
             others.append((name, value))
+    offered: list[str] = []
+    if own[b"sec-websocket-protocol"]:
+        offered = _tokens(own[b"sec-websocket-protocol"])
+        for entry in offered:
+            if entry.startswith(_TOKEN_ENTRY):
+                token = unquote(entry.removeprefix(_TOKEN_ENTRY))
+                if token.isascii() and token.isprintable():
+                    # For the program, it is as if a header had shown it.
+                    others.append((b"authorization", b"Bearer " + token.encode("ascii")))
     # This is faster than dataclasses.replace().
     request = Request(
         request.target,
@@ -105,12 +119,9 @@ def accept(
     )
     _check_request(request, own)
     key = _check_key(own[b"sec-websocket-key"])
-    chosen = None
-    if own[b"sec-websocket-protocol"]:
-        offered = _tokens(own[b"sec-websocket-protocol"])
-        chosen = next((name for name in subprotocols if name in offered), None)
-        if chosen is not None:
-            headers = b"Sec-WebSocket-Protocol: %b\r\n%b" % (chosen.encode("ascii"), headers)
+    chosen = next((name for name in subprotocols if name in offered), None)
+    if chosen is not None:
+        headers = b"Sec-WebSocket-Protocol: %b\r\n%b" % (chosen.encode("ascii"), headers)
     protocol = Protocol(limits.max_message, limits.max_fragments, is_client=False)
     return HandshakeResult(protocol, rest, _acceptance(key, headers), request, chosen)
 

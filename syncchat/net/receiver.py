@@ -135,7 +135,8 @@ class Receiver:
         self.messages: deque[Message] = deque()
         #: The number of complete messages that have arrived.
         self.count = 0
-        self._bucket = TokenBucket(limits.rate, limits.burst) if limits.rate else None
+        self._bucket: TokenBucket | None
+        self.limit_rate(limits.rate, limits.burst)
         #: The rate limit allows no further frame before this moment, 0.0 without a
         #: pause; and when the last pause ended; both on the monotonic clock.
         self._paused_until = 0.0
@@ -144,6 +145,10 @@ class Receiver:
         self.deferred: Close | Violation | None = None
         #: Frames that arrived in one packet with the handshake are not parsed yet.
         self._early = early
+
+    def limit_rate(self, rate: float, burst: int) -> None:
+        """Hold the peer to another rate than that of the limits. Before anything is read."""
+        self._bucket = TokenBucket(rate, burst) if rate else None
 
     def take_turn(self, timeout: float | None) -> None:
         """Return with the lock held and a message ready; raise with the lock released."""

@@ -288,6 +288,13 @@ class WebSocket:
             case _:
                 assert_never(event)
 
+    def limit_rate(self, rate: float, burst: int) -> None:
+        """Hold the peer to these limits instead of the server's ``rate`` and ``burst``.
+
+        Only before the first message is read, as when a :class:`Conversation` is made.
+        """
+        self._receiver.limit_rate(rate, burst)
+
     # Closing.
 
     def close(self, code: int = NORMAL, reason: str = "", timeout: float | None = None) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from syncchat.chat.dialects import LineFormat, dialects
 from syncchat.chat.directory import Directory
 from syncchat.chat.events import SUBPROTOCOL, ClientLimits, Welcome
-from syncchat.chat.room import RoomSettings
+from syncchat.chat.room_settings import RoomSettings
 from syncchat.chat.rooms import RoomRegistry
 from syncchat.chat.session import Session
 from syncchat.chat.watching import Watches
@@ -58,7 +58,14 @@ def serving(engine: Engine, *, notices: bool = False, most: int = 100) -> Iterat
         directory = Directory(engine.records)
         watches = Watches(server.call_at)
         settings = RoomSettings(
-            directory, welcome, True, lambda _waits: None, server.call_at, watches
+            directory,
+            guests_read=False,
+            robot_rate=0.0,
+            welcome=welcome,
+            echo=True,
+            on_batch=lambda _waits: None,
+            call_at=server.call_at,
+            watches=watches,
         )
         rooms = RoomRegistry(engine, settings, most)
         ready.set()

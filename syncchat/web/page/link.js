@@ -5,6 +5,7 @@
 import { Protocol } from "./protocol.js";
 
 const SUBPROTOCOL = "syncchat.v1";
+const TOKEN = "syncchat.token.";
 
 /**
  * Dispatches `event` (an event of the server, in `detail`), `gap` (messages are missing), `state`
@@ -91,7 +92,7 @@ export class Link extends EventTarget {
     url.search = this.#protocol.query;
     url.hash = "";
     this.#set("connecting");
-    const socket = new WebSocket(url, SUBPROTOCOL);
+    const socket = new WebSocket(url, this.#subprotocols);
     this.#socket = socket;
     let opened = false;
     socket.onopen = () => {
@@ -116,6 +117,15 @@ export class Link extends EventTarget {
     if (!this.#protocol.ready) return false;
     this.#socket.send(JSON.stringify(event));
     return true;
+  }
+
+  /** With the token, since a URL is often logged. The server never chooses that entry. */
+  get #subprotocols() {
+    const token = this.#protocol.token;
+    if (!token) return [SUBPROTOCOL];
+    // These signs may not be in a subprotocol, and encodeURIComponent leaves them.
+    const entry = encodeURIComponent(token).replace(/[()]/g, (sign) => (sign === "(" ? "%28" : "%29"));
+    return [SUBPROTOCOL, TOKEN + entry];
   }
 
   #receive(data) {

@@ -69,7 +69,6 @@ export class Protocol {
   get query() {
     const query = new URLSearchParams();
     if (this.nick) query.set("nick", this.nick);
-    if (this.token) query.set("token", this.token);
     if (this.position !== null) query.set("after", this.position);
     else if (this.history) query.set("history", this.history);
     return query.toString();
