@@ -217,6 +217,28 @@ def test_switching_shows_the_topic_and_what_was_missed() -> None:
         wait_for(lambda: stage.heard[4:] == [Join("ops", "f:4")])
 
 
+@pytest.mark.parametrize(
+    ("columns", "bar"),
+    [
+        (100, r" lobby 1  ops 2!  dev \| The long topic of dev \| ann \| 2 here \| connected.*"),
+        (74, r" lobby 1  ops 2!  dev \| The lon.*… \| ann \| 2 here \| connected.*"),
+        (36, r" lobby 1  ops 2!  dev \| connected"),
+        (31, r" ops 2!  dev  \+1 \| connected"),
+        (22, r" dev  \+2 \| connected"),
+    ],
+)
+def test_the_bar_suits_the_width(columns: int, bar: str) -> None:
+    with Stage() as stage, Screen(stage.url, columns=columns) as client:
+        stage.wait_for_client()
+        stage.tell(
+            in_room("ops", 0, "f"),
+            in_room("dev", 0, "g", topic="The long topic of dev"),
+            Activity("lobby", "e", 1, unread=1),
+            Activity("ops", "f", 2, unread=2, mention=message(2, "ann!")),
+        )
+        client.wait_for_last(bar)
+
+
 def test_a_mention_in_another_room_is_shown_and_rings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VTE_VERSION", raising=False)
     monkeypatch.setenv("TERM", "xterm")
