@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syncchat.chat.commands import COMMANDS, Help, Quit, unknown
+from syncchat.chat.commands import COMMANDS, Help, unknown
 from syncchat.chat.events import (
     Ack,
     Action,
     Joined,
+    Leave,
     Left,
     Message,
     Names,
@@ -247,7 +248,7 @@ def test_a_request_that_fails_waits_for_no_answer() -> None:
         ("/Bell ALL", "/Bell ALL", SetBell("ALL")),
         ("/ignore", "/ignore", Ignore("")),
         ("/clear now", "/clear now", Clear()),
-        ("/quit", "/quit", Quit()),
+        ("/quit", "/quit", Leave()),
         ("/help me", "/help me", Help("me")),
         # Blanks and a slash do not make an unknown command, but wrong arguments do.
         ("  /etc/passwd", "  /etc/passwd", Say("  /etc/passwd")),
