@@ -19,6 +19,7 @@ from .chat.room_settings import RoomSettings
 from .chat.rooms import LOBBY, RoomRegistry, check_room, valid_names
 from .chat.sanitize import clean
 from .chat.session import Session
+from .chat.watching import Watches
 from .engine import Draft, Retention, check_people, open_engine
 from .errors import EngineFailed, EngineUnusable
 from .eventlog import Listening, Stored, Warned, people_url
@@ -318,12 +319,13 @@ class ChatServer:
                 raise EngineUnusable(f"cannot read the people and bans: {exc}") from exc
             settings = RoomSettings(
                 directory,
+                self._robot_rate,
                 welcome,
                 echo,
                 metrics.note_batch,
                 server.call_at,
+                Watches(server.call_at),
                 self._read_only.silences,
-                self._robot_rate,
             )
             return RoomRegistry(engine, settings, self._storage.get("max_rooms", DEFAULT_ROOMS))
         except BaseException:

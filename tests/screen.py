@@ -18,7 +18,7 @@ from prompt_toolkit.output.vt100 import Vt100_Output
 
 from syncchat import Client
 from syncchat.net import Deadline
-from syncchat.terminal import Preferences, run_screen
+from syncchat.terminal import Keeper, Preferences, run_screen
 from tests.emulator import Emulator
 from tests.peer import PATIENCE
 
@@ -41,7 +41,8 @@ class _Wire(io.StringIO):
 class Screen(Emulator):
     """The terminal client on a thread of its own, at the chat of ``url``.
 
-    ``history_file`` keeps the history of typed lines, by default a temporary one.
+    ``history_file`` keeps the history of typed lines, by default a temporary one; ``keeper``
+    keeps what was read, by default nothing does.
     ``client`` are arguments of :class:`Client`. Signals, job control and changes of the
     window's size need a process at a pseudo-terminal: :class:`tests.processes.Terminal`.
     """
@@ -55,6 +56,7 @@ class Screen(Emulator):
         columns: int = 80,
         rows: int = 24,
         token: str | None = None,
+        keeper: Keeper | None = None,
         **client: Any,
     ) -> None:
         super().__init__(columns, rows)
@@ -65,6 +67,7 @@ class Screen(Emulator):
         self._keys: PipeInput = self._cleanup.enter_context(create_pipe_input())
         self._client = Client(url if "://" in url else f"ws://{url}", token=token, **client)
         self._token = token
+        self._keeper = keeper
         self._preferences = preferences or Preferences()
         self._history_file = history_file or Path(folder, "history")
         self._thread = threading.Thread(target=self._run, name="screen")
@@ -85,6 +88,7 @@ class Screen(Emulator):
                     self._preferences,
                     self._history_file,
                     self._token,
+                    keeper=self._keeper,
                     errors=self._wire,
                 )
         except BaseException as exc:

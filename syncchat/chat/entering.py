@@ -199,6 +199,7 @@ class Entering:
             greeting="" if member.follows else greeting,
             limits=limits,
             person=None if person is None else person.name,
+            places=member.places,
         )
         member.greeted = True
         if member.dialect.welcome_last:

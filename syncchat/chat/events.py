@@ -42,6 +42,7 @@ __all__ = [
     "Done",
     "Error",
     "ErrorCode",
+    "Forwarded",
     "FromClient",
     "FromOperator",
     "FromServer",
@@ -689,7 +690,13 @@ class Kick(_Event, frozen=True):
     spares_operators: bool = False
 
 
-LiveFromServer = FromServer | Kick
+class Forwarded(_Event, frozen=True):
+    """A private message from a member of another room, who has the receipt already."""
+
+    message: PrivateMessage
+
+
+LiveFromServer = FromServer | Kick | Forwarded
 
 _live: msgspec.json.Decoder[LiveFromServer] = msgspec.json.Decoder(LiveFromServer)
 

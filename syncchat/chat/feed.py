@@ -107,9 +107,11 @@ class Feed:
         if position.epoch == before.epoch and follows:
             self.position = position
             self._accepted += messages[known:]
+            self._members.note_news(position, messages[known:])
             return
         self._tell_accepted()
         self.position = position
+        self._members.note_news(position, messages)
         self._introduce(messages)
         if position.epoch != before.epoch:
             self._members.tell_new_epoch(messages)

@@ -32,10 +32,14 @@ class Heard:
 
 
 class Visitor:
-    """A client in a room. The same object comes to ``on_join`` and to ``on_leave``."""
+    """A client in a room. The same object comes to ``on_join`` and to ``on_leave``.
 
-    def __init__(self, room: str, member: Member) -> None:
+    ``watches``: it is in another room, and asks to watch this one; ``on_leave`` is not called.
+    """
+
+    def __init__(self, room: str, member: Member, *, watches: bool = False) -> None:
         self.room = room
+        self.watches = watches
         self._member = member
 
     def __repr__(self) -> str:

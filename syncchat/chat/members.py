@@ -15,7 +15,7 @@ from ..closecodes import (
     SERVICE_RESTART,
     TRY_AGAIN_LATER,
 )
-from ..engine import Appended, Candidate, Departed, Draft, Engine, Revoked
+from ..engine import Appended, Candidate, Departed, Draft, Engine, Position, Revoked
 from ..errors import AppendUnknown, ConnectionClosed, EngineFailed
 from ..net import (
     Deadline,
@@ -29,6 +29,7 @@ from .dialects import Dialect
 from .events import (
     Ack,
     Error,
+    Forwarded,
     FromServer,
     History,
     Joined,
@@ -42,6 +43,7 @@ from .events import (
 )
 from .nicks import is_address, key_of, look_of
 from .people import Person
+from .watching import Watcher, Watches
 
 __all__ = ["CLOSE_SECONDS", "Member", "Members"]
 
@@ -69,9 +71,11 @@ class Member:
         "last_private_from",
         "nick",
         "person",
+        "places",
         "sent",
         "since",
         "spoke",
+        "watcher",
         "websocket",
     )
 
@@ -83,9 +87,14 @@ class Member:
         self.nick = "" if self.follows else self.address
         #: The person whose token it has shown; None: it is a guest.
         self.person: Person | None = None
-        #: The nonces and texts that it has sent last, if it is one of a person's devices: the
-        #: others have the same nick.
+        #: The nonces and texts that it has sent, and that are not stored yet, if a sender does not
+        #: get its messages and others may have the same nick: the person's other devices.
         self.sent: deque[tuple[str | None, str]] | None = None
+        #: The last position that this person has seen in each room, when it entered.
+        self.places: dict[str, str] = {}
+        #: It as a watcher of other rooms; None: it watches none.
+        #: Guarded by the lock of :class:`Watches`; its session may read it, too.
+        self.watcher: Watcher | None = None
         #: Whether it has received the operator's greeting.
         self.greeted = False
         #: When it entered its room, and when it spoke there last; seconds since 1970.
@@ -111,10 +120,13 @@ class Member:
         """Whether it has its own reserved name, which further devices of the person may have."""
         return self.person is not None and key_of(self.person.name) == key_of(self.nick)
 
-    def be(self, person: Person) -> None:
-        """Make it a device of ``person``, whose token it has shown. Before it enters a room."""
+    def be(self, person: Person, *, echo: bool) -> None:
+        """Make it a device of ``person``, whose token it has shown. Before it enters a room.
+
+        ``echo``: whether it will get its own messages.
+        """
         self.person = person
-        self.sent = deque(maxlen=_SENT)
+        self.sent = None if echo else deque(maxlen=_SENT)
 
     def candidate(self, nick: str) -> Candidate:
         """The claim for a nick that it has chosen, or for its address."""
@@ -150,8 +162,9 @@ class Members:
     the methods, except ``len`` and ``find``, which any thread may call.
     """
 
-    def __init__(self, room: str, engine: Engine) -> None:
+    def __init__(self, room: str, engine: Engine, watches: Watches) -> None:
         self._room = room
+        self._watches = watches
         self._engine = engine
         #: By the keys of their nicks, in the order in which they joined; of a person with several
         #: devices, the first one.
@@ -296,6 +309,11 @@ class Members:
         self._forget(member)
         member.nick = nick
         self._note(member)
+        self._watches.note_nick(member)
+
+    def note_news(self, end: Position, messages: Sequence[Message]) -> None:
+        """Note that the log has grown, or has begun anew, for those who watch the room."""
+        self._watches.note(self._room, end, messages)
 
     def _note(self, member: Member) -> None:
         key = key_of(member.nick)
@@ -338,6 +356,9 @@ class Members:
         if isinstance(event, Kick):
             self._kick(event)
             return
+        if isinstance(event, Forwarded):
+            self._hand_over(event.message)
+            return
         if not isinstance(event, PrivateMessage):
             newcomer = None
             if isinstance(event, Joined) and not event.others:
@@ -345,11 +366,18 @@ class Members:
                 newcomer = self.find(event.nick)
             self.tell([event], newcomer)
             return
-        recipients = self.devices(event.to)
+        recipients = self._hand_over(event)
+        for member in self.devices(event.nick):
+            if member not in recipients:
+                self.tell_one(member, event)
+
+    def _hand_over(self, message: PrivateMessage) -> Sequence[Member]:
+        """Send a private message to its recipient's devices here, and return them."""
+        recipients = self.devices(message.to)
         for recipient in recipients:
-            recipient.last_private_from = event.nick
-        for member in dict.fromkeys((*recipients, *self.devices(event.nick))):
-            self.tell_one(member, event)
+            recipient.last_private_from = message.nick
+            self.tell_one(recipient, message)
+        return recipients
 
     def _kick(self, kick: Kick) -> None:
         said = f": {kick.reason}" if kick.reason else ""

@@ -30,7 +30,6 @@ from .events import (
     Joined,
     Left,
     LiveFromServer,
-    PrivateMessage,
 )
 from .feed import Feed
 from .members import Member, Members
@@ -38,7 +37,7 @@ from .presence_batch import PresenceBatch
 from .renames import Renames
 from .room_settings import RoomSettings
 
-__all__ = ["Room", "RoomSettings"]
+__all__ = ["Room"]
 
 logger = logging.getLogger("syncchat.chat")
 
@@ -80,7 +79,7 @@ class Room:
         self._combiner: int | None = None
         #: What the append thread has begun to append, and the number of the queue's items for it.
         self._begun: tuple[list[Post], int] = ([], 0)
-        self._members = Members(name, engine)
+        self._members = Members(name, engine, settings.watches)
         self._presence = PresenceBatch(self._members, self._announce, self._set_timer)
         self._renames = Renames(
             name, engine, settings, self._members, self._presence, self._announce
@@ -166,10 +165,6 @@ class Room:
         """Mark ``member`` as away for ``reason``, or as back if ``reason`` is None."""
         command = "back" if reason is None else "away"
         self._do_for(member, command, lambda: self._set_away(member, reason))
-
-    def send_private(self, member: Member, to: str, text: str) -> None:
-        """Send ``text`` to the member called ``to`` only, or an error to ``member`` if absent."""
-        self._do_for(member, "private", lambda: self._send_private(member, to, text))
 
     def tell_names(self, member: Member) -> None:
         """Send one member the names of all members, and of those who are away."""
@@ -425,16 +420,6 @@ class Room:
             self._engine.publish(self.name, event)
         else:
             self._members.tell_one(member, event)
-
-    def _send_private(self, member: Member, to: str, text: str) -> None:
-        recipient = self.find(to) or self._engine.find(self.name, to)
-        if recipient is None:
-            self._members.tell_one(member, Error("absent", f"{to} is not in this room.", "private"))
-        else:
-            event = PrivateMessage(member.nick, recipient.nick, text, time.time())
-            self._engine.publish(self.name, event)
-            if recipient.away is not None and recipient.nick != member.nick:
-                self._members.tell_one(member, Away(recipient.nick, recipient.away))
 
     def _announce(self, notice: Joined | Left) -> None:
         try:

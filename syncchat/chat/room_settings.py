@@ -11,6 +11,7 @@ from ..net import Deadline, Request
 from .directory import Directory
 from .events import Welcome
 from .members import Member
+from .watching import Watches
 
 __all__ = ["RoomSettings"]
 
@@ -21,6 +22,8 @@ class RoomSettings:
 
     #: People, and what operators have decided.
     directory: Directory
+    #: Messages per second that are read from a robot; 0: no limit.
+    robot_rate: float
     #: The welcome for a new client, without what depends on the room and the client.
     welcome: Welcome
     #: Whether the sender of a message receives it too.
@@ -29,11 +32,11 @@ class RoomSettings:
     on_batch: Callable[[Sequence[float]], None]
     #: Calls a function at a moment, on the I/O thread: the function must not block.
     call_at: Callable[[Deadline, Callable[[], None]], None]
+    #: Who watches which rooms.
+    watches: Watches
     #: Why the sender of a request may not speak in a room, by the server's own settings.
     #: Empty: it may.
-    silences: Callable[[str | None, Request], str] = lambda _room, _request: ""
-    #: Messages per second that are read from a robot; 0: no limit.
-    robot_rate: float = 0.0
+    silences: Callable[[str | None, Request], str]
 
     def welcome_to(self, room: str, member: Member) -> Welcome:
         """The welcome, with what operators have decided for the room."""

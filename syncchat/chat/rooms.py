@@ -12,6 +12,7 @@ from itertools import count
 from urllib.parse import unquote
 
 from ..engine import Delivery, Departed, Draft, Engine, Position, Revoked
+from ..engine import Person as Claimant
 from ..errors import BadRoom, EngineFailed, NickTaken, RoomsFull
 from ..net import Deadline, Request, WebSocket, shown_tokens
 from .appends import AppendThread
@@ -21,9 +22,11 @@ from .events import MAX_HISTORY, Error, Kick, LiveFromServer, Message, RoomCount
 from .members import Member
 from .nicks import is_address, look_of
 from .people import Person
+from .personal import PersonalRecords
 from .room import Room
 from .room_settings import RoomSettings
 from .rules import banned
+from .watching import Watcher
 
 __all__ = ["LOBBY", "MAX_ROOM", "RoomRegistry", "check_room", "room_of", "valid_names"]
 
@@ -126,7 +129,9 @@ class RoomRegistry:
     def __init__(self, engine: Engine, settings: RoomSettings, most: int) -> None:
         self.engine = engine
         self.directory = settings.directory
+        self.personal = PersonalRecords(engine.records)
         self._settings = settings
+        self.watches = settings.watches
         self._most = most
         #: Guards the fields below, and ``users`` of every room: its members, clients that
         #: enter, and ``used`` blocks. Every client that enters takes this lock, so nothing
@@ -151,6 +156,7 @@ class RoomRegistry:
 
     def close(self) -> None:
         """End the thread of the rooms, and close the engine. No client may be left."""
+        self.personal.close()
         self.engine.interrupt()
         self.directory.close()
         if self._appends is not None:
@@ -167,7 +173,7 @@ class RoomRegistry:
         person = self.person(websocket.request)
         if person is None:
             return
-        member.be(person)
+        member.be(person, echo=self._settings.echo)
         if person.robot and isinstance(websocket, WebSocket):
             websocket.limit_rate(self._settings.robot_rate, self._settings.welcome.limits.burst)
 
@@ -194,6 +200,31 @@ class RoomRegistry:
             room.leave(member, reason)
         finally:
             self._release(room)
+
+    def watch(self, watcher: Watcher, name: str, after: Position | None) -> None:
+        """Have a client watch a room, which exists meanwhile; ``after`` is what it has seen.
+
+        Raises :class:`RoomsFull` and :class:`EngineFailed`.
+        """
+        known = name in watcher.names
+
+        def begin() -> None:
+            self.watches.add(watcher, room.name, room.follow(), after)
+
+        room = self._acquire(name)
+        try:
+            room.run(begin)
+        except BaseException:
+            known = True
+            raise
+        finally:
+            if known:
+                self._release(room)
+
+    def unwatch(self, watcher: Watcher, name: str) -> None:
+        """Have a client watch a room, which it watches, no more."""
+        self.watches.remove(watcher, name)
+        self._release(self._rooms[name])
 
     def last(self, name: str, count: int) -> list[Message]:
         """The last messages of a room, the oldest first. Raises as :meth:`counts`."""
@@ -254,6 +285,16 @@ class RoomRegistry:
             if there:
                 self.engine.publish(name, kick)
             return there or here is not None
+
+    def find(self, name: str, nick: str) -> Member | Claimant | None:
+        """Who has the nick in a room, on any server. Raises :class:`EngineFailed`."""
+        room = self._rooms.get(name)
+        member = None if room is None else room.find(nick)
+        return member or self.engine.find(name, nick)
+
+    def exists(self, name: str) -> bool:
+        """Whether the room is used, or has messages. Raises :class:`EngineFailed`."""
+        return name in self._rooms or self.engine.keeps(name)
 
     def publish(
         self, name: str, draft: Draft, *, person: Person | None, admit: Callable[[Draft], None]

@@ -40,6 +40,7 @@ from .hooks import NO_HOOKS, Hooks, Visitor
 from .members import Member
 from .moderation import Moderation
 from .nicks import check_nick
+from .other_rooms import OtherRooms
 from .room import Room
 from .rooms import RoomRegistry, check_room, room_of
 from .sanitize import clean
@@ -82,6 +83,7 @@ class Session:
         self._hooks = hooks
         self._member = Member(websocket, dialect)
         rooms.identify(self._member)
+        self._others = OtherRooms(rooms, self._member, websocket, hooks)
         self._query = query_of(websocket.request)
         #: Messages that are not given to the room yet.
         self._drafts: list[Draft] = []
@@ -97,7 +99,8 @@ class Session:
         """Whether to enter the room of the URL may take time. On any thread."""
         query = self._query
         asks = query.history != WantedHistory() or bool(query.errors)
-        return asks or self._rooms.engine.blocks or bool(self._hooks)
+        keeps = self._member.person is not None  # It is read first.
+        return asks or keeps or self._rooms.engine.blocks or bool(self._hooks)
 
     def begin(self) -> bool:
         """Enter the room of the URL. On any thread. False: the client must be refused."""
@@ -131,6 +134,7 @@ class Session:
             try:
                 self._leave(self._reason())
             finally:
+                self._others.end()
                 self._on_end()
 
     def _note_begin(self) -> None:
@@ -154,8 +158,10 @@ class Session:
         welcome = (lambda: self._hooks.welcome(visitor)) if self._hooks.on_join else None
         try:
             self._check_ban(name, nick)
+            self._others.prepare()
             self._room = self._rooms.enter(name, self._member, nick, wanted, welcome)
             self._inside = True
+            self._others.entered(self._room)
         except Rejected as exc:
             raise _Refused(POLICY_VIOLATION, Error("refused", str(exc), "join")) from exc
         except RoomsFull as exc:
@@ -177,6 +183,7 @@ class Session:
     def _leave(self, reason: str | None) -> None:
         if self._inside:
             self._inside = False
+            self._others.left()
             try:
                 self._rooms.leave(self._room, self._member, reason)
             finally:
@@ -263,8 +270,8 @@ class Session:
 
     def _act_on(self, asked: Request) -> None:
         match asked:
-            case Private():
-                self._send_private(clean(asked.to), asked.text)
+            case Private() | Watch() | Unwatch() | Seen():
+                self._others.carry_out(asked, self._room)
             case Reply():
                 self._reply(asked.text)
             case Nick():
@@ -288,9 +295,6 @@ class Session:
                 self._room.set_away(self._member, None)
             case Help():
                 self._room.send(self._member, reply(HELP_TEXT))
-            case Watch() | Unwatch() | Seen():
-                # TODO: Watch, Unwatch, Seen
-                self._send_error(Error("unavailable", "Not supported."))
             case _:
                 self._tell(self._moderation.act(self._member, self._room.name, asked))
 
@@ -360,14 +364,7 @@ class Session:
         if to is None:
             self._send_error(Error("absent", "No private message to reply to.", "reply"))
         else:
-            self._send_private(to, text)
-
-    def _send_private(self, to: str, text: str) -> None:
-        silence = self._rooms.only_reads(self._websocket.request)
-        if silence is not None:
-            self._send_error(msgspec.structs.replace(silence, command="private"))
-        else:
-            self._room.send_private(self._member, to, clean(text))
+            self._others.carry_out(Private(to, text), self._room)
 
     def _rename(self, nick: str) -> None:
         member, room = self._member, self._room.name

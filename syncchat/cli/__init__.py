@@ -30,6 +30,10 @@ _ENGINE, _KEEP = (
 )
 
 
+#: The commands that are in modules of their own.
+_OTHERS = {"do": do_main, "people": people_main}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``python -m syncchat server|client [flags]``. Returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -50,15 +54,14 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
     since it sets signal handlers.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    others = {"do": do_main, "people": people_main}
-    if arguments and arguments[0] in others:
-        command = arguments[0]
-        return others[command](arguments[1:], f"{prog or Path(sys.argv[0]).name} {command}")
+    program = prog or Path(sys.argv[0]).name
+    if arguments and arguments[0] in _OTHERS:
+        return _OTHERS[arguments[0]](arguments[1:], f"{program} {arguments[0]}")
     if not arguments or arguments[0] not in ("export", "import"):
         return server.server_main(arguments, prog=prog)
     command = arguments[0]
     parser = argparse.ArgumentParser(
-        prog=f"{prog or Path(sys.argv[0]).name} {command}",
+        prog=f"{program} {command}",
         description=_ABOUT[command],
         epilog="Stop the servers of the engine first."
         " Each flag can be set by an environment variable, as for the server.",

@@ -18,6 +18,7 @@ import platformdirs
 from ..chat.nicks import check_nick
 from ..chat.sanitize import escape
 from ..client import Client
+from ..client.reconnect import history_of
 from ..errors import CannotConnect, HandshakeFailed, InvalidURL
 from ..net import parse_url
 from ..server import DEFAULT_PORT
@@ -73,7 +74,9 @@ SETTINGS: dict[str, list[Setting]] = {
             one_of("off", "mention", "all"),
             "WHEN",
         ),
-        switch("timestamps", "show the time before each line", default=False),
+        switch(
+            "timestamps", "show the time before each line, in a pipe with the date", default=False
+        ),
         Setting(
             "prefix",
             "text to print before each message",
@@ -120,18 +123,31 @@ def client_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
     except OSError as exc:
         print(f"cannot use the certificates in {options.ca_file}: {reason(exc)}", file=sys.stderr)
         return 1
+    # Imported late since it is slow to import. The server command does not need it, and
+    # starts in half the time without it.
+    from ..terminal import (  # noqa: PLC0415
+        CATCH_UP,
+        Keeper,
+        Preferences,
+        is_interactive,
+        run_pipe,
+        run_screen,
+    )
+
+    at_screen = not (options.json or options.listen) and is_interactive()
+    keeper = Keeper(_state_folder() / "places.sqlite", options.url)
+    history = options.history
+    if at_screen and (options.token or "token=" in options.url or keeper.rooms()):
+        # The client shows those that the user has not seen, as far as it or the server knows.
+        history = max(history, CATCH_UP)
     client = Client(
         options.url,
         nick=options.nick,
-        history=options.history,
+        history=history,
         reconnect=options.reconnect,
         token=options.token,
         ssl_context=context,
     )
-    # Imported late since it is slow to import. The server command does not need it, and
-    # starts in half the time without it.
-    from ..terminal import Preferences, is_interactive, run_pipe, run_screen  # noqa: PLC0415
-
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     failure = _failure_to_connect(client)
@@ -139,12 +155,23 @@ def client_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
         print(failure, file=sys.stderr)
         return 1
     try:
-        if options.json or options.listen or not is_interactive():
-            return run_pipe(client, options.prefix, as_json=options.json, listen=options.listen)
+        if not at_screen:
+            return run_pipe(
+                client,
+                options.prefix,
+                as_json=options.json,
+                listen=options.listen,
+                timestamps=options.timestamps,
+            )
         preferences = Preferences(
-            options.prefix, options.color, options.bell, timestamps=options.timestamps
+            options.prefix,
+            options.color,
+            options.bell,
+            timestamps=options.timestamps,
+            history=history_of(options.url, options.history),
         )
-        return run_screen(client, preferences, _input_history_file(), options.token)
+        history_file = _state_folder() / "history"
+        return run_screen(client, preferences, history_file, options.token, keeper=keeper)
     except KeyboardInterrupt:
         # Ctrl+C came where run_pipe() and run_screen() do not handle it: leave anyway.
         return 1 if client.unacknowledged else 0
@@ -172,9 +199,9 @@ def _failure_to_connect(client: Client) -> str | None:
     return None
 
 
-def _input_history_file() -> Path:
-    """The path of the file with the input history."""
-    return platformdirs.user_state_path(_APP, appauthor=False) / "history"
+def _state_folder() -> Path:
+    """The folder of the input history and of what the user has read."""
+    return platformdirs.user_state_path(_APP, appauthor=False)
 
 
 def complete_url(text: str, default_port: str) -> str:

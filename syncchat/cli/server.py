@@ -324,8 +324,9 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
         " Each path of the URL is a room of its own.",
         epilog="Each flag can be set by an environment variable: --max-message by"
         " SYNCCHAT_MAX_MESSAGE, and so on. The commands export FILE and import FILE copy the log"
-        " of an engine; people add NAME gives a person a token, and people --help tells more;"
-        " do COMMAND has a server that runs here do what operators can, such as do kick NAME.",
+        " of an engine; people add NAME gives a person a token, and people --help tells more."
+        " The command do COMMAND has a server that runs here carry out a command of operators:"
+        " do kick NAME.",
     )
     options = Settings(parser, SETTINGS).parse(argv)
     if options.tls_key and not options.tls_cert:

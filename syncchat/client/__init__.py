@@ -3,6 +3,7 @@
 from .client import Client
 from .clients import Clients
 from .events import Disconnected, Event, Gap, Line, Reconnected, Sent, ending
+from .watched import RoomNews
 
 __all__ = [
     "Client",
@@ -12,6 +13,7 @@ __all__ = [
     "Gap",
     "Line",
     "Reconnected",
+    "RoomNews",
     "Sent",
     "ending",
 ]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import secrets
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import Self
-from urllib.parse import unquote_plus
 
 from ..chat import events
 from ..chat.commands import HELP_TEXT, Help, Quit, Reply, parse
@@ -25,11 +23,11 @@ from ..net import Deadline, WebSocket, bearer, connect, parse_url
 from .events import Disconnected, Event, Gap, Inbox, Line, Reconnected, Sent, ending
 from .link import Link
 from .protocol import Protocol
+from .reconnect import without_token
+from .watched import RoomNews
 
 __all__ = ["Client"]
 
-#: A token that a header can carry.
-_HEADER_TOKEN = re.compile(r"[\x21-\x7e]+")
 
 logger = logging.getLogger("syncchat.client")
 
@@ -96,7 +94,7 @@ class Client:
         on_event: Callable[[], None] | None = None,
     ) -> None:
         parse_url(url)
-        url, shown = _without_token(url)
+        url, shown = without_token(url)
         token = shown if token is None else token
         #: The URL of the chat, without a token.
         self.url = url
@@ -243,16 +241,66 @@ class Client:
         nonce = secrets.token_urlsafe(9)
         return nonce if self._link.post(events.Action(text, nonce), timeout) else None
 
-    def join(self, room: str, timeout: float | None = None) -> None:
+    def join(
+        self,
+        room: str,
+        timeout: float | None = None,
+        *,
+        after: str | None = None,
+        history: int | None = None,
+    ) -> None:
         """Go to another room, after all messages sent so far. Blocks and raises as :meth:`say`.
 
-        The server answers with a ``Welcome``, followed by the room's last messages if
-        this client asks for ``history``; or with an ``Error``. Also raises
-        :class:`ValueError` for an invalid room name, unless the server speaks plain
-        lines.
+        The server answers with a ``Welcome``, followed by all messages after the position
+        ``after`` (``EPOCH:OFFSET``), or else by the room's last ``history`` messages; or with
+        an ``Error``. By default, a watched room continues where it was last seen, and of another
+        one come as many messages as this client asks for in each room. Also raises
+        :class:`ValueError` for an invalid room name, unless the server speaks plain lines.
         """
         name = room if self._link.plain else check_room(room)
-        self._link.post(events.Join(name, history=self._history_on_join), timeout)
+        if after is None and history is None:
+            after = self._link.apply(lambda state: state.watched.place(name))
+        last = self._history_on_join if history is None else history
+        self._link.post(events.Join(name, after, 0 if after is not None else last), timeout)
+
+    def watch(self, *rooms: str, after: Mapping[str, str] | None = None) -> None:
+        """Watch rooms besides the current one, also after a reconnect; see :attr:`rooms_watched`.
+
+        ``after`` has the positions (``EPOCH:OFFSET``) seen before; other rooms count from now on.
+        The server answers with an ``Activity`` for each room, or an ``Error``, and tells of news
+        at most once a second. A server of plain lines does not. Raises :class:`ValueError` for an
+        invalid name or position, or for more than 200 rooms.
+        """
+        seen = {check_room(room): place for room, place in (after or {}).items()}
+        wanted = {**dict.fromkeys(map(check_room, rooms)), **seen}
+        self._link.apply(lambda state: state.watched.watch(wanted))
+
+    def unwatch(self, *rooms: str) -> None:
+        """Watch rooms no more. Raises :class:`ValueError` for an invalid name."""
+        names = [check_room(room) for room in rooms]
+        self._link.apply(lambda state: state.watched.unwatch(names))
+
+    @property
+    def rooms_watched(self) -> tuple[RoomNews, ...]:
+        """The watched rooms, in the order in which they came, and what is new in them."""
+        return self._link.apply(lambda state: state.news())
+
+    def seen(self, room: str | None = None, place: str | None = None) -> None:
+        """Note a place (``EPOCH:OFFSET``) as seen; by default the last one in the current room.
+
+        The server keeps it for a person with a token (``Welcome.person``), whose other devices
+        get it with their next ``Welcome``. Raises :class:`ValueError` for an invalid argument.
+        """
+        name = None if room is None else check_room(room)
+        self._link.apply(lambda state: state.report(name, place))
+
+    def reconnect(self) -> None:
+        """Cut the connection and connect anew at once; during a break, do not wait any longer.
+
+        No effect before :meth:`connect` and after the end. A client with ``reconnect=False``
+        ends.
+        """
+        self._link.hurry()
 
     def ask(self, request: events.FromClient) -> None:
         """Send any other event (``Private``, ``Nick``, ``Search``); not repeated after a break.
@@ -392,15 +440,3 @@ class Client:
             max_message=_MAX_MESSAGE,
             max_backlog=_MAX_BACKLOG,
         )
-
-
-def _without_token(url: str) -> tuple[str, str | None]:
-    """The URL without its ``token=``, and that token, if there is one that a header can carry."""
-    place, _, query = url.partition("?")
-    parts = query.split("&")
-    tokens = [part for part in parts if part.startswith("token=")]
-    token = unquote_plus(tokens[-1].partition("=")[2]) if tokens else ""
-    if not _HEADER_TOKEN.fullmatch(token):
-        return url, None
-    rest = "&".join(part for part in parts if part not in tokens)
-    return f"{place}?{rest}" if rest else place, token

@@ -7,14 +7,16 @@ import threading
 import time
 from collections.abc import Callable
 from math import inf
+from typing import TypeVar
 
 from ..chat import events
 from ..closecodes import ABNORMAL, NORMAL
 from ..errors import ConnectionClosed, NotConnected, OutboxFull
-from ..net import Address, Deadline, WebSocket, route_to
+from ..net import Address, Deadline, WebSocket
 from .events import Disconnected, Event, Inbox, Reconnected
 from .outbox import Item
 from .protocol import Protocol
+from .reconnect import Pause
 
 __all__ = ["Connect", "Link"]
 
@@ -28,9 +30,7 @@ _NO_CONNECTION = "the client is not connected at the moment"
 _CLOSE_TIMEOUT = 10.0
 _SHARE, _MOST = 0.1, 0.25
 
-#: Seconds between two checks of the network during a delay.
-_LOOK = 0.5
-
+Result = TypeVar("Result")
 _NO_LIMIT = Deadline.after(None)
 _AT_ONCE = Deadline.after(0)
 
@@ -52,24 +52,19 @@ class Link:
         #: Guards everything below, including the protocol. Taken before the WebSocket's
         #: locks and the inbox's lock in the lock order.
         self._lock = threading.Lock()
-        #: Notified when an item is acknowledged, or sent to a server of plain lines,
-        #: and at the end.
+        #: Notified when an item is acknowledged, or sent as a plain line, and at the end.
         self._changed = threading.Condition(self._lock)
-        #: The number of threads that wait for it.
-        self._waiting = 0
+        self._waiting = 0  # The number of threads that wait for it.
         self._protocol = protocol
         self._closed = False
         self._websocket: WebSocket | None = None
-        #: How the connection ended for good; None until then.
-        self._end: ConnectionClosed | None = None
-        #: When the next attempt to reconnect is due, on the monotonic clock; None if
-        #: none is planned.
+        self._end: ConnectionClosed | None = None  # How it ended for good; None until then.
+        #: When the next attempt to reconnect is due, on the monotonic clock; None: it is not.
         self._retry_at: float | None = None
-        #: Set to end an attempt to connect, and to prevent further attempts.
-        self._stop = threading.Event()
+        self._stop = threading.Event()  # It ends an attempt to connect, and prevents others.
+        self._pause = Pause(self._stop)
         self._thread: threading.Thread | None = None
-        #: Whether a thread is in open().
-        self._opening = False
+        self._opening = False  # Whether a thread is in open().
 
     # The connection.
 
@@ -98,8 +93,7 @@ class Link:
             with self._lock:
                 if self._stop.is_set():
                     raise NotConnected(_CLOSED_MEANWHILE)
-                # Started first: nothing has changed if the system has no thread left. The
-                # thread waits for the lock.
+                # First: the system may have no thread left. The thread waits for the lock.
                 thread.start()
                 self._thread = thread
                 self._end = None
@@ -160,6 +154,14 @@ class Link:
             self._thread.join(deadline.remaining())
         with self._lock:
             return self._protocol.outbox.pending()
+
+    def hurry(self) -> None:
+        """Cut the connection and connect anew at once, or cut the delay before that short."""
+        with self._lock:
+            websocket = self._websocket
+            self._pause.cut_short()
+            if websocket is not None and self._retry_at is None:
+                websocket.abort("you asked to connect anew")
 
     @property
     def opened(self) -> bool:
@@ -246,6 +248,13 @@ class Link:
             if self.plain and self._end is None:
                 raise NotConnected("the server supports plain lines only: use send_line()")
             self._send_once_locked(self._protocol.encode(event))
+
+    def apply(self, step: Callable[[Protocol], Result]) -> Result:
+        """Call ``step`` with the state, and send what may be sent then. Never blocks."""
+        with self._lock:
+            result = step(self._protocol)
+            self._pump_locked()
+            return result
 
     def send_line(self, line: str, timeout: float | None) -> None:
         """Send ``line`` once to a server of plain lines, after all items posted so far.
@@ -416,7 +425,7 @@ class Link:
         """Reconnect to ``server``. Returns the new connection, or the end to report."""
         while True:
             self._retry_at = time.monotonic() + delay
-            if not self._wait_for_network(server, delay):
+            if not self._pause.wait(server, delay):
                 break
             try:
                 websocket = self._connect(self._protocol.url, self._stop)
@@ -437,16 +446,3 @@ class Link:
             websocket.close(timeout=0)
             break
         return ConnectionClosed(ABNORMAL, _NOT_BACK)
-
-    def _wait_for_network(self, server: Address | None, delay: float) -> bool:
-        """Wait ``delay``, or less if the network returns. Returns False if the link is closed."""
-        deadline = Deadline.after(delay)
-        before = None if server is None else route_to(server)
-        while not deadline.expired:
-            if self._stop.wait(min(_LOOK, deadline.remaining() or 0.0)):
-                return False
-            now = None if server is None else route_to(server)
-            if now is not None and now != before:
-                return True
-            before = now
-        return not self._stop.is_set()

@@ -14,21 +14,19 @@ from math import inf
 from typing import assert_never
 
 from ..chat import events
+from ..chat.asked import PLACE_FORM
 from ..chat.nicks import is_address
 from ..chat.sanitize import without_line_end
 from ..closecodes import TRY_AGAIN_LATER
 from ..errors import ConnectionClosed
+from .dialect_guess import DialectGuess
 from .events import Event, Line, Sent
 from .outbox import Item, Outbox
 from .reconnect import SILENCE, Liveness, asks_for_history, delays, history_of, is_final, url_for
 from .tracker import Tracker
+from .watched import RoomNews, WatchedRooms
 
-__all__ = ["DialectGuess", "Protocol"]
-
-#: Two times in seconds since the connection was opened. Without a message by the first,
-#: the server is assumed to speak plain lines. Lines sent on that assumption are kept
-#: until the second.
-_ASSUMED, _KEPT = 1.0, 10.0
+__all__ = ["Protocol"]
 
 #: Seconds between the attempts to get the old nick back after a break: the server may
 #: not have noticed the end of the old connection yet. After a minute, the nick belongs
@@ -47,57 +45,6 @@ _ENTERING = 5.0
 _UNKNOWN = "it is unknown whether a message was stored"
 
 _IN_DOUBT = "It may have been sent already: the server now supports plain lines only."
-
-
-class DialectGuess:
-    """The dialect of one connection, opened at ``opened_at``.
-
-    A server that does not speak ``syncchat.v1`` may still agree to every subprotocol
-    that a client offers, so its answer to the handshake proves nothing. The first
-    message does: a server of ``syncchat.v1`` begins with a ``welcome``.
-
-    ``subprotocol`` is the one that the server agreed to. If the server is ``known`` to
-    speak ``syncchat.v1``, its ``welcome`` may take any time. Any other server is assumed
-    to speak plain lines after one second.
-
-    The first message decides, whenever it arrives, so a slow server is not misjudged
-    for good. If that message is a ``welcome``, the server has refused the plain lines
-    that it was sent by then, and the client sends them again as events. To do so, the
-    client keeps such lines until ten seconds after the open.
-    """
-
-    def __init__(self, subprotocol: str | None, opened_at: float, *, known: bool) -> None:
-        offered = subprotocol == events.SUBPROTOCOL
-        #: Whether the server is known to speak ``syncchat.v1``.
-        self.known = known
-        #: True for plain lines, False for ``syncchat.v1``, None while unknown.
-        self.plain: bool | None = None if offered else True
-        #: Whether ``plain`` is final.
-        self.certain = not offered
-        #: Whether to keep the plain lines that are sent, in case the assumption is wrong.
-        self.keeps = offered
-        self._kept_until = opened_at + _KEPT
-        #: When to call :meth:`assume_plain`, unless a message arrives before.
-        self.due_at = opened_at + _ASSUMED if offered and not known else inf
-
-    def assume_plain(self) -> None:
-        """Note that no message has arrived up to ``due_at``."""
-        self.keeps = self.plain is None
-        self.plain = True
-        self.due_at = self._kept_until if self.keeps else inf
-
-    def hear(self, event: events.FromServer | None) -> bool:
-        """Note the first message. ``event`` is its event, None for any other text.
-
-        Returns whether this message made the dialect certain. An ``error`` does not: a
-        server of ``syncchat.v1`` that refuses a client sends the reason before it
-        closes the connection.
-        """
-        if isinstance(event, events.Error):
-            return False
-        self.plain = not isinstance(event, events.Welcome)
-        self.certain, self.keeps, self.due_at = True, False, inf
-        return True
 
 
 class Protocol:
@@ -119,6 +66,7 @@ class Protocol:
         #: How many of the last messages to ask for when the client enters another room.
         self.history_on_join = history_of(url, history)
         self.tracker = Tracker(history_on_join=self.history_on_join > 0)
+        self.watched = WatchedRooms()
         self.outbox = Outbox()
         #: The dialect of this connection, or of the last one.
         self.dialect = DialectGuess(None, 0.0, known=False)
@@ -311,9 +259,10 @@ class Protocol:
                 | events.Motd()
                 | events.ReadOnly()
                 | events.Bans()
-                | events.Activity()
             ):
                 pass
+            case events.Activity():
+                self.watched.note(event, self.tracker.room)
             case _:
                 assert_never(event)
         return [event]
@@ -346,11 +295,13 @@ class Protocol:
         return [*self.tracker.resume(history)] if history.command is None else [history]
 
     def _welcomed(self, welcome: events.Welcome) -> list[Event]:
-        self.outbox.resolve(None)
+        join = self.outbox.resolve(None)
         self._first_room = self._first_room or welcome.room
         if self.tracker.room != welcome.room or self._nick is None:
             self._nick = None if is_address(welcome.nick) else welcome.nick
-        self.tracker.enter(welcome)
+        self.watched.leave(self.tracker.room, self.tracker.position)
+        self.watched.enter(welcome, anew=self.tracker.arriving)
+        self.tracker.enter(welcome, history=None if join is None else _asks_for_history(join))
         self._enter()
         # The server would close the connection for items from before its limit was known.
         limit = welcome.limits.message
@@ -407,18 +358,33 @@ class Protocol:
         text = events.encode(event) if plain else self.encode(event)
         return self.outbox.add(Item(text, nonce, line, announced=not plain), now)
 
+    def report(self, room: str | None, place: str | None) -> None:
+        """Note a place as seen; by default, that of the current room.
+
+        Raises :class:`ValueError` for a malformed place.
+        """
+        here, reached = self.tracker.room, self.tracker.position
+        room = here if room is None else room
+        if place is None and room == here and reached is not None and PLACE_FORM.fullmatch(reached):
+            place = reached
+        if room is not None and place is not None:
+            self.watched.report(room, place)
+
+    def news(self) -> tuple[RoomNews, ...]:
+        """What is new in the watched rooms."""
+        return self.watched.news(self.tracker.room, self.tracker.position)
+
     def next(self) -> str | None:
         """Return the next text to send, None if none may be sent now. Call :meth:`sent` after it.
 
         If the connection turns out to be lost, call :meth:`closed` instead.
         """
         dialect, waiting = self.dialect, self.outbox.waiting
-        if not self.ready or not (waiting or self._nick_now):
+        if not self.ready:
             return None
-        if self._nick_now:
-            self._nick_now = False
-            self._nick_asked += 1
-            return events.encode(events.Nick(self._nick or ""))
+        request = self._request()
+        if request is not None or not waiting:
+            return request
         if dialect.plain and dialect.keeps and _is_event(waiting[0].line):
             # A server of syncchat.v1 would execute this line instead of refusing it:
             # wait until the dialect is certain.
@@ -431,6 +397,17 @@ class Protocol:
             return item.line
         return item.text
 
+    def _request(self) -> str | None:
+        """The next request that is not repeated; None: there is none."""
+        welcome = self.tracker.welcome
+        if self.dialect.plain or welcome is None:
+            return None
+        if self._nick_now:
+            self._nick_now = False
+            self._nick_asked += 1
+            return events.encode(events.Nick(self._nick or ""))
+        return self.watched.next(welcome.limits.message)
+
     def sent(self) -> Sent | None:
         """Note that the last text of :meth:`next` is sent. Returns the event to show, if any."""
         item, self._going = self._going, None
@@ -442,6 +419,12 @@ class Protocol:
             self.outbox.resolve(item.nonce)
             self._unkept += not self.dialect.certain
         return Sent(item.nonce) if item.announced and item.nonce is not None else None
+
+
+def _asks_for_history(join: Item) -> bool:
+    """Whether ``join`` asks for messages of the room."""
+    event = events.decode_from_client(join.text)
+    return isinstance(event, events.Join) and (event.after is not None or event.history > 0)
 
 
 def _is_event(line: str) -> bool:

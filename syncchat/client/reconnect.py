@@ -2,20 +2,48 @@
 
 from __future__ import annotations
 
+import re
+import threading
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from math import inf
-from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import (
+    parse_qs,
+    parse_qsl,
+    quote,
+    unquote,
+    unquote_plus,
+    urlencode,
+    urlsplit,
+    urlunsplit,
+)
 
 from ..chat.events import MAX_HISTORY
 from ..chat.rooms import check_room
 from ..closecodes import ABNORMAL, NO_CODE, NORMAL, POLICY_VIOLATION, TOO_BIG
 from ..errors import BadRoom, ConnectionClosed, HandshakeRefused
+from ..net import Address, Deadline, route_to
 
-__all__ = ["SILENCE", "Liveness", "asks_for_history", "delays", "history_of", "is_final", "url_for"]
+__all__ = [
+    "SILENCE",
+    "Liveness",
+    "Pause",
+    "asks_for_history",
+    "delays",
+    "history_of",
+    "is_final",
+    "url_for",
+    "without_token",
+]
 
 #: The shortest delay before an attempt, and the longest, in seconds.
 _FIRST, _LONGEST = 0.5, 20.0
+
+#: A token that a header can carry.
+_HEADER_TOKEN = re.compile(r"[\x21-\x7e]+")
+
+#: Seconds between two checks of the network during a delay.
+_LOOK = 0.5
 
 #: Seconds of silence before the client pings a server that owes an answer, and then
 #: before it gives the connection up. The heartbeat of the WebSocket waits longer,
@@ -85,6 +113,35 @@ class Liveness:
         return self._pinged_at + SILENCE, ping
 
 
+class Pause:
+    """The delay before an attempt. ``stop`` is set when the client is closed.
+
+    :meth:`wait` is for the reader thread; any thread may call :meth:`cut_short`.
+    """
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+        self._cut_short = threading.Event()
+
+    def cut_short(self) -> None:
+        """End the current delay, or the next one if there is none, within half a second."""
+        self._cut_short.set()
+
+    def wait(self, server: Address | None, delay: float) -> bool:
+        """Wait ``delay``, or less if the network returns. Returns False if the client is closed."""
+        deadline = Deadline.after(delay)
+        before = None if server is None else route_to(server)
+        while not deadline.expired and not self._cut_short.is_set():
+            if self._stop.wait(min(_LOOK, deadline.remaining() or 0.0)):
+                return False
+            now = None if server is None else route_to(server)
+            if now is not None and now != before:
+                break
+            before = now
+        self._cut_short.clear()
+        return not self._stop.is_set()
+
+
 def asks_for_history(url: str, history: int) -> bool:
     """Whether the request for ``url`` makes the server send history."""
     return history_of(url, history) > 0 or "after" in parse_qs(urlsplit(url).query)
@@ -143,3 +200,15 @@ def _named_by(text: str) -> str | None:
         return check_room(text)
     except BadRoom:
         return None
+
+
+def without_token(url: str) -> tuple[str, str | None]:
+    """The URL without its ``token=``, and that token, if there is one that a header can carry."""
+    place, _, query = url.partition("?")
+    parts = query.split("&")
+    tokens = [part for part in parts if part.startswith("token=")]
+    token = unquote_plus(tokens[-1].partition("=")[2]) if tokens else ""
+    if not _HEADER_TOKEN.fullmatch(token):
+        return url, None
+    rest = "&".join(part for part in parts if part not in tokens)
+    return f"{place}?{rest}" if rest else place, token

@@ -24,7 +24,7 @@ class Tracker:
         #: The last offset that was delivered; None if none of this log was.
         self._last: int | None = None
         #: Whether the welcome of this connection is still to come.
-        self._arriving = False
+        self.arriving = False
         #: Whether history was requested and has not arrived.
         self._awaiting = False
 
@@ -41,14 +41,18 @@ class Tracker:
     def expect(self, *, history: bool) -> None:
         """Start on a new connection, which asked for the position, or else for ``history``."""
         self._awaiting = history or self._last is not None
-        self._arriving = True
+        self.arriving = True
 
-    def enter(self, welcome: Welcome) -> None:
-        """Note that the client is in a room."""
-        if not self._arriving:
+    def enter(self, welcome: Welcome, *, history: bool | None = None) -> None:
+        """Note that the client is in a room.
+
+        ``history``: whether it asked for messages of that room; None: as it does usually.
+        """
+        if not self.arriving:
             # The client has entered another room.
-            self._last, self._awaiting = None, self._history_on_join
-        self._arriving = False
+            self._last = None
+            self._awaiting = self._history_on_join if history is None else history
+        self.arriving = False
         self.welcome, self.nick = welcome, welcome.nick
         if not self._awaiting:
             # Messages are delivered from this offset on.

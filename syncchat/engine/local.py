@@ -165,6 +165,11 @@ class LocalEngine(Engine, ABC):
         del room
         return []
 
+    def where(self, nick: str) -> list[str]:
+        key = nick.casefold()
+        with self._names_lock:
+            return [room for room, claims in self._names.items() if key in claims.nicks]
+
     def elsewhere(self, rooms: Sequence[str]) -> list[int]:
         return [0] * len(rooms)
 

@@ -129,5 +129,9 @@ class Presence(ABC):
         """How many nicks are claimed in each room on other servers."""
 
     @abstractmethod
+    def where(self, nick: str) -> list[str]:
+        """The rooms in which the nick is claimed, on any server, compared by casefold."""
+
+    @abstractmethod
     def publish(self, room: str, event: LiveEvent) -> None:
         """Deliver a live event on every server where the room has members."""

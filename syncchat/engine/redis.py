@@ -236,6 +236,9 @@ class RedisEngine(Engine):
     def away_nicks(self, room: str) -> list[str]:
         return self._claims.away_nicks(room)
 
+    def where(self, nick: str) -> list[str]:
+        return self._claims.where(nick)
+
     def elsewhere(self, rooms: Sequence[str]) -> list[int]:
         return self._claims.elsewhere(rooms)
 

@@ -201,6 +201,17 @@ class Claims:
         (owners,) = self._pipeline.ask([("HMGET", f"{prefix}names", *keys)])
         return nicks_of([owner for owner in owners if owner is not None])
 
+    def where(self, nick: str) -> list[str]:
+        """As :meth:`Presence.where`."""
+        (nodes,) = self._pipeline.ask([("ZRANGE", "syncchat:nodes", 0, -1)])
+        asked = [("SMEMBERS", f"syncchat:node:{node.decode()}:rooms") for node in nodes]
+        replies = self._pipeline.ask(asked) if asked else []
+        rooms = sorted({room.decode() for reply in replies for room in reply})
+        key = nick.casefold()
+        held = [("HEXISTS", f"{self._keys.prefix(room)}names", key) for room in rooms]
+        found = self._pipeline.ask(held) if held else []
+        return [room for room, has in zip(rooms, found, strict=True) if has]
+
     def elsewhere(self, rooms: Sequence[str]) -> list[int]:
         """As :meth:`Presence.elsewhere`."""
         if not rooms:

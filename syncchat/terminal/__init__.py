@@ -6,14 +6,18 @@ import sys
 
 from prompt_toolkit.utils import is_dumb_terminal
 
-from .model import BELLS, Preferences
+from .keeper import Keeper
 from .pipe import run_pipe
+from .rooms import CATCH_UP
 from .screen import run_screen
+from .snapshot import BELLS, Preferences
 from .style import COLOR_CHOICES
 
 __all__ = [
     "BELLS",
+    "CATCH_UP",
     "COLOR_CHOICES",
+    "Keeper",
     "Preferences",
     "is_interactive",
     "run_pipe",

@@ -13,6 +13,7 @@ from ..chat.events import RoomsRequest
 from ..client import Client
 from ..errors import ConnectionClosed, NotConnected
 from .model import Model
+from .rooms import best_matches
 from .style import Fragment, shorten, width_of
 
 __all__ = ["ChatCompleter", "Tab", "candidates_line"]
@@ -62,6 +63,15 @@ class ChatCompleter(Completer):
                 self._model.ask(self._client.ask, RoomsRequest(), by_user=False)
         return rooms
 
+    def _rooms_for(self, command: str) -> list[str]:
+        """Return the rooms that ``command`` may mean: those with mentions and activity first."""
+        followed = self._model.followed
+        if command == "part":
+            return [room.name for room in followed.watched]
+        names = dict.fromkeys([*followed.by_activity(), *self._rooms()])
+        names.pop(self._client.room or "", None)
+        return list(names)
+
     def _arguments(self, name: str, start: str) -> list[str]:
         """Return the candidates for a command's first argument, according to the command's help."""
         kind = self._commands.get(name, "")
@@ -70,9 +80,8 @@ class ChatCompleter(Completer):
             return [nick for nick in self._model.ignored if nick.casefold().startswith(folded)]
         if kind in ("NAME", "NAME TEXT", "[NAME]") and name != "nick":
             return [f"{nick} " for nick in self._nicks(start)]
-        if kind == "ROOM":
-            wanted = start.lstrip("#").casefold()
-            return [room for room in self._rooms() if room.startswith(wanted)]
+        if kind in ("ROOM", "[ROOM]"):
+            return best_matches(start, self._rooms_for(name))
         if name == "help":
             return [other for other in self._commands if other.startswith(start.lower())]
         # The choices, as in "off|mention|all".

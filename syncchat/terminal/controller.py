@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import assert_never
 
-from ..chat.commands import COMMANDS, Asked, Command, Help, Quit, Reply, parse_command, unknown
+from ..chat.commands import Help, Quit, Reply, unknown
 from ..chat.events import (
     Action,
+    Activity,
     AwayRequest,
     BackRequest,
     Ban,
@@ -42,124 +43,48 @@ from ..chat.events import (
     Unmute,
     Unwatch,
     Watch,
+    Welcome,
     WhoisRequest,
 )
+from ..chat.rooms import LOBBY, check_room
 from ..client import Client, Event, Line
 from ..engine import Kind
-from ..errors import BadEvent, ConnectionClosed, NotConnected
-from .model import BELLS, Model, Snapshot
+from ..errors import ConnectionClosed, NotConnected
+from .commands import (
+    ALL_COMMANDS,
+    ARGUMENTS,
+    Clear,
+    GoToRoom,
+    Highlight,
+    Ignore,
+    InvalidCommand,
+    Local,
+    Part,
+    Query,
+    Reconnect,
+    SetBell,
+    Timestamp,
+    Typed,
+    Unhighlight,
+    Unignore,
+    help_text,
+    parse_typed,
+)
+from .keeper import Keeper
+from .local_settings import LocalSettings
+from .model import Model
 from .prompt import Prompt
-from .renderer import date_of, local_line, name_for_screen, render, sanitized
+from .renderer import date_of, local_line, render
+from .rooms import CATCH_UP, best_matches
+from .safe_text import name_for_screen, sanitized
 from .scrollback import Block, Scrollback
+from .snapshot import Snapshot
 from .style import shorten
 
-__all__ = ["ARGUMENTS", "Controller", "help_text", "parse_typed", "rings"]
+__all__ = ["Controller", "rings"]
 
-
-# The commands that the client itself carries out.
-
-
-@dataclass(frozen=True, slots=True)
-class SetBell:
-    """Set when to ring; show it if ``when`` is empty."""
-
-    when: str
-
-
-@dataclass(frozen=True, slots=True)
-class Timestamp:
-    """Show times, or not: ``on`` or ``off``; empty for the opposite."""
-
-    wanted: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ignore:
-    """Ignore somebody; list the ignored if ``nick`` is empty."""
-
-    nick: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unignore:
-    """End ignoring somebody."""
-
-    nick: str
-
-
-@dataclass(frozen=True, slots=True)
-class Clear:
-    """Clear the screen."""
-
-
-@dataclass(frozen=True, slots=True)
-class InvalidCommand:
-    """A command that does not exist, or whose arguments are wrong; ``text`` says which."""
-
-    text: str
-
-
-Local = Help | SetBell | Timestamp | Ignore | Unignore | Clear
-
-#: What a typed line asks for.
-Typed = Asked | Local | InvalidCommand
-
-#: All commands, in the order of the help. A local command replaces a command of the
-#: chat with the same name.
-_COMMANDS: dict[str, Command[Asked | Local]] = {
-    **{name: command for name, command in COMMANDS.items() if name != "quit"},
-    "help": Command("[COMMAND]", "show this list", Help),
-    "bell": Command("off|mention|all", "set when the bell rings", SetBell),
-    "timestamp": Command("[on|off]", "show the time before each line", Timestamp),
-    "ignore": Command("[NAME]", "ignore a person", Ignore),
-    "unignore": Command("NAME", "stop ignoring a person", Unignore),
-    "clear": Command("", "clear the screen", lambda _: Clear()),
-    "quit": COMMANDS["quit"],
-}
-
-#: The arguments of each command, by the command's name.
-ARGUMENTS = {name: command.arguments for name, command in _COMMANDS.items()}
-
-#: Spaces between two columns of the help.
-_GAP = 2
-
-
-def parse_typed(text: str) -> tuple[str, Typed]:
-    """Parse a typed text. Returns the line to send to a server of plain lines, and the meaning.
-
-    Removes blanks before a command: a private message must not go to the room by
-    mistake.
-    """
-    line = text.lstrip()
-    if not line.startswith("/"):
-        return text, Say(text)
-    try:
-        return line, parse_command(line, _COMMANDS)
-    except BadEvent as exc:
-        if exc.command is None and line != text:
-            # Blanks and a slash do not make an unknown command, but a text.
-            return text, Say(text)
-        return line, InvalidCommand(str(exc))
-
-
-def help_text(columns: int, rows: int) -> str:
-    """List all commands in so many columns and rows; only their names if the list does not fit."""
-    entries = [
-        (f"/{name} {each.arguments}".rstrip(), each.help) for name, each in _COMMANDS.items()
-    ]
-    entries.append(("//TEXT", "send a text that begins with a slash"))
-    first = max(len(usage) for usage, _ in entries) + _GAP
-    whole = first + max(len(text) for _, text in entries) + _GAP
-    lines = [f"{usage:<{first}}{text}" for usage, text in entries]
-    # Fill the first column from top to bottom, then the next, as a dictionary does.
-    side_by_side = max(1, columns // whole)
-    height = -(-len(lines) // side_by_side)
-    if height > rows:
-        return f"{' '.join(f'/{name}' for name in _COMMANDS)}\n/help COMMAND explains a command."
-    table = [lines[at::height] for at in range(height)]
-    return "\n".join(
-        shorten("".join(f"{cell:<{whole}}" for cell in row).rstrip(), columns) for row in table
-    )
+#: The most characters of a reason that a server takes.
+_LONGEST_REASON = 200
 
 
 def rings(event: Event, snapshot: Snapshot, blocks: Sequence[Block]) -> bool:
@@ -177,6 +102,8 @@ def rings(event: Event, snapshot: Snapshot, blocks: Sequence[Block]) -> bool:
                 style == "class:mention" for block in blocks for style, _ in block.fragments
             )
             return bell == "all" or (bell == "mention" and mentioned)
+        case Activity():
+            return bell != "off" and bool(blocks)
         case _:
             return False
 
@@ -188,8 +115,14 @@ class Controller:
     """
 
     def __init__(
-        self, client: Client, model: Model, scrollback: Scrollback, prompt: Prompt
+        self,
+        client: Client,
+        model: Model,
+        scrollback: Scrollback,
+        prompt: Prompt,
+        keeper: Keeper | None,
     ) -> None:
+        self._settings = LocalSettings(client, model, keeper)
         self._client = client
         self._model = model
         self._scrollback = scrollback
@@ -208,6 +141,8 @@ class Controller:
             # again, the next welcome repeats the request.
             with contextlib.suppress(NotConnected, ConnectionClosed):
                 self._client.ask(AwayRequest(snapshot.away_again))
+        if isinstance(event, Welcome):
+            self._watch_others()
         if not snapshot.shown:
             if isinstance(event, Rooms) or (isinstance(event, Error) and event.command == "rooms"):
                 self._prompt.complete_again()
@@ -250,6 +185,88 @@ class Controller:
         except ConnectionClosed:
             pass  # The connection has ended, which the printer thread reports.
 
+    def switch(self, number: int) -> None:
+        """Go to the followed room with this number, counted from 1; 0: to one with activity."""
+        followed = self._model.followed
+        if number == 0:
+            active = followed.next_active()
+            rooms = [] if active is None else [active]
+        else:
+            rooms = followed.watched[number - 1 : number]
+        if rooms:
+            self._go(rooms[0].name)
+        elif number == 0:
+            self._tell("Nothing new in other rooms.")
+
+    # Rooms.
+
+    def _go(self, name: str) -> None:
+        """Enter a room from another one; report on the screen that it fails."""
+        current = self._model.followed.current
+        if current is not None and current.name == name and self._client.connected:
+            self._model.talk_with(None)
+            self._prompt.refresh()
+            return
+        try:
+            self._join(name)
+        except (ValueError, NotConnected, TimeoutError) as exc:
+            self._tell(f"You stay in this room: {exc}", "class:warning")
+        except ConnectionClosed:
+            pass  # The connection has ended, which the printer thread reports.
+
+    def _join(self, name: str) -> None:
+        """Ask to enter a room, from the place that the user has seen last."""
+        name = check_room(name)
+        self._model.talk_with(None)
+        room = self._model.followed.get(name)
+        if room is None or room.place is None:
+            self._client.join(name, timeout=0)
+        elif room.watched and room.unread <= CATCH_UP:
+            self._client.join(name, timeout=0, after=room.place)
+        else:
+            self._client.join(name, timeout=0, history=CATCH_UP)
+
+    def _watch_others(self) -> None:
+        """Ask the server to tell what happens in the other rooms that the user follows."""
+        others = self._model.followed.others()
+        if others:
+            # A lost connection shows in the next event. The next welcome repeats the request.
+            with contextlib.suppress(NotConnected, ConnectionClosed):
+                self._client.ask(Watch(others))
+
+    def _choose(self, typed: str) -> None:
+        rooms = [room.name for room in self._model.followed.watched]
+        if not typed:
+            listed = ", ".join(f"{at} {name}" for at, name in enumerate(rooms, 1))
+            self._tell(f"You follow {listed}. Alt and the number, or /room NAME, goes there.")
+            return
+        known = dict.fromkeys([*self._model.followed.by_activity(), *self._model.rooms()[0]])
+        found = best_matches(typed, list(known))
+        if found:
+            self._go(found[0])
+        else:
+            self._tell(f"No room is like {typed}. /join {typed} enters a new room.")
+
+    def _part(self, typed: str) -> None:
+        followed = self._model.followed
+        current = followed.current
+        here = "" if current is None else current.name
+        name = check_room(typed) if typed else here
+        if name != here:
+            if not followed.leave(name):
+                self._tell(f"You do not follow {name}.")
+                return
+            self._client.ask(Unwatch((name,)))
+            self._tell(f"You no longer follow {name}.")
+            return
+        target = followed.before(name) or LOBBY
+        if target == name:
+            self._tell("You follow no other room. /quit leaves the chat.")
+            return
+        self._client.ask(Unwatch((name,)))
+        self._join(target)
+        followed.leave(name)
+
     # Internals.
 
     def _tell(self, text: str, style: str = "") -> None:
@@ -283,27 +300,31 @@ class Controller:
     def _act(self, line: str, command: Typed) -> None:
         match command:
             case Say() | Action():
-                self._say(line, command)
+                self._speak(line, command)
             case Join():
-                self._client.join(command.room, timeout=0)
+                self._join(command.room)
             case Reply():
                 self._reply(command.text)
             case Quit():
                 self._prompt.end()
+            case Leave():
+                self._leave(command.reason)
             case Clear():
                 self._prompt.clear()
             case InvalidCommand():
                 self._tell(command.text, "class:warning")
             case Help():
                 self._tell(self._help(command.command))
-            case SetBell():
-                self._tell(self._bell(command.when))
-            case Timestamp():
-                self._tell(self._timestamp(command.wanted))
-            case Ignore():
-                self._tell(self._ignore(command.nick))
-            case Unignore():
-                self._tell(self._unignore(command.nick))
+            case SetBell() | Timestamp() | Ignore() | Unignore() | Highlight() | Unhighlight():
+                self._tell(self._settings.carry_out(command))
+            case GoToRoom():
+                self._choose(command.typed)
+            case Part():
+                self._part(command.room)
+            case Query():
+                self._query(command.nick)
+            case Reconnect():
+                self._client.reconnect()
             case (
                 Private()
                 | Nick()
@@ -314,7 +335,6 @@ class Controller:
                 | WhoisRequest()
                 | AwayRequest()
                 | BackRequest()
-                | Leave()
                 | Watch()
                 | Unwatch()
                 | Seen()
@@ -335,6 +355,34 @@ class Controller:
             case _:
                 assert_never(command)
 
+    def _leave(self, reason: str) -> None:
+        if reason:
+            # Without a connection, leave without it.
+            with contextlib.suppress(NotConnected):
+                self._client.ask(Leave(reason[:_LONGEST_REASON]))
+        self._prompt.end()
+
+    def _speak(self, line: str, message: Say | Action) -> None:
+        """Send a text to the room, or to the person whom the user talks with."""
+        partner = self._model.partner
+        if partner is None:
+            self._say(line, message)
+        elif isinstance(message, Say):
+            self._client.ask(Private(partner, message.text))
+        else:
+            self._tell(f"An action goes to the room: /query ends the talk with {partner} first.")
+
+    def _query(self, nick: str) -> None:
+        nick = nick.removeprefix("@").rstrip(":,")
+        before = self._model.partner
+        self._model.talk_with(nick or None)
+        if nick:
+            self._tell(f"What you type goes to {nick} now. /query ends that.")
+        elif before is None:
+            self._tell("What you type goes to the room.")
+        else:
+            self._tell(f"What you type goes to the room again, not to {before}.")
+
     def _reply(self, text: str) -> None:
         """Answer the last sender that was shown, which is not an ignored one."""
         whispered = self._model.whispered
@@ -350,45 +398,6 @@ class Controller:
             # Subtract the indent from the columns; the heading, the prompt and the
             # toolbar from the rows.
             return "Commands:\n" + help_text(size.columns - 4, size.rows - 3)
-        if name not in _COMMANDS:
-            return unknown(name, _COMMANDS)
-        return f"{f'/{name} {ARGUMENTS[name]}'.rstrip()}: {_COMMANDS[name].help}"
-
-    def _bell(self, argument: str) -> str:
-        for bell in BELLS:
-            if argument.lower() == bell:
-                self._model.set_preferences(replace(self._model.preferences, bell=bell))
-                return f"The bell is set to {bell}."
-        if argument:
-            return "Usage: /bell off|mention|all"
-        return f"The bell is set to {self._model.preferences.bell}."
-
-    def _timestamp(self, argument: str) -> str:
-        # The name of the format works like "on".
-        shown = self._model.preferences.timestamps
-        wanted = {"": not shown, "on": True, "hh:mm": True, "off": False}.get(argument.lower())
-        if wanted is None:
-            return "Usage: /timestamp [on|off]"
-        self._model.set_preferences(replace(self._model.preferences, timestamps=wanted))
-        return f"Timestamps are {'on' if wanted else 'off'}."
-
-    def _ignore(self, argument: str) -> str:
-        if len(argument.split()) > 1:
-            return "Usage: /ignore NAME"
-        nick = argument.removeprefix("@").rstrip(":,")
-        if nick and nick.casefold() == (self._client.nick or "").casefold():
-            return "You cannot ignore yourself."
-        if nick and not self._model.knows(nick):
-            return f"{nick} is not in this room and has sent no message."
-        if nick:
-            self._model.ignore(nick)
-            return f"You ignore {nick} now. /unignore {nick} undoes it."
-        ignored = self._model.ignored
-        return f"You ignore {', '.join(ignored)}." if ignored else "You ignore nobody."
-
-    def _unignore(self, argument: str) -> str:
-        if not argument:
-            return "Usage: /unignore NAME"
-        if self._model.unignore(argument):
-            return f"You no longer ignore {argument}."
-        return f"You do not ignore {argument}."
+        if name not in ALL_COMMANDS:
+            return unknown(name, ALL_COMMANDS)
+        return f"{f'/{name} {ARGUMENTS[name]}'.rstrip()}: {ALL_COMMANDS[name].help}"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, assert_never, get_args
+from collections.abc import Callable, Iterable, Sequence
+from typing import assert_never
 
 import msgspec
 
@@ -40,88 +39,52 @@ from ..chat.events import (
     Whois,
 )
 from ..client import Disconnected, Event, Gap, Line, Reconnected, Sent
+from .people import People
+from .rooms import Note, Room, RoomList
+from .snapshot import Preferences, Snapshot
 
-__all__ = ["BELLS", "Bell", "Model", "Preferences", "Snapshot"]
-
-#: When the terminal rings: never; for the user's nick and private messages; for every message.
-Bell = Literal["off", "mention", "all"]
-
-BELLS: tuple[Bell, ...] = get_args(Bell)
-
-#: The most speakers that are remembered, present or not.
-_MOST_SPEAKERS = 1000
+__all__ = ["Model"]
 
 #: Seconds for which the server's list of rooms counts as current.
 _FRESH = 5.0
+
+#: The most messages that are kept for redactions.
+_MOST_LATEST = 1000
+
+#: The heading in front of the first message that the user has not seen.
+_LAST_READ = "Last read"
 
 #: How to show messages before the server has told its format.
 _DEFAULT_FORM = LineFormat("{sender}: {text}")
 
 
-@dataclass(frozen=True)
-class Preferences:
-    """The user's preferences for the screen."""
-
-    #: The prefix of each line from the server.
-    prefix: str = ""
-    #: One of ``style.COLOR_CHOICES``.
-    color: str = "auto"
-    bell: Bell = "mention"
-    #: Whether lines begin with the time.
-    timestamps: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What is needed to show one event, as the model knew it right after the event."""
-
-    #: The user's nick, sanitized; empty if it is not known.
-    own: str
-    preferences: Preferences
-    #: The server's format for messages.
-    form: LineFormat
-    #: The ignored nicks by their casefolded form.
-    ignored: Mapping[str, str]
-    #: Whether the event is for the user. If not, it answers a request that the client
-    #: itself made.
-    shown: bool = True
-    #: The user's message that the event answers; None if there is none.
-    answered: Message | None = None
-    #: For a message: whether it was sent before the client entered the room; and the
-    #: heading in front of it, if it is the first such message.
-    is_history: bool = False
-    heading: str = ""
-    #: For the answer to a search: the words.
-    words: Sequence[str] = ()
-    #: For a welcome: whether it is not the first one.
-    moved: bool = False
-    #: Whether the room's log began anew during the last break.
-    anew: bool = False
-    #: For a welcome after a break: why the user was away before; None if not away.
-    away_again: str | None = None
-
-    def ignores(self, nick: str) -> bool:
-        """Whether ``nick`` is ignored."""
-        return bool(self.ignored) and nick.casefold() in self.ignored
-
-
 class Model:
     """The state of the terminal client. Any thread may call every method."""
 
-    def __init__(self, preferences: Preferences) -> None:
+    def __init__(
+        self,
+        preferences: Preferences,
+        rooms: Iterable[Room] = (),
+        ignored: Iterable[str] = (),
+        marked: Iterable[str] = (),
+    ) -> None:
+        #: The rooms that the user follows, with a lock of their own.
+        self.followed = RoomList(rooms, preferences.history)
         #: Guards everything below. Taken before the client's and the scrollback's locks
         #: in the lock order, and held while a message or a request is sent, so that no
         #: answer is handled before its request is stored here.
         self._lock = threading.Lock()
         self._preferences = preferences
-        #: All nicks in the room; and those that were active, the latest last.
-        self._here: set[str] = set()
-        self._heard: dict[str, None] = {}
+        self._people = People()
         self._count = 0
-        #: The casefolded nicks of the latest speakers, present or not.
-        self._speakers: dict[str, None] = {}
         #: Maps casefolded nicks to their spelling. Replaced by each change.
-        self._ignored: dict[str, str] = {}
+        self._ignored = {nick.casefold(): nick for nick in ignored}
+        #: The words that are marked besides the user's nick. Replaced by each change.
+        self._marked = tuple(marked)
+        #: The person who gets what the user types; None: the room does.
+        self._partner: str | None = None
+        #: The latest messages of the room by offset, for redactions.
+        self._latest: dict[int, Message] = {}
         #: The sender of the last private message that was shown.
         self._whispered: str | None = None
         #: Why the user is away, perhaps empty; None if not away.
@@ -197,9 +160,8 @@ class Model:
 
     def knows(self, nick: str) -> bool:
         """Whether someone with this nick is in the room or has spoken."""
-        folded = nick.casefold()
         with self._lock:
-            return folded in self._speakers or any(name.casefold() == folded for name in self._here)
+            return self._people.knows(nick)
 
     def ignore(self, nick: str) -> None:
         """Ignore ``nick``, also after that person changes the nick."""
@@ -211,21 +173,40 @@ class Model:
         with self._lock:
             return self._unignore_locked(nick)
 
-    def nicks_beginning_with(self, start: str, own: str | None) -> list[str]:
-        """Return the other people whose nicks begin with ``start``, the latest active first.
+    @property
+    def marked(self) -> Sequence[str]:
+        """The words that are marked besides the user's nick."""
+        return self._marked
 
-        Ignores case, and leaves out ignored people and the user, whose nick is ``own``.
-        """
-        folded = start.casefold()
+    def mark(self, word: str) -> None:
+        """Mark ``word`` in messages, and ring for it."""
+        self.unmark(word)
         with self._lock:
-            silent = self._here - self._heard.keys()
-            return [
-                name
-                for name in [*reversed(self._heard), *sorted(silent, key=str.casefold)]
-                if name.casefold().startswith(folded)
-                and name != own
-                and not (self._ignored and name.casefold() in self._ignored)
-            ]
+            self._marked = (*self._marked, word)
+
+    def unmark(self, word: str) -> bool:
+        """Stop marking ``word``. Returns False if it was not marked."""
+        folded = word.casefold()
+        with self._lock:
+            kept = tuple(each for each in self._marked if each.casefold() != folded)
+            changed = kept != self._marked
+            self._marked = kept
+            return changed
+
+    @property
+    def partner(self) -> str | None:
+        """The person who gets what the user types; None: the room does."""
+        return self._partner
+
+    def talk_with(self, nick: str | None) -> None:
+        """Send what the user types to ``nick``; None: to the room."""
+        with self._lock:
+            self._partner = nick
+
+    def nicks_beginning_with(self, start: str, own: str | None) -> list[str]:
+        """As :meth:`People.beginning_with`, without ignored people."""
+        with self._lock:
+            return self._people.beginning_with(start, own, self._ignored)
 
     # Rooms.
 
@@ -298,29 +279,27 @@ class Model:
     def apply(self, event: Event, own: str) -> Snapshot:
         """Note ``event``, and return what is needed to show it. ``own`` is the user's nick.
 
-        Waits while another thread is in :meth:`say`, so that a typed line is printed
-        before its echo.
+        Waits for :meth:`say` on another thread: a typed line is printed before its echo.
         """
-        placed, answered, shown = None, None, True
+        placed, answered, shown, removed = None, None, True, None
         words: Sequence[str] = ()
+        note = self.followed.apply(event, own, self._ignored)
         with self._lock:
             moved, away_again = self._entered, None
             match event:
                 case Message():
-                    placed = event
+                    placed, shown = event, not note.hidden
+                    removed = self._keep_locked(event)
                     self._open.pop(event.nonce or "", None)
-                    self._hear_of_locked(event.nick, spoke=True)
+                    self._people.hear_of(event.nick, spoke=True)
                 case Ack():
                     answered = self._open.pop(event.nonce, None)
                     if answered is not None:
-                        # The sender's nick is the current one.
-                        placed = answered = msgspec.structs.replace(
-                            answered, offset=event.offset, nick=own or answered.nick
-                        )
+                        placed = answered = _placed(answered, event.offset, own)
                 case Sent():
                     answered = self._open.pop(event.nonce, None)
                 case PrivateMessage():
-                    self._hear_of_locked(event.nick, spoke=True)
+                    self._people.hear_of(event.nick, spoke=True)
                     if event.nick != own and event.nick.casefold() not in self._ignored:
                         self._whispered = event.nick
                 case Welcome():
@@ -339,7 +318,7 @@ class Model:
                     shown = _answered(self._rooms_asked)
                 case Error():
                     answered = self._open.pop(event.nonce or "", None)
-                    shown = self._fail_locked(event.command)
+                    shown = self._fail_locked(event)
                 case Disconnected():
                     # No request is answered any more.
                     for asked in (self._rooms_asked, self._names_asked, self._searches):
@@ -352,9 +331,7 @@ class Model:
                 case _:
                     assert_never(event)
             is_history = placed is not None and placed.offset <= self._history_end
-            heading = self._heading if is_history else ""
-            if is_history:
-                self._heading = ""
+            heading = self._head_locked(note) if is_history and shown else ""
             return Snapshot(
                 own,
                 self._preferences,
@@ -366,6 +343,10 @@ class Model:
                 heading=heading,
                 words=words,
                 moved=moved,
+                note=note,
+                rooms=self.followed.watched,
+                marked=self._marked,
+                removed=removed,
                 anew=self._anew,
                 away_again=away_again,
             )
@@ -383,12 +364,35 @@ class Model:
         self._heading = "Missed messages" if self._returning else "Earlier messages"
         self._history_end = welcome.offset
         self._anew = self._returning and welcome.epoch != self._epoch
+        if welcome.epoch != self._epoch:
+            self._latest.clear()
         self._epoch = welcome.epoch
         self._entered, self._returning = True, False
 
-    def _fail_locked(self, command: str | None) -> bool:
-        """Note that a request of this type failed. Returns whether to show that."""
+    def _keep_locked(self, message: Message) -> Message | None:
+        """Keep a message for redactions. Returns the message that it removes, if it is known."""
         assert self._lock.locked()
+        self._latest[message.offset] = message
+        if len(self._latest) > _MOST_LATEST:
+            del self._latest[next(iter(self._latest))]
+        text = message.text
+        if message.kind != "redaction" or not (text.isascii() and text.isdecimal()):
+            return None
+        return self._latest.get(int(text[:16]))
+
+    def _head_locked(self, note: Note) -> str:
+        """Return the heading in front of a message of the history, empty for none."""
+        assert self._lock.locked()
+        heading, self._heading = self._heading, ""
+        return _LAST_READ if note.is_first_unread else heading
+
+    def _fail_locked(self, error: Error) -> bool:
+        """Note that a request failed. Returns whether to show that."""
+        assert self._lock.locked()
+        command = error.command
+        if command in ("watch", "unwatch", "seen"):
+            # An older server does not know these requests, which the client makes by itself.
+            return error.code != "malformed"
         if command == "rooms":
             return _answered(self._rooms_asked)
         if command == "names":
@@ -401,19 +405,21 @@ class Model:
         assert self._lock.locked()
         match event:
             case Joined():
-                self._here.update((event.nick, *event.others))
+                self._people.add((event.nick, *event.others))
                 self._count = event.connected
             case Left():
-                self._remove_locked((event.nick, *event.others))
+                self._people.remove((event.nick, *event.others))
                 self._count = event.connected
             case Renamed():
-                self._remove_locked((event.old,))
-                self._here.add(event.nick)
-                self._hear_of_locked(event.nick)
+                self._people.remove((event.old,))
+                self._people.add((event.nick,))
+                self._people.hear_of(event.nick)
+                if self._partner == event.old:
+                    self._partner = event.nick
                 if self._unignore_locked(event.old):
                     self._ignored = self._ignored | {event.nick.casefold(): event.nick}
             case Away() | Back():
-                self._hear_of_locked(event.nick)
+                self._people.hear_of(event.nick)
                 if event.nick == own:
                     self._away = event.reason if isinstance(event, Away) else None
             case _:
@@ -422,28 +428,8 @@ class Model:
     def _fill_locked(self, names: Sequence[str]) -> None:
         """Note that exactly ``names`` are in the room."""
         assert self._lock.locked()
-        self._remove_locked(self._here.difference(names))
-        self._here.update(names)
+        self._people.fill(names)
         self._count = len(names)
-
-    def _remove_locked(self, names: Iterable[str]) -> None:
-        assert self._lock.locked()
-        for name in names:
-            self._here.discard(name)
-            self._heard.pop(name, None)
-
-    def _hear_of_locked(self, nick: str, *, spoke: bool = False) -> None:
-        """Note that someone is active, and perhaps has said something."""
-        assert self._lock.locked()
-        if nick in self._here:
-            self._heard.pop(nick, None)
-            self._heard[nick] = None
-        if spoke:
-            folded = nick.casefold()
-            self._speakers.pop(folded, None)
-            self._speakers[folded] = None
-            if len(self._speakers) > _MOST_SPEAKERS:
-                del self._speakers[next(iter(self._speakers))]
 
     def _unignore_locked(self, nick: str) -> bool:
         assert self._lock.locked()
@@ -452,6 +438,11 @@ class Model:
             return False
         self._ignored = {key: each for key, each in self._ignored.items() if key != folded}
         return True
+
+
+def _placed(message: Message, offset: int, own: str) -> Message:
+    """Return ``message``, which is stored at ``offset``. Its sender's nick is the current one."""
+    return msgspec.structs.replace(message, offset=offset, nick=own or message.nick)
 
 
 def _answered(asked: deque[bool]) -> bool:

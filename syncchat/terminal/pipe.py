@@ -16,14 +16,16 @@ from typing import Self
 
 import msgspec
 
-from ..chat.events import ClientLimits, Error, History, Message, PrivateMessage, Welcome
+from ..chat.events import Error, History, Message, PrivateMessage, Welcome
 from ..chat.sanitize import clean, indent
 from ..client import Client, Disconnected, Event, Line, Reconnected
 from ..closecodes import NORMAL
 from ..errors import ConnectionClosed, NotConnected
 from ..lines import LONGEST, input_lines
 from ..net import Deadline
-from .renderer import AGAIN, COMING_BACK, CONNECTED, exit_status, sanitized
+from .pipe_progress import InputLines, RateLimit
+from .renderer import AGAIN, COMING_BACK, CONNECTED, exit_status, local_time
+from .safe_text import sanitized
 from .standard_streams import StandardError, input_counter
 
 __all__ = ["run_pipe"]
@@ -38,31 +40,27 @@ _LOOK = 0.5
 #: the Close.
 _LEAVE_TIMEOUT = 3.0
 
-#: The most nonces that are kept: enough for all events that can wait for the program,
-#: and all messages that can wait for the server.
-_MOST_NONCES = 12_000
-
-#: The shortest delay in seconds that is reported.
-_WORTH = 1.0
-
-#: Seconds to wait for the end of the input, after which its length counts as unknown;
-#: seconds between two checks meanwhile; and seconds between two updates of the
-#: progress.
-_GRACE, _SOON, _OFTEN = 0.5, 0.1, 0.25
-
 
 def run_pipe(
-    client: Client, prefix: str = "", *, as_json: bool = False, listen: bool = False
+    client: Client,
+    prefix: str = "",
+    *,
+    as_json: bool = False,
+    listen: bool = False,
+    timestamps: bool = False,
 ) -> int:
     """Send every line of standard input and print every message. Returns the exit code.
 
     Returns when the server has acknowledged all input, or is gone for good, or nobody
     reads the output any more. With ``listen``, reads no input, and runs until SIGINT,
     SIGTERM or SIGHUP. Messages go to standard output and everything else to standard
-    error; with ``as_json``, all events go to standard output. Only for the main thread.
+    error; with ``as_json``, all events go to standard output. With ``timestamps``, the local
+    date and time is in front of each message. Only for the main thread.
     """
     errors = StandardError()
-    printer = _Printer(client, prefix, errors, as_json=as_json, listen=listen)
+    printer = _Printer(
+        client, prefix, errors, as_json=as_json, listen=listen, timestamps=timestamps
+    )
     refused = False
     with _SignalThread(client, printer.interrupt) as signals:
         try:
@@ -211,12 +209,20 @@ class _Printer(threading.Thread):
     """The thread that prints the server's events, one line per message, flushed at once."""
 
     def __init__(
-        self, client: Client, prefix: str, errors: StandardError, *, as_json: bool, listen: bool
+        self,
+        client: Client,
+        prefix: str,
+        errors: StandardError,
+        *,
+        as_json: bool,
+        listen: bool,
+        timestamps: bool,
     ) -> None:
         super().__init__(name="syncchat-printer", daemon=True)
         self._client = client
         self._prefix = prefix
         self._as_json = as_json
+        self._timestamps = timestamps
         self._on_screen = sys.stdout.isatty()
         self.errors = errors
         #: The progress of the input.
@@ -293,7 +299,11 @@ class _Printer(threading.Thread):
             for line in lines:
                 self.errors.tell(line)
         elif lines:
-            self._write("\n".join(self._prefix + line for line in lines))
+            prefix = self._prefix
+            if self._timestamps:
+                sent_at = event.time if isinstance(event, Message | PrivateMessage) else None
+                prefix = time.strftime("%Y-%m-%d %H:%M:%S ", local_time(sent_at)) + prefix
+            self._write("\n".join(prefix + line for line in lines))
 
     def _words(self, event: Event) -> list[str]:
         """Format the event for people; an empty list if there is nothing to print."""
@@ -328,123 +338,3 @@ def _json_of(event: Event) -> str:
     if "type" not in members:
         members = {"type": type(event).__name__.lower(), **members}
     return json.dumps(members).replace("\x7f", "\\u007f")
-
-
-# The rate limit.
-
-
-class InputLines:
-    """The progress of the input. Any thread may call every method."""
-
-    def __init__(self) -> None:
-        #: Guards the fields below.
-        self._lock = threading.Lock()
-        self._numbers: dict[str, int] = {}
-        #: The number of lines that were sent or refused.
-        self.done = 0
-        #: Whether the input has ended.
-        self.ended = False
-
-    def advance(self, nonce: str | None) -> None:
-        """Count a line that was sent or refused; ``nonce`` is its nonce, None if it has none."""
-        with self._lock:
-            self.done += 1
-            if nonce is not None:
-                self._numbers[nonce] = self.done
-                if len(self._numbers) > _MOST_NONCES:
-                    del self._numbers[next(iter(self._numbers))]
-
-    def number_of(self, nonce: str) -> int:
-        """Return the number of the line with this nonce, counted from 1."""
-        with self._lock:
-            # An answer may arrive before advance() is called.
-            return self._numbers.pop(nonce, self.done + 1)
-
-
-class RateLimit:
-    """Reports the limit once, and shows the progress at a terminal. Only for one thread.
-
-    ``total`` returns the number of lines in the input, None if it is unknown.
-    """
-
-    def __init__(
-        self,
-        lines: InputLines,
-        errors: StandardError,
-        total: Callable[[], int | None],
-        *,
-        progress: bool,
-    ) -> None:
-        self._lines = lines
-        self._errors = errors
-        self._total = total
-        self._progress = progress
-        self._rate = 0.0
-        self._burst = 0
-        self._slow_since: float | None = None
-        self._told = False
-        #: The number of lines in the input, as known when the limit was reported.
-        self._known: int | None = None
-        #: Seconds until :meth:`look` must be called; None: after the next event.
-        self.pause: float | None = None
-
-    def learn(self, limits: ClientLimits) -> None:
-        """Note the limits that the server has told."""
-        self._rate, self._burst = limits.rate, limits.burst
-
-    def look(self, pending: int) -> None:
-        """Check the progress, and report it; ``pending`` is the number of unacknowledged lines."""
-        done = self._lines.done
-        acknowledged = done - pending
-        if not self._rate or self._seconds(pending, acknowledged) < _WORTH:
-            self.rest()
-            return
-        now = time.monotonic()
-        if self._slow_since is None:
-            self._slow_since = now
-        if not self._told:
-            self._known = self._total()
-        known = done if self._lines.ended else self._known
-        if not self._told:
-            if known is None and now < self._slow_since + _GRACE:
-                self.pause = _SOON
-                return
-            self._told = True
-            self._errors.tell(self._note(known, acknowledged))
-        if self._progress:
-            self._errors.show(self._state(known, done, acknowledged))
-            self.pause = _OFTEN
-        else:
-            self.pause = None
-
-    def rest(self) -> None:
-        """Note that nothing is delayed at the moment."""
-        self._slow_since = self.pause = None
-        self._errors.show("")
-
-    def _seconds(self, lines: int, acknowledged: int) -> float:
-        """Return how many seconds ``lines`` more lines take."""
-        at_once = max(0, self._burst - acknowledged)
-        return max(0, lines - at_once) / self._rate
-
-    def _note(self, known: int | None, acknowledged: int) -> str:
-        limit = f"The server accepts {self._rate:g} messages per second from one client"
-        lift = "The server's flag --rate 0 removes the limit."
-        if known is None:
-            return f"{limit} and delays further input. {lift}"
-        left = known - acknowledged
-        time_left = _duration(self._seconds(left, acknowledged))
-        return f"{limit}: the remaining {left} lines take about {time_left}. {lift}"
-
-    def _state(self, known: int | None, done: int, acknowledged: int) -> str:
-        lines = acknowledged if known is None else f"{acknowledged} of {known}"
-        left = (done if known is None else known) - acknowledged
-        time_left = _duration(self._seconds(left, acknowledged))
-        return f"{done} lines sent, {lines} acknowledged, about {time_left} to go"
-
-
-def _duration(seconds: float) -> str:
-    for unit, name in ((3600, "h"), (60, "min")):
-        if seconds >= 2 * unit:
-            return f"{seconds / unit:.0f} {name}"
-    return f"{seconds:.0f} s"

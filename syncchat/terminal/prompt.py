@@ -7,7 +7,7 @@ from functools import partial
 
 from prompt_toolkit.application import Application
 from prompt_toolkit.buffer import Buffer
-from prompt_toolkit.completion import Completer
+from prompt_toolkit.completion import CompleteEvent, Completer
 from prompt_toolkit.data_structures import Size
 from prompt_toolkit.filters import Condition, has_focus, is_searching
 from prompt_toolkit.formatted_text import StyleAndTextTuples
@@ -32,6 +32,9 @@ from .style import STYLE, Fragment
 __all__ = ["Prompt"]
 
 _PROMPT = "> "
+
+#: The command that chooses a room.
+_CHOOSE = "/room "
 
 #: The input takes at most one part in so many of the screen's rows.
 _SHARE = 3
@@ -58,6 +61,7 @@ class Prompt:
     ) -> None:
         self._output = output
         self._on_enter: Callable[[str], None] | None = None
+        self._switch: Callable[[int], None] | None = None
         self._status = status
         self._resizing = Resizing(output)
         #: Whether nothing may be printed at this moment. Only for the prompt's thread.
@@ -81,6 +85,8 @@ class Prompt:
         buffer = self._input.buffer
         self._paste = _Paste(buffer)
         self._tab = Tab()
+        #: The text that was typed when the user began to choose a room.
+        self._draft: list[str] = []
         rows: list[ConditionalContainer | Window | TextArea | SearchToolbar] = [
             ConditionalContainer(
                 Window(
@@ -107,6 +113,7 @@ class Prompt:
                     _typing_keys(buffer, self._tab),
                     _paste_keys(buffer, self._paste),
                     _clearing_keys(self.clear),
+                    _room_keys(buffer, self._tab, self._draft, self._go),
                     self._resizing.bindings(),
                 ]
             ),
@@ -126,15 +133,20 @@ class Prompt:
         self._output.flush()
         self.app.invalidate()
 
-    def run(self, on_enter: Callable[[str], None], started: Callable[[], None]) -> None:
+    def run(
+        self,
+        on_enter: Callable[[str], None],
+        switch: Callable[[int], None],
+        started: Callable[[], None],
+    ) -> None:
         """Show the prompt until :meth:`end` is called or the user leaves.
 
-        Calls ``started`` when the prompt is running, and ``on_enter`` with each typed
-        text. Raises :class:`EOFError` for Ctrl+D and the end of the input,
-        :class:`KeyboardInterrupt` for Ctrl+C, and :class:`OSError` if the terminal is
-        closed.
+        Calls ``started`` when the prompt is running, ``on_enter`` with each typed text, and
+        ``switch`` with the number of the room to go to, 0 for the next one with activity.
+        Raises :class:`EOFError` for Ctrl+D and the end of the input,
+        :class:`KeyboardInterrupt` for Ctrl+C, and :class:`OSError` if the terminal is closed.
         """
-        self._on_enter = on_enter
+        self._on_enter, self._switch = on_enter, switch
 
         def begin() -> None:
             started()
@@ -190,29 +202,44 @@ class Prompt:
         if future is not None and not future.done():
             self.app.exit()
 
+    def _go(self, number: int) -> None:
+        assert self._switch is not None
+        self._switch(number)
+
     def _height(self) -> Dimension:
         return Dimension(min=1, max=max(1, self._output.get_size().rows // _SHARE))
 
     def _accept(self, buffer: Buffer) -> bool:
-        """Handle Enter. Returns False, which discards the text."""
+        """Handle Enter. Returns False, which discards the text, unless a draft replaces it."""
         self._tab.forget()
         self._paste.forget(buffer)
         # Bytes from the terminal that are not UTF-8 arrive as lone surrogates.
         assert self._on_enter is not None
         self._on_enter(buffer.text.encode("utf-8", "replace").decode().rstrip("\r\n"))
-        return False
+        if not self._draft:
+            return False
+        buffer.append_to_history()
+        buffer.text = self._draft.pop()
+        buffer.cursor_position = len(buffer.text)
+        return True
 
     def _question(self) -> StyleAndTextTuples:
         text = f"Send these {self._paste.lines} lines as one message? y sends, n continues editing."
         return [("class:question", text)]
 
     def _below(self) -> StyleAndTextTuples:
-        state = self._input.buffer.complete_state
-        if state is None:
-            return list(self._status())
-        names = [completion.display_text for completion in state.completions]
-        columns = self._output.get_size().columns
-        return list(candidates_line(names, state.complete_index, columns))
+        buffer, columns = self._input.buffer, self._output.get_size().columns
+        state = buffer.complete_state
+        if state is not None:
+            names = [completion.display_text for completion in state.completions]
+            return list(candidates_line(names, state.complete_index, columns))
+        if buffer.text.startswith(_CHOOSE):
+            # The rooms that fit what is typed; Enter takes the first.
+            found = buffer.completer.get_completions(buffer.document, CompleteEvent())
+            names = [completion.display_text for completion in found]
+            if names:
+                return list(candidates_line(names, 0 if buffer.text != _CHOOSE else None, columns))
+        return list(self._status())
 
 
 # Keys.
@@ -276,6 +303,44 @@ def _clearing_keys(clear: Callable[[], None]) -> KeyBindings:
     @bindings.add("c-l")
     def _clear(_event: KeyPressEvent) -> None:
         clear()
+
+    return bindings
+
+
+def _room_keys(
+    buffer: Buffer,
+    tab: Tab,
+    draft: list[str],
+    switch: Callable[[int], None],
+) -> KeyBindings:
+    """Bind Alt+1 to Alt+9 and Alt+A, which go to a room, and Ctrl+X, which chooses one.
+
+    Ctrl+X keeps the typed text in ``draft``, and begins ``/room`` instead; pressed again, it
+    goes through the rooms.
+    """
+    bindings = KeyBindings()
+    typing = has_focus(buffer) & ~is_searching
+
+    def bind(number: int) -> None:
+        @bindings.add("escape", str(number), filter=typing)
+        def _switch(_event: KeyPressEvent) -> None:
+            switch(number)
+
+    for number in range(1, 10):
+        bind(number)
+
+    @bindings.add("escape", "a", filter=typing)
+    def _switch_to_active(_event: KeyPressEvent) -> None:
+        switch(0)
+
+    @bindings.add("c-x", filter=typing, eager=True)
+    def _choose(_event: KeyPressEvent) -> None:
+        if buffer.text.startswith(_CHOOSE):
+            tab.press(buffer)
+            return
+        draft[:] = [buffer.text] if buffer.text else []
+        buffer.text = _CHOOSE
+        buffer.cursor_position = len(_CHOOSE)
 
     return bindings
 

@@ -1,22 +1,18 @@
 """Turns events into styled text. Has no side effects.
 
-Text from the server is sanitized here: whatever is shown has passed :func:`sanitized`.
+The events have passed :func:`.safe_text.sanitized`.
 """
 
 from __future__ import annotations
 
-import re
 import time
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar, assert_never
-
-import msgspec
-from prompt_toolkit.utils import get_cwidth
+from typing import assert_never
 
 from ..chat.dialects import reply
 from ..chat.events import (
+    MAX_HISTORY,
     Ack,
     Activity,
     Away,
@@ -39,13 +35,14 @@ from ..chat.events import (
     Welcome,
     Whois,
 )
-from ..chat.nicks import MAX_NICK, is_address
-from ..chat.sanitize import clean
+from ..chat.nicks import is_address
 from ..client import Disconnected, Event, Gap, Line, Reconnected, Sent, ending
 from ..closecodes import NO_CODE, NORMAL
 from ..errors import ConnectionClosed
-from .model import Preferences, Snapshot
+from .rooms import CATCH_UP, Note
+from .safe_text import name_for_screen, text_for_screen
 from .scrollback import Block
+from .snapshot import Preferences, Snapshot
 from .style import Fragment, mark, shorten, style_of
 
 __all__ = [
@@ -55,11 +52,9 @@ __all__ = [
     "date_of",
     "exit_status",
     "local_line",
-    "name_for_screen",
+    "local_time",
     "pending_lines",
     "render",
-    "sanitized",
-    "text_for_screen",
 ]
 
 CONNECTED = "Connected to the chat!"
@@ -68,34 +63,16 @@ COMING_BACK = "-> Reconnecting."
 
 _ANEW = "The server has started a new log: recent messages may be missing."
 
+_MUTED = "-> You cannot speak here meanwhile, but you can read and leave."
+
+#: The most columns of a notification.
+_LONGEST_NOTICE = 60
+
 #: A private message, and its sender's copy of it.
 _FROM, _TO = "[PM from ", "[Sent PM to "
 
 #: The most pending messages shown above the prompt: the latest ones.
 _MOST_PENDING = 3
-
-#: The most characters of a text. A syncchat server accepts fewer.
-_LONGEST_TEXT = 65_536
-#: The most characters of a name. An address may be longer than a nick.
-_LONGEST_NAME = 2 * MAX_NICK
-
-#: The most marks on one letter. Languages need four or five, and this few do not paint
-#: over the lines above.
-_MARKS = 8
-
-_UNSEEN = ("Mn", "Me", "Cf")
-
-#: Text that may have more marks than that: no ASCII character is a mark.
-_SUSPECT = re.compile(rf"[^\x00-\x7f]{{{_MARKS + 1},}}")
-
-
-#: The fields of events that contain names, or a text. A tuple or a list contains names.
-_NAMES = frozenset({"nick", "old", "to", "room", "members", "names", "others"})
-_TEXTS = frozenset({"text", "reason", "greeting", "format", "away"})
-#: The fields that contain further objects.
-_PARTS = frozenset({"messages", "rooms"})
-
-_Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
 
 # Events.
@@ -119,9 +96,7 @@ def render(event: Event, snapshot: Snapshot, lines_of: Callable[[Event], list[st
         case History():
             blocks = _history(event, snapshot)
         case Welcome():
-            # Show the greeting once. After a change of rooms or a reconnect, show the room instead.
-            text = reply(f"You are now in {event.room}.") if snapshot.moved else event.greeting
-            blocks = [_block([("", text)], snapshot.preferences)] if text else []
+            blocks = _entered(event, snapshot)
         case Line():
             blocks = [_block([("", event.text)], snapshot.preferences)]
         case Sent():
@@ -136,23 +111,21 @@ def render(event: Event, snapshot: Snapshot, lines_of: Callable[[Event], list[st
             blocks = [local_line(line, snapshot.preferences, "class:warning") for line in lines]
         case Reconnected():
             blocks = [local_line(AGAIN, snapshot.preferences)]
-        case Joined() | Left() | Renamed() | Away() | Back():
+        case Joined() | Left() | Renamed() | Away() | Back() | Topic() | ReadOnly():
             blocks = [
                 _block([("class:notice", line)], snapshot.preferences) for line in lines_of(event)
             ]
+        case Moderated():
+            concerned = event.nick == snapshot.own
+            style = "class:warning" if concerned else "class:notice"
+            blocks = [_block([(style, line)], snapshot.preferences) for line in lines_of(event)]
+            if concerned and event.action == "mute":
+                blocks.append(local_line(_MUTED, snapshot.preferences, style))
         case Activity():
-            blocks = []
-        case (
-            Names()
-            | Rooms()
-            | Whois()
-            | Done()
-            | Moderated()
-            | Topic()
-            | Motd()
-            | ReadOnly()
-            | Bans()
-        ):
+            blocks = _activity(event, snapshot)
+        case Rooms():
+            blocks = [_block([("", _rooms(event, snapshot))], snapshot.preferences)]
+        case Names() | Whois() | Done() | Motd() | Bans():
             blocks = [_block([("", line)], snapshot.preferences) for line in lines_of(event)]
         case _:
             assert_never(event)
@@ -190,10 +163,70 @@ def exit_status(closed: ConnectionClosed) -> tuple[str, int]:
     return line, 0 if closed.code in (NORMAL, NO_CODE) else 1
 
 
+def _entered(welcome: Welcome, snapshot: Snapshot) -> list[Block]:
+    """Format the greeting at first, and the room after a change of rooms or a break."""
+    preferences, note = snapshot.preferences, snapshot.note
+    lines: list[Fragment] = []
+    if note.has_moved:
+        topic = f": {welcome.topic}" if welcome.topic else ""
+        blocks = [Block([("class:rule", f"--- {welcome.room}{topic} ---")], 4)]
+    elif snapshot.moved:
+        blocks = [_block([("", reply(f"You are now in {welcome.room}."))], preferences)]
+    else:
+        lines += [("", welcome.greeting), ("", welcome.motd and reply(welcome.motd))]
+        topic = f" * The topic is: {welcome.topic}" if welcome.topic else ""
+        lines.append(("class:notice", topic))
+        blocks = []
+    if welcome.read_only:
+        lines.append(("class:notice", " * Only operators may speak here."))
+    blocks += [_block([line], preferences) for line in lines if line[1]]
+    missed = _missed(note)
+    return [*blocks, local_line(missed, preferences)] if missed else blocks
+
+
+def _missed(note: Note) -> str:
+    """Tell how much was said since the last visit, and how to see what is not shown."""
+    if note.missed is None or (note.missed == 0 and not note.has_moved):
+        return ""
+    if note.missed == 0:
+        return "-> No new messages."
+    told = f"-> {note.missed} new message{'s' * (note.missed != 1)} since your last visit"
+    if note.missed <= CATCH_UP:
+        return f"{told}."
+    return (
+        f"{told}; the last {CATCH_UP} follow. /history {min(note.missed, MAX_HISTORY)} shows more."
+    )
+
+
+def _activity(event: Activity, snapshot: Snapshot) -> list[Block]:
+    """Format the line that mentions the user in another room."""
+    mention = event.mention
+    if mention is None or mention.nick == snapshot.own or snapshot.ignores(mention.nick):
+        return []
+    where = ("class:mention", f"[{event.room}]")
+    block = _block(
+        [where, ("", " "), *_words_of(mention, snapshot)], snapshot.preferences, mention.time
+    )
+    text = f"{event.room}: {mention.nick}: {mention.text}"
+    return [replace(block, notice=name_for_screen(shorten(text, _LONGEST_NOTICE)))]
+
+
+def _rooms(event: Rooms, snapshot: Snapshot) -> str:
+    """List the rooms with their people, and with what is new in those that the user follows."""
+    new = {room.name: room for room in snapshot.rooms if room.unread}
+    rooms = []
+    for each in event.rooms:
+        room = new.get(each.room)
+        more = f", {room.unread} new{'!' * room.mentioned}" if room else ""
+        rooms.append(f"{each.room} ({each.connected}{more})")
+    return reply(f"{len(rooms)} room{'s' * (len(rooms) != 1)}: {', '.join(rooms)}")
+
+
 def _message(message: Message, snapshot: Snapshot, *, from_server: bool = True) -> list[Block]:
     blocks = []
     if snapshot.heading:
-        since = f"--- {snapshot.heading}, since {_when(message.time)} ---"
+        since = f", since {_when(message.time)}" if not snapshot.note.is_first_unread else ""
+        since = f"--- {snapshot.heading}{since} ---"
         blocks.append(Block([("class:notice", since)], 4))
     own = message.nick == snapshot.own
     if own or not snapshot.ignores(message.nick):
@@ -211,10 +244,16 @@ def _message(message: Message, snapshot: Snapshot, *, from_server: bool = True) 
 
 def _words_of(message: Message, snapshot: Snapshot, words: Sequence[str] = ()) -> list[Fragment]:
     """Format a message or an action. Highlights ``words``, and the user's nick if others say it."""
-    own = snapshot.own
+    own, marked = snapshot.own, snapshot.marked
     sought = "" if own == message.nick or is_address(own) else own
-    text = mark(message.text, sought, words)
+    text = mark(message.text, sought, words, () if own == message.nick else marked)
     sender = (style_of(message.nick), message.nick)
+    if message.kind == "redaction":
+        removed = snapshot.removed
+        which = f"{removed.nick}'s message of {_when(removed.time)}" if removed else "a message"
+        return [("class:notice", f" * {message.nick} has removed {which}.")]
+    if message.kind == "redacted":
+        text = [("class:notice", "(removed)")]
     if message.kind == "action":
         return [("", "** "), sender, ("", " "), *text]
     shown: list[Fragment] = []
@@ -303,12 +342,12 @@ def _block(
         fragments = [("", preferences.prefix), *fragments]
     if not preferences.timestamps:
         return Block(fragments, 4, answers=answers)
-    when = _local_time(moment)
+    when = local_time(moment)
     clock = ("class:time", time.strftime("%H:%M ", when))
     return Block([clock, *fragments], 8, answers=answers, dated=when if dated else None)
 
 
-def _local_time(moment: float | None) -> time.struct_time:
+def local_time(moment: float | None) -> time.struct_time:
     """Convert to local time. Returns the current time for None and for an invalid ``moment``."""
     try:
         return time.localtime(moment)
@@ -317,74 +356,4 @@ def _local_time(moment: float | None) -> time.struct_time:
 
 
 def _when(moment: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", _local_time(moment))
-
-
-# Sanitizing.
-
-
-def sanitized(event: Event) -> Event:
-    """Return ``event`` without anything that is unsafe to show."""
-    if isinstance(event, msgspec.Struct):
-        return _tame(event)
-    if isinstance(event, Line):
-        return Line(text_for_screen(event.text))
-    if isinstance(event, Disconnected):
-        return replace(event, reason=name_for_screen(event.reason))
-    return event
-
-
-def text_for_screen(text: str) -> str:
-    """Return ``text`` without unsafe characters; newlines stay.
-
-    Removes what controls a terminal, is invisible, or paints over other lines.
-    """
-    beyond = len(text) - _LONGEST_TEXT
-    if beyond > 0:
-        text = f"{text[:_LONGEST_TEXT]}… ({beyond} more characters)"
-    text = clean(text)
-    return _SUSPECT.sub(_limit_marks, text) if not text.isascii() else text
-
-
-def name_for_screen(name: str) -> str:
-    """Sanitize a name, or any other text that must be one short line."""
-    if len(name) <= _LONGEST_NAME and name.isascii() and name.isprintable():
-        # Nothing to do, as for most names.
-        return name
-    short = name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…"
-    return text_for_screen(short).replace("\n", " ").replace("\t", " ")
-
-
-def _tame(struct: _Struct) -> _Struct:
-    changes: dict[str, Any] = {}
-    for field in struct.__struct_fields__:
-        value = getattr(struct, field)
-        tame: Any
-        if not value:
-            continue
-        if field in _PARTS:
-            tame = tuple(map(_tame, value))
-        elif field not in _NAMES and field not in _TEXTS:
-            continue
-        elif not isinstance(value, str):
-            tame = type(value)(map(name_for_screen, value))
-        elif len(value) <= _LONGEST_NAME and value.isascii() and value.isprintable():
-            # Nothing to do, as for most names and texts.
-            continue
-        else:
-            tame = text_for_screen(value) if field in _TEXTS else name_for_screen(value)
-        if tame != value:
-            changes[field] = tame
-    return msgspec.structs.replace(struct, **changes) if changes else struct
-
-
-def _limit_marks(found: re.Match[str]) -> str:
-    kept = []
-    marks = 0
-    for char in found[0]:
-        # A character without a column is drawn on top of the one before it.
-        seen = get_cwidth(char) and unicodedata.category(char) not in _UNSEEN
-        marks = 0 if seen else marks + 1
-        if marks <= _MARKS:
-            kept.append(char)
-    return "".join(kept)
+    return time.strftime("%Y-%m-%d %H:%M", local_time(moment))

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,25 +20,23 @@ from prompt_toolkit.application import get_app_session
 from prompt_toolkit.output import Output
 from prompt_toolkit.output.vt100 import Vt100_Output
 
-from ..chat.events import NamesRequest, Welcome
+from ..chat.events import NamesRequest, Seen, Welcome
 from ..chat.sanitize import indent
 from ..client import Client, Disconnected, Event
 from ..errors import ConnectionClosed, NotConnected
+from .commands import ARGUMENTS
 from .completion import ChatCompleter
-from .controller import ARGUMENTS, Controller
+from .controller import Controller
 from .input_history import open_history
-from .model import Model, Preferences
+from .keeper import Keeper
+from .model import Model
 from .prompt import Prompt
-from .renderer import (
-    CONNECTED,
-    exit_status,
-    local_line,
-    name_for_screen,
-    pending_lines,
-    text_for_screen,
-)
+from .renderer import CONNECTED, exit_status, local_line, pending_lines
+from .safe_text import text_for_screen
 from .scrollback import HoldingOutput, Scrollback
-from .style import Fragment, color_depth, shorten, width_of
+from .snapshot import Preferences
+from .style import color_depth
+from .toolbar import status_line
 
 __all__ = ["run_screen"]
 
@@ -60,10 +58,8 @@ _MEASURE, _COUNT = 10.0, 0.5
 #: of these requests in a large room does not grow with the square of its size.
 _ASK_NAMES, _ASK_NAMES_PER_PERSON = 10.0, 0.1
 
-_BETWEEN = " | "
-
-#: Seconds without an answer from which the toolbar shows the delay.
-_LONG = 3.0
+#: Seconds between two times when the places in the rooms are kept.
+_KEEP = 2.0
 
 
 def run_screen(
@@ -72,13 +68,14 @@ def run_screen(
     history_file: Path,
     token: str | None = None,
     *,
+    keeper: Keeper | None = None,
     errors: TextIO | None = None,
 ) -> int:
     """Run the chat until the user leaves or the connection ends. Returns the exit code.
 
     ``history_file`` keeps the typed lines. Lines that contain ``token`` are not
-    stored there. Messages printed after the prompt has closed go to ``errors``, by default
-    standard error.
+    stored there. ``keeper`` keeps what the user has read, and more. Messages printed
+    after the prompt has closed go to ``errors``, by default standard error.
 
     Uses the input and the output of prompt_toolkit's current session, which are the
     standard ones unless :func:`prompt_toolkit.application.create_app_session` says
@@ -86,7 +83,7 @@ def run_screen(
     """
     told = sys.stderr if errors is None else errors
     try:
-        return _Screen(client, preferences, history_file, token, told).run()
+        return _Screen(client, preferences, history_file, token, keeper, told).run()
     except OSError as exc:
         # A closed terminal ends the program quietly, wherever the error occurs.
         if exc.errno not in _CLOSED:
@@ -104,13 +101,16 @@ class _Screen:
         preferences: Preferences,
         history_file: Path,
         token: str | None,
+        keeper: Keeper | None,
         errors: TextIO,
     ) -> None:
         self._client = client
         self._errors = errors
         self._output = _output()
         depth = color_depth(preferences.color)
-        self._model = model = Model(preferences)
+        self._model = model = _model(preferences, keeper)
+        if keeper is not None:
+            keeper.warn = self._warn
         self._scrollback = Scrollback(self._output, depth, model.printed)
         self._prompt = Prompt(
             output=self._output,
@@ -120,8 +120,8 @@ class _Screen:
             above=lambda: pending_lines(model.pending, self._output.get_size().columns),
             status=lambda: status_line(client, model, self._output.get_size().columns),
         )
-        self._controller = Controller(client, model, self._scrollback, self._prompt)
-        self._printer = _Printer(client, model, self._controller, self._prompt)
+        self._controller = Controller(client, model, self._scrollback, self._prompt, keeper)
+        self._printer = _Printer(client, model, self._controller, self._prompt, keeper)
 
     def run(self) -> int:
         """Run the chat until the user leaves or the connection ends. Returns the exit code."""
@@ -132,6 +132,7 @@ class _Screen:
                 self._printer.start()
                 self._prompt.run(
                     self._controller.enter,
+                    self._controller.switch,
                     lambda: self._scrollback.attach(self._prompt.app, self._prompt.held),
                 )
             except (EOFError, KeyboardInterrupt):
@@ -147,6 +148,7 @@ class _Screen:
                     self._client.close(0)
                     if self._printer.ident is not None:
                         self._printer.join()
+                self._printer.keep_places()
         self._scrollback.flush()
         return self._result(left=left)
 
@@ -154,6 +156,7 @@ class _Screen:
         client = self._client
         if client.retry_in is None and client.close_code is None:
             with contextlib.suppress(TimeoutError, ConnectionClosed):
+                self._printer.keep_places()
                 client.flush(_LEAVE_TIMEOUT)
             client.close(_LEAVE_TIMEOUT)
 
@@ -190,13 +193,23 @@ class _Printer(threading.Thread):
     """
 
     def __init__(
-        self, client: Client, model: Model, controller: Controller, prompt: Prompt
+        self,
+        client: Client,
+        model: Model,
+        controller: Controller,
+        prompt: Prompt,
+        keeper: Keeper | None,
     ) -> None:
         super().__init__(name="syncchat-printer", daemon=True)
         self._client = client
         self._model = model
         self._controller = controller
         self._prompt = prompt
+        self._keeper = keeper
+        #: When to keep the places that have changed; never if none has.
+        self._keep_at = math.inf
+        #: Whether the server keeps the user's places, too.
+        self._is_person = False
         self._measure_at = 0.0
         #: When to ask for the names again; never if notices tell who comes and leaves.
         self._names_at = math.inf
@@ -210,6 +223,8 @@ class _Printer(threading.Thread):
         try:
             while True:
                 self._ask_names()
+                if time.monotonic() >= self._keep_at:
+                    self.keep_places()
                 try:
                     event = self._client.receive(self._pause())
                 except TimeoutError:
@@ -225,18 +240,35 @@ class _Printer(threading.Thread):
             self._prompt.end()
 
     def _schedule(self, event: Event) -> None:
-        """Note when to measure and to ask for the names."""
+        """Note when to measure, to ask for the names, and to keep the places."""
+        if self._keep_at == math.inf:
+            self._keep_at = time.monotonic() + _KEEP
         if isinstance(event, Disconnected):
             self._names_at = math.inf
             self._model.latency = self._model.pinged_at = None
         elif isinstance(event, Welcome):
             self._measure_at = 0.0
+            self._is_person = event.person is not None
             self._names_at = math.inf if event.notices else self._next_names_at()
 
     def _pause(self) -> float:
         if self._client.retry_in is not None or self._model.pinged_at is not None:
             return _COUNT
-        return max(0.0, min(self._measure_at, self._names_at) - time.monotonic())
+        due_at = min(self._measure_at, self._names_at, self._keep_at)
+        return max(0.0, due_at - time.monotonic())
+
+    def keep_places(self) -> None:
+        """Keep what the user has seen, here and at the server. Any thread may call this."""
+        self._keep_at = math.inf
+        changed = self._model.followed.take_changed()
+        if self._keeper is not None:
+            self._keeper.put_rooms(changed)
+        if self._is_person:
+            # A lost connection shows in the next event. The file has the places.
+            with contextlib.suppress(NotConnected, ConnectionClosed):
+                for room in changed:
+                    if room.place is not None:
+                        self._client.ask(Seen(room.name, room.place))
 
     def _next_names_at(self) -> float:
         pause = max(_ASK_NAMES, _ASK_NAMES_PER_PERSON * self._model.count)
@@ -274,49 +306,10 @@ class _Printer(threading.Thread):
             self._prompt.refresh()
 
 
-def status_line(client: Client, model: Model, columns: int) -> list[Fragment]:
-    """Format the toolbar. If ``columns`` are too few, leaves out the least important parts."""
-    state, warning = _connection(client, model.silence)
-    unsent = client.unacknowledged
-    nick = name_for_screen(client.nick or "")
-    # The text, the importance (the lowest is left out first), and the style.
-    parts = [
-        (name_for_screen(client.room or ""), 5, ""),
-        (f"{nick} (away)" if model.away else nick, 3, ""),
-        (f"{model.count} here" if client.connected and model.count else "", 2, ""),
-        (state, 6, "class:toolbar.warning" if warning else ""),
-        (_milliseconds(model.latency) if not warning else "", 1, ""),
-        (f"{unsent} unsent" if unsent else "", 4, "class:toolbar.warning"),
-    ]
-    parts = [part for part in parts if part[0]]
-    while len(parts) > 1 and _width(parts) > columns:
-        parts.remove(min(parts, key=lambda part: part[1]))
-    shown: list[Fragment] = [("", " ")]
-    for text, _, style in parts:
-        shown += [(style, shorten(text, columns - 2)), ("", _BETWEEN)]
-    shown[-1] = ("", " ")
-    return shown
-
-
-def _connection(client: Client, silence: float) -> tuple[str, bool]:
-    """Describe the connection, and return whether that is a warning."""
-    if client.close_code is not None:
-        return "offline", True
-    retry_in = client.retry_in
-    if retry_in is None:
-        slow = silence >= _LONG
-        return (f"no response for {int(silence)} s" if slow else "connected"), slow
-    if retry_in > 0:
-        return f"reconnecting in {math.ceil(retry_in)} s", True
-    return "reconnecting now", True
-
-
-def _milliseconds(latency: float | None) -> str:
-    return "" if latency is None else f"{max(1, round(latency * 1000))} ms"
-
-
-def _width(parts: Sequence[tuple[str, int, str]]) -> int:
-    return sum(width_of(text) + len(_BETWEEN) for text, _, _ in parts)
+def _model(preferences: Preferences, keeper: Keeper | None) -> Model:
+    if keeper is None:
+        return Model(preferences)
+    return Model(preferences, keeper.rooms(), keeper.words("ignored"), keeper.words("marked"))
 
 
 def _output() -> Output:

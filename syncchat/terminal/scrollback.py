@@ -23,6 +23,7 @@ from prompt_toolkit.output import ColorDepth, Output
 from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.renderer import print_formatted_text
 
+from .notification import notification
 from .style import STYLE, Fragment, wrap
 
 __all__ = [
@@ -77,6 +78,8 @@ class Block:
     indent: int = 0
     #: Whether the terminal rings.
     rings: bool = False
+    #: A safe line for a notification on the desktop when it rings, empty for none.
+    notice: str = ""
     #: The nonce of the message that this block answers.
     answers: str | None = None
     #: When the text was sent, if the date is to be shown before it; otherwise None.
@@ -221,6 +224,9 @@ class Scrollback:
             fragments += wrap(block.fragments, columns, block.indent)
             fragments.append(("", "\n"))
         print_formatted_text(self._output, fragments, STYLE, color_depth=self._depth)
+        for block in blocks:
+            if block.rings and block.notice:
+                self._output.write_raw(notification(block.notice))
         if any(block.rings for block in blocks):
             self._output.bell()
             self._output.flush()

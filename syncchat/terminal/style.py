@@ -57,6 +57,8 @@ STYLE = Style.from_dict(
         "question": "bold #d75f00",
         "toolbar": "reverse",
         "toolbar.warning": "bold",
+        "toolbar.current": "bold underline",
+        "rule": "bold",
         "candidate.current": "bold underline",
     }
 )
@@ -90,17 +92,21 @@ def color_depth(choice: str) -> ColorDepth | None:
 # Highlights.
 
 
-def mark(text: str, nick: str, words: Sequence[str] = ()) -> list[Fragment]:
+def mark(
+    text: str, nick: str, words: Sequence[str] = (), marked: Sequence[str] = ()
+) -> list[Fragment]:
     """Return ``text`` with highlights. Ignores case.
 
-    ``class:mention`` is the nick as a whole word. ``class:match`` is a word that begins
-    with one of ``words``.
+    ``class:mention`` is the nick, or one of ``marked``, as a whole word. ``class:match`` is
+    a word that begins with one of ``words``.
     """
-    folded, sought = text.casefold(), nick.casefold()
-    found = []
+    folded = text.casefold()
     # The substring test is cheap, and most texts fail it.
-    if sought and sought in folded:
-        found.append(("class:mention", _whole(sought)))
+    found = [
+        ("class:mention", _whole(sought))
+        for sought in (nick.casefold(), *map(str.casefold, marked))
+        if sought and sought in folded
+    ]
     if words:
         found += [("class:match", _beginning(word.casefold())) for word in words if word]
     if not found:
@@ -117,19 +123,19 @@ def mark(text: str, nick: str, words: Sequence[str] = ()) -> list[Fragment]:
         place = list(range(len(text) + 1))
     else:
         place = [at for at, char in enumerate(text) for _ in char.casefold()] + [len(text)]
-    marked: list[Fragment] = []
+    parts: list[Fragment] = []
     done = 0
     for start, end, style in spans:
         begin, stop = place[start], place[end - 1] + 1
         if begin < done:
             continue
         if begin > done:
-            marked.append(("", text[done:begin]))
-        marked.append((style, text[begin:stop]))
+            parts.append(("", text[done:begin]))
+        parts.append((style, text[begin:stop]))
         done = stop
     if done < len(text):
-        marked.append(("", text[done:]))
-    return marked
+        parts.append(("", text[done:]))
+    return parts
 
 
 def _whole(folded: str) -> re.Pattern[str]:

@@ -20,11 +20,16 @@ __all__ = ["only_websockets", "web_routes"]
 _PARTS = {
     "app.js": "text/javascript; charset=utf-8",
     "commands.js": "text/javascript; charset=utf-8",
+    "composer.js": "text/javascript; charset=utf-8",
+    "dialog.js": "text/javascript; charset=utf-8",
     "link.js": "text/javascript; charset=utf-8",
     "log.js": "text/javascript; charset=utf-8",
+    "notices.js": "text/javascript; charset=utf-8",
     "protocol.js": "text/javascript; charset=utf-8",
+    "rooms.js": "text/javascript; charset=utf-8",
     "storage.js": "text/javascript; charset=utf-8",
     "text.js": "text/javascript; charset=utf-8",
+    "token.js": "text/javascript; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }

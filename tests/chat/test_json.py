@@ -199,7 +199,7 @@ def test_a_private_message_reaches_its_recipient_and_its_sender() -> None:
         error = ann.event("error")
         assert (error["code"], error["command"]) == ("absent", "private")
         bob.send("/msg nobody-here x")
-        assert bob.hear() == "-> nobody-here is not in this room."
+        assert bob.hear() == "-> nobody-here is not here."
         # It is not a message of the room.
         ann.ask(type="say", text="aloud")
         assert eve.event("message").items() >= {"text": "aloud", "offset": 2}.items()

@@ -258,9 +258,7 @@ def test_requests_are_answered_by_events() -> None:
         until(client, Renamed)
         assert client.nick == "anna"
         client.ask(Private("nobody-here", "x"))
-        assert until(client, Error)[-1] == Error(
-            "absent", "nobody-here is not in this room.", "private"
-        )
+        assert until(client, Error)[-1] == Error("absent", "nobody-here is not here.", "private")
         client.send_line("/quit")
         assert list(client) == []
         assert client.close_code == 1000

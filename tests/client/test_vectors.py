@@ -96,6 +96,14 @@ class Player:
             case "close":
                 self._open = False
                 self._end(ConnectionClosed(step["code"]))
+            case "watch":
+                self._protocol.watched.watch(
+                    {each["room"]: each.get("after") for each in step["rooms"]}
+                )
+            case "unwatch":
+                self._protocol.watched.unwatch(step["rooms"])
+            case "seen":
+                self._protocol.report(*step.get("seen", (None, None)))
             case "wait":
                 pass
             case _:
@@ -172,6 +180,14 @@ class Player:
             "position": protocol.tracker.position,
             "room": protocol.tracker.room,
             "nick": protocol.tracker.nick,
+            "watched": {
+                each.room: {
+                    "place": each.place,
+                    "unread": each.unread,
+                    "mention": each.mention and each.mention.offset,
+                }
+                for each in protocol.news()
+            },
         }
         assert {name: state[name] for name in state.keys() & step.keys()} == {
             name: step[name] for name in state.keys() & step.keys()

@@ -12,9 +12,10 @@ from syncchat.chat.dialects import LineFormat, dialects
 from syncchat.chat.directory import Directory
 from syncchat.chat.events import SUBPROTOCOL, ClientLimits, Welcome
 from syncchat.chat.moderation import Moderation
-from syncchat.chat.room import RoomSettings
+from syncchat.chat.room_settings import RoomSettings
 from syncchat.chat.rooms import RoomRegistry
 from syncchat.chat.session import Session
+from syncchat.chat.watching import Watches
 from syncchat.engine import (
     Appended,
     Candidate,
@@ -58,7 +59,16 @@ def serving(engine: Engine, *, notices: bool = False, most: int = 100) -> Iterat
         limits = ClientLimits(65536, 32, 0, 0)
         welcome = Welcome("", "", "", 0, [], "test", limits, template, "", notices)
         directory = Directory(engine.records)
-        settings = RoomSettings(directory, welcome, True, lambda _waits: None, server.call_at)
+        settings = RoomSettings(
+            directory,
+            robot_rate=0.0,
+            welcome=welcome,
+            echo=True,
+            on_batch=lambda _waits: None,
+            call_at=server.call_at,
+            watches=Watches(server.call_at),
+            silences=lambda _room, _request: "",
+        )
         rooms = RoomRegistry(engine, settings, most)
         ready.set()
         yield f"ws://127.0.0.1:{server.port}"
@@ -149,6 +159,9 @@ class Around(Engine):
 
     def away_nicks(self, room: str) -> list[str]:
         return self.presence.away_nicks(room)
+
+    def where(self, nick: str) -> list[str]:
+        return self.presence.where(nick)
 
     def elsewhere(self, rooms: Sequence[str]) -> list[int]:
         return self.presence.elsewhere(rooms)

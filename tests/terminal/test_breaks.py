@@ -81,11 +81,11 @@ def test_undelivered_messages_are_shown_on_leaving() -> None:
             client.type("delivered\r")
             client.wait_for_line(r"127\.0\.0\.1:\d+: delivered")
             client.type("/join ops\r")
-            client.wait_for_line("-> You are now in ops.")
+            client.wait_for_line("--- ops ---")
         client.wait_for_line("(The server has stopped|The connection to the server was lost).*")
         client.type("not delivered\r   \r")
         client.wait_for_line("… not delivered")
-        client.wait_for_last(r" ops \| .* \| reconnecting (in \d+ s|now) \| 1 unsent")
+        client.wait_for_last(r" (lobby  )?ops \| .* \| reconnecting (in \d+ s|now) \| 1 unsent")
         client.type("\x04")
         assert client.exit_code() == 1
         client.wait_for_line("Not delivered: 1 of your messages.")

@@ -141,11 +141,11 @@ def test_the_other_commands_answer() -> None:
                 ("/timestamp x", r"-> Usage: /timestamp \[on\|off\]"),
                 ("/msg bob", "-> Usage: /msg NAME TEXT"),
                 ("/nick anna", r" \* ann is now known as anna\."),
-                ("/join ops", r"-> You are now in ops\."),
+                ("/join ops", "--- ops ---"),
             ]:
                 client.type(f"{line}\r")
                 client.wait_for_line(answer)
-            client.wait_for_last(r" ops \| anna \| 1 here \| connected.*")
+            client.wait_for_last(r" lobby  ops \| anna \| 1 here \| connected.*")
             bob.join("ops")
             bob.ask(Private("anna", "hello"))
             client.wait_for_line(r"\[PM from bob\] hello")

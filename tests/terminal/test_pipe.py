@@ -15,7 +15,7 @@ from syncchat.chat.events import Error, Message, Say, decode_from_client, encode
 from syncchat.errors import BadEvent
 from syncchat.net import WebSocket, serve
 from tests.peer import PATIENCE, Peer, wait_for
-from tests.people import GREETING
+from tests.people import GREETING, url_of
 from tests.processes import CLIENT, SERVER, Script, ServerScript, environment, run, unread
 from tests.stage import welcome
 
@@ -271,3 +271,12 @@ def test_the_messages_of_an_embedded_server_come_out_of_a_pipe() -> None:
                 if isinstance(event, Message):
                     assert (event.nick, event.text) == ("pipe", "one")
                     break
+
+
+def test_timestamps_in_a_pipe() -> None:
+    with (
+        ChatServer(port=0, notices=False) as chat,
+        Script([*CLIENT, "--timestamps", "--prefix", "# ", url_of(chat)]) as client,
+    ):
+        client.type("one\n")
+        client.wait_for_line(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d # .*: one")

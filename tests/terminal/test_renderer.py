@@ -24,8 +24,8 @@ from syncchat.chat.events import (
 )
 from syncchat.client import Disconnected, Event, Gap, Line, Reconnected, Sent
 from syncchat.terminal.controller import rings
-from syncchat.terminal.model import Bell, Preferences, Snapshot
 from syncchat.terminal.renderer import render
+from syncchat.terminal.snapshot import Bell, Preferences, Snapshot
 from tests.stage import welcome
 
 FORM = LineFormat("{sender}: {text}")

@@ -31,7 +31,7 @@ from syncchat.chat.events import (
 )
 from syncchat.net import WebSocket, serve
 from syncchat.terminal import Preferences
-from syncchat.terminal.renderer import name_for_screen, sanitized, text_for_screen
+from syncchat.terminal.safe_text import name_for_screen, sanitized, text_for_screen
 from tests.peer import PATIENCE
 from tests.processes import CLIENT, Script, Terminal
 from tests.screen import Screen
@@ -124,6 +124,7 @@ def events_of(attack: str, offset: int) -> Iterator[FromServer]:
     yield History((Message(1, 1e300, attack, attack, "message"),), complete=True, command="search")
 
 
+@pytest.mark.slow
 def test_no_attack_reaches_the_terminal_from_any_place() -> None:
     with Stage() as stage, Screen(stage.url, preferences=Preferences(bell="off")) as client:
         stage.wait_for_client()

@@ -387,7 +387,7 @@ def prompted(keys: str) -> tuple[list[str], type[BaseException] | None]:
         )
         pipe.send_text(keys)
         try:
-            prompt.run(entered.append, lambda: None)
+            prompt.run(entered.append, lambda _number: None, lambda: None)
         except (EOFError, KeyboardInterrupt) as exc:
             return entered, type(exc)
     return entered, None
@@ -462,7 +462,7 @@ def test_a_prompt_that_is_ended_before_it_began_ends() -> None:
             status=list,
         )
         prompt.end()
-        prompt.run(print, lambda: None)
+        prompt.run(print, print, lambda: None)
 
 
 def test_fast_typing_arrives_in_order() -> None:

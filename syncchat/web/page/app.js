@@ -1,16 +1,20 @@
-// The page: the user's nick and token, the input, and everything around the messages.
+// The page: the user's nick and token, the rooms, and everything around the messages.
 
-import { COMMANDS, completions, parse } from "./commands.js";
+import { COMMANDS, parse } from "./commands.js";
+import { Composer } from "./composer.js";
+import { ask, wrongNick } from "./dialog.js";
 import { Link } from "./link.js";
 import { Log } from "./log.js";
+import { banText, missedText, moderatedText, topicText, when, whoisText } from "./notices.js";
+import { Rooms } from "./rooms.js";
 import { kept, keep } from "./storage.js";
-import { element, nickOf } from "./text.js";
+import { element, nickOf, rich } from "./text.js";
+import { authorize, tokenKept, tokenOfAddress } from "./token.js";
 
-const NICK = "syncchat.nick", TOKEN = "syncchat.token";
-const TOKEN_WANTED = "The server requires a token.";
-const PRINTABLE = /^[\x21-\x7e]+$/u; // What an HTTP header can carry.
-// Messages of history to ask for, at first and each time.
-const HISTORY = 50;
+const NICK = "syncchat.nick";
+// Messages of history to ask for on entering and each time, and those to ask for at most on entering,
+// with messages around those that the user has missed.
+const HISTORY = 50, CATCH_UP = 200, AROUND = 20;
 
 // Milliseconds after which unacknowledged messages are counted in the state line.
 const SLOW = 3000;
@@ -18,58 +22,28 @@ const SLOW = 3000;
 const ROOM_FOR_NONCE = 40, USUAL_LIMIT = 65_536;
 
 const at = (id) => document.getElementById(id);
-const input = at("input"), candidates = at("candidates"), people = at("people"), who = at("who");
+const people = at("people"), who = at("who");
 
 const log = new Log((before) => link.ask({ type: "history", before, limit: HISTORY }));
+const composer = new Composer({ enter, words, askRooms: () => link.ask({ type: "rooms" }) });
+const rooms = new Rooms(location.pathname.replace(/[^/]*$/u, ""), {
+  choose: (room) => {
+    go(room);
+    composer.focus();
+  },
+  report: (room, place) => link.welcome?.person && link.ask({ type: "seen", room, place }),
+});
 let link;
 let names = new Map(); // nick -> when it last spoke or took this nick, in milliseconds since 1970; 0: unknown
-let rooms = [];
+let known = []; // The names of the rooms, as the server last said.
 let whispered = "";
 let unread = 0;
 let announced = 0; // The number of members, as the server last said.
-let choosing = null; // The completions on offer; null: none.
 let returning = false; // The connection was lost, and is not back yet.
-let authorizing = null; // The promise of authorize() while it runs.
 let byHistory = false; // Back or forward was pressed, and has changed the URL already.
-let tabbed = false; // Tab was pressed after "/join " when no room was known.
 const asked = new Set(); // Types of the user's requests, whose answers are to be shown.
 
 // Start.
-
-/** Move the token from the URL to the session storage, so that it does not stay in the URL. */
-function tokenOfAddress() {
-  const url = new URL(location.href);
-  const token = url.searchParams.get("token");
-  if (token === null) return;
-  keep("session", TOKEN, token);
-  url.searchParams.delete("token");
-  history.replaceState(null, "", url);
-}
-
-/** Ask the user a question, until `wrong(answer)` returns no complaint. */
-function ask(question, { kind = "text", complaint = "", wrong = () => "" } = {}) {
-  const dialog = at("ask"), field = at("answer");
-  at("question").textContent = question;
-  at("complaint").textContent = complaint;
-  field.type = kind;
-  field.value = "";
-  return new Promise((resolve) => {
-    const form = dialog.querySelector("form");
-    form.onsubmit = (event) => {
-      at("complaint").textContent = wrong(field.value.trim());
-      if (at("complaint").textContent) event.preventDefault();
-    };
-    dialog.oncancel = (event) => event.preventDefault();
-    dialog.onclose = () => {
-      // A browser closes a dialog at the second Escape, even if "cancel" is prevented.
-      if (dialog.returnValue !== "agree" || wrong(field.value.trim())) dialog.showModal();
-      else resolve(field.value.trim());
-    };
-    dialog.returnValue = "";
-    dialog.showModal();
-    field.select();
-  });
-}
 
 const WHO = "Choose a nick";
 
@@ -80,63 +54,29 @@ async function askForNick(complaint) {
   link.ask({ type: "nick", nick: link.nick });
 }
 
-const wrongNick = (nick) => {
-  if (!nick) return "A nick must not be empty.";
-  if ([...nick].length > 32) return "A nick must have at most 32 characters.";
-  return /[\s:,]/u.test(nick) ? "A nick must be one word without colons or commas." : "";
-};
-
 async function begin() {
   at("loading").remove();
   tokenOfAddress();
-  await authorize();
+  await authorize(() => {});
   let nick = kept("local", NICK);
   if (nick === null) {
     nick = await ask(WHO, { wrong: wrongNick });
   }
-  link = new Link(location.pathname, { nick, token: kept("session", TOKEN) ?? "", history: HISTORY });
+  link = new Link(location.pathname, { nick, token: tokenKept() });
   link.addEventListener("event", ({ detail }) => hear(detail));
   link.addEventListener("gap", () => log.line("alarm", "Some messages are missing here: the server no longer has them."));
   link.addEventListener("state", showState);
   link.addEventListener("refused", refused);
   link.open();
   setInterval(showState, 500);
-  input.focus();
-}
-
-/** Resolve when the server accepts the token, or cannot be reached; asks the user for a token. */
-function authorize() {
-  authorizing ??= askForToken().finally(() => { authorizing = null; });
-  return authorizing;
-}
-
-async function askForToken() {
-  let complaint = "";
-  for (;;) {
-    const token = kept("session", TOKEN);
-    if (token && !PRINTABLE.test(token)) {
-      complaint = "A token must consist of ASCII letters, digits and signs.";
-    } else {
-      const headers = token ? { Authorization: `Bearer ${token}` } : {};
-      let answer;
-      try {
-        answer = await fetch("-/auth", { headers, cache: "no-store" });
-      } catch {
-        return; // No server: the link shows that, and retries.
-      }
-      if (answer.status !== 401) return;
-      if (token) complaint = "The server does not accept this token.";
-    }
-    link?.hold();
-    keep("session", TOKEN, await ask(TOKEN_WANTED, { kind: "password", complaint }));
-  }
+  composer.focus();
 }
 
 async function refused() {
-  const before = kept("session", TOKEN);
-  await authorize();
-  if (kept("session", TOKEN) !== before && link.state === "waiting") {
-    link.token = kept("session", TOKEN);
+  const before = tokenKept();
+  await authorize(() => link.hold());
+  if (tokenKept() !== before && link.state === "waiting") {
+    link.token = tokenKept();
     link.open();
   }
 }
@@ -146,36 +86,50 @@ async function refused() {
 const HEARERS = {
   __proto__: null,
   welcome(event) {
-    const here = link.room;
-    if (hear.room === here && hear.epoch !== event.epoch) log.anew();
-    hear.epoch = event.epoch;
-    at("room").textContent = here;
+    const before = rooms.current, { epoch } = rooms, here = event.room;
+    const seen = rooms.enter(event);
+    if (before === here && epoch !== event.epoch) log.anew();
     names = new Map(event.members.map((nick) => [nick, names.get(nick) ?? 0]));
     announced = event.members.length;
-    if (hear.room !== undefined && hear.room !== here) {
+    if (before === null) {
+      history.replaceState(null, "", link.path + location.search);
+      if (event.greeting) log.line("reply", event.greeting);
+      if (event.motd) log.line("reply", event.motd);
+    } else if (before !== here) {
       log.clear();
       if (!byHistory) history.pushState(null, "", link.path);
       byHistory = false;
       log.line("reply", `You are now in ${here}.`);
-      link.ask({ type: "history", before: event.offset + 1, limit: HISTORY });
-    } else if (hear.room === undefined) {
-      history.replaceState(null, "", link.path + location.search);
-      if (event.greeting) log.line("reply", event.greeting);
     } else if (returning) {
       log.line("reply", "Reconnected.");
     }
-    hear.room = here;
-    returning = false;
-    showTitle();
     log.unanswered();
+    if (before !== here) enterLog(event.offset, seen);
+    else if (log.empty) enterLog(event.offset, null);
+    // A new connection watches nothing yet; otherwise the room that the user has left is missing.
+    const missing = rooms.toWatch(before === here || before === null || returning ? null : before);
+    if (missing.length) link.ask({ type: "watch", rooms: missing });
+    if (before !== null && before !== here && !rooms.names.includes(before)) link.ask({ type: "unwatch", rooms: [before] });
+    returning = false;
+    asked.delete("quit");
+    at("room").textContent = here;
+    showTopic(event.topic);
+    showReadOnly(event.read_only);
+    showTitle();
     if (event.nick === link.nick) keep("local", NICK, event.nick);
     showPeople();
   },
   message(event) {
     heardOf(event.nick);
     log.message(event, link.called);
-    // Messages of the history are not unread.
-    if (event.nick !== link.called && event.offset > link.welcome.offset) count();
+    rooms.heard(event.offset);
+    if (looking()) rooms.look();
+    if (event.nick !== link.called && event.kind !== "redaction") count();
+  },
+  activity(event) {
+    if (!rooms.note(event) || !event.mention) return;
+    log.elsewhere(event.room, event.mention, link.called);
+    count();
   },
   joined: (event) => came(event, "joined"),
   left: (event) => came(event, "left"),
@@ -195,17 +149,27 @@ const HEARERS = {
     if (asked.delete("names")) log.line("reply", `${event.names.length} connected: ${event.names.join(", ")}`);
   },
   rooms(event) {
-    rooms = event.rooms.map(({ room }) => room).sort();
-    if (tabbed && input.value.startsWith("/join ")) offer(true);
-    tabbed = false;
+    known = event.rooms.map(({ room }) => room).sort();
+    composer.offerRooms();
     if (asked.delete("rooms")) {
       log.line("reply", `Rooms: ${event.rooms.map(({ room, connected }) => `${room} (${connected})`).join(", ")}`);
     }
   },
-  whois(event) {
-    const spoke = event.spoke ? `last spoke ${when(event.spoke)}` : "has not spoken yet";
-    const away = event.away === undefined ? "" : ` Away${event.away ? `: ${event.away}` : "."}`;
-    log.line("reply", `${event.nick} has been here since ${when(event.since)} and ${spoke}.${away}`);
+  whois: (event) => log.line("reply", whoisText(event)),
+  done: (event) => log.line("reply", event.text),
+  moderated: (event) => log.line("notice", moderatedText(event)),
+  topic(event) {
+    showTopic(event.text);
+    log.line("notice", topicText(event));
+  },
+  motd: (event) => log.line("reply", event.text || "There is no message of the day."),
+  read_only(event) {
+    showReadOnly(event.on && !link.welcome.operator);
+    log.line("notice", event.on ? `${event.by} made the room read-only.` : `${event.by} lets everybody speak again.`);
+  },
+  bans(event) {
+    if (!event.bans.length) log.line("reply", "There are no bans.");
+    for (const ban of event.bans) log.line("reply", banText(ban));
   },
   private(event) {
     if (event.nick !== link.called) {
@@ -217,16 +181,17 @@ const HEARERS = {
   history(event) {
     if (event.command === "history") {
       log.past(event.messages, event.complete, link.called);
+      if (looking()) rooms.look();
       return;
     }
     if (!event.messages.length) log.line("reply", "No messages found.");
-    for (const message of event.messages) {
-      log.line("reply", `${when(message.time)} `, nickOf(message.nick), `: ${message.text}`);
-    }
+    for (const message of event.messages) log.found(message, when(message.time));
   },
   ack(event) {
     if (event.said) {
       const { said } = event;
+      rooms.heard(event.offset);
+      if (looking()) rooms.look();
       const kind = said.type === "action" ? "action" : "message";
       log.message({ offset: event.offset, time: Date.now() / 1000, nick: link.called, text: said.text, kind }, link.called);
     }
@@ -265,8 +230,17 @@ function heardOf(nick, isNew = false) {
   if (isNew || names.has(nick)) names.set(nick, Date.now());
 }
 
-function when(seconds) {
-  return new Date(seconds * 1000).toLocaleString([], { dateStyle: "short", timeStyle: "short" });
+/** Ask for the last messages of the room, and mark those behind the offset that the user has seen. */
+function enterLog(offset, seen) {
+  const missed = seen === null ? 0 : offset - seen;
+  if (missed > 0) {
+    const limit = Math.min(CATCH_UP, Math.max(HISTORY, missed + AROUND));
+    log.line("reply", `${missedText(missed)}.${missed > limit ? " Scroll up for those before these." : ""}`);
+    log.mark(seen, `Last read: ${missedText(missed)}`);
+    link.ask({ type: "history", before: offset + 1, limit });
+  } else {
+    link.ask({ type: "history", before: offset + 1, limit: HISTORY });
+  }
 }
 
 // State, members and title.
@@ -278,9 +252,9 @@ function showState() {
     connecting: returning ? "reconnecting" : "connecting",
     connected: `${link.called}`,
     waiting: "reconnecting",
-    over: `The server closed the connection${link.reason ? `: ${link.reason}` : ""}. Reload the page to reconnect.`,
+    over: asked.has("quit") ? "You have left. Reload the page to come back." : `The server closed the connection${link.reason ? `: ${link.reason}` : ""}. Reload the page to reconnect.`,
   };
-  if (link.state === "waiting" && !returning && hear.room !== undefined) {
+  if (link.state === "waiting" && !returning && rooms.current !== null) {
     returning = true;
     log.line("alarm", "The connection to the server was lost. Reconnecting.");
   }
@@ -310,25 +284,45 @@ function showPeople() {
   at("names").replaceChildren(...sorted.slice(0, 500).map((nick) => element("li", "", nickOf(nick))));
 }
 
+function showTopic(topic = "") {
+  at("topic").replaceChildren(...rich(topic, ""));
+  at("topic").title = topic;
+}
+
+function showReadOnly(on) {
+  composer.hint = on ? "Only operators speak here" : "Message, or /help";
+}
+
+/** Whether the user can see the page now. */
+function looking() {
+  return !document.hidden && document.hasFocus();
+}
+
 function count() {
-  if (document.hidden || !document.hasFocus()) unread += 1;
+  if (!looking()) unread += 1;
   showTitle();
 }
 
 function showTitle() {
-  document.title = `${unread ? `(${unread}) ` : ""}${hear.room ?? "syncchat"}`;
+  document.title = `${unread ? `(${unread}) ` : ""}${rooms.current ?? "syncchat"}`;
 }
 
 function seen() {
   unread = 0;
+  rooms.look();
   showTitle();
+}
+
+/** Go to another room, of which the user chooses the name. */
+function go(room) {
+  if (room && room !== link.room) link.post({ type: "join", room });
 }
 
 addEventListener("focus", seen);
 document.addEventListener("visibilitychange", () => document.hidden || seen());
 addEventListener("popstate", () => {
   const room = decodeURIComponent(location.pathname.split("/").pop()) || "lobby";
-  if (!link || room === hear.room) return;
+  if (!link || room === rooms.current) return;
   byHistory = true;
   link.post({ type: "join", room });
 });
@@ -337,6 +331,11 @@ addEventListener("beforeunload", (event) => {
   if (link?.waiting.length) event.preventDefault();
 });
 addEventListener("keydown", (event) => {
+  if (event.altKey && !event.ctrlKey && !event.metaKey && ["ArrowDown", "ArrowUp"].includes(event.key)) {
+    event.preventDefault();
+    go(rooms.next(event.key === "ArrowDown" ? 1 : -1, event.shiftKey));
+    return;
+  }
   if (event.key !== "Escape" || !people.classList.contains("open")) return;
   who.click();
   who.focus();
@@ -349,18 +348,6 @@ who.addEventListener("click", () => {
 who.setAttribute("aria-expanded", String(!matchMedia("(max-width: 40rem)").matches));
 
 // Input.
-
-at("composer").addEventListener("submit", (event) => {
-  event.preventDefault();
-  const line = input.value.trimEnd();
-  closeCandidates();
-  if (!line.trim()) return;
-  if (enter(line)) {
-    input.value = "";
-    fit();
-  }
-  input.focus();
-});
 
 /** Act on the typed line. False: the line stays in the input. */
 function enter(line) {
@@ -377,6 +364,11 @@ function enter(line) {
     log.toStart();
     return true;
   }
+  if (event.local === "reconnect") {
+    link.open();
+    return true;
+  }
+  if (event.local === "part") return part(event.room.replace(/^#+/u, "").toLowerCase() || rooms.current);
   if (event.local === "reply") {
     if (whispered) return askServer({ type: "private", to: whispered, text: event.text });
     log.line("alarm", "No private message to reply to.");
@@ -411,94 +403,30 @@ function askServer(event) {
   return false;
 }
 
-input.addEventListener("keydown", (event) => {
-  if (event.isComposing) return;
-  if (event.key === "Enter" && !event.shiftKey) {
-    event.preventDefault();
-    // Enter takes a completion only if the user chose it by Tab or an arrow key.
-    if (choosing?.byHand) choose(choosing.at);
-    else at("composer").requestSubmit();
-  } else if (event.key === "Tab" && !event.shiftKey && input.value) {
-    if (offer(true) || input.value.startsWith("/")) event.preventDefault();
-  } else if (choosing && ["ArrowDown", "ArrowUp"].includes(event.key)) {
-    event.preventDefault();
-    move(event.key === "ArrowDown" ? 1 : -1);
-  } else if (event.key === "Escape" && choosing) {
-    event.preventDefault();
-    closeCandidates();
+/** Stop following a room. */
+function part(room) {
+  if (!rooms.names.includes(room)) {
+    log.line("alarm", `You do not follow ${room}.`);
+    return false;
   }
-});
-input.addEventListener("input", () => {
-  fit();
-  if (input.value === "/join ") link.ask({ type: "rooms" });
-  if (input.value.startsWith("/") && !input.value.includes(" ")) offer(false);
-  else closeCandidates();
-});
-
-function fit() {
-  input.style.setProperty("height", "auto");
-  input.style.setProperty("height", `${input.scrollHeight + 2}px`);
+  const back = rooms.part(room);
+  if (room !== rooms.current) {
+    link.ask({ type: "unwatch", rooms: [room] });
+  } else if (back) {
+    go(back);
+  } else {
+    log.line("alarm", "You follow no other room. /join enters one, /quit leaves the chat.");
+    return false;
+  }
+  return true;
 }
 
-/** Offer completions. On Tab, insert the only one at once. Returns whether there are some. */
-function offer(byTab) {
-  if (choosing && byTab) {
-    choose(choosing.at);
-    return true;
-  }
-  const upTo = input.value.slice(0, input.selectionStart);
-  if (byTab && !rooms.length && upTo.startsWith("/join ")) tabbed = link.ask({ type: "rooms" });
+/** The words that complete what is typed. */
+function words() {
   const others = [...names].filter(([nick]) => nick !== link.called);
   others.sort(([one, atOne], [two, atTwo]) => atTwo - atOne || one.localeCompare(two));
-  const { from, choices } = completions(upTo, others.map(([nick]) => nick), rooms);
-  choosing = choices.length ? { from, choices: choices.slice(0, 50), at: 0, byHand: byTab } : null;
-  if (byTab && choices.length === 1) {
-    choose(0);
-    return true;
-  }
-  showCandidates();
-  return choices.length > 0;
-}
-
-function choose(index) {
-  const { from, choices } = choosing;
-  const rest = input.value.slice(input.selectionStart);
-  const before = input.value.slice(0, from) + choices[index].put;
-  input.value = before + rest;
-  input.setSelectionRange(before.length, before.length);
-  closeCandidates();
-  fit();
-}
-
-function move(by) {
-  // The first ArrowDown only chooses the candidate that is marked already.
-  if (choosing.byHand || by < 0) choosing.at = (choosing.at + by + choosing.choices.length) % choosing.choices.length;
-  choosing.byHand = true;
-  showCandidates();
-}
-
-function showCandidates() {
-  candidates.hidden = !choosing;
-  input.removeAttribute("aria-activedescendant");
-  if (!choosing) return;
-  candidates.replaceChildren(...choosing.choices.map(({ shown, hint }, index) => {
-    const item = element("li", "", shown, ...(hint ? [element("small", "", hint)] : []));
-    item.id = `candidate-${index}`;
-    item.role = "option";
-    item.ariaSelected = String(index === choosing.at);
-    item.addEventListener("pointerdown", (event) => {
-      event.preventDefault();
-      choose(index);
-    });
-    return item;
-  }));
-  input.setAttribute("aria-activedescendant", `candidate-${choosing.at}`);
-  candidates.children[choosing.at].scrollIntoView({ block: "nearest" });
-}
-
-function closeCandidates() {
-  choosing = null;
-  showCandidates();
+  const all = [...new Set([...rooms.names, ...known])].sort();
+  return { people: others.map(([nick]) => nick), rooms: all, known: known.length > 0 };
 }
 
 begin();

@@ -19,14 +19,54 @@ export const COMMANDS = {
   search: ["WORDS", "search the messages", (text) => text && { type: "search", words: text, limit: 20 }],
   away: ["[REASON]", "mark yourself as away", (text) => ({ type: "away", reason: text })],
   back: ["", "mark yourself as back", () => ({ type: "back" })],
+  part: ["[ROOM]", "stop following a room", (text) => ({ local: "part", room: text })],
+  reconnect: ["", "connect anew", () => ({ local: "reconnect" })],
+  quit: ["[REASON]", "leave", (text) => ({ type: "quit", reason: text })],
+  topic: ["[TEXT]", "show or set the topic; - removes it", (text) => ({ type: "topic", ...setting(text) })],
+  motd: ["[TEXT]", "show or set the message of the day; - removes it", (text) => ({ type: "motd", ...setting(text) })],
+  kick: ["NAME [REASON]", "remove a person from this room", (text) => {
+    const [nick, reason] = split(text);
+    return nick && { type: "kick", nick: nameIn(nick), reason };
+  }],
+  ban: ["NAME|ADDRESS[/PREFIX] [TIME] [REASON]", "keep somebody out, for 90s, 10m, 2h, 3d or ever", (text) => {
+    const [target, rest] = split(text);
+    const [time, reason] = split(rest);
+    const seconds = secondsIn(time);
+    // Only a nick is written as an address to a person.
+    const nick = target.replace(/[:,]+$/u, "").includes(":") ? target : nameIn(target);
+    return nick && { type: "ban", target: nick, ...(seconds ? { seconds, reason } : { reason: rest }) };
+  }],
+  unban: ["NAME|ADDRESS[/PREFIX]", "lift a ban", (text) => text && { type: "unban", target: text }],
+  bans: ["", "list the bans", () => ({ type: "bans" })],
+  mute: ["NAME [TIME]", "let a person read but not speak", (text) => {
+    const [nick, time] = split(text);
+    const seconds = secondsIn(time);
+    return nick && (!time || seconds) && { type: "mute", nick: nameIn(nick), ...(seconds && { seconds }) };
+  }],
+  unmute: ["NAME", "let a person speak again", (text) => oneName(text, "unmute")],
+  redact: ["NAME|NUMBER", "hide a person's last message, or one by number", (text) => {
+    if (/^\d{1,15}$/u.test(text)) return { type: "redact", offset: Number(text) };
+    return oneName(text, "redact");
+  }],
+  "read-only": ["on|off", "let only operators speak", (text) => (
+    /^(on|off)$/iu.test(text) && { type: "read_only", on: text.toLowerCase() === "on" }
+  )],
+  op: ["NAME", "make a person an operator of this room", (text) => oneName(text, "op")],
+  deop: ["NAME", "undo /op", (text) => oneName(text, "deop")],
 };
+
+/** Other names of commands, from habit. They are not listed. */
+const ALIASES = { __proto__: null, exit: "quit", j: "join", q: "quit", w: "names" };
+
+// Seconds of the units of a TIME.
+const UNITS = { s: 1, m: 60, h: 3600, d: 86_400 };
 
 /** The event for a line; `{local}` for a command of the page; `{wrong}` with an error text. */
 export function parse(line) {
   if (!line.startsWith("/")) return { type: "say", text: line };
   if (line.startsWith("//")) return { type: "say", text: line.slice(1) };
   const [, word, rest] = /^\/(\S*)\s*(.*)$/su.exec(line);
-  const name = word.toLowerCase();
+  const name = ALIASES[word.toLowerCase()] ?? word.toLowerCase();
   const command = COMMANDS[name];
   if (!command) {
     const near = Object.keys(COMMANDS).filter((each) => name && each.startsWith(name)).map((each) => `/${each}`);
@@ -55,8 +95,9 @@ export function completions(text, people, rooms) {
         .map(([name, [usage, help]]) => ({ put: `/${name} `, shown: `/${name} ${usage}`.trim(), hint: help }));
       return { from, choices };
     }
-    const usage = COMMANDS[words[0].slice(1).toLowerCase()]?.[0] ?? "";
-    if (words.length === 1 && usage === "ROOM") {
+    const name = words[0].slice(1).toLowerCase();
+    const usage = COMMANDS[ALIASES[name] ?? name]?.[0] ?? "";
+    if (words.length === 1 && /^\[?ROOM/u.test(usage)) {
       const wanted = start.replace(/^#+/u, "").toLowerCase();
       const choices = rooms.filter((room) => room.startsWith(wanted));
       return { from, choices: choices.map((room) => ({ put: room, shown: room, hint: "" })) };
@@ -68,4 +109,25 @@ export function completions(text, people, rooms) {
 
 function nameIn(text) {
   return text.replace(/^@/u, "").replace(/[:,]+$/u, "");
+}
+
+/** The first word of a text, and the rest; empty if there is none. */
+function split(text) {
+  const [, word = "", rest = ""] = /^(\S+)\s*(.*)$/su.exec(text) ?? [];
+  return [word, rest];
+}
+
+function oneName(text, type) {
+  return /^\S+$/u.test(text) && { type, nick: nameIn(text) };
+}
+
+/** A text to set; `-` removes what is set, and no text asks for it. */
+function setting(text) {
+  return text ? { text: text === "-" ? "" : text } : {};
+}
+
+/** The seconds of a TIME such as 10m; 0: it is none. */
+function secondsIn(word) {
+  const [, number, unit] = /^(\d{1,9})([smhd])$/iu.exec(word) ?? [];
+  return number ? Number(number) * UNITS[unit.toLowerCase()] : 0;
 }

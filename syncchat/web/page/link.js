@@ -19,10 +19,10 @@ export class Link extends EventTarget {
   #alarmAt = Infinity;
   #held = false;
 
-  /** `nick`: the wanted nick. `token` may be empty, `history` (a number of messages) 0. */
-  constructor(path, { nick, token, history }) {
+  /** `nick`: the wanted nick. `token` may be empty. */
+  constructor(path, { nick, token }) {
     super();
-    this.#protocol = new Protocol({ path, nick, token, history });
+    this.#protocol = new Protocol({ path, nick, token });
     this.state = "connecting"; // or connected, waiting, over
     this.retryAt = 0;
     this.reason = "";

@@ -22,6 +22,8 @@ export class Log {
   #ended = false; // The server's log has begun anew.
   #fresh = []; // Lines that are not in the list yet.
   #follow = true; // The user was reading the newest messages at the last scroll.
+  #read = 0; // The last offset that the user had read on entering, and the text of the mark behind it.
+  #mark = "";
 
   constructor(older) {
     this.older = older;
@@ -66,6 +68,18 @@ export class Log {
     this.#complete = this.#asking = false;
     this.#day = "";
     this.#older.hidden = true;
+    this.#mark = "";
+  }
+
+  /** Whether there is no message of the room's log. */
+  get empty() {
+    return this.#first === null;
+  }
+
+  /** Show a mark with this text behind the message of this offset. Call it before `past()`. */
+  mark(offset, text) {
+    this.#read = offset;
+    this.#mark = text;
   }
 
   /** The server's log has begun anew: ask for no older messages. */
@@ -87,6 +101,7 @@ export class Log {
       this.#append(element("li", "day", day));
     }
     this.#append(lineOf(message, nick));
+    if (message.kind === "redaction") this.#redact(message.text);
   }
 
   /** Add older messages, the oldest first. `complete`: there are no older ones. */
@@ -94,15 +109,18 @@ export class Log {
     this.#asking = false;
     this.#complete = complete;
     const { scrollHeight, scrollTop } = this.#scroller;
-    const fresh = messages.filter((message) => this.#first === null || message.offset < this.#first);
+    const behind = this.#first ?? 0; // The offset of the message behind these; 0: there is none.
+    const fresh = messages.filter((message) => this.empty || message.offset < behind);
     if (fresh.length) this.#first = fresh[0].offset;
     // A screen reader must not read all of these aloud.
     this.#list.setAttribute("aria-live", "off");
     const nodes = [];
     let day = "";
-    for (const message of fresh) {
+    for (const [at, message] of fresh.entries()) {
       if (dayOf(message.time) !== day) nodes.push(element("li", "day", (day = dayOf(message.time))));
       nodes.push(lineOf(message, nick));
+      const next = fresh[at + 1]?.offset ?? behind;
+      if (this.#mark && message.offset <= this.#read && next > this.#read) nodes.push(element("li", "mark", this.#mark));
     }
     const top = this.#list.firstElementChild;
     if (top?.className === "day" && top.textContent === day) top.remove();
@@ -118,6 +136,30 @@ export class Log {
   /** Add a line of the system; `kind` is notice, reply or alarm. */
   line(kind, ...children) {
     this.#append(element("li", kind, ...children));
+  }
+
+  /** Add a message that was found by a search, with its moment. */
+  found(message, moment) {
+    const line = element("li", "reply", `${moment} `, nickOf(message.nick), ": ", ...textOf(message, ""));
+    line.dataset.found = message.offset;
+    this.#append(line);
+  }
+
+  /** Add a message of another room, which mentions the user. */
+  elsewhere(room, message, nick) {
+    this.#append(element("li", "elsewhere", timeOf(message.time), `[${room}] `, nickOf(message.nick), ": ", ...textOf(message, nick)));
+  }
+
+  /** Hide the text of the message with this offset, which is a text. */
+  #redact(offset) {
+    const lines = [...this.#list.children, ...this.#fresh];
+    for (const line of lines.filter(({ dataset }) => dataset.offset === offset || dataset.found === offset)) {
+      const nick = line.querySelector(".nick");
+      while (nick.nextSibling) nick.nextSibling.remove();
+      if (nick.previousSibling?.data === "** ") nick.previousSibling.remove();
+      line.classList.replace("action", "said");
+      nick.after(": ", removed());
+    }
   }
 
   /** Add a private message. */
@@ -172,20 +214,36 @@ export class Log {
 }
 
 function lineOf(message, nick) {
-  const text = rich(message.text, message.nick === nick ? "" : nick);
-  const line = message.kind === "action"
-    ? element("li", "action", timeOf(message.time), "** ", nickOf(message.nick), " ", ...text)
-    : element("li", "said", timeOf(message.time), nickOf(message.nick), ": ", ...text);
+  const time = timeOf(message.time, message.offset);
+  const text = textOf(message, nick);
+  let line;
+  if (message.kind === "redaction") {
+    line = element("li", "notice", time, nickOf(message.nick), ` removed message ${message.text}.`);
+  } else if (message.kind === "action") {
+    line = element("li", "action", time, "** ", nickOf(message.nick), " ", ...text);
+  } else {
+    line = element("li", "said", time, nickOf(message.nick), ": ", ...text);
+  }
   line.dataset.offset = message.offset;
   return line;
 }
 
-function timeOf(seconds) {
+/** The text of a message as nodes, with the user's nick marked. */
+function textOf({ kind, nick: from, text }, nick) {
+  return kind === "redacted" ? [removed()] : rich(text, from === nick ? "" : nick);
+}
+
+function removed() {
+  return element("em", "removed", "message removed");
+}
+
+/** The time of a message; it tells the message's number to those who point at it. */
+function timeOf(seconds, offset) {
   const moment = new Date(seconds * 1000);
   if (Number.isNaN(moment.getTime())) return "";
   const shown = element("time", "", moment.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
   shown.dateTime = moment.toISOString();
-  shown.title = moment.toLocaleString();
+  shown.title = `${moment.toLocaleString()}${offset ? `, message ${offset}` : ""}`;
   return shown;
 }
 

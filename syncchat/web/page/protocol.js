@@ -17,7 +17,7 @@ const NICK_AGAIN = [1000, 2000, 4000, 8000, 16_000, 32_000];
 // Other events are of a later version of the protocol, and ignored.
 const KNOWN = new Set([
   "welcome", "message", "history", "ack", "error", "joined", "left", "renamed", "private", "away",
-  "back", "names", "rooms", "whois",
+  "back", "names", "rooms", "whois", "done", "moderated", "topic", "motd", "read_only", "bans", "activity",
 ]);
 
 export class Protocol {
@@ -178,11 +178,13 @@ export class Protocol {
   }
 
   #welcomed(welcome, now) {
-    this.#settleJoin();
     this.#delay = 2 * FIRST;
     const moved = this.ready;
+    // The server refuses a join, and has put the client back: with what was said meanwhile.
+    const isBack = moved && welcome.room === this.room;
+    if (!isBack) this.#settleJoin();
     // A join of this page asks for no history.
-    if (moved) this.#awaiting = false;
+    if (moved) this.#awaiting = isBack;
     // The URL may spell the room's name differently; the path "/" stays as it is for the lobby.
     const from = this.path.lastIndexOf("/") + 1;
     const asked = decodeURIComponent(this.path.slice(from));

@@ -19,3 +19,12 @@ export function keep(kind, key, value) {
     // The fallback keeps it while the page is open.
   }
 }
+
+/** The keys in the storage `kind` that begin with `prefix`. */
+export function keysOf(kind, prefix) {
+  try {
+    return Object.keys(window[`${kind}Storage`]).filter((key) => key.startsWith(prefix));
+  } catch {
+    return []; // At the start, the fallback is empty.
+  }
+}

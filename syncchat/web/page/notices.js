@@ -1,0 +1,52 @@
+// What events of the server say to a person.
+
+const UNITS = [[86_400, "days"], [3600, "hours"], [60, "minutes"], [1, "seconds"]];
+const DONE = { kick: "removed", ban: "banned", mute: "muted", unmute: "unmuted" };
+
+/** A moment, which is in seconds since 1970. */
+export function when(seconds) {
+  return new Date(seconds * 1000).toLocaleString([], { dateStyle: "short", timeStyle: "short" });
+}
+
+/** The text of a `whois`. */
+export function whoisText({ nick, since, spoke, away, rooms = [], person, operator }) {
+  const spoken = spoke ? `last spoke ${when(spoke)}` : "has not spoken yet";
+  const kind = [person && "has a token of their own", operator && "is an operator here"].filter(Boolean).join(" and ");
+  return [
+    `${nick} has been here since ${when(since)} and ${spoken}.`,
+    ...(away === undefined || away === null ? [] : [`Away${away ? `: ${away}` : "."}`]),
+    ...(kind ? [`${nick} ${kind}.`] : []),
+    ...(rooms.length ? [`Rooms: ${rooms.join(", ")}.`] : []),
+  ].join(" ");
+}
+
+/** The text of a `moderated`. */
+export function moderatedText({ action, nick, by, reason, seconds }) {
+  const why = reason ? `: ${reason}` : ".";
+  if (action === "op") return `${by} made ${nick} an operator of this room${why}`;
+  if (action === "deop") return `${by} made ${nick} an ordinary member again${why}`;
+  return `${by} ${DONE[action] ?? action} ${nick}${seconds ? ` for ${durationText(seconds)}` : ""}${why}`;
+}
+
+/** The text of an entry of `bans`. */
+export function banText({ target, by, since, until, reason, room }) {
+  const end = until ? `until ${when(until)}` : "without an end";
+  return `${target} is banned ${room ? `in ${room}` : "everywhere"} ${end}, by ${by} since ${when(since)}${reason ? `: ${reason}` : "."}`;
+}
+
+/** The text of a `topic`. */
+export function topicText({ text, by }) {
+  const who = by ? ` (set by ${by})` : "";
+  return text ? `Topic: ${text}${who}` : `There is no topic${who}.`;
+}
+
+/** "3 new messages since your last visit" */
+export function missedText(number) {
+  return `${number.toLocaleString()} new ${number === 1 ? "message" : "messages"} since your last visit`;
+}
+
+function durationText(seconds) {
+  const [size, name] = UNITS.find(([each]) => seconds % each === 0) ?? [1, "seconds"];
+  const number = seconds / size;
+  return `${number} ${number === 1 ? name.slice(0, -1) : name}`;
+}
