@@ -407,8 +407,7 @@ class Members:
                 if sender.dialect is dialect:
                     own = special[sender.websocket] = []
                     for message, usual in zip(messages, frames, strict=True):
-                        # The client of who hides a message must hide it, too.
-                        if message.offset not in sent or message.kind == "redaction":
+                        if message.offset not in sent:
                             own += usual
                         elif message.nonce is not None:
                             own += dialect.encode(Ack(message.nonce, message.offset, epoch), "")

@@ -39,19 +39,16 @@ from .events import (
     encode_utf8,
 )
 from .members import Member
-from .nicks import is_address, key_of
+from .nicks import CONSOLE_NICK, is_address, key_of
 from .people import Person
 from .room import Room
 from .rooms import RoomRegistry
 from .rules import canonical, entry_record, network_of, redaction_record, room_record
 from .sanitize import clean
 
-__all__ = ["CONSOLE", "Deed", "Moderation"]
+__all__ = ["Deed", "Moderation"]
 
 logger = logging.getLogger("syncchat.chat")
-
-#: The name under which the server's console acts.
-CONSOLE = "console"
 
 #: Characters of a reason, of a topic, and of a message of the day, at most.
 _LONGEST_REASON, _LONGEST_TOPIC, _LONGEST_MOTD = 200, 400, 4000
@@ -130,7 +127,7 @@ class _Act:
         self._member = member
         self._room = room
         self._command = command
-        self._by = CONSOLE if member is None else member.nick
+        self._by = CONSOLE_NICK if member is None else member.nick
         self._rank = self._rank_of_actor()
 
     def answer(self, request: FromOperator) -> FromServer:

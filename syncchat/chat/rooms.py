@@ -274,14 +274,17 @@ class RoomRegistry:
         """
         kick = Kick(nick, reason, spares_operators)
         with self.used(name) as room:
-            if room.find(nick) is not None:
+            here = room.find(nick)
+            if here is not None:
                 # Also while a shared engine is away.
                 room.run(lambda: room.take_live(kick))
-            elif self.engine.find(name, nick) is not None:
+            if here is not None and not here.is_shared:
+                return True
+            # Devices of a person may be on several servers.
+            there = self.engine.find(name, nick) is not None
+            if there:
                 self.engine.publish(name, kick)
-            else:
-                return False
-            return True
+            return there or here is not None
 
     def find(self, name: str, nick: str) -> Member | Claimant | None:
         """Who has the nick in a room, on any server. Raises :class:`EngineFailed`."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -15,7 +17,7 @@ from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from syncchat import ChatServer, Client
-from syncchat.chat.events import Error, KickRequest
+from syncchat.chat.events import Ban, Error, KickRequest
 from syncchat.chat.people import add_person
 from syncchat.engine import open_records
 from syncchat.errors import ConnectionClosed
@@ -264,6 +266,35 @@ def test_a_ban_of_an_address_holds_for_all_its_forms(tmp_path: Path) -> None:
                 assert answer[0] == 403, (method, target)
             assert order(root, type="unban", target=target)["type"] == "done"
             assert enters(home, inside[0])
+
+
+def test_a_ban_reaches_followers_and_clients_of_ipv6(tmp_path: Path) -> None:
+    with house(tmp_path, host="::1") as home:
+        url = f"http://[::1]:{home.chat.port}/?format=ndjson"
+        with urllib.request.urlopen(url, timeout=PATIENCE) as follower:
+            assert json.loads(follower.readline())["type"] == "welcome"
+            with Json(f"ws://[::1]:{home.chat.port}/?nick=bob") as bob:
+                bob.event("welcome")
+                answer = home.chat.moderate(Ban("0::1/127", 600.0, "spam"))
+                assert not isinstance(answer, Error)
+                assert bob.find("error")["code"] == "banned"
+                assert bob.hear_end() == 1008
+            with pytest.raises(http.client.IncompleteRead) as cut:
+                follower.read()
+            assert b'"banned"' in cut.value.partial
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(url, timeout=PATIENCE)
+        with caught.value as refused:
+            assert refused.status == 403
+            assert b"spam" in refused.read()
+
+
+def test_all_devices_of_a_person_are_kicked(tmp_path: Path) -> None:
+    with house(tmp_path) as home, Json(home.url("ann")) as one, Json(home.url("ann")) as other:
+        one.event("welcome")
+        other.event("welcome")
+        home.chat.moderate(KickRequest("ann"))
+        assert one.hear_end() == other.hear_end() == 1008
 
 
 def test_a_guest_does_not_return_under_another_nick(tmp_path: Path) -> None:
