@@ -318,7 +318,7 @@ function seen() {
 
 /** Go to another room, of which the user chooses the name. */
 function go(room) {
-  if (room && room !== link.room) link.post({ type: "join", room });
+  if (room && link && room !== link.room) link.post({ type: "join", room });
 }
 
 addEventListener("focus", seen);
