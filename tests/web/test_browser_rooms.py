@@ -190,7 +190,8 @@ def test_counts_are_exact_over_restarts_of_the_server(browser: Browser, tmp_path
         join(page, "ops", "dev")
         bob = stack.enter_context(Client(server.url, nick="bob"))
         carla = stack.enter_context(Client(f"{server.url}ops", nick="carla"))
-        said, process = 0, server
+        said = 0
+        process: Script = server
         for _ in range(3):
             for _ in range(4):
                 said += 1
@@ -213,7 +214,9 @@ def test_counts_are_exact_over_restarts_of_the_server(browser: Browser, tmp_path
         go(page, "ops")
         wait_for_line(page, f"ops and {said}.")
         assert lines(page) == [
-            f"carla: {text} {number}." for number in range(1, said + 1) for text in ("ops", "ops and")
+            f"carla: {text} {number}."
+            for number in range(1, said + 1)
+            for text in ("ops", "ops and")
         ]
         wait_for_rooms(page, f"lobby {said}", "*ops", "dev")
 
