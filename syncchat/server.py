@@ -324,7 +324,7 @@ class ChatServer:
                 echo,
                 metrics.note_batch,
                 server.call_at,
-                Watches(server.call_at),
+                Watches(server.call_at, directory),
                 self._read_only.silences,
             )
             return RoomRegistry(engine, settings, self._storage.get("max_rooms", DEFAULT_ROOMS))

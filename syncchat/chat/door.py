@@ -219,8 +219,8 @@ class Door:
         """Have the message kept. Raises :class:`Refusal`."""
         address = format_address(request.remote_address)
         _check(
-            rooms.ban(name, draft.nick, person, request.remote_address[0])
-            or rooms.silence(name, draft.nick, person, request)
+            rooms.permits.ban(name, draft.nick, person, request.remote_address[0])
+            or rooms.permits.silence(name, draft.nick, person, request)
         )
         try:
             return rooms.publish(
@@ -312,7 +312,7 @@ class _Follow:
         visitor = Visitor(self._name, member)
         hooks = self._settings.hooks
         admit = (lambda: hooks.welcome(visitor)) if hooks.on_join else None
-        _check(self._rooms.ban(self._name, "", member.person, member.host))
+        _check(self._rooms.permits.ban(self._name, "", member.person, member.host))
         try:
             room = self._rooms.enter(self._name, member, None, self._history, admit)
         except Rejected as exc:
@@ -325,7 +325,7 @@ class _Follow:
             raise ConnectionClosed(TRY_AGAIN_LATER, reason) from exc
         self._inside = room, visitor, member
         self._settings.on_begin(member.address)
-        barred = self._rooms.ban(self._name, "", member.person, member.host)
+        barred = self._rooms.permits.ban(self._name, "", member.person, member.host)
         if barred is not None:
             # A ban that came meanwhile has not found it in the room.
             follower.begin_close(POLICY_VIOLATION, barred.text, Deadline.after(CLOSE_SECONDS))

@@ -18,14 +18,14 @@ from ..net import Deadline, Request, WebSocket, shown_tokens
 from .appends import AppendThread
 from .enforcement import Enforcement
 from .entering import WantedHistory
-from .events import MAX_HISTORY, Error, Kick, LiveFromServer, Message, RoomCount
+from .events import MAX_HISTORY, Kick, LiveFromServer, Message, RoomCount
 from .members import Member
 from .nicks import is_address, look_of
 from .people import Person
+from .permits import Permits
 from .personal import PersonalRecords
 from .room import Room
 from .room_settings import RoomSettings
-from .rules import banned
 from .watching import Watcher
 
 __all__ = ["LOBBY", "MAX_ROOM", "RoomRegistry", "check_room", "room_of", "valid_names"]
@@ -131,6 +131,7 @@ class RoomRegistry:
         self.directory = settings.directory
         self.personal = PersonalRecords(engine.records)
         self._settings = settings
+        self.permits = Permits(settings)
         self.watches = settings.watches
         self._most = most
         #: Guards the fields below, and ``users`` of every room: its members, clients that
@@ -243,29 +244,6 @@ class RoomRegistry:
         if not rules.redacted(room.name):
             return tuple(messages)
         return rules.hide(room.name, room.position().epoch, messages)
-
-    def silence(
-        self, name: str, nick: str, person: Person | None, request: Request
-    ) -> Error | None:
-        """Why the sender of this request may not speak in the room; None: it may."""
-        if why := self._settings.silences(name, request):
-            return Error("refused", why)
-        return self.directory.rules.silence(name, nick, request.remote_address[0], person)
-
-    def only_reads(self, request: Request) -> Error | None:
-        """Why the sender of this request may speak to nobody, not even in private; None: it may."""
-        why = self._settings.silences(None, request)
-        return Error("refused", why) if why else None
-
-    def is_muted(self, name: str, member: Member) -> bool:
-        """Whether an operator has muted ``member`` in the room."""
-        rules = self.directory.rules
-        return rules.mute_of(name, member.nick, member.host, member.person) is not None
-
-    def ban(self, name: str, nick: str, person: Person | None, host: str) -> Error | None:
-        """Why a client of this nick and address may not enter the room; None: it may."""
-        found = self.directory.rules.ban_of(name, nick, host, person)
-        return None if found is None else banned(found)
 
     def kick(self, name: str, nick: str, reason: str, *, spares_operators: bool = False) -> bool:
         """Disconnect the member of this nick, on any server, for good. False: there is none.

@@ -353,20 +353,20 @@ class Session:
     def _silence(self) -> Error | None:
         """Why the client may not speak in its room; None: it may."""
         member = self._member
-        return self._rooms.silence(
+        return self._rooms.permits.silence(
             self._room.name, member.nick, member.person, self._websocket.request
         )
 
     def _ban(self, room: str, nick: str) -> Error | None:
         """Why the client may not be in a room with this nick; None: it may."""
-        return self._rooms.ban(room, nick, self._member.person, self._member.host)
+        return self._rooms.permits.ban(room, nick, self._member.person, self._member.host)
 
     def _rename(self, nick: str) -> None:
         member, room = self._member, self._room.name
         try:
             nick = check_nick(nick)
             barred = self._ban(room, nick)
-            if barred is None and self._rooms.is_muted(room, member):
+            if barred is None and self._rooms.permits.is_muted(room, member):
                 barred = Error("muted", "You cannot change your nick while you are muted.")
             if barred is not None:
                 self._send_error(msgspec.structs.replace(barred, command="nick"))

@@ -18,6 +18,7 @@ from typing import Protocol
 from ..engine import Message, Position
 from ..net import Deadline, encode_frame
 from .events import Activity, encode_utf8
+from .people import Person
 
 __all__ = ["Client", "Watcher", "Watches"]
 
@@ -36,7 +37,12 @@ class Client(Protocol):
     """What is needed of the client that watches."""
 
     nick: str
+    person: Person | None
     watcher: Watcher | None
+
+    @property
+    def host(self) -> str:
+        """The address of its machine."""
 
     @property
     def websocket(self) -> Connection:
@@ -102,10 +108,18 @@ class _Tick:
 
 
 class Watches:
-    """Every method may be called from any thread."""
+    """Every method may be called from any thread.
 
-    def __init__(self, call_at: Callable[[Deadline, Callable[[], None]], None]) -> None:
+    ``is_barred``: whether a client may not read a room. It takes no lock.
+    """
+
+    def __init__(
+        self,
+        call_at: Callable[[Deadline, Callable[[], None]], None],
+        is_barred: Callable[[Client, str], bool] = lambda _client, _room: False,
+    ) -> None:
         self._call_at = call_at
+        self._is_barred = is_barred
         #: Guards the fields below up to ``_tick``, and the watchers. Only that of the timers is
         #: taken under it.
         self._lock = threading.Lock()
@@ -214,7 +228,9 @@ class Watches:
                     if word == message.nick.casefold():
                         continue
                     for watcher in self._by_nick[word]:
-                        if room in watcher.names and room != watcher.here:
+                        if room not in watcher.names or room == watcher.here:
+                            continue
+                        if not self._is_barred(watcher.client, room):
                             self._mentions.setdefault(watcher, {})[room] = message
             if room in self._ends:
                 self._ends[room] = end

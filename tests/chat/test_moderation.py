@@ -331,6 +331,28 @@ def test_bans_outlive_a_restart_and_end_by_themselves(tmp_path: Path) -> None:
         wait_for(comes)
 
 
+def test_who_is_banned_from_a_room_reads_no_line_of_it_from_elsewhere(tmp_path: Path) -> None:
+    with (
+        house(tmp_path) as home,
+        Json(home.url("bob")) as bob,
+        Json(home.url("eve")) as eve,
+        Json(home.url("root", "ops")) as root,
+    ):
+        for client in (bob, eve, root):
+            client.event("welcome")
+        bob.ask(type="watch", rooms=[{"room": "ops"}])
+        assert bob.event("activity")["room"] == "ops"
+        assert order(root, type="op", nick="ann")["type"] == "done"
+        with Json(home.url("ann", "ops")) as ann:
+            ann.event("welcome")
+            assert order(ann, type="ban", target="bob")["type"] == "done"
+            assert order(ann, type="ban", target="eve")["type"] == "done"
+        root.ask(type="say", text="bob: a secret")
+        assert "mention" not in bob.event("activity")
+        eve.ask(type="watch", rooms=[{"room": "ops"}])
+        assert eve.event("error")["code"] == "banned"
+
+
 # Speaking.
 
 

@@ -66,7 +66,7 @@ def serving(engine: Engine, *, notices: bool = False, most: int = 100) -> Iterat
             echo=True,
             on_batch=lambda _waits: None,
             call_at=server.call_at,
-            watches=Watches(server.call_at),
+            watches=Watches(server.call_at, directory),
             silences=lambda _room, _request: "",
         )
         rooms = RoomRegistry(engine, settings, most)
