@@ -17,6 +17,7 @@ from typing import Protocol
 
 from ..engine import Message, Position
 from ..net import Deadline, encode_frame
+from .directory import Directory
 from .events import Activity, encode_utf8
 from .people import Person
 
@@ -108,18 +109,15 @@ class _Tick:
 
 
 class Watches:
-    """Every method may be called from any thread.
-
-    ``is_barred``: whether a client may not read a room. It takes no lock.
-    """
+    """Every method may be called from any thread."""
 
     def __init__(
         self,
         call_at: Callable[[Deadline, Callable[[], None]], None],
-        is_barred: Callable[[Client, str], bool] = lambda _client, _room: False,
+        directory: Directory,
     ) -> None:
         self._call_at = call_at
-        self._is_barred = is_barred
+        self._directory = directory
         #: Guards the fields below up to ``_tick``, and the watchers. Only that of the timers is
         #: taken under it.
         self._lock = threading.Lock()
@@ -222,6 +220,7 @@ class Watches:
             for message in messages
             if message.kind in ("message", "action")
         ]
+        rules = self._directory.rules
         with self._lock:
             for message, words in said:
                 for word in self._by_nick.keys() & words:
@@ -230,7 +229,9 @@ class Watches:
                     for watcher in self._by_nick[word]:
                         if room not in watcher.names or room == watcher.here:
                             continue
-                        if not self._is_barred(watcher.client, room):
+                        client = watcher.client
+                        who = (room, client.nick, client.host, client.person)
+                        if rules.ban_of(*who) is None:
                             self._mentions.setdefault(watcher, {})[room] = message
             if room in self._ends:
                 self._ends[room] = end
