@@ -9,6 +9,7 @@ import msgspec
 from ..errors import BadRoom, EngineFailed, Rejected, RoomsFull
 from ..net import WebSocket
 from .asked import position_of
+from .commands import Reply
 from .events import (
     MAX_WATCHED,
     Error,
@@ -73,15 +74,27 @@ class OtherRooms:
 
     # What it asks for.
 
-    def carry_out(self, asked: Private | Watch | Unwatch | Seen, here: Room) -> None:
+    @property
+    def watches_at_once(self) -> bool:
+        """Whether to watch rooms never waits for a disk, a network or a program."""
+        return not self._rooms.engine.blocks and self._hooks.on_join is None
+
+    def carry_out(self, asked: Private | Reply | Watch | Unwatch | Seen, here: Room) -> None:
         """Do what the client asks for, which is in the room ``here``, and tell it the outcome."""
         for event in self._outcome(asked, here):
             here.tell(self._member, event)
 
-    def _outcome(self, asked: Private | Watch | Unwatch | Seen, here: Room) -> Iterable[FromServer]:
+    def _outcome(
+        self, asked: Private | Reply | Watch | Unwatch | Seen, here: Room
+    ) -> Iterable[FromServer]:
         match asked:
             case Private():
                 return self._send(here, clean(asked.to), clean(asked.text))
+            case Reply():
+                to = self._member.last_private_from
+                if to is None:
+                    return [Error("absent", "No private message to reply to.", "reply")]
+                return self._send(here, to, clean(asked.text))
             case Watch():
                 if self._member.watcher is None:
                     self._rooms.watches.begin(self._member, here.name)

@@ -239,7 +239,7 @@ class Session:
                 self._room.drain()
 
     def take(self, messages: Sequence[str | bytes], later: Later) -> int:
-        """Post the messages that come before any other request; returns their number.
+        """Take the messages that come before any that may block; returns their number.
 
         Runs while the session's own thread waits, and must not block.
         """
@@ -247,12 +247,16 @@ class Session:
             return 0
         heard: list[Say | Action] = []
         drafts: list[Draft] = []
-        size = 0
+        size = others = 0
         for message in messages:
             try:
                 asked = self._dialect.decode(message)
             except BadEvent:
                 break
+            if isinstance(asked, Watch | Unwatch) and self._others.watches_at_once:
+                self._others.carry_out(asked, self._room)
+                others += 1
+                continue
             if not isinstance(asked, Say | Action):
                 break
             draft = self._draft(asked)
@@ -261,19 +265,17 @@ class Session:
             heard.append(asked)
             drafts.append(draft)
             size += len(draft.text)
-        if not drafts or not self._room.post_later(self._member, drafts, size, later):
-            return 0
+        if drafts and not self._room.post_later(self._member, drafts, size, later):
+            return 0  # To watch rooms twice does no harm.
         if self._on_message is not None:
             for asked in heard:
                 self._report(asked, self._on_message)
-        return len(drafts)
+        return len(drafts) + others
 
     def _act_on(self, asked: Request) -> None:
         match asked:
-            case Private() | Watch() | Unwatch() | Seen():
+            case Private() | Reply() | Watch() | Unwatch() | Seen():
                 self._others.carry_out(asked, self._room)
-            case Reply():
-                self._reply(asked.text)
             case Nick():
                 self._rename(asked.nick)
             case Join():
@@ -358,13 +360,6 @@ class Session:
     def _ban(self, room: str, nick: str) -> Error | None:
         """Why the client may not be in a room with this nick; None: it may."""
         return self._rooms.permits.ban(room, nick, self._member.person, self._member.host)
-
-    def _reply(self, text: str) -> None:
-        to = self._member.last_private_from
-        if to is None:
-            self._send_error(Error("absent", "No private message to reply to.", "reply"))
-        else:
-            self._others.carry_out(Private(to, text), self._room)
 
     def _rename(self, nick: str) -> None:
         member, room = self._member, self._room.name

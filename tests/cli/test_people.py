@@ -16,7 +16,7 @@ from tests.processes import SERVER, ServerScript, run
 from tests.redis_server import RedisProcess
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis"])
+@pytest.fixture(params=["memory", "sqlite", pytest.param("redis", marks=pytest.mark.slow)])
 def flags(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[str]]:
     """The flags of the store, for the server and for the command."""
     with ExitStack() as stack:

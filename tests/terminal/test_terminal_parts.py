@@ -281,7 +281,7 @@ def test_help_knows_every_command() -> None:
     [
         ("nik", "nick"), ("mgs", "msg"), ("hitsory", "history"), ("hlep", "help"), ("jion", "join"),
         ("whos", "whois"), ("clean", "clear"), ("unignor", "unignore"),
-        ("querry", "query"), ("topic", None), ("list", None), ("exit", None),
+        ("querry", "query"), ("topc", "topic"), ("list", None), ("server", None),
     ],
 )  # fmt: skip
 def test_only_near_misses_are_suggested(typed: str, meant: str | None) -> None:
