@@ -12,7 +12,7 @@ import pytest
 from syncchat import ChatServer, Client
 from syncchat.chat.people import add_person
 from syncchat.engine import open_records
-from tests.peer import PATIENCE, wait_for
+from tests.peer import PATIENCE
 from tests.people import url_of
 from tests.web.pages import lines, page_url, say, wait_for_line
 from tests.windows import window
@@ -106,7 +106,7 @@ def test_a_redaction_hides_the_text_everywhere(browser: Browser, tmp_path: Path)
             for page in (root, ann):
                 wait_for_line(page, f"root removed message {offset}.")
         for page in (root, ann):
-            wait_for(lambda page=page: lines(page) == hidden)
+            assert lines(page) == hidden
             assert "secret" not in (page.locator("#log").text_content() or "")
         # Also for those who come later, and for those who come back.
         ann.reload()
@@ -119,7 +119,7 @@ def test_a_redaction_hides_the_text_everywhere(browser: Browser, tmp_path: Path)
 
 
 def test_a_person_has_one_place_on_all_devices(browser: Browser, tmp_path: Path) -> None:
-    with pages(browser, tmp_path) as (chat, root, ann, url):
+    with pages(browser, tmp_path) as (_, root, ann, url):
         say(ann, "one")
         wait_for_line(root, "one")
         with window(browser, url, None) as phone:
