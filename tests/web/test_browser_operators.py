@@ -12,7 +12,7 @@ import pytest
 from syncchat import ChatServer, Client
 from syncchat.chat.people import add_person
 from syncchat.engine import open_records
-from tests.peer import PATIENCE, wait_for
+from tests.peer import PATIENCE
 from tests.people import url_of
 from tests.web.pages import lines, page_url, say, wait_for_line
 from tests.windows import window
@@ -119,7 +119,7 @@ def test_a_redaction_hides_the_text_everywhere(browser: Browser, tmp_path: Path)
 
 
 def test_a_person_has_one_place_on_all_devices(browser: Browser, tmp_path: Path) -> None:
-    with pages(browser, tmp_path) as (_chat, root, ann, url):
+    with pages(browser, tmp_path) as (_, root, ann, url):
         say(ann, "one")
         wait_for_line(root, "one")
         with window(browser, url, None) as phone:

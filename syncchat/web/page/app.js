@@ -195,6 +195,8 @@ const HEARERS = {
     }
   },
   error(event) {
+    // The page reports places by itself, and the next report replaces one that failed.
+    if (event.command === "seen") return;
     if (event.command === "history") log.unanswered();
     if (event.command === "nick" && !asked.delete("nick")) {
       // The answer to a nick from the first dialog or the storage, not to a /nick.
