@@ -20,6 +20,7 @@ from typing import Self
 
 import msgspec
 
+from .chat.dialects import duration
 from .chat.sanitize import escape
 from .net import Address, format_address, is_wildcard, route_to
 
@@ -29,6 +30,7 @@ __all__ = [
     "Listening",
     "LogEvent",
     "LogWriter",
+    "Moderated",
     "Received",
     "Refused",
     "Slow",
@@ -132,6 +134,27 @@ class Refused(LogEvent, frozen=True):
 
     def __str__(self) -> str:
         return f"Refused {self.client}: {escape(self.reason)}"
+
+
+class Moderated(LogEvent, frozen=True):
+    """An operator has done something. ``client`` is its address; empty for the server's console.
+
+    ``action`` is the type of the request, ``target`` what or whom it is about.
+    """
+
+    by: str
+    client: str
+    action: str
+    target: str
+    room: str
+    reason: str = ""
+    seconds: float | None = None
+
+    def __str__(self) -> str:
+        who = f"{self.by} ({self.client})" if self.client else self.by
+        lasts = "" if self.seconds is None else f" for {duration(self.seconds)}"
+        reason = f": {self.reason}" if self.reason else ""
+        return escape(f"{who} in {self.room}: {self.action} {self.target}{lasts}{reason}")
 
 
 class Slow(LogEvent, frozen=True):

@@ -12,7 +12,7 @@ from .chat.directory import Directory
 from .chat.door import Door, DoorSettings
 from .chat.gate import Gate, Guests
 from .chat.hooks import Hooks, ReadOnly
-from .chat.members import Member
+from .chat.moderation import Moderation
 from .chat.nicks import SERVER_NICK, check_nick
 from .chat.people import People
 from .chat.room_settings import RoomSettings
@@ -22,24 +22,9 @@ from .chat.session import Session
 from .chat.watching import Watches
 from .engine import Draft, Retention, check_people, open_engine
 from .errors import EngineFailed, EngineUnusable
-from .eventlog import (
-    ClientConnected,
-    ClientDisconnected,
-    Listening,
-    LogEvent,
-    Received,
-    Refused,
-    Slow,
-    Stored,
-    Warned,
-    as_json,
-    as_lines,
-    people_url,
-)
+from .eventlog import Listening, Stored, Warned, people_url
 from .health import Metrics, Snapshot, for_monitors, health_view, metrics_view, reason_of
 from .net import (
-    Address,
-    Follower,
     Limits,
     Route,
     Server,
@@ -56,6 +41,7 @@ from .net import (
     serve,
     wsgi_view,
 )
+from .server_log import ServerLog
 from .server_settings import (
     AccessSettings,
     ChatServerSettings,
@@ -134,8 +120,8 @@ class ChatServer:
         speakers = TokenCheck(*([] if speaker_token is None else [speaker_token]))
         quiet = [check_room(room) for room in self._chat.get("read_only", ())]
         only_reads = self._gate.only_reads if self._guests == "read" else None
-        read_only = ReadOnly(quiet, speakers.admits, only_reads) if quiet or only_reads else None
-        self._hooks = Hooks(read_only, **taken(HookSettings, rest))
+        self._read_only = ReadOnly(quiet, speakers.admits, only_reads)
+        self._hooks = Hooks(**taken(HookSettings, rest))
         self._storage = taken(StorageSettings, rest)
         self._engine_name = self._storage.get("engine", "memory:")
         check_people(self._engine_name, self._people.get("people"))
@@ -146,8 +132,7 @@ class ChatServer:
             self._access["public_url"] = parse_public_url(public_url)
         TrustedProxies(self._access.get("trusted_proxies") or ())
         log = taken(LogSettings, rest)
-        self._log = log.get("log")
-        self._lines_of = as_json if log.get("log_json") else as_lines
+        self._log = ServerLog(log.get("log"), is_json=log.get("log_json", False))
         self._log_start = log.get("log_start", True)
         self._http = taken(HttpSettings, rest)
         self._wsgi = self._http.get("wsgi")
@@ -247,8 +232,8 @@ class ChatServer:
                 subprotocols=[events.SUBPROTOCOL],
                 response_headers=[(events.VERSION_HEADER, __version__)],
                 authorize=self._gate,
-                on_refused=self._log_refused,
-                on_slow=self._log_slow,
+                on_refused=self._log.refused,
+                on_slow=self._log.slow,
                 on_stop=self._interrupt,
                 routes=self._all_routes(),
                 **self._access,
@@ -292,9 +277,9 @@ class ChatServer:
             hooks=self._hooks,
             other=other,
             is_beside_application=self._wsgi is not None,
-            on_message=None if self._log is None else self._log_posted,
-            on_begin=lambda client: self._note(ClientConnected(client)),
-            on_end=lambda client: self._note(ClientDisconnected(client)),
+            on_message=self._log.posted if self._log else None,
+            on_begin=self._log.connected,
+            on_end=self._log.disconnected,
         )
         return Door(lambda: self._rooms, settings)
 
@@ -334,13 +319,13 @@ class ChatServer:
                 raise EngineUnusable(f"cannot read the people and bans: {exc}") from exc
             settings = RoomSettings(
                 directory,
-                self._guests == "read",
                 self._robot_rate,
                 welcome,
                 echo,
                 metrics.note_batch,
                 server.call_at,
-                Watches(server.call_at),
+                Watches(server.call_at, directory),
+                self._read_only.silences,
             )
             return RoomRegistry(engine, settings, self._storage.get("max_rooms", DEFAULT_ROOMS))
         except BaseException:
@@ -407,7 +392,7 @@ class ChatServer:
         name, rooms = check_room(room), self._running()
         with rooms.used(name) as there:
             there.drain()
-            return rooms.last(name, n)
+            return list(rooms.shown(there, rooms.last(name, n)))
 
     def kick(self, nick: str, room: str = LOBBY, reason: str = "") -> bool:
         """Remove the member ``nick`` of ``room``, and close its connection with 1008.
@@ -416,6 +401,10 @@ class ChatServer:
         False if nobody has that nick there, on all servers that share the engine.
         """
         return self._running().kick(check_room(room), nick, clean(reason))
+
+    def moderate(self, request: events.FromOperator, room: str = LOBBY) -> events.FromServer:
+        """Do what an operator can ask for, as the console. Returns an ``Error`` if refused."""
+        return Moderation(self._running(), self._log.deed).act(None, check_room(room), request)
 
     def _all_people(self) -> People:
         rooms = self._rooms
@@ -437,9 +426,10 @@ class ChatServer:
             websocket,
             self._dialects[websocket.subprotocol],
             rooms,
-            on_message=None if self._log is None else self._log_message,
-            on_begin=lambda: self._note(ClientConnected(client)),
-            on_end=lambda: self._note(ClientDisconnected(client)),
+            Moderation(rooms, self._log.deed),
+            on_message=self._log.message if self._log else None,
+            on_begin=lambda: self._log.connected(client),
+            on_end=lambda: self._log.disconnected(client),
             hooks=self._hooks,
         )
 
@@ -454,27 +444,9 @@ class ChatServer:
             web=self._web,
             public_url=self._access.get("public_url"),
         )
-        self._note(Listening(server.port, url))
+        self._log.note(Listening(server.port, url))
         guarded = self._authorize is not None or self._guests == "no" or secure
         if not guarded and not are_loopback(server.addresses):
-            self._note(Warned.of_open_port(server.port))
+            self._log.note(Warned.of_open_port(server.port))
         if self._rooms is not None and self._rooms.engine.promise:
-            self._note(Stored(self._rooms.engine.promise))
-
-    def _note(self, event: LogEvent) -> None:
-        if self._log is not None:
-            for line in self._lines_of(event):
-                self._log(line)
-
-    def _log_message(self, member: Member, room: str, text: str) -> None:
-        self._log_posted(member.address, member.nick, room, text)
-
-    def _log_posted(self, address: str, nick: str, room: str, text: str) -> None:
-        self._note(Received(address, nick, room, text))
-
-    def _log_refused(self, address: Address, reason: str) -> None:
-        self._note(Refused(format_address(address), reason))
-
-    def _log_slow(self, client: WebSocket | Follower) -> None:
-        who = format_address(client.remote_address)
-        self._note(Slow(who, client.close_reason or ""))
+            self._log.note(Stored(self._rooms.engine.promise))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -127,6 +128,10 @@ def refuse(members: Members, room: str, posts: Sequence[Post], exc: EngineFailed
         elif post.member is None:
             logger.warning("room %r, a message of the server: %s", room, exc)
         else:
+            if post.member.sent is not None:
+                for draft in post.drafts:
+                    with contextlib.suppress(ValueError):
+                        post.member.sent.remove((draft.nonce, draft.text))
             members.tell_refused(post.member, post.drafts, exc)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Literal
 from urllib.parse import parse_qs
 
 import msgspec
@@ -53,7 +54,7 @@ class Said(msgspec.Struct):
     text: str
     nick: str | None = None
     nonce: Nonce | None = None
-    kind: Kind = "message"
+    kind: Literal["message", "action"] = "message"
 
 
 _decoder = msgspec.json.Decoder(Said)

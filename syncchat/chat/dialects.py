@@ -213,13 +213,14 @@ def lines_of(event: FromServer, form: LineFormat, own_nick: str) -> list[str]:
         case PrivateMessage():
             line = f"[PM from {event.nick}] {indent(event.text)}"
         case Welcome():
-            line = event.greeting
+            return _welcome(event)
         case Joined():
             names = _names(event.nick, event.others)
             line = f" * {names} joined. (Connected: {event.connected})"
         case Left():
             names = _names(event.nick, event.others)
-            line = f" * {names} left. (Connected: {event.connected})"
+            reason = _reason(event.reason or "").removesuffix(".")
+            line = indent(f" * {names} left{reason}. (Connected: {event.connected})")
         case Renamed():
             line = f" * {event.old} is now known as {event.nick}."
         case Away():
@@ -241,6 +242,17 @@ def lines_of(event: FromServer, form: LineFormat, own_nick: str) -> list[str]:
         case _:
             assert_never(event)
     return [line] if line else []
+
+
+def _welcome(event: Welcome) -> list[str]:
+    lines = [event.greeting] if event.greeting else []
+    if event.motd:
+        lines.append(reply(event.motd))
+    if event.topic:
+        lines.append(indent(f" * The topic is: {event.topic}"))
+    if event.read_only:
+        lines.append(reply(f"{event.room} is read-only: you cannot speak here."))
+    return lines
 
 
 def _decided(event: Done | Topic | Motd | ReadOnly | Moderated | Bans) -> str:
@@ -286,6 +298,12 @@ def _ban(ban: BanEntry) -> str:
     return f"{ban.target}{where}{until}, by {ban.by}{_reason(ban.reason)}"
 
 
+def _coarse(seconds: float) -> float:
+    """``seconds`` in whole minutes, hours or days, once they are that many."""
+    size = next((size for size in (86400, 3600, 60) if seconds >= size), 1)
+    return seconds // size * size
+
+
 def duration(seconds: float) -> str:
     """A time as people write it: ``90s``, ``5m``, ``2h``, ``3d``."""
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
@@ -318,8 +336,21 @@ def _connected(event: Names) -> str:
 
 def _who(event: Whois) -> str:
     spoke = "has not spoken yet" if event.spoke is None else f"last spoke {_when(event.spoke)}"
-    away = "" if event.away is None else f" Away{_reason(event.away)}"
-    return reply(f"{event.nick} has been here since {_when(event.since)} and {spoke}.{away}")
+    last = event.since if event.spoke is None else event.spoke
+    idle = duration(_coarse(max(0.0, time.time() - last)))
+    lines = [
+        f"{event.nick} has been here since {_when(event.since)} and {spoke}.",
+        f"Idle for {idle}.",
+    ]
+    if event.rooms:
+        lines.append(f"In {', '.join(event.rooms)}.")
+    if event.person:
+        lines.append("The name is reserved.")
+    if event.operator:
+        lines.append("Operator.")
+    if event.away is not None:
+        lines.append(f"Away{_reason(event.away)}")
+    return reply(" ".join(lines))
 
 
 def _reason(reason: str) -> str:

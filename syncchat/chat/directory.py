@@ -15,12 +15,12 @@ from ..errors import EngineFailed
 from .people import PEOPLE, PEOPLE_KEY, People
 from .rules import KINDS, Rules
 
-__all__ = ["Directory"]
+__all__ = ["PERIOD", "Directory"]
 
 logger = logging.getLogger("syncchat.chat")
 
 #: Seconds between two looks for changes of other processes.
-_PERIOD = 0.5
+PERIOD = 0.1
 
 
 class Directory:
@@ -82,7 +82,7 @@ class Directory:
             listener()
 
     def _watch(self) -> None:
-        while not self._stopping.wait(_PERIOD):
+        while not self._stopping.wait(PERIOD):
             try:
                 self.refresh()
             except EngineFailed as exc:

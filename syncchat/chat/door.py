@@ -14,7 +14,7 @@ from math import ceil
 from types import MappingProxyType
 from urllib.parse import parse_qs
 
-from ..closecodes import NORMAL, TRY_AGAIN_LATER
+from ..closecodes import NORMAL, POLICY_VIOLATION, TRY_AGAIN_LATER
 from ..engine import Draft, Position
 from ..errors import (
     AppendUnknown,
@@ -50,7 +50,7 @@ from .asked import (
 )
 from .dialects import LineFormat
 from .entering import WantedHistory
-from .events import ClientLimits
+from .events import ClientLimits, Error
 from .hooks import Hooks, Visitor
 from .members import CLOSE_SECONDS, Member
 from .nicks import key_of
@@ -218,12 +218,16 @@ class Door:
     ) -> Position:
         """Have the message kept. Raises :class:`Refusal`."""
         address = format_address(request.remote_address)
+        _check(
+            rooms.permits.ban(name, draft.nick, person, request.remote_address[0])
+            or rooms.permits.silence(name, draft.nick, person, request)
+        )
         try:
             return rooms.publish(
                 name,
                 draft,
                 person=person,
-                admit=lambda draft: self._settings.hooks.admit(draft, name, address, request),
+                admit=lambda draft: self._settings.hooks.admit(draft, name, address),
             )
         except NickTaken as exc:
             raise Refusal(HTTPStatus.CONFLICT, str(exc)) from exc
@@ -308,6 +312,7 @@ class _Follow:
         visitor = Visitor(self._name, member)
         hooks = self._settings.hooks
         admit = (lambda: hooks.welcome(visitor)) if hooks.on_join else None
+        _check(self._rooms.permits.ban(self._name, "", member.person, member.host))
         try:
             room = self._rooms.enter(self._name, member, None, self._history, admit)
         except Rejected as exc:
@@ -320,6 +325,10 @@ class _Follow:
             raise ConnectionClosed(TRY_AGAIN_LATER, reason) from exc
         self._inside = room, visitor, member
         self._settings.on_begin(member.address)
+        barred = self._rooms.permits.ban(self._name, "", member.person, member.host)
+        if barred is not None:
+            # A ban that came meanwhile has not found it in the room.
+            follower.begin_close(POLICY_VIOLATION, barred.text, Deadline.after(CLOSE_SECONDS))
         if self._polls:
             self.end()
             follower.begin_close(NORMAL, "", Deadline.after(CLOSE_SECONDS))
@@ -423,6 +432,12 @@ def _preflight() -> Sequence[tuple[str, str]]:
         ),
         ("Access-Control-Max-Age", "600"),
     )
+
+
+def _check(error: Error | None) -> None:
+    """Refuse a client that is banned or may not speak (403)."""
+    if error is not None:
+        raise Refusal(HTTPStatus.FORBIDDEN, error.text)
 
 
 def _too_large(text: str) -> Refusal:

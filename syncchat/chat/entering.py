@@ -9,7 +9,7 @@ import msgspec
 
 from ..engine import Candidate, Engine, Position, Tail
 from ..errors import EngineFailed
-from .events import Error, FromServer, History, Names, Welcome
+from .events import Error, FromServer, History, Message, Names, Welcome
 from .members import Member
 from .nicks import key_of
 from .room_settings import RoomSettings
@@ -141,9 +141,9 @@ class Entering:
         self.is_done = wanted.after is None or tail.reached >= delivered.offset
         if wanted.after is None:
             if wanted.last:
-                self.events.append(History(tail.messages, complete=True))
+                self.events.append(History(self._shown(tail), complete=True))
         elif tail.messages or not (tail.complete and self.in_pieces):
-            self.events.append(History(tail.messages, tail.complete))
+            self.events.append(History(self._shown(tail), tail.complete))
         if self._admit is not None:
             # What comes meanwhile is another piece.
             self.is_done = False
@@ -152,6 +152,10 @@ class Entering:
         if self.is_done and self._late is not None:
             epoch, offset = delivered.epoch, delivered.offset
             self.events.append(msgspec.structs.replace(self._late, epoch=epoch, offset=offset))
+
+    def _shown(self, tail: Tail) -> tuple[Message, ...]:
+        rules = self._settings.directory.rules
+        return rules.hide(self._room, tail.end.epoch, tail.messages)
 
     def _look(self, delivered: Position) -> tuple[list[str], Tail]:
         """The names in the room, and the first piece of a follower's history."""
@@ -181,23 +185,20 @@ class Entering:
     def _greet(self, delivered: Position, names: list[str]) -> None:
         member = self.member
         self._epoch = delivered.epoch
-        welcome, person = self._settings.welcome, member.person
-        greeting = member.dialect.moved(self._room) if member.greeted else welcome.greeting
-        limits = welcome.limits
+        general = self._settings.welcome_to(self._room, member)
+        greeting = member.dialect.moved(self._room) if member.greeted else general.greeting
+        person, limits = member.person, general.limits
         if person is not None and person.robot:
             limits = msgspec.structs.replace(limits, rate=self._settings.robot_rate)
         welcome = msgspec.structs.replace(
-            welcome,
-            room=self._room,
+            general,
             nick=member.nick,
             epoch=delivered.epoch,
             offset=delivered.offset,
             members=names,
             greeting="" if member.follows else greeting,
             limits=limits,
-            read_only=self._settings.guests_read and person is None,
             person=None if person is None else person.name,
-            operator=person is not None and person.operator,
             places=member.places,
         )
         member.greeted = True

@@ -20,6 +20,7 @@ from ..errors import BadEvent
 __all__ = [
     "LIVE_CODEC",
     "MAX_HISTORY",
+    "MAX_REASON",
     "MAX_WATCHED",
     "PLACE",
     "SUBPROTOCOL",
@@ -132,7 +133,8 @@ ErrorCode = Literal[
 #: Seconds that something is to last.
 Seconds = Annotated[float, Meta(gt=0, le=10 * 365 * 86400)]
 #: The most characters of a reason, a topic, and a message of the day.
-Reason = Annotated[str, Meta(max_length=200)]
+MAX_REASON = 200
+Reason = Annotated[str, Meta(max_length=MAX_REASON)]
 TopicText = Annotated[str, Meta(max_length=400)]
 MotdText = Annotated[str, Meta(max_length=4000)]
 #: The most rooms that a client can watch.
@@ -309,9 +311,10 @@ class TopicRequest(_Event, frozen=True, tag="topic"):
 
 
 class Redact(_Event, frozen=True):
-    """Hide the text of the room's message with this offset."""
+    """Hide the text of the room's message with this offset, or of the last one of ``nick``."""
 
-    offset: Offset
+    offset: Offset | None = None
+    nick: str = ""
 
 
 class MotdRequest(_Event, frozen=True, tag="motd"):
@@ -430,7 +433,7 @@ class Joined(_Event, frozen=True):
 class Left(_Event, frozen=True):
     """The members ``nick`` and ``others`` left; ``connected`` members are there now.
 
-    ``reason``: why ``nick`` left, if it left alone and not by its own wish.
+    ``reason``: why ``nick`` left, if it left alone: what it has said, or what ended its connection.
     """
 
     nick: str
@@ -580,7 +583,10 @@ class ReadOnly(_Event, frozen=True, tag="read_only"):
 
 
 class BanEntry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A ban. ``room`` is None if it holds in all rooms; ``until`` is None if it does not end."""
+    """A ban. ``room`` is None if it holds in all rooms; ``until`` is None if it does not end.
+
+    ``networks``: the addresses of the guest that is banned, from which no guest may enter.
+    """
 
     target: str
     by: str
@@ -588,6 +594,7 @@ class BanEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     until: float | None = None
     reason: str = ""
     room: str | None = None
+    networks: tuple[str, ...] = ()
 
 
 class Bans(_Event, frozen=True):
@@ -673,10 +680,14 @@ def decode_from_server(text: str) -> FromServer:
 
 
 class Kick(_Event, frozen=True):
-    """The member ``nick`` is removed. Its server tells it so, and sends a Close."""
+    """The member ``nick`` is removed. Its server tells it so, and sends a Close.
+
+    ``spares_operators``: but not if it is a server operator.
+    """
 
     nick: str
     reason: str
+    spares_operators: bool = False
 
 
 class Forwarded(_Event, frozen=True):

@@ -94,9 +94,6 @@ class ReadOnly:
 class Hooks:
     """The callbacks, None for those that the program has not set. Called on clients' threads."""
 
-    #: Checked before ``on_message``.
-    read_only: ReadOnly | None = None
-
     on_message: Callable[[Heard], str | None] | None = None
     on_join: Callable[[Visitor], object] | None = None
     on_leave: Callable[[Visitor], object] | None = None
@@ -104,17 +101,11 @@ class Hooks:
     def __bool__(self) -> bool:
         return any((self.on_message, self.on_join, self.on_leave))
 
-    def silences(self, room: str | None, request: Request) -> str:
-        """Why the sender of this request may not speak: see :class:`ReadOnly`."""
-        return "" if self.read_only is None else self.read_only.silences(room, request)
-
-    def admit(self, draft: Draft, room: str, address: str, request: Request) -> None:
+    def admit(self, draft: Draft, room: str, address: str) -> None:
         """Show a message to ``on_message``, which may change its text.
 
         Raises :class:`~syncchat.errors.Rejected`, also after any exception of the callback.
         """
-        if why := self.silences(room, request):
-            raise Rejected(why)
         if self.on_message is None:
             return
         heard = Heard(room, draft.nick, draft.text, draft.kind, address)

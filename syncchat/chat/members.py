@@ -17,7 +17,14 @@ from ..closecodes import (
 )
 from ..engine import Appended, Candidate, Departed, Draft, Engine, Position, Revoked
 from ..errors import AppendUnknown, ConnectionClosed, EngineFailed
-from ..net import Deadline, Fanout, Follower, WebSocket, encode_frame, format_address
+from ..net import (
+    Deadline,
+    Fanout,
+    Follower,
+    WebSocket,
+    encode_frame,
+    format_address,
+)
 from .dialects import Dialect
 from .events import (
     Ack,
@@ -80,14 +87,14 @@ class Member:
         self.nick = "" if self.follows else self.address
         #: The person whose token it has shown; None: it is a guest.
         self.person: Person | None = None
+        #: The nonces and texts that it has sent, and that are not stored yet, if a sender does not
+        #: get its messages and others may have the same nick: the person's other devices.
+        self.sent: deque[tuple[str | None, str]] | None = None
         #: The last position that this person has seen in each room, when it entered.
         self.places: dict[str, str] = {}
         #: It as a watcher of other rooms; None: it watches none.
         #: Guarded by the lock of :class:`Watches`; its session may read it, too.
         self.watcher: Watcher | None = None
-        #: The nonces and texts that it has sent last, if it is one of a person's devices: the
-        #: others have the same nick.
-        self.sent: deque[tuple[str | None, str]] | None = None
         #: Whether it has received the operator's greeting.
         self.greeted = False
         #: When it entered its room, and when it spoke there last; seconds since 1970.
@@ -99,6 +106,11 @@ class Member:
         self.last_private_from: str | None = None
 
     @property
+    def host(self) -> str:
+        """The address of its machine."""
+        return self.websocket.remote_address[0]
+
+    @property
     def chosen(self) -> str | None:
         """The nick that it has chosen; None: its nick is its address."""
         return None if is_address(self.nick) else self.nick
@@ -108,10 +120,13 @@ class Member:
         """Whether it has its own reserved name, which further devices of the person may have."""
         return self.person is not None and key_of(self.person.name) == key_of(self.nick)
 
-    def be(self, person: Person) -> None:
-        """Make it a device of ``person``, whose token it has shown. Before it enters a room."""
+    def be(self, person: Person, *, echo: bool) -> None:
+        """Make it a device of ``person``, whose token it has shown. Before it enters a room.
+
+        ``echo``: whether it will get its own messages.
+        """
         self.person = person
-        self.sent = deque(maxlen=_SENT)
+        self.sent = None if echo else deque(maxlen=_SENT)
 
     def candidate(self, nick: str) -> Candidate:
         """The claim for a nick that it has chosen, or for its address."""
@@ -352,12 +367,12 @@ class Members:
             self.tell([event], newcomer)
             return
         recipients = self._hand_over(event)
-        for sender in self.devices(event.nick):
-            if sender not in recipients:
-                self.tell_one(sender, event)
+        for member in self.devices(event.nick):
+            if member not in recipients:
+                self.tell_one(member, event)
 
     def _hand_over(self, message: PrivateMessage) -> Sequence[Member]:
-        """Send a private message to its recipient; returns all devices that are here."""
+        """Send a private message to its recipient's devices here, and return them."""
         recipients = self.devices(message.to)
         for recipient in recipients:
             recipient.last_private_from = message.nick
@@ -367,8 +382,10 @@ class Members:
     def _kick(self, kick: Kick) -> None:
         said = f": {kick.reason}" if kick.reason else ""
         for member in self.devices(kick.nick):
-            text = f"You were removed from this room{said}."
-            self.close(member, Error("kicked", text), f"removed from {self._room}{said}")
+            person = member.person
+            if not (kick.spares_operators and person is not None and person.operator):
+                error = Error("kicked", f"You were removed from this room{said}.")
+                self.close(member, error, f"removed from {self._room}{said}")
 
     def close(self, member: Member, error: Error, reason: str) -> None:
         """Tell a client why it is disconnected, and close it so that it does not come back."""

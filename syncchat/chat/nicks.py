@@ -9,16 +9,28 @@ from functools import lru_cache
 from ..errors import BadNick
 from .sanitize import clean
 
-__all__ = ["MAX_NICK", "SERVER_NICK", "check_nick", "is_address", "key_of", "look_of"]
+__all__ = [
+    "CONSOLE_NICK",
+    "MAX_NICK",
+    "SERVER_NICK",
+    "check_nick",
+    "is_address",
+    "key_of",
+    "look_of",
+]
 
 #: Characters of a nick, at most.
 MAX_NICK = 32
 
 #: The nick under which the server itself sends messages.
 SERVER_NICK = "server"
+#: The name under which the server's console acts.
+CONSOLE_NICK = "console"
 
 #: Nicks that could be mistaken for the system, an operator or a group of people.
-_RESERVED = frozenset({SERVER_NICK, "system", "syncchat", "admin", "all", "everybody", "nobody"})
+_RESERVED = frozenset(
+    {SERVER_NICK, CONSOLE_NICK, "system", "syncchat", "admin", "all", "everybody", "nobody"}
+)
 
 #: Characters, at most, of a text that sanitizing may shorten to a valid nick.
 _LONGEST = 4 * MAX_NICK

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import msgspec
+
 from ..errors import BadRoom, EngineFailed, Rejected, RoomsFull
 from ..net import WebSocket
 from .asked import position_of
@@ -104,8 +106,9 @@ class OtherRooms:
                 return self._see(asked)
 
     def _send(self, here: Room, to: str, text: str) -> Iterable[FromServer]:
-        if why := self._hooks.silences(None, self._websocket.request):
-            return [Error("refused", why, "private")]
+        silence = self._rooms.permits.only_reads(self._websocket.request)
+        if silence is not None:
+            return [msgspec.structs.replace(silence, command="private")]
         try:
             return send_private(self._rooms, here, self._member, to, text)
         except EngineFailed as exc:
@@ -136,6 +139,11 @@ class OtherRooms:
                 if name not in watcher.names:
                     if len(watcher.names) >= MAX_WATCHED:
                         raise BadRoom(f"You can watch at most {MAX_WATCHED} rooms; not {name}.")
+                    member = self._member
+                    barred = self._rooms.permits.ban(name, member.nick, member.person, member.host)
+                    if barred is not None:
+                        yield msgspec.structs.replace(barred, command="watch")
+                        continue
                     # It gets lines of the room.
                     self._hooks.welcome(Visitor(name, self._member, watches=True))
                 after = None if each.after is None else position_of(each.after)

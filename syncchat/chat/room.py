@@ -41,10 +41,9 @@ __all__ = ["Room"]
 
 logger = logging.getLogger("syncchat.chat")
 
-#: Weight of the queue above which senders wait: characters of text, and the overhead below.
-_MAX_QUEUED = 1024 * 1024
-#: Weight of an item in the queue besides its text, about the bytes that it takes.
-_OVERHEAD = 400
+#: Weight of the queue above which senders wait: characters of text, and about the bytes that an
+#: item takes besides.
+_MAX_QUEUED, _OVERHEAD = 1024 * 1024, 400
 
 
 class _Arrival:
@@ -68,8 +67,7 @@ class Room:
         self._appends = appends
         self._engine = engine
         self._settings = settings
-        #: The number of clients and ``used()`` blocks that need this room. Guarded by the
-        #: registry's lock.
+        #: Clients and ``used()`` blocks that need this room. Guarded by the registry's lock.
         self.users = 0
         #: Whether it ends a moment after its last user has gone. Guarded as ``users``.
         self.lingers = False
@@ -79,8 +77,7 @@ class Room:
         # Only the combiner changes the fields below.
         #: The combiner's thread while it applies a batch or appends.
         self._combiner: int | None = None
-        #: The messages that the append thread has begun to append, and the number of the
-        #: queue's items to which they belong.
+        #: What the append thread has begun to append, and the number of the queue's items for it.
         self._begun: tuple[list[Post], int] = ([], 0)
         self._members = Members(name, engine, settings.watches)
         self._presence = PresenceBatch(self._members, self._announce, self._set_timer)
@@ -119,8 +116,7 @@ class Room:
 
         Everything queued earlier is written to the member, and nothing later.
         """
-        # Heavier than other steps: the threads of members whose steps are applied wake
-        # up at the same time, and a thousand of them delay other rooms.
+        # Heavier: the threads of a thousand members would wake up together, and delay other rooms.
         self._queue.submit([lambda: self._leave(member, reason, seen=seen)], 4 * _OVERHEAD)
         self._queue.drain()
 
@@ -140,8 +136,8 @@ class Room:
         Raises :class:`~syncchat.errors.EngineFailed`.
         """
         receipt = Receipt()
-        post = Post(None, [draft], time.perf_counter(), receipt)
-        self._queue.submit([post], _OVERHEAD + len(draft.text))
+        weight = _OVERHEAD + len(draft.text)
+        self._queue.submit([Post(None, [draft], time.perf_counter(), receipt)], weight)
         self._queue.drain()
         return receipt.result()
 
@@ -209,13 +205,13 @@ class Room:
         """The number of members."""
         return len(self._members)
 
-    def find(self, nick: str) -> Member | None:
-        """The member of this nick, compared by casefold; None: there is no such member."""
-        return self._members.find(nick)
+    def find(self, nick: str, *, like: bool = False) -> Member | None:
+        """The member of this nick; ``like``: or of one that looks like it. None: there is none."""
+        return self._members.find_like(nick) if like else self._members.find(nick)
 
-    def find_like(self, nick: str) -> Member | None:
-        """The member of this nick, or of one that looks like it."""
-        return self._members.find_like(nick)
+    def visit(self, call: Callable[[Members], None]) -> None:
+        """Call ``call`` with the members in its place in the order, and raise its exception."""
+        self.run(lambda: call(self._members))
 
     def heed_people(self) -> None:
         """Apply a change of the people to the members: names and tokens that are not valid now."""
@@ -354,11 +350,7 @@ class Room:
             self._combiner = None
 
     def _take_step(self, step: _Step) -> None:
-        """Call ``step``, and log its exception.
-
-        The combiner works for other threads: a failure of one step must reach neither its own
-        caller nor the steps that follow.
-        """
+        """Call ``step``; log its exception, which must reach neither caller nor other steps."""
         try:
             step()
         except Exception:

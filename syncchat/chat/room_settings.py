@@ -1,13 +1,16 @@
-"""The settings that all rooms of a server share."""
+"""The settings that all rooms of a server share, and the welcome that follows from them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..net import Deadline
+import msgspec
+
+from ..net import Deadline, Request
 from .directory import Directory
 from .events import Welcome
+from .members import Member
 from .watching import Watches
 
 __all__ = ["RoomSettings"]
@@ -19,8 +22,6 @@ class RoomSettings:
 
     #: People, and what operators have decided.
     directory: Directory
-    #: Whether guests may only read.
-    guests_read: bool
     #: Messages per second that are read from a robot; 0: no limit.
     robot_rate: float
     #: The welcome for a new client, without what depends on the room and the client.
@@ -33,3 +34,19 @@ class RoomSettings:
     call_at: Callable[[Deadline, Callable[[], None]], None]
     #: Who watches which rooms.
     watches: Watches
+    #: Why the sender of a request may not speak in a room, by the server's own settings.
+    #: Empty: it may.
+    silences: Callable[[str | None, Request], str]
+
+    def welcome_to(self, room: str, member: Member) -> Welcome:
+        """The welcome, with what operators have decided for the room."""
+        rules = self.directory.rules
+        return msgspec.structs.replace(
+            self.welcome,
+            room=room,
+            topic=rules.topic(room).text,
+            motd="" if member.greeted else rules.motd,
+            read_only=bool(self.silences(room, member.websocket.request))
+            or rules.is_closed_to(room, member.person),
+            operator=rules.is_operator(member.person, room),
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import count
@@ -16,11 +16,13 @@ from ..engine import Person as Claimant
 from ..errors import BadRoom, EngineFailed, NickTaken, RoomsFull
 from ..net import Deadline, Request, WebSocket, shown_tokens
 from .appends import AppendThread
+from .enforcement import Enforcement
 from .entering import WantedHistory
 from .events import MAX_HISTORY, Kick, LiveFromServer, Message, RoomCount
 from .members import Member
 from .nicks import is_address, look_of
 from .people import Person
+from .permits import Permits
 from .personal import PersonalRecords
 from .room import Room
 from .room_settings import RoomSettings
@@ -129,6 +131,7 @@ class RoomRegistry:
         self.directory = settings.directory
         self.personal = PersonalRecords(engine.records)
         self._settings = settings
+        self.permits = Permits(settings)
         self.watches = settings.watches
         self._most = most
         #: Guards the fields below, and ``users`` of every room: its members, clients that
@@ -141,6 +144,7 @@ class RoomRegistry:
         self._kept = set(engine.rooms())
         #: None: the engine blocks nobody for long, or appends room by room.
         self._appends = AppendThread(engine) if engine.blocks and engine.appends_together else None
+        self._enforcement = Enforcement(self.directory, self.open_rooms)
         #: The people to whose names and tokens all rooms have been held.
         self._people = self.directory.people
         self.directory.on_change(self._heed_people)
@@ -170,7 +174,7 @@ class RoomRegistry:
         person = self.person(websocket.request)
         if person is None:
             return
-        member.be(person)
+        member.be(person, echo=self._settings.echo)
         if person.robot and isinstance(websocket, WebSocket):
             websocket.limit_rate(self._settings.robot_rate, self._settings.welcome.limits.burst)
 
@@ -234,21 +238,31 @@ class RoomRegistry:
             complete = page.complete or not page.messages
         return found
 
-    def kick(self, name: str, nick: str, reason: str) -> bool:
+    def shown(self, room: Room, messages: Sequence[Message]) -> tuple[Message, ...]:
+        """Messages of a room that is in use, as readers may see them. Raises as :meth:`counts`."""
+        rules = self.directory.rules
+        if not rules.redacted(room.name):
+            return tuple(messages)
+        return rules.hide(room.name, room.position().epoch, messages)
+
+    def kick(self, name: str, nick: str, reason: str, *, spares_operators: bool = False) -> bool:
         """Disconnect the member of this nick, on any server, for good. False: there is none.
 
-        Raises :class:`EngineFailed`.
+        ``spares_operators``: not if it is a server operator. Raises :class:`EngineFailed`.
         """
-        kick = Kick(nick, reason)
+        kick = Kick(nick, reason, spares_operators)
         with self.used(name) as room:
-            if room.find(nick) is not None:
+            here = room.find(nick)
+            if here is not None:
                 # Also while a shared engine is away.
                 room.run(lambda: room.take_live(kick))
-            elif self.engine.find(name, nick) is not None:
+            if here is not None and not here.is_shared:
+                return True
+            # Devices of a person may be on several servers.
+            there = self.engine.find(name, nick) is not None
+            if there:
                 self.engine.publish(name, kick)
-            else:
-                return False
-            return True
+            return there or here is not None
 
     def find(self, name: str, nick: str) -> Member | Claimant | None:
         """Who has the nick in a room, on any server. Raises :class:`EngineFailed`."""
@@ -294,7 +308,7 @@ class RoomRegistry:
             return
         if not self.directory.people.is_free(nick, person):
             raise NickTaken(f"The nick {nick} belongs to somebody else.")
-        if room.find_like(nick) or (
+        if room.find(nick, like=True) or (
             not here and self.engine.find(room.name, nick, look_of(nick)) is not None
         ):
             raise NickTaken(f"The nick {nick} is taken here.")
@@ -324,6 +338,23 @@ class RoomRegistry:
             RoomCount(name, there + (len(rooms[name]) if name in rooms else 0))
             for name, there in zip(names, self.engine.elsewhere(names), strict=True)
         )
+
+    def rooms_of(self, nick: str) -> tuple[str, ...]:
+        """The rooms in which a member has this nick, on any server. Raises as :meth:`counts`."""
+        kept = self.engine.rooms()
+        rooms = self.open_rooms()
+        names = sorted({*kept, *(room.name for room in rooms)})
+        here = {room.name for room in rooms if room.find(nick) is not None}
+        return tuple(
+            name
+            for name, there in zip(names, self.engine.elsewhere(names), strict=True)
+            if name in here or (there and self.engine.find(name, nick) is not None)
+        )
+
+    def open_rooms(self) -> list[Room]:
+        """The rooms that have members or other users here."""
+        with self._lock:
+            return list(self._rooms.values())
 
     def _acquire(self, name: str) -> Room:
         room = self._find_or_make(name)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from ..closecodes import ABNORMAL, ORDERLY, POLICY_VIOLATION, TRY_AGAIN_LATER, meaning
 from ..engine import Draft, Kind, Position
 from ..errors import BadEvent, BadNick, BadRoom, EngineFailed, Rejected, RoomsFull
 from ..net import Later, WebSocket
+from .answers import past, search, whois
 from .asked import TOO_MANY_LINES, draft_of, position_of, query_of
-from .commands import HELP_TEXT, Help, Quit, Reply
+from .commands import HELP_TEXT, Help, Quit, Reply, Request
 from .dialects import Dialect, reply
 from .entering import WantedHistory
 from .events import (
@@ -17,9 +20,7 @@ from .events import (
     AwayRequest,
     BackRequest,
     Error,
-    FromOperator,
     FromServer,
-    History,
     HistoryRequest,
     Join,
     Leave,
@@ -33,11 +34,11 @@ from .events import (
     Seen,
     Unwatch,
     Watch,
-    Whois,
     WhoisRequest,
 )
 from .hooks import NO_HOOKS, Hooks, Visitor
 from .members import Member
+from .moderation import Moderation
 from .nicks import check_nick
 from .other_rooms import OtherRooms
 from .room import Room
@@ -46,33 +47,8 @@ from .sanitize import clean
 
 __all__ = ["Session"]
 
-#: Characters of the reason in ``/away``, at most.
+#: Characters of the reason in ``/away`` and ``/quit``, at most.
 _LONGEST_REASON = 200
-
-#: Words of a search, at most.
-_MOST_WORDS = 16
-
-#: What a client can ask for besides a message to the room.
-_Request = (
-    Private
-    | Nick
-    | Join
-    | NamesRequest
-    | HistoryRequest
-    | Search
-    | RoomsRequest
-    | WhoisRequest
-    | AwayRequest
-    | BackRequest
-    | Help
-    | Reply
-    | Leave
-    | Watch
-    | Unwatch
-    | Seen
-    | FromOperator
-)
-
 
 #: Called with a sender, the name of its room, and the text of its message.
 OnMessage = Callable[[Member, str, str], None]
@@ -91,6 +67,7 @@ class Session:
         websocket: WebSocket,
         dialect: Dialect,
         rooms: RoomRegistry,
+        moderation: Moderation,
         on_message: OnMessage | None,
         on_begin: Callable[[], None],
         on_end: Callable[[], None],
@@ -99,6 +76,7 @@ class Session:
         self._websocket = websocket
         self._dialect = dialect
         self._rooms = rooms
+        self._moderation = moderation
         self._on_message = on_message
         self._on_begin = on_begin
         self._on_end = on_end
@@ -114,6 +92,8 @@ class Session:
         self._inside = False
         self._visitor: Visitor
         self._begun = self._ended = False
+        #: Why it leaves, in its own words.
+        self._said_why = ""
 
     def blocks(self) -> bool:
         """Whether to enter the room of the URL may take time. On any thread."""
@@ -177,6 +157,7 @@ class Session:
         self._visitor = visitor = Visitor(name, self._member)
         welcome = (lambda: self._hooks.welcome(visitor)) if self._hooks.on_join else None
         try:
+            self._check_ban(name, nick)
             self._others.prepare()
             self._room = self._rooms.enter(name, self._member, nick, wanted, welcome)
             self._inside = True
@@ -187,6 +168,17 @@ class Session:
             raise _Refused(TRY_AGAIN_LATER, Error("room", str(exc))) from exc
         except EngineFailed as exc:
             raise _Refused(TRY_AGAIN_LATER, _unavailable(exc, None)) from exc
+        try:
+            # A ban that came meanwhile has not found the client in the room.
+            self._check_ban(name, self._member.nick)
+        except _Refused:
+            self._leave(None)
+            raise
+
+    def _check_ban(self, room: str, nick: str | None) -> None:
+        barred = self._ban(room, self._member.nick if nick is None else nick)
+        if barred is not None:
+            raise _Refused(POLICY_VIOLATION, msgspec.structs.replace(barred, command="join"))
 
     def _leave(self, reason: str | None) -> None:
         if self._inside:
@@ -199,10 +191,18 @@ class Session:
 
     def _reason(self) -> str | None:
         """Why the client left; None if the connection was closed in order."""
+        if self._said_why:
+            return self._said_why
         code = self._websocket.close_code
         if code is None or code in ORDERLY:
             return None
         return "connection lost" if code == ABNORMAL else meaning(code)
+
+    def _quit_reason(self, text: str) -> str:
+        """The reason with which the client leaves, if it may say it: everybody reads it."""
+        if self._silence() is not None:
+            return ""
+        return " ".join(clean(text).split())[:_LONGEST_REASON]
 
     # Receiving.
 
@@ -221,7 +221,8 @@ class Session:
                 match asked:
                     case Say() | Action():
                         self._post(asked)
-                    case Quit():
+                    case Quit() | Leave():
+                        self._said_why = self._quit_reason(asked.reason)
                         self._flush()
                         self._room.drain()
                         return
@@ -242,7 +243,7 @@ class Session:
 
         Runs while the session's own thread waits, and must not block.
         """
-        if self._hooks.silences(self._room.name, self._websocket.request):
+        if self._silence() is not None:
             return 0
         heard: list[Say | Action] = []
         drafts: list[Draft] = []
@@ -271,7 +272,7 @@ class Session:
                 self._report(asked, self._on_message)
         return len(drafts) + others
 
-    def _act_on(self, asked: _Request) -> None:
+    def _act_on(self, asked: Request) -> None:
         match asked:
             case Private() | Reply() | Watch() | Unwatch() | Seen():
                 self._others.carry_out(asked, self._room)
@@ -282,13 +283,14 @@ class Session:
             case NamesRequest():
                 self._room.tell_names(self._member)
             case WhoisRequest():
-                self._whois(clean(asked.nick))
+                self._answer("whois", lambda: whois(self._rooms, self._room, clean(asked.nick)))
             case RoomsRequest():
                 self._answer("rooms", lambda: Rooms(self._rooms.counts()))
             case HistoryRequest():
-                self._history(asked)
+                self._answer("history", lambda: past(self._rooms, self._room, asked))
             case Search():
-                self._search(clean(asked.words), asked.limit)
+                words, limit = clean(asked.words), asked.limit
+                self._answer("search", lambda: search(self._rooms, self._room, words, limit))
             case AwayRequest():
                 self._go_away(asked.reason)
             case BackRequest():
@@ -296,8 +298,7 @@ class Session:
             case Help():
                 self._room.send(self._member, reply(HELP_TEXT))
             case _:
-                # TODO: FromOperator, Leave
-                self._send_error(Error("unavailable", "Not supported."))
+                self._tell(self._moderation.act(self._member, self._room.name, asked))
 
     def _flush(self) -> None:
         if self._drafts:
@@ -336,17 +337,41 @@ class Session:
         if draft is None:
             self._send_error(Error("too_big", TOO_MANY_LINES, nonce=asked.nonce))
             return
+        command = "say" if draft.kind == "message" else "action"
+        silence = self._silence()
+        if silence is not None:
+            error = msgspec.structs.replace(silence, command=command, nonce=asked.nonce)
+            self._send_error(error)
+            return
         try:
-            self._hooks.admit(draft, self._room.name, self._member.address, self._websocket.request)
+            self._hooks.admit(draft, self._room.name, self._member.address)
         except Rejected as exc:
-            command = "say" if draft.kind == "message" else "action"
             self._send_error(Error("refused", str(exc), command, asked.nonce))
         else:
             self._drafts.append(draft)
 
+    def _silence(self) -> Error | None:
+        """Why the client may not speak in its room; None: it may."""
+        member = self._member
+        return self._rooms.permits.silence(
+            self._room.name, member.nick, member.person, self._websocket.request
+        )
+
+    def _ban(self, room: str, nick: str) -> Error | None:
+        """Why the client may not be in a room with this nick; None: it may."""
+        return self._rooms.permits.ban(room, nick, self._member.person, self._member.host)
+
     def _rename(self, nick: str) -> None:
+        member, room = self._member, self._room.name
         try:
-            self._room.rename(self._member, check_nick(nick))
+            nick = check_nick(nick)
+            barred = self._ban(room, nick)
+            if barred is None and self._rooms.permits.is_muted(room, member):
+                barred = Error("muted", "You cannot change your nick while you are muted.")
+            if barred is not None:
+                self._send_error(msgspec.structs.replace(barred, command="nick"))
+                return
+            self._room.rename(member, nick)
             if self._hooks:
                 # They see the new nick with the next message.
                 self._room.drain()
@@ -359,6 +384,10 @@ class Session:
             name = check_room(asked.room)
             if name == here.name:
                 raise BadRoom(f"You are already in {name}.")
+            barred = self._ban(name, self._member.nick)
+            if barred is not None:
+                self._send_error(msgspec.structs.replace(barred, command="join"))
+                return
             # Try everything that can fail before the client leaves the old room.
             with rooms.used(name) as room:
                 room.run(room.follow)
@@ -387,49 +416,17 @@ class Session:
             self._enter(old, nick, WantedHistory(position))
             self._send_error(refused.error)
 
-    def _whois(self, nick: str) -> None:
-        def read() -> Whois | Error:
-            found = self._room.find(nick) or self._rooms.engine.find(self._room.name, nick)
-            if found is None:
-                return Error("absent", f"{nick} is not in this room.", "whois")
-            return Whois(found.nick, found.since, found.spoke, found.away)
-
-        self._answer("whois", read)
-
     def _go_away(self, text: str) -> None:
         # In one line, since a notice is one line.
         reason = " ".join(clean(text).split())
         if len(reason) > _LONGEST_REASON:
             text = f"A reason must have at most {_LONGEST_REASON} characters."
             self._send_error(Error("too_big", text, "away"))
-        elif reason and (why := self._hooks.silences(self._room.name, self._websocket.request)):
+        elif reason and (silence := self._silence()) is not None:
             # Everybody would read the reason.
-            self._send_error(Error("refused", why, "away"))
+            self._send_error(msgspec.structs.replace(silence, command="away"))
         else:
             self._room.set_away(self._member, reason)
-
-    def _history(self, asked: HistoryRequest) -> None:
-        # The answer must contain what the client itself said before.
-        self._room.drain()
-
-        def read() -> History:
-            page = self._rooms.engine.read_before(self._room.name, asked.before, asked.limit)
-            return History(page.messages, page.complete, "history")
-
-        self._answer("history", read)
-
-    def _search(self, words: str, limit: int) -> None:
-        if len(words.split()) > _MOST_WORDS:
-            text = f"A search must have at most {_MOST_WORDS} words."
-            self._send_error(Error("too_big", text, "search"))
-            return
-        self._room.drain()
-
-        def read() -> History:
-            found = self._rooms.engine.search(self._room.name, words, limit)
-            return History(tuple(reversed(found)), len(found) < limit, "search")
-
-        self._answer("search", read)
 
 
 class _Refused(Exception):

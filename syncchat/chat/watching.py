@@ -17,7 +17,9 @@ from typing import Protocol
 
 from ..engine import Message, Position
 from ..net import Deadline, encode_frame
+from .directory import Directory
 from .events import Activity, encode_utf8
+from .people import Person
 
 __all__ = ["Client", "Watcher", "Watches"]
 
@@ -37,7 +39,12 @@ class Client(Protocol):
     """What is needed of the client that watches."""
 
     nick: str
+    person: Person | None
     watcher: Watcher | None
+
+    @property
+    def host(self) -> str:
+        """The address of its machine."""
 
     @property
     def websocket(self) -> Connection:
@@ -106,8 +113,13 @@ class _Tick:
 class Watches:
     """Every method may be called from any thread."""
 
-    def __init__(self, call_at: Callable[[Deadline, Callable[[], None]], None]) -> None:
+    def __init__(
+        self,
+        call_at: Callable[[Deadline, Callable[[], None]], None],
+        directory: Directory,
+    ) -> None:
         self._call_at = call_at
+        self._directory = directory
         #: Guards the fields below up to ``_tick``, and the watchers. Only that of the timers is
         #: taken under it.
         self._lock = threading.Lock()
@@ -224,13 +236,18 @@ class Watches:
             for message in messages
             if message.kind in ("message", "action")
         ]
+        rules = self._directory.rules
         with self._lock:
             for message, words in said:
                 for word in self._by_nick.keys() & words:
                     if word == message.nick.casefold():
                         continue
                     for watcher in self._by_nick[word]:
-                        if room in watcher.names and room != watcher.here:
+                        if room not in watcher.names or room == watcher.here:
+                            continue
+                        client = watcher.client
+                        who = (room, client.nick, client.host, client.person)
+                        if rules.ban_of(*who) is None:
                             self._mentions.setdefault(watcher, {})[room] = message
             if room in self._ends:
                 self._ends[room] = end

@@ -1,4 +1,4 @@
-"""The commands: flags, environment variables, exit codes; export and import of the log.
+"""The commands: flags, environment variables, exit codes; export and import of the log; people.
 
 Exit codes: 0 success, 1 failure, 2 wrong usage (from argparse).
 """
@@ -19,6 +19,8 @@ from ..chat.rooms import check_room, valid_names
 from ..engine import Archive, Retention, export_logs, import_logs, open_archive
 from . import server
 from .client import client_main
+from .do import do_main
+from .people import people_main
 from .settings import Setting, reason
 
 __all__ = ["client_main", "main", "server_main"]
@@ -26,6 +28,10 @@ __all__ = ["client_main", "main", "server_main"]
 _ENGINE, _KEEP = (
     setting for setting in server.SETTINGS["storage"] if setting.name in ("engine", "keep")
 )
+
+
+#: The commands that are in modules of their own.
+_OTHERS = {"do": do_main, "people": people_main}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,16 +48,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
-    """``scripts/server.py``: run a server; with ``export`` or ``import``, copy its log.
+    """``scripts/server.py``: run a server; ``export``, ``import`` and ``do`` are other commands.
 
-    Returns the exit code. Call it on the main thread only, since it sets signal handlers.
+    With ``people``, give people tokens. Returns the exit code. Call it on the main thread only,
+    since it sets signal handlers.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    program = prog or Path(sys.argv[0]).name
+    if arguments and arguments[0] in _OTHERS:
+        return _OTHERS[arguments[0]](arguments[1:], f"{program} {arguments[0]}")
     if not arguments or arguments[0] not in ("export", "import"):
         return server.server_main(arguments, prog=prog)
     command = arguments[0]
     parser = argparse.ArgumentParser(
-        prog=f"{prog or Path(sys.argv[0]).name} {command}",
+        prog=f"{program} {command}",
         description=_ABOUT[command],
         epilog="Stop the servers of the engine first."
         " Each flag can be set by an environment variable, as for the server.",

@@ -137,8 +137,8 @@ def client_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
     at_screen = not (options.json or options.listen) and is_interactive()
     keeper = Keeper(_state_folder() / "places.sqlite", options.url)
     history = options.history
-    if at_screen and (options.token or keeper.rooms()):
-        # The client shows those that the user has not seen.
+    if at_screen and (options.token or "token=" in options.url or keeper.rooms()):
+        # The client shows those that the user has not seen, as far as it or the server knows.
         history = max(history, CATCH_UP)
     client = Client(
         options.url,

@@ -16,7 +16,7 @@ from typing import Unpack
 
 from ..chat.dialects import LineFormat
 from ..chat.rooms import check_room
-from ..engine import Retention, check_engine
+from ..engine import Retention, check_engine, check_people
 from ..errors import CannotListen, EngineUnusable
 from ..eventlog import LogWriter
 from ..net import Limits, listen_for_each, parse_network, parse_origin, parse_public_url
@@ -28,6 +28,7 @@ from ..server import (
     ChatServer,
 )
 from ..server_settings import ChatServerSettings
+from .do import console_of
 from .input import StdinSpeaker
 from .settings import (
     Setting,
@@ -35,6 +36,7 @@ from .settings import (
     certificate_complaint,
     lacks_only_the_key,
     non_negative_number,
+    one_of,
     port,
     positive_int,
     secret_in,
@@ -176,8 +178,21 @@ SETTINGS: dict[str, list[Setting]] = {
         ),
     ],
     "access": [
-        Setting("token", "secret that clients must send"),
+        Setting("token", "secret that clients must send, unless they have a token of their own"),
         Setting("token-file", "file that contains the token", metavar="FILE"),
+        Setting(
+            "guests",
+            "whether people without a token of their own come in: yes, no, or read, which lets"
+            " them read only (%(default)s)",
+            "yes",
+            one_of("yes", "no", "read"),
+            "yes|no|read",
+        ),
+        Setting(
+            "people",
+            "SQLite file for people and bans with the engine memory:; other engines keep them",
+            metavar="FILE",
+        ),
         Setting(
             "read-only",
             "room in which only the server speaks, and clients with the speaker token;"
@@ -266,6 +281,14 @@ SETTINGS: dict[str, list[Setting]] = {
             "N",
         ),
         Setting(
+            "robot-rate",
+            "messages per second that are read from a robot of people add --robot; 0 for no"
+            " limit (%(default)s)",
+            "100",
+            non_negative_number,
+            "N",
+        ),
+        Setting(
             "open-timeout",
             "time for the TLS and WebSocket handshakes (%(default)s)",
             "10",
@@ -301,7 +324,9 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
         " Each path of the URL is a room of its own.",
         epilog="Each flag can be set by an environment variable: --max-message by"
         " SYNCCHAT_MAX_MESSAGE, and so on. The commands export FILE and import FILE copy the log"
-        " of an engine.",
+        " of an engine; people add NAME gives a person a token, and people --help tells more."
+        " The command do COMMAND has a server that runs here carry out a command of operators:"
+        " do kick NAME.",
     )
     options = Settings(parser, SETTINGS).parse(argv)
     if options.tls_key and not options.tls_cert:
@@ -315,6 +340,10 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
         why = certificate_complaint(cert, key, exc)
         print(f"cannot use the certificate {cert}: {why}", file=sys.stderr)
         return 1
+    try:
+        check_people(options.engine, options.people)
+    except ValueError as exc:
+        parser.error(f"argument --people: {exc}")
     if options.workers > 1 and options.stdin is not None:
         parser.error("--stdin needs a server of one process, without --workers")
     if options.workers > 1 and not hasattr(os, "fork"):
@@ -362,6 +391,9 @@ def _make_server(
         open_timeout=options.open_timeout,
         ping_interval=options.ping_interval,
         ping_timeout=options.ping_timeout,
+        guests=options.guests,
+        people=options.people,
+        robot_rate=options.robot_rate,
         rate=options.rate,
         burst=options.burst,
     )
@@ -392,8 +424,9 @@ def _run_server(
         signal.signal(signum, stop)
     try:
         with contextlib.ExitStack() as stack:
+            server.start()
+            stack.enter_context(console_of(server))
             if options.stdin is not None:
-                server.start()
                 # Ends after the server, which the input may keep waiting.
                 stack.enter_context(StdinSpeaker(server, options.stdin))
             server.serve_forever()

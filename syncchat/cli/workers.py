@@ -22,6 +22,7 @@ from ..errors import CannotListen, EngineUnusable
 from ..eventlog import LogWriter
 from ..health import Board, Snapshot
 from ..server import ChatServer
+from .do import console_of
 
 __all__ = ["run_workers"]
 
@@ -277,8 +278,9 @@ class _Parent:
             with contextlib.suppress(OSError):
                 # If the parent has ended, the link is readable.
                 link.sendall(b"ready")
-            while not select.select([link, wakeup], [], [], _PERIOD)[0]:
-                tell()
+            with console_of(server) if number == 0 else contextlib.nullcontext():
+                while not select.select([link, wakeup], [], [], _PERIOD)[0]:
+                    tell()
         finally:
             server.stop()
             if writer is not None:

@@ -348,6 +348,8 @@ class Client:
             case Help():
                 self._link.put(Line(HELP_TEXT))
             case Quit():
+                if asked.reason:
+                    self.ask(events.Leave(asked.reason[: events.MAX_REASON]))
                 self.leave(timeout)
             case Reply():
                 self._reply(asked.text)

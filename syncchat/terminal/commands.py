@@ -6,7 +6,7 @@ import textwrap
 from dataclasses import dataclass
 
 from ..chat.commands import COMMANDS, Asked, Command, Help, parse_command
-from ..chat.events import Say
+from ..chat.events import Leave, Say
 from ..errors import BadEvent
 from .style import shorten
 
@@ -135,7 +135,7 @@ ALL_COMMANDS: dict[str, Command[Asked | Local | GoToRoom | Part | Query]] = {
     "query": Command("[NAME]", "talk with one person", Query),
     "reconnect": Command("", "connect anew", lambda _: Reconnect()),
     "clear": Command("", "clear the screen", lambda _: Clear()),
-    "quit": COMMANDS["quit"],
+    "quit": Command("[REASON]", "leave; the others are told the reason", Leave),
 }
 
 #: The arguments of each command, by the command's name.

@@ -83,6 +83,9 @@ from .style import shorten
 
 __all__ = ["Controller", "rings"]
 
+#: The most characters of a reason that a server takes.
+_LONGEST_REASON = 200
+
 
 def rings(event: Event, snapshot: Snapshot, blocks: Sequence[Block]) -> bool:
     """Whether the bell rings for ``event``, which is shown as ``blocks``."""
@@ -305,26 +308,15 @@ class Controller:
             case Quit():
                 self._prompt.end()
             case Leave():
-                self._client.ask(command)
-                self._prompt.end()
+                self._leave(command.reason)
             case Clear():
                 self._prompt.clear()
             case InvalidCommand():
                 self._tell(command.text, "class:warning")
             case Help():
                 self._tell(self._help(command.command))
-            case SetBell():
-                self._tell(self._settings.bell(command.when))
-            case Timestamp():
-                self._tell(self._settings.timestamp(command.wanted))
-            case Ignore():
-                self._tell(self._settings.ignore(command.nick))
-            case Unignore():
-                self._tell(self._settings.unignore(command.nick))
-            case Highlight():
-                self._tell(self._settings.highlight(command.word))
-            case Unhighlight():
-                self._tell(self._settings.unhighlight(command.word))
+            case SetBell() | Timestamp() | Ignore() | Unignore() | Highlight() | Unhighlight():
+                self._tell(self._settings.carry_out(command))
             case GoToRoom():
                 self._choose(command.typed)
             case Part():
@@ -362,6 +354,13 @@ class Controller:
                 self._model.ask(self._client.ask, command)
             case _:
                 assert_never(command)
+
+    def _leave(self, reason: str) -> None:
+        if reason:
+            # Without a connection, leave without it.
+            with contextlib.suppress(NotConnected):
+                self._client.ask(Leave(reason[:_LONGEST_REASON]))
+        self._prompt.end()
 
     def _speak(self, line: str, message: Say | Action) -> None:
         """Send a text to the room, or to the person whom the user talks with."""

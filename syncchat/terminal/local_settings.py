@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import assert_never
 
 from ..client import Client
+from .commands import Highlight, Ignore, SetBell, Timestamp, Unhighlight, Unignore
 from .keeper import Keeper
 from .model import Model
 from .snapshot import BELLS
@@ -13,15 +15,34 @@ __all__ = ["LocalSettings"]
 
 
 class LocalSettings:
-    """Each method carries out a command and returns the answer. For the prompt's thread."""
+    """Carries out the commands of these settings. For the prompt's thread."""
 
     def __init__(self, client: Client, model: Model, keeper: Keeper | None) -> None:
         self._client = client
         self._model = model
         self._keeper = keeper
 
-    def bell(self, argument: str) -> str:
-        """Set when to ring, or tell it."""
+    def carry_out(
+        self, command: SetBell | Timestamp | Ignore | Unignore | Highlight | Unhighlight
+    ) -> str:
+        """Carry out a command, and return the answer for the user."""
+        match command:
+            case SetBell():
+                return self._bell(command.when)
+            case Timestamp():
+                return self._timestamp(command.wanted)
+            case Ignore():
+                return self._ignore(command.nick)
+            case Unignore():
+                return self._unignore(command.nick)
+            case Highlight():
+                return self._highlight(command.word)
+            case Unhighlight():
+                return self._unhighlight(command.word)
+            case _:
+                assert_never(command)
+
+    def _bell(self, argument: str) -> str:
         for bell in BELLS:
             if argument.lower() == bell:
                 self._model.set_preferences(replace(self._model.preferences, bell=bell))
@@ -30,8 +51,7 @@ class LocalSettings:
             return "Usage: /bell off|mention|all"
         return f"The bell is set to {self._model.preferences.bell}."
 
-    def timestamp(self, argument: str) -> str:
-        """Show times or not."""
+    def _timestamp(self, argument: str) -> str:
         # The name of the format works like "on".
         shown = self._model.preferences.timestamps
         wanted = {"": not shown, "on": True, "hh:mm": True, "off": False}.get(argument.lower())
@@ -40,8 +60,7 @@ class LocalSettings:
         self._model.set_preferences(replace(self._model.preferences, timestamps=wanted))
         return f"Timestamps are {'on' if wanted else 'off'}."
 
-    def ignore(self, argument: str) -> str:
-        """Ignore somebody, or list the ignored."""
+    def _ignore(self, argument: str) -> str:
         if len(argument.split()) > 1:
             return "Usage: /ignore NAME"
         nick = argument.removeprefix("@").rstrip(":,")
@@ -57,8 +76,7 @@ class LocalSettings:
         ignored = self._model.ignored
         return f"You ignore {', '.join(ignored)}." if ignored else "You ignore nobody."
 
-    def unignore(self, argument: str) -> str:
-        """End ignoring somebody."""
+    def _unignore(self, argument: str) -> str:
         if not argument:
             return "Usage: /unignore NAME"
         if self._model.unignore(argument):
@@ -67,8 +85,7 @@ class LocalSettings:
             return f"You no longer ignore {argument}."
         return f"You do not ignore {argument}."
 
-    def highlight(self, word: str) -> str:
-        """Mark a word, or list the marked ones."""
+    def _highlight(self, word: str) -> str:
         if word:
             self._model.mark(word)
             if self._keeper is not None:
@@ -77,8 +94,7 @@ class LocalSettings:
         marked = self._model.marked
         return f"Marked: {', '.join(marked)}." if marked else "No word is marked but your nick."
 
-    def unhighlight(self, word: str) -> str:
-        """Stop marking a word."""
+    def _unhighlight(self, word: str) -> str:
         if not word:
             return "Usage: /unhighlight WORD"
         if not self._model.unmark(word):

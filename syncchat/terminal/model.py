@@ -204,10 +204,7 @@ class Model:
             self._partner = nick
 
     def nicks_beginning_with(self, start: str, own: str | None) -> list[str]:
-        """Return the other people whose nicks begin with ``start``, the latest active first.
-
-        Ignores case, and leaves out ignored people and the user, whose nick is ``own``.
-        """
+        """As :meth:`People.beginning_with`, without ignored people."""
         with self._lock:
             return self._people.beginning_with(start, own, self._ignored)
 
@@ -282,8 +279,7 @@ class Model:
     def apply(self, event: Event, own: str) -> Snapshot:
         """Note ``event``, and return what is needed to show it. ``own`` is the user's nick.
 
-        Waits while another thread is in :meth:`say`, so that a typed line is printed
-        before its echo.
+        Waits for :meth:`say` on another thread: a typed line is printed before its echo.
         """
         placed, answered, shown, removed = None, None, True, None
         words: Sequence[str] = ()

@@ -26,7 +26,7 @@ def test_every_command_of_the_plain_dialect_answers() -> None:
             ("/names", "-> 2 connected: ann, bob"),
             ("/rooms", r"-> 1 room: lobby \(2\)"),
             ("/whois BOB", "-> bob has been here since .* and last spoke .*"),
-            ("/whois ann", "-> ann has been here since .* and has not spoken yet."),
+            ("/whois ann", "-> ann has been here since .* and has not spoken yet. Idle for .*"),
             ("/whois carl", "-> carl is not in this room."),
             ("/history", rf"-> {when} bob: about breakfast"),
             ("/history 5", rf"-> {when} bob: about breakfast"),

@@ -34,7 +34,7 @@ def test_a_room_is_told_who_joins_leaves_and_changes_the_nick() -> None:
                 assert ann.hear() == carl.hear() == f" * {carl.address} is now known as carl."
                 assert bob.event("renamed")["nick"] == "carl"
                 carl.websocket.socket.shutdown(2)
-                assert ann.hear() == " * carl left. (Connected: 2)"
+                assert ann.hear() == " * carl left: connection lost. (Connected: 2)"
                 assert bob.event() == {
                     "type": "left", "nick": "carl", "connected": 2, "reason": "connection lost",
                 }  # fmt: skip

@@ -253,8 +253,8 @@ def test_idle_clients_take_no_threads() -> None:
         peers = [Peer.client(server.port) for _ in range(10)]
         for peer in peers:
             assert peer.expect(TextMessage).data == GREETING
-        # The acceptor, the reader, the I/O thread and the log.
-        assert psutil.Process(server.process.pid).num_threads() == 4
+        # The main thread, the acceptor, the reader, the I/O thread, the log and the console.
+        assert psutil.Process(server.process.pid).num_threads() == 6
         for peer in peers:
             peer.close()
 

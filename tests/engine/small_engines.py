@@ -11,6 +11,7 @@ from typing import Any
 from syncchat.chat.dialects import LineFormat, dialects
 from syncchat.chat.directory import Directory
 from syncchat.chat.events import SUBPROTOCOL, ClientLimits, Welcome
+from syncchat.chat.moderation import Moderation
 from syncchat.chat.room_settings import RoomSettings
 from syncchat.chat.rooms import RoomRegistry
 from syncchat.chat.session import Session
@@ -50,22 +51,23 @@ def serving(engine: Engine, *, notices: bool = False, most: int = 100) -> Iterat
     def converse(websocket: WebSocket) -> Session:
         assert ready.wait(PATIENCE)
         dialect = by_subprotocol[websocket.subprotocol]
-        return Session(websocket, dialect, rooms, None, on_begin=lambda: None, on_end=lambda: None)
+        moderation = Moderation(rooms, lambda _deed: None)
+        nothing = lambda: None  # noqa: E731
+        return Session(websocket, dialect, rooms, moderation, None, nothing, nothing)
 
     with serve(None, converse=converse, subprotocols=[SUBPROTOCOL]) as server:
         limits = ClientLimits(65536, 32, 0, 0)
         welcome = Welcome("", "", "", 0, [], "test", limits, template, "", notices)
         directory = Directory(engine.records)
-        watches = Watches(server.call_at)
         settings = RoomSettings(
             directory,
-            guests_read=False,
             robot_rate=0.0,
             welcome=welcome,
             echo=True,
             on_batch=lambda _waits: None,
             call_at=server.call_at,
-            watches=watches,
+            watches=Watches(server.call_at, directory),
+            silences=lambda _room, _request: "",
         )
         rooms = RoomRegistry(engine, settings, most)
         ready.set()

@@ -14,7 +14,17 @@ from wsproto.connection import ConnectionType
 from wsproto.events import CloseConnection, TextMessage
 
 from syncchat.errors import CannotConnect, HandshakeFailed, HandshakeRefused, InvalidURL
-from syncchat.net import Request, Response, Server, WebSocket, connect, format_address, serve
+from syncchat.net import (
+    Request,
+    Response,
+    Server,
+    TokenCheck,
+    WebSocket,
+    connect,
+    format_address,
+    serve,
+    shown_tokens,
+)
 from syncchat.net.connector import parse_url
 from tests.peer import PATIENCE, Peer, read_all, read_head, upgrade_answer, upgrade_request
 
@@ -390,3 +400,52 @@ def test_the_server_sends_its_close_before_it_disconnects(server: Server) -> Non
         peer.send_bytes(b"\x81\x05plain")
         assert peer.expect(CloseConnection).code == 1002
         assert peer.expect_end() == b""
+
+
+# A token in a subprotocol entry, from browsers.
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen", "shown"),
+    [
+        ("chat, syncchat.token.s3cret", "chat", ["s3cret"]),
+        ("syncchat.token.a%2Fb%28%29%25, chat", "chat", ["a/b()%"]),
+        ("syncchat.token.s3cret", None, ["s3cret"]),
+        ("chat, syncchat.token.one, syncchat.token.two", "chat", ["one", "two"]),
+        ("chat, syncchat.token.", "chat", []),
+        ("chat, syncchat.token.a%0D%0AX:y", "chat", []),
+        ("chat, syncchat.tokens3cret", "chat", []),
+    ],
+)
+def test_a_token_in_a_subprotocol_entry_is_shown_and_never_sent_back(
+    offered: str, chosen: str | None, shown: list[str]
+) -> None:
+    seen: list[Request] = []
+    request = GOOD.replace("Host: test", f"Host: test\r\nSec-WebSocket-Protocol: {offered}")
+    with (
+        serve(lambda _: None, subprotocols=["chat"], authorize=seen.append) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as sock,
+    ):
+        sock.sendall(request.encode())
+        head, _ = read_head(sock)
+    assert head.startswith(b"HTTP/1.1 101 ")
+    found = re.findall(rb"(?i)sec-websocket-protocol: ([^\r]*)", head)
+    assert found == ([] if chosen is None else [chosen.encode()])
+    assert b"s3cret" not in head
+    assert [token for request in seen for token in shown_tokens(request)] == shown
+
+
+def test_a_token_check_takes_the_token_of_a_subprotocol_entry() -> None:
+    lines: list[str] = []
+    with serve(
+        lambda websocket: websocket.send("x"),
+        subprotocols=["chat"],
+        authorize=TokenCheck("s3cret"),
+        on_refused=lambda _address, text: lines.append(text),
+    ) as server:
+        url = f"ws://127.0.0.1:{server.port}"
+        with connect(url, subprotocols=["chat", "syncchat.token.s3cret"]) as websocket:
+            assert websocket.subprotocol == "chat"
+        with pytest.raises(HandshakeRefused, match="401: The token is wrong"):
+            connect(url, subprotocols=["chat", "syncchat.token.wr0ng"])
+    assert lines == ["401 The token is wrong."]

@@ -77,9 +77,9 @@ class Target:
         self._files = self.process.num_fds()
 
     def is_idle(self) -> bool:
-        # The acceptor, the reader and the I/O thread; an idle connection has none.
+        # The acceptor, the reader, the I/O thread and the console; an idle connection has none.
         connections = self.process.net_connections("tcp")
-        return self.process.num_threads() == 3 and {each.status for each in connections} == {
+        return self.process.num_threads() == 4 and {each.status for each in connections} == {
             "LISTEN"
         }
 

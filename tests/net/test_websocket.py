@@ -324,6 +324,7 @@ def test_a_peer_that_reads_a_little_is_not_cut_off(pair: Maker) -> None:
 # Time limits with a peer that sends all the time.
 
 
+@pytest.mark.slow
 def test_time_limits_hold_under_a_flood(pair: Maker) -> None:
     websocket, peer = pair()
     over = threading.Event()

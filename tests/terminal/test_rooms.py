@@ -10,23 +10,32 @@ import pytest
 
 from syncchat.chat.events import (
     Activity,
+    BanEntry,
+    Bans,
+    Done,
     FromServer,
     History,
     Join,
+    Leave,
     Message,
     Moderated,
+    Motd,
     Private,
+    ReadOnly,
     RoomCount,
     Rooms,
+    Seen,
     Topic,
     Unwatch,
     Watch,
     WatchedRoom,
     Welcome,
+    Whois,
 )
 from syncchat.terminal import Keeper, Preferences
 from syncchat.terminal.notification import notification
 from syncchat.terminal.rooms import Room, RoomList, best_matches
+from syncchat.terminal.safe_text import sanitized
 from syncchat.terminal.toolbar import room_bar
 from tests.peer import wait_for
 from tests.screen import Screen
@@ -208,6 +217,28 @@ def test_switching_shows_the_topic_and_what_was_missed() -> None:
         wait_for(lambda: stage.heard[4:] == [Join("ops", "f:4")])
 
 
+@pytest.mark.parametrize(
+    ("columns", "bar"),
+    [
+        (100, r" lobby 1  ops 2!  dev \| The long topic of dev \| ann \| 2 here \| connected.*"),
+        (74, r" lobby 1  ops 2!  dev \| The lon.*… \| ann \| 2 here \| connected.*"),
+        (36, r" lobby 1  ops 2!  dev \| connected"),
+        (31, r" ops 2!  dev  \+1 \| connected"),
+        (22, r" dev  \+2 \| connected"),
+    ],
+)
+def test_the_bar_suits_the_width(columns: int, bar: str) -> None:
+    with Stage() as stage, Screen(stage.url, columns=columns) as client:
+        stage.wait_for_client()
+        stage.tell(
+            in_room("ops", 0, "f"),
+            in_room("dev", 0, "g", topic="The long topic of dev"),
+            Activity("lobby", "e", 1, unread=1),
+            Activity("ops", "f", 2, unread=2, mention=message(2, "ann!")),
+        )
+        client.wait_for_last(bar)
+
+
 def test_a_mention_in_another_room_is_shown_and_rings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VTE_VERSION", raising=False)
     monkeypatch.setenv("TERM", "xterm")
@@ -286,6 +317,54 @@ def test_a_talk_with_one_person_lasts_until_the_room_is_chosen() -> None:
         client.wait_for_line("-> An action goes to the room.*")
         client.type("/query\raloud\r")
         assert stage.wait_for_said()[0].text == "aloud"
+
+
+def test_the_places_of_a_person_are_kept_by_the_server() -> None:
+    with Stage() as stage, Screen(stage.url) as client:
+        stage.wait_for_client()
+        client.wait_for_last(" lobby.*connected.*")
+        stage.tell(in_room("ops", 3, "f", person="ann", places={"ops": "f:1"}))
+        client.wait_for_line("-> 2 new messages since your last visit.")
+        stage.tell(message(4, "hello"))
+        client.wait_for_line("bob: hello")
+        client.type("/quit\r")
+        assert client.exit_code() == 0
+        seen = [event for event in stage.heard if isinstance(event, Seen)]
+        assert seen[-1] == Seen("ops", "f:4")
+
+
+EVIL = "x\x1b]0;y\x07\u202e"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        in_room("ops", 0, topic=EVIL, motd=EVIL, person=EVIL),
+        Activity(EVIL, "e", 1, mention=message(1, EVIL, EVIL)),
+        Topic(EVIL, EVIL),
+        Motd(EVIL),
+        ReadOnly(on=True, by=EVIL),
+        Moderated("kick", EVIL, EVIL, EVIL),
+        Bans((BanEntry(EVIL, EVIL, 0.0, reason=EVIL, room=EVIL),)),
+        Whois(EVIL, 0.0, away=EVIL, rooms=(EVIL,)),
+        Done("mute", EVIL),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_nothing_in_an_event_controls_the_terminal(event: FromServer) -> None:
+    text = str(msgspec.to_builtins(sanitized(event)))
+    assert "\\x1b" not in text
+    assert "\\x07" not in text
+    assert "\\u202e" not in text
+
+
+def test_the_reason_to_leave_is_told() -> None:
+    with Stage() as stage, Screen(stage.url) as client:
+        stage.wait_for_client()
+        client.wait_for_last(" lobby.*connected.*")
+        client.type("/quit good night\r")
+        assert client.exit_code() == 0
+        assert stage.heard == [Leave("good night")]
 
 
 def test_redactions_and_mutes_are_told() -> None:

@@ -39,12 +39,14 @@ def test_three_rooms_with_traffic_lose_nothing(tmp_path: Path) -> None:
             ann.type(f"\x1b{key}")
             ann.wait_for_line(f"server: {current} {sent}")
         for room, key in rooms.items():
+            # Shown only after the switch.
+            chat.say(f"{room} {sent + 1}", room=room)
             ann.type(f"\x1b{key}")
-            ann.wait_for_line(f"server: {room} {sent}")
+            ann.wait_for_line(f"server: {room} {sent + 1}")
         ann.wait_for_last(r" lobby  ops  dev \| ann .*")
         shown = ann.scrollback()
         for room in rooms:
-            assert numbers(shown, room) == list(range(1, sent + 1)), (room, shown)
+            assert numbers(shown, room) == list(range(1, sent + 2)), (room, shown)
         # A mention, and the exact number of unread messages.
         for number in range(3):
             chat.say(f"well {number}", room="ops")

@@ -124,6 +124,7 @@ def events_of(attack: str, offset: int) -> Iterator[FromServer]:
     yield History((Message(1, 1e300, attack, attack, "message"),), complete=True, command="search")
 
 
+@pytest.mark.slow
 def test_no_attack_reaches_the_terminal_from_any_place() -> None:
     with Stage() as stage, Screen(stage.url, preferences=Preferences(bell="off")) as client:
         stage.wait_for_client()

@@ -159,9 +159,10 @@ class _Nchan(Peer):
         nginx = shutil.which("nginx") or "/usr/sbin/nginx"
         shown = subprocess.run([nginx, "-v"], capture_output=True, text=True, check=True).stderr
         debs = [path.name.split("_")[1] for path in self._folder.glob("libnginx-mod-nchan_*.deb")]
-        return (
-            f"nchan {debs[0].replace('%3a', ':') if debs else ''}, {shown.split(': ')[1].strip()}"
-        )
+        if not debs:
+            query = ["dpkg-query", "-W", "-f", "${Version}", "libnginx-mod-nchan"]
+            debs = [subprocess.run(query, capture_output=True, text=True, check=False).stdout]
+        return f"nchan {debs[0].replace('%3a', ':')}, {shown.split(': ')[1].strip()}"
 
     def command(self, redis: int | None) -> list[str]:
         del redis

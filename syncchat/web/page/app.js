@@ -9,7 +9,7 @@ import { banText, missedText, moderatedText, topicText, when, whoisText } from "
 import { Rooms } from "./rooms.js";
 import { kept, keep } from "./storage.js";
 import { element, nickOf, rich } from "./text.js";
-import { authorize, tokenKept, tokenOfAddress } from "./token.js";
+import { authorize, isPersonal, tokenKept, tokenOfAddress } from "./token.js";
 
 const NICK = "syncchat.nick";
 // Messages of history to ask for on entering and each time, and those to ask for at most on entering,
@@ -58,10 +58,8 @@ async function begin() {
   at("loading").remove();
   tokenOfAddress();
   await authorize(() => {});
-  let nick = kept("local", NICK);
-  if (nick === null) {
-    nick = await ask(WHO, { wrong: wrongNick });
-  }
+  // The server knows the name of somebody with a token of their own.
+  const nick = isPersonal() ? "" : kept("local", NICK) ?? await ask(WHO, { wrong: wrongNick });
   link = new Link(location.pathname, { nick, token: tokenKept() });
   link.addEventListener("event", ({ detail }) => hear(detail));
   link.addEventListener("gap", () => log.line("alarm", "Some messages are missing here: the server no longer has them."));
@@ -116,7 +114,7 @@ const HEARERS = {
     showTopic(event.topic);
     showReadOnly(event.read_only);
     showTitle();
-    if (event.nick === link.nick) keep("local", NICK, event.nick);
+    if (event.nick === link.nick) keepNick(event.nick);
     showPeople();
   },
   message(event) {
@@ -136,7 +134,7 @@ const HEARERS = {
   renamed(event) {
     names.delete(event.old);
     heardOf(event.nick, true);
-    if (event.nick === link.called) keep("local", NICK, event.nick);
+    if (event.nick === link.called) keepNick(event.nick);
     log.line("notice", `${event.old} is now known as ${event.nick}.`);
     showPeople();
   },
@@ -204,7 +202,7 @@ const HEARERS = {
         askForNick(event.text);
         return;
       }
-      keep("local", NICK, link.nick);
+      keepNick(link.nick);
     }
     log.line("alarm", event.text, ...(event.said ? [` (${event.said.text})`] : []));
   },
@@ -224,6 +222,11 @@ function came(event, what) {
   const shown = all.length > 10 ? `${all.slice(0, 10).join(", ")} and ${all.length - 10} others` : all.join(", ");
   log.line("notice", `${shown} ${what}.`);
   showPeople();
+}
+
+/** Remember the nick; that of a person belongs to their token. */
+function keepNick(nick) {
+  if (!isPersonal()) keep("local", NICK, nick);
 }
 
 function heardOf(nick, isNew = false) {
@@ -290,7 +293,7 @@ function showTopic(topic = "") {
 }
 
 function showReadOnly(on) {
-  composer.hint = on ? "Only operators speak here" : "Message, or /help";
+  composer.hint = on ? "You cannot speak in this room" : "Message, or /help";
 }
 
 /** Whether the user can see the page now. */
@@ -315,7 +318,7 @@ function seen() {
 
 /** Go to another room, of which the user chooses the name. */
 function go(room) {
-  if (room && room !== link.room) link.post({ type: "join", room });
+  if (room && link && room !== link.room) link.post({ type: "join", room });
 }
 
 addEventListener("focus", seen);

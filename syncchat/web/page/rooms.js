@@ -75,6 +75,8 @@ export class Rooms {
     this.#visited = [...this.#visited.filter((each) => each !== name), name];
     this.#change(name);
     this.show();
+    // On a phone, the list is one line.
+    this.#items.get(name).scrollIntoView({ block: "nearest", inline: "nearest" });
     return known ? seen : null;
   }
 

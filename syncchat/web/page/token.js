@@ -5,6 +5,8 @@ import { keep, kept } from "./storage.js";
 
 const TOKEN = "syncchat.token";
 const WANTED = "The server requires a token.";
+// How the token of a person begins.
+const PERSONAL = "syncchat_";
 const PRINTABLE = /^[\x21-\x7e]+$/u; // What an HTTP header can carry.
 
 let authorizing = null; // The promise of authorize() while it runs.
@@ -12,6 +14,11 @@ let authorizing = null; // The promise of authorize() while it runs.
 /** The token of this tab; empty: there is none. */
 export function tokenKept() {
   return kept("session", TOKEN) ?? "";
+}
+
+/** Whether the token is that of a person, whose name the server knows. */
+export function isPersonal() {
+  return tokenKept().startsWith(PERSONAL);
 }
 
 /** Move the token from the URL to the session storage, so that it does not stay in the URL. */

@@ -1,0 +1,52 @@
+"""The answers to what a client asks about its room: its history, and the people in it."""
+
+from __future__ import annotations
+
+from .events import Error, FromServer, History, HistoryRequest, Whois
+from .room import Room
+from .rooms import RoomRegistry
+
+__all__ = ["past", "search", "whois"]
+
+#: Words of a search, at most.
+_MOST_WORDS = 16
+
+# The functions raise :class:`~syncchat.errors.EngineFailed`.
+
+
+def past(rooms: RoomRegistry, room: Room, asked: HistoryRequest) -> FromServer:
+    """Messages of the history."""
+    # The answer must contain what the client itself said before.
+    room.drain()
+    page = rooms.engine.read_before(room.name, asked.before, asked.limit)
+    return History(rooms.shown(room, page.messages), page.complete, "history")
+
+
+def search(rooms: RoomRegistry, room: Room, words: str, limit: int) -> FromServer:
+    """Messages that contain all ``words``, but for those that are hidden."""
+    if len(words.split()) > _MOST_WORDS:
+        return Error("too_big", f"A search must have at most {_MOST_WORDS} words.", "search")
+    room.drain()
+    found = rooms.engine.search(room.name, words, limit)
+    shown = rooms.shown(room, found[::-1])
+    visible = tuple(each for each in shown if each.kind in ("message", "action"))
+    return History(visible, len(found) < limit, "search")
+
+
+def whois(rooms: RoomRegistry, room: Room, nick: str) -> FromServer:
+    """Details about the member of this nick."""
+    member = room.find(nick)
+    found = member or rooms.engine.find(room.name, nick)
+    if found is None:
+        return Error("absent", f"{nick} is not in this room.", "whois")
+    # A reserved name is only ever that of its person.
+    person = rooms.directory.people.named(nick) if member is None else member.person
+    return Whois(
+        found.nick,
+        found.since,
+        found.spoke,
+        found.away,
+        rooms.rooms_of(found.nick),
+        person is not None,
+        rooms.directory.rules.is_operator(person, room.name),
+    )
