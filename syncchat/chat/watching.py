@@ -23,8 +23,9 @@ from .people import Person
 
 __all__ = ["Client", "Watcher", "Watches"]
 
-#: Seconds between two events of a room, at least.
-_PERIOD = 1.0
+#: Seconds between two events of a room: at least; and at most, if the first is not enough to
+#: let this thread work for only one part of its time in so many.
+_PERIOD, _LONGEST, _PARTS_OF_TIME = 1.0, 5.0, 150.0
 #: Clients that the I/O thread tells at a time, before it does other work.
 _CHUNK = 100
 
@@ -82,23 +83,24 @@ class _Tick:
         self.events: dict[str, Activity] = {}
         self.frames: dict[str, bytes] = {}
         self.mentions: Mapping[Watcher, Mapping[str, Message]] = {}
-        #: The joined frames for sets of rooms.
-        self._joined: dict[frozenset[str], bytes] = {}
+        #: The processor time that it has taken, in seconds.
+        self.spent = 0.0
+        #: What clients are told that watch the same rooms and are in the same one.
+        self._parts: dict[tuple[frozenset[str], str | None], tuple[bytes, Sequence[str]]] = {}
 
     def tell(self, watcher: Watcher) -> None:
         """Write to the watcher what is new in its rooms, but the one that it is in."""
-        names = watcher.names.intersection(self.frames)
-        if watcher.here in names:
-            names -= {watcher.here}
+        key = watcher.names, watcher.here
+        part = self._parts.get(key)
+        if part is None:
+            new = [name for name in self.frames if name in key[0] and name != key[1]]
+            part = self._parts[key] = b"".join([self.frames[name] for name in new]), new
+        joined, names = part
         if not names:
             return
         mentions = self.mentions.get(watcher)
         if mentions is not None:
-            _write(watcher, [self._frame(name, mentions.get(name)) for name in names])
-            return
-        joined = self._joined.get(names)
-        if joined is None:
-            joined = self._joined[names] = b"".join([self.frames[name] for name in names])
+            joined = b"".join([self._frame(name, mentions.get(name)) for name in names])
         watcher.client.websocket.write_frames(joined, len(names))
 
     def _frame(self, name: str, mention: Message | None) -> bytes:
@@ -122,6 +124,9 @@ class Watches:
         #: taken under it.
         self._lock = threading.Lock()
         self._watchers: dict[Watcher, None] = {}
+        #: The sets of rooms, each with its number of watchers, which share it: that saves memory,
+        #: and the time to compare sets.
+        self._sets: dict[frozenset[str], tuple[frozenset[str], int]] = {}
         #: The watched rooms: the numbers of their watchers, and the ends of their logs.
         self._counts: Counter[str] = Counter()
         self._ends: dict[str, Position] = {}
@@ -175,7 +180,7 @@ class Watches:
         """
         with self._lock:
             if room not in watcher.names:
-                watcher.names |= {room}
+                self._set_names_locked(watcher, watcher.names | {room})
                 self._counts[room] += 1
             self._ends[room] = end
             self._asked.setdefault(watcher, {})[room] = after
@@ -184,10 +189,21 @@ class Watches:
     def remove(self, watcher: Watcher, room: str) -> None:
         """Tell the watcher no more of a room that it watches."""
         with self._lock:
-            watcher.names -= {room}
+            self._set_names_locked(watcher, watcher.names - {room})
             self._counts[room] -= 1
             if not self._counts[room]:
                 del self._counts[room], self._ends[room]
+
+    def _set_names_locked(self, watcher: Watcher, names: frozenset[str]) -> None:
+        assert self._lock.locked()
+        if watcher.names:
+            same, count = self._sets.pop(watcher.names)
+            if count > 1:
+                self._sets[same] = same, count - 1
+        if names:
+            names, count = self._sets.get(names, (names, 0))
+            self._sets[names] = names, count + 1
+        watcher.names = names
 
     # For rooms.
 
@@ -252,12 +268,17 @@ class Watches:
             if self._timer != moment:
                 return  # An earlier call was set, which took over.
             self._timer = None
+        begin = time.thread_time()
         tick = self._tick or self._begin()
         for watcher in tick.watchers[-_CHUNK:]:
             tick.tell(watcher)
         del tick.watchers[-_CHUNK:]
+        tick.spent += time.thread_time() - begin
         self._tick = tick if tick.watchers else None
         with self._lock:
+            if tick.frames and self._tick is None:
+                pause = _PARTS_OF_TIME * tick.spent
+                self._due = time.monotonic() + min(max(_PERIOD, pause), _LONGEST)
             if self._tick is not None or self._asked:
                 self._wake_locked(time.monotonic())
             elif self._news:
@@ -274,7 +295,6 @@ class Watches:
                 news, self._news = self._news, set()
                 tick.mentions, self._mentions = self._mentions, {}
                 tick.watchers = list(self._watchers)
-                self._due = now + _PERIOD
             wanted = news.union(*asked.values())
             ends = {room: self._ends[room] for room in wanted if room in self._ends}
         for watcher, places in asked.items():

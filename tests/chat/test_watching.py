@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
-from syncchat import ChatServer
+import pytest
+
+from syncchat import ChatServer, Rejected, Visitor
 from tests.people import Json, Plain, url_of
+from tests.redis_server import RedisProcess
 
 
 def watch(client: Json, *rooms: str, **after: str) -> list[dict[str, Any]]:
@@ -110,3 +114,85 @@ def test_only_people_with_a_token_have_places() -> None:
         ann.ask(type="seen", room="lobby", place=place)
         error = ann.event("error")
         assert (error["code"], error["command"]) == ("forbidden", "seen")
+
+
+@pytest.mark.slow
+def test_rooms_are_watched_and_private_messages_sent_across_servers() -> None:
+    with (
+        RedisProcess() as redis,
+        ChatServer(port=0, engine=redis.url, greeting="") as first,
+        ChatServer(port=0, engine=redis.url, greeting="") as second,
+        Json(url_of(first, "/?nick=ann")) as ann,
+        Json(url_of(second, "/ops?nick=bob")) as bob,
+    ):
+        ann.event("welcome")
+        epoch = bob.event("welcome")["epoch"]
+        # Nobody is in dev on either server.
+        watch(ann, "ops", "dev")
+        bob.ask(type="say", text="hello ann")
+        bob.event("message")
+        activity = ann.find("activity", room="ops", offset=1)
+        assert (activity["epoch"], activity["mention"]["text"]) == (epoch, "hello ann")
+        second.say("nobody hears this", "dev")
+        ann.find("activity", room="dev", offset=1)
+        ann.ask(type="private", to="Bob", text="psst")
+        assert ann.find("private")["to"] == "bob"
+        assert bob.find("private")["nick"] == "ann"
+        bob.ask(type="private", to="ann", text="what?")
+        assert ann.find("private")["text"] == "what?"
+        assert bob.find("private")["to"] == "ann"
+        # Redis forgets everything: the log begins anew, with another epoch.
+        redis.ask("FLUSHALL")
+        bob.ask(type="say", text="again", nonce="n1")
+        while (activity := ann.find("activity", room="ops"))["epoch"] == epoch:
+            pass
+        assert activity["offset"] >= 1
+
+
+@pytest.mark.parametrize("engine", ["memory:", "sqlite"])
+def test_a_room_that_begins_anew_is_unread_as_a_whole(engine: str, tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    with ChatServer(port=0, engine=engine if engine == "memory:" else f"sqlite:{path}") as chat:
+        chat.say("one", "ops")
+        chat.say("two", "ops")
+        with Json(url_of(chat)) as ann:
+            ann.event("welcome")
+            (answer,) = watch(ann, ops="another-epoch:1")
+            assert (answer["offset"], answer["unread"]) == (2, 2)
+            (answer,) = watch(ann, ops=f"{answer['epoch']}:2")
+            assert answer["unread"] == 0
+
+
+def test_a_slow_client_that_watches_delays_nobody() -> None:
+    with (
+        ChatServer(port=0, rate=0) as chat,
+        Json(url_of(chat, "/?nick=slow")) as slow,
+        Json(url_of(chat, "/?nick=ann")) as ann,
+    ):
+        ann.event("welcome")
+        rooms = [f"room{number}-{'x' * 50}" for number in range(200)]
+        watch(ann, *rooms)
+        for _ in range(500):
+            # It reads none of the 200 answers to each.
+            slow.ask(type="watch", rooms=[{"room": room} for room in rooms])
+        begin = time.monotonic()
+        chat.say("hello", rooms[0])
+        ann.find("activity", room=rooms[0], offset=1)
+        assert time.monotonic() - begin < 10
+
+
+def test_a_program_decides_which_rooms_a_client_may_watch() -> None:
+    asked: list[tuple[str, bool]] = []
+
+    def on_join(visitor: Visitor) -> None:
+        asked.append((visitor.room, visitor.watches))
+        if visitor.room == "secret":
+            raise Rejected("No.")
+
+    with ChatServer(port=0, on_join=on_join) as chat, Json(url_of(chat)) as ann:
+        ann.event("welcome")
+        ann.ask(type="watch", rooms=[{"room": "secret"}, {"room": "ops"}])
+        found = {each["type"]: each for each in (ann.event(), ann.event())}
+        assert found["error"]["code"] == "refused"
+        assert found["activity"]["room"] == "ops"
+    assert asked == [("lobby", False), ("secret", True), ("ops", True)]

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import random
+import signal
+import socket
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
 from syncchat import ChatServer, Client
 from syncchat.chat.events import Activity, Message, Welcome
 from syncchat.client import Gap, RoomNews
+from tests.engine.test_kill import started
 from tests.peer import PATIENCE, wait_for
-from tests.people import cut, url_of
+from tests.people import cut, until, url_of
 
 
 def news(client: Client) -> dict[str, RoomNews]:
@@ -100,3 +106,59 @@ def test_switching_between_rooms_loses_nothing_under_traffic() -> None:
                     break
                 event = client.receive(PATIENCE)
                 assert isinstance(event, Message | Activity)
+
+
+@pytest.mark.parametrize(
+    "often", [False, pytest.param(True, marks=[pytest.mark.slow, pytest.mark.timeout(0)])]
+)
+def test_unread_counts_are_exact_over_kills_of_the_server(
+    tmp_path: Path, kills: int, *, often: bool
+) -> None:
+    """What is stored is counted, and nothing else."""
+    stop = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    url = f"ws://127.0.0.1:{port}"
+    servers = [started(tmp_path / "chat.db", port)]
+
+    def restart() -> None:
+        servers[-1].signal(signal.SIGKILL)
+        servers[-1].__exit__()
+        servers.append(started(tmp_path / "chat.db", port))
+
+    try:
+        with Client(f"{url}/", nick="ann") as ann, Client(f"{url}/ops", nick="bob") as bob:
+            ann.watch("ops")
+            wait_for(lambda: news(ann)["ops"].place is not None)
+            before = reached(news(ann)["ops"])
+
+            def talk() -> None:
+                number = 0
+                while not stop.wait(0.005):
+                    bob.say(f"message {number}")
+                    number += 1
+
+            talker = threading.Thread(target=talk, name="talker")
+            talker.start()
+            try:
+                for _ in range(kills if often else 1):
+                    time.sleep(random.random() * 0.5)
+                    restart()
+                    wait_for(lambda: ann.connected and bob.connected)
+            finally:
+                stop.set()
+                talker.join()
+            bob.flush(PATIENCE)
+            with Client(f"{url}/ops?history=1") as last:
+                (end,) = (e.offset for e in until(last, Message) if isinstance(e, Message))
+            wait_for(lambda: before + news(ann)["ops"].unread == end)
+            ann.join("ops")
+            offsets: list[int] = []
+            while len(offsets) < end - before:
+                event = ann.receive(PATIENCE)
+                assert not isinstance(event, Gap)
+                if isinstance(event, Message):
+                    offsets.append(event.offset)
+            assert offsets == list(range(before + 1, end + 1))
+    finally:
+        servers[-1].__exit__()
