@@ -32,6 +32,9 @@ __all__ = ["Server", "serve"]
 
 logger = logging.getLogger("syncchat.net")
 
+#: Seconds between two looks for a signal while the server runs in the background.
+_SIGNAL_SECONDS = 0.5
+
 #: Seconds. A stop that has aborted all connections goes on waiting as long as at
 #: least one of them ends in each _GRACE, but no longer than _LONGEST_GRACE in total.
 _GRACE = 1.0
@@ -215,7 +218,10 @@ class Server:
             started = self._acceptor is not None or self._stopping
         try:
             if started:
-                self._listener.over.wait()
+                # In steps: the system may give a signal to another thread, and the handler then
+                # runs only when this thread wakes up.
+                while not self._listener.over.wait(_SIGNAL_SECONDS):
+                    pass
             else:
                 self._claim(threading.current_thread(), in_background=False)
                 self._listener.run(self._take_in)
