@@ -23,7 +23,7 @@ from platformdirs import user_runtime_path
 from .chat.commands import parse
 from .chat.dialects import LineFormat, lines_of
 from .chat.events import Error, FromOperator, FromServer
-from .chat.rooms import check_room
+from .chat.room_names import check_room
 from .errors import BadEvent, BadRoom
 
 __all__ = ["Answer", "Console", "Request", "ask", "parse_request"]

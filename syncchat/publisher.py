@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Self
 
 from .chat.nicks import SERVER_NICK, check_nick
-from .chat.rooms import LOBBY, check_room
+from .chat.room_names import LOBBY, check_room
 from .chat.sanitize import clean
 from .engine import Draft, open_appender
 

@@ -15,8 +15,9 @@ from .chat.hooks import Hooks, ReadOnly
 from .chat.moderation import Moderation
 from .chat.nicks import SERVER_NICK, check_nick
 from .chat.people import People
+from .chat.room_names import LOBBY, check_room, valid_names
 from .chat.room_settings import RoomSettings
-from .chat.rooms import LOBBY, RoomRegistry, check_room, valid_names
+from .chat.rooms import RoomRegistry
 from .chat.sanitize import clean
 from .chat.session import Session
 from .chat.watching import Watches

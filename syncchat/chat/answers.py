@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .events import Error, FromServer, History, HistoryRequest, Whois
+from .members import Member
 from .room import Room
 from .rooms import RoomRegistry
 
@@ -34,19 +35,21 @@ def search(rooms: RoomRegistry, room: Room, words: str, limit: int) -> FromServe
 
 
 def whois(rooms: RoomRegistry, room: Room, nick: str) -> FromServer:
-    """Details about the member of this nick."""
-    member = room.find(nick)
-    found = member or rooms.engine.find(room.name, nick)
+    """Details about the member of this nick: of this room, or else of another one."""
+    places = sorted(rooms.engine.where(nick))
+    here = room.name in places or room.find(nick) is not None
+    name = room.name if here or not places else places[0]
+    found = rooms.find(name, nick)
     if found is None:
         return Error("absent", f"{nick} is not in this room.", "whois")
     # A reserved name is only ever that of its person.
-    person = rooms.directory.people.named(nick) if member is None else member.person
+    person = found.person if isinstance(found, Member) else rooms.directory.people.named(nick)
     return Whois(
         found.nick,
         found.since,
         found.spoke,
         found.away,
-        rooms.rooms_of(found.nick),
+        tuple(places),
         person is not None,
         rooms.directory.rules.is_operator(person, room.name),
     )

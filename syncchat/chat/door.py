@@ -56,7 +56,8 @@ from .members import CLOSE_SECONDS, Member
 from .nicks import key_of
 from .people import Person
 from .room import Room
-from .rooms import RoomRegistry, room_of
+from .room_names import room_of
+from .rooms import RoomRegistry
 from .streams import EventStream, JsonLines, StreamDialect, TextLines
 
 __all__ = ["Door", "DoorSettings"]

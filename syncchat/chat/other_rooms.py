@@ -25,7 +25,8 @@ from .members import Member
 from .nicks import key_of
 from .private import deliver_letters, send_private
 from .room import Room
-from .rooms import RoomRegistry, check_room
+from .room_names import check_room
+from .rooms import RoomRegistry
 from .sanitize import clean
 
 __all__ = ["OtherRooms"]

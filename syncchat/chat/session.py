@@ -42,7 +42,8 @@ from .moderation import Moderation
 from .nicks import check_nick
 from .other_rooms import OtherRooms
 from .room import Room
-from .rooms import RoomRegistry, check_room, room_of
+from .room_names import check_room, room_of
+from .rooms import RoomRegistry
 from .sanitize import clean
 
 __all__ = ["Session"]
@@ -196,6 +197,8 @@ class Session:
         code = self._websocket.close_code
         if code is None or code in ORDERLY:
             return None
+        if code == POLICY_VIOLATION:
+            return "removed"
         return "connection lost" if code == ABNORMAL else meaning(code)
 
     def _quit_reason(self, text: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
 
 from .._version import __version__
-from ..chat.rooms import check_room, valid_names
+from ..chat.room_names import check_room, valid_names
 from ..engine import Archive, Retention, export_logs, import_logs, open_archive
 from . import server
 from .client import client_main

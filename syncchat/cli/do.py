@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 
-from ..chat.rooms import LOBBY
+from ..chat.room_names import LOBBY
 from ..console import Console, Request, ask, parse_request
 from ..server import DEFAULT_PORT, ChatServer
 from .settings import port, reason

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Unpack
 
 from ..chat.dialects import LineFormat
-from ..chat.rooms import check_room
+from ..chat.room_names import check_room
 from ..engine import Retention, check_engine, check_people
 from ..errors import CannotListen, EngineUnusable
 from ..eventlog import LogWriter

@@ -15,7 +15,7 @@ from ..chat import events
 from ..chat.commands import HELP_TEXT, Help, Quit, Reply, parse
 from ..chat.dialects import LineFormat, lines_of
 from ..chat.nicks import check_nick
-from ..chat.rooms import check_room
+from ..chat.room_names import check_room
 from ..chat.sanitize import indent
 from ..closecodes import ORDERLY
 from ..errors import ConnectionClosed, NotConnected

@@ -10,7 +10,7 @@ from typing import Self, TypedDict, TypeVar, Unpack
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from ..chat import events
-from ..chat.rooms import check_room
+from ..chat.room_names import check_room
 from ..closecodes import ORDERLY
 from ..errors import ConnectionClosed
 from ..net import Deadline

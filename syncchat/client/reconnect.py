@@ -19,7 +19,7 @@ from urllib.parse import (
 )
 
 from ..chat.events import MAX_HISTORY
-from ..chat.rooms import check_room
+from ..chat.room_names import check_room
 from ..closecodes import ABNORMAL, NO_CODE, NORMAL, POLICY_VIOLATION, TOO_BIG
 from ..errors import BadRoom, ConnectionClosed, HandshakeRefused
 from ..net import Address, Deadline, route_to

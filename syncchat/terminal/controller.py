@@ -46,7 +46,7 @@ from ..chat.events import (
     Welcome,
     WhoisRequest,
 )
-from ..chat.rooms import LOBBY, check_room
+from ..chat.room_names import LOBBY, check_room
 from ..client import Client, Event, Line
 from ..engine import Kind
 from ..errors import ConnectionClosed, NotConnected

@@ -9,7 +9,7 @@ from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
 
-from ..chat.rooms import room_of
+from ..chat.room_names import room_of
 from ..errors import BadRoom
 from ..net import Refusal, Request, Response, View
 

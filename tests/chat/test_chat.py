@@ -11,7 +11,7 @@ from wsproto.events import BytesMessage, CloseConnection, TextMessage
 
 from syncchat import ChatServer, Client, ConnectionClosed, events
 from syncchat.chat.dialects import LineFormat
-from syncchat.chat.rooms import room_of
+from syncchat.chat.room_names import room_of
 from syncchat.chat.sanitize import clean, escape, indent
 from syncchat.client import Line
 from syncchat.errors import AddressInUse, CannotConnect, InvalidURL

@@ -11,7 +11,7 @@ import pytest
 from wsproto.events import CloseConnection, TextMessage
 
 from syncchat import ChatServer, Client, Retention, events
-from syncchat.chat.rooms import MAX_ROOM, check_room
+from syncchat.chat.room_names import MAX_ROOM, check_room
 from syncchat.engine import Draft, open_engine
 from syncchat.errors import BadRoom
 from tests.peer import PATIENCE, Peer, ask_http

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from syncchat import ChatServer, Retention, RoomsFull
-from syncchat.chat.rooms import MAX_ROOM
+from syncchat.chat.room_names import MAX_ROOM
 from tests.peer import PATIENCE
 from tests.people import Json, Plain, settled, url_of
 
