@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from ..errors import RoomsFull
 from .events import Error, FromServer, History, HistoryRequest, Whois
 from .members import Member
 from .room import Room
@@ -39,6 +42,9 @@ def whois(rooms: RoomRegistry, room: Room, nick: str) -> FromServer:
     places = sorted(rooms.engine.where(nick))
     here = room.name in places or room.find(nick) is not None
     name = room.name if here or not places else places[0]
+    with suppress(RoomsFull), rooms.used(name) as there:
+        # It may be about to become a member there.
+        there.drain()
     found = rooms.find(name, nick)
     if found is None:
         return Error("absent", f"{nick} is not in this room.", "whois")

@@ -81,6 +81,8 @@ def test_an_away_message_is_shown_until_the_person_is_back() -> None:
         assert ann.hear() == "[PM from bob] psst"
         ann.send("/join ops")
         ann.hear_until("-> You are now in ops.")
+        bob.ask(type="whois", nick="ann")
+        assert bob.find("whois")["rooms"] == ["ops"]
         ann.send("/whois ann")
         assert ann.hear().endswith(" Away: meeting")
 
