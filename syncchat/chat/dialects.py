@@ -52,6 +52,9 @@ _GAP = "Some messages are missing here: they are no longer kept."
 #: Characters of a format, at most.
 _LONGEST_FORMAT = 200
 
+#: Seconds after which a private message counts as one that was kept.
+_LATE = 60.0
+
 #: Nicks that a notice lists if many members join or leave; it counts the others.
 _SPELLED_OUT = 10
 
@@ -211,7 +214,10 @@ def lines_of(event: FromServer, form: LineFormat, own_nick: str) -> list[str]:
         case PrivateMessage() if event.nick == own_nick:
             line = reply(f"[Sent PM to {event.to}] {event.text}")
         case PrivateMessage():
-            line = f"[PM from {event.nick}] {indent(event.text)}"
+            # One that was kept says when it was sent.
+            is_late = time.time() - event.time > _LATE
+            when = f", {_when(event.time)}" if is_late else ""
+            line = f"[PM from {event.nick}{when}] {indent(event.text)}"
         case Welcome():
             return _welcome(event)
         case Joined():

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from syncchat import ChatServer
+from syncchat.chat.dialects import LineFormat, lines_of
+from syncchat.chat.events import PrivateMessage
 from syncchat.chat.people import add_person
 from syncchat.engine import open_records
 from tests.people import Json, Plain, url_of
@@ -58,6 +60,7 @@ def test_private_messages_wait_for_a_person_over_a_restart(settings: dict[str, A
             # The answer to a ping says that they have arrived.
             ann.ask(type="names")
             ann.event("names")
+    with serving(settings) as chat:
         with Plain(url_of(chat, f"/?token={token}")) as ann, Json(url_of(chat, "/dev")) as bob:
             bob.event("welcome")
             # It is there, in another room.
@@ -105,3 +108,12 @@ def test_a_person_finds_the_places_on_another_device(settings: dict[str, Any]) -
             assert tablet.event("welcome")["places"] == {"lobby": f"{epoch}:7", "ops": f"{ops}:3"}
     with serving(settings) as chat, Json(url_of(chat, f"/?token={token}")) as phone:
         assert phone.event("welcome")["places"] == {"lobby": f"{epoch}:7", "ops": f"{ops}:3"}
+
+
+def test_a_line_tells_when_a_private_message_was_sent_that_was_kept() -> None:
+    form = LineFormat("{sender}: {text}")
+    now = time.time()
+    ago = time.strftime("%Y-%m-%d %H:%M", time.localtime(now - 3600))
+    for sent, shown in ((now, ""), (now - 3600, f", {ago}")):
+        message = PrivateMessage("bob", "ann", "hello", sent)
+        assert lines_of(message, form, "ann") == [f"[PM from bob{shown}] hello"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from syncchat import ChatServer, Rejected, Visitor
+from tests.peer import PATIENCE, wait_for
 from tests.people import Json, Plain, url_of
 from tests.redis_server import RedisProcess
 
@@ -54,9 +56,10 @@ def test_activity_comes_at_most_once_a_second_and_says_the_end() -> None:
         begin = time.monotonic()
         ends = {"ops": 0, "dev": 0}
         heard = 0
-        for number in range(300):
+        for number in range(40):
             chat.say(str(number), "ops" if number % 2 else "dev")
-        while set(ends.values()) != {150}:
+            time.sleep(0.02)
+        while set(ends.values()) != {20}:
             activity = ann.event("activity")
             assert activity["offset"] > ends[activity["room"]]
             ends[activity["room"]] = activity["offset"]
@@ -196,3 +199,21 @@ def test_a_program_decides_which_rooms_a_client_may_watch() -> None:
         assert found["error"]["code"] == "refused"
         assert found["activity"]["room"] == "ops"
     assert asked == [("lobby", False), ("secret", True), ("ops", True)]
+
+
+def test_a_client_between_two_rooms_is_told_of_the_one_that_it_has_left() -> None:
+    goes_on = threading.Event()
+
+    def on_join(visitor: Visitor) -> None:
+        if visitor.room == "ops":
+            assert goes_on.wait(PATIENCE)
+
+    with ChatServer(port=0, on_join=on_join) as chat, Json(url_of(chat)) as ann:
+        ann.event("welcome")
+        watch(ann, "lobby")
+        ann.ask(type="join", room="ops")
+        wait_for(lambda: chat.members() == [])
+        chat.say("You have missed this.")
+        assert ann.event("activity")["offset"] == 1
+        goes_on.set()
+        assert ann.event("welcome")["room"] == "ops"
