@@ -25,7 +25,7 @@ __all__ = ["Client", "Watcher", "Watches"]
 
 #: Seconds between two events of a room: at least; and at most, if the first is not enough to
 #: let this thread work for only one part of its time in so many.
-_PERIOD, _LONGEST, _PARTS_OF_TIME = 1.0, 5.0, 150.0
+_PERIOD, _LONGEST, _PARTS_OF_TIME = 1.0, 5.0, 200.0
 #: Clients that the I/O thread tells at a time, before it does other work.
 _CHUNK = 100
 
