@@ -47,7 +47,7 @@ def whois(rooms: RoomRegistry, room: Room, nick: str) -> FromServer:
         there.drain()
     found = rooms.find(name, nick)
     if found is None:
-        return Error("absent", f"{nick} is not in this room.", "whois")
+        return Error("absent", f"{nick} is not here.", "whois")
     # A reserved name is only ever that of its person.
     person = found.person if isinstance(found, Member) else rooms.directory.people.named(nick)
     return Whois(

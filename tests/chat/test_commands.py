@@ -27,7 +27,7 @@ def test_every_command_of_the_plain_dialect_answers() -> None:
             ("/rooms", r"-> 1 room: lobby \(2\)"),
             ("/whois BOB", "-> bob has been here since .* and last spoke .*"),
             ("/whois ann", "-> ann has been here since .* and has not spoken yet. Idle for .*"),
-            ("/whois carl", "-> carl is not in this room."),
+            ("/whois carl", "-> carl is not here."),
             ("/history", rf"-> {when} bob: about breakfast"),
             ("/history 5", rf"-> {when} bob: about breakfast"),
             ("/search BREAK", rf"-> {when} bob: about breakfast"),
