@@ -126,13 +126,17 @@ class Injector:
             self._start(node)
 
     def _start(self, node: Node) -> None:
-        """Start a node that is down. Without its disk or Redis it says so and ends: then later."""
+        """Start a node that is down. Without its disk or Redis it says so and ends: then later.
+
+        Raises :class:`NotStarted`, which is in the history then, for a node that has both.
+        """
         if node.is_up:
             return
         try:
             node.start()
-        except NotStarted:
+        except NotStarted as exc:
             if _HINDER.isdisjoint(self._lasting.values()):
+                self._history.write(Audit, node.number, "does not start", 0, 1, str(exc))
                 raise
             self._held_up.append(node)
 

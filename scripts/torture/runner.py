@@ -25,7 +25,7 @@ from .history import Audit, Begin, Healed, History
 from .injector import Injector
 from .plan import Kind, Plan, steps
 from .redis import ForeignRedis, RedisServers
-from .servers import Node, server_command
+from .servers import Node, NotStarted, server_command
 from .shim import Shim
 from .web import EventSourceFollower, LinesFollower, Publisher
 
@@ -87,7 +87,7 @@ class Outcome:
     deliveries: int = 0
     #: Seconds from each healing until everybody was served again.
     recoveries: list[float] = field(default_factory=list)
-    #: A planted bug was found before the end.
+    #: A planted bug was found before the end, or a node could not start.
     is_cut_short: bool = False
 
 
@@ -146,16 +146,21 @@ def carry_out(
 ) -> Outcome:
     """Have the actors talk during all cycles; ``at_the_end`` is called when they are silent.
 
-    The run is cut short after a cycle when ``has_failed()``. ``patience``: the most seconds to wait
-    after each cycle until everybody is served.
+    The run is cut short after a cycle when ``has_failed()``, and when a node cannot start.
+    ``patience``: the most seconds to wait after each cycle until everybody is served.
     """
     outcome = Outcome()
     with _talking(actors):
         for cycle in plan.cycles:
-            with _told(outcome, injector, history, progress):
-                injector.run(cycle.faults)
-                injector.heal()
-                _wait_served(actors, history, outcome, patience)
+            try:
+                with _told(outcome, injector, history, progress):
+                    injector.run(cycle.faults)
+                    injector.heal()
+                    _wait_served(actors, history, outcome, patience)
+            except NotStarted:
+                # For example, its file is damaged: the history says so.
+                outcome.is_cut_short = True
+                break
             if has_failed():
                 outcome.is_cut_short = True
                 break
