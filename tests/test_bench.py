@@ -97,7 +97,7 @@ def test_every_workload_gives_its_figures(workload: str) -> None:
         (figures,) = case["rounds"][name]
         assert figures[case["headline"]] > 0 or workload in ("lone", "idle")
     if workload == "idle":
-        assert case["rounds"]["syncchat"][0]["threads"] == 3
+        assert case["rounds"]["syncchat"][0]["threads"] == 5
         assert case["rounds"]["websockets-asyncio"][0]["threads"] == 1
     if workload == "paced":
         assert case["rounds"]["syncchat"][0]["deliveries"] == pytest.approx(200 * 4, rel=0.2)
