@@ -37,7 +37,16 @@ HANDSHAKE = {
 }
 
 
-@pytest.fixture(scope="module", params=[(s, a) for s in SERVERS for a in APPS], ids="-".join)
+#: Each server and each framework once; the other pairs are slow.
+FEW = list(zip(SERVERS, APPS, strict=False))
+PAIRS = [
+    pytest.param((s, a), id=f"{s}-{a}", marks=[] if (s, a) in FEW else pytest.mark.slow)
+    for s in SERVERS
+    for a in APPS
+]
+
+
+@pytest.fixture(scope="module", params=PAIRS)
 def server(request: pytest.FixtureRequest) -> Iterator[WsgiServer]:
     with WsgiServer(*request.param) as server:
         yield server
