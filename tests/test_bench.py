@@ -159,6 +159,7 @@ def test_the_chat_is_measured_on_both_engines_without_peers_that_relay_lines() -
         assert 0 < figures["p50"] <= figures["p99"] <= figures["p999"]
 
 
+@pytest.mark.slow
 def test_the_file_of_a_run_is_new_and_removed_after_it(tmp_path: Path) -> None:
     site = Site.make(tmp_path)
     for _ in range(2):

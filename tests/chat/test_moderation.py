@@ -206,8 +206,13 @@ def test_an_operator_of_a_room_rules_that_room_alone(tmp_path: Path) -> None:
 
 
 def test_a_kicked_client_hears_why_and_does_not_return(tmp_path: Path) -> None:
-    with house(tmp_path, notices=True) as home, Json(home.url("root")) as root:
+    with (
+        house(tmp_path, notices=True) as home,
+        Json(home.url("root")) as root,
+        Json(home.url("ann")) as ann,
+    ):
         root.event("welcome")
+        ann.event("welcome")
         assert order(root, type="kick", nick="bob")["code"] == "absent"
         with Client(home.url("bob")) as bob:
             wait_for(lambda: "bob" in home.chat.members())
@@ -216,8 +221,8 @@ def test_a_kicked_client_hears_why_and_does_not_return(tmp_path: Path) -> None:
                 while True:
                     bob.receive(PATIENCE)
             assert (caught.value.code, "be nice" in caught.value.reason) == (1008, True)
-        assert root.find("left")["reason"] == "removed"
-        wait_for(lambda: home.chat.members() == ["root"])
+        assert ann.find("left")["reason"] == "removed"
+        wait_for(lambda: home.chat.members() == ["ann", "root"])
 
 
 def test_a_ban_of_a_nick_holds_for_those_that_look_like_it(tmp_path: Path) -> None:

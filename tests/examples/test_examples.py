@@ -197,6 +197,7 @@ def test_the_robot_answers_commands_also_after_a_restart() -> None:
                     assert private.text == "green and hot"
 
 
+@pytest.mark.slow
 def test_the_test_rig_streams_samples_without_a_hole() -> None:
     with running(python("test_rig.py", "0")) as rig:
         assert rig.stdout is not None

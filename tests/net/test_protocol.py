@@ -204,6 +204,7 @@ def test_a_violation_follows_the_messages_before_it() -> None:
         assert caught.value.code == 1002
 
 
+@pytest.mark.slow
 def test_a_flood_of_tiny_frames_is_parsed_in_linear_time(*, full: bool) -> None:
     frames = 200_000 if full else 50_000
     pings = bytes(Connection(ConnectionType.CLIENT).send(Ping())) * frames

@@ -74,6 +74,7 @@ def parsed(head: bytes) -> Request | str:
         return str(refusal)
 
 
+@pytest.mark.slow
 def test_mutated_heads_are_parsed_as_by_h11(*, full: bool) -> None:
     chance = random.Random(15)
     accepted = 0

@@ -73,6 +73,7 @@ def test_continuation_lines_keep_their_indentation_on_the_screen(subprotocols: l
 # Appearance.
 
 
+@pytest.mark.slow
 def test_a_flood_is_shown_complete_and_in_order_during_typing(*, full: bool) -> None:
     count = 10_000 if full else 2000
     text = "typed in the middle of it"

@@ -109,6 +109,7 @@ def test_tab_completes_nicks_the_last_to_speak_first(stage: Stage, client: Scree
     client.wait_for_line("> bert:  and bob !")
 
 
+@pytest.mark.slow
 def test_tab_is_fast_in_a_crowd() -> None:
     crowd = [f"user{number:06}" for number in range(50_000)]
     with Stage(members=["ann", *crowd]) as stage, Screen(stage.url) as client:

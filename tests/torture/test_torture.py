@@ -280,6 +280,7 @@ def test_a_record_that_is_torn_by_a_kill_is_dropped(tmp_path: Path) -> None:
     assert not undo.exists()
 
 
+@pytest.mark.slow
 def test_a_node_that_cannot_start_without_redis_starts_when_it_is_back(tmp_path: Path) -> None:
     if redis_program() is None:
         pytest.skip("needs redis-server")

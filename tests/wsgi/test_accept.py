@@ -177,6 +177,7 @@ def test_a_stop_closes_every_client_in_time(name: str) -> None:
         assert "Traceback" not in server.log()
 
 
+@pytest.mark.slow
 def test_many_clients_leave_nothing_behind() -> None:
     with WsgiServer("gunicorn", "flask") as server:
         with join(server) as ann:
