@@ -194,18 +194,8 @@ class _Act:
 
     def _person(self, nick: str) -> Person | None:
         """The person that has this nick, or whose name it is."""
-        member = self._member_here(nick)
+        member = self._rooms.find_here(self._room, nick)
         return self._directory.people.named(nick) if member is None else member.person
-
-    def _member_here(self, nick: str) -> Member | None:
-        return next(
-            (
-                found
-                for room in self._rooms.open_rooms()
-                if room.name == self._room and (found := room.find(nick)) is not None
-            ),
-            None,
-        )
 
     def _spare_operators(self, nick: str) -> None:
         person = self._person(nick)
@@ -214,7 +204,7 @@ class _Act:
 
     def _present(self, nick: str) -> str | None:
         """The nick as somebody in the room has it, on any server; None: nobody has."""
-        found = self._member_here(nick) or self._rooms.engine.find(self._room, nick)
+        found = self._rooms.find(self._room, nick)
         return None if found is None else found.nick
 
     # What is done to people.
@@ -233,7 +223,7 @@ class _Act:
 
     def _ban(self, request: Ban) -> Done:
         target, reason = clean(request.target).strip(), _line(request.reason)
-        member = self._member_here(target)
+        member = self._rooms.find_here(self._room, target)
         if member is not None and member.person is not None:
             # It may take another nick, but its name is its own.
             target = member.person.name

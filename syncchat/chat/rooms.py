@@ -177,9 +177,12 @@ class RoomRegistry:
 
     def find(self, name: str, nick: str) -> Member | Claimant | None:
         """Who has the nick in a room, on any server. Raises :class:`EngineFailed`."""
+        return self.find_here(name, nick) or self.engine.find(name, nick)
+
+    def find_here(self, name: str, nick: str) -> Member | None:
+        """The member of this nick in a room, on this server; None: there is none here."""
         room = self._rooms.get(name)
-        member = None if room is None else room.find(nick)
-        return member or self.engine.find(name, nick)
+        return None if room is None else room.find(nick)
 
     def exists(self, name: str) -> bool:
         """Whether the room is used, or has messages. Raises :class:`EngineFailed`."""
