@@ -26,10 +26,3 @@ export function ask(question, { kind = "text", complaint = "", wrong = () => "" 
     field.select();
   });
 }
-
-/** What is wrong with a nick; empty: nothing that the page can tell. */
-export function wrongNick(nick) {
-  if (!nick) return "A nick must not be empty.";
-  if ([...nick].length > 32) return "A nick must have at most 32 characters.";
-  return /[\s:,]/u.test(nick) ? "A nick must be one word without colons or commas." : "";
-}

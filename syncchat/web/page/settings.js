@@ -1,0 +1,43 @@
+// The settings of the user, which all tabs of the browser share.
+
+import { keep, kept } from "./storage.js";
+
+const PREFIX = "syncchat.set.";
+const listeners = new Map(); // name -> functions
+
+// By name: the value for a user who has chosen nothing. A value is JSON.
+const USUAL = {
+  theme: "auto", // or light, dark
+  times: true, // The time of each message is shown.
+  bell: false, // A mention makes a sound.
+  notify: false, // A mention makes a notification of the desktop.
+  ignored: [], // Nicks whose messages are hidden.
+  highlights: [], // Words that count as mentions, besides the user's nick.
+};
+
+/** The value of a setting. */
+export function setting(name) {
+  try {
+    return JSON.parse(kept("local", PREFIX + name)) ?? USUAL[name];
+  } catch {
+    return USUAL[name]; // Another program, or the user, has changed it.
+  }
+}
+
+/** Change a setting, for all tabs. */
+export function set(name, value) {
+  keep("local", PREFIX + name, JSON.stringify(value));
+  tell(name);
+}
+
+/** Call `listener(value)` now, and at each change of the setting in this tab or in another one. */
+export function follow(name, listener) {
+  listeners.set(name, [...(listeners.get(name) ?? []), listener]);
+  listener(setting(name));
+}
+
+function tell(name) {
+  for (const listener of listeners.get(name) ?? []) listener(setting(name));
+}
+
+addEventListener("storage", ({ key }) => key?.startsWith(PREFIX) && tell(key.slice(PREFIX.length)));
