@@ -71,6 +71,13 @@ export function go(page, room) {
   return true;
 }
 
+/** Go to a message: to its room, and to its place there. No `room`: it is private, and has no place. */
+export function openMessage(page, room, offset) {
+  if (room && room !== page.link.room) go(page, room);
+  else if (room) page.log.show?.(offset);
+  page.composer.focus();
+}
+
 function request({ link, log }, event) {
   if (link.ask(event)) return true;
   log.line("alarm", "Not sent: there is no connection.");
