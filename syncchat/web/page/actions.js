@@ -1,49 +1,49 @@
 // What the user asks for, by typed lines and by menus.
 
-import { COMMANDS, parse } from "./commands.js";
+import { parse } from "./commands.js";
+import { LOCAL } from "./local_commands.js";
 
 // Bytes that the nonce adds to an event, and the usual limit of a server for an event.
 const ROOM_FOR_NONCE = 40, USUAL_LIMIT = 65_536;
 
-/** The commands that the page does by itself: `(event, page)`; false keeps the line in the input. */
-const LOCAL = {
-  __proto__: null,
-  help(_event, { log }) {
-    for (const [name, [usage, help]] of Object.entries(COMMANDS)) log.line("reply", `/${name} ${usage}  ${help}`);
-    return true;
-  },
-  history(_event, { log }) {
-    log.toStart();
-    return true;
-  },
-  reconnect(_event, { link }) {
-    link.open();
-    return true;
-  },
-  part: (event, page) => part(page, event.room.replace(/^#+/u, "").toLowerCase() || page.rooms.current),
-  reply(event, page) {
-    if (page.whispered) return request(page, { type: "private", to: page.whispered, text: event.text });
-    page.log.line("alarm", "No private message to reply to.");
-    return false;
-  },
-};
-
 /** Act on a typed line. False: the line stays in the input. `page` has the parts of the page (app.js). */
 export function enter(line, page) {
   const event = parse(line);
+  const { partner } = page.composer;
   if (event.wrong) {
     page.log.line("alarm", event.wrong);
     return false;
   }
-  return event.local ? LOCAL[event.local](event, page) : act(page, event);
+  if (event.local) return LOCAL[event.local](event.text, page);
+  if (partner && event.type === "action") {
+    page.log.line("alarm", `An action goes to the room: /query ends the talk with ${partner} first.`);
+    return false;
+  }
+  if (page.composer.silent && (event.type === "action" || (event.type === "say" && !partner))) {
+    page.log.line("alarm", "Not sent: only operators may speak in this room.");
+    return false;
+  }
+  const meant = partner && event.type === "say" ? { type: "private", to: partner, text: event.text } : event;
+  const done = act(page, meant);
+  // If the server refuses it, the line returns to the input.
+  if (done) page.lines.set(meant.type, line);
+  return done;
+}
+
+/** The bytes of a text in a message, and the most that the server takes. */
+export function sizeOf(text, { link }) {
+  return { size: bytesOf({ type: "say", text }), limit: link?.welcome?.limits.message ?? USUAL_LIMIT };
+}
+
+function bytesOf(event) {
+  return new TextEncoder().encode(JSON.stringify(event)).length + ROOM_FOR_NONCE;
 }
 
 /** Send an event that the user asks for. False: it is not sent, and the log says why. */
 export function act(page, event) {
   const { link, log, asked } = page;
-  const size = new TextEncoder().encode(JSON.stringify(event)).length + ROOM_FOR_NONCE;
   const limit = link.welcome?.limits.message ?? USUAL_LIMIT;
-  if (size > limit) {
+  if (bytesOf(event) > limit) {
     // The server would close the connection.
     log.line("alarm", `Not sent: it exceeds the limit of ${limit} bytes for a message.`);
     return false;
@@ -78,14 +78,15 @@ export function openMessage(page, room, offset) {
   page.composer.focus();
 }
 
-function request({ link, log }, event) {
+/** Send a request, or say that there is no connection. */
+export function request({ link, log }, event) {
   if (link.ask(event)) return true;
   log.line("alarm", "Not sent: there is no connection.");
   return false;
 }
 
 /** Stop following a room. */
-function part(page, room) {
+export function part(page, room) {
   const { link, log, rooms } = page;
   if (!rooms.names.includes(room)) {
     log.line("alarm", `You do not follow ${room}.`);

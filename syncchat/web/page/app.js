@@ -1,6 +1,6 @@
 // The start of the page: makes its parts, and connects them.
 
-import { enter, go, openMessage } from "./actions.js";
+import { enter, go, openMessage, sizeOf } from "./actions.js";
 import { Address } from "./address.js";
 import { Attention } from "./attention.js";
 import { Composer } from "./composer.js";
@@ -12,6 +12,7 @@ import { firstNick } from "./nick.js";
 import { Notifier } from "./notifier.js";
 import { showStatus } from "./status.js";
 import { authorize, tokenKept, tokenOfAddress } from "./token.js";
+import { Whispers } from "./whispers.js";
 
 // Messages of history to ask for each time.
 const HISTORY = 50;
@@ -23,6 +24,7 @@ const page = {
   whispered: "", // The nick that sent the last private message.
   returning: false, // The connection was lost, and is not back yet.
   asked: new Set(), // Types of the user's requests, whose answers are to be shown.
+  lines: new Map(), // By type, the line of the user's last request that the server has not answered.
 };
 page.address = new Address((room) => go(page, room));
 page.log = new Log((before) => page.link.ask({ type: "history", before, limit: HISTORY }));
@@ -33,14 +35,19 @@ page.attention = new Attention({
   looked: () => page.rooms.look(),
   notify: (message) => page.notifier.notify(message),
 });
+page.whispers = new Whispers(page.address.base);
 page.composer = new Composer({
+  base: page.address.base,
   enter: (line) => enter(line, page),
+  complain: (text) => page.log.line("alarm", text),
+  size: (text) => sizeOf(text, page),
   words: () => ({
     people: page.people.others(page.link?.called),
+    speakers: page.people.speakers(page.link?.called),
     rooms: [...new Set([...page.rooms.names, ...page.known])].sort(),
     known: page.known.length > 0,
   }),
-  askRooms: () => page.link.ask({ type: "rooms" }),
+  askRooms: () => page.link?.ask({ type: "rooms" }) ?? false,
 });
 
 async function begin() {

@@ -13,6 +13,9 @@ const HISTORY = 50, CATCH_UP = 200, AROUND = 20;
 // Nicks to show in a notice, at most.
 const NAMED = 10;
 
+// The type of the request that an event answers, if it is another one.
+const ANSWERED = { __proto__: null, renamed: "nick", welcome: "join" };
+
 const HEARERS = {
   __proto__: null,
   welcome(event, page) {
@@ -45,7 +48,9 @@ const HEARERS = {
     page.asked.delete("quit");
     document.getElementById("room").textContent = here;
     showTopic(event.topic);
-    showReadOnly(page, event.read_only);
+    page.composer.moveTo(here);
+    page.composer.silent = event.read_only === true;
+    for (const each of page.whispers.enter(event.person)) page.log.private(each, each.own ? each.nick : each.to);
     page.attention.show();
     if (event.nick === link.nick) keepNick(event.nick);
   },
@@ -112,7 +117,7 @@ const HEARERS = {
   },
   motd: (event, page) => page.log.line("reply", event.text || "There is no message of the day."),
   read_only(event, page) {
-    showReadOnly(page, event.on && !page.link.welcome.operator);
+    page.composer.silent = event.on && !page.link.welcome.operator;
     page.log.line("notice", event.on ? `${event.by} made the room read-only.` : `${event.by} lets everybody speak again.`);
   },
   bans(event, page) {
@@ -124,9 +129,11 @@ const HEARERS = {
       page.whispered = event.nick;
       if (!isIgnored(event.nick)) page.attention.count({ nick: event.nick, text: event.text, time: event.time });
     }
+    page.whispers.add({ ...event, own: event.nick === page.link.called });
     page.log.private(event, page.link.called);
   },
   history(event, page) {
+    for (const { nick, time } of event.messages) page.people.heard(nick, time * 1000);
     if (event.command === "history") {
       page.log.past(event.messages, event.complete, page.link.called);
       if (page.attention.looking) page.rooms.look();
@@ -157,12 +164,15 @@ const HEARERS = {
       keepNick(page.link.nick);
     }
     page.log.line("alarm", event.text, ...(event.said ? [` (${event.said.text})`] : []));
+    const line = event.said ? typed(event.said) : page.lines.get(event.command);
+    if (line) page.composer.restore(line);
   },
 };
 
 /** Act on an event of the server. `page` has the parts of the page (app.js). */
 export function hear(event, page) {
   HEARERS[event.type]?.(event, page);
+  page.lines.delete(event.command ?? event.action ?? ANSWERED[event.type] ?? event.type);
 }
 
 /** Ask for the last messages of the room, and mark those behind the offset that the user has seen. */
@@ -193,6 +203,8 @@ function showTopic(topic = "") {
   shown.title = topic;
 }
 
-function showReadOnly(page, on) {
-  page.composer.hint = on ? "You cannot speak in this room" : "Message, or /help";
+/** The line that has said this. */
+function typed({ type, text }) {
+  if (type === "action") return `/me ${text}`;
+  return text.startsWith("/") ? `/${text}` : text;
 }
