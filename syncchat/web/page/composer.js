@@ -167,6 +167,8 @@ export class Composer {
       else this.#form.requestSubmit();
     } else if (key === "Tab" && plain) {
       if (this.#tab()) event.preventDefault();
+    } else if (key === "Tab") {
+      list.close(); // It can be scrolled, so the focus would stop at it.
     } else if (list.open && plain && ["ArrowDown", "ArrowUp"].includes(key)) {
       event.preventDefault();
       list.move(key === "ArrowDown" ? 1 : -1);
@@ -323,7 +325,7 @@ export class Composer {
   #hint() {
     if (this.#partner) this.#input.placeholder = `Private message to ${this.#partner}`;
     else if (this.#silent) this.#input.placeholder = "You cannot speak in this room: only operators may";
-    else this.#input.placeholder = this.#room === null ? "Message" : `Message #${this.#room}`;
+    else this.#input.placeholder = this.#room === null ? "Message" : `Message #${this.#room}, or /help`;
     this.#showSilence();
   }
 
