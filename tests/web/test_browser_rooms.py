@@ -79,6 +79,7 @@ def test_three_rooms_with_traffic_lose_and_repeat_nothing(browser: Browser) -> N
         go(page, "lobby")
         wait_for_line(page, "5 new messages since your last visit.")
         mark = page.locator("#log > .mark")
+        mark.wait_for()
         assert mark.all_text_contents() == ["Last read: 5 new messages since your last visit"]
         # The mark stands in front of the first message that was not seen.
         after = page.locator("#log > .mark + .said").text_content() or ""

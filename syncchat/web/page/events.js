@@ -22,7 +22,6 @@ const HEARERS = {
     if (before === here && epoch !== event.epoch) log.anew();
     page.people.set(event.members);
     page.people.note(event.nick, { operator: event.operator === true });
-    link.ask({ type: "names" }); // It tells who is away.
     if (before === null) {
       page.address.begin(link.path);
       if (event.greeting) log.line("reply", event.greeting);
@@ -41,6 +40,7 @@ const HEARERS = {
     const missing = rooms.toWatch(before === here || before === null || page.returning ? null : before);
     if (missing.length) link.ask({ type: "watch", rooms: missing });
     if (before !== null && before !== here && !rooms.names.includes(before)) link.ask({ type: "unwatch", rooms: [before] });
+    link.ask({ type: "names" }); // It tells who is away.
     page.returning = false;
     page.asked.delete("quit");
     document.getElementById("room").textContent = here;
