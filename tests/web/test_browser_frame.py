@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from syncchat import ChatServer, Client
 from syncchat.chat.people import add_person
 from syncchat.engine import open_records
-from tests.peer import PATIENCE, wait_for
+from tests.peer import wait_for
 from tests.people import Plain, url_of
 from tests.web.pages import page_url, say, wait_for_line
 from tests.windows import window
@@ -26,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def token_and_chat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ChatServer]]:
-    """The token of root, who is an operator, and a server for all tests, each in rooms of its own."""
+    """The token of root, an operator, and a server for all tests, each in rooms of its own."""
     engine = f"sqlite:{tmp_path_factory.mktemp('frame') / 'chat.db'}"
     with closing(open_records(engine)) as records:
         token = add_person(records, "root", operator=True)
@@ -118,6 +117,9 @@ def test_the_people_and_what_can_be_done_with_them(
         wait_for_line(page, "root made the room read-only.")
         choose(page, menu, "List the bans")
         wait_for_line(page, "carla is banned")
+        page.get_by_role("button", name="Lift the ban of carla").click()
+        choose(page, menu, "List the bans")
+        wait_for_line(page, "There are no bans.")
         # Without the token, on the next visit.
         page.get_by_role("button", name="Settings").click()
         page.get_by_role("button", name="Forget the token").click()
@@ -200,7 +202,8 @@ def test_the_columns_are_drawers_on_a_phone(browser: Browser, chat: ChatServer) 
         open_rooms.tap()
         assert expanded() == ["true", "false"]
         assert rooms.evaluate("each => each.contains(document.activeElement)")
-        assert page.locator("main, header, #people").evaluate_all("all => all.every((e) => e.inert)")
+        others = page.locator("main, header, #people")
+        assert others.evaluate_all("all => all.every((each) => each.inert)")
         page.keyboard.press("Escape")
         assert expanded() == ["false", "false"]
         assert open_rooms.evaluate("each => each === document.activeElement && !each.inert")
@@ -213,6 +216,10 @@ def test_the_columns_are_drawers_on_a_phone(browser: Browser, chat: ChatServer) 
         people.get_by_role("button", name="Close the people").tap()
         assert not people.is_visible()
         # A choice closes the drawer.
+        open_people.tap()
+        choose(page, person(page, "ann"), "Mention")
+        assert draft(page) == "@ann "
+        assert page.locator("#input").evaluate("each => each === document.activeElement")
         say(page, "/join phone2")
         page.get_by_role("heading", name="phone2").wait_for()
         chat.say("ring", room="phone")
@@ -226,11 +233,11 @@ def test_the_columns_are_drawers_on_a_phone(browser: Browser, chat: ChatServer) 
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             for opener in (open_rooms, open_people):
                 opener.tap()
-                small = page.evaluate(
-                    """() => [...document.querySelectorAll("header button, nav button, aside button")]
-                      .map((each) => [each.id || each.ariaLabel || each.textContent, each.getBoundingClientRect()])
-                      .filter(([, {width, height}]) => width && (width < 44 || height < 44))
-                      .map(([name, {width, height}]) => `${name} ${width}x${height}`)"""
+                small = page.locator("header button, nav button, aside button").evaluate_all(
+                    """all => all.filter((each) => {
+                      const { width, height } = each.getBoundingClientRect();
+                      return width && (width < 44 || height < 44);
+                    }).map((each) => each.outerHTML)"""
                 )
                 assert small == []
                 page.keyboard.press("Escape")
@@ -257,7 +264,7 @@ def test_a_mention_calls_a_user_who_looks_elsewhere(browser: Browser, chat: Chat
               window.rung = 0;
               window.shown = [];
               const start = OscillatorNode.prototype.start;
-              OscillatorNode.prototype.start = function (...at) { rung += 1; start.apply(this, at); };
+              OscillatorNode.prototype.start = function (at) { rung += 1; start.call(this, at); };
               window.Notification = class extends Notification {
                 constructor(title, options) { super(title, options); shown.push(this); }
               };
@@ -289,8 +296,10 @@ def test_a_mention_calls_a_user_who_looks_elsewhere(browser: Browser, chat: Chat
         chat.say("ann: the last", room="bells")
         wait_for(lambda: page.evaluate("shown.length") == 3)
         assert page.evaluate("shown.map(({ title, body }) => [title, body])") == [
-            ["bob in tower", "who knows C++?"], ["bob", "psst"], ["server in bells", "ann: the last"],
-        ]  # fmt: skip
+            ["bob in tower", "who knows C++?"],
+            ["bob", "psst"],
+            ["server in bells", "ann: the last"],
+        ]
         # Two tones for the choice of the sound, and for each of the three.
         assert page.evaluate("rung") == 8
         assert len(set(page.evaluate("shown.map(({ tag }) => tag)"))) == 3
@@ -304,7 +313,8 @@ def test_the_settings_are_kept_for_all_tabs(browser: Browser, chat: ChatServer) 
         def looks(each: Page) -> list[str]:
             looks: list[str] = each.evaluate(
                 """() => [getComputedStyle(document.body).backgroundColor,
-                  ...[...document.querySelectorAll("meta[name=theme-color]")].map(({content}) => content)]"""
+                  ...Array.from(document.querySelectorAll("meta[name=theme-color]"),
+                                ({ content }) => content)]"""
             )
             return looks
 

@@ -161,7 +161,8 @@ def test_every_control_has_an_accessible_name(browser: Browser) -> None:
         assert page.get_by_role("status").text_content() == "ann"
         unnamed = page.evaluate(
             "[...document.querySelectorAll('button, input, textarea')]"
-            ".filter((each) => !each.labels?.length && !each.ariaLabel && !each.textContent.trim()).length"
+            ".filter((each) => !each.labels?.length && !each.ariaLabel"
+            " && !each.textContent.trim()).length"
         )
         assert unnamed == 0
 

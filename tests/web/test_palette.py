@@ -9,17 +9,16 @@ import pytest
 from tests.processes import ROOT
 
 _STYLE = (ROOT / "syncchat" / "web" / "page" / "style.css").read_text("utf-8")
+_GROUNDS = ("ground", "raised", "hover")
 #: Texts need 4.5:1, borders and signs 3:1. What lies on what:
 _TEXTS = [
-    *((text, ground) for text in ("text", "faint", "accent", "alarm") for ground in ("ground", "raised", "hover")),
+    *((text, ground) for text in ("text", "faint", "accent", "alarm") for ground in _GROUNDS),
     ("on-accent", "accent"),
     ("text", "mark"),
     # The number of unread messages.
     ("raised", "faint"),
-]  # fmt: skip
-_SIGNS = [
-    (sign, ground) for sign in ("edge", "ok", "accent") for ground in ("ground", "raised")
 ]
+_SIGNS = [(sign, ground) for sign in ("edge", "ok", "accent") for ground in ("ground", "raised")]
 
 
 def palette(css: str) -> list[dict[str, str]]:

@@ -3,6 +3,7 @@
 import { mentions } from "./attention.js";
 import { askForNick, keepNick } from "./nick.js";
 import { banText, missedText, moderatedText, topicText, when, whoisText } from "./notices.js";
+import { liftButton } from "./operators.js";
 import { isIgnored } from "./settings.js";
 import { refreshSwitcher } from "./switcher.js";
 import { rich } from "./text.js";
@@ -117,7 +118,7 @@ const HEARERS = {
   },
   bans(event, page) {
     if (!event.bans.length) page.log.line("reply", "There are no bans.");
-    for (const ban of event.bans) page.log.line("reply", banText(ban));
+    for (const ban of event.bans) page.log.line("reply", banText(ban), " ", liftButton(page, ban.target));
   },
   private(event, page) {
     if (event.nick !== page.link.called) {
