@@ -44,7 +44,7 @@ const HEARERS = {
     link.ask({ type: "names" }); // It tells who is away.
     page.returning = false;
     page.asked.delete("quit");
-    document.getElementById("room").textContent = here;
+    Object.assign(document.getElementById("room"), { textContent: here, className: "entered" });
     showTopic(event.topic);
     showReadOnly(page, event.read_only);
     page.attention.show();
