@@ -32,10 +32,7 @@ TALK = [
     ("grace", "/me puts the kettle on"),
     (
         "fatima",
-        (
-            "The deployment is at 15:00. I will write here when it starts, and again when all three "
-            "nodes answer, so that nobody needs to watch the dashboard."
-        ),
+        "The deployment is at 15:00. I will write here when it is done, so nobody needs to wait.",
     ),
 ]
 
@@ -48,6 +45,18 @@ def main() -> int:
             "chromium not found: install it, for example Debian's package chromium", file=sys.stderr
         )
         return 1
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        for end, theme, width, height in PICTURES:
+            path = directory / f"page{end}.png"
+            take(browser, theme, (width, height), path)
+            print(path)
+        browser.close()
+    return 0
+
+
+def take(browser: Browser, theme: str, size: tuple[int, int], path: Path) -> None:
+    """Take a picture of the page of ann, who follows three rooms."""
     with ExitStack() as stack:
         chat = stack.enter_context(ChatServer(port=0, greeting="", rate=0))
         host = f"127.0.0.1:{chat.port}"
@@ -58,31 +67,22 @@ def main() -> int:
         for nick, line in TALK:
             clients[nick].send_line(line)
             clients[nick].flush()
-        driver = stack.enter_context(sync_playwright())
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        for end, theme, width, height in PICTURES:
-            path = directory / f"page{end}.png"
-            take(browser, chat, theme, (width, height), path)
-            print(path)
-        browser.close()
-    return 0
-
-
-def take(browser: Browser, chat: ChatServer, theme: str, size: tuple[int, int], path: Path) -> None:
-    """Take a picture of the page of ann, who follows three rooms."""
-    url = f"http://127.0.0.1:{chat.port}/lobby"
-    with window(browser, url, "ann", *size, phone=size[0] < 500) as page:
+        clients["emil"].send_line("/away lunch")
+        phone = size[0] < 500
+        url = f"http://{host}/lobby"
+        page = stack.enter_context(window(browser, url, "ann", *size, phone=phone))
         page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
         for room in ("kitchen", "builds"):
             say(page, f"/join {room}")
             page.get_by_role("heading", name=room, exact=True).wait_for()
         page.locator("#log", has_text=TALK[-1][1]).wait_for()
-        chat.say("There is bread, ann, and half a cheese.", room="kitchen")
-        chat.say("Welcome to the new ones!", room="lobby")
+        chat.say("There is bread, and half a cheese.", room="kitchen")
+        chat.say("ann: welcome!", room="lobby")
         page.locator("#followed .mentioned").wait_for(state="attached")
         page.locator("#followed .unread").wait_for(state="attached")
         say(page, "Green is a good colour. I read the notes now.")
         page.locator("#waiting > li").wait_for(state="detached")
+        page.locator("#names", has_text="away").wait_for(state="attached")
         page.screenshot(path=path)
 
 
