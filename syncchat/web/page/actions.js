@@ -1,6 +1,7 @@
 // What the user asks for, by typed lines and by menus.
 
 import { COMMANDS, parse } from "./commands.js";
+import { openSearch } from "./search.js";
 
 // Bytes that the nonce adds to an event, and the usual limit of a server for an event.
 const ROOM_FOR_NONCE = 40, USUAL_LIMIT = 65_536;
@@ -12,8 +13,12 @@ const LOCAL = {
     for (const [name, [usage, help]] of Object.entries(COMMANDS)) log.line("reply", `/${name} ${usage}  ${help}`);
     return true;
   },
-  history(_event, { log }) {
-    log.toStart();
+  history(event, { log }) {
+    log.toStart(event.number);
+    return true;
+  },
+  search(event, page) {
+    openSearch(page, event.words);
     return true;
   },
   reconnect(_event, { link }) {

@@ -7,14 +7,13 @@ import { Composer } from "./composer.js";
 import { hear } from "./events.js";
 import { Link } from "./link.js";
 import { Log } from "./log.js";
+import { offerMenus } from "./message_menu.js";
 import { firstNick } from "./nick.js";
 import { People } from "./people.js";
 import { Rooms } from "./rooms.js";
 import { showStatus } from "./status.js";
 import { authorize, tokenKept, tokenOfAddress } from "./token.js";
 
-// Messages of history to ask for each time.
-const HISTORY = 50;
 const NARROW = matchMedia("(max-width: 40rem)");
 
 const page = {
@@ -26,7 +25,7 @@ const page = {
 };
 page.address = new Address((room) => go(page, room));
 page.people = new People();
-page.log = new Log((before) => page.link.ask({ type: "history", before, limit: HISTORY }));
+page.log = new Log({ ask: (request) => page.link?.ask(request) ?? false, own: () => page.link?.called ?? "" });
 page.rooms = new Rooms(page.address.base, {
   choose: (room) => {
     go(page, room);
@@ -44,6 +43,8 @@ page.composer = new Composer({
   }),
   askRooms: () => page.link.ask({ type: "rooms" }),
 });
+
+offerMenus(page);
 
 async function begin() {
   document.getElementById("loading").remove();

@@ -1,7 +1,8 @@
 // What the page does with each event of the server.
 
 import { askForNick, keepNick } from "./nick.js";
-import { banText, missedText, moderatedText, topicText, when, whoisText } from "./notices.js";
+import { banText, missedText, moderatedText, topicText, whoisText } from "./notices.js";
+import { searchFailed, showFound } from "./search.js";
 import { rich } from "./text.js";
 
 // Messages of history to ask for on entering, and at most, with messages around those that the user
@@ -46,14 +47,14 @@ const HEARERS = {
   },
   message(event, page) {
     page.people.heard(event.nick);
-    page.log.message(event, page.link.called);
+    page.log.message(event);
     page.rooms.heard(event.offset);
     if (page.attention.looking) page.rooms.look();
     if (event.nick !== page.link.called && event.kind !== "redaction") page.attention.count();
   },
   activity(event, page) {
     if (!page.rooms.note(event) || !event.mention) return;
-    page.log.elsewhere(event.room, event.mention, page.link.called);
+    page.log.elsewhere(event.room, event.mention);
     page.attention.count();
   },
   joined(event, page) {
@@ -103,16 +104,15 @@ const HEARERS = {
       page.whispered = event.nick;
       page.attention.count();
     }
-    page.log.private(event, page.link.called);
+    page.log.private(event);
   },
   history(event, page) {
     if (event.command === "history") {
-      page.log.past(event.messages, event.complete, page.link.called);
+      page.log.past(event.messages, event.complete);
       if (page.attention.looking) page.rooms.look();
       return;
     }
-    if (!event.messages.length) page.log.line("reply", "No messages found.");
-    for (const message of event.messages) page.log.found(message, when(message.time));
+    showFound(event.messages, page);
   },
   ack(event, page) {
     if (!event.said) return;
@@ -121,12 +121,13 @@ const HEARERS = {
     if (page.attention.looking) page.rooms.look();
     const kind = type === "action" ? "action" : "message";
     const nick = page.link.called;
-    page.log.message({ offset: event.offset, time: Date.now() / 1000, nick, text, kind }, nick);
+    page.log.message({ offset: event.offset, time: Date.now() / 1000, nick, text, kind });
   },
   error(event, page) {
     // The page reports places by itself, and the next report replaces one that failed.
     if (event.command === "seen") return;
     if (event.command === "history") page.log.unanswered();
+    if (event.command === "search" && searchFailed(event.text)) return;
     if (event.command === "nick" && !page.asked.delete("nick")) {
       // The answer to a nick from the first dialog or the storage, not to a /nick.
       if (event.code !== "nick_taken") {
@@ -145,15 +146,15 @@ export function hear(event, page) {
 }
 
 /** Ask for the last messages of the room, and mark those behind the offset that the user has seen. */
-function enterLog({ link, log }, offset, seen) {
+function enterLog({ log }, offset, seen) {
   const missed = seen === null ? 0 : offset - seen;
   if (missed > 0) {
     const limit = Math.min(CATCH_UP, Math.max(HISTORY, missed + AROUND));
     log.line("reply", `${missedText(missed)}.${missed > limit ? " Scroll up for those before these." : ""}`);
     log.mark(seen, `Last read: ${missedText(missed)}`);
-    link.ask({ type: "history", before: offset + 1, limit });
+    log.enter(offset, limit);
   } else {
-    link.ask({ type: "history", before: offset + 1, limit: HISTORY });
+    log.enter(offset, HISTORY);
   }
 }
 
@@ -168,7 +169,7 @@ function listed(event) {
 
 function showTopic(topic = "") {
   const shown = document.getElementById("topic");
-  shown.replaceChildren(...rich(topic, ""));
+  shown.replaceChildren(...rich(topic));
   shown.title = topic;
 }
 
