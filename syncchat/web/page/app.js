@@ -1,6 +1,6 @@
 // The start of the page: makes its parts, and connects them.
 
-import { enter, go } from "./actions.js";
+import { enter, go, limitOf } from "./actions.js";
 import { Address } from "./address.js";
 import { Attention } from "./attention.js";
 import { Composer } from "./composer.js";
@@ -21,7 +21,10 @@ const page = {
   known: [], // The names of the rooms, as the server last said.
   whispered: "", // The nick that sent the last private message.
   returning: false, // The connection was lost, and is not back yet.
-  asked: new Set(), // Types of the user's requests, whose answers are to be shown.
+  asked: new Map(), // Type of a request of the user -> the typed line. Its answer is to be shown.
+  partner: "", // The nick to which what is typed goes privately; empty: it goes to the room.
+  readOnly: false, // The user may not speak in the room.
+  showHint,
 };
 page.address = new Address((room) => go(page, room));
 page.people = new People();
@@ -35,13 +38,16 @@ page.rooms = new Rooms(page.address.base, {
 });
 page.attention = new Attention({ room: () => page.rooms.current, looked: () => page.rooms.look() });
 page.composer = new Composer({
+  base: page.address.base,
+  complain: (text) => page.log.line("alarm", text),
+  limit: () => limitOf(page),
   enter: (line) => enter(line, page),
   words: () => ({
     people: page.people.others(page.link?.called),
     rooms: [...new Set([...page.rooms.names, ...page.known])].sort(),
     known: page.known.length > 0,
   }),
-  askRooms: () => page.link.ask({ type: "rooms" }),
+  askRooms: () => page.link?.ask({ type: "rooms" }) ?? false,
 });
 
 offerMenus(page);
@@ -58,6 +64,13 @@ async function begin() {
   page.link.open();
   setInterval(showState, 500);
   page.composer.focus();
+}
+
+/** Say in the empty input where a message goes. */
+function showHint() {
+  const { partner, readOnly, rooms } = page;
+  const room = readOnly ? "You cannot speak in this room" : `Message ${rooms.current ?? ""}`;
+  page.composer.hint = partner ? `Message ${partner}, privately` : room;
 }
 
 function showState() {

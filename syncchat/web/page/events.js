@@ -3,6 +3,7 @@
 import { askForNick, keepNick } from "./nick.js";
 import { banText, missedText, moderatedText, topicText, whoisText } from "./notices.js";
 import { searchFailed, showFound } from "./search.js";
+import { keepPrivate, keptPrivate } from "./private.js";
 import { rich } from "./text.js";
 
 // Messages of history to ask for on entering, and at most, with messages around those that the user
@@ -21,6 +22,7 @@ const HEARERS = {
     page.people.set(event.members);
     if (before === null) {
       page.address.begin(link.path);
+      log.restore(keptPrivate(page.address.base));
       if (event.greeting) log.line("reply", event.greeting);
       if (event.motd) log.line("reply", event.motd);
     } else if (before !== here) {
@@ -40,6 +42,7 @@ const HEARERS = {
     page.returning = false;
     page.asked.delete("quit");
     document.getElementById("room").textContent = here;
+    page.composer.moved(here);
     showTopic(event.topic);
     showReadOnly(page, event.read_only);
     page.attention.show();
@@ -104,6 +107,8 @@ const HEARERS = {
       page.whispered = event.nick;
       page.attention.count();
     }
+    keepPrivate(page.address.base, event);
+    page.asked.delete("private");
     page.log.private(event);
   },
   history(event, page) {
@@ -136,7 +141,9 @@ const HEARERS = {
       }
       keepNick(page.link.nick);
     }
-    page.log.line("alarm", event.text, ...(event.said ? [` (${event.said.text})`] : []));
+    page.log.line("alarm", event.text, ...(event.said?.text ? [` (${event.said.text})`] : []));
+    page.composer.restore(event.said?.text ?? page.asked.get(event.command));
+    page.asked.delete(event.command);
   },
 };
 
@@ -174,5 +181,6 @@ function showTopic(topic = "") {
 }
 
 function showReadOnly(page, on) {
-  page.composer.hint = on ? "You cannot speak in this room" : "Message, or /help";
+  page.readOnly = on;
+  page.showHint();
 }

@@ -24,7 +24,9 @@ export class Log {
   #newest = document.getElementById("newest");
   #items = []; // What is shown, in order. The node of each is in the list.
   #fresh = []; // Items that are not in the list yet; those of messages without nodes.
-  #lines = []; // {after, item}: the lines of the page, each with the offset that it stands behind.
+  // {after, item}: the lines of the page, each with the offset that it stands behind; null: this is not
+  // known, and its time tells.
+  #lines = [];
   #end = 0; // The last offset of the room's log.
   #first = 1; // The first offset that the server may have.
   #requests = []; // What to do with the answers of the server, in the order of the requests.
@@ -66,6 +68,12 @@ export class Log {
   /** Whether there is no message of the room's log. */
   get empty() {
     return this.#firstOffset === null;
+  }
+
+  /** Remove what is shown; scrolling back brings the messages again. */
+  wipe() {
+    this.#drop(0, this.#items.length - 1);
+    this.#lines = [];
   }
 
   /** Go to the newest messages. */
@@ -178,6 +186,15 @@ export class Log {
     this.#keep(itemOf({ ...event, kind: "private", heading: `to ${mine ? event.to : "you"}, privately` }, this.own()));
   }
 
+  /** Add private messages from before the page was loaded, each at its time. Call it before `enter()`. */
+  restore(events) {
+    for (const event of events) {
+      this.private(event);
+      this.#lines.at(-1).after = null;
+    }
+    this.#fresh = [];
+  }
+
   /** Add a message of another room, which mentions the user. */
   elsewhere(room, message) {
     this.#keep(itemOf({ ...message, offset: null, kind: "elsewhere", heading: `in ${room}` }, this.own()));
@@ -281,12 +298,21 @@ export class Log {
     const items = messages.map((message) => itemOf(message, this.own()));
     const isLast = to >= this.#end;
     const shown = new Set(this.#items);
-    const lines = this.#lines.filter(({ after, item }) => (after > from || from === 0) && (after < to || isLast || after === to) && !shown.has(item));
-    for (const { after, item } of lines) {
-      const at = items.findIndex(({ offset }) => offset !== null && offset > after);
-      items.splice(at < 0 ? items.length : at, 0, item);
+    for (const line of this.#lines) {
+      line.after ??= this.#placeOf(line.item, messages, from, isLast);
+      if (line.after === null || line.after < from || (line.after > to && !isLast) || shown.has(line.item)) continue;
+      const at = items.findIndex(({ offset }) => offset !== null && offset > line.after);
+      items.splice(at < 0 ? items.length : at, 0, line.item);
     }
     return items;
+  }
+
+  /** The offset behind which an item belongs by its time; null: not among these messages. */
+  #placeOf({ time }, messages, from, isLast) {
+    const behind = messages.findIndex((message) => message.time > time);
+    if (behind > 0) return messages[behind - 1].offset;
+    if (behind === 0) return from < this.#first ? from : null;
+    return isLast ? this.#end : null;
   }
 
   #insert(at, items) {
