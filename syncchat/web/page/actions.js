@@ -61,6 +61,13 @@ export function go(page, room) {
   return true;
 }
 
+/** Go to a message: to its room, and to its place there. No `room`: it is private, and has no place. */
+export function openMessage(page, room, offset) {
+  if (room && room !== page.link.room) go(page, room);
+  else if (room) page.log.show(offset);
+  page.composer.focus();
+}
+
 /** The server's limit for a message, in bytes. */
 export function limitOf({ link }) {
   return link?.welcome?.limits.message ?? USUAL_LIMIT;

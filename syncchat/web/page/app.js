@@ -1,24 +1,23 @@
 // The start of the page: makes its parts, and connects them.
 
-import { enter, go, limitOf } from "./actions.js";
+import { enter, go, limitOf, openMessage } from "./actions.js";
 import { Address } from "./address.js";
 import { Attention } from "./attention.js";
 import { Composer } from "./composer.js";
 import { hear } from "./events.js";
+import { makeLists, wireFrame } from "./frame.js";
 import { Link } from "./link.js";
 import { Log } from "./log.js";
 import { offerMenus } from "./message_menu.js";
 import { firstNick } from "./nick.js";
-import { People } from "./people.js";
-import { Rooms } from "./rooms.js";
+import { Notifier } from "./notifier.js";
 import { showStatus } from "./status.js";
 import { authorize, tokenKept, tokenOfAddress } from "./token.js";
 
-const NARROW = matchMedia("(max-width: 40rem)");
-
 const page = {
   link: null, // The connection; null: the user has no nick or token yet.
-  known: [], // The names of the rooms, as the server last said.
+  known: [], // The names of the rooms, as the server last said,
+  crowds: new Map(), // and how many people are in each.
   whispered: "", // The nick that sent the last private message.
   returning: false, // The connection was lost, and is not back yet.
   asked: new Map(), // Type of a request of the user -> the typed line. Its answer is to be shown.
@@ -27,16 +26,14 @@ const page = {
   showHint,
 };
 page.address = new Address((room) => go(page, room));
-page.people = new People();
 page.log = new Log({ ask: (request) => page.link?.ask(request) ?? false, own: () => page.link?.called ?? "" });
-page.rooms = new Rooms(page.address.base, {
-  choose: (room) => {
-    go(page, room);
-    page.composer.focus();
-  },
-  report: (room, place) => page.link.welcome?.person && page.link.ask({ type: "seen", room, place }),
+makeLists(page);
+page.notifier = new Notifier((room, offset) => openMessage(page, room, offset));
+page.attention = new Attention({
+  room: () => page.rooms.current,
+  looked: () => page.rooms.look(),
+  notify: (message) => page.notifier.notify(message),
 });
-page.attention = new Attention({ room: () => page.rooms.current, looked: () => page.rooms.look() });
 page.composer = new Composer({
   base: page.address.base,
   complain: (text) => page.log.line("alarm", text),
@@ -49,8 +46,6 @@ page.composer = new Composer({
   }),
   askRooms: () => page.link?.ask({ type: "rooms" }) ?? false,
 });
-
-offerMenus(page);
 
 async function begin() {
   document.getElementById("loading").remove();
@@ -78,6 +73,7 @@ function showState() {
     page.returning = true;
     page.log.line("alarm", "The connection to the server was lost. Reconnecting.");
   }
+  if (page.link.state !== "connected") page.people.offline();
   showStatus(page);
 }
 
@@ -96,24 +92,6 @@ addEventListener("beforeunload", (event) => {
   if (page.link?.waiting.length) event.preventDefault();
 });
 
-// The list of people, and the keys for the rooms.
-
-const people = document.getElementById("people"), who = document.getElementById("who");
-
-addEventListener("keydown", (event) => {
-  if (event.altKey && !event.ctrlKey && !event.metaKey && ["ArrowDown", "ArrowUp"].includes(event.key)) {
-    event.preventDefault();
-    go(page, page.rooms.next(event.key === "ArrowDown" ? 1 : -1, event.shiftKey));
-    return;
-  }
-  if (event.key !== "Escape" || !people.classList.contains("open")) return;
-  who.click();
-  who.focus();
-});
-who.addEventListener("click", () => {
-  const shown = people.classList.toggle(NARROW.matches ? "open" : "closed") === NARROW.matches;
-  who.setAttribute("aria-expanded", String(shown));
-});
-who.setAttribute("aria-expanded", String(!NARROW.matches));
-
+wireFrame(page);
+offerMenus(page);
 begin();

@@ -53,6 +53,13 @@ export class Composer {
     this.#input.focus();
   }
 
+  /** Put a text at the caret. */
+  insert(text) {
+    this.focus();
+    this.#input.setRangeText(text, this.#input.selectionStart, this.#input.selectionEnd, "end");
+    this.#typed();
+  }
+
   /** Say in the empty input what it is for. */
   set hint(text) {
     this.#input.placeholder = text;

@@ -1,9 +1,12 @@
 // What the page does with each event of the server.
 
+import { mentions } from "./attention.js";
 import { askForNick, keepNick } from "./nick.js";
 import { banText, missedText, moderatedText, topicText, whoisText } from "./notices.js";
-import { searchFailed, showFound } from "./search.js";
 import { keepPrivate, keptPrivate } from "./private.js";
+import { searchFailed, showFound } from "./search.js";
+import { isIgnored } from "./settings.js";
+import { refreshSwitcher } from "./switcher.js";
 import { rich } from "./text.js";
 
 // Messages of history to ask for on entering, and at most, with messages around those that the user
@@ -20,6 +23,8 @@ const HEARERS = {
     const seen = rooms.enter(event);
     if (before === here && epoch !== event.epoch) log.anew();
     page.people.set(event.members);
+    page.people.note(event.nick, { operator: event.operator === true });
+    link.ask({ type: "names" }); // It tells who is away.
     if (before === null) {
       page.address.begin(link.path);
       log.restore(keptPrivate(page.address.base));
@@ -53,12 +58,14 @@ const HEARERS = {
     page.log.message(event);
     page.rooms.heard(event.offset);
     if (page.attention.looking) page.rooms.look();
-    if (event.nick !== page.link.called && event.kind !== "redaction") page.attention.count();
+    if (event.nick === page.link.called || event.kind === "redaction" || isIgnored(event.nick)) return;
+    page.attention.count(mentions(event.text, page.link.called) ? { ...event, room: page.rooms.current } : null);
   },
   activity(event, page) {
-    if (!page.rooms.note(event) || !event.mention) return;
-    page.log.elsewhere(event.room, event.mention);
-    page.attention.count();
+    const mention = event.mention && !isIgnored(event.mention.nick) ? event.mention : undefined;
+    if (!page.rooms.note({ ...event, mention }) || !mention) return;
+    page.log.elsewhere(event.room, mention);
+    page.attention.count({ ...mention, room: event.room });
   },
   joined(event, page) {
     page.people.came(everybodyIn(event), event.connected);
@@ -73,22 +80,36 @@ const HEARERS = {
     if (event.nick === page.link.called) keepNick(event.nick);
     page.log.line("notice", `${event.old} is now known as ${event.nick}.`);
   },
-  away: (event, page) => page.log.line("notice", `${event.nick} is away${event.reason ? `: ${event.reason}` : "."}`),
-  back: (event, page) => page.log.line("notice", `${event.nick} is back.`),
+  away(event, page) {
+    page.people.note(event.nick, { away: event.reason ?? "" });
+    page.log.line("notice", `${event.nick} is away${event.reason ? `: ${event.reason}` : "."}`);
+  },
+  back(event, page) {
+    page.people.note(event.nick, { away: null });
+    page.log.line("notice", `${event.nick} is back.`);
+  },
   names(event, page) {
-    page.people.set(event.names);
+    page.people.set(event.names, event.away);
     if (page.asked.delete("names")) page.log.line("reply", `${event.names.length} connected: ${event.names.join(", ")}`);
   },
   rooms(event, page) {
     page.known = event.rooms.map(({ room }) => room).sort();
+    page.crowds = new Map(event.rooms.map(({ room, connected }) => [room, connected]));
     page.composer.offerRooms();
+    refreshSwitcher();
     if (page.asked.delete("rooms")) {
       page.log.line("reply", `Rooms: ${event.rooms.map(({ room, connected }) => `${room} (${connected})`).join(", ")}`);
     }
   },
-  whois: (event, page) => page.log.line("reply", whoisText(event)),
+  whois(event, page) {
+    page.people.note(event.nick, { operator: event.operator === true, away: event.away ?? null });
+    page.log.line("reply", whoisText(event));
+  },
   done: (event, page) => page.log.line("reply", event.text),
-  moderated: (event, page) => page.log.line("notice", moderatedText(event)),
+  moderated(event, page) {
+    if (["op", "deop"].includes(event.action)) page.people.note(event.nick, { operator: event.action === "op" });
+    page.log.line("notice", moderatedText(event));
+  },
   topic(event, page) {
     showTopic(event.text);
     page.log.line("notice", topicText(event));
@@ -105,7 +126,7 @@ const HEARERS = {
   private(event, page) {
     if (event.nick !== page.link.called) {
       page.whispered = event.nick;
-      page.attention.count();
+      if (!isIgnored(event.nick)) page.attention.count({ nick: event.nick, text: event.text, time: event.time });
     }
     keepPrivate(page.address.base, event);
     page.asked.delete("private");

@@ -1,7 +1,7 @@
 // The log: a window over the messages of a room. It holds messages without a gap between them, and
 // only so many that the page stays fast; the server has the others.
 
-import { adapt, itemOf, lineOf, mentions, redact } from "./message.js";
+import { adapt, itemOf, lineOf, redact } from "./message.js";
 import { follow, setting } from "./settings.js";
 import { element } from "./text.js";
 

@@ -1,8 +1,9 @@
 // One line of the log as nodes: a message, or a line of the page.
 
+import { mentions } from "./attention.js";
 import { bodyOf } from "./blocks.js";
 import { setting } from "./settings.js";
-import { colourOf, element, nickOf, wholeWords } from "./text.js";
+import { colourOf, element, nickOf } from "./text.js";
 import { dateOf, dayText, momentText, timeText } from "./times.js";
 
 // What is shown of a long message until the user asks for all of it.
@@ -34,11 +35,6 @@ export function lineOf(kind, ...children) {
 export function redact(item, own) {
   item.message = { ...item.message, kind: "redacted", text: "" };
   fill(item, own);
-}
-
-/** Whether a message of another person mentions the user. */
-export function mentions({ nick, text }, own) {
-  return nick !== own && (wholeWords([own, ...setting("highlights")])?.test(text) ?? false);
 }
 
 /** Adapt an item to the one before it: whether it begins a day, or goes on with what a person says. */
@@ -73,7 +69,7 @@ function fill(item, own) {
   const words = nick === own ? [] : [own, ...setting("highlights")];
   const body = element("div", "body");
   item.joins = kind === "message" || kind === "redacted";
-  node.className = `message ${kind}${kind !== "redacted" && mentions(message, own) ? " mention" : ""}${nick === own ? " own" : ""}`;
+  node.className = `message ${kind}${nick !== own && kind !== "redacted" && mentions(text, own) ? " mention" : ""}${nick === own ? " own" : ""}`;
   if (kind === "redacted") {
     body.append(element("p", "removed", "message removed"));
   } else if (kind === "redaction") {

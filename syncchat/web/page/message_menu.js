@@ -22,7 +22,7 @@ export function offerMenus(page) {
   tools.addEventListener("click", () => open(page, pointed, tools));
   talk.addEventListener("click", ({ target }) => {
     const message = target.closest?.(".nick") && page.log.messageAt(target);
-    if (message && page.people.actionsFor) openMenu(target, page.people.actionsFor(message.nick));
+    if (message) openMenu(target, page.people.actionsFor(message.nick));
   });
   talk.addEventListener("contextmenu", (event) => {
     // The browser's own menu has the commands for links and for what is selected.
@@ -70,7 +70,7 @@ function open(page, node, anchor) {
     ] : [],
     [{ label: "Copy a link to the message", act: () => copied(link) }],
     has && page.link.welcome?.operator ? [{ label: "Remove the message", act: () => act(page, { type: "redact", offset }) }] : [],
-    page.people.actionsFor ? page.people.actionsFor(nick).map((group) => group.map((item) => ({ ...item, label: `${nick}: ${item.label}` }))).flat() : [],
+    page.people.actionsFor(nick).flat().map(({ label, act: then }) => ({ label: `${nick}: ${label}`, act: then })),
   ]);
   return true;
 }

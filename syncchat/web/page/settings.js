@@ -10,7 +10,7 @@ const USUAL = {
   theme: "auto", // or light, dark
   times: true, // The time of each message is shown.
   bell: "off", // or mention, all: what makes a sound.
-  notify: false, // A mention makes a notification of the desktop.
+  notify: null, // or true, false: whether a mention makes a notification of the desktop; null: not decided.
   ignored: [], // Nicks whose messages are hidden.
   highlights: [], // Words that count as mentions, besides the user's nick.
 };
@@ -34,6 +34,11 @@ export function set(name, value) {
 export function follow(name, listener) {
   listeners.set(name, [...(listeners.get(name) ?? []), listener]);
   listener(setting(name));
+}
+
+/** Whether the user ignores a person. */
+export function isIgnored(nick) {
+  return setting("ignored").some((each) => each.toLowerCase() === nick.toLowerCase());
 }
 
 function tell(name) {
