@@ -7,6 +7,7 @@ import { wholeWords } from "./text.js";
 export class Attention {
   #unread = 0; // Messages that the user may not have seen,
   #mentions = 0; // and those of them that are for the user.
+  #badge = 0; // The number of mentions that the icons show.
   #icon = document.getElementById("icon");
 
   /**
@@ -37,12 +38,11 @@ export class Attention {
 
   show() {
     document.title = `${this.#unread ? `(${this.#unread}) ` : ""}${this.room() ?? "syncchat"}`;
-    const icon = this.#mentions ? "-/icon-unread.svg" : "-/icon.svg";
-    if (this.#icon.getAttribute("href") === icon) return;
-    this.#icon.setAttribute("href", icon);
-    // An installed page has a badge. It is an ornament: a system that refuses it is no error.
-    if (this.#mentions) navigator.setAppBadge?.(this.#mentions).catch(() => {});
-    else navigator.clearAppBadge?.().catch(() => {});
+    if (this.#badge === this.#mentions) return;
+    this.#badge = this.#mentions;
+    this.#icon.setAttribute("href", this.#badge ? "-/icon-unread.svg" : "-/icon.svg");
+    // For an installed page. A system that has no place for the badge refuses it, which is no error.
+    navigator.setAppBadge?.(this.#badge).catch(() => {});
   }
 
   #back() {

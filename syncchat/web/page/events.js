@@ -3,6 +3,7 @@
 import { mentions } from "./attention.js";
 import { askForNick, keepNick } from "./nick.js";
 import { banText, missedText, moderatedText, topicText, whoisText } from "./notices.js";
+import { liftButton } from "./operators.js";
 import { keepPrivate, keptPrivate } from "./private.js";
 import { searchFailed, showFound } from "./search.js";
 import { isIgnored } from "./settings.js";
@@ -24,7 +25,6 @@ const HEARERS = {
     if (before === here && epoch !== event.epoch) log.anew();
     page.people.set(event.members);
     page.people.note(event.nick, { operator: event.operator === true });
-    link.ask({ type: "names" }); // It tells who is away.
     if (before === null) {
       page.address.begin(link.path);
       log.restore(keptPrivate(page.address.base));
@@ -44,6 +44,7 @@ const HEARERS = {
     const missing = rooms.toWatch(before === here || before === null || page.returning ? null : before);
     if (missing.length) link.ask({ type: "watch", rooms: missing });
     if (before !== null && before !== here && !rooms.names.includes(before)) link.ask({ type: "unwatch", rooms: [before] });
+    link.ask({ type: "names" }); // It tells who is away.
     page.returning = false;
     page.asked.delete("quit");
     document.getElementById("room").textContent = here;
@@ -121,7 +122,7 @@ const HEARERS = {
   },
   bans(event, page) {
     if (!event.bans.length) page.log.line("reply", "There are no bans.");
-    for (const ban of event.bans) page.log.line("reply", banText(ban));
+    for (const ban of event.bans) page.log.line("reply", banText(ban), " ", liftButton(page, ban.target));
   },
   private(event, page) {
     if (event.nick !== page.link.called) {

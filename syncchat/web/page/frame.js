@@ -33,6 +33,7 @@ export function makeLists(page) {
     actionsFor: (nick) => personMenu(page, nick),
   });
   const peopleList = new PeopleList({ people: page.people, own: () => page.link?.called });
+  page.rooms.show(); // Those of the last visit, before there is a connection.
 }
 
 /** Let the buttons of the header and the keys of the page do something. */
@@ -44,7 +45,7 @@ export function wireFrame(page) {
   };
   onClick("switch", jump);
   onClick("join", jump);
-  onClick("room-menu", () => openMenu(at("room-menu"), currentRoomMenu(page)));
+  onClick("room-menu", () => page.rooms.current !== null && openMenu(at("room-menu"), currentRoomMenu(page)));
   onClick("settings-open", () => openSettings(page));
   onClick("search-open", () => openSearch(page));
   addEventListener("keydown", (event) => {
