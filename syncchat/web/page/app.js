@@ -1,6 +1,6 @@
 // The start of the page: makes its parts, and connects them.
 
-import { enter, go, openMessage } from "./actions.js";
+import { enter, go, limitOf, openMessage } from "./actions.js";
 import { Address } from "./address.js";
 import { Attention } from "./attention.js";
 import { Composer } from "./composer.js";
@@ -8,13 +8,11 @@ import { hear } from "./events.js";
 import { makeLists, wireFrame } from "./frame.js";
 import { Link } from "./link.js";
 import { Log } from "./log.js";
+import { offerMenus } from "./message_menu.js";
 import { firstNick } from "./nick.js";
 import { Notifier } from "./notifier.js";
 import { showStatus } from "./status.js";
 import { authorize, tokenKept, tokenOfAddress } from "./token.js";
-
-// Messages of history to ask for each time.
-const HISTORY = 50;
 
 const page = {
   link: null, // The connection; null: the user has no nick or token yet.
@@ -22,10 +20,13 @@ const page = {
   crowds: new Map(), // and how many people are in each.
   whispered: "", // The nick that sent the last private message.
   returning: false, // The connection was lost, and is not back yet.
-  asked: new Set(), // Types of the user's requests, whose answers are to be shown.
+  asked: new Map(), // Type of a request of the user -> the typed line. Its answer is to be shown.
+  partner: "", // The nick to which what is typed goes privately; empty: it goes to the room.
+  readOnly: false, // The user may not speak in the room.
+  showHint,
 };
 page.address = new Address((room) => go(page, room));
-page.log = new Log((before) => page.link.ask({ type: "history", before, limit: HISTORY }));
+page.log = new Log({ ask: (request) => page.link?.ask(request) ?? false, own: () => page.link?.called ?? "" });
 makeLists(page);
 page.notifier = new Notifier((room, offset) => openMessage(page, room, offset));
 page.attention = new Attention({
@@ -34,13 +35,16 @@ page.attention = new Attention({
   notify: (message) => page.notifier.notify(message),
 });
 page.composer = new Composer({
+  base: page.address.base,
+  complain: (text) => page.log.line("alarm", text),
+  limit: () => limitOf(page),
   enter: (line) => enter(line, page),
   words: () => ({
     people: page.people.others(page.link?.called),
     rooms: [...new Set([...page.rooms.names, ...page.known])].sort(),
     known: page.known.length > 0,
   }),
-  askRooms: () => page.link.ask({ type: "rooms" }),
+  askRooms: () => page.link?.ask({ type: "rooms" }) ?? false,
 });
 
 async function begin() {
@@ -55,6 +59,13 @@ async function begin() {
   page.link.open();
   setInterval(showState, 500);
   page.composer.focus();
+}
+
+/** Say in the empty input where a message goes. */
+function showHint() {
+  const { partner, readOnly, rooms } = page;
+  const room = readOnly ? "You cannot speak in this room" : `Message ${rooms.current ?? ""}`;
+  page.composer.hint = partner ? `Message ${partner}, privately` : room;
 }
 
 function showState() {
@@ -82,4 +93,5 @@ addEventListener("beforeunload", (event) => {
 });
 
 wireFrame(page);
+offerMenus(page);
 begin();

@@ -2,8 +2,7 @@
 
 import { ring } from "./notifier.js";
 import { setting } from "./settings.js";
-
-const MARKS = /[\\^$.*+?()[\]{}|/]/gu;
+import { wholeWords } from "./text.js";
 
 export class Attention {
   #unread = 0; // Messages that the user may not have seen,
@@ -28,7 +27,8 @@ export class Attention {
 
   /** Count a message that the user may not have seen. `message`, for one to the user: `{nick, text, room, offset}`. */
   count(message = null) {
-    if (message && setting("bell")) ring();
+    const bell = setting("bell");
+    if (bell === "all" || (message && bell === "mention")) ring();
     if (this.looking) return;
     this.#unread += 1;
     if (message) this.#mentions += 1;
@@ -54,6 +54,5 @@ export class Attention {
 
 /** Whether a text has the user's nick, or a word that the user wants to be told of, as a word. */
 export function mentions(text, nick) {
-  const words = [nick, ...setting("highlights")].filter(Boolean).map((word) => word.replace(MARKS, "\\$&"));
-  return words.length > 0 && new RegExp(`(?<![\\p{L}\\p{N}_])(?:${words.join("|")})(?![\\p{L}\\p{N}_])`, "iu").test(text);
+  return wholeWords([nick, ...setting("highlights")])?.test(text) ?? false;
 }

@@ -1,9 +1,9 @@
-// Parses and completes a typed line. The commands are those of the other clients.
+// Parses a typed line. The commands are those of the other clients.
 
 /** By name: arguments, help, and a function that makes the event; falsy for wrong arguments. */
 export const COMMANDS = {
   __proto__: null, // Otherwise "constructor" would be a command.
-  help: ["", "show this list", () => ({ local: "help" })],
+  help: ["[COMMAND]", "show this list", (text) => ({ local: "help", text })],
   nick: ["NAME", "change your nick", (text) => text && { type: "nick", nick: text }],
   me: ["TEXT", "send an action", (text) => text && { type: "action", text }],
   msg: ["NAME TEXT", "send a private message", (text) => {
@@ -15,10 +15,19 @@ export const COMMANDS = {
   whois: ["NAME", "show details about a person", (text) => text && { type: "whois", nick: nameIn(text) }],
   rooms: ["", "list the rooms", () => ({ type: "rooms" })],
   join: ["ROOM", "enter another room", (text) => text && { type: "join", room: text }],
-  history: ["", "show earlier messages", () => ({ local: "history" })],
-  search: ["WORDS", "search the messages", (text) => text && { type: "search", words: text, limit: 20 }],
+  history: ["[NUMBER]", "go back in the messages", (text) => /^\d{0,6}$/u.test(text) && { local: "history", number: Number(text) || undefined }],
+  search: ["[WORDS]", "search the messages", (text) => ({ local: "search", words: text })],
   away: ["[REASON]", "mark yourself as away", (text) => ({ type: "away", reason: text })],
   back: ["", "mark yourself as back", () => ({ type: "back" })],
+  room: ["[ROOM]", "go to a room that you follow", (text) => ({ local: "room", text })],
+  query: ["[NAME]", "talk with one person; without a name, with the room again", (text) => ({ local: "query", text: nameIn(text) })],
+  ignore: ["[NAME]", "hide the messages of a person", (text) => ({ local: "ignore", text: nameIn(text) })],
+  unignore: ["NAME", "show them again", (text) => text && { local: "unignore", text: nameIn(text) }],
+  highlight: ["[WORD]", "mark a word like your nick", (text) => ({ local: "highlight", text })],
+  unhighlight: ["WORD", "stop marking a word", (text) => text && { local: "unhighlight", text }],
+  bell: ["off|mention|all", "set when a sound is made", (text) => /^(|off|mention|all)$/iu.test(text) && { local: "bell", text: text.toLowerCase() }],
+  timestamp: ["[on|off]", "show the time of each message", (text) => /^(|on|off|hh:mm)$/iu.test(text) && { local: "timestamp", text: text.toLowerCase() }],
+  clear: ["", "clear the screen", () => ({ local: "clear" })],
   part: ["[ROOM]", "stop following a room", (text) => ({ local: "part", room: text })],
   reconnect: ["", "connect anew", () => ({ local: "reconnect" })],
   quit: ["[REASON]", "leave", (text) => ({ type: "quit", reason: text })],
@@ -61,6 +70,11 @@ const ALIASES = { __proto__: null, exit: "quit", j: "join", q: "quit", w: "names
 // Seconds of the units of a TIME.
 const UNITS = { s: 1, m: 60, h: 3600, d: 86_400 };
 
+/** The command with this name or alias; undefined: there is none. */
+export function commandOf(name) {
+  return COMMANDS[ALIASES[name.toLowerCase()] ?? name.toLowerCase()];
+}
+
 /** The event for a line; `{local}` for a command of the page; `{wrong}` with an error text. */
 export function parse(line) {
   if (!line.startsWith("/")) return { type: "say", text: line };
@@ -74,37 +88,6 @@ export function parse(line) {
     return { wrong: `Unknown command /${word.slice(0, 40)}.${meant} /help lists them.` };
   }
   return command[2](rest.trim()) || { wrong: `Usage: /${name} ${command[0]}` };
-}
-
-/**
- * The completions of the last word of `text`: `{from, choices}`. `from` is where the word begins;
- * a choice has `put`, the text to insert, `shown` and `hint`. `people` are the nicks; the one that
- * spoke last comes first.
- */
-export function completions(text, people, rooms) {
-  const from = text.search(/\S*$/u);
-  const start = text.slice(from);
-  const words = text.slice(0, from).trim().split(/\s+/u).filter(Boolean);
-  const nicks = (end) => people
-    .filter((nick) => nick.toLowerCase().startsWith(start.replace(/^@/u, "").toLowerCase()))
-    .map((nick) => ({ put: (start.startsWith("@") ? "@" : "") + nick + end, shown: nick, hint: "" }));
-  if (text.startsWith("/") && !text.startsWith("//")) {
-    if (!words.length) {
-      const choices = Object.entries(COMMANDS)
-        .filter(([name]) => `/${name}`.startsWith(start.toLowerCase()))
-        .map(([name, [usage, help]]) => ({ put: `/${name} `, shown: `/${name} ${usage}`.trim(), hint: help }));
-      return { from, choices };
-    }
-    const name = words[0].slice(1).toLowerCase();
-    const usage = COMMANDS[ALIASES[name] ?? name]?.[0] ?? "";
-    if (words.length === 1 && /^\[?ROOM/u.test(usage)) {
-      const wanted = start.replace(/^#+/u, "").toLowerCase();
-      const choices = rooms.filter((room) => room.startsWith(wanted));
-      return { from, choices: choices.map((room) => ({ put: room, shown: room, hint: "" })) };
-    }
-    return { from, choices: start || usage.startsWith("NAME") ? nicks(" ") : [] };
-  }
-  return { from, choices: start ? nicks(words.length ? " " : ": ") : [] };
 }
 
 function nameIn(text) {

@@ -1,28 +1,52 @@
-// The input, and the completions of what is typed.
+// The input, and what is offered above it: completions, and the message to reply to.
 
-import { completions } from "./commands.js";
+import { completions } from "./completion.js";
+import { Drafts } from "./drafts.js";
 import { element } from "./text.js";
 
-/**
- * `enter(line)` acts on a line, and returns whether to clear the input. `words()` returns the nicks
- * of the others, the one that spoke last first, and the rooms. `askRooms()` asks the server for
- * the rooms, and returns whether there is a connection.
- */
-export class Composer {
-  #form = document.getElementById("composer");
-  #input = document.getElementById("input");
-  #candidates = document.getElementById("candidates");
-  #choosing = null; // The completions on offer; null: none.
-  #tabbed = false; // Tab was pressed where a room is expected when none was known.
+// Lines of a pasted text from which it becomes a block.
+const BLOCK = 3;
+// Characters of a quoted message.
+const QUOTED = 120;
+// Bytes before the server's limit from which the rest is shown.
+const CLOSE = 2000;
 
-  constructor({ enter, words, askRooms }) {
-    Object.assign(this, { enter, words, askRooms });
-    this.#form.addEventListener("submit", (event) => {
+const at = (id) => document.getElementById(id);
+
+export class Composer {
+  #input = at("input");
+  #candidates = at("candidates");
+  #choosing = null; // The completions on offer; null: none.
+  #awaiting = false; // Tab was pressed where a room is expected when none was known.
+  #quoted = null; // The message that the user replies to.
+  #recalled = null; // The place in the lines that were said; null: the user types a new one.
+  #drafts;
+  #room = null;
+
+  /**
+   * `enter(line)` acts on a line, and returns whether to clear the input. `words()` returns the nicks
+   * of the others, the one that spoke last first, and the rooms. `askRooms()` asks the server for
+   * the rooms, and returns whether there is a connection. `complain(text)` tells the user what is
+   * wrong. `limit()` is the server's limit for a message in bytes.
+   */
+  constructor({ base, enter, words, askRooms, complain, limit }) {
+    Object.assign(this, { enter, words, askRooms, complain, limit });
+    this.#drafts = new Drafts(base);
+    at("composer").addEventListener("submit", (event) => {
       event.preventDefault();
       this.#submit();
     });
     this.#input.addEventListener("keydown", (event) => event.isComposing || this.#pressed(event));
     this.#input.addEventListener("input", () => this.#typed());
+    this.#input.addEventListener("blur", () => this.#close());
+    this.#input.addEventListener("paste", (event) => this.#pasted(event, event.clipboardData));
+    document.addEventListener("dragover", (event) => event.preventDefault());
+    document.addEventListener("drop", (event) => this.#dropped(event));
+    at("unquote").addEventListener("click", () => {
+      this.#reply(null);
+      this.focus();
+    });
+    document.addEventListener("keydown", (event) => this.#elsewhere(event));
   }
 
   focus() {
@@ -43,82 +67,190 @@ export class Composer {
 
   /** Offer the rooms, which have come from the server, if the user waits for them. */
   offerRooms() {
-    if (this.#tabbed && this.#input.value.startsWith("/join ")) this.#offer(true);
-    this.#tabbed = false;
+    if (this.#awaiting && this.#input.value.startsWith("/")) this.#offer(true);
+    this.#awaiting = false;
+  }
+
+  /** The user has come to a room: show the draft for it. */
+  moved(room) {
+    if (room === this.#room) return;
+    const typed = this.#room === null ? this.#input.value : "";
+    this.#room = room;
+    this.#recalled = null;
+    this.#reply(null);
+    this.#set(typed || this.#drafts.of(room));
+  }
+
+  /** Put a text at the caret. */
+  insert(text) {
+    this.focus();
+    const { selectionStart, selectionEnd } = this.#input;
+    this.#put(selectionStart, selectionEnd, text);
+  }
+
+  /** Begin a reply to a message. */
+  quote(message) {
+    this.#reply(message);
+    this.focus();
+  }
+
+  /** Bring a line back that the server has refused, unless the user types the next one. */
+  restore(line) {
+    if (line && !this.#input.value) this.#set(line);
   }
 
   #submit() {
     const line = this.#input.value.trimEnd();
     this.#close();
     if (!line.trim()) return;
-    if (this.enter(line)) {
-      this.#input.value = "";
-      this.#fit();
+    const isCommand = line.startsWith("/") && !line.startsWith("//");
+    const isReply = this.#quoted && !isCommand;
+    if (this.enter(isReply ? `${quoteOf(this.#quoted)}\n${line}` : line)) {
+      if (this.#room !== null) this.#drafts.entered(this.#room, line);
+      this.#recalled = null;
+      if (isReply) this.#reply(null);
+      this.#set("");
     }
     this.focus();
   }
 
   #pressed(event) {
     const choosing = this.#choosing;
-    if (event.key === "Enter" && !event.shiftKey) {
+    const { key, shiftKey } = event;
+    const hasModifier = event.altKey || event.ctrlKey || event.metaKey;
+    if (key === "Enter" && !shiftKey && !event.altKey) {
       event.preventDefault();
-      // Enter takes a completion only if the user chose it by Tab or an arrow key.
-      if (choosing?.byHand) this.#choose(choosing.at);
-      else this.#form.requestSubmit();
-    } else if (event.key === "Tab" && !event.shiftKey && this.#input.value) {
-      if (this.#offer(true) || this.#input.value.startsWith("/")) event.preventDefault();
-    } else if (choosing && !event.altKey && ["ArrowDown", "ArrowUp"].includes(event.key)) {
+      // Enter takes a completion only if the user has chosen it, or has typed @ and a part of a nick.
+      if (choosing && (choosing.byHand || choosing.isMention)) this.#choose(choosing.at);
+      else this.#submit();
+    } else if (key === "Tab" && !shiftKey && !hasModifier) {
+      // With nothing to complete, Tab leaves the input.
+      if (choosing || (this.#input.value && this.#offer(true))) {
+        event.preventDefault();
+        if (choosing) this.#choose(choosing.at);
+      }
+    } else if (choosing && !hasModifier && ["ArrowDown", "ArrowUp"].includes(key)) {
       event.preventDefault();
-      this.#move(event.key === "ArrowDown" ? 1 : -1);
-    } else if (event.key === "Escape" && choosing) {
+      this.#move(key === "ArrowDown" ? 1 : -1);
+    } else if (key === "Escape" && (choosing || this.#quoted)) {
       event.preventDefault();
-      this.#close();
+      if (choosing) this.#close();
+      else this.#reply(null);
+    } else if (!hasModifier && !shiftKey && (key === "ArrowUp" || key === "ArrowDown")) {
+      if (this.#recall(key === "ArrowUp" ? -1 : 1)) event.preventDefault();
     }
+  }
+
+  /** Show the line that was said before, or after, the shown one. Returns whether there is one. */
+  #recall(by) {
+    const { value, selectionStart, selectionEnd } = this.#input;
+    const said = this.#drafts.said(this.#room);
+    const isAtEdge = by < 0 ? !value.slice(0, selectionStart).includes("\n") : !value.slice(selectionEnd).includes("\n");
+    if (!isAtEdge || (this.#recalled === null && by > 0)) return false;
+    // The line that is not sent yet is the last one.
+    this.#recalled ??= { at: said.length, lines: [...said, value] };
+    const next = this.#recalled.at + by;
+    if (!(next in this.#recalled.lines)) return by > 0;
+    this.#recalled.lines[this.#recalled.at] = value;
+    this.#recalled.at = next;
+    this.#set(this.#recalled.lines[next]);
+    return true;
   }
 
   #typed() {
     const { value } = this.#input;
     this.#fit();
-    if (value === "/join ") this.askRooms();
-    if (value.startsWith("/") && !value.includes(" ")) this.#offer(false);
-    else this.#close();
+    if (this.#room !== null) this.#drafts.set(this.#room, value);
+    if (/^\/(?:join|j|room) $/u.test(value) || /(?:^|\s)#$/u.test(value)) this.askRooms();
+    this.#offer(false);
+  }
+
+  /** A key that is typed while the focus is at the messages goes to the input. */
+  #elsewhere({ key, target, altKey, ctrlKey, metaKey, isComposing }) {
+    const isAtMessages = target === document.body || target.closest("#talk");
+    if (!isAtMessages || target.closest("button, a, pre, input")) return;
+    if ([...key].length === 1 && key !== " " && !altKey && !ctrlKey && !metaKey && !isComposing) this.focus();
+  }
+
+  #pasted(event, data) {
+    if (data.files.length && !data.types.includes("text/plain")) {
+      event.preventDefault();
+      this.complain("Files and pictures cannot be sent. Paste a link to them.");
+      return;
+    }
+    const text = data.getData("text/plain").replace(/\r\n?/gu, "\n");
+    const { value, selectionStart, selectionEnd } = this.#input;
+    const isInBlock = value.slice(0, selectionStart).split("```").length % 2 === 0;
+    if (text.trimEnd().split("\n").length < BLOCK || text.includes("```") || isInBlock || value.startsWith("/")) return;
+    event.preventDefault();
+    const begin = selectionStart === 0 || value[selectionStart - 1] === "\n" ? "" : "\n";
+    this.#put(selectionStart, selectionEnd, `${begin}\`\`\`\n${text.replace(/\n+$/u, "")}\n\`\`\`\n`);
+  }
+
+  #dropped(event) {
+    event.preventDefault();
+    const text = event.dataTransfer.getData("text/plain");
+    if (text) this.insert(text);
+    else this.complain("Files and pictures cannot be sent. Paste a link to them.");
+  }
+
+  #reply(message) {
+    this.#quoted = message;
+    at("quoted").hidden = !message;
+    if (message) at("quoted").firstElementChild.textContent = `Reply to ${quoteOf(message).slice(2)}`;
+  }
+
+  // The text.
+
+  #set(text) {
+    this.#input.value = text;
+    this.#input.setSelectionRange(text.length, text.length);
+    this.#close();
+    this.#fit();
+    if (this.#room !== null) this.#drafts.set(this.#room, text);
+  }
+
+  #put(from, to, text) {
+    this.#input.setSelectionRange(from, to);
+    // Unlike setRangeText, it can be undone.
+    if (!document.execCommand("insertText", false, text)) {
+      this.#input.setRangeText(text, from, to, "end");
+      this.#typed();
+    }
   }
 
   #fit() {
     this.#input.style.setProperty("height", "auto");
     this.#input.style.setProperty("height", `${this.#input.scrollHeight + 2}px`);
+    const rest = this.#input.value.length > CLOSE ? this.limit() - new TextEncoder().encode(JSON.stringify(this.#input.value)).length : CLOSE;
+    at("left").hidden = rest >= CLOSE;
+    at("left").textContent = rest < 0 ? `${-rest} bytes too long` : `${rest} bytes left`;
   }
+
+  // The completions.
 
   /** Offer completions. On Tab, insert the only one at once. Returns whether there are some. */
   #offer(byTab) {
-    if (this.#choosing && byTab) {
-      this.#choose(this.#choosing.at);
-      return true;
+    const words = this.words();
+    const { value, selectionStart } = this.#input;
+    if (byTab && !words.known && /^\/(?:join|j|room) /u.test(value)) {
+      this.#awaiting = this.askRooms();
+      if (this.#awaiting) return true;
     }
-    const { people, rooms, known } = this.words();
-    const upTo = this.#input.value.slice(0, this.#input.selectionStart);
-    if (byTab && !known && upTo.startsWith("/join ")) {
-      this.#tabbed = this.askRooms();
-      if (this.#tabbed) return true;
-    }
-    const { from, choices } = completions(upTo, people, rooms);
-    this.#choosing = choices.length ? { from, choices: choices.slice(0, 50), at: 0, byHand: byTab } : null;
-    if (byTab && choices.length === 1) {
-      this.#choose(0);
-      return true;
-    }
-    this.#show();
+    const { from, choices, exact } = completions(value.slice(0, selectionStart), words, byTab);
+    // A word that is complete needs no offer while typing.
+    const isShown = choices.length && (byTab || !exact);
+    this.#choosing = isShown ? { from, choices, at: 0, byHand: byTab, isMention: value[from] === "@" && !exact } : null;
+    if (byTab && choices.length === 1) this.#choose(0);
+    else this.#show();
     return choices.length > 0;
   }
 
   #choose(index) {
     const { from, choices } = this.#choosing;
-    const rest = this.#input.value.slice(this.#input.selectionStart);
-    const before = this.#input.value.slice(0, from) + choices[index].put;
-    this.#input.value = before + rest;
-    this.#input.setSelectionRange(before.length, before.length);
+    this.#choosing = null;
+    this.#put(from, this.#input.selectionStart, choices[index].put);
     this.#close();
-    this.#fit();
   }
 
   #move(by) {
@@ -131,11 +263,17 @@ export class Composer {
 
   #show() {
     const list = this.#candidates, choosing = this.#choosing;
+    const before = list.hidden ? 0 : list.childElementCount;
     list.hidden = !choosing;
+    this.#input.ariaExpanded = String(Boolean(choosing));
     this.#input.removeAttribute("aria-activedescendant");
-    if (!choosing) return;
-    list.replaceChildren(...choosing.choices.map(({ shown, hint }, index) => {
-      const item = element("li", "", shown, ...(hint ? [element("small", "", hint)] : []));
+    if (!choosing) {
+      if (before) at("announced").textContent = "";
+      return;
+    }
+    const { choices } = choosing;
+    list.replaceChildren(...choices.map(({ shown, hint }, index) => {
+      const item = element("li", "", element("bdi", "", shown), ...(hint ? [" ", element("small", "", hint)] : []));
       item.id = `candidate-${index}`;
       item.role = "option";
       item.ariaSelected = String(index === choosing.at);
@@ -145,6 +283,7 @@ export class Composer {
       });
       return item;
     }));
+    if (before !== choices.length) at("announced").textContent = `${choices.length} ${choices.length === 1 ? "completion" : "completions"}`;
     this.#input.setAttribute("aria-activedescendant", `candidate-${choosing.at}`);
     list.children[choosing.at].scrollIntoView({ block: "nearest" });
   }
@@ -153,4 +292,10 @@ export class Composer {
     this.#choosing = null;
     this.#show();
   }
+}
+
+/** The first line of a reply: the beginning of the message that it replies to. */
+function quoteOf({ nick, text }) {
+  const line = text.replace(/\s+/gu, " ").trim();
+  return `> ${nick}: ${[...line].length > QUOTED ? `${[...line].slice(0, QUOTED).join("")}…` : line}`;
 }

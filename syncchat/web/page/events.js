@@ -2,8 +2,10 @@
 
 import { mentions } from "./attention.js";
 import { askForNick, keepNick } from "./nick.js";
-import { banText, missedText, moderatedText, topicText, when, whoisText } from "./notices.js";
+import { banText, missedText, moderatedText, topicText, whoisText } from "./notices.js";
 import { liftButton } from "./operators.js";
+import { keepPrivate, keptPrivate } from "./private.js";
+import { searchFailed, showFound } from "./search.js";
 import { isIgnored } from "./settings.js";
 import { refreshSwitcher } from "./switcher.js";
 import { rich } from "./text.js";
@@ -25,6 +27,7 @@ const HEARERS = {
     page.people.note(event.nick, { operator: event.operator === true });
     if (before === null) {
       page.address.begin(link.path);
+      log.restore(keptPrivate(page.address.base));
       if (event.greeting) log.line("reply", event.greeting);
       if (event.motd) log.line("reply", event.motd);
     } else if (before !== here) {
@@ -45,6 +48,7 @@ const HEARERS = {
     page.returning = false;
     page.asked.delete("quit");
     Object.assign(document.getElementById("room"), { textContent: here, className: "entered" });
+    page.composer.moved(here);
     showTopic(event.topic);
     showReadOnly(page, event.read_only);
     page.attention.show();
@@ -52,7 +56,7 @@ const HEARERS = {
   },
   message(event, page) {
     page.people.heard(event.nick);
-    page.log.message(event, page.link.called);
+    page.log.message(event);
     page.rooms.heard(event.offset);
     if (page.attention.looking) page.rooms.look();
     if (event.nick === page.link.called || event.kind === "redaction" || isIgnored(event.nick)) return;
@@ -61,7 +65,7 @@ const HEARERS = {
   activity(event, page) {
     const mention = event.mention && !isIgnored(event.mention.nick) ? event.mention : undefined;
     if (!page.rooms.note({ ...event, mention }) || !mention) return;
-    page.log.elsewhere(event.room, mention, page.link.called);
+    page.log.elsewhere(event.room, mention);
     page.attention.count({ ...mention, room: event.room });
   },
   joined(event, page) {
@@ -125,16 +129,17 @@ const HEARERS = {
       page.whispered = event.nick;
       if (!isIgnored(event.nick)) page.attention.count({ nick: event.nick, text: event.text, time: event.time });
     }
-    page.log.private(event, page.link.called);
+    keepPrivate(page.address.base, event);
+    page.asked.delete("private");
+    page.log.private(event);
   },
   history(event, page) {
     if (event.command === "history") {
-      page.log.past(event.messages, event.complete, page.link.called);
+      page.log.past(event.messages, event.complete);
       if (page.attention.looking) page.rooms.look();
       return;
     }
-    if (!event.messages.length) page.log.line("reply", "No messages found.");
-    for (const message of event.messages) page.log.found(message, when(message.time));
+    showFound(event.messages, page);
   },
   ack(event, page) {
     if (!event.said) return;
@@ -143,12 +148,13 @@ const HEARERS = {
     if (page.attention.looking) page.rooms.look();
     const kind = type === "action" ? "action" : "message";
     const nick = page.link.called;
-    page.log.message({ offset: event.offset, time: Date.now() / 1000, nick, text, kind }, nick);
+    page.log.message({ offset: event.offset, time: Date.now() / 1000, nick, text, kind });
   },
   error(event, page) {
     // The page reports places by itself, and the next report replaces one that failed.
     if (event.command === "seen") return;
     if (event.command === "history") page.log.unanswered();
+    if (event.command === "search" && searchFailed(event.text)) return;
     if (event.command === "nick" && !page.asked.delete("nick")) {
       // The answer to a nick from the first dialog or the storage, not to a /nick.
       if (event.code !== "nick_taken") {
@@ -157,7 +163,9 @@ const HEARERS = {
       }
       keepNick(page.link.nick);
     }
-    page.log.line("alarm", event.text, ...(event.said ? [` (${event.said.text})`] : []));
+    page.log.line("alarm", event.text, ...(event.said?.text ? [` (${event.said.text})`] : []));
+    page.composer.restore(event.said?.text ?? page.asked.get(event.command));
+    page.asked.delete(event.command);
   },
 };
 
@@ -167,15 +175,15 @@ export function hear(event, page) {
 }
 
 /** Ask for the last messages of the room, and mark those behind the offset that the user has seen. */
-function enterLog({ link, log }, offset, seen) {
+function enterLog({ log }, offset, seen) {
   const missed = seen === null ? 0 : offset - seen;
   if (missed > 0) {
     const limit = Math.min(CATCH_UP, Math.max(HISTORY, missed + AROUND));
     log.line("reply", `${missedText(missed)}.${missed > limit ? " Scroll up for those before these." : ""}`);
     log.mark(seen, `Last read: ${missedText(missed)}`);
-    link.ask({ type: "history", before: offset + 1, limit });
+    log.enter(offset, limit);
   } else {
-    link.ask({ type: "history", before: offset + 1, limit: HISTORY });
+    log.enter(offset, HISTORY);
   }
 }
 
@@ -190,10 +198,11 @@ function listed(event) {
 
 function showTopic(topic = "") {
   const shown = document.getElementById("topic");
-  shown.replaceChildren(...rich(topic, ""));
+  shown.replaceChildren(...rich(topic));
   shown.title = topic;
 }
 
 function showReadOnly(page, on) {
-  page.composer.hint = on ? "You cannot speak in this room" : "Message, or /help";
+  page.readOnly = on;
+  page.showHint();
 }

@@ -8,6 +8,7 @@ import { People } from "./people.js";
 import { PeopleList } from "./people_list.js";
 import { RoomList } from "./room_list.js";
 import { Rooms } from "./rooms.js";
+import { openSearch } from "./search.js";
 import { openSettings } from "./settings_dialog.js";
 import { openSwitcher } from "./switcher.js";
 
@@ -46,7 +47,7 @@ export function wireFrame(page) {
   onClick("join", jump);
   onClick("room-menu", () => page.rooms.current !== null && openMenu(at("room-menu"), currentRoomMenu(page)));
   onClick("settings-open", () => openSettings(page));
-  onClick("search-open", () => page.composer.insert("/search "));
+  onClick("search-open", () => openSearch(page));
   addEventListener("keydown", (event) => {
     const { altKey, ctrlKey, metaKey, shiftKey, key } = event;
     if ((ctrlKey || metaKey) && !altKey && !shiftKey && key.toLowerCase() === "k") jump();
