@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 def followed(page: Page) -> list[str]:
     """The list of rooms: their names and counts, and ``*`` at the current one."""
     found: list[str] = page.evaluate(
-        """() => [...document.querySelectorAll("#followed button")].map((button) => {
+        """() => [...document.querySelectorAll("#followed .room")].map((button) => {
           const [name, count] = button.children;
           return (button.ariaCurrent ? "*" : "") + name.textContent
             + (count.hidden ? "" : ` ${count.textContent}`);
@@ -63,7 +63,7 @@ def test_three_rooms_with_traffic_lose_and_repeat_nothing(browser: Browser) -> N
         window(browser, page_url(chat), "ann") as page,
     ):
         rooms = ("lobby", "ops", "dev")
-        assert not page.get_by_role("navigation").is_visible()
+        wait_for_rooms(page, "*lobby")
         join(page, "ops", "dev")
         wait_for_rooms(page, "lobby", "ops", "*dev")
         sent = 0
@@ -79,6 +79,7 @@ def test_three_rooms_with_traffic_lose_and_repeat_nothing(browser: Browser) -> N
         go(page, "lobby")
         wait_for_line(page, "5 new messages since your last visit.")
         mark = page.locator("#log > .mark")
+        mark.wait_for()
         assert mark.all_text_contents() == ["Last read: 5 new messages since your last visit"]
         # The mark stands in front of the first message that was not seen.
         after = page.locator("#log > .mark + .said").text_content() or ""

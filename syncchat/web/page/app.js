@@ -1,6 +1,6 @@
 // The start of the page: makes its parts, and connects them.
 
-import { enter, go, openMessage, sizeOf } from "./actions.js";
+import { enter, go, limitOf, openMessage, sizeOf } from "./actions.js";
 import { Address } from "./address.js";
 import { Attention } from "./attention.js";
 import { Composer } from "./composer.js";
@@ -8,14 +8,11 @@ import { hear } from "./events.js";
 import { makeLists, wireFrame } from "./frame.js";
 import { Link } from "./link.js";
 import { Log } from "./log.js";
+import { offerMenus } from "./message_menu.js";
 import { firstNick } from "./nick.js";
 import { Notifier } from "./notifier.js";
 import { showStatus } from "./status.js";
 import { authorize, tokenKept, tokenOfAddress } from "./token.js";
-import { Whispers } from "./whispers.js";
-
-// Messages of history to ask for each time.
-const HISTORY = 50;
 
 const page = {
   link: null, // The connection; null: the user has no nick or token yet.
@@ -23,11 +20,10 @@ const page = {
   crowds: new Map(), // and how many people are in each.
   whispered: "", // The nick that sent the last private message.
   returning: false, // The connection was lost, and is not back yet.
-  asked: new Set(), // Types of the user's requests, whose answers are to be shown.
-  lines: new Map(), // By type, the line of the user's last request that the server has not answered.
+  asked: new Map(), // Type of a request of the user -> the typed line. Its answer is to be shown.
 };
 page.address = new Address((room) => go(page, room));
-page.log = new Log((before) => page.link.ask({ type: "history", before, limit: HISTORY }));
+page.log = new Log({ ask: (request) => page.link?.ask(request) ?? false, own: () => page.link?.called ?? "" });
 makeLists(page);
 page.notifier = new Notifier((room, offset) => openMessage(page, room, offset));
 page.attention = new Attention({
@@ -35,12 +31,12 @@ page.attention = new Attention({
   looked: () => page.rooms.look(),
   notify: (message) => page.notifier.notify(message),
 });
-page.whispers = new Whispers(page.address.base);
 page.composer = new Composer({
   base: page.address.base,
-  enter: (line) => enter(line, page),
   complain: (text) => page.log.line("alarm", text),
-  size: (text) => sizeOf(text, page),
+  limit: () => limitOf(page),
+  size: (text) => sizeOf({ type: "say", text }),
+  enter: (line) => enter(line, page),
   words: () => ({
     people: page.people.others(page.link?.called),
     speakers: page.people.speakers(page.link?.called),
@@ -89,4 +85,5 @@ addEventListener("beforeunload", (event) => {
 });
 
 wireFrame(page);
+offerMenus(page);
 begin();

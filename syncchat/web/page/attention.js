@@ -2,12 +2,12 @@
 
 import { ring } from "./notifier.js";
 import { setting } from "./settings.js";
-
-const MARKS = /[\\^$.*+?()[\]{}|/]/gu;
+import { wholeWords } from "./text.js";
 
 export class Attention {
   #unread = 0; // Messages that the user may not have seen,
   #mentions = 0; // and those of them that are for the user.
+  #badge = 0; // The number of mentions that the icons show.
   #icon = document.getElementById("icon");
 
   /**
@@ -27,7 +27,8 @@ export class Attention {
 
   /** Count a message that the user may not have seen. `message`, for one to the user: `{nick, text, room, offset}`. */
   count(message = null) {
-    if (message && setting("bell")) ring();
+    const bell = setting("bell");
+    if (bell === "all" || (message && bell === "mention")) ring();
     if (this.looking) return;
     this.#unread += 1;
     if (message) this.#mentions += 1;
@@ -37,12 +38,11 @@ export class Attention {
 
   show() {
     document.title = `${this.#unread ? `(${this.#unread}) ` : ""}${this.room() ?? "syncchat"}`;
-    const icon = this.#mentions ? "-/icon-unread.svg" : "-/icon.svg";
-    if (this.#icon.getAttribute("href") === icon) return;
-    this.#icon.setAttribute("href", icon);
-    // An installed page has a badge. It is an ornament: a system that refuses it is no error.
-    if (this.#mentions) navigator.setAppBadge?.(this.#mentions).catch(() => {});
-    else navigator.clearAppBadge?.().catch(() => {});
+    if (this.#badge === this.#mentions) return;
+    this.#badge = this.#mentions;
+    this.#icon.setAttribute("href", this.#badge ? "-/icon-unread.svg" : "-/icon.svg");
+    // For an installed page. A system that has no place for the badge refuses it, which is no error.
+    navigator.setAppBadge?.(this.#badge).catch(() => {});
   }
 
   #back() {
@@ -54,6 +54,5 @@ export class Attention {
 
 /** Whether a text has the user's nick, or a word that the user wants to be told of, as a word. */
 export function mentions(text, nick) {
-  const words = [nick, ...setting("highlights")].filter(Boolean).map((word) => word.replace(MARKS, "\\$&"));
-  return words.length > 0 && new RegExp(`(?<![\\p{L}\\p{N}_])(?:${words.join("|")})(?![\\p{L}\\p{N}_])`, "iu").test(text);
+  return wholeWords([nick, ...setting("highlights")])?.test(text) ?? false;
 }

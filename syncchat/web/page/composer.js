@@ -19,7 +19,7 @@ const TAKEN = "button, a[href], input, textarea, select, summary, dialog, [conte
  * `enter(line)` acts on a line, and returns whether to clear the input. `words()` returns the nicks
  * of the others, the one that spoke last first, those that have spoken, and the rooms. `askRooms()`
  * asks the server for the rooms, and returns whether there is a connection. `complain(text)` shows a
- * line, `size(text)` tells the bytes of a message and the limit. `base`: the path of the server, which
+ * line. `size(text)` is the size of a message, `limit()` the server's limit, both in bytes. `base`: the path of the server, which
  * ends with a slash.
  */
 export class Composer {
@@ -42,8 +42,8 @@ export class Composer {
   #silent = false; // The user cannot speak in the room.
   #partner = "";
 
-  constructor({ enter, words, askRooms, complain, size, base }) {
-    Object.assign(this, { enter, words, askRooms, complain, size });
+  constructor({ enter, words, askRooms, complain, size, limit, base }) {
+    Object.assign(this, { enter, words, askRooms, complain, size, limit });
     this.#history = new TypedHistory(base);
     this.#drafts = new Drafts(base);
     this.#form.addEventListener("submit", (event) => {
@@ -285,7 +285,7 @@ export class Composer {
       return;
     }
     const { value, selectionStart, selectionEnd } = this.#input;
-    const { limit } = this.size("");
+    const limit = this.limit();
     if (text.length > MOST_PASTED * limit) {
       event.preventDefault();
       this.complain(`Not pasted: the text has ${text.length.toLocaleString()} characters, and a message at most ${limit.toLocaleString()} bytes.`);
@@ -338,7 +338,9 @@ export class Composer {
   /** Show how large the text is when it comes near the limit of the server. */
   #showSize() {
     const { value } = this.#input;
-    const { size, limit } = this.size(value.length * 6 > NEAR * this.size("").limit ? this.#quote.before(value) : "");
+    const limit = this.limit();
+    // A character has at most six bytes.
+    const size = value.length * 6 > NEAR * limit ? this.size(this.#quote.before(value)) : 0;
     this.#size.hidden = size < NEAR * limit;
     this.#input.ariaInvalid = String(size > limit);
     if (this.#size.hidden) return;

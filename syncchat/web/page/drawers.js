@@ -18,6 +18,17 @@ export function closeDrawer() {
   if (had) button.focus();
 }
 
+/** The groups of a menu, whose items close the drawer first: what follows is outside. */
+export function leaving(groups) {
+  return groups.map((group) => group.map(({ label, act }) => ({
+    label,
+    act() {
+      closeDrawer();
+      act();
+    },
+  })));
+}
+
 function toggle(column) {
   if (!NARROW.matches) {
     column.classList.toggle("closed");

@@ -2,7 +2,10 @@
 
 import { mentions } from "./attention.js";
 import { askForNick, keepNick } from "./nick.js";
-import { banText, missedText, moderatedText, topicText, when, whoisText } from "./notices.js";
+import { banText, missedText, moderatedText, topicText, whoisText } from "./notices.js";
+import { liftButton } from "./operators.js";
+import { keepPrivate, keptPrivate } from "./private.js";
+import { searchFailed, showFound } from "./search.js";
 import { isIgnored } from "./settings.js";
 import { refreshSwitcher } from "./switcher.js";
 import { rich } from "./text.js";
@@ -25,7 +28,6 @@ const HEARERS = {
     if (before === here && epoch !== event.epoch) log.anew();
     page.people.set(event.members);
     page.people.note(event.nick, { operator: event.operator === true });
-    link.ask({ type: "names" }); // It tells who is away.
     if (before === null) {
       page.address.begin(link.path);
       if (event.greeting) log.line("reply", event.greeting);
@@ -37,6 +39,7 @@ const HEARERS = {
     } else if (page.returning) {
       log.line("reply", "Reconnected.");
     }
+    if (before !== here) log.restore(keptPrivate(page.address.base, event.person));
     log.unanswered();
     if (before !== here) enterLog(page, event.offset, seen);
     else if (log.empty) enterLog(page, event.offset, null);
@@ -44,19 +47,19 @@ const HEARERS = {
     const missing = rooms.toWatch(before === here || before === null || page.returning ? null : before);
     if (missing.length) link.ask({ type: "watch", rooms: missing });
     if (before !== null && before !== here && !rooms.names.includes(before)) link.ask({ type: "unwatch", rooms: [before] });
+    link.ask({ type: "names" }); // It tells who is away.
     page.returning = false;
     page.asked.delete("quit");
-    document.getElementById("room").textContent = here;
-    showTopic(event.topic);
+    Object.assign(document.getElementById("room"), { textContent: here, className: "entered" });
     page.composer.moveTo(here);
     page.composer.silent = event.read_only === true;
-    for (const each of page.whispers.enter(event.person)) page.log.private(each, each.own ? each.nick : each.to);
+    showTopic(event.topic);
     page.attention.show();
     if (event.nick === link.nick) keepNick(event.nick);
   },
   message(event, page) {
     page.people.heard(event.nick);
-    page.log.message(event, page.link.called);
+    page.log.message(event);
     page.rooms.heard(event.offset);
     if (page.attention.looking) page.rooms.look();
     if (event.nick === page.link.called || event.kind === "redaction" || isIgnored(event.nick)) return;
@@ -65,7 +68,7 @@ const HEARERS = {
   activity(event, page) {
     const mention = event.mention && !isIgnored(event.mention.nick) ? event.mention : undefined;
     if (!page.rooms.note({ ...event, mention }) || !mention) return;
-    page.log.elsewhere(event.room, mention, page.link.called);
+    page.log.elsewhere(event.room, mention);
     page.attention.count({ ...mention, room: event.room });
   },
   joined(event, page) {
@@ -122,25 +125,24 @@ const HEARERS = {
   },
   bans(event, page) {
     if (!event.bans.length) page.log.line("reply", "There are no bans.");
-    for (const ban of event.bans) page.log.line("reply", banText(ban));
+    for (const ban of event.bans) page.log.line("reply", banText(ban), " ", liftButton(page, ban.target));
   },
   private(event, page) {
     if (event.nick !== page.link.called) {
       page.whispered = event.nick;
       if (!isIgnored(event.nick)) page.attention.count({ nick: event.nick, text: event.text, time: event.time });
     }
-    page.whispers.add({ ...event, own: event.nick === page.link.called });
-    page.log.private(event, page.link.called);
+    keepPrivate(page.address.base, page.link.welcome.person, event);
+    page.log.private(event);
   },
   history(event, page) {
     for (const { nick, time } of event.messages) page.people.heard(nick, time * 1000);
     if (event.command === "history") {
-      page.log.past(event.messages, event.complete, page.link.called);
+      page.log.past(event.messages, event.complete);
       if (page.attention.looking) page.rooms.look();
       return;
     }
-    if (!event.messages.length) page.log.line("reply", "No messages found.");
-    for (const message of event.messages) page.log.found(message, when(message.time));
+    showFound(event.messages, page);
   },
   ack(event, page) {
     if (!event.said) return;
@@ -149,12 +151,13 @@ const HEARERS = {
     if (page.attention.looking) page.rooms.look();
     const kind = type === "action" ? "action" : "message";
     const nick = page.link.called;
-    page.log.message({ offset: event.offset, time: Date.now() / 1000, nick, text, kind }, nick);
+    page.log.message({ offset: event.offset, time: Date.now() / 1000, nick, text, kind });
   },
   error(event, page) {
     // The page reports places by itself, and the next report replaces one that failed.
     if (event.command === "seen") return;
     if (event.command === "history") page.log.unanswered();
+    if (event.command === "search" && searchFailed(event.text)) return;
     if (event.command === "nick" && !page.asked.delete("nick")) {
       // The answer to a nick from the first dialog or the storage, not to a /nick.
       if (event.code !== "nick_taken") {
@@ -163,8 +166,8 @@ const HEARERS = {
       }
       keepNick(page.link.nick);
     }
-    page.log.line("alarm", event.text, ...(event.said ? [` (${event.said.text})`] : []));
-    const line = event.said ? typed(event.said) : page.lines.get(event.command);
+    page.log.line("alarm", event.text, ...(event.said?.text ? [` (${event.said.text})`] : []));
+    const line = event.said ? typed(event.said) : page.asked.get(event.command);
     if (line) page.composer.restore(line);
   },
 };
@@ -172,19 +175,20 @@ const HEARERS = {
 /** Act on an event of the server. `page` has the parts of the page (app.js). */
 export function hear(event, page) {
   HEARERS[event.type]?.(event, page);
-  page.lines.delete(event.command ?? event.action ?? ANSWERED[event.type] ?? event.type);
+  // The request has its answer, so its line is not to be put back.
+  page.asked.delete(event.command ?? event.action ?? ANSWERED[event.type] ?? event.type);
 }
 
 /** Ask for the last messages of the room, and mark those behind the offset that the user has seen. */
-function enterLog({ link, log }, offset, seen) {
+function enterLog({ log }, offset, seen) {
   const missed = seen === null ? 0 : offset - seen;
   if (missed > 0) {
     const limit = Math.min(CATCH_UP, Math.max(HISTORY, missed + AROUND));
     log.line("reply", `${missedText(missed)}.${missed > limit ? " Scroll up for those before these." : ""}`);
     log.mark(seen, `Last read: ${missedText(missed)}`);
-    link.ask({ type: "history", before: offset + 1, limit });
+    log.enter(offset, limit);
   } else {
-    link.ask({ type: "history", before: offset + 1, limit: HISTORY });
+    log.enter(offset, HISTORY);
   }
 }
 
@@ -199,7 +203,7 @@ function listed(event) {
 
 function showTopic(topic = "") {
   const shown = document.getElementById("topic");
-  shown.replaceChildren(...rich(topic, ""));
+  shown.replaceChildren(...rich(topic));
   shown.title = topic;
 }
 

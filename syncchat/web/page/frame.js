@@ -8,6 +8,7 @@ import { People } from "./people.js";
 import { PeopleList } from "./people_list.js";
 import { RoomList } from "./room_list.js";
 import { Rooms } from "./rooms.js";
+import { openSearch } from "./search.js";
 import { openSettings } from "./settings_dialog.js";
 import { openSwitcher } from "./switcher.js";
 
@@ -32,6 +33,7 @@ export function makeLists(page) {
     actionsFor: (nick) => personMenu(page, nick),
   });
   const peopleList = new PeopleList({ people: page.people, own: () => page.link?.called });
+  page.rooms.show(); // Those of the last visit, before there is a connection.
 }
 
 /** Let the buttons of the header and the keys of the page do something. */
@@ -43,9 +45,9 @@ export function wireFrame(page) {
   };
   onClick("switch", jump);
   onClick("join", jump);
-  onClick("room-menu", () => openMenu(at("room-menu"), currentRoomMenu(page)));
+  onClick("room-menu", () => page.rooms.current !== null && openMenu(at("room-menu"), currentRoomMenu(page)));
   onClick("settings-open", () => openSettings(page));
-  onClick("search-open", () => page.composer.insert("/search "));
+  onClick("search-open", () => openSearch(page));
   addEventListener("keydown", (event) => {
     const { altKey, ctrlKey, metaKey, shiftKey, key } = event;
     if ((ctrlKey || metaKey) && !altKey && !shiftKey && key.toLowerCase() === "k") jump();

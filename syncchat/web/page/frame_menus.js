@@ -44,7 +44,6 @@ export function listedRoomMenu(page, room) {
 /** The groups of the menu of the current room. */
 export function currentRoomMenu(page) {
   const room = page.rooms.current;
-  if (room === null) return [];
   return [
     [copyItem(page, room), leaveItem(page, room)],
     page.link.welcome?.operator ? roomSettings(page) : [],

@@ -1,12 +1,12 @@
 // The commands that the page carries out by itself.
 
-import { go, part, request } from "./actions.js";
+import { go, request } from "./actions.js";
 import { explanation, HELP, nameIn } from "./commands.js";
+import { openSearch } from "./search.js";
 import { isIgnored, set, setting } from "./settings.js";
 import { element } from "./text.js";
 
-// Messages that `/history` shows, at most.
-const MOST_HISTORY = 1000;
+const BELLS = ["off", "mention", "all"];
 
 /** By name: `(text, page)`; false keeps the line in the input. The answers are those of the terminal client. */
 export const LOCAL = {
@@ -16,10 +16,15 @@ export const LOCAL = {
     return true;
   },
   history(text, page) {
-    const number = Number(text || MOST_HISTORY);
-    if (number < 1 || number > MOST_HISTORY) return refuse(page, `Usage: /history [N], from 1 to ${MOST_HISTORY}`);
-    if (text) page.log.show(Math.max(1, page.rooms.end - number + 1));
-    else page.log.toStart();
+    page.log.toStart(Number(text) || undefined);
+    return true;
+  },
+  search(text, page) {
+    openSearch(page, text);
+    return true;
+  },
+  clear(_text, { log }) {
+    log.wipe();
     return true;
   },
   reconnect(_text, { link }) {
@@ -37,8 +42,7 @@ export const LOCAL = {
   },
   reply(text, page) {
     if (!page.whispered) return refuse(page, "No private message to reply to.");
-    page.lines.set("private", `/reply ${text}`);
-    return request(page, { type: "private", to: page.whispered, text });
+    return request(page, { type: "private", to: page.whispered, text }, `/msg ${page.whispered} ${text}`);
   },
   query(text, page) {
     const before = page.composer.partner;
@@ -76,16 +80,17 @@ export const LOCAL = {
     return answer(page, `${word} is no longer marked.`);
   },
   timestamp(text, page) {
-    const wanted = { __proto__: null, "": !setting("times"), on: true, off: false }[text.toLowerCase()];
+    // The name of the terminal client's format works like "on".
+    const wanted = { __proto__: null, "": !setting("times"), on: true, "hh:mm": true, off: false }[text.toLowerCase()];
     if (wanted === undefined) return refuse(page, "Usage: /timestamp [on|off]");
     set("times", wanted);
     return answer(page, `Timestamps are ${wanted ? "on" : "off"}.`);
   },
   bell(text, page) {
-    const wanted = { __proto__: null, "": setting("bell"), mention: true, on: true, off: false }[text.toLowerCase()];
-    if (wanted === undefined) return refuse(page, "Usage: /bell [off|mention]");
-    set("bell", wanted);
-    return answer(page, `The bell is set to ${wanted ? "mention" : "off"}.`);
+    const wanted = text.toLowerCase();
+    if (wanted && !BELLS.includes(wanted)) return refuse(page, "Usage: /bell [off|mention|all]");
+    if (wanted) set("bell", wanted);
+    return answer(page, `The bell is set to ${setting("bell")}.`);
   },
 };
 
@@ -97,6 +102,16 @@ function answer({ log }, text) {
 function refuse({ log }, text) {
   log.line("alarm", text);
   return false;
+}
+
+/** Stop following a room. */
+function part(page, room) {
+  const { link, rooms } = page;
+  if (!rooms.names.includes(room)) return refuse(page, `You do not follow ${room}.`);
+  const back = rooms.part(room);
+  if (room !== rooms.current) return link.ask({ type: "unwatch", rooms: [room] }), true;
+  if (back) return go(page, back);
+  return refuse(page, "You follow no other room. /join enters one, /quit leaves the chat.");
 }
 
 function same(one, two) {

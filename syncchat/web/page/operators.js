@@ -2,6 +2,7 @@
 
 import { act } from "./actions.js";
 import { askForm } from "./form.js";
+import { element } from "./text.js";
 
 // Limits of the server, in characters.
 const TOPIC = 400, MOTD = 4000, REASON = 200;
@@ -18,6 +19,9 @@ export function moderation(page, nick) {
     { label: "Unmute", act: () => act(page, { type: "unmute", nick }) },
     { label: "Remove from the room…", act: () => kick(page, nick) },
     { label: "Ban…", act: () => ban(page, nick) },
+    page.people.isOperator(nick)
+      ? { label: "Make an ordinary member", act: () => act(page, { type: "deop", nick }) }
+      : { label: "Make an operator of the room", act: () => act(page, { type: "op", nick }) },
   ];
 }
 
@@ -30,6 +34,17 @@ export function roomSettings(page) {
     { label: "Let everybody speak", act: () => act(page, { type: "read_only", on: false }) },
     { label: "List the bans", act: () => act(page, { type: "bans" }) },
   ];
+}
+
+/** A button that lifts the ban of `target`, for the list of bans. */
+export function liftButton(page, target) {
+  const button = element("button", "lift", "Lift");
+  button.type = "button";
+  button.ariaLabel = `Lift the ban of ${target}`;
+  button.addEventListener("click", () => {
+    if (act(page, { type: "unban", target })) button.disabled = true;
+  });
+  return button;
 }
 
 async function kick(page, nick) {

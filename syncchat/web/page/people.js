@@ -57,6 +57,11 @@ export class People {
     this.show();
   }
 
+  /** Whether a person is known to be an operator of the room. */
+  isOperator(nick) {
+    return this.#people.get(nick)?.operator === true;
+  }
+
   /** There is no connection, so nobody knows who is here. */
   offline() {
     if (!this.#here) return;

@@ -1,5 +1,6 @@
 // The list of people, and the menu of each.
 
+import { leaving } from "./drawers.js";
 import { openMenu } from "./menu.js";
 import { follow, isIgnored } from "./settings.js";
 import { element, nickOf } from "./text.js";
@@ -68,7 +69,7 @@ export class PeopleList {
     button.type = "button";
     button.ariaHasPopup = "menu";
     button.ariaExpanded = "false";
-    button.addEventListener("click", () => openMenu(button, this.people.actionsFor(nick)));
+    button.addEventListener("click", () => openMenu(button, leaving(this.people.actionsFor(nick))));
     return element("li", "", button);
   }
 }

@@ -45,11 +45,6 @@ export class Rooms {
     return this.#rooms.get(this.current)?.epoch;
   }
 
-  /** The last offset of the current room's log. */
-  get end() {
-    return this.#rooms.get(this.current)?.end ?? 0;
-  }
-
   /** The names of the followed rooms and of the current one, in the order in which the user came first. */
   get names() {
     const shown = [...this.#rooms].filter(([name, room]) => room.watched || name === this.current);

@@ -9,7 +9,7 @@ const listeners = new Map(); // name -> functions
 const USUAL = {
   theme: "auto", // or light, dark
   times: true, // The time of each message is shown.
-  bell: false, // A mention makes a sound.
+  bell: "off", // or mention, all: what makes a sound.
   notify: null, // or true, false: whether a mention makes a notification of the desktop; null: not decided.
   ignored: [], // Nicks whose messages are hidden.
   highlights: [], // Words that count as mentions, besides the user's nick.

@@ -49,8 +49,8 @@ function choices() {
     });
   const fieldset = element("fieldset", "", element("legend", "", "Messages"),
     choice("checkbox", setting("times"), "Show the time of each message", (on) => set("times", on)),
-    choice("checkbox", setting("bell"), "Play a sound when I am mentioned", (on) => {
-      set("bell", on);
+    choice("checkbox", setting("bell") !== "off", "Play a sound when I am mentioned", (on) => {
+      set("bell", on ? "mention" : "off");
       if (on) ring();
     }),
     notify);

@@ -20,21 +20,21 @@ export function keep(kind, key, value) {
   }
 }
 
-/** Forget the value of `key`. */
-export function drop(kind, key) {
-  fallback.delete(key);
-  try {
-    window[`${kind}Storage`].removeItem(key);
-  } catch {
-    // Nothing is kept there.
-  }
-}
-
 /** The keys in the storage `kind` that begin with `prefix`. */
 export function keysOf(kind, prefix) {
   try {
     return Object.keys(window[`${kind}Storage`]).filter((key) => key.startsWith(prefix));
   } catch {
     return []; // At the start, the fallback is empty.
+  }
+}
+
+/** Forget the value of `key`. */
+export function drop(kind, key) {
+  fallback.delete(key);
+  try {
+    window[`${kind}Storage`].removeItem(key);
+  } catch {
+    // Nothing was kept.
   }
 }

@@ -6,11 +6,11 @@ const BEHIND = ".,;:!?…";
 // More combining marks on one letter than languages need: drawing them takes a browser seconds.
 const PILE = /([\p{M}\p{Cf}]{8})[\p{M}\p{Cf}]+/gu;
 const BRACKETS = { ")": "(", "]": "[" };
-const COLOURS = [
-  "#af5f5f", "#d75f5f", "#d75f00", "#af5f00", "#878700", "#5f8700", "#008700", "#00875f",
-  "#008787", "#0087af", "#0087d7", "#5f87af", "#5f87d7", "#5f5fff", "#875fff", "#875fd7",
-  "#af5fff", "#af5fd7", "#af5faf", "#d700af", "#d75faf", "#d75f87",
-];
+const INLINE_CODE = /(`{1,2})([^`\n]+)\1/gu;
+// Links and marks in one message, at most: thousands of them block the page.
+const MOST = 50;
+// Colours of nicks; style.css has them for both themes.
+const COLOURS = 16;
 
 /** Make an element with a class and children, each a node or a text. */
 export function element(name, className = "", ...children) {
@@ -20,36 +20,60 @@ export function element(name, className = "", ...children) {
   return made;
 }
 
-/** `said` as nodes: URLs become links, and `nick` is marked where it is a whole word. */
-export function rich(said, nick) {
+/**
+ * `said` as nodes: URLs become links, text in backticks becomes code, and `words` are marked where
+ * they are whole words.
+ */
+export function rich(said, words = []) {
   const text = said.replace(PILE, "$1");
+  const budget = { links: MOST, marks: MOST };
   const nodes = [];
   let done = 0;
-  for (const found of text.matchAll(ADDRESS)) {
-    const shown = trimmed(found[0]);
-    const link = linkTo(shown);
-    if (!link) continue;
-    nodes.push(...marked(text.slice(done, found.index), nick), link);
-    done = found.index + shown.length;
+  for (const found of text.matchAll(INLINE_CODE)) {
+    nodes.push(...linked(text.slice(done, found.index), words, budget), element("code", "", found[2]));
+    done = found.index + found[0].length;
+    if (nodes.length > 4 * MOST) break;
   }
-  nodes.push(...marked(text.slice(done), nick));
+  nodes.push(...linked(text.slice(done), words, budget));
   return nodes;
 }
 
-/** The colour of a nick: always the same, in upper or lower case. */
+/** The number of the colour of a nick: always the same, in upper or lower case. */
 export function colourOf(nick) {
   let hash = 0x811c9dc5; // FNV-1a
   for (const char of nick.toLowerCase()) {
     hash = Math.imul(hash ^ char.codePointAt(0), 0x01000193) >>> 0;
   }
-  return COLOURS[hash % COLOURS.length];
+  return ((hash ^ (hash >>> 16)) >>> 0) % COLOURS;
 }
 
 /** A nick in its colour. */
 export function nickOf(nick) {
-  const made = element("span", "nick", nick);
-  made.style.setProperty("color", colourOf(nick));
+  const made = element("bdi", "nick", nick);
+  made.style.setProperty("color", `var(--nick-${colourOf(nick)})`);
   return made;
+}
+
+/** A pattern for the first of `words` that is a whole word; null: there are no words. */
+export function wholeWords(words) {
+  const literals = words.filter(Boolean).map((word) => word.replace(/[\\^$.*+?()[\]{}|/]/gu, "\\$&"));
+  if (!literals.length) return null;
+  return new RegExp(`(?<![\\p{L}\\p{N}_])(?:${literals.join("|")})(?![\\p{L}\\p{N}_])`, "giu");
+}
+
+function linked(text, words, budget) {
+  const nodes = [];
+  let done = 0;
+  for (const found of budget.links ? text.matchAll(ADDRESS) : []) {
+    const shown = trimmed(found[0]);
+    const link = linkTo(shown);
+    if (!link) continue;
+    nodes.push(...marked(text.slice(done, found.index), words, budget), link);
+    done = found.index + shown.length;
+    if (--budget.links <= 0) break;
+  }
+  nodes.push(...marked(text.slice(done), words, budget));
+  return nodes;
 }
 
 /** The URL without what follows it. One pass from the end, since a URL may be very long. */
@@ -84,19 +108,16 @@ function linkTo(address) {
   return link;
 }
 
-function marked(text, nick) {
-  if (!text || !nick) return text ? [text] : [];
+function marked(text, words, budget) {
+  const pattern = text && budget.marks ? wholeWords(words) : null;
+  if (!pattern) return text ? [text] : [];
   const nodes = [];
   let done = 0;
-  for (const found of text.matchAll(wholeWord(nick))) {
+  for (const found of text.matchAll(pattern)) {
     nodes.push(text.slice(done, found.index), element("mark", "", found[0]));
     done = found.index + found[0].length;
+    if (--budget.marks <= 0) break;
   }
   nodes.push(text.slice(done));
   return nodes;
-}
-
-function wholeWord(nick) {
-  const literal = nick.replace(/[\\^$.*+?()[\]{}|/]/gu, "\\$&");
-  return new RegExp(`(?<![\\p{L}\\p{N}_])${literal}(?![\\p{L}\\p{N}_])`, "giu");
 }
