@@ -158,6 +158,7 @@ const HEARERS = {
     if (event.command === "seen") return;
     if (event.command === "history") page.log.unanswered();
     if (event.command === "search" && searchFailed(event.text)) return;
+    const line = event.said ? typed(event.said) : page.asked.get(event.command);
     if (event.command === "nick" && !page.asked.delete("nick")) {
       // The answer to a nick from the first dialog or the storage, not to a /nick.
       if (event.code !== "nick_taken") {
@@ -167,7 +168,6 @@ const HEARERS = {
       keepNick(page.link.nick);
     }
     page.log.line("alarm", event.text, ...(event.said?.text ? [` (${event.said.text})`] : []));
-    const line = event.said ? typed(event.said) : page.asked.get(event.command);
     if (line) page.composer.restore(line);
   },
 };
