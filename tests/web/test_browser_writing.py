@@ -1,10 +1,10 @@
-"""Writing on the page: completion, drafts, quotes, pastes, refused lines, and the page's own commands."""
+"""Writing on the page: completion, drafts, quotes, pastes, refused lines, its own commands."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -28,9 +28,10 @@ def chat() -> Iterator[ChatServer]:
 
 def offered(page: Page) -> list[str]:
     """The candidates, without their explanations."""
-    return page.locator("#candidates:visible li").evaluate_all(
+    names: list[str] = page.locator("#candidates:visible li").evaluate_all(
         "(items) => items.map((item) => item.firstChild.data)"
     )
+    return names
 
 
 def value(page: Page) -> str:
@@ -130,20 +131,22 @@ def test_the_input_can_be_seen(browser: Browser, chat: ChatServer) -> None:
     """The border has a contrast of 3:1, and forced colors show which candidate is marked."""
     with window(browser, page_url(chat, "/seen"), "ann") as page:
         box = page.locator("#input")
-        for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        schemes: list[Literal["light", "dark"]] = ["light", "dark"]
+        for scheme in schemes:
+            page.emulate_media(color_scheme=scheme)
             border, ground, around = box.evaluate(
-                "(box) => [getComputedStyle(box).borderTopColor, getComputedStyle(box).backgroundColor,"
-                " getComputedStyle(document.body).backgroundColor]"
+                """(box) => {
+                  const style = getComputedStyle(box), page = getComputedStyle(document.body);
+                  return [style.borderTopColor, style.backgroundColor, page.backgroundColor];
+                }"""
             )
             assert contrast(border, ground) >= 3, scheme
             assert contrast(border, around) >= 3, scheme
         page.emulate_media(forced_colors="active")
         box.press_sequentially("/")
-        first, second = (
-            page.locator("#candidates li").nth(at).evaluate("(item) => getComputedStyle(item).outline")
-            for at in (0, 1)
-        )
+        items = page.locator("#candidates li")
+        outline = "(item) => getComputedStyle(item).outline"
+        first, second = (items.nth(at).evaluate(outline) for at in (0, 1))
         assert first != second
         page.emulate_media(forced_colors="none")
         # It grows up to 40 % of the height.
@@ -163,8 +166,10 @@ def contrast(one: str, two: str) -> float:
 
 def luminance(color: str) -> float:
     parts = [int(part) / 255 for part in re.findall(r"\d+", color)[:3]]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def test_a_finger_chooses_a_candidate(browser: Browser, chat: ChatServer) -> None:
@@ -182,8 +187,10 @@ def test_a_finger_chooses_a_candidate(browser: Browser, chat: ChatServer) -> Non
         assert page.evaluate("document.activeElement.id") == "input"
         box.fill("/")
         row, below = (page.locator(each).bounding_box() for each in ("#candidates", "#input"))
-        assert row is not None and below is not None
-        assert (row["width"], row["height"]) == (390, pytest.approx(54, abs=4))
+        assert row is not None
+        assert below is not None
+        assert row["width"] == 390
+        assert 44 <= row["height"] <= 60
         assert row["y"] + row["height"] <= below["y"]
         box.fill("hi @bob")
         box.press("Space")
@@ -204,9 +211,14 @@ def test_lines_are_recalled_and_drafts_are_kept(browser: Browser, chat: ChatServ
         box.press_sequentially("text")
         # In the second of two lines, Up moves the caret.
         for key, shown in [
-            ("ArrowUp", "unsent\ntext"), ("ArrowUp", "second"), ("ArrowUp", "first"), ("ArrowUp", "first"),
-            ("ArrowDown", "second"), ("ArrowDown", "unsent\ntext"), ("ArrowDown", "unsent\ntext"),
-        ]:  # fmt: skip
+            ("ArrowUp", "unsent\ntext"),
+            ("ArrowUp", "second"),
+            ("ArrowUp", "first"),
+            ("ArrowUp", "first"),
+            ("ArrowDown", "second"),
+            ("ArrowDown", "unsent\ntext"),
+            ("ArrowDown", "unsent\ntext"),
+        ]:
             box.press(key)
             page.evaluate("new Promise((done) => setTimeout(done))")
             assert value(page) == shown, key
@@ -254,7 +266,6 @@ def test_a_refused_line_returns_and_private_messages_stay(
         Client(url_of(chat, "/lost"), nick="bob") as bob,
         window(browser, page_url(chat, "/lost"), "ann") as page,
     ):
-        box = page.locator("#input")
         for line, complaint in [
             ("/msg nobody hi", "nobody"),
             ("/nick bob", "The nick bob is taken here."),
@@ -285,13 +296,14 @@ def test_pasted_texts_become_blocks(browser: Browser, chat: ChatServer) -> None:
     with window(browser, page_url(chat, "/pastes"), "ann") as page:
         page.context.grant_permissions(["clipboard-read", "clipboard-write"])
         box = page.locator("#input")
+        code = "def f():\n    return 1\n\nf()"
         for before, text, after in [
             ("", "one\ntwo", "one\ntwo"),
-            ("look:", "def f():\r\n    return 1\r\n\r\nf()\r\n", "look:\n```\ndef f():\n    return 1\n\nf()\n```\n"),
+            ("look:", code.replace("\n", "\r\n") + "\r\n", f"look:\n```\n{code}\n```\n"),
             ("", "\n    indented\n    b\nc", "```\n    indented\n    b\nc\n```\n"),
             ("```\n", "1\n2\n3", "```\n1\n2\n3"),
             ("/topic ", "1\n2\n3", "/topic 1\n2\n3"),
-        ]:  # fmt: skip
+        ]:
             box.fill(before)
             paste(page, text)
             assert value(page) == after
@@ -317,7 +329,8 @@ def test_pasted_texts_become_blocks(browser: Browser, chat: ChatServer) -> None:
               const options = { bubbles: true, cancelable: true };
               document.getElementById("input").dispatchEvent(
                 new ClipboardEvent("paste", { ...options, clipboardData: dataTransfer }));
-              document.getElementById("log").dispatchEvent(new DragEvent("drop", { ...options, dataTransfer }));
+              document.getElementById("log").dispatchEvent(
+                new DragEvent("drop", { ...options, dataTransfer }));
             }"""
         )
         wait_for(lambda: page.locator("#log .alarm", has_text="Files and images").count() == 2)
@@ -334,8 +347,12 @@ def test_a_reply_quotes(browser: Browser, chat: ChatServer) -> None:
         window(browser, page_url(chat, "/quotes"), "ann") as page,
     ):
         # The menu of a message calls this.
-        page.route("**/-/app.js", lambda route: route.fulfill(
-            response=(answer := route.fetch()), body=answer.text() + "globalThis.chat = page;"))
+        page.route(
+            "**/-/app.js",
+            lambda route: route.fulfill(
+                response=(answer := route.fetch()), body=answer.text() + "globalThis.chat = page;"
+            ),
+        )
         page.reload()
         page.get_by_placeholder("Message #quotes").wait_for()
         quote = "(quoted) => chat.composer.quote(quoted)"
@@ -442,7 +459,8 @@ def test_keys_that_go_to_the_input(browser: Browser, chat: ChatServer) -> None:
         box = page.locator("#input")
         box.focus()
         session = page.context.new_cdp_session(page)
-        session.send("Input.imeSetComposition", {"text": "にほ", "selectionStart": 2, "selectionEnd": 2})
+        composition = {"text": "にほ", "selectionStart": 2, "selectionEnd": 2}
+        session.send("Input.imeSetComposition", composition)
         session.send(
             "Input.dispatchKeyEvent",
             {"type": "rawKeyDown", "key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 229},
@@ -454,13 +472,14 @@ def test_keys_that_go_to_the_input(browser: Browser, chat: ChatServer) -> None:
         assert lines(page) == ["ann: hello", "ann: typed after a click日本"]
         assert box.get_attribute("spellcheck") == "true"
         box.fill("/whois")
-        assert [box.get_attribute(name) for name in ("spellcheck", "autocapitalize")] == ["false", "none"]
+        assert box.get_attribute("spellcheck") == "false"
+        assert box.get_attribute("autocapitalize") == "none"
         # A room where the user cannot speak says so, and keeps the line.
         enter_room_read_only(page)
         box.fill("but I want to")
         assert page.get_by_role("button", name="Send").get_attribute("aria-disabled") == "true"
         box.press("Enter")
-        wait_for_line(page, "Not sent: only operators may speak in this room.")
+        wait_for_line(page, "Not sent: this room is read-only.")
         assert value(page) == "but I want to"
         enter_room(page, "keys")
 

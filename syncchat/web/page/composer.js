@@ -324,7 +324,7 @@ export class Composer {
 
   #hint() {
     if (this.#partner) this.#input.placeholder = `Private message to ${this.#partner}`;
-    else if (this.#silent) this.#input.placeholder = "You cannot speak in this room: only operators may";
+    else if (this.#silent) this.#input.placeholder = "You cannot speak in this room: it is read-only";
     else this.#input.placeholder = this.#room === null ? "Message" : `Message #${this.#room}, or /help`;
     this.#showSilence();
   }

@@ -18,9 +18,7 @@ export function pasted(text, before, after) {
 export function watchDrops(refuse) {
   const hasFiles = ({ dataTransfer }) => dataTransfer?.types.includes("Files");
   addEventListener("dragover", (event) => {
-    if (!hasFiles(event)) return;
-    event.preventDefault();
-    event.dataTransfer.dropEffect = "none";
+    if (hasFiles(event)) event.preventDefault();
   });
   addEventListener("drop", (event) => {
     if (!hasFiles(event)) return;
