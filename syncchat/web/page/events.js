@@ -47,7 +47,7 @@ const HEARERS = {
     link.ask({ type: "names" }); // It tells who is away.
     page.returning = false;
     page.asked.delete("quit");
-    document.getElementById("room").textContent = here;
+    Object.assign(document.getElementById("room"), { textContent: here, className: "entered" });
     page.composer.moved(here);
     showTopic(event.topic);
     showReadOnly(page, event.read_only);
