@@ -1,6 +1,6 @@
 // The start of the page: makes its parts, and connects them.
 
-import { enter, go, limitOf, openMessage } from "./actions.js";
+import { enter, go, limitOf, openMessage, sizeOf } from "./actions.js";
 import { Address } from "./address.js";
 import { Attention } from "./attention.js";
 import { Composer } from "./composer.js";
@@ -21,9 +21,6 @@ const page = {
   whispered: "", // The nick that sent the last private message.
   returning: false, // The connection was lost, and is not back yet.
   asked: new Map(), // Type of a request of the user -> the typed line. Its answer is to be shown.
-  partner: "", // The nick to which what is typed goes privately; empty: it goes to the room.
-  readOnly: false, // The user may not speak in the room.
-  showHint,
 };
 page.address = new Address((room) => go(page, room));
 page.log = new Log({ ask: (request) => page.link?.ask(request) ?? false, own: () => page.link?.called ?? "" });
@@ -38,9 +35,11 @@ page.composer = new Composer({
   base: page.address.base,
   complain: (text) => page.log.line("alarm", text),
   limit: () => limitOf(page),
+  size: (text) => sizeOf({ type: "say", text }),
   enter: (line) => enter(line, page),
   words: () => ({
     people: page.people.others(page.link?.called),
+    speakers: page.people.speakers(page.link?.called),
     rooms: [...new Set([...page.rooms.names, ...page.known])].sort(),
     known: page.known.length > 0,
   }),
@@ -59,13 +58,6 @@ async function begin() {
   page.link.open();
   setInterval(showState, 500);
   page.composer.focus();
-}
-
-/** Say in the empty input where a message goes. */
-function showHint() {
-  const { partner, readOnly, rooms } = page;
-  const room = readOnly ? "You cannot speak in this room" : `Message ${rooms.current ?? ""}`;
-  page.composer.hint = partner ? `Message ${partner}, privately` : room;
 }
 
 function showState() {
