@@ -123,8 +123,8 @@ def test_the_people_and_what_can_be_done_with_them(
         # Without the token, on the next visit.
         page.get_by_role("button", name="Settings").click()
         page.get_by_role("button", name="Forget the token").click()
-        page.get_by_label("Choose a nick").fill("ann")
-        page.get_by_role("button", name="Enter").click()
+        page.get_by_label("Your name").fill("ann")
+        page.get_by_role("button", name="Join", exact=True).click()
         person(page, "ann").get_by_text("you").wait_for()
         person(page, "ann").click()
         assert page.get_by_role("menuitem").all_text_contents() == ["Mention", "Who is this?"]
