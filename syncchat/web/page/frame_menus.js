@@ -23,7 +23,7 @@ export function personMenu(page, nick) {
 
 /** Write to a person privately, until the user ends it. */
 export function message(page, nick) {
-  enter(`/query ${nick}`, page);
+  page.composer.partner = nick;
   page.composer.focus();
 }
 
