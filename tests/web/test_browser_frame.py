@@ -12,7 +12,7 @@ import pytest
 from syncchat import ChatServer, Client
 from syncchat.chat.people import add_person
 from syncchat.engine import open_records
-from tests.peer import wait_for
+from tests.peer import PATIENCE, wait_for
 from tests.people import Plain, url_of
 from tests.web.pages import page_url, say, wait_for_line
 from tests.windows import window
@@ -235,8 +235,8 @@ def test_the_columns_are_drawers_on_a_phone(browser: Browser, chat: ChatServer) 
                 opener.tap()
                 small = page.locator("header button, nav button, aside button").evaluate_all(
                     """all => all.filter((each) => {
-                      const { width, height } = each.getBoundingClientRect();
-                      return width && (width < 44 || height < 44);
+                      const { offsetWidth, offsetHeight } = each;
+                      return offsetWidth && (offsetWidth < 44 || offsetHeight < 44);
                     }).map((each) => each.outerHTML)"""
                 )
                 assert small == []
@@ -291,6 +291,7 @@ def test_a_mention_calls_a_user_who_looks_elsewhere(browser: Browser, chat: Chat
         with Client(url_of(chat, "/tower"), nick="bob") as bob:
             bob.say("breadth first")
             bob.say("who knows C++?")
+            bob.flush(PATIENCE)
             bob.send_line("/msg ann psst")
             wait_for(lambda: page.evaluate("shown.length") == 2)
         chat.say("ann: the last", room="bells")
@@ -305,6 +306,8 @@ def test_a_mention_calls_a_user_who_looks_elsewhere(browser: Browser, chat: Chat
         assert len(set(page.evaluate("shown.map(({ tag }) => tag)"))) == 3
         page.evaluate("shown[2].dispatchEvent(new Event('click'))")
         page.get_by_role("heading", name="bells").wait_for()
+        wait_for_line(page, "ann: the last")
+        assert page.url == page_url(chat, "/bells#2")
 
 
 def test_the_settings_are_kept_for_all_tabs(browser: Browser, chat: ChatServer) -> None:
