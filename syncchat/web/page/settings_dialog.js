@@ -9,6 +9,7 @@ import { element } from "./text.js";
 import { forgetToken, tokenKept } from "./token.js";
 
 const THEMES = { auto: "As the system", light: "Light", dark: "Dark" };
+const BELLS = { off: "Never", mention: "For mentions and private messages", all: "For every message" };
 const KEYS = [
   ["Ctrl K", "go to a room or a person; on a Mac also ⌘ K"],
   ["Alt ↑  Alt ↓", "previous or next room; with Shift, one with something new"],
@@ -49,13 +50,20 @@ function choices() {
     });
   const fieldset = element("fieldset", "", element("legend", "", "Messages"),
     choice("checkbox", setting("times"), "Show the time of each message", (on) => set("times", on)),
-    choice("checkbox", setting("bell") !== "off", "Play a sound when I am mentioned", (on) => {
-      set("bell", on ? "mention" : "off");
-      if (on) ring();
-    }),
-    notify);
+    notify, bells());
   fieldset.classList.add("lines");
   return element("div", "", fieldset, said);
+}
+
+function bells() {
+  const field = element("select");
+  for (const [value, label] of Object.entries(BELLS)) field.append(new Option(label, value));
+  field.value = setting("bell");
+  field.addEventListener("change", () => {
+    set("bell", field.value);
+    if (field.value !== "off") ring();
+  });
+  return element("label", "beside", "Sound", field);
 }
 
 function highlights() {
