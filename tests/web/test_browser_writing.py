@@ -442,7 +442,7 @@ def test_commands_of_the_page(browser: Browser, chat: ChatServer) -> None:
         page.get_by_placeholder("Message #tools").wait_for()
         assert lines(page) == ["ann: /shrug"]
         say(page, "/quit bye")
-        page.locator("#state", has_text="You have left.").wait_for()
+        page.locator("#state", has_text="You have left").wait_for()
         say(page, "late")
         wait_for_line(page, "Not sent: the server closed the connection.")
         assert value(page) == "late"
