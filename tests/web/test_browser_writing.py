@@ -324,6 +324,16 @@ def test_pasted_texts_become_blocks(browser: Browser, chat: ChatServer) -> None:
         assert len(value(page)) == 70_000
         box.fill("x" * 60_000)
         assert "bytes left" in (page.locator("#size").text_content() or "")
+        # A long word in front does not slow the typing down.
+        took = page.evaluate(
+            """() => {
+              input.value = "x".repeat(60_000) + " b";
+              const begin = performance.now();
+              input.dispatchEvent(new Event("input"));
+              return performance.now() - begin;
+            }"""
+        )
+        assert took < 400
         box.fill("short")
         assert not page.locator("#size").is_visible()
         paste(page, "y\n" * 200_000)
