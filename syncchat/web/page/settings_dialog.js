@@ -45,7 +45,7 @@ function choices() {
       if (!on) return set("notify", false);
       const answer = "Notification" in window ? await turnOn() : "denied";
       notify.firstChild.checked = answer === "granted";
-      if (answer !== "granted") said.textContent = "The browser does not allow this page to notify you. Its own settings can change that.";
+      if (answer !== "granted") said.textContent = "The browser does not let this page notify you: that needs HTTPS, and your permission in its settings.";
       return undefined;
     });
   const fieldset = element("fieldset", "", element("legend", "", "Messages"),
