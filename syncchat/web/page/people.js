@@ -1,5 +1,7 @@
 // The people in the room: who is here, who is away, and who spoke last.
 
+const ORDER = new Intl.Collator();
+
 /** `show()` is called when something to show has changed. `actionsFor(nick)` returns the groups of a person's menu. */
 export class People {
   // nick -> {spoke, away, operator}. `spoke`: when it last spoke or took this nick, in milliseconds
@@ -101,5 +103,3 @@ export class People {
     this.show();
   }
 }
-
-const ORDER = new Intl.Collator();

@@ -27,13 +27,13 @@ export function openSettings(page) {
 }
 
 function themes() {
-  const set_ = element("fieldset", "", element("legend", "", "Theme"));
+  const fieldset = element("fieldset", "", element("legend", "", "Theme"));
   for (const [theme, label] of Object.entries(THEMES)) {
     const radio = choice("radio", setting("theme") === theme, label, () => set("theme", theme));
     radio.firstChild.name = "theme";
-    set_.append(radio);
+    fieldset.append(radio);
   }
-  return set_;
+  return fieldset;
 }
 
 function choices() {
