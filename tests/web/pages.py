@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from syncchat import ChatServer
@@ -17,17 +16,22 @@ def page_url(chat: ChatServer | ServerScript, path: str = "/") -> str:
 
 
 def say(page: Page, text: str) -> None:
-    page.get_by_role("textbox").fill(text)
-    page.get_by_role("textbox").press("Enter")
+    page.locator("#input").fill(text)
+    page.locator("#input").press("Enter")
+
+
+#: Each message as a plain client gets it.
+_LINES = """() => [...document.querySelectorAll("#messages > .message[data-offset]:not(.redaction)")].map((item) => {
+  const body = item.querySelector(".body").innerText.trim();
+  return item.matches(".action") ? `*${body}` : `${item.querySelector(".nick").textContent}: ${body}`;
+})"""
 
 
 def lines(page: Page) -> list[str]:
     """Messages and actions, without their times."""
-    return [
-        re.sub(r"^\d\d:\d\d(\s[AP]M)?", "", text).strip()
-        for text in page.locator("#log > .said, #log > .action").all_text_contents()
-    ]
+    shown: list[str] = page.evaluate(_LINES)
+    return shown
 
 
 def wait_for_line(page: Page, text: str) -> None:
-    page.locator("#log > li", has_text=text).first.wait_for()
+    page.locator("#messages > li", has_text=text).first.wait_for()

@@ -354,7 +354,7 @@ def test_without_a_connection_nobody_is_said_to_be_here(browser: Browser) -> Non
             # The system's own colours: the chosen room and the chosen entry differ (defect 13).
             page.emulate_media(forced_colors="active")
             page.get_by_role("button", name="Menu of lobby").click()
-            colours = page.locator(".menu > li").evaluate_all(
+            colours = page.locator("[role=menu] > *").evaluate_all(
                 "all => all.map((each) => getComputedStyle(each).backgroundColor)"
             )
             assert colours[0] != colours[1]

@@ -1,7 +1,7 @@
 // What the user asks for, by typed lines and by menus.
 
 import { parse } from "./commands.js";
-import { carryOut } from "./local_commands.js";
+import { LOCAL } from "./local_commands.js";
 
 // Bytes that the nonce adds to an event, and the usual limit of a server for an event.
 const ROOM_FOR_NONCE = 40, USUAL_LIMIT = 65_536;
@@ -17,17 +17,26 @@ export function enter(line, page) {
   }
   // The answer comes at the end of the log.
   if (!["history", "search"].includes(event.local)) page.log.toEnd();
-  if (event.local) return carryOut(event, page);
-  if (event.type === "say" && page.partner) return act(page, { type: "private", to: page.partner, text: event.text }, line);
+  if (event.local) return LOCAL[event.local](event.text, page);
+  const { partner, silent } = page.composer;
+  const isSaid = event.type === "say" || event.type === "action";
+  if (partner && event.type === "say") return act(page, { type: "private", to: partner, text: event.text }, line);
+  if (partner && event.type === "action") {
+    page.log.line("alarm", `An action goes to the room: /query ends the talk with ${partner} first.`);
+    return false;
+  }
+  if (silent && isSaid) {
+    page.log.line("alarm", "Not sent: only operators may speak in this room.");
+    return false;
+  }
   return act(page, event, line);
 }
 
 /** Send an event that the user asks for by `line`, or by a menu. False: it is not sent, and the log says why. */
 export function act(page, event, line = "") {
-  const { link, log } = page;
-  const size = new TextEncoder().encode(JSON.stringify(event)).length + ROOM_FOR_NONCE;
+  const { link, log, asked } = page;
   const limit = limitOf(page);
-  if (size > limit) {
+  if (sizeOf(event) > limit) {
     // The server would close the connection.
     log.line("alarm", `Not sent: it exceeds the limit of ${limit} bytes for a message.`);
     return false;
@@ -38,6 +47,8 @@ export function act(page, event, line = "") {
   }
   if (POSTED.has(event.type)) {
     link.post(event);
+    // An answer to the others has the event.
+    if (event.type === "join") asked.set("join", line);
     return true;
   }
   if (event.type === "nick") link.forgetNick();
@@ -65,6 +76,11 @@ export function go(page, room) {
 export function openMessage(page, room, offset) {
   if (room) page.address.open(room, offset);
   page.composer.focus();
+}
+
+/** The size of an event, in bytes. */
+export function sizeOf(event) {
+  return new TextEncoder().encode(JSON.stringify(event)).length + ROOM_FOR_NONCE;
 }
 
 /** The server's limit for a message, in bytes. */

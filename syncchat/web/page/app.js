@@ -1,6 +1,6 @@
 // The start of the page: makes its parts, and connects them.
 
-import { enter, go, limitOf, openMessage } from "./actions.js";
+import { enter, go, limitOf, openMessage, sizeOf } from "./actions.js";
 import { Address } from "./address.js";
 import { Attention } from "./attention.js";
 import { Composer } from "./composer.js";
@@ -22,10 +22,7 @@ const page = {
   whispered: "", // The nick that sent the last private message.
   returning: false, // The connection was lost, and is not back yet.
   asked: new Map(), // Type of a request of the user -> the typed line. Its answer is to be shown.
-  partner: "", // The nick to which what is typed goes privately; empty: it goes to the room.
-  readOnly: false, // The user may not speak in the room.
   refusal: "", // The last error of the server that did not let the page in.
-  showHint,
 };
 page.address = new Address({
   heading: () => page.link?.heading ?? null,
@@ -44,9 +41,11 @@ page.composer = new Composer({
   base: page.address.base,
   complain: (text) => page.log.line("alarm", text),
   limit: () => limitOf(page),
+  size: (text) => sizeOf({ type: "say", text }),
   enter: (line) => enter(line, page),
   words: () => ({
     people: page.people.others(page.link?.called),
+    speakers: page.people.speakers(page.link?.called),
     rooms: [...new Set([...page.rooms.names, ...page.known])].sort(),
     known: page.known.length > 0,
   }),
@@ -68,13 +67,6 @@ async function begin() {
   page.link.open();
   setInterval(showState, 500);
   page.composer.focus();
-}
-
-/** Say in the empty input where a message goes. */
-function showHint() {
-  const { partner, readOnly, rooms } = page;
-  const room = readOnly ? "You cannot speak in this room" : `Message ${rooms.current ?? ""}`;
-  page.composer.hint = partner ? `Message ${partner}, privately` : room;
 }
 
 function showState() {

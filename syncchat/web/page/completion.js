@@ -1,53 +1,65 @@
-// Completes what is typed: commands, nicks and rooms.
+// What completes the word before the caret.
 
-import { commandOf, COMMANDS } from "./commands.js";
+import { argumentsOf, COMMANDS } from "./commands.js";
 
-// Letters of a plain word from which nicks are offered while typing.
-const LETTERS = 2;
+// Letters of a plain word from which nicks are offered without Tab.
+const ENOUGH = 2;
+// Candidates to offer, at most.
 const MOST = 50;
+const FENCE = /^```/gmu;
 
 /**
- * The completions of the last word of `text`: `{from, choices, exact}`. `from` is where the word
- * begins; a choice has `put`, the text to insert, `shown` and `hint`. `people` are the nicks; the one
- * that spoke last comes first. `asked`: the user pressed Tab, and does not only type.
+ * The completions of the last word of `text`: `{from, choices, wanted}`. `from` is where the word
+ * begins; a choice has `put`, the text to insert, `shown` and `hint`. `wanted`: the word begins with
+ * `@`, so the user asks for them. `people` are the nicks, the one that spoke last first; `speakers`
+ * those of them that have spoken. `tab`: the user has pressed Tab.
  */
-export function completions(text, { people, rooms }, asked) {
+export function completions(text, { people, speakers, rooms }, tab) {
   const from = text.search(/\S*$/u);
-  const word = text.slice(from);
-  const before = text.slice(0, from).trim();
-  const choices = choicesFor(word, before, people, rooms, asked).slice(0, MOST);
-  return { from, choices, exact: choices.some(({ put }) => put.trim() === word) };
-}
-
-function choicesFor(word, before, people, rooms, asked) {
-  const isCommand = before.startsWith("/") && !before.startsWith("//");
-  if (!before && word.startsWith("/") && !word.startsWith("//")) return commandsFor(word);
-  if (word.startsWith("@")) return nicksFor(word, people, before ? " " : ": ");
-  if (isCommand) {
-    const [name, ...others] = before.slice(1).split(/\s+/u);
-    const usage = commandOf(name)?.[0] ?? "";
-    if (!others.length && /^\[?ROOM/u.test(usage)) return roomsFor(word, rooms, "");
-    if (!others.length && /^\[?NAME/u.test(usage)) return nicksFor(word, people, " ");
-    return word && asked ? nicksFor(word, people, " ") : [];
+  const start = text.slice(from);
+  const put = (choices, wanted = false) => ({ from, choices: choices.slice(0, MOST), wanted });
+  const argument = argumentAt(text.slice(0, from));
+  if (/^\/(?!\/)/u.test(start) && !text.slice(0, from).trim()) return put(commands(start));
+  if (argument === "ROOM" || (!argument && /^#\S/u.test(start)) || (!argument && tab && start === "#")) {
+    return put(roomsFor(start, rooms, argument ? "" : "#"));
   }
-  if (/^#\S/u.test(word)) return roomsFor(word, rooms, "#");
-  if (word.length < (asked ? 1 : LETTERS)) return [];
-  return nicksFor(word, people, before ? " " : ": ");
+  if (argument === "NAME") return put(nicks(people, start, " "));
+  const inCode = (text.match(FENCE) ?? []).length % 2 === 1;
+  if (!start || (inCode && !tab)) return put([]);
+  if (start.startsWith("@")) return put(nicks(people, start, " "), true);
+  if (!tab && start.length < ENOUGH) return put([]);
+  const choices = nicks(tab ? people : speakers, start, from ? " " : ": ");
+  // A nick that is complete needs no help.
+  return put(!tab && choices.length === 1 && choices[0].shown.length === start.length ? [] : choices);
 }
 
-function commandsFor(word) {
+/** Whether the last word of `text` is the name of a room. */
+export function isRoomAt(text) {
+  const from = text.search(/\S*$/u);
+  return argumentAt(text.slice(0, from)) === "ROOM" || text.slice(from).startsWith("#");
+}
+
+/** What the command at the beginning of `before` takes as the word behind `before`: NAME or ROOM; empty: a text, or there is none. */
+function argumentAt(before) {
+  const [, name] = /^\s*\/([^\s/]+)\s+$/u.exec(before) ?? [];
+  return name ? /^\[?(NAME|ROOM)/u.exec(argumentsOf(name))?.[1] ?? "" : "";
+}
+
+function commands(start) {
   return Object.entries(COMMANDS)
-    .filter(([name]) => `/${name}`.startsWith(word.toLowerCase()))
+    .filter(([name]) => `/${name}`.startsWith(start.toLowerCase()))
     .map(([name, [usage, help]]) => ({ put: `/${name} `, shown: `/${name} ${usage}`.trim(), hint: help }));
 }
 
-function nicksFor(word, people, end) {
-  const sign = word.startsWith("@") ? "@" : "";
-  const start = word.slice(sign.length).toLowerCase();
-  return people.filter((nick) => nick.toLowerCase().startsWith(start)).map((nick) => ({ put: sign + nick + end, shown: nick, hint: "" }));
+function roomsFor(start, rooms, sign) {
+  const wanted = start.replace(/^#+/u, "").toLowerCase();
+  const choices = rooms.filter((room) => room.startsWith(wanted));
+  return choices.map((room) => ({ put: sign ? `${sign}${room} ` : room, shown: `#${room}`, hint: "" }));
 }
 
-function roomsFor(word, rooms, sign) {
-  const start = word.replace(/^#+/u, "").toLowerCase();
-  return rooms.filter((room) => room.startsWith(start)).map((room) => ({ put: `${sign}${room} `, shown: room, hint: "" }));
+function nicks(people, start, end) {
+  const sign = start.startsWith("@") ? "@" : "";
+  const wanted = start.slice(sign.length).toLowerCase();
+  const choices = people.filter((nick) => nick.toLowerCase().startsWith(wanted));
+  return choices.map((nick) => ({ put: sign + nick + end, shown: nick, hint: "" }));
 }

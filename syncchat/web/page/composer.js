@@ -1,52 +1,70 @@
-// The input, and what is offered above it: completions, and the message to reply to.
+// The input: what is typed, pasted and recalled, and the drafts of the rooms.
 
-import { completions } from "./completion.js";
+import { Candidates } from "./candidates.js";
+import { completions, isRoomAt } from "./completion.js";
 import { Drafts } from "./drafts.js";
-import { element } from "./text.js";
+import { pasted, watchDrops } from "./pasting.js";
+import { Quote } from "./quote.js";
+import { TypedHistory } from "./typed_history.js";
 
-// Lines of a pasted text from which it becomes a block.
-const BLOCK = 3;
-// Characters of a quoted message.
-const QUOTED = 120;
-// Bytes before the server's limit from which the rest is shown.
-const CLOSE = 2000;
+// Milliseconds between two writes of the draft.
+const PAUSE = 300;
+// The part of the server's limit from which the size is shown, and how many times it a pasted text
+// may have in characters: a longer one would block the page.
+const NEAR = 0.8, MOST_PASTED = 4;
+// Where typed letters do something else.
+const TAKEN = "button, a[href], input, textarea, select, summary, dialog, [contenteditable], [role=menu], [role=menuitem], [role=option]";
 
-const at = (id) => document.getElementById(id);
-
+/**
+ * `enter(line)` acts on a line, and returns whether to clear the input. `words()` returns the nicks
+ * of the others, the one that spoke last first, those that have spoken, and the rooms. `askRooms()`
+ * asks the server for the rooms, and returns whether there is a connection. `complain(text)` shows a
+ * line. `size(text)` is the size of a message, `limit()` the server's limit, both in bytes. `base`: the path of the server, which
+ * ends with a slash.
+ */
 export class Composer {
-  #input = at("input");
-  #candidates = at("candidates");
-  #choosing = null; // The completions on offer; null: none.
-  #awaiting = false; // Tab was pressed where a room is expected when none was known.
-  #quoted = null; // The message that the user replies to.
-  #recalled = null; // The place in the lines that were said; null: the user types a new one.
+  #form = document.getElementById("composer");
+  #input = document.getElementById("input");
+  #size = document.getElementById("size");
+  #partnerBar = document.getElementById("partner");
+  #candidates = new Candidates(this.#input, (choice) => this.#choose(choice));
+  #quote = new Quote(() => {
+    this.#changed();
+    this.focus();
+  });
+  #history;
   #drafts;
   #room = null;
+  #from = 0; // Where the word begins that the candidates complete.
+  #wanted = false; // The user has typed the `@` of the candidates.
+  #tabbed = false; // The user has pressed Tab where a room is expected, when none was known.
+  #timer = 0; // The next write of the draft; 0: it is written.
+  #silent = false; // The user cannot speak in the room.
+  #partner = "";
 
-  /**
-   * `enter(line)` acts on a line, and returns whether to clear the input. `words()` returns the nicks
-   * of the others, the one that spoke last first, and the rooms. `askRooms()` asks the server for
-   * the rooms, and returns whether there is a connection. `complain(text)` tells the user what is
-   * wrong. `limit()` is the server's limit for a message in bytes.
-   */
-  constructor({ base, enter, words, askRooms, complain, limit }) {
-    Object.assign(this, { enter, words, askRooms, complain, limit });
+  constructor({ enter, words, askRooms, complain, size, limit, base }) {
+    Object.assign(this, { enter, words, askRooms, complain, size, limit });
+    this.#history = new TypedHistory(base);
     this.#drafts = new Drafts(base);
-    at("composer").addEventListener("submit", (event) => {
+    this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.#submit();
     });
-    this.#input.addEventListener("keydown", (event) => event.isComposing || this.#pressed(event));
+    // While an input method composes a word, the keys are its own; Safari tells it by the code 229 only.
+    this.#input.addEventListener("keydown", (event) => event.isComposing || event.keyCode === 229 || this.#pressed(event));
     this.#input.addEventListener("input", () => this.#typed());
-    this.#input.addEventListener("blur", () => this.#close());
-    this.#input.addEventListener("paste", (event) => this.#pasted(event, event.clipboardData));
-    document.addEventListener("dragover", (event) => event.preventDefault());
-    document.addEventListener("drop", (event) => this.#dropped(event));
-    at("unquote").addEventListener("click", () => {
-      this.#reply(null);
+    this.#input.addEventListener("paste", (event) => this.#pasted(event));
+    this.#input.addEventListener("blur", () => this.#candidates.close());
+    this.#partnerBar.querySelector("button").addEventListener("click", () => {
+      this.enter("/query");
       this.focus();
     });
-    document.addEventListener("keydown", (event) => this.#elsewhere(event));
+    watchDrops(() => this.#refuseFiles());
+    document.addEventListener("keydown", (event) => this.#redirect(event));
+    document.addEventListener("paste", (event) => {
+      if (!isTaken(event.target)) this.#pasted(event, true);
+    });
+    addEventListener("pagehide", () => this.#save());
   }
 
   focus() {
@@ -56,246 +74,282 @@ export class Composer {
   /** Put a text at the caret. */
   insert(text) {
     this.focus();
-    this.#input.setRangeText(text, this.#input.selectionStart, this.#input.selectionEnd, "end");
-    this.#typed();
+    this.#put(text);
   }
 
-  /** Say in the empty input what it is for. */
-  set hint(text) {
-    this.#input.placeholder = text;
+  /** Begin a reply to a message: `{nick, text, offset}`. */
+  quote({ nick, text, offset }) {
+    this.#quote.show({ nick, text, offset });
+    this.#changed();
+    this.focus();
   }
 
-  /** Offer the rooms, which have come from the server, if the user waits for them. */
-  offerRooms() {
-    if (this.#awaiting && this.#input.value.startsWith("/")) this.#offer(true);
-    this.#awaiting = false;
+  /** Put a line back that the server has refused, unless the user has typed something else. */
+  restore(line) {
+    if (this.#input.value || this.#quote.quoted) return;
+    this.#set(line);
   }
 
-  /** The user has come to a room: show the draft for it. */
-  moved(room) {
+  /** The user has entered a room: keep the draft of the one before, and continue the one of this one. */
+  moveTo(room) {
     if (room === this.#room) return;
     const typed = this.#room === null ? this.#input.value : "";
+    this.#save();
+    if (this.#room !== null) this.partner = "";
     this.#room = room;
-    this.#recalled = null;
-    this.#reply(null);
-    this.#set(typed || this.#drafts.of(room));
+    this.#history.moveTo(room);
+    const { text, quoted } = this.#drafts.read(room);
+    this.#quote.show(quoted);
+    // What was typed while the page was loading comes behind the draft.
+    this.#set([text, typed].filter(Boolean).join("\n"));
+    if (!typed) this.#saved();
+    this.#hint();
   }
 
-  /** Put a text at the caret. */
-  insert(text) {
-    this.focus();
-    const { selectionStart, selectionEnd } = this.#input;
-    this.#put(selectionStart, selectionEnd, text);
+  /** Whether the user cannot speak in the room. */
+  get silent() {
+    return this.#silent;
   }
 
-  /** Begin a reply to a message. */
-  quote(message) {
-    this.#reply(message);
-    this.focus();
+  set silent(silent) {
+    this.#silent = silent;
+    this.#hint();
   }
 
-  /** Bring a line back that the server has refused, unless the user types the next one. */
-  restore(line) {
-    if (line && !this.#input.value) this.#set(line);
+  /** The person to whom plain lines go; empty: they go to the room. */
+  get partner() {
+    return this.#partner;
+  }
+
+  set partner(nick) {
+    this.#partner = nick;
+    this.#partnerBar.hidden = !nick;
+    this.#partnerBar.querySelector("bdi").textContent = nick;
+    this.#hint();
+  }
+
+  /** Offer the rooms, which have come from the server, if the user is typing the name of one. */
+  offerRooms() {
+    const tabbed = this.#tabbed;
+    this.#tabbed = false;
+    if (!isRoomAt(this.#before) || document.activeElement !== this.#input) return;
+    if (tabbed && this.words().known) this.#tab();
+    else this.#offer(false);
+  }
+
+  get #before() {
+    return this.#input.value.slice(0, this.#input.selectionStart);
   }
 
   #submit() {
     const line = this.#input.value.trimEnd();
-    this.#close();
-    if (!line.trim()) return;
-    const isCommand = line.startsWith("/") && !line.startsWith("//");
-    const isReply = this.#quoted && !isCommand;
-    if (this.enter(isReply ? `${quoteOf(this.#quoted)}\n${line}` : line)) {
-      if (this.#room !== null) this.#drafts.entered(this.#room, line);
-      this.#recalled = null;
-      if (isReply) this.#reply(null);
-      this.#set("");
-    }
+    this.#candidates.close();
     this.focus();
+    if (!line.trim()) return;
+    // A command stands for itself, and the reply is still to come.
+    const isCommand = /^\s*\/(?!\/)/u.test(line);
+    const { quoted } = this.#quote;
+    const text = quoted && !isCommand ? this.#quote.before(line.replace(/^\/\//u, "/")) : line;
+    if (!this.enter(text)) return;
+    this.#history.add(line);
+    if (!isCommand) this.#quote.show(null);
+    this.#set("");
+    this.#save();
   }
 
   #pressed(event) {
-    const choosing = this.#choosing;
     const { key, shiftKey } = event;
-    const hasModifier = event.altKey || event.ctrlKey || event.metaKey;
-    if (key === "Enter" && !shiftKey && !event.altKey) {
+    const plain = !shiftKey && !event.altKey && !event.ctrlKey && !event.metaKey;
+    const list = this.#candidates;
+    if (key === "Enter" && !shiftKey) {
       event.preventDefault();
-      // Enter takes a completion only if the user has chosen it, or has typed @ and a part of a nick.
-      if (choosing && (choosing.byHand || choosing.isMention)) this.#choose(choosing.at);
-      else this.#submit();
-    } else if (key === "Tab" && !shiftKey && !hasModifier) {
-      // With nothing to complete, Tab leaves the input.
-      if (choosing || (this.#input.value && this.#offer(true))) {
-        event.preventDefault();
-        if (choosing) this.#choose(choosing.at);
+      if (list.open && (list.moved || this.#wanted)) this.#choose(list.marked);
+      else this.#form.requestSubmit();
+    } else if (key === "Tab" && plain) {
+      if (this.#tab()) event.preventDefault();
+    } else if (key === "Tab") {
+      list.close(); // It can be scrolled, so the focus would stop at it.
+    } else if (list.open && plain && ["ArrowDown", "ArrowUp"].includes(key)) {
+      event.preventDefault();
+      list.move(key === "ArrowDown" ? 1 : -1);
+    } else if (key === "Escape" && (list.open || this.#quote.quoted)) {
+      event.preventDefault();
+      event.stopPropagation();
+      if (list.open) {
+        list.close();
+      } else {
+        this.#quote.show(null);
+        this.#changed();
       }
-    } else if (choosing && !hasModifier && ["ArrowDown", "ArrowUp"].includes(key)) {
-      event.preventDefault();
-      this.#move(key === "ArrowDown" ? 1 : -1);
-    } else if (key === "Escape" && (choosing || this.#quoted)) {
-      event.preventDefault();
-      if (choosing) this.#close();
-      else this.#reply(null);
-    } else if (!hasModifier && !shiftKey && (key === "ArrowUp" || key === "ArrowDown")) {
-      if (this.#recall(key === "ArrowUp" ? -1 : 1)) event.preventDefault();
+    } else if (plain && ["ArrowDown", "ArrowUp"].includes(key)) {
+      this.#recall(key === "ArrowDown" ? 1 : -1);
     }
   }
 
-  /** Show the line that was said before, or after, the shown one. Returns whether there is one. */
-  #recall(by) {
-    const { value, selectionStart, selectionEnd } = this.#input;
-    const said = this.#drafts.said(this.#room);
-    const isAtEdge = by < 0 ? !value.slice(0, selectionStart).includes("\n") : !value.slice(selectionEnd).includes("\n");
-    if (!isAtEdge || (this.#recalled === null && by > 0)) return false;
-    // The line that is not sent yet is the last one.
-    this.#recalled ??= { at: said.length, lines: [...said, value] };
-    const next = this.#recalled.at + by;
-    if (!(next in this.#recalled.lines)) return by > 0;
-    this.#recalled.lines[this.#recalled.at] = value;
-    this.#recalled.at = next;
-    this.#set(this.#recalled.lines[next]);
-    return true;
-  }
-
-  #typed() {
-    const { value } = this.#input;
-    this.#fit();
-    if (this.#room !== null) this.#drafts.set(this.#room, value);
-    if (/^\/(?:join|j|room) $/u.test(value) || /(?:^|\s)#$/u.test(value)) this.askRooms();
-    this.#offer(false);
-  }
-
-  /** A key that is typed while the focus is at the messages goes to the input. */
-  #elsewhere({ key, target, altKey, ctrlKey, metaKey, isComposing }) {
-    const isAtMessages = target === document.body || target.closest("#talk");
-    if (!isAtMessages || target.closest("button, a, pre, input")) return;
-    if ([...key].length === 1 && key !== " " && !altKey && !ctrlKey && !metaKey && !isComposing) this.focus();
-  }
-
-  #pasted(event, data) {
-    if (data.files.length && !data.types.includes("text/plain")) {
-      event.preventDefault();
-      this.complain("Files and pictures cannot be sent. Paste a link to them.");
-      return;
+  /** Take the marked candidate, or offer some. Returns whether there are any. */
+  #tab() {
+    const list = this.#candidates;
+    if (list.open) {
+      this.#choose(list.marked);
+      return true;
     }
-    const text = data.getData("text/plain").replace(/\r\n?/gu, "\n");
-    const { value, selectionStart, selectionEnd } = this.#input;
-    const isInBlock = value.slice(0, selectionStart).split("```").length % 2 === 0;
-    if (text.trimEnd().split("\n").length < BLOCK || text.includes("```") || isInBlock || value.startsWith("/")) return;
-    event.preventDefault();
-    const begin = selectionStart === 0 || value[selectionStart - 1] === "\n" ? "" : "\n";
-    this.#put(selectionStart, selectionEnd, `${begin}\`\`\`\n${text.replace(/\n+$/u, "")}\n\`\`\`\n`);
-  }
-
-  #dropped(event) {
-    event.preventDefault();
-    const text = event.dataTransfer.getData("text/plain");
-    if (text) this.insert(text);
-    else this.complain("Files and pictures cannot be sent. Paste a link to them.");
-  }
-
-  #reply(message) {
-    this.#quoted = message;
-    at("quoted").hidden = !message;
-    if (message) at("quoted").firstElementChild.textContent = `Reply to ${quoteOf(message).slice(2)}`;
-  }
-
-  // The text.
-
-  #set(text) {
-    this.#input.value = text;
-    this.#input.setSelectionRange(text.length, text.length);
-    this.#close();
-    this.#fit();
-    if (this.#room !== null) this.#drafts.set(this.#room, text);
-  }
-
-  #put(from, to, text) {
-    this.#input.setSelectionRange(from, to);
-    // Unlike setRangeText, it can be undone.
-    if (!document.execCommand("insertText", false, text)) {
-      this.#input.setRangeText(text, from, to, "end");
-      this.#typed();
+    if (isRoomAt(this.#before) && !this.words().known) {
+      this.#tabbed = this.askRooms();
+      return this.#tabbed;
     }
-  }
-
-  #fit() {
-    this.#input.style.setProperty("height", "auto");
-    this.#input.style.setProperty("height", `${this.#input.scrollHeight + 2}px`);
-    const rest = this.#input.value.length > CLOSE ? this.limit() - new TextEncoder().encode(JSON.stringify(this.#input.value)).length : CLOSE;
-    at("left").hidden = rest >= CLOSE;
-    at("left").textContent = rest < 0 ? `${-rest} bytes too long` : `${rest} bytes left`;
-  }
-
-  // The completions.
-
-  /** Offer completions. On Tab, insert the only one at once. Returns whether there are some. */
-  #offer(byTab) {
-    const words = this.words();
-    const { value, selectionStart } = this.#input;
-    if (byTab && !words.known && /^\/(?:join|j|room) /u.test(value)) {
-      this.#awaiting = this.askRooms();
-      if (this.#awaiting) return true;
-    }
-    const { from, choices, exact } = completions(value.slice(0, selectionStart), words, byTab);
-    // A word that is complete needs no offer while typing.
-    const isShown = choices.length && (byTab || !exact);
-    this.#choosing = isShown ? { from, choices, at: 0, byHand: byTab, isMention: value[from] === "@" && !exact } : null;
-    if (byTab && choices.length === 1) this.#choose(0);
-    else this.#show();
+    const choices = this.#offer(true);
+    if (choices.length === 1) this.#choose(choices[0]);
+    // The user has asked for the list, so Enter takes from it.
+    else list.moved = choices.length > 0;
     return choices.length > 0;
   }
 
-  #choose(index) {
-    const { from, choices } = this.#choosing;
-    this.#choosing = null;
-    this.#put(from, this.#input.selectionStart, choices[index].put);
-    this.#close();
+  #typed() {
+    this.#history.edited();
+    const before = this.#before;
+    if (isRoomAt(before) && (!this.words().known || /[\s#]$/u.test(before))) this.askRooms();
+    this.#offer(false);
+    this.#changed();
   }
 
-  #move(by) {
-    const choosing = this.#choosing;
-    // The first ArrowDown only chooses the candidate that is marked already.
-    if (choosing.byHand || by < 0) choosing.at = (choosing.at + by + choosing.choices.length) % choosing.choices.length;
-    choosing.byHand = true;
-    this.#show();
+  /** The text has changed: fit the input to it, and write the draft soon. */
+  #changed() {
+    const { style } = this.#input;
+    style.setProperty("height", "auto");
+    style.setProperty("height", `${this.#input.scrollHeight + 2}px`);
+    this.#showSize();
+    // A command is no sentence: no capital letters, and no corrections.
+    const isCommand = this.#input.value.startsWith("/");
+    this.#input.autocapitalize = isCommand ? "none" : "sentences";
+    this.#input.setAttribute("autocorrect", isCommand ? "off" : "on");
+    this.#input.spellcheck = !isCommand;
+    this.#showSilence();
+    this.#timer ||= setTimeout(() => this.#save(), PAUSE);
   }
 
-  #show() {
-    const list = this.#candidates, choosing = this.#choosing;
-    const before = list.hidden ? 0 : list.childElementCount;
-    list.hidden = !choosing;
-    this.#input.ariaExpanded = String(Boolean(choosing));
-    this.#input.removeAttribute("aria-activedescendant");
-    if (!choosing) {
-      if (before) at("announced").textContent = "";
+  #offer(tab) {
+    const { from, choices, wanted } = completions(this.#before, this.words(), tab);
+    this.#from = from;
+    this.#wanted = wanted;
+    this.#candidates.show(choices);
+    return choices;
+  }
+
+  #choose({ put }) {
+    this.#candidates.close();
+    this.#input.setSelectionRange(this.#from, this.#input.selectionStart);
+    this.#put(put);
+    // Behind a command, the name of a room or a person may follow.
+    if (!put.startsWith("/")) this.#candidates.close();
+  }
+
+  /** Replace the selection, so that the browser can undo it. */
+  #put(text) {
+    const { selectionStart, selectionEnd } = this.#input;
+    if (document.execCommand("insertText", false, text)) return;
+    this.#input.setRangeText(text, selectionStart, selectionEnd, "end");
+    this.#typed();
+  }
+
+  /** Replace everything. */
+  #set(text) {
+    this.#input.value = text;
+    this.#input.setSelectionRange(text.length, text.length);
+    this.#candidates.close();
+    this.#changed();
+  }
+
+  /** Show a sent line if the caret cannot go further up or down. */
+  #recall(by) {
+    const { value, selectionStart: from, selectionEnd: to } = this.#input;
+    const beyond = by < 0 ? value.slice(0, from) : value.slice(to);
+    if (from !== to || beyond.includes("\n")) return;
+    // The browser moves the caret first: a long line has several rows.
+    setTimeout(() => {
+      const at = this.#input.selectionStart;
+      if (at !== from && at !== (by < 0 ? 0 : value.length)) return;
+      const line = this.#history.step(by, value);
+      if (line !== null) this.#set(line);
+    });
+  }
+
+  // Pasting.
+
+  #pasted(event, fromElsewhere = false) {
+    const text = event.clipboardData.getData("text/plain");
+    if (!text) {
+      if (event.clipboardData.files.length) {
+        event.preventDefault();
+        this.#refuseFiles();
+      }
       return;
     }
-    const { choices } = choosing;
-    list.replaceChildren(...choices.map(({ shown, hint }, index) => {
-      const item = element("li", "", element("bdi", "", shown), ...(hint ? [" ", element("small", "", hint)] : []));
-      item.id = `candidate-${index}`;
-      item.role = "option";
-      item.ariaSelected = String(index === choosing.at);
-      item.addEventListener("pointerdown", (event) => {
-        event.preventDefault();
-        this.#choose(index);
-      });
-      return item;
-    }));
-    if (before !== choices.length) at("announced").textContent = `${choices.length} ${choices.length === 1 ? "completion" : "completions"}`;
-    this.#input.setAttribute("aria-activedescendant", `candidate-${choosing.at}`);
-    list.children[choosing.at].scrollIntoView({ block: "nearest" });
+    const { value, selectionStart, selectionEnd } = this.#input;
+    const limit = this.limit();
+    if (text.length > MOST_PASTED * limit) {
+      event.preventDefault();
+      this.complain(`Not pasted: the text has ${text.length.toLocaleString()} characters, and a message at most ${limit.toLocaleString()} bytes.`);
+      return;
+    }
+    const put = pasted(text, value.slice(0, selectionStart), value.slice(selectionEnd));
+    if (put === text && !fromElsewhere) return;
+    event.preventDefault();
+    this.insert(put);
   }
 
-  #close() {
-    this.#choosing = null;
-    this.#show();
+  #refuseFiles() {
+    this.complain("Files and images cannot be sent here. Paste text, or the link of a file.");
+  }
+
+  /** Letters that are typed while nothing takes them go to the input. */
+  #redirect(event) {
+    const { key, target, defaultPrevented, ctrlKey, altKey, metaKey } = event;
+    const isLetter = key.length === 1 && key !== " " && (!(ctrlKey || altKey || metaKey) || event.getModifierState("AltGraph"));
+    if (isLetter && !defaultPrevented && !isTaken(target)) this.focus();
+  }
+
+  // Drafts.
+
+  #save() {
+    if (this.#timer && this.#room !== null) this.#drafts.write(this.#room, this.#input.value, this.#quote.quoted);
+    this.#saved();
+  }
+
+  #saved() {
+    clearTimeout(this.#timer);
+    this.#timer = 0;
+  }
+
+  // What is shown.
+
+  #hint() {
+    if (this.#partner) this.#input.placeholder = `Private message to ${this.#partner}`;
+    else if (this.#silent) this.#input.placeholder = "You cannot speak in this room: only operators may";
+    else this.#input.placeholder = this.#room === null ? "Message" : `Message #${this.#room}, or /help`;
+    this.#showSilence();
+  }
+
+  /** A message cannot be sent where the user cannot speak, but a command can. */
+  #showSilence() {
+    const mute = this.#silent && !this.#partner && !this.#input.value.startsWith("/");
+    this.#form.querySelector("[type=submit]").ariaDisabled = mute ? "true" : null;
+  }
+
+  /** Show how large the text is when it comes near the limit of the server. */
+  #showSize() {
+    const { value } = this.#input;
+    const limit = this.limit();
+    // A character has at most six bytes.
+    const size = value.length * 6 > NEAR * limit ? this.size(this.#quote.before(value)) : 0;
+    this.#size.hidden = size < NEAR * limit;
+    this.#input.ariaInvalid = String(size > limit);
+    if (this.#size.hidden) return;
+    this.#size.classList.toggle("alarm", size > limit);
+    const over = (size - limit).toLocaleString();
+    this.#size.textContent = size > limit ? `${over} bytes too long` : `${(limit - size).toLocaleString()} bytes left`;
   }
 }
 
-/** The first line of a reply: the beginning of the message that it replies to. */
-function quoteOf({ nick, text }) {
-  const line = text.replace(/\s+/gu, " ").trim();
-  return `> ${nick}: ${[...line].length > QUOTED ? `${[...line].slice(0, QUOTED).join("")}…` : line}`;
+function isTaken(target) {
+  return document.querySelector("dialog[open]") !== null || target.closest?.(TAKEN) !== null;
 }

@@ -1,55 +1,46 @@
-// What the user has typed in each room and not sent, and what the user has said there.
+// What the user has typed and not sent, by room. All tabs of the browser share it; the last one to
+// write wins.
 
-import { drop, keep, kept } from "./storage.js";
+import { drop, keep, kept, keysOf } from "./storage.js";
 
-// Characters of a draft to keep, lines of a room to recall, and milliseconds between two writes.
-const LONGEST = 20_000, RECALLED = 100, PAUSE = 300;
+// Drafts to keep, and the characters of a text up to which it is kept.
+const MOST = 50, LONGEST = 100_000;
 
 export class Drafts {
-  #said = new Map(); // room -> lines, the oldest first; while the page is open
-  #timer = 0;
-  #unwritten = null; // {key, text}
+  #prefix;
 
   /** `base`: the path of the server, which ends with a slash. */
   constructor(base) {
-    this.base = base;
-    addEventListener("pagehide", () => this.#write());
+    this.#prefix = `syncchat.draft ${base}`;
   }
 
-  /** The draft of a room; empty: there is none. */
-  of(room) {
-    this.#write();
-    return kept("local", this.#key(room)) ?? "";
+  /** The draft in a room: its text, and the message that it answers, if any. */
+  read(room) {
+    const { text, quoted } = this.#read(this.#prefix + room);
+    const isQuote = typeof quoted?.nick === "string" && typeof quoted?.text === "string";
+    return { text: typeof text === "string" ? text : "", quoted: isQuote ? quoted : null };
   }
 
-  /** Keep the draft of a room. */
-  set(room, text) {
-    this.#unwritten = { key: this.#key(room), text: text.slice(0, LONGEST) };
-    this.#timer ||= setTimeout(() => this.#write(), PAUSE);
+  /** Keep the draft of a room; an empty one is forgotten. */
+  write(room, text, quoted) {
+    const key = this.#prefix + room;
+    if (!text.trim() && !quoted) {
+      drop("local", key);
+      return;
+    }
+    if (text.length > LONGEST) return;
+    keep("local", key, JSON.stringify({ text, quoted, at: Date.now() }));
+    const keys = keysOf("local", this.#prefix);
+    if (keys.length <= MOST) return;
+    keys.sort((one, two) => (this.#read(two).at || 0) - (this.#read(one).at || 0));
+    for (const old of keys.slice(MOST)) drop("local", old);
   }
 
-  /** Note that a line was entered in a room. */
-  entered(room, line) {
-    const said = this.said(room).filter((each) => each !== line);
-    this.#said.set(room, [...said, line].slice(-RECALLED));
-  }
-
-  /** The lines that were entered in a room, the oldest first. */
-  said(room) {
-    return this.#said.get(room) ?? [];
-  }
-
-  #key(room) {
-    return `syncchat.draft ${this.base}${room}`;
-  }
-
-  #write() {
-    clearTimeout(this.#timer);
-    this.#timer = 0;
-    if (!this.#unwritten) return;
-    const { key, text } = this.#unwritten;
-    if (text.trim()) keep("local", key, text);
-    else drop("local", key);
-    this.#unwritten = null;
+  #read(key) {
+    try {
+      return JSON.parse(kept("local", key)) ?? {};
+    } catch {
+      return {}; // Another program, or the user, has changed it.
+    }
   }
 }

@@ -17,6 +17,9 @@ const HISTORY = 50, CATCH_UP = 200, AROUND = 20;
 // Nicks to show in a notice, at most.
 const NAMED = 10;
 
+// The type of the request that an event answers, if it is another one.
+const ANSWERED = { __proto__: null, renamed: "nick", welcome: "join" };
+
 const HEARERS = {
   __proto__: null,
   welcome(event, page) {
@@ -27,7 +30,6 @@ const HEARERS = {
     page.people.set(event.members);
     page.people.note(event.nick, { operator: event.operator === true });
     if (before === null) {
-      log.restore(keptPrivate(page.address.base));
       if (event.greeting) log.line("reply", event.greeting);
       if (event.motd) log.line("reply", event.motd);
     } else if (before !== here) {
@@ -36,6 +38,7 @@ const HEARERS = {
     } else if (page.returning) {
       log.line("reply", "Reconnected.");
     }
+    if (before !== here) log.restore(keptPrivate(page.address.base, event.person));
     log.unanswered();
     if (before !== here) enterLog(page, event.offset, seen);
     else if (log.empty) enterLog(page, event.offset, null);
@@ -46,10 +49,10 @@ const HEARERS = {
     link.ask({ type: "names" }); // It tells who is away.
     page.returning = false;
     page.asked.delete("quit");
-    document.getElementById("room").textContent = here;
-    page.composer.moved(here);
+    Object.assign(document.getElementById("room"), { textContent: here, className: "entered" });
+    page.composer.moveTo(here);
+    page.composer.silent = event.read_only === true;
     showTopic(event.topic);
-    showReadOnly(page, event.read_only);
     page.attention.show();
     if (before !== here) page.address.entered(link.path, before === null);
     page.refusal = "";
@@ -118,7 +121,7 @@ const HEARERS = {
   },
   motd: (event, page) => page.log.line("reply", event.text || "There is no message of the day."),
   read_only(event, page) {
-    showReadOnly(page, event.on && !page.link.welcome.operator);
+    page.composer.silent = event.on && !page.link.welcome.operator;
     page.log.line("notice", event.on ? `${event.by} made the room read-only.` : `${event.by} lets everybody speak again.`);
   },
   bans(event, page) {
@@ -130,11 +133,11 @@ const HEARERS = {
       page.whispered = event.nick;
       if (!isIgnored(event.nick)) page.attention.count({ nick: event.nick, text: event.text, time: event.time });
     }
-    keepPrivate(page.address.base, event);
-    page.asked.delete("private");
+    keepPrivate(page.address.base, page.link.welcome.person, event);
     page.log.private(event);
   },
   history(event, page) {
+    for (const { nick, time } of event.messages) page.people.heard(nick, time * 1000);
     if (event.command === "history") {
       page.log.past(event.messages, event.complete);
       if (page.attention.looking) page.rooms.look();
@@ -168,14 +171,16 @@ const HEARERS = {
       page.refusal = event.text;
     }
     page.log.line("alarm", event.text, ...(event.said?.text ? [` (${event.said.text})`] : []));
-    page.composer.restore(event.said?.text ?? page.asked.get(event.command));
-    page.asked.delete(event.command);
+    const line = event.said ? typed(event.said) : page.asked.get(event.command);
+    if (line) page.composer.restore(line);
   },
 };
 
 /** Act on an event of the server. `page` has the parts of the page (app.js). */
 export function hear(event, page) {
   HEARERS[event.type]?.(event, page);
+  // The request has its answer, so its line is not to be put back.
+  page.asked.delete(event.command ?? event.action ?? ANSWERED[event.type] ?? event.type);
 }
 
 /** Ask for the last messages of the room, and mark those behind the offset that the user has seen. */
@@ -206,7 +211,8 @@ function showTopic(topic = "") {
   shown.title = topic;
 }
 
-function showReadOnly(page, on) {
-  page.readOnly = on;
-  page.showHint();
+/** The line that has said this. */
+function typed({ type, text }) {
+  if (type === "action") return `/me ${text}`;
+  return text.startsWith("/") ? `/${text}` : text;
 }

@@ -10,16 +10,16 @@ let close = () => {}; // Closes the open menu.
  */
 export function openMenu(button, groups) {
   close();
-  const list = element("ul", "menu");
+  const list = element("div", "menu");
   list.role = "menu";
   for (const [at, group] of groups.filter((each) => each.length).entries()) {
     if (at > 0) {
-      const line = element("li", "separator");
+      const line = element("div", "separator");
       line.role = "separator";
       list.append(line);
     }
     for (const { label, act } of group) {
-      const item = element("li", "", label);
+      const item = element("div", "", label);
       item.role = "menuitem";
       item.tabIndex = -1;
       item.addEventListener("click", () => {
@@ -51,7 +51,8 @@ export function openMenu(button, groups) {
     if (had) button.focus();
   };
   document.addEventListener("pointerdown", outside, true);
-  document.body.append(list);
+  // In the same landmark, and above the dialog if the button is in one.
+  (button.closest("dialog, nav, header, main, aside") ?? document.body).append(list);
   if (isButton) {
     button.ariaHasPopup = "menu";
     button.ariaExpanded = "true";

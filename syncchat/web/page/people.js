@@ -43,10 +43,10 @@ export class People {
     this.#changed(this.#people.size);
   }
 
-  /** Note that a person has spoken. */
-  heard(nick) {
+  /** Note that a person has spoken, in milliseconds since 1970. */
+  heard(nick, at = Date.now()) {
     const person = this.#people.get(nick);
-    if (person) person.spoke = Date.now();
+    if (person) person.spoke = Math.max(person.spoke, at);
   }
 
   /** Note what is known of a person: `away`, `operator`, or both. */
@@ -85,6 +85,11 @@ export class People {
     const others = [...this.#people].filter(([nick]) => nick !== own);
     others.sort(([one, { spoke: first }], [two, { spoke: second }]) => second - first || ORDER.compare(one, two));
     return others.map(([nick]) => nick);
+  }
+
+  /** Those of them that have spoken. */
+  speakers(own) {
+    return this.others(own).filter((nick) => this.#people.get(nick).spoke > 0);
   }
 
   #changed(number) {
