@@ -180,9 +180,7 @@ def test_more_than_the_last_200_are_loaded_by_scrolling(browser: Browser) -> Non
         assert page.locator("#log .mark").count() == 0
         wait_for(lambda: to_start(page) == 351)
         assert lines(page) == ["server: seen", *(f"server: line {n}." for n in range(1, 351))]
-        assert (page.locator("#messages > :has(> .mark) > .body").text_content() or "").endswith(
-            "line 1."
-        )
+        assert (page.locator("#messages > :has(> .mark) > .body").text_content() or "").endswith("line 1.")
 
 
 def test_counts_are_exact_over_restarts_of_the_server(browser: Browser, tmp_path: Path) -> None:
