@@ -1,6 +1,7 @@
 // What the user asks for, by typed lines and by menus.
 
 import { COMMANDS, parse } from "./commands.js";
+import { searchedFor } from "./search.js";
 
 // Bytes that the nonce adds to an event, and the usual limit of a server for an event.
 const ROOM_FOR_NONCE = 40, USUAL_LIMIT = 65_536;
@@ -58,6 +59,7 @@ export function act(page, event) {
     return true;
   }
   if (event.type === "nick") link.forgetNick();
+  if (event.type === "search") searchedFor(event.words);
   asked.add(event.type);
   const sent = request(page, event);
   if (!sent) asked.delete(event.type);

@@ -1,6 +1,6 @@
 // The start of the page: makes its parts, and connects them.
 
-import { enter, go } from "./actions.js";
+import { act, enter, go } from "./actions.js";
 import { Address } from "./address.js";
 import { Attention } from "./attention.js";
 import { Composer } from "./composer.js";
@@ -13,8 +13,6 @@ import { Rooms } from "./rooms.js";
 import { showStatus } from "./status.js";
 import { authorize, tokenKept, tokenOfAddress } from "./token.js";
 
-// Messages of history to ask for each time.
-const HISTORY = 50;
 const NARROW = matchMedia("(max-width: 40rem)");
 
 const page = {
@@ -26,7 +24,15 @@ const page = {
 };
 page.address = new Address((room) => go(page, room));
 page.people = new People();
-page.log = new Log((before) => page.link.ask({ type: "history", before, limit: HISTORY }));
+page.log = new Log({
+  ask: (before, limit) => page.link.ask({ type: "history", before, limit }),
+  actions: {
+    peopleMenu: (nick) => page.people.actionsFor(nick),
+    quote: (message) => page.composer.quote(message),
+    remove: (offset) => act(page, { type: "redact", offset }),
+    mayRemove: () => page.link.welcome?.operator === true,
+  },
+});
 page.rooms = new Rooms(page.address.base, {
   choose: (room) => {
     go(page, room);

@@ -1,14 +1,13 @@
 // What the page does with each event of the server.
 
 import { askForNick, keepNick } from "./nick.js";
-import { banText, missedText, moderatedText, topicText, when, whoisText } from "./notices.js";
-import { rich } from "./text.js";
+import { banText, missedText, moderatedText, topicText, whoisText } from "./notices.js";
+import { showFound } from "./search.js";
+import { nickOf, rich } from "./text.js";
 
 // Messages of history to ask for on entering, and at most, with messages around those that the user
 // has missed.
 const HISTORY = 50, CATCH_UP = 200, AROUND = 20;
-// Nicks to show in a notice, at most.
-const NAMED = 10;
 
 const HEARERS = {
   __proto__: null,
@@ -58,19 +57,19 @@ const HEARERS = {
   },
   joined(event, page) {
     page.people.came(everybodyIn(event), event.connected);
-    page.log.line("notice", `${listed(event)} joined.`);
+    page.log.passed(everybodyIn(event), true);
   },
   left(event, page) {
     page.people.left(everybodyIn(event), event.connected);
-    page.log.line("notice", `${listed(event)} left.`);
+    page.log.passed(everybodyIn(event), false);
   },
   renamed(event, page) {
     page.people.renamed(event.old, event.nick);
     if (event.nick === page.link.called) keepNick(event.nick);
-    page.log.line("notice", `${event.old} is now known as ${event.nick}.`);
+    page.log.line("notice", nickOf(event.old), " is now known as ", nickOf(event.nick), ".");
   },
-  away: (event, page) => page.log.line("notice", `${event.nick} is away${event.reason ? `: ${event.reason}` : "."}`),
-  back: (event, page) => page.log.line("notice", `${event.nick} is back.`),
+  away: (event, page) => page.log.line("notice", nickOf(event.nick), ` is away${event.reason ? `: ${event.reason}` : "."}`),
+  back: (event, page) => page.log.line("notice", nickOf(event.nick), " is back."),
   names(event, page) {
     page.people.set(event.names);
     if (page.asked.delete("names")) page.log.line("reply", `${event.names.length} connected: ${event.names.join(", ")}`);
@@ -111,8 +110,7 @@ const HEARERS = {
       if (page.attention.looking) page.rooms.look();
       return;
     }
-    if (!event.messages.length) page.log.line("reply", "No messages found.");
-    for (const message of event.messages) page.log.found(message, when(message.time));
+    showFound(page, event);
   },
   ack(event, page) {
     if (!event.said) return;
@@ -126,7 +124,7 @@ const HEARERS = {
   error(event, page) {
     // The page reports places by itself, and the next report replaces one that failed.
     if (event.command === "seen") return;
-    if (event.command === "history") page.log.unanswered();
+    if (event.command === "history") page.log.unanswered(false);
     if (event.command === "nick" && !page.asked.delete("nick")) {
       // The answer to a nick from the first dialog or the storage, not to a /nick.
       if (event.code !== "nick_taken") {
@@ -145,25 +143,20 @@ export function hear(event, page) {
 }
 
 /** Ask for the last messages of the room, and mark those behind the offset that the user has seen. */
-function enterLog({ link, log }, offset, seen) {
+function enterLog({ log }, offset, seen) {
   const missed = seen === null ? 0 : offset - seen;
   if (missed > 0) {
     const limit = Math.min(CATCH_UP, Math.max(HISTORY, missed + AROUND));
     log.line("reply", `${missedText(missed)}.${missed > limit ? " Scroll up for those before these." : ""}`);
     log.mark(seen, `Last read: ${missedText(missed)}`);
-    link.ask({ type: "history", before: offset + 1, limit });
+    log.begin(offset + 1, limit);
   } else {
-    link.ask({ type: "history", before: offset + 1, limit: HISTORY });
+    log.begin(offset + 1, HISTORY);
   }
 }
 
 function everybodyIn(event) {
   return [event.nick, ...(event.others ?? [])];
-}
-
-function listed(event) {
-  const all = everybodyIn(event);
-  return all.length > NAMED ? `${all.slice(0, NAMED).join(", ")} and ${all.length - NAMED} others` : all.join(", ");
 }
 
 function showTopic(topic = "") {

@@ -1,254 +1,386 @@
-// The list of messages, which is kept short so that the page stays fast.
+// The log: which part of it is in the list, where it is scrolled to, and what is asked of the server.
 
-import { element, nickOf, rich } from "./text.js";
+import { bodyOf, elsewhereItem, messageItem, privateItem } from "./message.js";
+import { Passed } from "./passed.js";
+import { Reading } from "./reading.js";
+import { Scroller } from "./scroller.js";
+import { follow } from "./settings.js";
+import { MOST, Shown, SIZE } from "./shown.js";
+import { Spoken } from "./spoken.js";
+import { Taste } from "./taste.js";
+import { element } from "./text.js";
 
-// Lines to keep while the user reads the newest; four times as many otherwise.
-const MOST = 600;
-// Milliseconds between two updates of a hidden page.
-const HIDDEN = 250;
-// Pixels from the end within which the user counts as reading the newest messages.
-const NEAR = 80;
+// Messages to ask for each time, and around one that the user wants to see.
+const PAGE = 100, AROUND = 30;
+// Messages that /history goes back.
+const BACK = 50;
+// Milliseconds between two changes of the list at least, and of a hidden page.
+const PAUSE = 50, HIDDEN = 250;
+// Pixels from either end of the list at which more is loaded.
+const EDGE = 400;
+// Milliseconds for which a message is highlighted.
+const HIGHLIGHT = 2500;
 
-/** Calls `older(offset)` for messages before `offset` when the user scrolls to the first one. */
+/**
+ * `ask(before, limit)` asks the server for history, and returns whether there is a connection; the
+ * answers come to `past()`, in the order of the requests. `actions` is for the menus (reading.js).
+ */
 export class Log {
-  #list = document.getElementById("log");
-  #scroller = document.getElementById("talk");
-  #older = document.getElementById("older");
   #newest = document.getElementById("newest");
-  #day = "";
-  #first = null; // The lowest offset that is shown.
-  #complete = false; // The server has no older messages.
-  #asking = false; // older() was called, and is not answered yet.
-  #ended = false; // The server's log has begun anew.
-  #fresh = []; // Lines that are not in the list yet.
-  #follow = true; // The user was reading the newest messages at the last scroll.
-  #read = 0; // The last offset that the user had read on entering, and the text of the mark behind it.
-  #mark = "";
+  #older = document.getElementById("older");
+  #taste = new Taste();
+  #shown = new Shown({
+    make: (message) => messageItem(message, this.#taste.wanted(message.nick)),
+    isIgnored: (nick) => this.#taste.ignores(nick),
+  });
+  #spoken = new Spoken();
+  #scroller;
+  #fresh = []; // Messages that are not in the list yet,
+  #skipped = 0; // and how many more there were.
+  #due = false; // The list is going to be changed,
+  #changed = 0; // and when it was the last time.
+  #end = null; // The offset of the newest message.
+  #requests = []; // {kind, before, target}, which are not answered yet.
+  #follow = true; // The user reads the newest messages.
+  #below = 0; // Messages that have come since.
+  #passed = null; // The last line that says who has come and gone, and its entry.
 
-  constructor(older) {
-    this.older = older;
-    this.#scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
+  constructor({ ask, actions }) {
+    this.ask = ask;
+    this.#scroller = new Scroller({ moved: () => this.#moved(), resized: () => this.#resized() });
+    new Reading({ ...actions, messageOf: (node) => this.#shown.at(Number(node.dataset.offset))?.message });
     this.#newest.addEventListener("click", () => {
       this.toEnd();
       document.getElementById("input").focus();
     });
+    document.getElementById("log").addEventListener("refold", () => {
+      this.#follow = this.atEnd;
+    });
     // A hidden page runs no animation frames: add the lines that wait for one.
-    document.addEventListener("visibilitychange", () => this.#fresh.length && this.#flush());
-    // The size changes when a phone shows its keyboard, or the user resizes the window.
-    new ResizeObserver(() => {
-      if (this.#follow) this.toEnd();
-      this.#fill();
-    }).observe(this.#scroller);
+    document.addEventListener("visibilitychange", () => this.#due && this.#change());
+    follow("times", (on) => document.getElementById("log").classList.toggle("without-times", !on));
+    for (const name of ["ignored", "highlights"]) {
+      follow(name, () => {
+        this.#taste.read();
+        this.#anchored(() => this.#shown.remake());
+      });
+    }
   }
 
   /** Whether the user reads the newest messages. */
   get atEnd() {
-    const { scrollHeight, scrollTop, clientHeight } = this.#scroller;
-    return scrollHeight - scrollTop - clientHeight < NEAR;
-  }
-
-  toEnd() {
-    this.#scroller.scrollTop = this.#scroller.scrollHeight;
-    this.#follow = true;
-    this.#newest.hidden = true;
-  }
-
-  /** Scroll to the oldest message, and load older ones. */
-  toStart() {
-    this.#scroller.scrollTop = 0;
-    this.#scrolled();
-  }
-
-  /** Remove everything, for another room. */
-  clear() {
-    this.#ended = false;
-    this.#list.replaceChildren();
-    this.#fresh.length = 0;
-    this.#first = null;
-    this.#complete = this.#asking = false;
-    this.#day = "";
-    this.#older.hidden = true;
-    this.#mark = "";
+    return this.#shown.live && this.#scroller.atEnd;
   }
 
   /** Whether there is no message of the room's log. */
   get empty() {
-    return this.#first === null;
+    return this.#end === null;
+  }
+
+  /** Go to the newest message. */
+  toEnd() {
+    if (!this.#shown.live) {
+      if (this.#requests.some(({ kind }) => kind === "end") || this.#ask("end", undefined, PAGE)) return;
+    }
+    this.#follow = this.#shown.live;
+    this.#below = 0;
+    this.#scroller.toEnd();
+    this.#showBelow();
+  }
+
+  /** Go `number` messages back. */
+  toStart(number = BACK) {
+    const { first, entries } = this.#shown;
+    if (first === null) return;
+    const top = this.#scroller.firstVisible;
+    const from = entries.find(({ message, node }) => message && top && !(node.compareDocumentPosition(top) & Node.DOCUMENT_POSITION_FOLLOWING));
+    const target = Math.max(1, (from?.offset ?? this.#end + 1) - number);
+    this.#follow = false;
+    if (target >= first || this.#shown.begins) this.#toTop(target);
+    else if (first - target < MOST / 2) this.#ask("older", first, Math.max(PAGE, first - target + AROUND), target);
+    else this.#ask("around", target + AROUND / 2, AROUND, target);
+  }
+
+  /** Show the message with this offset in its context. */
+  show(offset) {
+    this.#change();
+    const entry = this.#shown.at(offset);
+    if (entry) this.#present(entry.node);
+    else if (!this.#ask("around", offset + AROUND / 2, AROUND, offset)) this.line("alarm", "Not shown: there is no connection.");
+  }
+
+  /** Remove everything, for another room. */
+  clear() {
+    this.#shown.clear();
+    this.#fresh = [];
+    this.#skipped = this.#below = 0;
+    this.#end = null;
+    this.#follow = true;
+    this.#older.hidden = true;
+    this.#showBelow();
+  }
+
+  /** Ask for the last messages of the room that the user has entered. */
+  begin(before, limit) {
+    this.#ask("older", before, limit);
   }
 
   /** Show a mark with this text behind the message of this offset. Call it before `past()`. */
   mark(offset, text) {
-    this.#read = offset;
-    this.#mark = text;
+    this.#shown.mark(offset, text);
   }
 
-  /** The server's log has begun anew: ask for no older messages. */
+  /** The server's log has begun anew. */
   anew() {
-    this.#ended = true;
+    this.#change();
+    this.#end = null;
+    this.#shown.anew();
+    if (this.#follow) this.#scroller.toEnd();
   }
 
-  /** The request for older messages is not going to be answered. */
-  unanswered() {
-    this.#asking = false;
+  /** The first request for messages, or all of them, are not going to be answered. */
+  unanswered(all = true) {
+    if (all) this.#requests = [];
+    else this.#requests.shift();
+    if (this.#fresh.length) this.#changeSoon();
   }
 
   /** Add the newest message of the room's log. `nick` is the user's. */
   message(message, nick) {
-    this.#first ??= message.offset;
-    const day = dayOf(message.time);
-    if (day !== this.#day) {
-      this.#day = day;
-      this.#append(element("li", "day", day));
-    }
-    this.#append(lineOf(message, nick));
-    if (message.kind === "redaction") this.#redact(message.text);
+    this.#taste.nick = nick;
+    if (this.empty) this.#shown.settle(message.offset - 1);
+    this.#end = message.offset;
+    if (message.kind === "redaction") this.#redact(Number(message.text));
+    this.#fresh.push(message);
+    // Those in front would not stay in the list: make no nodes for them.
+    if (this.#fresh.length > 2 * MOST) this.#skipped += this.#fresh.splice(0, MOST).length;
+    this.#changeSoon();
   }
 
-  /** Add older messages, the oldest first. `complete`: there are no older ones. */
+  /** Take the answer to a request for messages, the oldest first. `complete`: there are no older ones. */
   past(messages, complete, nick) {
-    this.#asking = false;
-    this.#complete = complete;
-    const { scrollHeight, scrollTop } = this.#scroller;
-    const behind = this.#first ?? 0; // The offset of the message behind these; 0: there is none.
-    const fresh = messages.filter((message) => this.empty || message.offset < behind);
-    if (fresh.length) this.#first = fresh[0].offset;
-    // A screen reader must not read all of these aloud.
-    this.#list.setAttribute("aria-live", "off");
-    const nodes = [];
-    let day = "";
-    for (const [at, message] of fresh.entries()) {
-      if (dayOf(message.time) !== day) nodes.push(element("li", "day", (day = dayOf(message.time))));
-      nodes.push(lineOf(message, nick));
-      const next = fresh[at + 1]?.offset ?? behind;
-      if (this.#mark && message.offset <= this.#read && next > this.#read) nodes.push(element("li", "mark", this.#mark));
+    this.#taste.nick = nick;
+    const request = this.#requests.shift() ?? { kind: "older", before: this.#shown.first };
+    if (messages.length) {
+      if (this.empty) this.#shown.settle(messages.at(-1).offset);
+      this.#end = Math.max(this.#end ?? 0, messages.at(-1).offset);
     }
-    const top = this.#list.firstElementChild;
-    if (top?.className === "day" && top.textContent === day) top.remove();
-    this.#list.prepend(...nodes);
-    this.#day ||= day;
+    if (request.kind === "older") this.#takeOlder(messages, complete, request);
+    else if (request.kind === "newer") this.#takeNewer(messages, request);
+    else this.#takeOthers(messages, complete, request);
+    this.#older.hidden = !this.#shown.begins;
+    this.#older.textContent = "Beginning of the history.";
+    this.#showBelow();
     this.#fill();
-    this.#scroller.scrollTop = scrollTop + this.#scroller.scrollHeight - scrollHeight;
-    requestAnimationFrame(() => this.#list.setAttribute("aria-live", "polite"));
-    this.#older.hidden = !this.#complete;
-    this.#older.textContent = this.#complete ? "Beginning of the history." : "";
   }
 
-  /** Add a line of the system; `kind` is notice, reply or alarm. */
+  /** Add a line of the page; `kind` is notice, reply or alarm. */
   line(kind, ...children) {
-    this.#append(element("li", kind, ...children));
+    this.#keep(element("li", kind, ...children));
   }
 
-  /** Add a message that was found by a search, with its moment. */
-  found(message, moment) {
-    const line = element("li", "reply", `${moment} `, nickOf(message.nick), ": ", ...textOf(message, ""));
-    line.dataset.found = message.offset;
-    this.#append(line);
+  /** Add people who have come (`came` is true) or gone. Such lines in a row become one. */
+  passed(nicks, came) {
+    const gathers = this.#passed?.entry === this.#shown.lastLine && this.#passed?.entry.offset === (this.#end ?? Infinity);
+    if (!gathers || this.#passed.full) {
+      this.#passed = new Passed();
+      this.#passed.entry = this.#keep(this.#passed.node);
+    }
+    this.#passed.add(nicks, came);
   }
 
   /** Add a message of another room, which mentions the user. */
   elsewhere(room, message, nick) {
-    this.#append(element("li", "elsewhere", timeOf(message.time), `[${room}] `, nickOf(message.nick), ": ", ...textOf(message, nick)));
-  }
-
-  /** Hide the text of the message with this offset, which is a text. */
-  #redact(offset) {
-    const lines = [...this.#list.children, ...this.#fresh];
-    for (const line of lines.filter(({ dataset }) => dataset.offset === offset || dataset.found === offset)) {
-      const nick = line.querySelector(".nick");
-      while (nick.nextSibling) nick.nextSibling.remove();
-      if (nick.previousSibling?.data === "** ") nick.previousSibling.remove();
-      line.classList.replace("action", "said");
-      nick.after(": ", removed());
-    }
+    this.#taste.nick = nick;
+    this.#keep(elsewhereItem(room, message, this.#taste.wanted(message.nick)), message.nick, message.text.length);
   }
 
   /** Add a private message. */
   private(event, nick) {
-    const mine = event.nick === nick;
-    this.#append(element("li", "private", timeOf(event.time), mine ? "to " : "from ",
-      nickOf(mine ? event.to : event.nick), ": ", ...rich(event.text, "")));
+    this.#keep(privateItem(event, nick), event.nick, event.text.length);
   }
 
-  #append(node) {
-    this.#fresh.push(node);
-    // Collect lines until the next animation frame; a hidden page has none.
-    if (this.#fresh.length > 1) return;
-    if (document.hidden) setTimeout(() => this.#flush(), HIDDEN);
-    else requestAnimationFrame(() => this.#flush());
+  #keep(node, nick = "", size = node.textContent.length) {
+    this.#changeSoon();
+    if (!this.#taste.ignores(nick)) this.#spoken.add(node);
+    return this.#shown.keep(node, this.#end, nick, size);
   }
 
-  #flush() {
-    const fresh = this.#fresh;
-    this.#fresh = [];
-    const follow = this.#follow;
-    // Keep more lines while the user reads old ones, but a limited number, to bound the memory.
-    const most = follow ? MOST : 4 * MOST;
-    this.#list.append(...fresh);
-    while (this.#list.childElementCount > most) this.#dropFirst();
-    if (follow) this.toEnd();
-    else this.#newest.hidden = false;
-    this.#fill();
-  }
-
-  /** Load older messages if everything fits on the screen: then the user cannot scroll to them. */
-  #fill() {
-    if (this.#scroller.scrollHeight <= this.#scroller.clientHeight) this.#scrolled();
-  }
-
-  #dropFirst() {
-    const dropped = this.#list.firstElementChild;
-    dropped.remove();
-    if (dropped.dataset.offset) {
-      this.#first = Number(dropped.dataset.offset) + 1;
-      this.#complete = false;
+  #redact(offset) {
+    this.#shown.redact(offset);
+    const fresh = this.#fresh.find((message) => message.offset === offset);
+    if (fresh) Object.assign(fresh, { kind: "redacted", text: "" });
+    for (const node of document.querySelectorAll(`[data-found="${offset}"] .text`)) {
+      node.replaceWith(bodyOf({ kind: "redacted", text: "" }, null));
     }
   }
 
-  #scrolled() {
+  // Requests.
+
+  #ask(kind, before, limit, target) {
+    const sent = this.ask(before, limit);
+    if (sent) this.#requests.push({ kind, before, limit, target, last: this.#shown.last });
+    return sent;
+  }
+
+  #takeOlder(messages, complete, { before, target }) {
+    const { first } = this.#shown;
+    // A message that came before the answer has the offset `before`.
+    if (first !== null && first !== before) return;
+    const fresh = within(messages.toReversed(), SIZE / 2).reverse();
+    this.#anchored(() => {
+      this.#shown.begins = fresh.length === messages.length && (complete || fresh[0]?.offset === 1);
+      this.#shown.addOlder(fresh);
+      this.#shown.fit(!this.#follow);
+    });
+    if (target) this.#toTop(target);
+  }
+
+  #takeNewer(messages, { last }) {
+    if (this.#shown.last !== last) return;
+    const fresh = within(messages.filter(({ offset }) => offset > last), SIZE / 2);
+    if (!fresh.length) {
+      // The server no longer keeps what comes next.
+      this.#ask("end", undefined, PAGE);
+      return;
+    }
+    this.#anchored(() => {
+      this.#shown.live = fresh.at(-1).offset >= this.#end;
+      this.#shown.addNewer(fresh);
+      this.#shown.fit(false);
+    });
+  }
+
+  /** Messages of another part of the log. */
+  #takeOthers(messages, complete, { kind, target }) {
+    const found = messages.find(({ offset }) => offset >= target);
+    if (kind === "around" && !found) {
+      this.line("alarm", `Message ${target} is not in the history of this room.`);
+      return;
+    }
+    this.#shown.empty();
+    // Those that have come since the server answered wait in #fresh, or are the next to be loaded.
+    const end = messages.at(-1)?.offset ?? 0;
+    this.#shown.live = end >= this.#end || this.#fresh.some(({ offset }) => offset === end + 1);
+    this.#shown.begins = complete;
+    this.#shown.addNewer(messages);
+    this.#shown.fit(false);
+    this.#changeSoon();
+    if (kind === "end") {
+      this.#follow = true;
+      this.toEnd();
+    } else {
+      this.#present(this.#shown.at(found.offset).node);
+    }
+  }
+
+  // The list.
+
+  /** Change the list, and keep the place that the user reads. */
+  #anchored(change) {
+    if (this.#follow) {
+      change();
+      this.#scroller.toEnd();
+    } else {
+      this.#scroller.hold();
+      change();
+      this.#scroller.restore();
+    }
+  }
+
+  #changeSoon() {
+    if (this.#due) return;
+    this.#due = true;
+    const rest = this.#changed + PAUSE - performance.now();
+    if (document.hidden) setTimeout(() => this.#change(), HIDDEN);
+    else if (rest > 0) setTimeout(() => requestAnimationFrame(() => this.#change()), rest);
+    else requestAnimationFrame(() => this.#change());
+  }
+
+  #change() {
+    if (!this.#due) return;
+    this.#due = false;
+    // What has come after an answer that is to come is added behind it.
+    if (this.#requests.some(({ kind }) => kind === "end")) return;
+    this.#changed = performance.now();
+    const fresh = this.#fresh.filter(({ offset }) => !(offset <= this.#shown.last));
+    const skipped = this.#skipped;
+    this.#fresh = [];
+    this.#skipped = 0;
+    this.#add(fresh, skipped);
+    for (const message of fresh) if (this.#taste.isNews(message)) this.#spoken.add(this.#shown.at(message.offset)?.node);
+    this.#spoken.speak();
+    this.#showBelow();
+    this.#fill();
+  }
+
+  #add(fresh, skipped) {
+    const shown = this.#shown;
+    if (!this.#follow) this.#below += skipped + fresh.filter((message) => this.#taste.isNews(message)).length;
+    const size = fresh.reduce((sum, { text }) => sum + text.length, shown.size);
+    const isTooMuch = skipped > 0 || shown.count + fresh.length > MOST || size > SIZE;
+    // What the user reads must not be dropped: the rest is loaded when the user comes to it.
+    if (!this.#follow && isTooMuch) shown.live = false;
+    if (this.#follow && (skipped || fresh.length > MOST)) shown.empty();
+    this.#anchored(() => {
+      shown.addNewer(shown.live ? within(fresh.toReversed(), SIZE).slice(0, MOST).reverse() : []);
+      if (this.#follow) shown.fit(false);
+    });
+  }
+
+  // The place.
+
+  #toTop(offset) {
+    const entry = this.#shown.entries.find((each) => each.message && each.offset >= offset);
+    if (entry) this.#scroller.to(entry.node, "start");
+    this.#moved();
+  }
+
+  /** Scroll to a message, highlight and focus it. */
+  #present(node) {
+    this.#follow = false;
+    node.focus({ preventScroll: true });
+    this.#scroller.to(node, "center");
+    node.classList.add("sought");
+    setTimeout(() => node.classList.remove("sought"), HIGHLIGHT);
+    this.#moved();
+  }
+
+  #moved() {
     this.#follow = this.atEnd;
-    if (this.#follow) this.#newest.hidden = true;
-    if (this.#scroller.scrollTop > 200 || this.#asking || this.#complete || this.#first === null) return;
-    if (this.#ended || this.#first <= 1 || this.#list.childElementCount >= 4 * MOST) return;
-    this.#asking = this.older(this.#first);
+    if (this.#follow) this.#below = 0;
+    else this.#scroller.hold();
+    this.#showBelow();
+    this.#fill();
+  }
+
+  #resized() {
+    if (this.#follow) this.#scroller.toEnd();
+    else this.#scroller.restore();
+    this.#fill();
+  }
+
+  /** Load more if the user is near an end of the list, or everything fits on the screen. */
+  #fill() {
+    const { first, last, begins, live } = this.#shown;
+    if (this.#requests.length || first === null) return;
+    const room = this.#scroller.above + this.#scroller.below <= 0;
+    if ((this.#scroller.above < EDGE && (!this.#follow || room)) && !begins && first > 1) this.#ask("older", first, PAGE);
+    else if (this.#scroller.below < EDGE && !live) this.#ask("newer", last + 1 + PAGE, PAGE);
+  }
+
+  #showBelow() {
+    const count = this.#below;
+    const far = !this.#shown.live || this.#scroller.below > 2 * this.#scroller.height;
+    this.#newest.hidden = this.#follow || !(count || far);
+    const text = count ? `${count.toLocaleString()} new ${count === 1 ? "message" : "messages"} below` : "To the newest messages";
+    if (this.#newest.textContent !== text) this.#newest.textContent = text;
   }
 }
 
-function lineOf(message, nick) {
-  const time = timeOf(message.time, message.offset);
-  const text = textOf(message, nick);
-  let line;
-  if (message.kind === "redaction") {
-    line = element("li", "notice", time, nickOf(message.nick), ` removed message ${message.text}.`);
-  } else if (message.kind === "action") {
-    line = element("li", "action", time, "** ", nickOf(message.nick), " ", ...text);
-  } else {
-    line = element("li", "said", time, nickOf(message.nick), ": ", ...text);
-  }
-  line.dataset.offset = message.offset;
-  return line;
-}
-
-/** The text of a message as nodes, with the user's nick marked. */
-function textOf({ kind, nick: from, text }, nick) {
-  return kind === "redacted" ? [removed()] : rich(text, from === nick ? "" : nick);
-}
-
-function removed() {
-  return element("em", "removed", "message removed");
-}
-
-/** The time of a message; it tells the message's number to those who point at it. */
-function timeOf(seconds, offset) {
-  const moment = new Date(seconds * 1000);
-  if (Number.isNaN(moment.getTime())) return "";
-  const shown = element("time", "", moment.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
-  shown.dateTime = moment.toISOString();
-  shown.title = `${moment.toLocaleString()}${offset ? `, message ${offset}` : ""}`;
-  return shown;
-}
-
-function dayOf(seconds) {
-  const moment = new Date(seconds * 1000);
-  if (Number.isNaN(moment.getTime())) return "";
-  return moment.toLocaleDateString([], { weekday: "long", year: "numeric", month: "long", day: "numeric" });
+/** The first of the messages that have not more than this many characters; at least one. */
+function within(messages, size) {
+  let rest = size;
+  const end = messages.findIndex(({ text }) => (rest -= text.length) < 0);
+  return end < 0 ? messages : messages.slice(0, Math.max(1, end));
 }

@@ -1,12 +1,9 @@
 // What events of the server say to a person.
 
+import { when } from "./times.js";
+
 const UNITS = [[86_400, "days"], [3600, "hours"], [60, "minutes"], [1, "seconds"]];
 const DONE = { kick: "removed", ban: "banned", mute: "muted", unmute: "unmuted" };
-
-/** A moment, which is in seconds since 1970. */
-export function when(seconds) {
-  return new Date(seconds * 1000).toLocaleString([], { dateStyle: "short", timeStyle: "short" });
-}
 
 /** The text of a `whois`. */
 export function whoisText({ nick, since, spoke, away, rooms = [], person, operator }) {

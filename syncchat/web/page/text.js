@@ -1,16 +1,16 @@
 // Turns what people write into nodes of the page, never into markup.
 
-const ADDRESS = /\bhttps?:\/\/[^\s<>"'`]+/giu;
+// Inline code, or a URL. Each alternative is linear in time.
+const SPECIAL = /(`{1,3})([^`\n]+)\1|\bhttps?:\/\/[^\s<>"'`]+/giu;
 // Characters behind a URL that usually belong to the sentence.
 const BEHIND = ".,;:!?…";
 // More combining marks on one letter than languages need: drawing them takes a browser seconds.
 const PILE = /([\p{M}\p{Cf}]{8})[\p{M}\p{Cf}]+/gu;
 const BRACKETS = { ")": "(", "]": "[" };
-const COLOURS = [
-  "#af5f5f", "#d75f5f", "#d75f00", "#af5f00", "#878700", "#5f8700", "#008700", "#00875f",
-  "#008787", "#0087af", "#0087d7", "#5f87af", "#5f87d7", "#5f5fff", "#875fff", "#875fd7",
-  "#af5fff", "#af5fd7", "#af5faf", "#d700af", "#d75faf", "#d75f87",
-];
+// Links and pieces of code, and marks, of one message; the rest stays plain text.
+const LINKS = 50, MARKS = 50;
+// Nick colours in style.css.
+const COLOURS = 16;
 
 /** Make an element with a class and children, each a node or a text. */
 export function element(name, className = "", ...children) {
@@ -20,34 +20,53 @@ export function element(name, className = "", ...children) {
   return made;
 }
 
-/** `said` as nodes: URLs become links, and `nick` is marked where it is a whole word. */
-export function rich(said, nick) {
+/** How many links and marks a message may still have. */
+export function budget() {
+  return { links: LINKS, marks: MARKS };
+}
+
+/**
+ * `said` as nodes: URLs become links, text in backticks becomes code, and what the regular
+ * expression `wanted` finds is marked; null marks nothing. `left` is counted down.
+ */
+export function rich(said, wanted, left = budget()) {
   const text = said.replace(PILE, "$1");
   const nodes = [];
   let done = 0;
-  for (const found of text.matchAll(ADDRESS)) {
-    const shown = trimmed(found[0]);
-    const link = linkTo(shown);
-    if (!link) continue;
-    nodes.push(...marked(text.slice(done, found.index), nick), link);
+  for (const found of text.matchAll(SPECIAL)) {
+    if (!left.links) break;
+    const code = found[2] !== undefined;
+    const shown = code ? found[0] : trimmed(found[0]);
+    const made = code ? element("code", "", found[2]) : linkTo(shown);
+    if (!made) continue;
+    left.links -= 1;
+    nodes.push(...marked(text.slice(done, found.index), wanted, left), made);
     done = found.index + shown.length;
   }
-  nodes.push(...marked(text.slice(done), nick));
+  nodes.push(...marked(text.slice(done), wanted, left));
   return nodes;
 }
 
-/** The colour of a nick: always the same, in upper or lower case. */
+/** A regular expression that finds each of the words where it is a whole word; null: there are none. */
+export function wholeWords(words) {
+  const literals = words.filter(Boolean).sort((one, two) => two.length - one.length)
+    .map((word) => word.replace(/[\\^$.*+?()[\]{}|/]/gu, "\\$&"));
+  if (!literals.length) return null;
+  return new RegExp(`(?<![\\p{L}\\p{N}_])(?:${literals.join("|")})(?![\\p{L}\\p{N}_])`, "giu");
+}
+
+/** The colour of a nick, for style sheets: always the same, in upper or lower case. */
 export function colourOf(nick) {
   let hash = 0x811c9dc5; // FNV-1a
   for (const char of nick.toLowerCase()) {
     hash = Math.imul(hash ^ char.codePointAt(0), 0x01000193) >>> 0;
   }
-  return COLOURS[hash % COLOURS.length];
+  return `var(--nick-${hash % COLOURS})`;
 }
 
-/** A nick in its colour. */
+/** A nick in its colour, apart from the direction of the text around it. */
 export function nickOf(nick) {
-  const made = element("span", "nick", nick);
+  const made = element("bdi", "nick", nick);
   made.style.setProperty("color", colourOf(nick));
   return made;
 }
@@ -84,19 +103,16 @@ function linkTo(address) {
   return link;
 }
 
-function marked(text, nick) {
-  if (!text || !nick) return text ? [text] : [];
+function marked(text, wanted, left) {
+  if (!text || !wanted) return text ? [text] : [];
   const nodes = [];
   let done = 0;
-  for (const found of text.matchAll(wholeWord(nick))) {
+  for (const found of text.matchAll(wanted)) {
+    if (!left.marks) break;
+    left.marks -= 1;
     nodes.push(text.slice(done, found.index), element("mark", "", found[0]));
     done = found.index + found[0].length;
   }
   nodes.push(text.slice(done));
   return nodes;
-}
-
-function wholeWord(nick) {
-  const literal = nick.replace(/[\\^$.*+?()[\]{}|/]/gu, "\\$&");
-  return new RegExp(`(?<![\\p{L}\\p{N}_])${literal}(?![\\p{L}\\p{N}_])`, "giu");
 }

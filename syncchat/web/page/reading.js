@@ -1,0 +1,101 @@
+// What a reader does with the messages in the list: walk by keys, open menus, copy.
+
+import { copyText } from "./message.js";
+import { openMenu } from "./menu.js";
+import { clockText } from "./times.js";
+
+// Items of the list that can be focused.
+const ITEMS = "li[data-offset]:not([hidden])";
+
+/**
+ * `messageOf(item)` returns the message of an item. `peopleMenu(nick)` returns the groups of a menu
+ * for a person, `quote(message)` begins a reply, `remove(offset)` removes a message, and
+ * `mayRemove()` says whether the user may.
+ */
+export class Reading {
+  #list = document.getElementById("log");
+  #box = document.getElementById("talk");
+
+  constructor(actions) {
+    Object.assign(this, actions);
+    this.#list.addEventListener("click", ({ target }) => this.#clicked(target));
+    this.#box.addEventListener("keydown", (event) => this.#pressed(event));
+    this.#list.addEventListener("copy", (event) => this.#copied(event));
+  }
+
+  #clicked(target) {
+    const nick = target.closest(".nick"), item = target.closest("li");
+    if (nick?.dataset.nick) openMenu(nick, this.peopleMenu(nick.dataset.nick));
+    else if (target.closest(".more, time")) this.#openMenu(item);
+  }
+
+  #pressed(event) {
+    const { target } = event;
+    const item = target.matches(ITEMS) ? target : null;
+    if (!item && target !== this.#box) return;
+    if (event.altKey || event.ctrlKey || event.metaKey) return;
+    const items = () => [...this.#list.querySelectorAll(ITEMS)];
+    if (["ArrowUp", "ArrowDown"].includes(event.key)) {
+      const all = items();
+      // From the box, Up goes to the last message that is visible.
+      const at = item ? all.indexOf(item) + (event.key === "ArrowUp" ? -1 : 1) : all.findLastIndex((each) => this.#isVisible(each));
+      if (!item && event.key === "ArrowDown") return;
+      all[at]?.focus();
+    } else if (item && ["Enter", "ContextMenu"].includes(event.key)) {
+      this.#openMenu(item);
+    } else if (item && event.key === "Escape") {
+      document.getElementById("input").focus();
+    } else {
+      return;
+    }
+    event.preventDefault();
+  }
+
+  #isVisible(item) {
+    return item.getBoundingClientRect().top < this.#box.getBoundingClientRect().bottom;
+  }
+
+  #openMenu(item) {
+    const message = this.messageOf(item);
+    const button = item.querySelector(".more");
+    if (!message || !button || message.kind === "redacted") return;
+    const link = `${location.origin}${location.pathname}#${message.offset}`;
+    openMenu(button, [
+      [
+        { label: "Reply with a quote", act: () => this.quote(message) },
+        { label: "Copy text", act: () => copyText(message.text) },
+        { label: "Copy link", act: () => copyText(link) },
+        { label: "Open link", act: () => open(link, "_blank", "noopener") },
+      ],
+      [{ label: `About ${message.nick}…`, act: () => openMenu(item.querySelector(".nick"), this.peopleMenu(message.nick)) }],
+      this.mayRemove() ? [{ label: "Remove message", act: () => this.remove(message.offset) }] : [],
+    ]);
+  }
+
+  /** Copy several messages as lines with times and nicks, and what is below them indented. */
+  #copied(event) {
+    const selection = getSelection();
+    if (!selection.rangeCount) return;
+    const range = selection.getRangeAt(0);
+    const items = [...this.#list.children].filter((item) => !item.hidden && range.intersectsNode(item));
+    if (items.length < 2) return;
+    event.clipboardData.setData("text/plain", items.map((item) => this.#textOf(item, range)).filter(Boolean).join("\n"));
+    event.preventDefault();
+  }
+
+  #textOf(item, range) {
+    const body = item.querySelector(".text");
+    if (!body) return item.textContent.trim();
+    const part = document.createRange();
+    part.selectNodeContents(body);
+    if (range.compareBoundaryPoints(Range.START_TO_START, part) > 0) part.setStart(range.startContainer, range.startOffset);
+    if (range.compareBoundaryPoints(Range.END_TO_END, part) < 0) part.setEnd(range.endContainer, range.endOffset);
+    const copy = part.cloneContents();
+    for (const button of copy.querySelectorAll("button")) button.remove();
+    const text = copy.textContent.trimEnd().replaceAll("\n", "\n    ");
+    const head = item.querySelector(".head").cloneNode(true);
+    head.querySelector("time")?.remove();
+    const moment = item.querySelector("time")?.dateTime;
+    return text && `${moment ? `[${clockText(Date.parse(moment) / 1000)}] ` : ""}${head.textContent}${text}`;
+  }
+}
