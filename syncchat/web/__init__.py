@@ -31,6 +31,7 @@ _PARTS = {
     "log.js": "text/javascript; charset=utf-8",
     "menu.js": "text/javascript; charset=utf-8",
     "message.js": "text/javascript; charset=utf-8",
+    "newest.js": "text/javascript; charset=utf-8",
     "nick.js": "text/javascript; charset=utf-8",
     "notices.js": "text/javascript; charset=utf-8",
     "passed.js": "text/javascript; charset=utf-8",

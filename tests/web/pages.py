@@ -24,7 +24,7 @@ def say(page: Page, text: str) -> None:
 def lines(page: Page) -> list[str]:
     """Messages and actions, without their times."""
     return [
-        re.sub(r"^\d\d:\d\d(\s[AP]M)?", "", text).strip()
+        re.sub(r"^\d+:\d\d(\s[AP]M)?", "", text).strip()
         for text in page.locator("#log > .said, #log > .action").all_text_contents()
     ]
 

@@ -1,6 +1,7 @@
 // The log: which part of it is in the list, where it is scrolled to, and what is asked of the server.
 
 import { bodyOf, elsewhereItem, messageItem, privateItem } from "./message.js";
+import { Newest } from "./newest.js";
 import { Passed } from "./passed.js";
 import { Reading } from "./reading.js";
 import { Scroller } from "./scroller.js";
@@ -26,7 +27,7 @@ const HIGHLIGHT = 2500;
  * answers come to `past()`, in the order of the requests. `actions` is for the menus (reading.js).
  */
 export class Log {
-  #newest = document.getElementById("newest");
+  #newest = new Newest(() => this.toEnd());
   #older = document.getElementById("older");
   #taste = new Taste();
   #shown = new Shown({
@@ -42,17 +43,12 @@ export class Log {
   #end = null; // The offset of the newest message.
   #requests = []; // {kind, before, target}, which are not answered yet.
   #follow = true; // The user reads the newest messages.
-  #below = 0; // Messages that have come since.
   #passed = null; // The last line that says who has come and gone, and its entry.
 
   constructor({ ask, actions }) {
     this.ask = ask;
     this.#scroller = new Scroller({ moved: () => this.#moved(), resized: () => this.#resized() });
     new Reading({ ...actions, messageOf: (node) => this.#shown.at(Number(node.dataset.offset))?.message });
-    this.#newest.addEventListener("click", () => {
-      this.toEnd();
-      document.getElementById("input").focus();
-    });
     document.getElementById("log").addEventListener("refold", () => {
       this.#follow = this.atEnd;
     });
@@ -83,7 +79,6 @@ export class Log {
       if (this.#requests.some(({ kind }) => kind === "end") || this.#ask("end", undefined, PAGE)) return;
     }
     this.#follow = this.#shown.live;
-    this.#below = 0;
     this.#scroller.toEnd();
     this.#showBelow();
   }
@@ -113,7 +108,7 @@ export class Log {
   clear() {
     this.#shown.clear();
     this.#fresh = [];
-    this.#skipped = this.#below = 0;
+    this.#skipped = 0;
     this.#end = null;
     this.#follow = true;
     this.#older.hidden = true;
@@ -159,6 +154,7 @@ export class Log {
 
   /** Take the answer to a request for messages, the oldest first. `complete`: there are no older ones. */
   past(messages, complete, nick) {
+    this.#change();
     this.#taste.nick = nick;
     const request = this.#requests.shift() ?? { kind: "older", before: this.#shown.first };
     if (messages.length) {
@@ -316,7 +312,7 @@ export class Log {
 
   #add(fresh, skipped) {
     const shown = this.#shown;
-    if (!this.#follow) this.#below += skipped + fresh.filter((message) => this.#taste.isNews(message)).length;
+    if (!this.#follow) this.#newest.count(skipped + fresh.filter((message) => this.#taste.isNews(message)).length);
     const size = fresh.reduce((sum, { text }) => sum + text.length, shown.size);
     const isTooMuch = skipped > 0 || shown.count + fresh.length > MOST || size > SIZE;
     // What the user reads must not be dropped: the rest is loaded when the user comes to it.
@@ -348,8 +344,7 @@ export class Log {
 
   #moved() {
     this.#follow = this.atEnd;
-    if (this.#follow) this.#below = 0;
-    else this.#scroller.hold();
+    if (!this.#follow) this.#scroller.hold();
     this.#showBelow();
     this.#fill();
   }
@@ -370,11 +365,7 @@ export class Log {
   }
 
   #showBelow() {
-    const count = this.#below;
-    const far = !this.#shown.live || this.#scroller.below > 2 * this.#scroller.height;
-    this.#newest.hidden = this.#follow || !(count || far);
-    const text = count ? `${count.toLocaleString()} new ${count === 1 ? "message" : "messages"} below` : "To the newest messages";
-    if (this.#newest.textContent !== text) this.#newest.textContent = text;
+    this.#newest.show(this.#follow, !this.#shown.live || this.#scroller.below > 2 * this.#scroller.height);
   }
 }
 

@@ -111,9 +111,15 @@ export class Shown {
 
   /** Add messages before the first one. */
   addOlder(messages) {
-    const to = (this.first ?? Infinity) - 1;
+    let from = this.begins ? -Infinity : (messages[0]?.offset ?? this.first), to = this.first - 1;
+    if (this.first === null) {
+      // There are only lines, which stand before, between or behind the messages.
+      this.#remove(0, this.#entries.length);
+      from = -Infinity;
+      to = Infinity;
+    }
     this.#count += messages.length;
-    const entries = this.#merged(messages, this.begins ? -Infinity : (messages[0]?.offset ?? to + 1), to);
+    const entries = this.#merged(messages, from, to);
     this.#entries.unshift(...entries);
     this.#list.prepend(...entries.map(({ node }) => node));
     this.#bounds();

@@ -1,7 +1,7 @@
 // Moments for people, in the language and with the clock (12 or 24 hours) of the browser.
 
 // To make a format takes the browser a thousand times as long as to use it.
-const CLOCK = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit" });
+const CLOCK = new Intl.DateTimeFormat([], { hour: "numeric", minute: "2-digit" });
 const MOMENT = new Intl.DateTimeFormat([], { dateStyle: "medium", timeStyle: "medium" });
 const DAY = new Intl.DateTimeFormat([], { weekday: "long", year: "numeric", month: "long", day: "numeric" });
 const SHORT = new Intl.DateTimeFormat([], { dateStyle: "short", timeStyle: "short" });
