@@ -44,7 +44,7 @@ def chat() -> Iterator[ChatServer]:
 @pytest.fixture(scope="module")
 def ann(browser: Browser, chat: ChatServer) -> Iterator[Page]:
     """A window for the tests that need a room of their own, but no window of their own."""
-    with window(browser, page_url(chat), "ann") as page:
+    with window(browser, page_url(chat), "ann", 1280, 600) as page:
         yield page
 
 
@@ -184,9 +184,11 @@ def test_a_member_cannot_freeze_the_page(browser: Browser) -> None:
             chat.say("\n".join(f"line {number}" for number in range(400)))
             chat.say("the end")
             wait_for_line(page, "the end")
-            scroll(page, 0)
-            wait_for(lambda: offsets(page)[0] < 60)
-            scroll(page, 10_000_000)
+            for _ in range(3):
+                first = offsets(page)[0]
+                scroll(page, 0)
+                wait_for(lambda first=first: offsets(page)[0] < first)  # type: ignore[misc]
+            page.get_by_role("button", name="To the newest messages").click()
             wait_for_line(page, "the end")
             assert page.evaluate("longest") < 200
             used, nodes = heap(page)
@@ -260,8 +262,9 @@ def test_messages_are_grouped_and_nothing_poses_as_another_speaker(
         bob.send_line("/msg ann psst")
         bob.flush(PATIENCE)
     wait_for_line(ann, "from bob: psst")
+    wait_for_line(ann, "for n in 3")
     said = ann.locator("#log > .said")
-    assert said.locator("button.nick:visible").count() == 7
+    assert said.count() == 6
     assert ann.locator("#log > .said.continued").count() == 3
     # Every character of a text is right of the place where nicks and times begin.
     edges = ann.evaluate(
@@ -332,7 +335,6 @@ def test_settings_hide_times_and_ignored_people(chat: ChatServer, ann: Page, roo
     ann.evaluate(set_name, ["ignored", ["EVE"]])
     ann.evaluate(set_name, ["highlights", ["cheese"]])
     ann.evaluate(set_name, ["times", False])
-    assert ann.get_by_text("noise").count() == 1
     assert not ann.locator("#log > li", has_text="noise").is_visible()
     assert ann.locator("#log > .continued", has_text="cheese").count() == 1
     assert ann.locator("#log mark").all_text_contents() == ["cheese"]

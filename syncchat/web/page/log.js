@@ -164,8 +164,6 @@ export class Log {
     if (request.kind === "older") this.#takeOlder(messages, complete, request);
     else if (request.kind === "newer") this.#takeNewer(messages, request);
     else this.#takeOthers(messages, complete, request);
-    this.#older.hidden = !this.#shown.begins;
-    this.#older.textContent = "Beginning of the history.";
     this.#showBelow();
     this.#fill();
   }
@@ -254,13 +252,15 @@ export class Log {
       this.line("alarm", `Message ${target} is not in the history of this room.`);
       return;
     }
-    this.#shown.empty();
     // Those that have come since the server answered wait in #fresh, or are the next to be loaded.
     const end = messages.at(-1)?.offset ?? 0;
+    this.#shown.empty();
     this.#shown.live = end >= this.#end || this.#fresh.some(({ offset }) => offset === end + 1);
-    this.#shown.begins = complete;
-    this.#shown.addNewer(messages);
-    this.#shown.fit(false);
+    this.#anchored(() => {
+      this.#shown.begins = complete;
+      this.#shown.addNewer(messages);
+      this.#shown.fit(false);
+    });
     this.#changeSoon();
     if (kind === "end") {
       this.#follow = true;
@@ -274,14 +274,11 @@ export class Log {
 
   /** Change the list, and keep the place that the user reads. */
   #anchored(change) {
-    if (this.#follow) {
-      change();
-      this.#scroller.toEnd();
-    } else {
-      this.#scroller.hold();
-      change();
-      this.#scroller.restore();
-    }
+    if (!this.#follow) this.#scroller.hold();
+    change();
+    this.#older.hidden = !this.#shown.begins;
+    if (this.#follow) this.#scroller.toEnd();
+    else this.#scroller.restore();
   }
 
   #changeSoon() {
