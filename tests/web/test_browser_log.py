@@ -41,19 +41,16 @@ def chat() -> Iterator[ChatServer]:
         yield chat
 
 
-@pytest.fixture(scope="module")
-def ann(browser: Browser, chat: ChatServer) -> Iterator[Page]:
-    """A window for the tests that need a room of their own, but no window of their own."""
-    with window(browser, page_url(chat), "ann", 1280, 600) as page:
-        yield page
+@pytest.fixture
+def room(request: pytest.FixtureRequest) -> str:
+    """The path of a room of the test's own."""
+    return f"/{request.node.name.removeprefix('test_')[:30]}"
 
 
 @pytest.fixture
-def room(request: pytest.FixtureRequest, ann: Page) -> str:
-    name = request.node.name.removeprefix("test_")[:30]
-    say(ann, f"/join {name}")
-    ann.get_by_role("heading", name=name, exact=True).wait_for()
-    return f"/{name}"
+def ann(browser: Browser, chat: ChatServer, room: str) -> Iterator[Page]:
+    with window(browser, page_url(chat, room), "ann", 1280, 600) as page:
+        yield page
 
 
 def offsets(page: Page) -> list[int]:
@@ -81,7 +78,9 @@ def heap(page: Page) -> tuple[float, int]:
 
 def test_the_window_moves_over_the_whole_log(browser: Browser) -> None:
     with (
-        ChatServer(port=0, greeting="", rate=0, notices=False, keep=Retention(messages=20_000)) as chat,
+        ChatServer(
+            port=0, greeting="", rate=0, notices=False, keep=Retention(messages=20_000)
+        ) as chat,
     ):
         for number in range(1, 3001):
             chat.say(f"message {number}.")
@@ -160,7 +159,11 @@ def test_a_search_leads_to_the_message_in_its_context(
     assert lines(ann)[-1] == "ann: done"
     # Some back, from where the user is.
     say(ann, "/history")
-    wait_for(lambda: 350 in offsets(ann) and ann.evaluate("document.getElementById('talk').scrollTop") > 0)
+    wait_for(
+        lambda: (
+            350 in offsets(ann) and ann.evaluate("document.getElementById('talk').scrollTop") > 0
+        )
+    )
 
 
 # Defect 2: what a message costs.
@@ -298,10 +301,21 @@ def test_messages_are_grouped_and_nothing_poses_as_another_speaker(
     assert ann.locator("#log pre").all_text_contents() == [TRACEBACK, "for n in 3:\n    y"]
     assert "x = 1" in ann.locator("#log p code").all_text_contents()
     # The list is a list, and the live region is apart from it.
-    assert ann.get_by_role("log").get_by_text("bob: third").count() == 1
+    chat.say("the end", room=room[1:])
+    ann.get_by_role("log").get_by_text("server: the end").wait_for()
     assert ann.get_by_role("log").locator("li").count() == 0
-    ann.locator("#log pre").last.hover()
+    assert ann.locator("#log").get_by_role("listitem").count() >= 8
     ann.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    # With the keys: the messages, the menu of one, and back to the input.
+    ann.get_by_label("Messages", exact=True).focus()
+    for key in ("ArrowUp", "ArrowUp", "Enter"):
+        ann.keyboard.press(key)
+    chosen = ann.locator("li:has([aria-expanded=true])").get_attribute("data-offset")
+    ann.get_by_role("menuitem", name="Copy link").click()
+    link = ann.evaluate("navigator.clipboard.readText()")
+    assert link == f"{page_url(chat, room)}#{chosen}"
+    ann.keyboard.press("Escape")
+    assert ann.evaluate("document.activeElement.id") == "input"
     ann.get_by_role("button", name="Copy code").last.click()
     ann.get_by_role("button", name="Copied").wait_for()
     assert ann.evaluate("navigator.clipboard.readText()") == "for n in 3:\n    y"
@@ -323,7 +337,10 @@ def test_messages_are_grouped_and_nothing_poses_as_another_speaker(
 
 
 def test_settings_hide_times_and_ignored_people(chat: ChatServer, ann: Page, room: str) -> None:
-    with Client(url_of(chat, room), nick="bob") as bob, Client(url_of(chat, room), nick="eve") as eve:
+    with (
+        Client(url_of(chat, room), nick="bob") as bob,
+        Client(url_of(chat, room), nick="eve") as eve,
+    ):
         bob.say("one")
         bob.flush(PATIENCE)
         eve.say("noise")
