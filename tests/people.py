@@ -97,8 +97,8 @@ class Plain:
 
     subprotocols: tuple[str, ...] = ()
 
-    def __init__(self, url: str) -> None:
-        chosen = [Subprotocol(name) for name in self.subprotocols]
+    def __init__(self, url: str, *entries: str) -> None:
+        chosen = [Subprotocol(name) for name in (*self.subprotocols, *entries)]
         self.websocket = connect(
             url,
             subprotocols=chosen or None,

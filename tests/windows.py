@@ -27,10 +27,18 @@ FLAGS = [
 
 @contextmanager
 def window(
-    browser: Browser, url: str, nick: str | None = "ann", width: int = 900, height: int = 600
+    browser: Browser,
+    url: str,
+    nick: str | None = "ann",
+    width: int = 900,
+    height: int = 600,
+    *,
+    phone: bool = False,
 ) -> Iterator[Page]:
-    """A window with a profile of its own, in which no error may occur."""
-    context: BrowserContext = browser.new_context(viewport={"width": width, "height": height})
+    """A window with a profile of its own, in which no error may occur. ``phone``: it is touched."""
+    context: BrowserContext = browser.new_context(
+        viewport={"width": width, "height": height}, has_touch=phone, is_mobile=phone
+    )
     context.set_default_timeout(PATIENCE * 1000)
     page = context.new_page()
     wrong: list[str] = []

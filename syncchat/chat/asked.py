@@ -65,6 +65,8 @@ class Query:
     """The parsed query of the URL, with an error for each invalid parameter."""
 
     nick: str | None
+    #: Whether the client wants to be refused if it cannot have the nick.
+    strict: bool
     history: WantedHistory
     errors: tuple[Error, ...]
 
@@ -78,7 +80,7 @@ def position_of(place: str) -> Position:
 def query_of(request: Request) -> Query:
     """What the query asks for. An invalid part is left out, and has an error instead."""
     if not request.query:
-        return Query(None, WantedHistory(), ())
+        return Query(None, False, WantedHistory(), ())
     query = parse_qs(request.query, keep_blank_values=True)
     errors = []
     nick, last, after = None, 0, None
@@ -99,7 +101,8 @@ def query_of(request: Request) -> Query:
             after = position_of(asked)
         else:
             errors.append(Error("malformed", "The URL's after= is not EPOCH:OFFSET."))
-    return Query(nick, WantedHistory(after, last), tuple(errors))
+    strict = query.get("strict", ["0"])[-1] == "1"
+    return Query(nick, strict, WantedHistory(after, last), tuple(errors))
 
 
 def draft_of(nick: str, text: str, kind: Kind, nonce: str | None) -> Draft | None:

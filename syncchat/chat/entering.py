@@ -8,19 +8,23 @@ from dataclasses import dataclass
 import msgspec
 
 from ..engine import Candidate, Engine, Position, Tail
-from ..errors import EngineFailed
+from ..errors import EngineFailed, SyncchatError
 from .events import Error, FromServer, History, Message, Names, Welcome
 from .members import Member
 from .nicks import key_of
 from .room_settings import RoomSettings
 
-__all__ = ["Entering", "WantedHistory"]
+__all__ = ["Entering", "NickTaken", "WantedHistory"]
 
 #: Messages of a piece of the history, at most. The backlog of a connection can hold several.
 _PIECE = 1000
 
 #: Seconds in which a client must read a piece of its history.
 _PATIENCE = 10.0
+
+
+class NickTaken(SyncchatError):
+    """A client cannot have the nick without which it does not want to enter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,8 @@ class Entering:
     """The state of a client that enters the room called ``room``.
 
     ``settings`` has the welcome that is the same for all clients. ``find`` finds the member here
-    that has a nick: Redis may have forgotten that. ``admit`` is called, if it is not None, after
+    that has a nick: Redis may have forgotten that. ``strict``: :class:`NickTaken` is raised if the
+    client cannot have ``nick``. ``admit`` is called, if it is not None, after
     the client has a nick and before it gets anything. For one thread at a time: the room's
     combiner, and between its steps the client's.
     """
@@ -53,8 +58,11 @@ class Entering:
         find: Callable[[str], Member | None],
         wanted: WantedHistory,
         admit: Callable[[], None] | None,
+        *,
+        strict: bool,
     ) -> None:
         self.member = member
+        self._strict = strict and nick is not None
         self._admit = admit
         #: Whether the engine has a nick claimed for it, if it needs one.
         self.claimed = False
@@ -172,13 +180,16 @@ class Entering:
     def _claim(self) -> tuple[list[str], Tail]:
         """Claim a nick. Returns the names in the room, and the first piece of the history."""
         member, wanted = self.member, self._wanted
-        entered = self._engine.enter(
-            self._room,
-            self._nicks(),
-            wanted.after,
-            wanted.last if wanted.after is None else _PIECE,
-            with_names=member.dialect.lists_members,
-        )
+        try:
+            entered = self._engine.enter(
+                self._room,
+                self._nicks(),
+                wanted.after,
+                wanted.last if wanted.after is None else _PIECE,
+                with_names=member.dialect.lists_members,
+            )
+        except ValueError as exc:
+            raise NickTaken(self._why_not()) from exc
         member.nick, self.first = entered.nick, entered.first
         return entered.names, entered.tail
 
@@ -207,19 +218,25 @@ class Entering:
         else:
             self.events.append(welcome)
         if self._nick not in (None, member.nick):
-            why = "belongs to somebody else" if self._reserved else "is taken here"
-            text = f"The nick {self._nick} {why}; you are {member.nick}."
+            text = f"{self._why_not()}; you are {member.nick}."
             self.events.append(Error("nick_taken", text, "nick"))
+
+    def _why_not(self) -> str:
+        """Why the client does not have the nick that it wants."""
+        why = "belongs to somebody else" if self._reserved else "is taken here"
+        return f"The nick {self._nick} {why}"
 
     def _nicks(self) -> Iterator[Candidate]:
         """The nicks to try: the one that it wants, its own name, its address with a number."""
         member, person = self.member, self.member.person
         wanted = [] if self._reserved or self._nick is None else [self._nick]
-        for nick in [*wanted, *([] if person is None else [person.name])]:
+        own = [] if person is None or self._strict else [person.name]
+        for nick in [*wanted, *own]:
             candidate, holder = member.candidate(nick), self._find(nick)
-            if holder is None or (candidate.shared and holder.is_shared):
+            if holder is None or holder.shares(candidate):
                 yield candidate
-        yield from map(Candidate, member.addresses())
+        if not self._strict:
+            yield from map(Candidate, member.addresses())
 
 
 def _cut(tail: Tail, delivered: Position) -> Tail:

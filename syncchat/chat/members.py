@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +22,7 @@ from ..net import (
     Deadline,
     Fanout,
     Follower,
+    Request,
     WebSocket,
     encode_frame,
     format_address,
@@ -50,6 +52,9 @@ __all__ = ["CLOSE_SECONDS", "Member", "Members"]
 #: Seconds in which a client must answer the Close when its room disconnects it.
 CLOSE_SECONDS = 10.0
 
+#: The owner of the claims for a person's reserved name.
+_PERSON = "person"
+
 #: Messages of a device that may be on their way back to it at a time.
 _SENT = 1000
 
@@ -65,6 +70,7 @@ class Member:
     __slots__ = (
         "address",
         "away",
+        "browser",
         "dialect",
         "follows",
         "greeted",
@@ -87,8 +93,10 @@ class Member:
         self.nick = "" if self.follows else self.address
         #: The person whose token it has shown; None: it is a guest.
         self.person: Person | None = None
+        #: The same for all tabs of a browser; empty: it has shown none.
+        self.browser = _browser_of(websocket.request)
         #: The nonces and texts that it has sent, and that are not stored yet, if a sender does not
-        #: get its messages and others may have the same nick: the person's other devices.
+        #: get its messages and others may have the same nick: see :attr:`is_shared`.
         self.sent: deque[tuple[str | None, str]] | None = None
         #: The last position that this person has seen in each room, when it entered.
         self.places: dict[str, str] = {}
@@ -116,25 +124,35 @@ class Member:
         return None if is_address(self.nick) else self.nick
 
     @property
-    def is_shared(self) -> bool:
-        """Whether it has its own reserved name, which further devices of the person may have."""
+    def has_own_name(self) -> bool:
+        """Whether its nick is the reserved name of its person."""
         return self.person is not None and key_of(self.person.name) == key_of(self.nick)
 
-    def be(self, person: Person, *, echo: bool) -> None:
-        """Make it a device of ``person``, whose token it has shown. Before it enters a room.
+    @property
+    def is_shared(self) -> bool:
+        """Whether others may have its nick: devices of its person, or tabs of its browser."""
+        return bool(self.candidate(self.nick).owner)
 
-        ``echo``: whether it will get its own messages.
+    def be(self, person: Person | None, *, echo: bool) -> None:
+        """Make it a device of ``person``, whose token it has shown; None: a guest.
+
+        Before it enters a room. ``echo``: whether it will get its own messages.
         """
         self.person = person
-        self.sent = None if echo else deque(maxlen=_SENT)
+        others = person is not None or self.browser
+        self.sent = deque(maxlen=_SENT) if others and not echo else None
 
     def candidate(self, nick: str) -> Candidate:
         """The claim for a nick that it has chosen, or for its address."""
         if is_address(nick):
             return Candidate(nick)
         person = self.person
-        shared = person is not None and key_of(person.name) == key_of(nick)
-        return Candidate(nick, look_of(nick), shared)
+        own = person is not None and key_of(person.name) == key_of(nick)
+        return Candidate(nick, look_of(nick), _PERSON if own else self.browser)
+
+    def shares(self, candidate: Candidate) -> bool:
+        """Whether another member may have its nick, too, by this claim."""
+        return bool(candidate.owner) and candidate.owner == self.candidate(self.nick).owner
 
     def addresses(self) -> Iterator[str]:
         """The nicks for it if its own is not free: its address, and that with a number."""
@@ -459,3 +477,12 @@ class Members:
         if frames:
             # If the connection is closed, its session is about to leave.
             member.websocket.write_frames(b"".join(frames), len(frames))
+
+
+def _browser_of(request: Request) -> str:
+    """What the browser shows that sends ``request``; empty: nothing. Nobody can guess it.
+
+    Hashed, since engines keep it with the claims for nicks.
+    """
+    secret = request.headers.get("syncchat-browser", "")
+    return hashlib.blake2b(secret.encode(), digest_size=16).hexdigest() if secret else ""

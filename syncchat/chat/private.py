@@ -72,7 +72,7 @@ def _forward(
         return [Error("absent", several, "private")]
     told: list[FromServer] = []
     for place in places:
-        if not sender.is_shared and rooms.find(place, sender.nick) is not None:
+        if not sender.has_own_name and rooms.find(place, sender.nick) is not None:
             # The recipient would take one for the other, and reply to the other.
             same = f"In {place}, where {to} is, somebody else is called {sender.nick}."
             return [Error("nick_taken", same, "private")]

@@ -87,10 +87,10 @@ class Renames:
     def _take(self, member: Member, new: Candidate) -> bool:
         """Give ``member`` another nick, and tell the others. False: it is taken."""
         old, was_shared, holder = member.nick, member.is_shared, self._members.find(new.nick)
-        if holder not in {None, member} and not (new.shared and holder and holder.is_shared):
+        if holder not in {None, member} and not (holder and holder.shares(new)):
             return False
         # Another device of its person may have the new name, or keep the old one.
-        joins = new.shared and self._is_held(new.nick)
+        joins = bool(new.owner) and self._is_held(new.nick)
         if not self._engine.rename(self._room, old, new):
             return False
         self._presence.tell()

@@ -94,15 +94,25 @@ class Room:
         nick: str | None,
         wanted: WantedHistory,
         admit: Callable[[], None] | None = None,
+        *,
+        strict: bool = False,
     ) -> None:
         """Add ``member``: it gets a welcome, its history, and everything that follows.
 
         Its nick is ``nick``, or if that is None or taken, the name of its person, or its address.
-        A long history is sent first, in pieces. For ``admit`` and the exceptions, see
+        A long history is sent first, in pieces. For ``admit``, ``strict`` and the exceptions, see
         :class:`Entering`; raises :class:`~syncchat.errors.EngineFailed`, too.
         """
         entering = Entering(
-            self.name, self._engine, self._settings, member, nick, self.find, wanted, admit
+            self.name,
+            self._engine,
+            self._settings,
+            member,
+            nick,
+            self.find,
+            wanted,
+            admit,
+            strict=strict,
         )
         try:
             entering.complete(lambda: self.run(lambda: self._enter(entering)))

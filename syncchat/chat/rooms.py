@@ -83,10 +83,8 @@ class RoomRegistry:
         """Make ``member``, which is in no room yet, that of the person whose token it shows."""
         websocket = member.websocket
         person = self.person(websocket.request)
-        if person is None:
-            return
         member.be(person, echo=self._settings.echo)
-        if person.robot and isinstance(websocket, WebSocket):
+        if person is not None and person.robot and isinstance(websocket, WebSocket):
             websocket.limit_rate(self._settings.robot_rate, self._settings.welcome.limits.burst)
 
     def enter(
@@ -96,11 +94,13 @@ class RoomRegistry:
         nick: str | None,
         wanted: WantedHistory,
         admit: Callable[[], None] | None = None,
+        *,
+        strict: bool = False,
     ) -> Room:
         """Add ``member`` to the room, as :meth:`Room.enter`. Raises :class:`RoomsFull` too."""
         room = self._acquire(name)
         try:
-            room.enter(member, nick, wanted, admit)
+            room.enter(member, nick, wanted, admit, strict=strict)
         except BaseException:
             self._release(room)
             raise

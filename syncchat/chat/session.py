@@ -14,7 +14,7 @@ from .answers import past, search, whois
 from .asked import TOO_MANY_LINES, draft_of, position_of, query_of
 from .commands import HELP_TEXT, Help, Quit, Reply, Request
 from .dialects import Dialect, reply
-from .entering import WantedHistory
+from .entering import NickTaken, WantedHistory
 from .events import (
     Action,
     AwayRequest,
@@ -151,18 +151,22 @@ class Session:
             name = room_of(self._websocket.request.path)
         except BadRoom as exc:
             raise _Refused(POLICY_VIOLATION, Error("room", str(exc))) from exc
-        self._enter(name, self._query.nick, self._query.history)
+        self._enter(name, self._query.nick, self._query.history, strict=self._query.strict)
 
-    def _enter(self, name: str, nick: str | None, wanted: WantedHistory) -> None:
+    def _enter(
+        self, name: str, nick: str | None, wanted: WantedHistory, *, strict: bool = False
+    ) -> None:
         """Enter a room; the client must be in none. Raises :class:`_Refused`."""
         self._visitor = visitor = Visitor(name, self._member)
         welcome = (lambda: self._hooks.welcome(visitor)) if self._hooks.on_join else None
         try:
             self._check_ban(name, nick)
             self._others.prepare()
-            self._room = self._rooms.enter(name, self._member, nick, wanted, welcome)
+            self._room = self._rooms.enter(name, self._member, nick, wanted, welcome, strict=strict)
             self._inside = True
             self._others.entered(self._room)
+        except NickTaken as exc:
+            raise _Refused(POLICY_VIOLATION, Error("nick_taken", f"{exc}.", "nick")) from exc
         except Rejected as exc:
             raise _Refused(POLICY_VIOLATION, Error("refused", str(exc), "join")) from exc
         except RoomsFull as exc:

@@ -27,7 +27,7 @@ class RoomClaims:
         """Claim ``new``; ``old``, casefolded, is about to be released. False: it is taken."""
         key = new.nick.casefold()
         held = self.nicks.get(key)
-        if held is not None and held.shared and new.shared and key != old:
+        if held is not None and new.owner and held.owner == new.owner and key != old:
             self.take(new)
             return True
         if (held is not None and key != old) or self._looks.get(new.look, old) != old:

@@ -25,13 +25,13 @@ __all__ = [
 class Candidate(msgspec.Struct, frozen=True):
     """A nick to claim. Nicks are compared by casefold, and by ``look``, if it is not empty.
 
-    ``look`` is equal for nicks that look the same. ``shared``: a nick that belongs to a person,
-    whose devices may all claim it at the same time, on any server.
+    ``look`` is equal for nicks that look the same. ``owner``, if it is not empty: all claims with
+    the same owner may be held at the same time, on any server. It has no blanks and no colons.
     """
 
     nick: str
     look: str = ""
-    shared: bool = False
+    owner: str = ""
 
 
 class Person(msgspec.Struct, frozen=True):

@@ -10,7 +10,8 @@ from .redis_scripts import NOW, READ, STATE, Script
 __all__ = ["AWAY", "BURY", "CLEAN", "DISCARD", "ENTER", "LEASE", "RECLAIM", "RELEASE", "RENAME"]
 
 #: The owner of a nick is ``NODES SINCE NICK``. NODES is a node; or, for a nick that several nodes
-#: may claim, ``+`` and the nodes with a comma behind each. Needs NOW before it.
+#: may claim for the same owner, ``+OWNER:`` and the nodes with a comma behind each. Needs NOW
+#: before it.
 _CLAIM = """
 local function nodes_of(owner)
   return string.match(owner, '^%S+')
@@ -23,7 +24,8 @@ end
 
 -- Whether the lease of a node that holds the nick has not ended.
 local function is_alive(owner)
-  for node in string.gmatch(nodes_of(owner), '[^+,]+') do
+  local nodes = string.gsub(nodes_of(owner), '^%+[^:]*:', '')
+  for node in string.gmatch(nodes, '[^,]+') do
     if redis.call('EXISTS', 'syncchat:node:' .. node) == 1 then
       return true
     end
@@ -47,18 +49,22 @@ local function is_free(prefix, key, look, old)
   return not (owner and is_alive(owner))
 end
 
+-- Whether the nick is held for the same owner.
+local function joins(held, owner)
+  return owner ~= '' and held and string.sub(held, 1, #owner + 2) == '+' .. owner .. ':'
+end
+
 -- Store a claim. Returns whether no other node holds the nick.
-local function hold(prefix, node, key, look, shared, since, nick)
+local function hold(prefix, node, key, look, owner, since, nick)
   local names = prefix .. 'names'
   local nodes, first = node, true
-  if shared == '1' then
-    nodes = '+' .. node .. ','
-    local owner = redis.call('HGET', names, key)
-    local others = owner and nodes_of(owner) or ''
-    if string.sub(others, 1, 1) == '+' and is_alive(owner) then
+  if owner ~= '' then
+    nodes = '+' .. owner .. ':' .. node .. ','
+    local held = redis.call('HGET', names, key)
+    if joins(held, owner) and is_alive(held) then
       first = false
-      nodes = holds(owner, node) and others or others .. node .. ','
-      since, nick = string.match(owner, '^%S+ (%S+) (.*)$')
+      nodes = holds(held, node) and nodes_of(held) or nodes_of(held) .. node .. ','
+      since, nick = string.match(held, '^%S+ (%S+) (.*)$')
     end
   end
   redis.call('HSET', names, key, nodes .. ' ' .. since .. ' ' .. nick)
@@ -79,7 +85,7 @@ local function free(prefix, node, key, look)
   if nodes ~= node then
     local first, last = string.find(nodes, node .. ',', 1, true)
     nodes = string.sub(nodes, 1, first - 1) .. string.sub(nodes, last + 1)
-    if nodes ~= '+' then
+    if string.sub(nodes, -1) ~= ':' then
       redis.call('HSET', names, key, nodes .. rest)
       return false
     end
@@ -101,15 +107,14 @@ local function register(node, room)
   redis.call('ZADD', 'syncchat:nodes', 'NX', now(), node)
 end
 
--- Claim the first free one of the nicks from ARGV[at] on: each casefolded, its look, 1 if it is
--- shared, and as it is spelled. Returns which, and 1 if nobody had it.
+-- Claim the first free one of the nicks from ARGV[at] on: each casefolded, its look, its
+-- owner, and as it is spelled. Returns which, and 1 if nobody had it.
 local function claim(prefix, room, node, at)
   for i = at, #ARGV, 4 do
-    local key, look, shared = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-    local owner = redis.call('HGET', prefix .. 'names', key)
-    local joins = shared == '1' and owner and string.sub(owner, 1, 1) == '+'
-    if joins or is_free(prefix, key, look, '') then
-      local first = hold(prefix, node, key, look, shared, now(), ARGV[i + 3])
+    local key, look, owner = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+    local held = redis.call('HGET', prefix .. 'names', key)
+    if joins(held, owner) or is_free(prefix, key, look, '') then
+      local first = hold(prefix, node, key, look, owner, now(), ARGV[i + 3])
       if first then
         redis.call('HDEL', prefix .. 'away', key)
       end
@@ -151,18 +156,17 @@ return {claimed, is_first, names, {epoch, last, base, now(), start, known, first
 )
 
 #: KEYS: the room's prefix. ARGV: node, room, old nick casefolded, its look, 1 if the node keeps it
-#: for another member; the new nick casefolded, its look, 1 if it is shared, and as it is spelled.
+#: for another member; the new nick casefolded, its look, its owner, and as it is spelled.
 #: Returns whether the new nick was free.
 RENAME = Script(
     NOW
     + _CLAIM
     + """
 local prefix, names = KEYS[1], KEYS[1] .. 'names'
-local node, old, key, look, shared = ARGV[1], ARGV[3], ARGV[6], ARGV[7], ARGV[8]
+local node, old, key, look, owner = ARGV[1], ARGV[3], ARGV[6], ARGV[7], ARGV[8]
 local keeps = ARGV[5] == '1'
-local owner = redis.call('HGET', names, key)
-local joins = shared == '1' and owner and string.sub(owner, 1, 1) == '+'
-if not joins and not is_free(prefix, key, look, not keeps and old or '') then
+local held = redis.call('HGET', names, key)
+if not joins(held, owner) and not is_free(prefix, key, look, not keeps and old or '') then
   return 0
 end
 local before, since = redis.call('HGET', names, old), now()
@@ -171,7 +175,7 @@ if before and holds(before, node) and not keeps then
   since = string.match(before, '^%S+ (%S+)')
   free(prefix, node, old, ARGV[4])
 end
-local first = hold(prefix, node, key, look, shared, since, ARGV[9])
+local first = hold(prefix, node, key, look, owner, since, ARGV[9])
 if away and first and not keeps and old ~= key then
   redis.call('HSET', prefix .. 'away', key, away)
 end
@@ -197,7 +201,7 @@ return freed
 )
 
 #: KEYS: the room's prefix. ARGV: node, room, and the nicks of its members: each casefolded, its
-#: look, 1 if it is shared, and as it is spelled. Claims them again. Returns those that another node
+#: look, its owner, and as it is spelled. Claims them again. Returns those that another node
 #: has now, and what else the node has in Redis: casefolded nicks, each with its value in the hash.
 RECLAIM = Script(
     NOW
@@ -205,13 +209,13 @@ RECLAIM = Script(
     + """
 local names, lost, held, surplus = KEYS[1] .. 'names', {}, {}, {}
 for i = 3, #ARGV, 4 do
-  local key, look, shared = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  local owner = redis.call('HGET', names, key)
-  local joins = shared == '1' and owner and string.sub(owner, 1, 1) == '+'
+  local key, look, owner = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local before = redis.call('HGET', names, key)
   held[key] = true
-  if joins or (owner and holds(owner, ARGV[1])) or is_free(KEYS[1], key, look, '') then
-    local since = owner and string.match(owner, '^%S+ (%S+)') or now()
-    hold(KEYS[1], ARGV[1], key, look, shared, since, ARGV[i + 3])
+  local keeps = joins(before, owner) or (before and holds(before, ARGV[1]))
+  if keeps or is_free(KEYS[1], key, look, '') then
+    local since = before and string.match(before, '^%S+ (%S+)') or now()
+    hold(KEYS[1], ARGV[1], key, look, owner, since, ARGV[i + 3])
     register(ARGV[1], ARGV[2])
   else
     lost[#lost + 1] = ARGV[i + 3]

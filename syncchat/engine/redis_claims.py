@@ -381,8 +381,7 @@ class Claims:
 
 def _arguments(candidate: Candidate) -> tuple[str, str, str, str]:
     """A nick to claim, as the scripts take it."""
-    shared = "1" if candidate.shared else ""
-    return candidate.nick.casefold(), candidate.look, shared, candidate.nick
+    return candidate.nick.casefold(), candidate.look, candidate.owner, candidate.nick
 
 
 def nicks_of(owners: Sequence[bytes]) -> list[str]:

@@ -36,9 +36,13 @@ _HANDSHAKE_HEADERS = (
     b"sec-websocket-extensions",
 )
 
-#: What a browser offers as a subprotocol to show a token, which follows percent-encoded: it can set
-#: no header, and a URL is often logged. It is never chosen, and so never sent back.
-_TOKEN_ENTRY = "syncchat.token."  # noqa: S105 - what comes before it
+#: How the entries of the subprotocols begin with which a browser shows a secret, which follows
+#: percent-encoded: it can set no header, and a URL is often logged. Such an entry is never chosen,
+#: and so never sent back. With the header that it stands for, and what comes before the secret.
+_ENTRIES = (
+    ("syncchat.token.", b"authorization", b"Bearer "),
+    ("syncchat.browser.", b"syncchat-browser", b""),
+)
 
 _TRY_WSS = "try wss:// instead of ws://"
 
@@ -102,11 +106,11 @@ def accept(
     if own[b"sec-websocket-protocol"]:
         offered = _tokens(own[b"sec-websocket-protocol"])
         for entry in offered:
-            if entry.startswith(_TOKEN_ENTRY):
-                token = unquote(entry.removeprefix(_TOKEN_ENTRY))
-                if token.isascii() and token.isprintable():
+            for begin, header, scheme in _ENTRIES:
+                secret = unquote(entry.removeprefix(begin))
+                if entry.startswith(begin) and secret.isascii() and secret.isprintable():
                     # For the program, it is as if a header had shown it.
-                    others.append((b"authorization", b"Bearer " + token.encode("ascii")))
+                    others.append((header, scheme + secret.encode("ascii")))
     # This is faster than dataclasses.replace().
     request = Request(
         request.target,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import pytest
 
 from syncchat import ChatServer
 from syncchat.chat.nicks import check_nick
 from syncchat.errors import BadNick
 from tests.people import Json, Plain, url_of
+from tests.redis_server import RedisProcess
 
 # Names.
 
@@ -24,6 +27,49 @@ def test_a_nick_comes_from_the_url_or_a_command() -> None:
         assert ann.hear() == "Ärger: after"
         ann.send("hi")
         assert ann.hear() == "ann: hi"
+
+
+@pytest.mark.parametrize("name", ["memory:", pytest.param("redis:", marks=pytest.mark.slow)])
+def test_a_nick_belongs_to_all_tabs_of_a_browser_and_to_nobody_else(name: str) -> None:
+    with ExitStack() as stack:
+        url = name if name == "memory:" else stack.enter_context(RedisProcess()).url
+        _check_tabs(url)
+
+
+def _check_tabs(engine: str) -> None:
+    ann, other = "syncchat.browser.s3cret", "syncchat.browser.else"
+    with (
+        ChatServer(port=0, greeting="", engine=engine) as chat,
+        Json(url_of(chat, "/?nick=bob")) as bob,
+        Json(url_of(chat, "/?nick=ann&strict=1"), ann) as first,
+    ):
+        assert first.event("welcome")["nick"] == "ann"
+        assert first.websocket.subprotocol == "syncchat.v1"
+        assert bob.find("joined")["nick"] == "ann"
+        with Json(url_of(chat, "/?nick=Ann&strict=1"), ann) as second:
+            assert second.event("welcome")["nick"] == "Ann"
+            second.ask(type="names")
+            assert second.find("names")["names"] == ["ann", "bob"]
+            second.ask(type="say", text="from the second")
+            assert first.find("message")["text"] == "from the second"
+        for entries in ((), (other,), ("syncchat.browser.",)):
+            with Json(url_of(chat, "/?nick=ann&strict=1"), *entries) as stranger:
+                error = stranger.event("error")
+                assert (error["code"], error["text"]) == (
+                    "nick_taken",
+                    "The nick ann is taken here.",
+                )
+                assert stranger.hear_end() == 1008
+            with Json(url_of(chat, "/?nick=ann"), *entries) as stranger:
+                assert stranger.event("welcome")["nick"] == stranger.address
+                stranger.ask(type="nick", nick="ANN")
+                assert stranger.find("error")["code"] == "nick_taken"
+        first.ask(type="nick", nick="zoe")
+        # Nothing was told of the second tab, and of those who were refused.
+        while (event := bob.event())["type"] != "renamed":
+            assert event["type"] in {"message", "joined", "left"}
+            assert event.get("nick", "").startswith("127.0.0.1:") or event["type"] == "message"
+        assert (event["old"], event["nick"]) == ("ann", "zoe")
 
 
 def test_a_nick_is_unique_in_its_room_in_any_spelling() -> None:

@@ -24,8 +24,9 @@ candidates = st.sampled_from(
         # A Cyrillic letter: it looks like ann.
         Candidate("аnn", "ann"),
         Candidate("Ann", "ann"),
-        Candidate("eve", "eve", shared=True),
-        Candidate("Eve", "eve", shared=True),
+        Candidate("eve", "eve", "e"),
+        Candidate("Eve", "eve", "e"),
+        Candidate("eve", "eve", "another"),
         Candidate("еve", "eve"),
     ]
 )
@@ -120,7 +121,7 @@ class Machine(RuleBasedStateMachine):
 
     def joins(self, room: str, new: Candidate) -> bool:
         held, _ = self.names[room].get(new.nick.casefold(), (None, 0))
-        return held is not None and held.shared and new.shared
+        return held is not None and new.owner != "" and held.owner == new.owner
 
     def note(self, room: str, new: Candidate) -> None:
         key = new.nick.casefold()

@@ -140,7 +140,7 @@ def test_a_nick_is_claimed_on_one_node_only(full: bool) -> None:
 
 
 def test_a_shared_nick_is_free_when_its_last_node_releases_it() -> None:
-    own = [Candidate("Ann", "ann", shared=True)]
+    own = [Candidate("Ann", "ann", owner="a")]
     with redis() as server, node(server.url) as a, node(server.url) as b:
         assert a.engine.enter("a", own, None, 0, with_names=False).first
         assert not b.engine.enter("a", own, None, 0, with_names=True).first
@@ -161,7 +161,7 @@ def test_a_shared_nick_is_free_when_its_last_node_releases_it() -> None:
 
 @pytest.mark.slow
 def test_a_shared_nick_outlives_a_dead_node_and_a_forgetful_redis() -> None:
-    own = [Candidate("ann", "ann", shared=True)]
+    own = [Candidate("ann", "ann", owner="a")]
     with redis() as server, node(server.url) as a, ExitStack() as stack:
         with Proxy(server.path) as proxy:
             b = stack.enter_context(node(url_of(proxy)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from syncchat import ChatServer
@@ -17,16 +16,21 @@ def page_url(chat: ChatServer | ServerScript, path: str = "/") -> str:
 
 
 def say(page: Page, text: str) -> None:
-    page.get_by_role("textbox").fill(text)
-    page.get_by_role("textbox").press("Enter")
+    page.locator("#input").fill(text)
+    page.locator("#input").press("Enter")
+
+
+#: Each message as a plain client gets it.
+_LINES = """() => [...document.querySelectorAll("#log > :is(.said, .action)")].map((item) => {
+  const time = item.querySelector("time").textContent.length;
+  return item.textContent.slice(time).trim();
+})"""
 
 
 def lines(page: Page) -> list[str]:
     """Messages and actions, without their times."""
-    return [
-        re.sub(r"^\d+:\d\d(\s[AP]M)?", "", text).strip()
-        for text in page.locator("#log > .said, #log > .action").all_text_contents()
-    ]
+    shown: list[str] = page.evaluate(_LINES)
+    return shown
 
 
 def wait_for_line(page: Page, text: str) -> None:

@@ -1,33 +1,12 @@
 // What the user asks for, by typed lines and by menus.
 
-import { COMMANDS, parse } from "./commands.js";
-import { searchedFor } from "./search.js";
+import { parse } from "./commands.js";
+import { LOCAL } from "./local_commands.js";
 
 // Bytes that the nonce adds to an event, and the usual limit of a server for an event.
 const ROOM_FOR_NONCE = 40, USUAL_LIMIT = 65_536;
-
-/** The commands that the page does by itself: `(event, page)`; false keeps the line in the input. */
-const LOCAL = {
-  __proto__: null,
-  help(_event, { log }) {
-    for (const [name, [usage, help]] of Object.entries(COMMANDS)) log.line("reply", `/${name} ${usage}  ${help}`);
-    return true;
-  },
-  history(_event, { log }) {
-    log.toStart();
-    return true;
-  },
-  reconnect(_event, { link }) {
-    link.open();
-    return true;
-  },
-  part: (event, page) => part(page, event.room.replace(/^#+/u, "").toLowerCase() || page.rooms.current),
-  reply(event, page) {
-    if (page.whispered) return request(page, { type: "private", to: page.whispered, text: event.text });
-    page.log.line("alarm", "No private message to reply to.");
-    return false;
-  },
-};
+// Events that are sent again after a break, until the server has answered them.
+const POSTED = new Set(["say", "action", "join"]);
 
 /** Act on a typed line. False: the line stays in the input. `page` has the parts of the page (app.js). */
 export function enter(line, page) {
@@ -36,15 +15,28 @@ export function enter(line, page) {
     page.log.line("alarm", event.wrong);
     return false;
   }
-  return event.local ? LOCAL[event.local](event, page) : act(page, event);
+  // The answer comes at the end of the log.
+  if (!["history", "search"].includes(event.local)) page.log.toEnd();
+  if (event.local) return LOCAL[event.local](event.text, page);
+  const { partner, silent } = page.composer;
+  const isSaid = event.type === "say" || event.type === "action";
+  if (partner && event.type === "say") return act(page, { type: "private", to: partner, text: event.text }, line);
+  if (partner && event.type === "action") {
+    page.log.line("alarm", `An action goes to the room: /query ends the talk with ${partner} first.`);
+    return false;
+  }
+  if (silent && isSaid) {
+    page.log.line("alarm", "Not sent: only operators may speak in this room.");
+    return false;
+  }
+  return act(page, event, line);
 }
 
-/** Send an event that the user asks for. False: it is not sent, and the log says why. */
-export function act(page, event) {
+/** Send an event that the user asks for by `line`, or by a menu. False: it is not sent, and the log says why. */
+export function act(page, event, line = "") {
   const { link, log, asked } = page;
-  const size = new TextEncoder().encode(JSON.stringify(event)).length + ROOM_FOR_NONCE;
-  const limit = link.welcome?.limits.message ?? USUAL_LIMIT;
-  if (size > limit) {
+  const limit = limitOf(page);
+  if (sizeOf(event) > limit) {
     // The server would close the connection.
     log.line("alarm", `Not sent: it exceeds the limit of ${limit} bytes for a message.`);
     return false;
@@ -53,17 +45,24 @@ export function act(page, event) {
     log.line("alarm", "Not sent: the server closed the connection.");
     return false;
   }
-  if (["say", "action", "join"].includes(event.type)) {
+  if (POSTED.has(event.type)) {
     link.post(event);
-    log.toEnd();
+    // An answer to the others has the event.
+    if (event.type === "join") asked.set("join", line);
     return true;
   }
   if (event.type === "nick") link.forgetNick();
-  if (event.type === "search") searchedFor(event.words);
-  asked.add(event.type);
-  const sent = request(page, event);
-  if (!sent) asked.delete(event.type);
-  return sent;
+  return request(page, event, line);
+}
+
+/** Send a request once, and remember the line that asked for it. False: there is no connection. */
+export function request({ link, log, asked }, event, line = "") {
+  if (link.ask(event)) {
+    asked.set(event.type, line);
+    return true;
+  }
+  log.line("alarm", "Not sent: there is no connection.");
+  return false;
 }
 
 /** Go to another room. Returns whether the server is asked. */
@@ -73,27 +72,19 @@ export function go(page, room) {
   return true;
 }
 
-function request({ link, log }, event) {
-  if (link.ask(event)) return true;
-  log.line("alarm", "Not sent: there is no connection.");
-  return false;
+/** Go to a message: to its room, and to its place there. No `room`: it is private, and has no place. */
+export function openMessage(page, room, offset) {
+  if (room && room !== page.link.room) go(page, room);
+  else if (room) page.log.show(offset);
+  page.composer.focus();
 }
 
-/** Stop following a room. */
-function part(page, room) {
-  const { link, log, rooms } = page;
-  if (!rooms.names.includes(room)) {
-    log.line("alarm", `You do not follow ${room}.`);
-    return false;
-  }
-  const back = rooms.part(room);
-  if (room !== rooms.current) {
-    link.ask({ type: "unwatch", rooms: [room] });
-  } else if (back) {
-    go(page, back);
-  } else {
-    log.line("alarm", "You follow no other room. /join enters one, /quit leaves the chat.");
-    return false;
-  }
-  return true;
+/** The size of an event, in bytes. */
+export function sizeOf(event) {
+  return new TextEncoder().encode(JSON.stringify(event)).length + ROOM_FOR_NONCE;
+}
+
+/** The server's limit for a message, in bytes. */
+export function limitOf({ link }) {
+  return link?.welcome?.limits.message ?? USUAL_LIMIT;
 }

@@ -1,54 +1,49 @@
 // The start of the page: makes its parts, and connects them.
 
-import { act, enter, go } from "./actions.js";
+import { enter, go, limitOf, openMessage, sizeOf } from "./actions.js";
 import { Address } from "./address.js";
 import { Attention } from "./attention.js";
 import { Composer } from "./composer.js";
 import { hear } from "./events.js";
+import { makeLists, wireFrame } from "./frame.js";
 import { Link } from "./link.js";
 import { Log } from "./log.js";
 import { firstNick } from "./nick.js";
-import { People } from "./people.js";
-import { Rooms } from "./rooms.js";
+import { Notifier } from "./notifier.js";
+import { Reading } from "./reading.js";
 import { showStatus } from "./status.js";
 import { authorize, tokenKept, tokenOfAddress } from "./token.js";
 
-const NARROW = matchMedia("(max-width: 40rem)");
-
 const page = {
   link: null, // The connection; null: the user has no nick or token yet.
-  known: [], // The names of the rooms, as the server last said.
+  known: [], // The names of the rooms, as the server last said,
+  crowds: new Map(), // and how many people are in each.
   whispered: "", // The nick that sent the last private message.
   returning: false, // The connection was lost, and is not back yet.
-  asked: new Set(), // Types of the user's requests, whose answers are to be shown.
+  asked: new Map(), // Type of a request of the user -> the typed line. Its answer is to be shown.
 };
 page.address = new Address((room) => go(page, room));
-page.people = new People();
-page.log = new Log({
-  ask: (before, limit) => page.link.ask({ type: "history", before, limit }),
-  actions: {
-    peopleMenu: (nick) => page.people.actionsFor(nick),
-    quote: (message) => page.composer.quote(message),
-    remove: (offset) => act(page, { type: "redact", offset }),
-    mayRemove: () => page.link.welcome?.operator === true,
-  },
+page.log = new Log({ ask: (request) => page.link?.ask(request) ?? false, own: () => page.link?.called ?? "" });
+makeLists(page);
+page.notifier = new Notifier((room, offset) => openMessage(page, room, offset));
+page.attention = new Attention({
+  room: () => page.rooms.current,
+  looked: () => page.rooms.look(),
+  notify: (message) => page.notifier.notify(message),
 });
-page.rooms = new Rooms(page.address.base, {
-  choose: (room) => {
-    go(page, room);
-    page.composer.focus();
-  },
-  report: (room, place) => page.link.welcome?.person && page.link.ask({ type: "seen", room, place }),
-});
-page.attention = new Attention({ room: () => page.rooms.current, looked: () => page.rooms.look() });
 page.composer = new Composer({
+  base: page.address.base,
+  complain: (text) => page.log.line("alarm", text),
+  limit: () => limitOf(page),
+  size: (text) => sizeOf({ type: "say", text }),
   enter: (line) => enter(line, page),
   words: () => ({
     people: page.people.others(page.link?.called),
+    speakers: page.people.speakers(page.link?.called),
     rooms: [...new Set([...page.rooms.names, ...page.known])].sort(),
     known: page.known.length > 0,
   }),
-  askRooms: () => page.link.ask({ type: "rooms" }),
+  askRooms: () => page.link?.ask({ type: "rooms" }) ?? false,
 });
 
 async function begin() {
@@ -70,6 +65,7 @@ function showState() {
     page.returning = true;
     page.log.line("alarm", "The connection to the server was lost. Reconnecting.");
   }
+  if (page.link.state !== "connected") page.people.offline();
   showStatus(page);
 }
 
@@ -88,24 +84,6 @@ addEventListener("beforeunload", (event) => {
   if (page.link?.waiting.length) event.preventDefault();
 });
 
-// The list of people, and the keys for the rooms.
-
-const people = document.getElementById("people"), who = document.getElementById("who");
-
-addEventListener("keydown", (event) => {
-  if (event.altKey && !event.ctrlKey && !event.metaKey && ["ArrowDown", "ArrowUp"].includes(event.key)) {
-    event.preventDefault();
-    go(page, page.rooms.next(event.key === "ArrowDown" ? 1 : -1, event.shiftKey));
-    return;
-  }
-  if (event.key !== "Escape" || !people.classList.contains("open")) return;
-  who.click();
-  who.focus();
-});
-who.addEventListener("click", () => {
-  const shown = people.classList.toggle(NARROW.matches ? "open" : "closed") === NARROW.matches;
-  who.setAttribute("aria-expanded", String(shown));
-});
-who.setAttribute("aria-expanded", String(!NARROW.matches));
-
+wireFrame(page);
+new Reading(page);
 begin();

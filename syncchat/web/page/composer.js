@@ -1,149 +1,355 @@
-// The input, and the completions of what is typed.
+// The input: what is typed, pasted and recalled, and the drafts of the rooms.
 
-import { completions } from "./commands.js";
-import { element } from "./text.js";
+import { Candidates } from "./candidates.js";
+import { completions, isRoomAt } from "./completion.js";
+import { Drafts } from "./drafts.js";
+import { pasted, watchDrops } from "./pasting.js";
+import { Quote } from "./quote.js";
+import { TypedHistory } from "./typed_history.js";
+
+// Milliseconds between two writes of the draft.
+const PAUSE = 300;
+// The part of the server's limit from which the size is shown, and how many times it a pasted text
+// may have in characters: a longer one would block the page.
+const NEAR = 0.8, MOST_PASTED = 4;
+// Where typed letters do something else.
+const TAKEN = "button, a[href], input, textarea, select, summary, dialog, [contenteditable], [role=menu], [role=menuitem], [role=option]";
 
 /**
  * `enter(line)` acts on a line, and returns whether to clear the input. `words()` returns the nicks
- * of the others, the one that spoke last first, and the rooms. `askRooms()` asks the server for
- * the rooms, and returns whether there is a connection.
+ * of the others, the one that spoke last first, those that have spoken, and the rooms. `askRooms()`
+ * asks the server for the rooms, and returns whether there is a connection. `complain(text)` shows a
+ * line. `size(text)` is the size of a message, `limit()` the server's limit, both in bytes. `base`: the path of the server, which
+ * ends with a slash.
  */
 export class Composer {
   #form = document.getElementById("composer");
   #input = document.getElementById("input");
-  #candidates = document.getElementById("candidates");
-  #choosing = null; // The completions on offer; null: none.
-  #tabbed = false; // Tab was pressed where a room is expected when none was known.
+  #size = document.getElementById("size");
+  #partnerBar = document.getElementById("partner");
+  #candidates = new Candidates(this.#input, (choice) => this.#choose(choice));
+  #quote = new Quote(() => {
+    this.#changed();
+    this.focus();
+  });
+  #history;
+  #drafts;
+  #room = null;
+  #from = 0; // Where the word begins that the candidates complete.
+  #wanted = false; // The user has typed the `@` of the candidates.
+  #tabbed = false; // The user has pressed Tab where a room is expected, when none was known.
+  #timer = 0; // The next write of the draft; 0: it is written.
+  #silent = false; // The user cannot speak in the room.
+  #partner = "";
 
-  constructor({ enter, words, askRooms }) {
-    Object.assign(this, { enter, words, askRooms });
+  constructor({ enter, words, askRooms, complain, size, limit, base }) {
+    Object.assign(this, { enter, words, askRooms, complain, size, limit });
+    this.#history = new TypedHistory(base);
+    this.#drafts = new Drafts(base);
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.#submit();
     });
-    this.#input.addEventListener("keydown", (event) => event.isComposing || this.#pressed(event));
+    // While an input method composes a word, the keys are its own; Safari tells it by the code 229 only.
+    this.#input.addEventListener("keydown", (event) => event.isComposing || event.keyCode === 229 || this.#pressed(event));
     this.#input.addEventListener("input", () => this.#typed());
+    this.#input.addEventListener("paste", (event) => this.#pasted(event));
+    this.#input.addEventListener("blur", () => this.#candidates.close());
+    this.#partnerBar.querySelector("button").addEventListener("click", () => {
+      this.enter("/query");
+      this.focus();
+    });
+    watchDrops(() => this.#refuseFiles());
+    document.addEventListener("keydown", (event) => this.#redirect(event));
+    document.addEventListener("paste", (event) => {
+      if (!isTaken(event.target)) this.#pasted(event, true);
+    });
+    addEventListener("pagehide", () => this.#save());
   }
 
   focus() {
     this.#input.focus();
   }
 
-  /** Say in the empty input what it is for. */
-  set hint(text) {
-    this.#input.placeholder = text;
+  /** Put a text at the caret. */
+  insert(text) {
+    this.focus();
+    this.#put(text);
   }
 
-  /** Offer the rooms, which have come from the server, if the user waits for them. */
+  /** Begin a reply to a message: `{nick, text, offset}`. */
+  quote({ nick, text, offset }) {
+    this.#quote.show({ nick, text, offset });
+    this.#changed();
+    this.focus();
+  }
+
+  /** Put a line back that the server has refused, unless the user has typed something else. */
+  restore(line) {
+    if (this.#input.value || this.#quote.quoted) return;
+    this.#set(line);
+  }
+
+  /** The user has entered a room: keep the draft of the one before, and continue the one of this one. */
+  moveTo(room) {
+    if (room === this.#room) return;
+    const typed = this.#room === null ? this.#input.value : "";
+    this.#save();
+    if (this.#room !== null) this.partner = "";
+    this.#room = room;
+    this.#history.moveTo(room);
+    const { text, quoted } = this.#drafts.read(room);
+    this.#quote.show(quoted);
+    // What was typed while the page was loading comes behind the draft.
+    this.#set([text, typed].filter(Boolean).join("\n"));
+    if (!typed) this.#saved();
+    this.#hint();
+  }
+
+  /** Whether the user cannot speak in the room. */
+  get silent() {
+    return this.#silent;
+  }
+
+  set silent(silent) {
+    this.#silent = silent;
+    this.#hint();
+  }
+
+  /** The person to whom plain lines go; empty: they go to the room. */
+  get partner() {
+    return this.#partner;
+  }
+
+  set partner(nick) {
+    this.#partner = nick;
+    this.#partnerBar.hidden = !nick;
+    this.#partnerBar.querySelector("bdi").textContent = nick;
+    this.#hint();
+  }
+
+  /** Offer the rooms, which have come from the server, if the user is typing the name of one. */
   offerRooms() {
-    if (this.#tabbed && this.#input.value.startsWith("/join ")) this.#offer(true);
+    const tabbed = this.#tabbed;
     this.#tabbed = false;
+    if (!isRoomAt(this.#before) || document.activeElement !== this.#input) return;
+    if (tabbed && this.words().known) this.#tab();
+    else this.#offer(false);
+  }
+
+  get #before() {
+    return this.#input.value.slice(0, this.#input.selectionStart);
   }
 
   #submit() {
     const line = this.#input.value.trimEnd();
-    this.#close();
-    if (!line.trim()) return;
-    if (this.enter(line)) {
-      this.#input.value = "";
-      this.#fit();
-    }
+    this.#candidates.close();
     this.focus();
+    if (!line.trim()) return;
+    // A command stands for itself, and the reply is still to come.
+    const isCommand = /^\s*\/(?!\/)/u.test(line);
+    const { quoted } = this.#quote;
+    const text = quoted && !isCommand ? this.#quote.before(line.replace(/^\/\//u, "/")) : line;
+    if (!this.enter(text)) return;
+    this.#history.add(line);
+    if (!isCommand) this.#quote.show(null);
+    this.#set("");
+    this.#save();
   }
 
   #pressed(event) {
-    const choosing = this.#choosing;
-    if (event.key === "Enter" && !event.shiftKey) {
+    const { key, shiftKey } = event;
+    const plain = !shiftKey && !event.altKey && !event.ctrlKey && !event.metaKey;
+    const list = this.#candidates;
+    if (key === "Enter" && !shiftKey) {
       event.preventDefault();
-      // Enter takes a completion only if the user chose it by Tab or an arrow key.
-      if (choosing?.byHand) this.#choose(choosing.at);
+      if (list.open && (list.moved || this.#wanted)) this.#choose(list.marked);
       else this.#form.requestSubmit();
-    } else if (event.key === "Tab" && !event.shiftKey && this.#input.value) {
-      if (this.#offer(true) || this.#input.value.startsWith("/")) event.preventDefault();
-    } else if (choosing && !event.altKey && ["ArrowDown", "ArrowUp"].includes(event.key)) {
+    } else if (key === "Tab" && plain) {
+      if (this.#tab()) event.preventDefault();
+    } else if (key === "Tab") {
+      list.close(); // It can be scrolled, so the focus would stop at it.
+    } else if (list.open && plain && ["ArrowDown", "ArrowUp"].includes(key)) {
       event.preventDefault();
-      this.#move(event.key === "ArrowDown" ? 1 : -1);
-    } else if (event.key === "Escape" && choosing) {
+      list.move(key === "ArrowDown" ? 1 : -1);
+    } else if (key === "Escape" && (list.open || this.#quote.quoted)) {
       event.preventDefault();
-      this.#close();
+      event.stopPropagation();
+      if (list.open) {
+        list.close();
+      } else {
+        this.#quote.show(null);
+        this.#changed();
+      }
+    } else if (plain && ["ArrowDown", "ArrowUp"].includes(key)) {
+      this.#recall(key === "ArrowDown" ? 1 : -1);
     }
   }
 
-  #typed() {
-    const { value } = this.#input;
-    this.#fit();
-    if (value === "/join ") this.askRooms();
-    if (value.startsWith("/") && !value.includes(" ")) this.#offer(false);
-    else this.#close();
-  }
-
-  #fit() {
-    this.#input.style.setProperty("height", "auto");
-    this.#input.style.setProperty("height", `${this.#input.scrollHeight + 2}px`);
-  }
-
-  /** Offer completions. On Tab, insert the only one at once. Returns whether there are some. */
-  #offer(byTab) {
-    if (this.#choosing && byTab) {
-      this.#choose(this.#choosing.at);
+  /** Take the marked candidate, or offer some. Returns whether there are any. */
+  #tab() {
+    const list = this.#candidates;
+    if (list.open) {
+      this.#choose(list.marked);
       return true;
     }
-    const { people, rooms, known } = this.words();
-    const upTo = this.#input.value.slice(0, this.#input.selectionStart);
-    if (byTab && !known && upTo.startsWith("/join ")) {
+    if (isRoomAt(this.#before) && !this.words().known) {
       this.#tabbed = this.askRooms();
-      if (this.#tabbed) return true;
+      return this.#tabbed;
     }
-    const { from, choices } = completions(upTo, people, rooms);
-    this.#choosing = choices.length ? { from, choices: choices.slice(0, 50), at: 0, byHand: byTab } : null;
-    if (byTab && choices.length === 1) {
-      this.#choose(0);
-      return true;
-    }
-    this.#show();
+    const choices = this.#offer(true);
+    if (choices.length === 1) this.#choose(choices[0]);
+    // The user has asked for the list, so Enter takes from it.
+    else list.moved = choices.length > 0;
     return choices.length > 0;
   }
 
-  #choose(index) {
-    const { from, choices } = this.#choosing;
-    const rest = this.#input.value.slice(this.#input.selectionStart);
-    const before = this.#input.value.slice(0, from) + choices[index].put;
-    this.#input.value = before + rest;
-    this.#input.setSelectionRange(before.length, before.length);
-    this.#close();
-    this.#fit();
+  #typed() {
+    this.#history.edited();
+    const before = this.#before;
+    if (isRoomAt(before) && (!this.words().known || /[\s#]$/u.test(before))) this.askRooms();
+    this.#offer(false);
+    this.#changed();
   }
 
-  #move(by) {
-    const choosing = this.#choosing;
-    // The first ArrowDown only chooses the candidate that is marked already.
-    if (choosing.byHand || by < 0) choosing.at = (choosing.at + by + choosing.choices.length) % choosing.choices.length;
-    choosing.byHand = true;
-    this.#show();
+  /** The text has changed: fit the input to it, and write the draft soon. */
+  #changed() {
+    const { style } = this.#input;
+    style.setProperty("height", "auto");
+    style.setProperty("height", `${this.#input.scrollHeight + 2}px`);
+    this.#showSize();
+    // A command is no sentence: no capital letters, and no corrections.
+    const isCommand = this.#input.value.startsWith("/");
+    this.#input.autocapitalize = isCommand ? "none" : "sentences";
+    this.#input.setAttribute("autocorrect", isCommand ? "off" : "on");
+    this.#input.spellcheck = !isCommand;
+    this.#showSilence();
+    this.#timer ||= setTimeout(() => this.#save(), PAUSE);
   }
 
-  #show() {
-    const list = this.#candidates, choosing = this.#choosing;
-    list.hidden = !choosing;
-    this.#input.removeAttribute("aria-activedescendant");
-    if (!choosing) return;
-    list.replaceChildren(...choosing.choices.map(({ shown, hint }, index) => {
-      const item = element("li", "", shown, ...(hint ? [element("small", "", hint)] : []));
-      item.id = `candidate-${index}`;
-      item.role = "option";
-      item.ariaSelected = String(index === choosing.at);
-      item.addEventListener("pointerdown", (event) => {
+  #offer(tab) {
+    const { from, choices, wanted } = completions(this.#before, this.words(), tab);
+    this.#from = from;
+    this.#wanted = wanted;
+    this.#candidates.show(choices);
+    return choices;
+  }
+
+  #choose({ put }) {
+    this.#candidates.close();
+    this.#input.setSelectionRange(this.#from, this.#input.selectionStart);
+    this.#put(put);
+    // Behind a command, the name of a room or a person may follow.
+    if (!put.startsWith("/")) this.#candidates.close();
+  }
+
+  /** Replace the selection, so that the browser can undo it. */
+  #put(text) {
+    const { selectionStart, selectionEnd } = this.#input;
+    if (document.execCommand("insertText", false, text)) return;
+    this.#input.setRangeText(text, selectionStart, selectionEnd, "end");
+    this.#typed();
+  }
+
+  /** Replace everything. */
+  #set(text) {
+    this.#input.value = text;
+    this.#input.setSelectionRange(text.length, text.length);
+    this.#candidates.close();
+    this.#changed();
+  }
+
+  /** Show a sent line if the caret cannot go further up or down. */
+  #recall(by) {
+    const { value, selectionStart: from, selectionEnd: to } = this.#input;
+    const beyond = by < 0 ? value.slice(0, from) : value.slice(to);
+    if (from !== to || beyond.includes("\n")) return;
+    // The browser moves the caret first: a long line has several rows.
+    setTimeout(() => {
+      const at = this.#input.selectionStart;
+      if (at !== from && at !== (by < 0 ? 0 : value.length)) return;
+      const line = this.#history.step(by, value);
+      if (line !== null) this.#set(line);
+    });
+  }
+
+  // Pasting.
+
+  #pasted(event, fromElsewhere = false) {
+    const text = event.clipboardData.getData("text/plain");
+    if (!text) {
+      if (event.clipboardData.files.length) {
         event.preventDefault();
-        this.#choose(index);
-      });
-      return item;
-    }));
-    this.#input.setAttribute("aria-activedescendant", `candidate-${choosing.at}`);
-    list.children[choosing.at].scrollIntoView({ block: "nearest" });
+        this.#refuseFiles();
+      }
+      return;
+    }
+    const { value, selectionStart, selectionEnd } = this.#input;
+    const limit = this.limit();
+    if (text.length > MOST_PASTED * limit) {
+      event.preventDefault();
+      this.complain(`Not pasted: the text has ${text.length.toLocaleString()} characters, and a message at most ${limit.toLocaleString()} bytes.`);
+      return;
+    }
+    const put = pasted(text, value.slice(0, selectionStart), value.slice(selectionEnd));
+    if (put === text && !fromElsewhere) return;
+    event.preventDefault();
+    this.insert(put);
   }
 
-  #close() {
-    this.#choosing = null;
-    this.#show();
+  #refuseFiles() {
+    this.complain("Files and images cannot be sent here. Paste text, or the link of a file.");
   }
+
+  /** Letters that are typed while nothing takes them go to the input. */
+  #redirect(event) {
+    const { key, target, defaultPrevented, ctrlKey, altKey, metaKey } = event;
+    const isLetter = key.length === 1 && key !== " " && (!(ctrlKey || altKey || metaKey) || event.getModifierState("AltGraph"));
+    if (isLetter && !defaultPrevented && !isTaken(target)) this.focus();
+  }
+
+  // Drafts.
+
+  #save() {
+    if (this.#timer && this.#room !== null) this.#drafts.write(this.#room, this.#input.value, this.#quote.quoted);
+    this.#saved();
+  }
+
+  #saved() {
+    clearTimeout(this.#timer);
+    this.#timer = 0;
+  }
+
+  // What is shown.
+
+  #hint() {
+    if (this.#partner) this.#input.placeholder = `Private message to ${this.#partner}`;
+    else if (this.#silent) this.#input.placeholder = "You cannot speak in this room: only operators may";
+    else this.#input.placeholder = this.#room === null ? "Message" : `Message #${this.#room}, or /help`;
+    this.#showSilence();
+  }
+
+  /** A message cannot be sent where the user cannot speak, but a command can. */
+  #showSilence() {
+    const mute = this.#silent && !this.#partner && !this.#input.value.startsWith("/");
+    this.#form.querySelector("[type=submit]").ariaDisabled = mute ? "true" : null;
+  }
+
+  /** Show how large the text is when it comes near the limit of the server. */
+  #showSize() {
+    const { value } = this.#input;
+    const limit = this.limit();
+    // A character has at most six bytes.
+    const size = value.length * 6 > NEAR * limit ? this.size(this.#quote.before(value)) : 0;
+    this.#size.hidden = size < NEAR * limit;
+    this.#input.ariaInvalid = String(size > limit);
+    if (this.#size.hidden) return;
+    this.#size.classList.toggle("alarm", size > limit);
+    const over = (size - limit).toLocaleString();
+    this.#size.textContent = size > limit ? `${over} bytes too long` : `${(limit - size).toLocaleString()} bytes left`;
+  }
+}
+
+function isTaken(target) {
+  return document.querySelector("dialog[open]") !== null || target.closest?.(TAKEN) !== null;
 }

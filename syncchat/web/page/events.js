@@ -1,13 +1,21 @@
 // What the page does with each event of the server.
 
+import { mentions } from "./attention.js";
 import { askForNick, keepNick } from "./nick.js";
 import { banText, missedText, moderatedText, topicText, whoisText } from "./notices.js";
-import { showFound } from "./search.js";
+import { liftButton } from "./operators.js";
+import { keepPrivate, keptPrivate } from "./private.js";
+import { searchFailed, showFound } from "./search.js";
+import { isIgnored } from "./settings.js";
+import { refreshSwitcher } from "./switcher.js";
 import { nickOf, rich } from "./text.js";
 
 // Messages of history to ask for on entering, and at most, with messages around those that the user
 // has missed.
 const HISTORY = 50, CATCH_UP = 200, AROUND = 20;
+
+// The type of the request that an event answers, if it is another one.
+const ANSWERED = { __proto__: null, renamed: "nick", welcome: "join" };
 
 const HEARERS = {
   __proto__: null,
@@ -17,6 +25,7 @@ const HEARERS = {
     const seen = rooms.enter(event);
     if (before === here && epoch !== event.epoch) log.anew();
     page.people.set(event.members);
+    page.people.note(event.nick, { operator: event.operator === true });
     if (before === null) {
       page.address.begin(link.path);
       if (event.greeting) log.line("reply", event.greeting);
@@ -28,6 +37,7 @@ const HEARERS = {
     } else if (page.returning) {
       log.line("reply", "Reconnected.");
     }
+    if (before !== here) log.restore(keptPrivate(page.address.base, event.person));
     log.unanswered();
     if (before !== here) enterLog(page, event.offset, seen);
     else if (log.empty) enterLog(page, event.offset, null);
@@ -35,25 +45,29 @@ const HEARERS = {
     const missing = rooms.toWatch(before === here || before === null || page.returning ? null : before);
     if (missing.length) link.ask({ type: "watch", rooms: missing });
     if (before !== null && before !== here && !rooms.names.includes(before)) link.ask({ type: "unwatch", rooms: [before] });
+    link.ask({ type: "names" }); // It tells who is away.
     page.returning = false;
     page.asked.delete("quit");
-    document.getElementById("room").textContent = here;
+    Object.assign(document.getElementById("room"), { textContent: here, className: "entered" });
+    page.composer.moveTo(here);
+    page.composer.silent = event.read_only === true;
     showTopic(event.topic);
-    showReadOnly(page, event.read_only);
     page.attention.show();
     if (event.nick === link.nick) keepNick(event.nick);
   },
   message(event, page) {
     page.people.heard(event.nick);
-    page.log.message(event, page.link.called);
+    page.log.message(event);
     page.rooms.heard(event.offset);
     if (page.attention.looking) page.rooms.look();
-    if (event.nick !== page.link.called && event.kind !== "redaction") page.attention.count();
+    if (event.nick === page.link.called || event.kind === "redaction" || isIgnored(event.nick)) return;
+    page.attention.count(mentions(event.text, page.link.called) ? { ...event, room: page.rooms.current } : null);
   },
   activity(event, page) {
-    if (!page.rooms.note(event) || !event.mention) return;
-    page.log.elsewhere(event.room, event.mention, page.link.called);
-    page.attention.count();
+    const mention = event.mention && !isIgnored(event.mention.nick) ? event.mention : undefined;
+    if (!page.rooms.note({ ...event, mention }) || !mention) return;
+    page.log.elsewhere(event.room, mention);
+    page.attention.count({ ...mention, room: event.room });
   },
   joined(event, page) {
     page.people.came(everybodyIn(event), event.connected);
@@ -68,49 +82,65 @@ const HEARERS = {
     if (event.nick === page.link.called) keepNick(event.nick);
     page.log.line("notice", nickOf(event.old), " is now known as ", nickOf(event.nick), ".");
   },
-  away: (event, page) => page.log.line("notice", nickOf(event.nick), ` is away${event.reason ? `: ${event.reason}` : "."}`),
-  back: (event, page) => page.log.line("notice", nickOf(event.nick), " is back."),
+  away(event, page) {
+    page.people.note(event.nick, { away: event.reason ?? "" });
+    page.log.line("notice", nickOf(event.nick), ` is away${event.reason ? `: ${event.reason}` : "."}`);
+  },
+  back(event, page) {
+    page.people.note(event.nick, { away: null });
+    page.log.line("notice", nickOf(event.nick), " is back.");
+  },
   names(event, page) {
-    page.people.set(event.names);
+    page.people.set(event.names, event.away);
     if (page.asked.delete("names")) page.log.line("reply", `${event.names.length} connected: ${event.names.join(", ")}`);
   },
   rooms(event, page) {
     page.known = event.rooms.map(({ room }) => room).sort();
+    page.crowds = new Map(event.rooms.map(({ room, connected }) => [room, connected]));
     page.composer.offerRooms();
+    refreshSwitcher();
     if (page.asked.delete("rooms")) {
       page.log.line("reply", `Rooms: ${event.rooms.map(({ room, connected }) => `${room} (${connected})`).join(", ")}`);
     }
   },
-  whois: (event, page) => page.log.line("reply", whoisText(event)),
+  whois(event, page) {
+    page.people.note(event.nick, { operator: event.operator === true, away: event.away ?? null });
+    page.log.line("reply", whoisText(event));
+  },
   done: (event, page) => page.log.line("reply", event.text),
-  moderated: (event, page) => page.log.line("notice", moderatedText(event)),
+  moderated(event, page) {
+    if (["op", "deop"].includes(event.action)) page.people.note(event.nick, { operator: event.action === "op" });
+    page.log.line("notice", moderatedText(event));
+  },
   topic(event, page) {
     showTopic(event.text);
     page.log.line("notice", topicText(event));
   },
   motd: (event, page) => page.log.line("reply", event.text || "There is no message of the day."),
   read_only(event, page) {
-    showReadOnly(page, event.on && !page.link.welcome.operator);
+    page.composer.silent = event.on && !page.link.welcome.operator;
     page.log.line("notice", event.on ? `${event.by} made the room read-only.` : `${event.by} lets everybody speak again.`);
   },
   bans(event, page) {
     if (!event.bans.length) page.log.line("reply", "There are no bans.");
-    for (const ban of event.bans) page.log.line("reply", banText(ban));
+    for (const ban of event.bans) page.log.line("reply", banText(ban), " ", liftButton(page, ban.target));
   },
   private(event, page) {
     if (event.nick !== page.link.called) {
       page.whispered = event.nick;
-      page.attention.count();
+      if (!isIgnored(event.nick)) page.attention.count({ nick: event.nick, text: event.text, time: event.time });
     }
-    page.log.private(event, page.link.called);
+    keepPrivate(page.address.base, page.link.welcome.person, event);
+    page.log.private(event);
   },
   history(event, page) {
+    for (const { nick, time } of event.messages) page.people.heard(nick, time * 1000);
     if (event.command === "history") {
-      page.log.past(event.messages, event.complete, page.link.called);
+      page.log.past(event.messages, event.complete);
       if (page.attention.looking) page.rooms.look();
       return;
     }
-    showFound(page, event);
+    showFound(event);
   },
   ack(event, page) {
     if (!event.said) return;
@@ -119,12 +149,13 @@ const HEARERS = {
     if (page.attention.looking) page.rooms.look();
     const kind = type === "action" ? "action" : "message";
     const nick = page.link.called;
-    page.log.message({ offset: event.offset, time: Date.now() / 1000, nick, text, kind }, nick);
+    page.log.message({ offset: event.offset, time: Date.now() / 1000, nick, text, kind });
   },
   error(event, page) {
     // The page reports places by itself, and the next report replaces one that failed.
     if (event.command === "seen") return;
     if (event.command === "history") page.log.unanswered(false);
+    if (event.command === "search" && searchFailed(event.text)) return;
     if (event.command === "nick" && !page.asked.delete("nick")) {
       // The answer to a nick from the first dialog or the storage, not to a /nick.
       if (event.code !== "nick_taken") {
@@ -133,13 +164,17 @@ const HEARERS = {
       }
       keepNick(page.link.nick);
     }
-    page.log.line("alarm", event.text, ...(event.said ? [` (${event.said.text})`] : []));
+    page.log.line("alarm", event.text, ...(event.said?.text ? [` (${event.said.text})`] : []));
+    const line = event.said ? typed(event.said) : page.asked.get(event.command);
+    if (line) page.composer.restore(line);
   },
 };
 
 /** Act on an event of the server. `page` has the parts of the page (app.js). */
 export function hear(event, page) {
   HEARERS[event.type]?.(event, page);
+  // The request has its answer, so its line is not to be put back.
+  page.asked.delete(event.command ?? event.action ?? ANSWERED[event.type] ?? event.type);
 }
 
 /** Ask for the last messages of the room, and mark those behind the offset that the user has seen. */
@@ -149,9 +184,9 @@ function enterLog({ log }, offset, seen) {
     const limit = Math.min(CATCH_UP, Math.max(HISTORY, missed + AROUND));
     log.line("reply", `${missedText(missed)}.${missed > limit ? " Scroll up for those before these." : ""}`);
     log.mark(seen, `Last read: ${missedText(missed)}`);
-    log.begin(offset + 1, limit);
+    log.enter(offset, limit);
   } else {
-    log.begin(offset + 1, HISTORY);
+    log.enter(offset, HISTORY);
   }
 }
 
@@ -161,10 +196,12 @@ function everybodyIn(event) {
 
 function showTopic(topic = "") {
   const shown = document.getElementById("topic");
-  shown.replaceChildren(...rich(topic, ""));
+  shown.replaceChildren(...rich(topic));
   shown.title = topic;
 }
 
-function showReadOnly(page, on) {
-  page.composer.hint = on ? "You cannot speak in this room" : "Message, or /help";
+/** The line that has said this. */
+function typed({ type, text }) {
+  if (type === "action") return `/me ${text}`;
+  return text.startsWith("/") ? `/${text}` : text;
 }

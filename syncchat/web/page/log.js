@@ -3,7 +3,6 @@
 import { bodyOf, elsewhereItem, messageItem, privateItem } from "./message.js";
 import { Newest } from "./newest.js";
 import { Passed } from "./passed.js";
-import { Reading } from "./reading.js";
 import { Scroller } from "./scroller.js";
 import { follow } from "./settings.js";
 import { MOST, Shown, SIZE } from "./shown.js";
@@ -23,8 +22,8 @@ const EDGE = 400;
 const HIGHLIGHT = 2500;
 
 /**
- * `ask(before, limit)` asks the server for history, and returns whether there is a connection; the
- * answers come to `past()`, in the order of the requests. `actions` is for the menus (reading.js).
+ * `ask(request)` sends a request, and returns whether there is a connection; the answers come to
+ * `past()`, in the order of the requests. `own()` returns the nick of the user.
  */
 export class Log {
   #newest = new Newest(() => this.toEnd());
@@ -43,12 +42,12 @@ export class Log {
   #end = null; // The offset of the newest message.
   #requests = []; // {kind, before, target}, which are not answered yet.
   #follow = true; // The user reads the newest messages.
+  #wiped = false; // The user has removed what was shown, and does not want it back at once.
   #passed = null; // The last line that says who has come and gone, and its entry.
 
-  constructor({ ask, actions }) {
-    this.ask = ask;
+  constructor({ ask, own }) {
+    Object.assign(this, { ask, own });
     this.#scroller = new Scroller({ moved: () => this.#moved(), resized: () => this.#resized() });
-    new Reading({ ...actions, messageOf: (node) => this.#shown.at(Number(node.dataset.offset))?.message });
     document.getElementById("log").addEventListener("refold", () => {
       this.#follow = this.atEnd;
     });
@@ -70,7 +69,12 @@ export class Log {
 
   /** Whether there is no message of the room's log. */
   get empty() {
-    return this.#end === null;
+    return this.#shown.last === null && !this.#fresh.length;
+  }
+
+  /** The message that an item of the list shows; null: it shows none. */
+  messageAt(node) {
+    return this.#shown.at(Number(node.dataset.offset))?.message ?? null;
   }
 
   /** Go to the newest message. */
@@ -86,7 +90,10 @@ export class Log {
   /** Go `number` messages back. */
   toStart(number = BACK) {
     const { first, entries } = this.#shown;
-    if (first === null) return;
+    if (first === null) {
+      this.#ask("older", (this.#end ?? 0) + 1, number);
+      return;
+    }
     const top = this.#scroller.firstVisible;
     const from = entries.find(({ message, node }) => message && top && !(node.compareDocumentPosition(top) & Node.DOCUMENT_POSITION_FOLLOWING));
     const target = Math.max(1, (from?.offset ?? this.#end + 1) - number);
@@ -110,14 +117,24 @@ export class Log {
     this.#fresh = [];
     this.#skipped = 0;
     this.#end = null;
+    this.#wiped = false;
     this.#follow = true;
     this.#older.hidden = true;
     this.#showBelow();
   }
 
-  /** Ask for the last messages of the room that the user has entered. */
-  begin(before, limit) {
-    this.#ask("older", before, limit);
+  /** Load the last `limit` messages of a log that ends at `end`. */
+  enter(end, limit) {
+    this.#taste.nick = this.own();
+    this.#know(end);
+    this.#ask("older", end + 1, limit);
+  }
+
+  /** Remove what is shown. To go back brings the messages again. */
+  wipe() {
+    this.#change();
+    this.#anchored(() => this.#shown.clear());
+    this.#wiped = true;
   }
 
   /** Show a mark with this text behind the message of this offset. Call it before `past()`. */
@@ -140,10 +157,10 @@ export class Log {
     if (this.#fresh.length) this.#changeSoon();
   }
 
-  /** Add the newest message of the room's log. `nick` is the user's. */
-  message(message, nick) {
-    this.#taste.nick = nick;
-    if (this.empty) this.#shown.settle(message.offset - 1);
+  /** Add the newest message of the room's log. */
+  message(message) {
+    this.#taste.nick = this.own();
+    this.#know(message.offset - 1);
     this.#end = message.offset;
     if (message.kind === "redaction") this.#redact(Number(message.text));
     this.#fresh.push(message);
@@ -153,14 +170,11 @@ export class Log {
   }
 
   /** Take the answer to a request for messages, the oldest first. `complete`: there are no older ones. */
-  past(messages, complete, nick) {
+  past(messages, complete) {
     this.#change();
-    this.#taste.nick = nick;
+    this.#taste.nick = this.own();
     const request = this.#requests.shift() ?? { kind: "older", before: this.#shown.first };
-    if (messages.length) {
-      if (this.empty) this.#shown.settle(messages.at(-1).offset);
-      this.#end = Math.max(this.#end ?? 0, messages.at(-1).offset);
-    }
+    if (messages.length) this.#know(messages.at(-1).offset);
     if (request.kind === "older") this.#takeOlder(messages, complete, request);
     else if (request.kind === "newer") this.#takeNewer(messages, request);
     else this.#takeOthers(messages, complete, request);
@@ -184,14 +198,28 @@ export class Log {
   }
 
   /** Add a message of another room, which mentions the user. */
-  elsewhere(room, message, nick) {
-    this.#taste.nick = nick;
+  elsewhere(room, message) {
+    this.#taste.nick = this.own();
     this.#keep(elsewhereItem(room, message, this.#taste.wanted(message.nick)), message.nick, message.text.length);
   }
 
   /** Add a private message. */
-  private(event, nick) {
-    this.#keep(privateItem(event, nick), event.nick, event.text.length);
+  private(event) {
+    this.#keep(privateItem(event, this.own()), event.nick, event.text.length);
+  }
+
+  /** Add private messages of before, each at its time. Call it before `enter()`. */
+  restore(events) {
+    for (const event of events) {
+      const entry = this.#shown.keep(privateItem(event, this.own()), null, event.nick, event.text.length);
+      Object.assign(entry, { offset: NaN, time: event.time });
+    }
+  }
+
+  /** The log has at least the messages up to this offset. */
+  #know(offset) {
+    if (this.#end === null) this.#shown.settle(offset);
+    this.#end = Math.max(this.#end ?? 0, offset);
   }
 
   #keep(node, nick = "", size = node.textContent.length) {
@@ -212,7 +240,7 @@ export class Log {
   // Requests.
 
   #ask(kind, before, limit, target) {
-    const sent = this.ask(before, limit);
+    const sent = this.ask({ type: "history", before, limit });
     if (sent) this.#requests.push({ kind, before, limit, target, last: this.#shown.last });
     return sent;
   }
@@ -356,7 +384,7 @@ export class Log {
   #fill() {
     const { first, last, begins, live } = this.#shown;
     if (this.#requests.length || first === null) return;
-    const room = this.#scroller.above + this.#scroller.below <= 0;
+    const room = !this.#wiped && this.#scroller.above + this.#scroller.below <= 0;
     if ((this.#scroller.above < EDGE && (!this.#follow || room)) && !begins && first > 1) this.#ask("older", first, PAGE);
     else if (this.#scroller.below < EDGE && !live) this.#ask("newer", last + 1 + PAGE, PAGE);
   }

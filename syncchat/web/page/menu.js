@@ -10,16 +10,16 @@ let close = () => {}; // Closes the open menu.
  */
 export function openMenu(button, groups) {
   close();
-  const list = element("ul", "menu");
+  const list = element("div", "menu");
   list.role = "menu";
   for (const [at, group] of groups.filter((each) => each.length).entries()) {
     if (at > 0) {
-      const line = element("li", "separator");
+      const line = element("div", "separator");
       line.role = "separator";
       list.append(line);
     }
     for (const { label, act } of group) {
-      const item = element("li", "", label);
+      const item = element("div", "", label);
       item.role = "menuitem";
       item.tabIndex = -1;
       item.addEventListener("click", () => {
@@ -29,6 +29,7 @@ export function openMenu(button, groups) {
       list.append(item);
     }
   }
+  const isButton = button.tagName === "BUTTON"; // A message has a menu, too.
   const items = [...list.querySelectorAll("[role=menuitem]")];
   const outside = ({ target }) => list.contains(target) || close();
   list.addEventListener("keydown", (event) => {
@@ -46,13 +47,16 @@ export function openMenu(button, groups) {
     document.removeEventListener("pointerdown", outside, true);
     const had = list.contains(document.activeElement);
     list.remove();
-    button.setAttribute("aria-expanded", "false");
+    if (isButton) button.ariaExpanded = "false";
     if (had) button.focus();
   };
   document.addEventListener("pointerdown", outside, true);
-  document.body.append(list);
-  button.setAttribute("aria-haspopup", "menu");
-  button.setAttribute("aria-expanded", "true");
+  // In the same landmark, and above the dialog if the button is in one.
+  (button.closest("dialog, nav, header, main, aside") ?? document.body).append(list);
+  if (isButton) {
+    button.ariaHasPopup = "menu";
+    button.ariaExpanded = "true";
+  }
   const place = button.getBoundingClientRect();
   const left = Math.max(8, Math.min(place.left, innerWidth - list.offsetWidth - 8));
   const isRoom = place.bottom + list.offsetHeight < innerHeight;

@@ -9,9 +9,11 @@ const WINDOW = 64, WINDOW_SIZE = 131_072;
 const FIRST = 500, LONGEST = 20_000;
 // Close codes after which reconnecting is useless: it would fail in the same way.
 const FINAL = new Set([1000, 1002, 1003, 1005, 1007, 1008, 1009, 1010]);
-// Silence after which the server is asked for an answer, and further silence after which the
-// connection is given up. A page sees neither pings nor pongs.
-const SILENCE = 25_000;
+// Silence after which the server is asked for an answer: usually, and if it owes one already; and
+// further silence after which the connection is given up. A page sees neither pings nor pongs.
+const SILENCE = 25_000, OWED = 5000, PATIENCE = 5000;
+// Characters a second of the slowest connection, and how often the allowance for it doubles.
+const SLOWEST = 8.192, MOST_DOUBLINGS = 6;
 // Delays before each attempt to get the nick of before a break back.
 const NICK_AGAIN = [1000, 2000, 4000, 8000, 16_000, 32_000];
 // Other events are of a later version of the protocol, and ignored.
@@ -34,6 +36,7 @@ export class Protocol {
   #nickAsked = 0; // and how many answers are to come.
   #heardAt = 0;
   #probedAt = null; // When the server was asked for an answer; null: it has said something since.
+  #fruitless = 0; // Connections that were lost since the last acknowledgement.
 
   /** `path`: where the room is. `nick`: the wanted nick. `token` may be empty, `history` 0. */
   constructor({ path, nick = "", token = "", history = 0 }, random = Math.random) {
@@ -85,6 +88,7 @@ export class Protocol {
    * delay before the next attempt, null if that is useless.
    */
   closed(code) {
+    if (this.ready) this.#fruitless += 1;
     this.ready = false;
     this.#requests.length = 0;
     for (const item of this.#outbox) {
@@ -109,13 +113,27 @@ export class Protocol {
       this.#nickTries += 1;
       this.#nickDue = now + (NICK_AGAIN[this.#nickTries] ?? Infinity);
     }
-    if (this.#probedAt === null && now - this.#heardAt >= SILENCE) {
-      this.#probedAt = now;
-      this.#requests.push({ type: "names" });
-    } else if (this.#probedAt !== null && now - this.#probedAt > SILENCE) {
-      return null;
-    }
-    return Math.min(this.#nickDue, (this.#probedAt ?? this.#heardAt) + SILENCE);
+    if (this.#probedAt === null && now >= this.#silentUntil()) this.probe(now);
+    else if (this.#probedAt !== null && now >= this.#probedAt + PATIENCE) return null;
+    return Math.min(this.#nickDue, this.#probedAt === null ? this.#silentUntil() : this.#probedAt + PATIENCE);
+  }
+
+  /** Ask the server for an answer: the line may be dead, for example after the computer has slept. */
+  probe(now) {
+    if (!this.ready || this.#probedAt !== null) return;
+    this.#probedAt = now;
+    this.#requests.push({ type: "names" });
+  }
+
+  /** How long the server may be silent. */
+  #silentUntil() {
+    if (!this.#outbox.length) return this.#heardAt + SILENCE;
+    const { rate } = this.welcome.limits;
+    const size = this.#outbox.reduce((sum, { sent, text }) => sum + (sent ? text.length : 0), 0);
+    // A server with a rate limit stops reading from a client that exceeds it. After breaks without an
+    // acknowledgement, the connection may just be slow.
+    const allowance = ((rate > 0 ? 1000 / rate : 0) + size / SLOWEST) * 2 ** Math.min(this.#fruitless, MOST_DOUBLINGS);
+    return Math.max(this.#heardAt, this.#outbox[0].since) + OWED + allowance;
   }
 
   /** Stop asking for the old nick, since the user has chosen another one. */
@@ -151,6 +169,7 @@ export class Protocol {
       }
     }
     const said = ["message", "ack", "error"].includes(event.type) ? this.#settle(event.nonce) : null;
+    if (said) this.#fruitless = 0;
     switch (event.type) {
       case "message": return this.#deliver(event);
       case "history": return this.#resumed(event);

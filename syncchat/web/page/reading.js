@@ -1,5 +1,6 @@
 // What a reader does with the messages in the list: walk by keys, open menus, copy.
 
+import { act } from "./actions.js";
 import { copyText } from "./message.js";
 import { openMenu } from "./menu.js";
 import { clockText } from "./times.js";
@@ -7,17 +8,13 @@ import { clockText } from "./times.js";
 // Items of the list that can be focused.
 const ITEMS = "li[data-offset]:not([hidden])";
 
-/**
- * `messageOf(item)` returns the message of an item. `peopleMenu(nick)` returns the groups of a menu
- * for a person, `quote(message)` begins a reply, `remove(offset)` removes a message, and
- * `mayRemove()` says whether the user may.
- */
+/** Offer this. `page` has the parts of the page (app.js). */
 export class Reading {
   #list = document.getElementById("log");
   #box = document.getElementById("talk");
 
-  constructor(actions) {
-    Object.assign(this, actions);
+  constructor(page) {
+    this.page = page;
     this.#list.addEventListener("click", ({ target }) => this.#clicked(target));
     this.#box.addEventListener("keydown", (event) => this.#pressed(event));
     this.#list.addEventListener("copy", (event) => this.#copied(event));
@@ -25,7 +22,7 @@ export class Reading {
 
   #clicked(target) {
     const nick = target.closest(".nick"), item = target.closest("li");
-    if (nick?.dataset.nick) openMenu(nick, this.peopleMenu(nick.dataset.nick));
+    if (nick?.dataset.nick) openMenu(nick, this.page.people.actionsFor(nick.dataset.nick));
     else if (target.closest(".more, time")) this.#openMenu(item);
   }
 
@@ -56,19 +53,20 @@ export class Reading {
   }
 
   #openMenu(item) {
-    const message = this.messageOf(item);
+    const { page } = this;
+    const message = page.log.messageAt(item);
     const button = item.querySelector(".more");
     if (!message || !button || message.kind === "redacted") return;
     const link = `${location.origin}${location.pathname}#${message.offset}`;
     openMenu(button, [
       [
-        { label: "Reply with a quote", act: () => this.quote(message) },
+        { label: "Reply with a quote", act: () => page.composer.quote(message) },
         { label: "Copy text", act: () => copyText(message.text) },
         { label: "Copy link", act: () => copyText(link) },
         { label: "Open link", act: () => open(link, "_blank", "noopener") },
       ],
-      [{ label: `About ${message.nick}…`, act: () => openMenu(item.querySelector(".nick"), this.peopleMenu(message.nick)) }],
-      this.mayRemove() ? [{ label: "Remove message", act: () => this.remove(message.offset) }] : [],
+      [{ label: `About ${message.nick}…`, act: () => openMenu(item.querySelector(".nick"), page.people.actionsFor(message.nick)) }],
+      page.link.welcome?.operator ? [{ label: "Remove message", act: () => act(page, { type: "redact", offset: message.offset }) }] : [],
     ]);
   }
 

@@ -1,7 +1,6 @@
-// The rooms that the user follows: what was seen and what is unread in each, and the list of them.
+// The rooms that the user follows: what was seen and what is unread in each.
 
 import { keep, kept, keysOf } from "./storage.js";
-import { element } from "./text.js";
 
 // Milliseconds between two writes of the places.
 const PAUSE = 2000;
@@ -11,13 +10,10 @@ const MOST = 200;
 const PLACE = /^([0-9A-Za-z_-]{1,64}):([0-9]{1,15})$/u;
 
 /**
- * `base`: the path of the server, which ends with a slash. `choose(room)` is called when the user
- * clicks on a room, `report(room, place)` with the places that the server is to keep.
+ * `base`: the path of the server, which ends with a slash. `report(room, place)` is called with the
+ * places that the server is to keep, `show()` when something to show has changed.
  */
 export class Rooms {
-  #nav = document.getElementById("rooms");
-  #list = document.getElementById("followed");
-  #items = new Map(); // name -> its item in the list
   // name -> {epoch, seen, end, mentioned, watched, since}. `epoch`, `seen`: the last position that
   // the user has seen. `end`: the last offset of the log. `since`: when the user came first.
   #rooms = new Map();
@@ -27,8 +23,8 @@ export class Rooms {
   #timer = 0;
   #prefix;
 
-  constructor(base, { choose, report }) {
-    Object.assign(this, { choose, report });
+  constructor(base, { report, show }) {
+    Object.assign(this, { report, show });
     this.#prefix = `syncchat.room ${base}`;
     for (const key of keysOf("local", this.#prefix)) {
       const name = key.slice(this.#prefix.length);
@@ -55,6 +51,18 @@ export class Rooms {
     return shown.sort(([, one], [, two]) => one.since - two.since).map(([name]) => name);
   }
 
+  /** The same names, the room that the user was in last first. */
+  get recent() {
+    const names = new Set(this.names);
+    return [...new Set([...this.#visited.toReversed(), ...names])].filter((name) => names.has(name));
+  }
+
+  /** What is new in a room: how many unread messages, and whether one mentions the user. Nothing in the current one. */
+  news(name) {
+    const unread = name === this.current ? 0 : this.#unread(name);
+    return { unread, mentioned: unread > 0 && this.#rooms.get(name).mentioned };
+  }
+
   /** The followed rooms but the current one, or of these only `name`, for a request to watch them. */
   toWatch(name) {
     const names = this.names.filter((each) => each !== this.current && (!name || each === name)).slice(0, MOST);
@@ -75,8 +83,6 @@ export class Rooms {
     this.#visited = [...this.#visited.filter((each) => each !== name), name];
     this.#change(name);
     this.show();
-    // On a phone, the list is one line.
-    this.#items.get(name).scrollIntoView({ block: "nearest", inline: "nearest" });
     return known ? seen : null;
   }
 
@@ -93,6 +99,15 @@ export class Rooms {
     room.seen = room.end;
     this.#advanced.add(this.current);
     this.#change(this.current);
+  }
+
+  /** Note that the user wants to count nothing as unread in a room. */
+  markRead(name) {
+    const room = this.#rooms.get(name);
+    Object.assign(room, { seen: room.end, mentioned: false });
+    this.#advanced.add(name);
+    this.#change(name);
+    this.show();
   }
 
   /** Note an `activity`. Returns whether it is about a followed room. */
@@ -191,43 +206,5 @@ export class Rooms {
       if (seen >= room.end) room.mentioned = false;
       this.show();
     }
-  }
-
-  // The list.
-
-  show() {
-    const { names } = this;
-    this.#nav.hidden = names.length < 2;
-    for (const [name, item] of this.#items) {
-      if (names.includes(name)) continue;
-      item.remove();
-      this.#items.delete(name);
-    }
-    for (const [at, name] of names.entries()) {
-      const item = this.#items.get(name) ?? this.#add(name);
-      if (this.#list.children[at] !== item) this.#list.insertBefore(item, this.#list.children[at] ?? null);
-      const here = name === this.current;
-      const unread = here ? 0 : this.#unread(name);
-      const mentioned = unread > 0 && this.#rooms.get(name).mentioned;
-      const button = item.firstElementChild;
-      button.ariaCurrent = here ? "page" : null;
-      const [, count, words] = button.children;
-      count.hidden = !unread;
-      count.textContent = `${mentioned ? "@" : ""}${unread}`;
-      words.textContent = unread ? ` ${unread} unread${mentioned ? ", one mentions you" : ""}` : "";
-      button.className = mentioned ? "mentioned" : unread ? "unread" : "";
-    }
-  }
-
-  #add(name) {
-    const count = element("span", "count");
-    count.ariaHidden = "true";
-    const button = element("button", "", element("span", "name", name), count, element("span", "unseen"));
-    button.type = "button";
-    button.title = name;
-    button.addEventListener("click", () => this.choose(name));
-    const item = element("li", "", button);
-    this.#items.set(name, item);
-    return item;
   }
 }

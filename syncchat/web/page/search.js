@@ -17,22 +17,23 @@ let page = null;
 let timer = 0;
 let words = "";
 
-/** Open the panel. `page` has the parts of the page (app.js). */
+/** Open the panel; with words, search for them. `parts` are the parts of the page (app.js). */
 export function openSearch(parts, typed = "") {
   page = parts;
   if (!panel.open) {
     opener = document.activeElement;
     panel.show();
   }
-  if (typed) field.value = typed;
   field.focus();
+  if (typed) {
+    field.value = typed;
+    search();
+  }
   field.select();
 }
 
-/** Show what the server has found for `/search` or the field. */
-export function showFound(parts, { messages, complete }) {
-  page = parts;
-  if (!panel.open) openSearch(parts, words);
+/** Show what the server has found. */
+export function showFound({ messages, complete }) {
   const wanted = wordBegins(words);
   list.replaceChildren(...messages.toReversed().map((message) => {
     const button = element("button", "", element("span", "head", nickOf(message.nick), ` ${when(message.time)}`), " ");
@@ -48,9 +49,10 @@ export function showFound(parts, { messages, complete }) {
   summary.textContent = number ? `${complete ? count : `The newest ${number} messages`}.` : "No messages found.";
 }
 
-/** Note the words of a search that the user has typed as a command. */
-export function searchedFor(text) {
-  words = text;
+/** Say why the server has not searched. Returns whether the panel is open. */
+export function searchFailed(text) {
+  if (panel.open) summary.textContent = text;
+  return panel.open;
 }
 
 function choose(item) {

@@ -9,8 +9,8 @@ const listeners = new Map(); // name -> functions
 const USUAL = {
   theme: "auto", // or light, dark
   times: true, // The time of each message is shown.
-  bell: false, // A mention makes a sound.
-  notify: false, // A mention makes a notification of the desktop.
+  bell: "off", // or mention, all: what makes a sound.
+  notify: null, // or true, false: whether a mention makes a notification of the desktop; null: not decided.
   ignored: [], // Nicks whose messages are hidden.
   highlights: [], // Words that count as mentions, besides the user's nick.
 };
@@ -34,6 +34,11 @@ export function set(name, value) {
 export function follow(name, listener) {
   listeners.set(name, [...(listeners.get(name) ?? []), listener]);
   listener(setting(name));
+}
+
+/** Whether the user ignores a person. */
+export function isIgnored(nick) {
+  return setting("ignored").some((each) => each.toLowerCase() === nick.toLowerCase());
 }
 
 function tell(name) {

@@ -73,7 +73,16 @@ export class Shown {
     return this.#entries.find((entry) => entry.message?.offset === offset);
   }
 
-  /** Keep a line, which `update()` puts into the list. Without an offset it stands behind all messages. */
+  /** Find the places of lines that have only a time, among messages; `ends`: with the last message of the log. */
+  #place(messages, ends) {
+    for (const line of this.#lines.filter(({ offset }) => Number.isNaN(offset))) {
+      const behind = messages.findIndex(({ time }) => time > line.time);
+      if (behind > 0 || (behind === 0 && this.begins)) line.offset = messages[behind].offset - 1;
+      else if (behind < 0 && ends) line.offset = messages.at(-1)?.offset ?? 0;
+    }
+  }
+
+  /** Keep a line, which `addNewer()` puts into the list. Without an offset it stands behind all messages. */
   keep(node, offset, nick, size) {
     const entry = { offset: offset ?? Infinity, message: null, node, nick, size, before: [] };
     this.#lines.push(entry);
@@ -111,6 +120,7 @@ export class Shown {
 
   /** Add messages before the first one. */
   addOlder(messages) {
+    this.#place(messages, true);
     let from = this.begins ? -Infinity : (messages[0]?.offset ?? this.first), to = this.first - 1;
     if (this.first === null) {
       // There are only lines, which stand before, between or behind the messages.

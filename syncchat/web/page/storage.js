@@ -28,3 +28,13 @@ export function keysOf(kind, prefix) {
     return []; // At the start, the fallback is empty.
   }
 }
+
+/** Forget the value of `key`. */
+export function drop(kind, key) {
+  fallback.delete(key);
+  try {
+    window[`${kind}Storage`].removeItem(key);
+  } catch {
+    // Nothing was kept.
+  }
+}

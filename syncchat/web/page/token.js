@@ -16,6 +16,11 @@ export function tokenKept() {
   return kept("session", TOKEN) ?? "";
 }
 
+/** Forget the token of this tab. */
+export function forgetToken() {
+  keep("session", TOKEN, "");
+}
+
 /** Whether the token is that of a person, whose name the server knows. */
 export function isPersonal() {
   return tokenKept().startsWith(PERSONAL);

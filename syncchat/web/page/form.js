@@ -1,0 +1,88 @@
+// Small dialogs that the page makes when they are needed.
+
+import { element } from "./text.js";
+
+const CROSS = "M6 6l12 12M18 6L6 18";
+let made = 0; // How many elements have got an id.
+
+/** Show a modal dialog of these children below its title. It is removed when it closes. */
+export function openSheet(title, className, ...children) {
+  const heading = element("h2", "", title);
+  heading.id = `sheet-${(made += 1)}`;
+  heading.append(closeButton());
+  const dialog = element("dialog", `sheet ${className}`.trim(), element("div", "", heading, ...children));
+  dialog.setAttribute("aria-labelledby", heading.id);
+  return show(dialog);
+}
+
+/**
+ * Ask for the values of `fields`: `{name, label, value, kind, choices, most}`. `kind` is "text",
+ * "area" or "choice", `choices` are pairs of a value and a label. Resolves to the values by name; null
+ * if the user does not want to go on.
+ */
+export function askForm(title, fields, agree) {
+  const heading = element("h2", "", title);
+  heading.id = `sheet-${(made += 1)}`;
+  const cancel = element("button", "", "Cancel");
+  cancel.type = "button";
+  const form = element("form", "", heading, ...fields.map(fieldOf), element("div", "buttons", cancel, element("button", "main", agree)));
+  form.method = "dialog";
+  const dialog = element("dialog", "sheet", form);
+  dialog.setAttribute("aria-labelledby", heading.id);
+  return new Promise((resolve) => {
+    let values = null;
+    cancel.addEventListener("click", () => dialog.close());
+    form.addEventListener("submit", () => {
+      values = Object.fromEntries([...new FormData(form)].map(([name, value]) => [name, value.trim()]));
+    });
+    dialog.addEventListener("close", () => resolve(values));
+    show(dialog);
+    form.elements[0].focus();
+  });
+}
+
+/** Show a dialog, which a click beside it closes. */
+export function show(dialog) {
+  const opener = document.activeElement;
+  // The press must begin outside, too: a selection may end there.
+  dialog.addEventListener("pointerdown", ({ target }) => target === dialog && dialog.close());
+  dialog.addEventListener("close", () => {
+    dialog.remove();
+    if (document.activeElement === document.body) opener?.focus();
+  });
+  document.body.append(dialog);
+  dialog.showModal();
+  return dialog;
+}
+
+function fieldOf({ name, label, value = "", kind = "text", choices = [], most }) {
+  const field = element({ text: "input", area: "textarea", choice: "select" }[kind]);
+  field.name = name;
+  if (kind === "choice") {
+    for (const [each, shown] of choices) field.append(new Option(shown, each));
+  } else {
+    field.autocomplete = "off";
+    if (most) field.maxLength = most;
+  }
+  if (kind === "area") field.rows = 4;
+  if (value) field.value = value;
+  return element("label", "", label, field);
+}
+
+function closeButton() {
+  const button = element("button", "icon close", drawing(CROSS));
+  button.type = "button";
+  button.ariaLabel = "Close";
+  button.addEventListener("click", () => button.closest("dialog").close());
+  return button;
+}
+
+function drawing(path) {
+  const space = "http://www.w3.org/2000/svg";
+  const made = document.createElementNS(space, "svg");
+  made.setAttribute("viewBox", "0 0 24 24");
+  made.setAttribute("aria-hidden", "true");
+  made.append(document.createElementNS(space, "path"));
+  made.firstChild.setAttribute("d", path);
+  return made;
+}
