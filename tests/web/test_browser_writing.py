@@ -137,7 +137,9 @@ def test_the_input_can_be_seen(browser: Browser, chat: ChatServer) -> None:
         page.emulate_media(forced_colors="active")
         box.press_sequentially("/")
         first, second = (
-            page.locator("#candidates li").nth(at).evaluate("(item) => getComputedStyle(item).outline")
+            page.locator("#candidates li")
+            .nth(at)
+            .evaluate("(item) => getComputedStyle(item).outline")
             for at in (0, 1)
         )
         assert first != second
@@ -159,7 +161,9 @@ def contrast(one: str, two: str) -> float:
 
 def luminance(color: str) -> float:
     parts = [int(part) / 255 for part in re.findall(r"\d+", color)[:3]]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    ]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
@@ -332,8 +336,12 @@ def test_a_reply_quotes(browser: Browser, chat: ChatServer) -> None:
         window(browser, page_url(chat, "/quotes"), "ann") as page,
     ):
         # The menu of a message calls this.
-        page.route("**/-/app.js", lambda route: route.fulfill(
-            response=(answer := route.fetch()), body=answer.text() + "globalThis.chat = page;"))
+        page.route(
+            "**/-/app.js",
+            lambda route: route.fulfill(
+                response=(answer := route.fetch()), body=answer.text() + "globalThis.chat = page;"
+            ),
+        )
         page.reload()
         page.get_by_placeholder("Message #quotes").wait_for()
         quote = "(quoted) => chat.composer.quote(quoted)"
@@ -438,7 +446,9 @@ def test_keys_that_go_to_the_input(browser: Browser, chat: ChatServer) -> None:
         box = page.locator("#input")
         box.focus()
         session = page.context.new_cdp_session(page)
-        session.send("Input.imeSetComposition", {"text": "にほ", "selectionStart": 2, "selectionEnd": 2})
+        session.send(
+            "Input.imeSetComposition", {"text": "にほ", "selectionStart": 2, "selectionEnd": 2}
+        )
         session.send(
             "Input.dispatchKeyEvent",
             {"type": "rawKeyDown", "key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 229},
@@ -450,7 +460,10 @@ def test_keys_that_go_to_the_input(browser: Browser, chat: ChatServer) -> None:
         assert lines(page) == ["ann: hello", "ann: typed after a click日本"]
         assert box.get_attribute("spellcheck") == "true"
         box.fill("/whois")
-        assert [box.get_attribute(name) for name in ("spellcheck", "autocapitalize")] == ["false", "none"]
+        assert [box.get_attribute(name) for name in ("spellcheck", "autocapitalize")] == [
+            "false",
+            "none",
+        ]
         # A room where the user cannot speak says so, and keeps the line.
         enter_room_read_only(page)
         box.fill("but I want to")

@@ -28,7 +28,8 @@ export class Reading {
 
   #pressed(event) {
     const { target } = event;
-    const item = target.matches(ITEMS) ? target : null;
+    // The focus returns from a menu to its button.
+    const item = target.matches(`${ITEMS}, .more, .nick`) ? target.closest(ITEMS) : null;
     if (!item && target !== this.#box) return;
     if (event.altKey || event.ctrlKey || event.metaKey) return;
     const items = () => [...this.#list.querySelectorAll(ITEMS)];
@@ -38,7 +39,7 @@ export class Reading {
       const at = item ? all.indexOf(item) + (event.key === "ArrowUp" ? -1 : 1) : all.findLastIndex((each) => this.#isVisible(each));
       if (!item && event.key === "ArrowDown") return;
       all[at]?.focus();
-    } else if (item && ["Enter", "ContextMenu"].includes(event.key)) {
+    } else if (item === target && ["Enter", "ContextMenu"].includes(event.key)) {
       this.#openMenu(item);
     } else if (item && event.key === "Escape") {
       document.getElementById("input").focus();
