@@ -76,12 +76,9 @@ def heap(page: Page) -> tuple[float, int]:
 
 
 def test_the_window_moves_over_the_whole_log(browser: Browser) -> None:
-    with (
-        ChatServer(
-            port=0, greeting="", rate=0, notices=False, keep=Retention(messages=20_000)
-        ) as chat,
-    ):
-        for number in range(1, 3001):
+    keep = Retention(messages=2000)
+    with ChatServer(port=0, greeting="", rate=0, notices=False, keep=keep) as chat:
+        for number in range(1, 1501):
             chat.say(f"message {number}.")
         with window(browser, page_url(chat), "ann") as page:
             wait_for_line(page, "message 1500.")
