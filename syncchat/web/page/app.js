@@ -8,9 +8,9 @@ import { hear } from "./events.js";
 import { makeLists, wireFrame } from "./frame.js";
 import { Link } from "./link.js";
 import { Log } from "./log.js";
-import { offerMenus } from "./message_menu.js";
 import { introduce, refused } from "./joining.js";
 import { Notifier } from "./notifier.js";
+import { Reading } from "./reading.js";
 import "./theme.js";
 import { showStatus } from "./status.js";
 import { browserSecret, tokenKept, tokenOfAddress } from "./token.js";
@@ -92,5 +92,5 @@ addEventListener("beforeunload", (event) => {
 });
 
 wireFrame(page);
-offerMenus(page);
+new Reading(page);
 begin();
