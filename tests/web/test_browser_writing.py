@@ -110,6 +110,10 @@ def test_words_are_completed_while_typing(browser: Browser, chat: ChatServer) ->
         assert value(page) == "see #orchard "
         box.fill("/join ")
         page.get_by_role("option", name="#orchard").wait_for()
+        chat.say("hello", room="meadow")
+        box.fill("/join mea")
+        box.press("Tab")
+        wait_for(lambda: value(page) == "/join meadow")
         # Commands, and their arguments.
         box.fill("/who")
         assert offered(page) == ["/whois NAME"]

@@ -38,7 +38,8 @@ export class Composer {
   #room = null;
   #from = 0; // Where the word begins that the candidates complete.
   #wanted = false; // The user has typed the `@` of the candidates.
-  #tabbed = false; // The user has pressed Tab where a room is expected, when none was known.
+  #tabbed = null; // The text with which Tab has asked the server for the rooms,
+  #waiting = false; // which have not come yet.
   #timer = 0; // The next write of the draft; 0: it is written.
   #silent = false; // The user cannot speak in the room.
   #partner = "";
@@ -131,10 +132,10 @@ export class Composer {
 
   /** Offer the rooms, which have come from the server, if the user is typing the name of one. */
   offerRooms() {
-    const tabbed = this.#tabbed;
-    this.#tabbed = false;
+    const waited = this.#waiting && this.#before === this.#tabbed;
+    this.#waiting = false;
     if (!isRoomAt(this.#before) || document.activeElement !== this.#input) return;
-    if (tabbed && this.words.known) this.#tab();
+    if (waited) this.#tab();
     else this.#offer(false);
   }
 
@@ -194,11 +195,13 @@ export class Composer {
       this.#choose(list.marked);
       return true;
     }
-    if (isRoomAt(this.#before) && !this.words.known) {
-      this.#tabbed = this.askRooms();
-      return this.#tabbed;
-    }
     const choices = this.#offer(true);
+    if (!choices.length && isRoomAt(this.#before) && this.#tabbed !== this.#before) {
+      // There may be new rooms.
+      this.#tabbed = this.#before;
+      this.#waiting = this.askRooms();
+      return this.#waiting;
+    }
     if (choices.length === 1) this.#choose(choices[0]);
     // The user has asked for the list, so Enter takes from it.
     else list.moved = choices.length > 0;
