@@ -141,7 +141,7 @@ export class Link extends EventTarget {
   /** Send a message or a join, again after a break until it is acknowledged. */
   post(event) {
     this.#protocol.say(event, event.type === "join" ? null : randomName(), Date.now());
-    this.#pump();
+    this.#check();
     this.#tell("state");
   }
 

@@ -18,7 +18,7 @@ export function keepNick(nick) {
 
 /** What is wrong with a nick; empty: nothing that the page can tell. A person needs none. */
 export function wrongName(nick, { token = "" } = {}) {
-  if (!nick) return isPersonal(token) ? "" : "A nick must not be empty.";
-  if ([...nick].length > MOST) return `A nick must have at most ${MOST} characters.`;
-  return /[\s:,]/u.test(nick) ? "A nick must be one word without colons or commas." : "";
+  if (!nick) return isPersonal(token) ? "" : "Enter a name.";
+  if ([...nick].length > MOST) return `A name must have at most ${MOST} characters.`;
+  return /[\s:,]/u.test(nick) ? "A name must be one word without colons or commas." : "";
 }

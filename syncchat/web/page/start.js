@@ -14,11 +14,13 @@
   if (["light", "dark"].includes(theme)) root.dataset.theme = theme;
 
   const [, base, name] = /^(.*\/)([^/]*)$/u.exec(location.pathname);
+  let room = name;
   try {
-    at("ask-room").textContent = decodeURIComponent(name).replace(/^#+/u, "").toLowerCase() || "lobby";
+    room = decodeURIComponent(name).replace(/^#+/u, "").toLowerCase() || "lobby";
   } catch {
-    at("ask-room").textContent = name; // The server knows what it means.
+    // The server says what is wrong with it.
   }
+  at("ask-room").textContent = at("room").textContent = room;
   at("ask-host").textContent = location.host;
   const token = new URLSearchParams(location.search).get("token") ?? kept(`syncchat.token ${base}`) ?? "";
   // The server knows the name that belongs to the token of a person.

@@ -10,7 +10,7 @@ const SHOWN = 5;
 
 const state = document.getElementById("state"), waiting = document.getElementById("waiting");
 const countdown = element("span"), again = element("button", "again");
-let shown = "";
+let shown = "", listed = "";
 
 again.type = "button";
 // Hide it from screen readers: it changes every second.
@@ -20,16 +20,20 @@ countdown.ariaHidden = "true";
 export function showStatus({ link, log, asked, returning }) {
   const seconds = Math.max(0, Math.ceil((link.retryAt - Date.now()) / 1000));
   const why = link.reason ? `: ${link.reason.replace(/\.$/u, "")}` : "";
-  const texts = {
-    connecting: returning ? "Reconnecting" : "Connecting",
-    connected: link.called,
-    waiting: navigator.onLine ? `Reconnecting${why}` : "You are offline. Reconnecting when the network is back",
-    over: asked.has("quit") ? "You have left" : `The server closed the connection${why}`,
-    refused: link.reason,
-  };
+  // What comes before the countdown, and after it.
+  const [text, more] = {
+    connecting: [returning ? "Reconnecting" : "Connecting", ""],
+    connected: [link.called, ""],
+    waiting: navigator.onLine ? ["Reconnecting", why] : ["You are offline. Reconnecting when the network is back", ""],
+    over: isAsking() ? ["", ""] : asked.has("quit") ? ["You have left", ""] : ["The server closed the connection", why],
+    refused: [link.reason, ""],
+  }[link.state];
   const unsent = link.state !== "connected" || link.waited > SLOW ? link.waiting.length : 0;
-  const text = isAsking() && link.state === "over" ? "" : `${texts[link.state]}${unsent ? `, ${unsent} unsent` : ""}`;
-  if (state.firstChild?.data !== text) state.replaceChildren(text, countdown);
+  const rest = `${more}${unsent ? `, ${unsent} unsent` : ""}`;
+  if (shown !== `${text} ${rest}`) {
+    shown = `${text} ${rest}`;
+    state.replaceChildren(text, countdown, rest);
+  }
   countdown.textContent = link.state === "waiting" && seconds && navigator.onLine ? ` in ${seconds} s` : "";
   const stopped = ["over", "refused"].includes(link.state) && !isAsking();
   again.textContent = link.state === "refused" ? "Try again" : "Reconnect";
@@ -38,8 +42,8 @@ export function showStatus({ link, log, asked, returning }) {
   else if (!stopped) again.remove();
   state.classList.toggle("alarm", !["connecting", "connected"].includes(link.state));
   const texted = link.waiting.slice(-SHOWN).map((event) => event.text ?? `/join ${event.room}`);
-  if (texted.join("\n") === shown) return;
-  shown = texted.join("\n");
+  if (texted.join("\n") === listed) return;
+  listed = texted.join("\n");
   const follow = log.atEnd;
   waiting.replaceChildren(...texted.map((each) => element("li", "", each)));
   if (follow) log.toEnd();

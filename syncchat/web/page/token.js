@@ -68,8 +68,8 @@ export async function whyRefused() {
   const token = tokenKept();
   if (token && wrongToken(token)) return { status: 401, text: wrongToken(token) };
   try {
-    // A page's own request does not tell its origin.
-    const answer = await fetch(`${base}-/auth?origin=${encodeURIComponent(location.origin)}`, {
+    const answer = await fetch(`${base}-/auth`, {
+      method: "POST", // With which a browser sends the page's origin.
       headers: token ? { Authorization: `Bearer ${token}` } : {},
       cache: "no-store",
       signal: AbortSignal.timeout(PATIENCE),
@@ -80,12 +80,11 @@ export async function whyRefused() {
   }
 }
 
-/** The reason in a refusal's body, which is a text or JSON with a text. */
+/** The reason in a refusal's body: JSON of this server, or a text of a proxy. */
 function wordsOf(body) {
   try {
-    const { text, error } = JSON.parse(body);
-    return String(text ?? error ?? "");
+    return String(JSON.parse(body).error ?? "");
   } catch {
-    return body.trim().slice(0, 400);
+    return /^\s*</u.test(body) ? "" : body.trim().slice(0, 400);
   }
 }
