@@ -21,9 +21,9 @@ def say(page: Page, text: str) -> None:
 
 
 #: Each message as a plain client gets it.
-_LINES = """() => [...document.querySelectorAll("#messages > .message[data-offset]:not(.redaction)")].map((item) => {
-  const body = item.querySelector(".body").innerText.trim();
-  return item.matches(".action") ? `*${body}` : `${item.querySelector(".nick").textContent}: ${body}`;
+_LINES = """() => [...document.querySelectorAll("#log > :is(.said, .action)")].map((item) => {
+  const time = item.querySelector("time").textContent.length;
+  return item.textContent.slice(time).trim();
 })"""
 
 
@@ -34,4 +34,4 @@ def lines(page: Page) -> list[str]:
 
 
 def wait_for_line(page: Page, text: str) -> None:
-    page.locator("#messages > li", has_text=text).first.wait_for()
+    page.locator("#log > li", has_text=text).first.wait_for()

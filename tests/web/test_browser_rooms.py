@@ -48,7 +48,7 @@ def go(page: Page, room: str) -> None:
 def to_start(page: Page) -> int:
     """Scroll to the first message. Returns how many there are."""
     page.evaluate("document.getElementById('talk').scrollTop = 0")
-    return page.locator("#messages > .message[data-offset]").count()
+    return page.locator("#log > .said").count()
 
 
 def join(page: Page, *rooms: str) -> None:
@@ -82,7 +82,7 @@ def test_three_rooms_with_traffic_lose_and_repeat_nothing(browser: Browser) -> N
         mark.wait_for()
         assert mark.all_text_contents() == ["Last read: 5 new messages since your last visit"]
         # The mark stands in front of the first message that was not seen.
-        after = page.locator("#messages > :has(> .mark) > .body").text_content() or ""
+        after = page.locator("#log > .mark + .said").text_content() or ""
         assert after.endswith(f"lobby {sent - 4}.")
         # With the keyboard: the next room, and the next one with something new.
         chat.say("new", room="ops")
@@ -180,7 +180,7 @@ def test_more_than_the_last_200_are_loaded_by_scrolling(browser: Browser) -> Non
         assert page.locator("#log .mark").count() == 0
         wait_for(lambda: to_start(page) == 351)
         assert lines(page) == ["server: seen", *(f"server: line {n}." for n in range(1, 351))]
-        assert (page.locator("#messages > :has(> .mark) > .body").text_content() or "").endswith("line 1.")
+        assert (page.locator("#log > .mark + .said").text_content() or "").endswith("line 1.")
 
 
 def test_counts_are_exact_over_restarts_of_the_server(browser: Browser, tmp_path: Path) -> None:

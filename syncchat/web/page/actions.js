@@ -26,7 +26,7 @@ export function enter(line, page) {
     return false;
   }
   if (silent && isSaid) {
-    page.log.line("alarm", "Not sent: only operators may speak in this room.");
+    page.log.line("alarm", "Not sent: this room is read-only.");
     return false;
   }
   return act(page, event, line);

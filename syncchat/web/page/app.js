@@ -8,9 +8,9 @@ import { hear } from "./events.js";
 import { makeLists, wireFrame } from "./frame.js";
 import { Link } from "./link.js";
 import { Log } from "./log.js";
-import { offerMenus } from "./message_menu.js";
 import { introduce, refused } from "./joining.js";
 import { Notifier } from "./notifier.js";
+import { Reading } from "./reading.js";
 import "./theme.js";
 import { showStatus } from "./status.js";
 import { browserSecret, tokenKept, tokenOfAddress } from "./token.js";
@@ -43,12 +43,20 @@ page.composer = new Composer({
   limit: () => limitOf(page),
   size: (text) => sizeOf({ type: "say", text }),
   enter: (line) => enter(line, page),
-  words: () => ({
-    people: page.people.others(page.link?.called),
-    speakers: page.people.speakers(page.link?.called),
-    rooms: [...new Set([...page.rooms.names, ...page.known])].sort(),
-    known: page.known.length > 0,
-  }),
+  words: {
+    get people() {
+      return page.people.others(page.link?.called);
+    },
+    get speakers() {
+      return page.people.speakers(page.link?.called);
+    },
+    get rooms() {
+      return [...new Set([...page.rooms.names, ...page.known])].sort();
+    },
+    get known() {
+      return page.known.length > 0;
+    },
+  },
   askRooms: () => page.link?.ask({ type: "rooms" }) ?? false,
 });
 
@@ -84,5 +92,5 @@ addEventListener("beforeunload", (event) => {
 });
 
 wireFrame(page);
-offerMenus(page);
+new Reading(page);
 begin();

@@ -1,83 +1,53 @@
-// The blocks of a message: text, code and quotes. Code is what stands between lines of three
-// backticks, and what is indented, such as a traceback.
+// Divides the text of a message into paragraphs, quotes and code.
 
-import { element, rich } from "./text.js";
-
-const FENCE = /^\s{0,3}```/u;
-const INDENTED = /^(?: {2,}|\t)\S/u;
+const FENCE = /^```[\w+#.-]*\s*$/u;
+const INDENTED = /^(?: {4}|\t)/u;
 const TRACEBACK = "Traceback (most recent call last):";
-const QUOTED = /^> ?/u;
 
-/** The blocks of a text, as `{kind, lines}`; `kind` is text, code or quote. */
-function blocksOf(text) {
+/** The blocks of a text: `{kind, text}`; `kind` is text, quote or code. Linear in time. */
+export function blocksOf(text) {
   const lines = text.split("\n");
   const blocks = [];
-  const add = (kind, line) => {
-    if (blocks.at(-1)?.kind !== kind) blocks.push({ kind, lines: [] });
-    blocks.at(-1).lines.push(line);
-  };
-  for (let at = 0; at < lines.length; at += 1) {
-    const line = lines[at];
-    if (FENCE.test(line) && !line.trim().slice(3).includes("```")) {
-      const close = lines.findIndex((each, index) => index > at && FENCE.test(each));
-      const end = close < 0 ? lines.length : close;
-      blocks.push({ kind: "code", lines: lines.slice(at + 1, end) });
-      at = end;
-    } else if (line === TRACEBACK || (INDENTED.test(line) && INDENTED.test(lines[at + 1] ?? ""))) {
-      let end = at + 1;
-      while (end < lines.length && INDENTED.test(lines[end])) end += 1;
-      // The line behind a traceback says what was raised.
-      if (line === TRACEBACK) end += 1;
-      blocks.push({ kind: "code", lines: lines.slice(at, end) });
-      at = end - 1;
-    } else if (QUOTED.test(line)) {
-      add("quote", line.replace(QUOTED, ""));
-    } else {
-      add("text", line);
-    }
+  for (let at = 0; at < lines.length;) {
+    const [kind, from, to, next] = blockAt(lines, at);
+    const body = lines.slice(from, to);
+    const last = blocks.at(-1);
+    if (kind === "text" && last?.kind === "text") last.lines.push(...body);
+    else blocks.push({ kind, lines: kind === "quote" ? body.map((line) => line.slice(2)) : body });
+    at = next;
   }
-  return blocks;
+  return blocks
+    .map(({ kind, lines: body }) => ({ kind, text: kind === "text" ? trimmed(body, blocks.length > 1) : body.join("\n") }))
+    .filter(({ kind, text: body }) => kind !== "text" || body || blocks.length === 1);
 }
 
-/** A text as nodes, in which `words` are marked. */
-export function bodyOf(text, words) {
-  return blocksOf(text).map(({ kind, lines }) => {
-    const whole = lines.join("\n");
-    if (kind === "code") return codeOf(whole);
-    const node = element(kind === "quote" ? "blockquote" : "p", "", ...rich(whole, kind === "quote" ? [] : words));
-    node.dir = "auto";
-    return node;
-  });
-}
-
-/** A block of code, with a button that copies it. */
-function codeOf(code) {
-  const shown = element("pre", "", element("code", "", code));
-  shown.tabIndex = 0; // It scrolls sideways.
-  shown.role = "region";
-  shown.ariaLabel = "Code";
-  const copy = element("button", "copy", "Copy");
-  copy.type = "button";
-  copy.addEventListener("click", async () => {
-    copy.textContent = (await copied(code)) ? "Copied" : "Not copied";
-    setTimeout(() => { copy.textContent = "Copy"; }, 1500);
-  });
-  return element("div", "code", shown, copy);
-}
-
-/** Copy a text. Returns whether the browser has done it. */
-export async function copied(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    return true;
-  } catch {
-    // Without TLS there is no clipboard.
-    const field = element("textarea", "unseen");
-    field.value = text;
-    document.body.append(field);
-    field.select();
-    const done = document.execCommand("copy");
-    field.remove();
-    return done;
+/** The block at a line: its kind, its first line, the line behind its last, and the line to go on with. */
+function blockAt(lines, at) {
+  if (FENCE.test(lines[at])) {
+    const close = lines.findIndex((line, index) => index > at && line.trimEnd() === "```");
+    // A message that is cut has no closing fence.
+    return close < 0 ? ["code", at + 1, lines.length, lines.length] : ["code", at + 1, close, close + 1];
   }
+  if (lines[at] === TRACEBACK) {
+    let end = at + 1;
+    while (lines[end]?.startsWith("  ")) end += 1;
+    if (end > at + 1) return ["code", at, Math.min(end + 1, lines.length), Math.min(end + 1, lines.length)];
+  }
+  if (INDENTED.test(lines[at])) {
+    let end = at + 1;
+    while (end < lines.length && INDENTED.test(lines[end])) end += 1;
+    return [end - at > 1 ? "code" : "text", at, end, end];
+  }
+  if (lines[at].startsWith("> ")) {
+    let end = at + 1;
+    while (lines[end]?.startsWith("> ")) end += 1;
+    return ["quote", at, end, end];
+  }
+  return ["text", at, at + 1, at + 1];
+}
+
+/** A paragraph beside other blocks needs no empty lines at its ends. */
+function trimmed(lines, beside) {
+  const text = lines.join("\n");
+  return beside ? text.replace(/^\n+/u, "").trimEnd() : text;
 }

@@ -9,13 +9,11 @@ import { keepPrivate, keptPrivate } from "./private.js";
 import { searchFailed, showFound } from "./search.js";
 import { isIgnored } from "./settings.js";
 import { refreshSwitcher } from "./switcher.js";
-import { rich } from "./text.js";
+import { nickOf, rich } from "./text.js";
 
 // Messages of history to ask for on entering, and at most, with messages around those that the user
 // has missed.
 const HISTORY = 50, CATCH_UP = 200, AROUND = 20;
-// Nicks to show in a notice, at most.
-const NAMED = 10;
 
 // The type of the request that an event answers, if it is another one.
 const ANSWERED = { __proto__: null, renamed: "nick", welcome: "join" };
@@ -74,24 +72,24 @@ const HEARERS = {
   },
   joined(event, page) {
     page.people.came(everybodyIn(event), event.connected);
-    page.log.line("notice", `${listed(event)} joined.`);
+    page.log.passed(everybodyIn(event), true);
   },
   left(event, page) {
     page.people.left(everybodyIn(event), event.connected);
-    page.log.line("notice", `${listed(event)} left.`);
+    page.log.passed(everybodyIn(event), false);
   },
   renamed(event, page) {
     page.people.renamed(event.old, event.nick);
     if (event.nick === page.link.called) keepNick(event.nick);
-    page.log.line("notice", `${event.old} is now known as ${event.nick}.`);
+    page.log.line("notice", nickOf(event.old), " is now known as ", nickOf(event.nick), ".");
   },
   away(event, page) {
     page.people.note(event.nick, { away: event.reason ?? "" });
-    page.log.line("notice", `${event.nick} is away${event.reason ? `: ${event.reason}` : "."}`);
+    page.log.line("notice", nickOf(event.nick), ` is away${event.reason ? `: ${event.reason}` : "."}`);
   },
   back(event, page) {
     page.people.note(event.nick, { away: null });
-    page.log.line("notice", `${event.nick} is back.`);
+    page.log.line("notice", nickOf(event.nick), " is back.");
   },
   names(event, page) {
     page.people.set(event.names, event.away);
@@ -143,7 +141,7 @@ const HEARERS = {
       if (page.attention.looking) page.rooms.look();
       return;
     }
-    showFound(event.messages, page);
+    showFound(event);
   },
   ack(event, page) {
     if (!event.said) return;
@@ -157,8 +155,9 @@ const HEARERS = {
   error(event, page) {
     // The page reports places by itself, and the next report replaces one that failed.
     if (event.command === "seen") return;
-    if (event.command === "history") page.log.unanswered();
+    if (event.command === "history") page.log.unanswered(false);
     if (event.command === "search" && searchFailed(event.text)) return;
+    const line = event.said ? typed(event.said) : page.asked.get(event.command);
     if (event.command === "nick" && !page.asked.delete("nick")) {
       // The answer to a nick from the first dialog or the storage, not to a /nick.
       askForNick(page, event.text);
@@ -171,7 +170,6 @@ const HEARERS = {
       page.refusal = event.text;
     }
     page.log.line("alarm", event.text, ...(event.said?.text ? [` (${event.said.text})`] : []));
-    const line = event.said ? typed(event.said) : page.asked.get(event.command);
     if (line) page.composer.restore(line);
   },
 };
@@ -198,11 +196,6 @@ function enterLog({ log }, offset, seen) {
 
 function everybodyIn(event) {
   return [event.nick, ...(event.others ?? [])];
-}
-
-function listed(event) {
-  const all = everybodyIn(event);
-  return all.length > NAMED ? `${all.slice(0, NAMED).join(", ")} and ${all.length - NAMED} others` : all.join(", ");
 }
 
 function showTopic(topic = "") {

@@ -1,424 +1,402 @@
-// The log: a window over the messages of a room. It holds messages without a gap between them, and
-// only so many that the page stays fast; the server has the others.
+// The log: which part of it is in the list, where it is scrolled to, and what is asked of the server.
 
-import { adapt, itemOf, lineOf, redact } from "./message.js";
-import { follow, setting } from "./settings.js";
+import { bodyOf, elsewhereItem, messageItem, privateItem } from "./message.js";
+import { Newest } from "./newest.js";
+import { Passed } from "./passed.js";
+import { Scroller } from "./scroller.js";
+import { follow } from "./settings.js";
+import { MOST, Shown, SIZE } from "./shown.js";
+import { Spoken } from "./spoken.js";
+import { Taste } from "./taste.js";
 import { element } from "./text.js";
 
-// Items to hold while the user reads the newest ones, and otherwise; characters in them.
-const MOST = 300, MOST_SCROLLED = 600, CHARACTERS = 3_000_000;
-// Messages to ask for each time, and those before and behind a message that is shown in its context.
-const PAGE = 100, AROUND = 50;
-// Lines of the page itself to keep for the places where they were shown.
-const LINES = 500;
-// Pixels from an end within which the user counts as reading the newest messages, or gets further ones.
-const NEAR = 80, SOON = 600;
-// Milliseconds between two updates of a hidden page.
-const HIDDEN = 250;
+// Messages to ask for each time, and around one that the user wants to see.
+const PAGE = 100, AROUND = 30;
+// Messages that /history goes back.
+const BACK = 50;
+// Milliseconds between two changes of the list at least, and of a hidden page.
+const PAUSE = 50, HIDDEN = 250;
+// Pixels from either end of the list at which more is loaded.
+const EDGE = 400;
+// Milliseconds for which a message is highlighted.
+const HIGHLIGHT = 2500;
 
+/**
+ * `ask(request)` sends a request, and returns whether there is a connection; the answers come to
+ * `past()`, in the order of the requests. `own()` returns the nick of the user.
+ */
 export class Log {
-  #list = document.getElementById("messages");
-  #region = document.getElementById("log");
-  #scroller = document.getElementById("talk");
+  #newest = new Newest(() => this.toEnd());
   #older = document.getElementById("older");
-  #newest = document.getElementById("newest");
-  #items = []; // What is shown, in order. The node of each is in the list.
-  #fresh = []; // Items that are not in the list yet; those of messages without nodes.
-  // {after, item}: the lines of the page, each with the offset that it stands behind; null: this is not
-  // known, and its time tells.
-  #lines = [];
-  #end = 0; // The last offset of the room's log.
-  #first = 1; // The first offset that the server may have.
-  #requests = []; // What to do with the answers of the server, in the order of the requests.
+  #taste = new Taste();
+  #shown = new Shown({
+    make: (message) => messageItem(message, this.#taste.wanted(message.nick)),
+    isIgnored: (nick) => this.#taste.ignores(nick),
+  });
+  #spoken = new Spoken();
+  #scroller;
+  #fresh = []; // Messages that are not in the list yet,
+  #skipped = 0; // and how many more there were.
+  #due = false; // The list is going to be changed,
+  #changed = 0; // and when it was the last time.
+  #end = null; // The offset of the newest message.
+  #requests = []; // {kind, before, target}, which are not answered yet.
   #follow = true; // The user reads the newest messages.
-  #below = 0; // The messages that have come since the user read the newest ones.
-  #ended = false; // The server's log has begun anew.
-  #mark = null; // {after, text}: the mark behind what the user has read.
+  #wiped = false; // The user has removed what was shown, and does not want it back at once.
+  #passed = null; // The last line that says who has come and gone, and its entry.
 
-  /**
-   * `ask(request)` sends a request, and returns whether there is a connection. `own()` returns the
-   * nick of the user.
-   */
   constructor({ ask, own }) {
     Object.assign(this, { ask, own });
-    this.#scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
-    this.#newest.addEventListener("click", () => {
-      this.toEnd();
-      document.getElementById("input").focus();
+    this.#scroller = new Scroller({ moved: () => this.#moved(), resized: () => this.#resized() });
+    document.getElementById("log").addEventListener("refold", () => {
+      this.#follow = this.atEnd;
     });
-    // A hidden page runs no animation frames: add the items that wait for one.
-    document.addEventListener("visibilitychange", () => this.#fresh.length && this.#flush());
-    // The size changes when a phone shows its keyboard, or the user resizes the window.
-    new ResizeObserver(() => {
-      if (this.#follow) this.#scrollToEnd();
-      this.#fill();
-    }).observe(this.#scroller);
-    follow("times", (shown) => this.#region.classList.toggle("without-times", !shown));
-    follow("ignored", () => this.#adaptAll());
+    // A hidden page runs no animation frames: add the lines that wait for one.
+    document.addEventListener("visibilitychange", () => this.#due && this.#change());
+    follow("times", (on) => document.getElementById("log").classList.toggle("without-times", !on));
+    for (const name of ["ignored", "highlights"]) {
+      follow(name, () => {
+        this.#taste.read();
+        this.#anchored(() => this.#shown.remake());
+      });
+    }
   }
-
-  // What the user sees.
 
   /** Whether the user reads the newest messages. */
   get atEnd() {
-    const { scrollHeight, scrollTop, clientHeight } = this.#scroller;
-    return this.#isLive && scrollHeight - scrollTop - clientHeight < NEAR;
+    return this.#shown.live && this.#scroller.atEnd;
   }
 
   /** Whether there is no message of the room's log. */
   get empty() {
-    return this.#firstOffset === null;
+    return this.#shown.last === null && !this.#fresh.length;
   }
 
-  /** Remove what is shown; scrolling back brings the messages again. */
-  wipe() {
-    this.#drop(0, this.#items.length - 1);
-    this.#lines = [];
+  /** The message that an item of the list shows; null: it shows none. */
+  messageAt(node) {
+    return this.#shown.at(Number(node.dataset.offset))?.message ?? null;
   }
 
-  /** Go to the newest messages. */
+  /** Go to the newest message. */
   toEnd() {
-    this.#follow = true;
-    this.#below = 0;
-    if (!this.#isLive) this.#request("only", this.#end + 1, PAGE);
-    this.#scrollToEnd();
+    if (!this.#shown.live) {
+      if (this.#requests.some(({ kind }) => kind === "end") || this.#ask("end", undefined, PAGE)) return;
+    }
+    this.#follow = this.#shown.live;
+    this.#scroller.toEnd();
     this.#showBelow();
   }
 
-  /** Go back by `number` messages, or by a page. */
-  toStart(number = PAGE) {
-    const offset = Math.max(this.#first, (this.#firstOffset ?? 1) - number);
-    this.#follow = false;
-    if (this.#firstOffset === null || this.#firstOffset <= this.#first) this.#scroller.scrollTop = 0;
-    else this.#request("older", this.#firstOffset, Math.min(number, MOST_SCROLLED / 2), () => this.#reveal(offset));
-  }
-
-  /** Show the message with this offset, with those around it. */
-  show(offset) {
-    if (this.#items.some((item) => item.offset === offset)) {
-      this.#reveal(offset);
+  /** Go `number` messages back. */
+  toStart(number = BACK) {
+    const { first, entries } = this.#shown;
+    if (first === null) {
+      this.#ask("older", (this.#end ?? 0) + 1, number);
       return;
     }
+    const top = this.#scroller.firstVisible;
+    const from = entries.find(({ message, node }) => message && top && !(node.compareDocumentPosition(top) & Node.DOCUMENT_POSITION_FOLLOWING));
+    const target = Math.max(1, (from?.offset ?? this.#end + 1) - number);
     this.#follow = false;
-    this.#request("only", Math.min(offset + AROUND, this.#end + 1), 2 * AROUND, () => this.#reveal(offset));
+    if (target >= first || this.#shown.begins) this.#toTop(target);
+    else if (first - target < MOST / 2) this.#ask("older", first, Math.max(PAGE, first - target + AROUND), target);
+    else this.#ask("around", target + AROUND / 2, AROUND, target);
   }
 
-  /** The items with messages, for a menu: that of a node within the list; null: it has none. */
-  messageAt(node) {
-    const shown = node.closest?.("#messages > li");
-    return this.#items.find((item) => item.node === shown && item.message)?.message ?? null;
+  /** Show the message with this offset in its context. */
+  show(offset) {
+    this.#change();
+    const entry = this.#shown.at(offset);
+    if (entry) this.#present(entry.node);
+    else if (!this.#ask("around", offset + AROUND / 2, AROUND, offset)) this.line("alarm", "Not shown: there is no connection.");
   }
-
-  // A room.
 
   /** Remove everything, for another room. */
   clear() {
-    this.#items = [];
+    this.#shown.clear();
     this.#fresh = [];
-    this.#lines = [];
-    this.#list.replaceChildren();
-    this.#requests = [];
-    this.#end = 0;
-    this.#first = 1;
-    this.#ended = false;
-    this.#mark = null;
+    this.#skipped = 0;
+    this.#end = null;
+    this.#wiped = false;
     this.#follow = true;
-    this.#below = 0;
     this.#older.hidden = true;
     this.#showBelow();
   }
 
   /** Load the last `limit` messages of a log that ends at `end`. */
   enter(end, limit) {
-    this.#end = end;
-    this.#request("only", end + 1, limit);
+    this.#taste.nick = this.own();
+    this.#know(end);
+    this.#ask("older", end + 1, limit);
   }
 
-  /** Show a mark with this text behind the message of this offset. */
+  /** Remove what is shown. To go back brings the messages again. */
+  wipe() {
+    this.#change();
+    this.#anchored(() => this.#shown.clear());
+    this.#wiped = true;
+  }
+
+  /** Show a mark with this text behind the message of this offset. Call it before `past()`. */
   mark(offset, text) {
-    this.#mark = { after: offset, text };
+    this.#shown.mark(offset, text);
   }
 
-  /** The server's log has begun anew: ask for no older messages. */
+  /** The server's log has begun anew. */
   anew() {
-    this.#ended = true;
-    this.#requests = [];
-    for (const item of this.#items) item.offset = null;
-    this.#lines = [];
-    this.#end = 0;
+    this.#change();
+    this.#end = null;
+    this.#shown.anew();
+    if (this.#follow) this.#scroller.toEnd();
   }
 
-  /** The requests for messages are not going to be answered. */
-  unanswered() {
-    this.#requests = [];
+  /** The first request for messages, or all of them, are not going to be answered. */
+  unanswered(all = true) {
+    if (all) this.#requests = [];
+    else this.#requests.shift();
+    if (this.#fresh.length) this.#changeSoon();
   }
-
-  // What is said.
 
   /** Add the newest message of the room's log. */
   message(message) {
-    const last = this.#lastOffset;
-    const adjoins = message.offset === (last ?? this.#end) + 1;
-    if (message.offset > this.#end) this.#end = message.offset;
+    this.#taste.nick = this.own();
+    this.#know(message.offset - 1);
+    this.#end = message.offset;
     if (message.kind === "redaction") this.#redact(Number(message.text));
-    // Those that the window does not reach are loaded when the user scrolls to them.
-    if (last !== null && message.offset <= last) return;
-    if (!this.#follow) this.#below += 1;
-    if (!adjoins && !this.empty) {
-      // Something is missing between the window and this message.
-      if (this.#follow && !this.#requests.length) this.#request("only", this.#end + 1, PAGE);
-      this.#showBelow();
-      return;
-    }
-    if (this.#requests.some(({ how }) => how === "only")) return;
-    if (!this.#follow && this.#items.length + this.#fresh.length >= MOST_SCROLLED) this.#showBelow();
-    else this.#append({ message, offset: message.offset });
+    this.#fresh.push(message);
+    // Those in front would not stay in the list: make no nodes for them.
+    if (this.#fresh.length > 2 * MOST) this.#skipped += this.#fresh.splice(0, MOST).length;
+    this.#changeSoon();
+  }
+
+  /** Take the answer to a request for messages, the oldest first. `complete`: there are no older ones. */
+  past(messages, complete) {
+    this.#change();
+    this.#taste.nick = this.own();
+    const request = this.#requests.shift() ?? { kind: "older", before: this.#shown.first };
+    if (messages.length) this.#know(messages.at(-1).offset);
+    if (request.kind === "older") this.#takeOlder(messages, complete, request);
+    else if (request.kind === "newer") this.#takeNewer(messages, request);
+    else this.#takeOthers(messages, complete, request);
+    this.#showBelow();
+    this.#fill();
   }
 
   /** Add a line of the page; `kind` is notice, reply or alarm. */
   line(kind, ...children) {
-    this.#keep(lineOf(kind, ...children));
+    this.#keep(element("li", kind, ...children));
   }
 
-  /** Add a private message. */
-  private(event) {
-    const mine = event.nick === this.own();
-    this.#keep(itemOf({ ...event, kind: "private", heading: `to ${mine ? event.to : "you"}, privately` }, this.own()));
-  }
-
-  /** Add private messages from before the page was loaded, each at its time. Call it before `enter()`. */
-  restore(events) {
-    for (const event of events) {
-      this.private(event);
-      this.#lines.at(-1).after = null;
+  /** Add people who have come (`came` is true) or gone. Such lines in a row become one. */
+  passed(nicks, came) {
+    const gathers = this.#passed?.entry === this.#shown.lastLine && this.#passed?.entry.offset === (this.#end ?? Infinity);
+    if (!gathers || this.#passed.full) {
+      this.#passed = new Passed();
+      this.#passed.entry = this.#keep(this.#passed.node);
     }
-    this.#fresh = [];
+    this.#passed.add(nicks, came);
   }
 
   /** Add a message of another room, which mentions the user. */
   elsewhere(room, message) {
-    this.#keep(itemOf({ ...message, offset: null, kind: "elsewhere", heading: `in ${room}` }, this.own()));
+    this.#taste.nick = this.own();
+    this.#keep(elsewhereItem(room, message, this.#taste.wanted(message.nick)), message.nick, message.text.length);
   }
 
-  /** Take the server's answer to the oldest request. `complete`: there are no older messages. */
-  past(messages, complete) {
-    const request = this.#requests.shift();
-    if (!request) return;
-    if (complete && messages.length) this.#first = messages[0].offset;
-    if (complete && !messages.length) this.#first = request.before;
-    this.#end = Math.max(this.#end, messages.at(-1)?.offset ?? 0);
-    // A screen reader must not read all of these aloud.
-    this.#region.setAttribute("aria-live", "off");
-    if (request.how === "only") this.#replace(messages);
-    else if (request.how === "older") this.#prepend(messages);
-    else this.#extend(messages);
-    requestAnimationFrame(() => this.#region.setAttribute("aria-live", "polite"));
-    this.#older.hidden = this.#ended || (this.#firstOffset ?? this.#first) > this.#first;
-    request.then?.();
-    this.#showBelow();
-    this.#fill();
+  /** Add a private message. */
+  private(event) {
+    this.#keep(privateItem(event, this.own()), event.nick, event.text.length);
   }
 
-  // The window.
-
-  get #firstOffset() {
-    return this.#items.find(({ offset }) => offset !== null)?.offset ?? this.#fresh.find(({ offset }) => offset !== null)?.offset ?? null;
-  }
-
-  get #lastOffset() {
-    return this.#fresh.findLast(({ offset }) => offset !== null)?.offset ?? this.#items.findLast(({ offset }) => offset !== null)?.offset ?? null;
-  }
-
-  /** Whether the window reaches to the end of the room's log. */
-  get #isLive() {
-    return this.empty || this.#lastOffset >= this.#end;
-  }
-
-  #request(how, before, limit, then) {
-    if (this.#ended) return;
-    if (this.ask({ type: "history", before, limit })) this.#requests.push({ how, before, then });
-  }
-
-  /** Add a line at the end, and keep it for its place. */
-  #keep(item) {
-    this.#lines.push({ after: this.#end, item });
-    if (this.#lines.length > LINES) this.#lines.shift();
-    if (this.#isLive) this.#append(item);
-  }
-
-  #append(item) {
-    this.#fresh.push(item);
-    // Collect items until the next animation frame; a hidden page has none.
-    if (this.#fresh.length > 1) return;
-    if (document.hidden) setTimeout(() => this.#flush(), HIDDEN);
-    else requestAnimationFrame(() => this.#flush());
-  }
-
-  #flush() {
-    // Items that would be dropped at once need no nodes.
-    const fresh = this.#fresh.slice(-MOST).map((item) => (item.node ? item : itemOf(item.message, this.own())));
-    if (fresh.length < this.#fresh.length) this.#drop(0, this.#items.length);
-    this.#fresh = [];
-    this.#insert(this.#items.length, fresh);
-    if (this.#follow) this.#trim(MOST, 0);
-    if (this.#follow) this.#scrollToEnd();
-    this.#showBelow();
-    this.#fill();
-  }
-
-  #replace(messages) {
-    this.#drop(0, this.#items.length);
-    this.#fresh = [];
-    this.#insert(0, this.#between(messages, (messages[0]?.offset ?? 1) - 1, messages.at(-1)?.offset ?? 0));
-    if (this.#follow) this.#scrollToEnd();
-  }
-
-  #prepend(messages) {
-    const behind = this.#firstOffset;
-    const older = messages.filter(({ offset }) => offset < behind);
-    this.#keepPlace(() => {
-      this.#insert(0, this.#between(older, (older[0]?.offset ?? 1) - 1, behind - 1));
-      this.#trim(MOST_SCROLLED, this.#items.length);
-    });
-  }
-
-  /** Add the messages behind the window. */
-  #extend(messages) {
-    const last = this.#lastOffset;
-    const newer = messages.filter(({ offset }) => offset > last);
-    this.#keepPlace(() => {
-      this.#insert(this.#items.length, this.#between(newer, last, newer.at(-1)?.offset ?? last));
-      this.#trim(MOST_SCROLLED, 0);
-    });
-    this.#scrolled();
-  }
-
-  /** The items for messages, and the kept lines behind the offset `from` and up to `to`. */
-  #between(messages, from, to) {
-    const items = messages.map((message) => itemOf(message, this.own()));
-    const isLast = to >= this.#end;
-    const shown = new Set(this.#items);
-    for (const line of this.#lines) {
-      line.after ??= this.#placeOf(line.item, messages, from, isLast);
-      if (line.after === null || line.after < from || (line.after > to && !isLast) || shown.has(line.item)) continue;
-      const at = items.findIndex(({ offset }) => offset !== null && offset > line.after);
-      items.splice(at < 0 ? items.length : at, 0, line.item);
+  /** Add private messages of before, each at its time. Call it before `enter()`. */
+  restore(events) {
+    for (const event of events) {
+      const entry = this.#shown.keep(privateItem(event, this.own()), null, event.nick, event.text.length);
+      Object.assign(entry, { offset: NaN, time: event.time });
     }
-    return items;
   }
 
-  /** The offset behind which an item belongs by its time; null: not among these messages. */
-  #placeOf({ time }, messages, from, isLast) {
-    const behind = messages.findIndex((message) => message.time > time);
-    if (behind > 0) return messages[behind - 1].offset;
-    if (behind === 0) return from < this.#first ? from : null;
-    return isLast ? this.#end : null;
+  /** The log has at least the messages up to this offset. */
+  #know(offset) {
+    if (this.#end === null) this.#shown.settle(offset);
+    this.#end = Math.max(this.#end ?? 0, offset);
   }
 
-  #insert(at, items) {
-    const behind = this.#items[at]?.node ?? null;
-    this.#items.splice(at, 0, ...items);
-    this.#adapt(at, at + items.length + 1);
-    const nodes = document.createDocumentFragment();
-    nodes.append(...items.map(({ node }) => node));
-    this.#list.insertBefore(nodes, behind);
-  }
-
-  /** Drop items from the begin or, if `from` is the number of items, from the end. */
-  #trim(most, from) {
-    let characters = 0;
-    for (const { message } of this.#items) characters += message?.text.length ?? 0;
-    let drop = 0;
-    while (this.#items.length - drop > most || (characters > CHARACTERS && this.#items.length - drop > 1)) {
-      const item = from ? this.#items.at(-1 - drop) : this.#items[drop];
-      characters -= item.message?.text.length ?? 0;
-      drop += 1;
-    }
-    if (!drop) return;
-    // The end is not that of the log any more.
-    if (from) this.#follow = false;
-    this.#drop(from ? this.#items.length - drop : 0, drop);
-  }
-
-  #drop(at, number) {
-    for (const { node } of this.#items.splice(at, number)) node.remove();
-    if (at === 0) this.#adapt(0, 1);
-  }
-
-  #adaptAll() {
-    this.#adapt(0, this.#items.length);
-  }
-
-  /** Adapt the items from `begin` to `end` to those before them. */
-  #adapt(begin, end) {
-    const ignored = new Set(setting("ignored").map((nick) => nick.toLowerCase()));
-    let before = this.#items[begin - 1];
-    let last = this.#items.slice(0, begin).findLast(({ offset }) => offset !== null)?.offset;
-    for (const item of this.#items.slice(begin, end)) {
-      const { node, nick, offset } = item;
-      node.hidden = nick !== null && ignored.has(nick.toLowerCase());
-      const isMarked = this.#mark && offset !== null && offset > this.#mark.after && (last ?? offset - 1) <= this.#mark.after;
-      adapt(item, before, isMarked ? this.#mark.text : "");
-      last = offset ?? last;
-      if (!node.hidden) before = item;
-    }
+  #keep(node, nick = "", size = node.textContent.length) {
+    this.#changeSoon();
+    if (!this.#taste.ignores(nick)) this.#spoken.add(node);
+    return this.#shown.keep(node, this.#end, nick, size);
   }
 
   #redact(offset) {
-    for (const item of this.#items) if (item.offset === offset) redact(item, this.own());
-    for (const item of this.#fresh) {
-      if (item.offset === offset) item.message = { ...item.message, kind: "redacted", text: "" };
+    this.#shown.redact(offset);
+    const fresh = this.#fresh.find((message) => message.offset === offset);
+    if (fresh) Object.assign(fresh, { kind: "redacted", text: "" });
+    for (const node of document.querySelectorAll(`[data-found="${offset}"] .text`)) {
+      node.replaceWith(bodyOf({ kind: "redacted", text: "" }, null));
     }
-    this.#adaptAll();
   }
 
-  // Scrolling.
+  // Requests.
 
-  #scrollToEnd() {
-    this.#scroller.scrollTop = this.#scroller.scrollHeight;
+  #ask(kind, before, limit, target) {
+    const sent = this.ask({ type: "history", before, limit });
+    if (sent) this.#requests.push({ kind, before, limit, target, last: this.#shown.last });
+    return sent;
   }
 
-  /** Change the list, and keep what the user reads where it is on the screen. */
-  #keepPlace(change) {
-    const { top } = this.#scroller.getBoundingClientRect();
-    const anchor = this.#items.find(({ node }) => node.getBoundingClientRect().bottom > top)?.node;
-    const before = anchor?.getBoundingClientRect().top;
+  #takeOlder(messages, complete, { before, target }) {
+    const { first } = this.#shown;
+    // A message that came before the answer has the offset `before`.
+    if (first !== null && first !== before) return;
+    const fresh = within(messages.toReversed(), SIZE / 2).reverse();
+    this.#anchored(() => {
+      this.#shown.begins = fresh.length === messages.length && (complete || fresh[0]?.offset === 1);
+      this.#shown.addOlder(fresh);
+      this.#shown.fit(!this.#follow);
+    });
+    if (target) this.#toTop(target);
+  }
+
+  #takeNewer(messages, { last }) {
+    if (this.#shown.last !== last) return;
+    const fresh = within(messages.filter(({ offset }) => offset > last), SIZE / 2);
+    if (!fresh.length) {
+      // The server no longer keeps what comes next.
+      this.#ask("end", undefined, PAGE);
+      return;
+    }
+    this.#anchored(() => {
+      this.#shown.live = fresh.at(-1).offset >= this.#end;
+      this.#shown.addNewer(fresh);
+      this.#shown.fit(false);
+    });
+  }
+
+  /** Messages of another part of the log. */
+  #takeOthers(messages, complete, { kind, target }) {
+    const found = messages.find(({ offset }) => offset >= target);
+    if (kind === "around" && !found) {
+      this.line("alarm", `Message ${target} is not in the history of this room.`);
+      return;
+    }
+    // Those that have come since the server answered wait in #fresh, or are the next to be loaded.
+    const end = messages.at(-1)?.offset ?? 0;
+    this.#shown.empty();
+    this.#shown.live = end >= this.#end || this.#fresh.some(({ offset }) => offset === end + 1);
+    this.#anchored(() => {
+      this.#shown.begins = complete;
+      this.#shown.addNewer(messages);
+      this.#shown.fit(false);
+    });
+    this.#changeSoon();
+    if (kind === "end") {
+      this.#follow = true;
+      this.toEnd();
+    } else {
+      this.#present(this.#shown.at(found.offset).node);
+    }
+  }
+
+  // The list.
+
+  /** Change the list, and keep the place that the user reads. */
+  #anchored(change) {
+    if (!this.#follow) this.#scroller.hold();
     change();
-    if (anchor?.isConnected) this.#scroller.scrollTop += anchor.getBoundingClientRect().top - before;
+    this.#older.hidden = !this.#shown.begins;
+    if (this.#follow) this.#scroller.toEnd();
+    else this.#scroller.restore();
   }
 
-  /** Bring the message with this offset into view, and the focus to it. */
-  #reveal(offset) {
-    const item = this.#items.find((each) => each.offset !== null && each.offset >= offset);
-    if (!item) return;
-    item.node.scrollIntoView({ block: "center" });
-    item.node.tabIndex = -1;
-    item.node.focus({ preventScroll: true });
-    item.node.classList.add("sought");
-    setTimeout(() => item.node.classList.remove("sought"), 3000);
-    this.#scrolled();
+  #changeSoon() {
+    if (this.#due) return;
+    this.#due = true;
+    const rest = this.#changed + PAUSE - performance.now();
+    if (document.hidden) setTimeout(() => this.#change(), HIDDEN);
+    else if (rest > 0) setTimeout(() => requestAnimationFrame(() => this.#change()), rest);
+    else requestAnimationFrame(() => this.#change());
+  }
+
+  #change() {
+    if (!this.#due) return;
+    this.#due = false;
+    // What has come after an answer that is to come is added behind it.
+    if (this.#requests.some(({ kind }) => kind === "end")) return;
+    this.#changed = performance.now();
+    const fresh = this.#fresh.filter(({ offset }) => !(offset <= this.#shown.last));
+    const skipped = this.#skipped;
+    this.#fresh = [];
+    this.#skipped = 0;
+    this.#add(fresh, skipped);
+    for (const message of fresh) if (this.#taste.isNews(message)) this.#spoken.add(this.#shown.at(message.offset)?.node);
+    this.#spoken.speak();
+    this.#showBelow();
+    this.#fill();
+  }
+
+  #add(fresh, skipped) {
+    const shown = this.#shown;
+    if (!this.#follow) this.#newest.count(skipped + fresh.filter((message) => this.#taste.isNews(message)).length);
+    const size = fresh.reduce((sum, { text }) => sum + text.length, shown.size);
+    const isTooMuch = skipped > 0 || shown.count + fresh.length > MOST || size > SIZE;
+    // What the user reads must not be dropped: the rest is loaded when the user comes to it.
+    if (!this.#follow && isTooMuch) shown.live = false;
+    if (this.#follow && (skipped || fresh.length > MOST)) shown.empty();
+    this.#anchored(() => {
+      shown.addNewer(shown.live ? within(fresh.toReversed(), SIZE).slice(0, MOST).reverse() : []);
+      if (this.#follow) shown.fit(false);
+    });
+  }
+
+  // The place.
+
+  #toTop(offset) {
+    const entry = this.#shown.entries.find((each) => each.message && each.offset >= offset);
+    if (entry) this.#scroller.to(entry.node, "start");
+    this.#moved();
+  }
+
+  /** Scroll to a message, highlight and focus it. */
+  #present(node) {
+    this.#follow = false;
+    node.focus({ preventScroll: true });
+    this.#scroller.to(node, "center");
+    node.classList.add("sought");
+    setTimeout(() => node.classList.remove("sought"), HIGHLIGHT);
+    this.#moved();
+  }
+
+  #moved() {
+    this.#follow = this.atEnd;
+    if (!this.#follow) this.#scroller.hold();
+    this.#showBelow();
+    this.#fill();
+  }
+
+  #resized() {
+    if (this.#follow) this.#scroller.toEnd();
+    else this.#scroller.restore();
+    this.#fill();
+  }
+
+  /** Load more if the user is near an end of the list, or everything fits on the screen. */
+  #fill() {
+    const { first, last, begins, live } = this.#shown;
+    if (this.#requests.length || first === null) return;
+    const room = !this.#wiped && this.#scroller.above + this.#scroller.below <= 0;
+    if ((this.#scroller.above < EDGE && (!this.#follow || room)) && !begins && first > 1) this.#ask("older", first, PAGE);
+    else if (this.#scroller.below < EDGE && !live) this.#ask("newer", last + 1 + PAGE, PAGE);
   }
 
   #showBelow() {
-    this.#newest.hidden = this.#follow && this.#isLive;
-    const number = this.#below;
-    const text = number ? `${number.toLocaleString()} new ${number === 1 ? "message" : "messages"} below` : "Go to the newest messages";
-    if (this.#newest.textContent !== text) this.#newest.textContent = text;
+    this.#newest.show(this.#follow, !this.#shown.live || this.#scroller.below > 2 * this.#scroller.height);
   }
+}
 
-  /** Load older messages if everything fits on the screen: then the user cannot scroll to them. */
-  #fill() {
-    if (this.#scroller.scrollHeight <= this.#scroller.clientHeight) this.#scrolled();
-  }
-
-  #scrolled() {
-    this.#follow = this.atEnd;
-    if (this.#follow) this.#below = 0;
-    this.#showBelow();
-    if (this.#requests.length || this.empty || this.#ended) return;
-    const { scrollHeight, scrollTop, clientHeight } = this.#scroller;
-    const first = this.#firstOffset, last = this.#lastOffset;
-    if (scrollTop < SOON && first > this.#first) this.#request("older", first, PAGE);
-    else if (!this.#isLive && scrollHeight - scrollTop - clientHeight < SOON) this.#request("newer", last + 1 + PAGE, PAGE);
-  }
+/** The first of the messages that have not more than this many characters; at least one. */
+function within(messages, size) {
+  let rest = size;
+  const end = messages.findIndex(({ text }) => (rest -= text.length) < 0);
+  return end < 0 ? messages : messages.slice(0, Math.max(1, end));
 }

@@ -1,123 +1,183 @@
-// One line of the log as nodes: a message, or a line of the page.
+// Makes the list items of messages. What a message costs does not depend on its size until the user
+// asks for all of it.
 
-import { mentions } from "./attention.js";
-import { bodyOf } from "./blocks.js";
-import { setting } from "./settings.js";
-import { colourOf, element, nickOf } from "./text.js";
-import { dateOf, dayText, momentText, timeText } from "./times.js";
+import { blocksOf } from "./blocks.js";
+import { budget, colourOf, element, rich } from "./text.js";
+import { timeOf } from "./times.js";
 
-// What is shown of a long message until the user asks for all of it.
-const LINES = 20, CHARACTERS = 2000;
-// Seconds within which messages of one person share a head.
-const TOGETHER = 300;
+// A message with more characters or lines is folded, to fewer.
+const LONG = 2000, LINES = 20;
+const FOLDED = 1200, FOLDED_LINES = 12;
+// Characters that "Show all" shows, at most.
+const ALL = 65_536;
 
-/**
- * An item of the log: `{node, nick, time, offset, day, message, joins}`. `message` is as the server
- * sends it; items without an offset are lines of the page.
- */
-export function itemOf(message, own) {
-  const date = dateOf(message.time);
-  const item = { offset: message.offset ?? null, nick: message.nick, time: message.time, message, day: date ? dayText(date) : "" };
-  item.node = element("li");
-  if (item.offset !== null) item.node.dataset.offset = item.offset;
-  fill(item, own);
+/** A message of the room's log. `wanted` finds what is to be marked. */
+export function messageItem(message, wanted) {
+  const { offset, time, nick, kind, text } = message;
+  let item;
+  if (kind === "redaction") {
+    item = element("li", "notice", timeOf(time, offset), nickButton(nick), ` removed message ${text}.`);
+  } else {
+    const action = kind === "action";
+    const head = element("div", "head", timeOf(time, offset), nickButton(nick), unseen(action ? " " : ": "));
+    if (action) head.querySelector(".nick").before(unseen("** "));
+    const body = bodyOf(message, wanted);
+    item = element("li", action ? "action" : "said", head, body, moreButton(nick));
+    item.classList.toggle("mentions", body.querySelector("mark") !== null);
+  }
+  item.dataset.offset = offset;
+  item.tabIndex = -1;
   return item;
 }
 
-/** A line of the page itself. `kind` is notice, reply or alarm. */
-export function lineOf(kind, ...children) {
-  const text = element("p", "", ...children);
-  text.dir = "auto";
-  return { offset: null, nick: null, time: 0, message: null, day: "", node: element("li", `line ${kind}`, text) };
+/** A private message, from `nick` or to it. */
+export function privateItem(event, own) {
+  const mine = event.nick === own;
+  const head = element("div", "head", timeOf(event.time), element("span", "label", mine ? "to " : "from "),
+    nickButton(mine ? event.to : event.nick), unseen(": "));
+  return element("li", "private", head, bodyOf(event, null));
 }
 
-/** Hide the text of a message. */
-export function redact(item, own) {
-  item.message = { ...item.message, kind: "redacted", text: "" };
-  fill(item, own);
+/** A message of another room, which mentions the user. */
+export function elsewhereItem(room, message, wanted) {
+  const head = element("div", "head", timeOf(message.time), element("bdi", "label", `[${room}] `),
+    nickButton(message.nick), unseen(": "));
+  return element("li", "elsewhere", head, bodyOf(message, wanted));
 }
 
-/** Adapt an item to the one before it: whether it begins a day, or goes on with what a person says. */
-export function adapt(item, before, mark) {
-  const { node } = item;
-  const begins = item.day && item.day !== before?.day;
-  const goesOn = !begins && !mark && item.joins && before?.joins && before.nick === item.nick && item.time - before.time < TOGETHER;
-  node.classList.toggle("follows", Boolean(goesOn));
-  rule(node, "mark", mark);
-  rule(node, "day", begins ? item.day : "");
-  // Lines of the page belong to the day of what is before them.
-  item.day ||= before?.day ?? "";
-}
-
-/** Show `text` between this item and the one before it; empty: nothing. */
-function rule(node, kind, text) {
-  const shown = node.querySelector(`:scope > .${kind}`);
-  if (shown?.textContent === text) return;
-  shown?.remove();
-  if (text) node.prepend(element("p", kind, element("span", "", text)));
-}
-
-function fill(item, own) {
-  const { message, node } = item;
-  const { kind, nick, text } = message;
-  const date = dateOf(message.time);
-  const time = element("time", "", date ? timeText(date) : "");
-  if (date) {
-    time.dateTime = date.toISOString();
-    time.title = `${momentText(date)}${message.offset ? `, message ${message.offset}` : ""}`;
-  }
-  const words = nick === own ? [] : [own, ...setting("highlights")];
-  const body = element("div", "body");
-  item.joins = kind === "message" || kind === "redacted";
-  node.className = `message ${kind}${nick !== own && kind !== "redacted" && mentions(text, own) ? " mention" : ""}${nick === own ? " own" : ""}`;
+/** The text of a message, with "Show all" if it is long. */
+export function bodyOf({ kind, text }, wanted) {
+  const body = element("div", "text");
   if (kind === "redacted") {
-    body.append(element("p", "removed", "message removed"));
-  } else if (kind === "redaction") {
-    item.joins = false;
-    body.append(element("p", "", nickOf(nick), ` removed message ${text}.`));
-  } else if (kind === "action") {
-    body.append(element("p", "", "* ", nickOf(nick), " "), ...partOf(text, words));
-  } else {
-    body.append(...partOf(text, words));
+    body.append(element("em", "removed", "message removed"));
+    return body;
   }
-  const head = element("div", "head");
-  if (kind !== "action" && kind !== "redaction") head.append(pictureOf(nick), nickOf(nick), element("span", "unseen", ": "));
-  if (message.heading) head.append(element("span", "heading", message.heading));
-  head.append(time);
-  node.replaceChildren(head, body);
+  const end = foldAt(text);
+  if (end === null) {
+    show(body, text, text, wanted);
+    return body;
+  }
+  show(body, text.slice(0, end), text, wanted);
+  body.append(foldButton(body, text, end, wanted));
+  return body;
 }
 
-/** The first letter of a nick, as a picture. */
-function pictureOf(nick) {
-  const picture = element("span", "picture");
-  picture.dataset.letter = [...nick][0].toUpperCase();
-  picture.style.setProperty("color", `var(--nick-${colourOf(nick)})`);
-  return picture;
-}
-
-/** The nodes of a text; of a long one, the beginning and a button that shows the rest. */
-function partOf(text, words) {
-  const end = endOfPart(text);
-  const part = bodyOf(text.slice(0, end), words);
-  if (end === text.length) return part;
-  const all = element("button", "all", "Show all");
-  all.type = "button";
-  all.addEventListener("click", () => {
-    for (const node of part) node.remove();
-    all.replaceWith(...bodyOf(text, words));
+function foldButton(body, text, end, wanted) {
+  const button = element("button", "fold", "Show all");
+  button.type = "button";
+  button.ariaExpanded = "false";
+  button.addEventListener("click", () => {
+    const open = button.ariaExpanded === "false";
+    show(body, text.slice(0, open ? ALL : end), text, wanted);
+    if (open && text.length > ALL) body.append(element("p", "removed", `${(text.length - ALL).toLocaleString()} more characters`));
+    button.ariaExpanded = String(open);
+    button.textContent = open ? "Show less" : "Show all";
+    body.append(button);
+    button.focus({ preventScroll: true });
+    body.dispatchEvent(new CustomEvent("refold", { bubbles: true }));
   });
-  return [...part, all];
+  return button;
 }
 
-/** Where the part of a text ends that is shown at first. */
-function endOfPart(text) {
-  let end = text.length;
-  for (let line = 0, at = -1; line < LINES; line += 1) {
-    at = text.indexOf("\n", at + 1);
-    if (at < 0) break;
-    if (line === LINES - 1) end = at;
+/** Where to cut a long text; null: it is not long. Reads no more than it may show. */
+function foldAt(text) {
+  const head = text.slice(0, LONG);
+  let lines = 0, short = head.length;
+  for (let at = head.indexOf("\n"); at >= 0 && lines < LINES; at = head.indexOf("\n", at + 1)) {
+    lines += 1;
+    if (lines === FOLDED_LINES) short = at;
   }
-  end = Math.min(end, CHARACTERS);
-  // Half of a surrogate pair is no character.
-  return end < text.length && /[\uD800-\uDBFF]/u.test(text[end - 1]) ? end - 1 : end;
+  if (text.length <= LONG && lines < LINES) return null;
+  const end = Math.min(short, FOLDED);
+  // Not within a pair of surrogates.
+  return /[\uD800-\uDBFF]/u.test(text.charAt(end - 1)) ? end - 1 : end;
+}
+
+/** Show `shown`, the begin of `whole`, in `body`. */
+function show(body, shown, whole, wanted) {
+  const blocks = blocksOf(shown);
+  const left = budget();
+  body.replaceChildren();
+  body.classList.toggle("plain", blocks.length === 1 && blocks[0].kind === "text");
+  if (body.classList.contains("plain")) {
+    body.dir = "auto";
+    body.append(...rich(blocks[0].text, wanted, left));
+    return;
+  }
+  let codes = 0;
+  for (const [at, { kind, text }] of blocks.entries()) {
+    // Selected and copied, the blocks must not run into one another.
+    if (at > 0) body.append("\n");
+    if (kind === "code") {
+      body.append(codeBlock(text, whole, codes));
+      codes += 1;
+    } else {
+      const block = element(kind === "quote" ? "blockquote" : "p", "", ...rich(text, wanted, left));
+      block.dir = "auto";
+      body.append(block);
+    }
+  }
+}
+
+/** Code with a button that copies all of it, also if the message is folded. `index`: which code of `whole` it is. */
+function codeBlock(text, whole, index) {
+  const code = element("pre", "", element("code", "", text));
+  code.tabIndex = 0;
+  code.role = "group";
+  code.ariaLabel = "Code";
+  const copy = element("button", "copy");
+  copy.type = "button";
+  copy.ariaLabel = "Copy code";
+  copy.addEventListener("click", async () => {
+    const all = blocksOf(whole).filter(({ kind }) => kind === "code");
+    await copyText(all[index].text);
+    copy.classList.add("copied");
+    copy.ariaLabel = "Copied";
+    setTimeout(() => {
+      copy.classList.remove("copied");
+      copy.ariaLabel = "Copy code";
+    }, 2000);
+  });
+  return element("div", "code", code, copy);
+}
+
+/** Put a text on the clipboard. */
+export async function copyText(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return;
+  } catch {
+    // Only pages from https: and from this machine have a clipboard, and the user may forbid it.
+  }
+  const { activeElement } = document;
+  const field = element("textarea", "unseen", text);
+  document.body.append(field);
+  field.select();
+  document.execCommand("copy");
+  field.remove();
+  activeElement.focus({ preventScroll: true });
+}
+
+/** A nick that opens a menu. The style sheet draws its first letter beside the message. */
+function nickButton(nick) {
+  const button = element("button", "nick", element("bdi", "", nick));
+  button.type = "button";
+  button.tabIndex = -1; // The message can be focused, and has the same menu.
+  button.dataset.nick = nick;
+  button.dataset.initial = [...nick][0]?.toUpperCase() ?? "";
+  button.style.setProperty("--nick", colourOf(nick));
+  return button;
+}
+
+function moreButton(nick) {
+  const button = element("button", "more");
+  button.type = "button";
+  button.tabIndex = -1; // Enter on the message does the same.
+  button.ariaLabel = `Actions for this message of ${nick}`;
+  return button;
+}
+
+/** Text for screen readers, searches in the page and copies. */
+function unseen(text) {
+  return element("span", "unseen", text);
 }

@@ -1,60 +1,110 @@
-// The search of a room: a dialog with what was found, from which a message leads to its context.
+// The search: a panel with a field, and the messages that are found, which lead to their context.
 
-import { element, nickOf } from "./text.js";
+import { bodyOf } from "./message.js";
+import { element, nickOf, wholeWords } from "./text.js";
 import { when } from "./times.js";
 
+// Messages to find, at most.
 const MOST = 50;
-// Characters of a found message to show, at most.
-const SHOWN = 300;
-const at = (id) => document.getElementById(id);
+// Milliseconds without a key after which the search begins.
+const PAUSE = 300;
+const NARROW = matchMedia("(max-width: 60rem)");
 
-let searched = ""; // The words whose result is to come.
+const panel = document.getElementById("search"), field = document.getElementById("search-words");
+const list = document.getElementById("found"), summary = document.getElementById("found-summary");
+let opener = null; // What had the focus before.
+let page = null;
+let timer = 0;
+let words = "";
 
-/** Open the search of the current room; with `words`, search for them. */
-export function openSearch(page, words = "") {
-  at("search-form").onsubmit = (event) => {
-    event.preventDefault();
-    search(page, at("search-words").value.trim());
-  };
-  at("search-close").onclick = () => at("search").close();
-  if (!at("search").open) at("search").showModal();
-  at("search-words").value = words || at("search-words").value;
-  at("search-words").select();
-  if (words) search(page, words);
+/** Open the panel; with words, search for them. `parts` are the parts of the page (app.js). */
+export function openSearch(parts, typed = "") {
+  page = parts;
+  if (!panel.open) {
+    opener = document.activeElement;
+    panel.show();
+  }
+  field.focus();
+  if (typed) {
+    field.value = typed;
+    search();
+  }
+  field.select();
 }
 
-function search(page, words) {
-  if (!words) return;
-  searched = words;
-  at("found").replaceChildren();
-  const isAsked = page.link?.ask({ type: "search", words, limit: MOST });
-  at("search-state").textContent = isAsked ? "Searching…" : "There is no connection to the server.";
-}
-
-/** Show what the server has found; the newest come first. */
-export function showFound(messages, page) {
-  const number = messages.length;
-  at("search-state").textContent = number
-    ? `${number === MOST ? "The newest " : ""}${number} ${number === 1 ? "message" : "messages"} with “${searched}”`
-    : `No message with “${searched}”.`;
-  at("found").replaceChildren(...messages.map((message) => {
-    const { nick, offset, text, time } = message;
-    const short = text.length > SHOWN ? `${text.slice(0, SHOWN)}…` : text;
-    const body = element("span", "", short);
-    body.dir = "auto";
-    const choose = element("button", "", nickOf(nick), element("time", "", when(time)), body);
-    choose.type = "button";
-    choose.addEventListener("click", () => {
-      at("search").close();
-      page.log.show(offset);
-    });
-    return element("li", "", choose);
+/** Show what the server has found. */
+export function showFound({ messages, complete }) {
+  const wanted = wordBegins(words);
+  list.replaceChildren(...messages.toReversed().map((message) => {
+    const button = element("button", "", element("span", "head", nickOf(message.nick), ` ${when(message.time)}`), " ");
+    button.type = "button";
+    const item = element("li", "", button, bodyOf(message, wanted));
+    item.dataset.found = message.offset;
+    button.addEventListener("click", () => choose(item));
+    item.addEventListener("click", ({ target }) => target.closest("a, button") || choose(item));
+    return item;
   }));
+  const number = messages.length;
+  const count = `${number} ${number === 1 ? "message" : "messages"} found`;
+  summary.textContent = number ? `${complete ? count : `The newest ${number} messages`}.` : "No messages found.";
 }
 
-/** Say why the server has not searched. Returns whether a search was waiting. */
+/** Say why the server has not searched. Returns whether the panel is open. */
 export function searchFailed(text) {
-  if (!at("search").open) return false;
-  at("search-state").textContent = text;
-  return true;
+  if (panel.open) summary.textContent = text;
+  return panel.open;
 }
+
+function choose(item) {
+  for (const each of list.querySelectorAll("[aria-current]")) each.removeAttribute("aria-current");
+  item.firstElementChild.ariaCurrent = "true";
+  if (NARROW.matches) panel.close();
+  page.log.show(Number(item.dataset.found));
+}
+
+function search() {
+  clearTimeout(timer);
+  words = field.value.trim();
+  if (!words) {
+    list.replaceChildren();
+    summary.textContent = "";
+  } else if (!page.link?.ask({ type: "search", words, limit: MOST })) {
+    summary.textContent = "Not searched: there is no connection.";
+  }
+}
+
+/** Finds words that begin like one of these. */
+function wordBegins(text) {
+  const begins = wholeWords(text.split(/\s+/u).slice(0, 16));
+  return begins && new RegExp(begins.source.replace(/\(\?!.*$/u, ""), begins.flags);
+}
+
+function close() {
+  panel.close();
+  (opener?.isConnected ? opener : document.getElementById("input")).focus();
+}
+
+document.getElementById("search-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  search();
+});
+field.addEventListener("input", () => {
+  clearTimeout(timer);
+  timer = setTimeout(search, PAUSE);
+});
+document.getElementById("search-close").addEventListener("click", close);
+panel.addEventListener("keydown", (event) => {
+  const buttons = [...list.querySelectorAll("li > button")];
+  const at = buttons.indexOf(document.activeElement);
+  if (event.key === "Escape") {
+    close();
+  } else if (event.key === "ArrowDown" && buttons.length) {
+    buttons[Math.min(at + 1, buttons.length - 1)].focus();
+  } else if (event.key === "ArrowUp" && at >= 0) {
+    (buttons[at - 1] ?? field).focus();
+  } else {
+    return;
+  }
+  event.preventDefault();
+  event.stopPropagation();
+});

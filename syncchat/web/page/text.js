@@ -1,15 +1,15 @@
 // Turns what people write into nodes of the page, never into markup.
 
-const ADDRESS = /\bhttps?:\/\/[^\s<>"'`]+/giu;
+// Inline code, or a URL. Each alternative is linear in time.
+const SPECIAL = /(`{1,3})([^`\n]+)\1|\bhttps?:\/\/[^\s<>"'`]+/giu;
 // Characters behind a URL that usually belong to the sentence.
 const BEHIND = ".,;:!?…";
 // More combining marks on one letter than languages need: drawing them takes a browser seconds.
 const PILE = /([\p{M}\p{Cf}]{8})[\p{M}\p{Cf}]+/gu;
 const BRACKETS = { ")": "(", "]": "[" };
-const INLINE_CODE = /(`{1,2})([^`\n]+)\1/gu;
-// Links and marks in one message, at most: thousands of them block the page.
-const MOST = 50;
-// Colours of nicks; style.css has them for both themes.
+// Links and pieces of code, and marks, of one message; the rest stays plain text.
+const LINKS = 50, MARKS = 50;
+// Nick colours in style.css.
 const COLOURS = 16;
 
 /** Make an element with a class and children, each a node or a text. */
@@ -20,60 +20,55 @@ export function element(name, className = "", ...children) {
   return made;
 }
 
+/** How many links and marks a message may still have. */
+export function budget() {
+  return { links: LINKS, marks: MARKS };
+}
+
 /**
- * `said` as nodes: URLs become links, text in backticks becomes code, and `words` are marked where
- * they are whole words.
+ * `said` as nodes: URLs become links, text in backticks becomes code, and what the regular
+ * expression `wanted` finds is marked; null marks nothing. `left` is counted down.
  */
-export function rich(said, words = []) {
+export function rich(said, wanted, left = budget()) {
   const text = said.replace(PILE, "$1");
-  const budget = { links: MOST, marks: MOST };
   const nodes = [];
   let done = 0;
-  for (const found of text.matchAll(INLINE_CODE)) {
-    nodes.push(...linked(text.slice(done, found.index), words, budget), element("code", "", found[2]));
-    done = found.index + found[0].length;
-    if (nodes.length > 4 * MOST) break;
+  for (const found of text.matchAll(SPECIAL)) {
+    if (!left.links) break;
+    const code = found[2] !== undefined;
+    const shown = code ? found[0] : trimmed(found[0]);
+    const made = code ? element("code", "", found[2]) : linkTo(shown);
+    if (!made) continue;
+    left.links -= 1;
+    nodes.push(...marked(text.slice(done, found.index), wanted, left), made);
+    done = found.index + shown.length;
   }
-  nodes.push(...linked(text.slice(done), words, budget));
+  nodes.push(...marked(text.slice(done), wanted, left));
   return nodes;
 }
 
-/** The number of the colour of a nick: always the same, in upper or lower case. */
+/** A regular expression that finds each of the words where it is a whole word; null: there are none. */
+export function wholeWords(words) {
+  const literals = words.filter(Boolean).sort((one, two) => two.length - one.length)
+    .map((word) => word.replace(/[\\^$.*+?()[\]{}|/]/gu, "\\$&"));
+  if (!literals.length) return null;
+  return new RegExp(`(?<![\\p{L}\\p{N}_])(?:${literals.join("|")})(?![\\p{L}\\p{N}_])`, "giu");
+}
+
+/** The colour of a nick, for style sheets: always the same, in upper or lower case. */
 export function colourOf(nick) {
   let hash = 0x811c9dc5; // FNV-1a
   for (const char of nick.toLowerCase()) {
     hash = Math.imul(hash ^ char.codePointAt(0), 0x01000193) >>> 0;
   }
-  return ((hash ^ (hash >>> 16)) >>> 0) % COLOURS;
+  return `var(--nick-${hash % COLOURS})`;
 }
 
-/** A nick in its colour. */
+/** A nick in its colour, apart from the direction of the text around it. */
 export function nickOf(nick) {
   const made = element("bdi", "nick", nick);
-  made.style.setProperty("color", `var(--nick-${colourOf(nick)})`);
+  made.style.setProperty("color", colourOf(nick));
   return made;
-}
-
-/** A pattern for the first of `words` that is a whole word; null: there are no words. */
-export function wholeWords(words) {
-  const literals = words.filter(Boolean).map((word) => word.replace(/[\\^$.*+?()[\]{}|/]/gu, "\\$&"));
-  if (!literals.length) return null;
-  return new RegExp(`(?<![\\p{L}\\p{N}_])(?:${literals.join("|")})(?![\\p{L}\\p{N}_])`, "giu");
-}
-
-function linked(text, words, budget) {
-  const nodes = [];
-  let done = 0;
-  for (const found of budget.links ? text.matchAll(ADDRESS) : []) {
-    const shown = trimmed(found[0]);
-    const link = linkTo(shown);
-    if (!link) continue;
-    nodes.push(...marked(text.slice(done, found.index), words, budget), link);
-    done = found.index + shown.length;
-    if (--budget.links <= 0) break;
-  }
-  nodes.push(...marked(text.slice(done), words, budget));
-  return nodes;
 }
 
 /** The URL without what follows it. One pass from the end, since a URL may be very long. */
@@ -108,15 +103,15 @@ function linkTo(address) {
   return link;
 }
 
-function marked(text, words, budget) {
-  const pattern = text && budget.marks ? wholeWords(words) : null;
-  if (!pattern) return text ? [text] : [];
+function marked(text, wanted, left) {
+  if (!text || !wanted) return text ? [text] : [];
   const nodes = [];
   let done = 0;
-  for (const found of text.matchAll(pattern)) {
+  for (const found of text.matchAll(wanted)) {
+    if (!left.marks) break;
+    left.marks -= 1;
     nodes.push(text.slice(done, found.index), element("mark", "", found[0]));
     done = found.index + found[0].length;
-    if (--budget.marks <= 0) break;
   }
   nodes.push(text.slice(done));
   return nodes;

@@ -1,34 +1,46 @@
-// Moments as people read them, by the browser's language. Making a format takes long, so each is made once.
+// Moments for people, in the language and with the clock (12 or 24 hours) of the browser.
 
-const TIME = new Intl.DateTimeFormat([], { hour: "numeric", minute: "2-digit" });
-const DAY = new Intl.DateTimeFormat([], { weekday: "long", year: "numeric", month: "long", day: "numeric" });
+// To make a format takes the browser a thousand times as long as to use it.
+const CLOCK = new Intl.DateTimeFormat([], { hour: "numeric", minute: "2-digit" });
 const MOMENT = new Intl.DateTimeFormat([], { dateStyle: "medium", timeStyle: "medium" });
+const DAY = new Intl.DateTimeFormat([], { weekday: "long", year: "numeric", month: "long", day: "numeric" });
 const SHORT = new Intl.DateTimeFormat([], { dateStyle: "short", timeStyle: "short" });
 
-let dayShown = "", dayBegin = 0, dayEnd = 0; // The last day that was asked for.
-
-/** The Date of a moment in seconds since 1970; null: it is none. */
-export function dateOf(seconds) {
-  const date = new Date(seconds * 1000);
-  return Number.isNaN(date.getTime()) ? null : date;
+function momentOf(seconds) {
+  const moment = new Date(seconds * 1000);
+  return Number.isNaN(moment.getTime()) ? null : moment;
 }
 
-export const timeText = (date) => TIME.format(date);
-export const momentText = (date) => MOMENT.format(date);
+/** The time of a message; it tells the message's number to those who point at it. */
+export function timeOf(seconds, offset) {
+  const moment = momentOf(seconds);
+  if (!moment) return "";
+  const shown = document.createElement("time");
+  shown.textContent = CLOCK.format(moment);
+  shown.dateTime = moment.toISOString();
+  shown.title = `${MOMENT.format(moment)}${offset ? `, message ${offset}` : ""}`;
+  return shown;
+}
 
-/** A moment in seconds since 1970, for a sentence. */
+/** Hour and minute. */
+export function clockText(seconds) {
+  const moment = momentOf(seconds);
+  return moment ? CLOCK.format(moment) : "";
+}
+
+/** A day, as a key to compare. */
+export function dayOf(seconds) {
+  return momentOf(seconds)?.toDateString() ?? "";
+}
+
+/** A day, for people. */
+export function dayText(seconds) {
+  const moment = momentOf(seconds);
+  return moment ? DAY.format(moment) : "";
+}
+
+/** Day, hour and minute, in short. */
 export function when(seconds) {
-  const date = dateOf(seconds);
-  return date ? SHORT.format(date) : "an unknown time";
-}
-
-export function dayText(date) {
-  const at = date.getTime();
-  if (at < dayBegin || at >= dayEnd) {
-    dayBegin = new Date(date).setHours(0, 0, 0, 0);
-    const next = new Date(dayBegin);
-    dayEnd = next.setDate(next.getDate() + 1);
-    dayShown = DAY.format(date);
-  }
-  return dayShown;
+  const moment = momentOf(seconds);
+  return moment ? SHORT.format(moment) : "";
 }
