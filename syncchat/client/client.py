@@ -39,6 +39,10 @@ _MAX_MESSAGE = 4 * 1024 * 1024
 #: can hold before the server's dialect is known; all of that is then sent at once.
 _MAX_BACKLOG = 64 * 1024 * 1024
 
+#: What a gap says.
+_MISSING = "-> Some messages are missing here: the server no longer has them."
+_LOG_ANEW = "-> The server has restarted; earlier messages are no longer kept."
+
 
 class Client:
     r"""A connection of a person or a program to a chat room::
@@ -407,10 +411,8 @@ class Client:
                 # Lines that the server has indented are indented again: the client cannot
                 # tell the difference.
                 return [indent(event.text)]
-            case Gap(anew=True):
-                return ["-> The server has restarted; earlier messages are no longer kept."]
             case Gap():
-                return ["-> Some messages are missing here: the server no longer has them."]
+                return [_LOG_ANEW if event.anew else _MISSING]
             case Disconnected():
                 return [ending(event.code, event.reason)]
             case Reconnected():

@@ -118,13 +118,14 @@ def _beside(request: Request) -> Response:
 def _policy(host: str) -> str:
     """The Content-Security-Policy of the page: it may load its parts, and open its WebSocket.
 
-    Allows what the server has written into the page by its hash (CSP 3, section 2.3.1). Names the WebSocket's URLs, since only newer browsers let ``'self'`` include ``ws:`` to
-    the same host.
+    Allows what the server has written into the page by its hash (CSP 3, section 2.3.1). Names
+    the WebSocket's URLs, since only newer browsers let ``'self'`` include ``ws:`` to the same host.
     """
     sockets = f" ws://{host} wss://{host}" if _HOST.fullmatch(host) else ""
     _, scripts, styles = _whole_page()
     return (
-        f"default-src 'none'; script-src 'self'{scripts}; style-src 'self'{styles}; img-src 'self'; "
+        f"default-src 'none'; script-src 'self'{scripts}; style-src 'self'{styles}; "
+        "img-src 'self'; "
         f"connect-src 'self'{sockets}; manifest-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )

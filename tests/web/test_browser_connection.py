@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -246,14 +247,14 @@ def test_the_url_and_the_room_agree(browser: Browser) -> None:
     ):
         for room in ("two", "three"):
             say(page, f"/join {room}")
-            wait_for(lambda room=room: agrees(page, room))
+            wait_for(partial(agrees, page, room))
         # Two steps back at once lose nothing.
         page.evaluate("history.back(); setTimeout(() => history.back(), 5)")
         wait_for(lambda: agrees(page, "one"))
         wait_for_line(page, "You are now in one.")
         for room in ("two", "three"):
             page.go_forward()
-            wait_for(lambda room=room: agrees(page, room))
+            wait_for(partial(agrees, page, room))
         # A message in another room, and its links.
         for number in range(1, 121):
             chat.say(f"message {number}.", room="one")
@@ -304,7 +305,7 @@ def test_the_panel_is_usable_before_the_modules_have_come(
     context.set_default_timeout(PATIENCE * 1000)
     page = context.new_page()
     held: list[object] = []
-    page.route("**/-/link.js", lambda route: held.append(route))
+    page.route("**/-/link.js", lambda route: held.append(route))  # noqa: PLW0108 - it is inspected
     page.goto(page_url(chat, "/early"), wait_until="commit")
     join(page, "zoe")
     page.get_by_role("dialog").wait_for(state="hidden")

@@ -28,10 +28,15 @@ export function ask({ name = false, token = false, complaints = {} }) {
   asking ??= new Promise((done) => { resolve = done; });
   const answer = asking;
   if (early && check()) finish();
-  else if (!dialog.open) dialog.showModal();
+  else if (!dialog.open) open();
   const wanted = Object.values(PARTS).find(({ part, complaint }) => !part.hidden && complaint.textContent) ?? (name ? PARTS.name : PARTS.token);
   if (dialog.open && (Object.keys(complaints).length || !dialog.contains(document.activeElement))) wanted.field.select();
   return answer;
+}
+
+function open() {
+  dialog.returnValue = "";
+  dialog.showModal();
 }
 
 /** Whether the panel asks the user for something. */
@@ -76,6 +81,6 @@ form.addEventListener("submit", (event) => {
 dialog.addEventListener("cancel", (event) => event.preventDefault());
 dialog.addEventListener("close", () => {
   // A browser closes a dialog at the second Escape, even if "cancel" is prevented.
-  if (dialog.returnValue !== "join" || !check()) dialog.showModal();
+  if (dialog.returnValue !== "join" || !check()) open();
   else if (asking) finish();
 });
