@@ -83,6 +83,7 @@ def take(browser: Browser, theme: str, size: tuple[int, int], path: Path) -> Non
         say(page, "Green is a good colour. I read the notes now.")
         page.locator("#waiting > li").wait_for(state="detached")
         page.locator("#names", has_text="away").wait_for(state="attached")
+        page.mouse.move(1, 1)
         page.screenshot(path=path)
 
 

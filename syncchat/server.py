@@ -55,7 +55,7 @@ from .server_settings import (
     client_limits,
     taken,
 )
-from .web import only_websockets, web_routes
+from .web import only_websockets, page_view, web_routes
 
 __all__ = ["DEFAULT_FORMAT", "DEFAULT_GREETING", "DEFAULT_PORT", "DEFAULT_ROOMS", "ChatServer"]
 
@@ -254,20 +254,28 @@ class ChatServer:
         siblings = self._http.get("siblings", list)
         health = health_view(self.snapshot, siblings, self._engine_name.partition(":")[0])
         numbers = metrics_view(lambda: self._metrics.numbers(self.stats()), siblings)
-        pages = web_routes(self._gate) if self._web else {"/*": only_websockets}
-        doors: dict[str, Route] = {}
+        pages: dict[str, View | Route]
         if self._wsgi is not None:
-            pages = {"/*": wsgi_view(self._wsgi)}
-            doors = {"/*": Route(pages["/*"], methods=None)}
+            other = wsgi_view(self._wsgi)
+            pages = {"/*": Route(other, methods=None)}
+        elif self._web:
+            other, pages = page_view, web_routes(self._check_room_for)
+        else:
+            other = only_websockets
+            pages = {"/*": other}
         if self._http.get("http", self._wsgi is None):
-            doors = dict.fromkeys(("/", "/*"), self._door(pages["/*"]).route)
+            pages |= dict.fromkeys(("/", "/*"), self._door(other).route)
         return {
             **pages,
-            **doors,
             "/healthz": for_monitors(health, self._authorize),
             "/metrics": for_monitors(numbers, self._authorize),
             **self._http.get("routes", {}),
         }
+
+    def _check_room_for(self, host: str) -> None:
+        server = self._server
+        if server is not None:
+            server.check_room_for(host)
 
     def _door(self, other: View) -> Door:
         limits = client_limits(Limits(**self._limits))

@@ -58,8 +58,8 @@ def window(
     try:
         page.goto(url)
         if nick is not None:
-            page.get_by_label("Choose a nick").fill(nick)
-            page.get_by_role("button", name="Enter").click()
+            page.get_by_label("Your name").fill(nick)
+            page.get_by_role("button", name="Join", exact=True).click()
             page.locator("#state", has_text=re.compile(rf"^{re.escape(nick)}")).wait_for()
         yield page
         assert wrong == []

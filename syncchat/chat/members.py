@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -54,6 +55,9 @@ CLOSE_SECONDS = 10.0
 
 #: The owner of the claims for a person's reserved name.
 _PERSON = "person"
+
+#: The secret of a browser: long enough that nobody guesses it.
+_SECRET = re.compile(r"[A-Za-z0-9_-]{16,64}")
 
 #: Messages of a device that may be on their way back to it at a time.
 _SENT = 1000
@@ -485,4 +489,6 @@ def _browser_of(request: Request) -> str:
     Hashed, since engines keep it with the claims for nicks.
     """
     secret = request.headers.get("syncchat-browser", "")
-    return hashlib.blake2b(secret.encode(), digest_size=16).hexdigest() if secret else ""
+    if not _SECRET.fullmatch(secret):
+        return ""
+    return hashlib.blake2b(secret.encode(), digest_size=16).hexdigest()

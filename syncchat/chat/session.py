@@ -151,6 +151,9 @@ class Session:
             name = room_of(self._websocket.request.path)
         except BadRoom as exc:
             raise _Refused(POLICY_VIOLATION, Error("room", str(exc))) from exc
+        for error in self._query.errors:
+            if self._query.strict and error.command == "nick":
+                raise _Refused(POLICY_VIOLATION, error)
         self._enter(name, self._query.nick, self._query.history, strict=self._query.strict)
 
     def _enter(
@@ -414,14 +417,14 @@ class Session:
     def _move(
         self, old: str, position: Position, new: str, nick: str | None, wanted: WantedHistory
     ) -> None:
-        """Enter the room ``new``, or ``old`` again if on_join refuses. In none meanwhile."""
+        """Enter the room ``new``, or ``old`` again if that is refused. In none meanwhile."""
         try:
-            self._enter(new, nick, wanted)
+            self._enter(new, nick, wanted, strict=self._query.strict)
         except _Refused as refused:
             if refused.code != POLICY_VIOLATION:
                 raise
             self._enter(old, nick, WantedHistory(position))
-            self._send_error(refused.error)
+            self._send_error(msgspec.structs.replace(refused.error, command="join"))
 
     def _go_away(self, text: str) -> None:
         # In one line, since a notice is one line.

@@ -407,6 +407,8 @@ class Client:
                 # Lines that the server has indented are indented again: the client cannot
                 # tell the difference.
                 return [indent(event.text)]
+            case Gap(anew=True):
+                return ["-> The server has restarted; earlier messages are no longer kept."]
             case Gap():
                 return ["-> Some messages are missing here: the server no longer has them."]
             case Disconnected():

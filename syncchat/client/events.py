@@ -34,11 +34,13 @@ class Gap:
     """Messages after offset ``after`` are missing, because the server no longer has them.
 
     ``epoch`` is the epoch of the room's log. If it is unchanged, the missing offsets
-    lie between ``after`` and the offset of the next message.
+    lie between ``after`` and the offset of the next message. ``anew``: the log has begun anew,
+    and nothing of the new log is missing; what was said in the old one after ``after`` is lost.
     """
 
     after: int
     epoch: str
+    anew: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,8 @@ class Tracker:
         begin = history.messages[0].offset - 1 if history.messages else self.welcome.offset
         told: list[Message | Gap] = []
         if not history.complete:
-            told.append(Gap(self._last or 0, self.welcome.epoch))
+            anew = begin == 0 and self._epoch != self.welcome.epoch
+            told.append(Gap(self._last or 0, self.welcome.epoch, anew))
         if not history.complete or self._last is None:
             self._last = begin
         # The epoch changes if nothing of this log was seen before.

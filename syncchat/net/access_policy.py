@@ -122,24 +122,21 @@ class AccessPolicy:
     def check_host(self, request: Request) -> None:
         """Raise :class:`Refusal` if ``Host`` is not a name of this server (loopback only)."""
         if self._loopback_only and not self._is_own_name(host_of(request.host)):
+            name = request.host if _HOST.fullmatch(request.host) else "another name"
             raise Refusal(
                 HTTPStatus.FORBIDDEN,
-                "Host not allowed. Behind a proxy, set the server's public URL (--public-url).",
+                f"Host not allowed: this server does not answer to {name}. If a proxy leads here,"
+                " the operator must start the server with --public-url and the URL that people"
+                " open, such as https://chat.example.org.",
             )
 
     def check(self, request: Request) -> None:
         """Raise :class:`Refusal` if the host, the origin or ``authorize`` forbids the request."""
         self.check_host(request)
         for name, value in request.raw_headers:
-            if name != b"origin" or self._is_welcome(
-                value.decode("latin-1").lower(), request.host.lower()
-            ):
-                continue
-            raise Refusal(
-                HTTPStatus.FORBIDDEN,
-                "Origin not allowed. Allow it (--origin), or set the public"
-                " URL of the server (--public-url).",
-            )
+            origin = value.decode("latin-1").lower() if name == b"origin" else ""
+            if name == b"origin" and not self._is_welcome(origin, request.host.lower()):
+                raise Refusal(HTTPStatus.FORBIDDEN, _unwelcome(origin))
         if self._authorize is not None and not _is_preflight(request):
             self._authorize(request)
 
@@ -167,6 +164,19 @@ class AccessPolicy:
         except ValueError:
             return False
         return True
+
+
+def _unwelcome(origin: str) -> str:
+    """What is wrong with a request of a page of ``origin``, and what the operator must set."""
+    try:
+        origin = parse_origin(origin[:300])
+    except ValueError:
+        return "Origin not allowed: it is no http:// or https:// origin."
+    return (
+        f"Origin not allowed: this server does not accept pages of {origin}. If people open the"
+        f" chat there, the operator must start the server with --public-url {origin}; for another"
+        f" site's page, with --origin {origin}."
+    )
 
 
 def _is_preflight(request: Request) -> bool:

@@ -177,14 +177,19 @@ class ClientCounts:
         """The refusal of a further client from ``host``; None if there is room for it."""
         most = self._limits.max_connections
         if most is not None and self.total >= most:
-            return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "Too many clients.")
+            text = "Too many clients: the operator can raise --max-connections."
+            return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, text)
         return None if host is None else self.refusal_of_host(host)
 
     def refusal_of_host(self, host: str) -> Refusal | None:
         """The refusal of a client that is counted in total, and turns out to be from ``host``."""
         most = self._limits.max_connections_per_address
         if most is not None and self._per_host[host] >= most:
-            return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "Too many clients from your address.")
+            text = (
+                "Too many clients from your address:"
+                " the operator can raise --max-connections-per-address."
+            )
+            return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, text)
         return None
 
     def enter(self, host: str | None) -> None:

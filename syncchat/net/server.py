@@ -179,6 +179,13 @@ class Server:
             )
             return self._config.counters.stats(live)
 
+    def check_room_for(self, host: str) -> None:
+        """Raise :class:`Refusal` if a further client from ``host`` would be one too many."""
+        with self._lock:
+            refusal = self._counts.refusal(host)
+        if refusal is not None:
+            raise refusal
+
     def call_at(self, deadline: Deadline, callback: Callable[[], None]) -> None:
         """Run ``callback``, which must not block, on the I/O thread, unless the server stops."""
         self._io_thread.call_at(deadline, callback)

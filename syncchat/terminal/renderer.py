@@ -104,8 +104,10 @@ def render(event: Event, snapshot: Snapshot, lines_of: Callable[[Event], list[st
         case Error():
             blocks = _error(event, snapshot)
         case Gap():
-            lines = [reply(_ANEW)] if snapshot.anew else lines_of(event)
-            blocks = [local_line(line, snapshot.preferences, "class:warning") for line in lines]
+            cut = snapshot.anew and not event.anew
+            lines = [reply(_ANEW)] if cut else lines_of(event)
+            style = "class:notice" if event.anew else "class:warning"
+            blocks = [local_line(line, snapshot.preferences, style) for line in lines]
         case Disconnected():
             lines = [*lines_of(event), f"{COMING_BACK} Ctrl+D leaves."]
             blocks = [local_line(line, snapshot.preferences, "class:warning") for line in lines]

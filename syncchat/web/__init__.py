@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import hashlib
 import re
 from collections.abc import Callable
@@ -11,95 +13,71 @@ from importlib.resources import files
 
 from ..chat.room_names import room_of
 from ..errors import BadRoom
-from ..net import Refusal, Request, Response, View
+from ..net import Refusal, Request, Response, Route, View
 
-__all__ = ["only_websockets", "web_routes"]
+__all__ = ["only_websockets", "page_view", "web_routes"]
 
-#: The parts of the page, with their content types. They are below a path of two segments,
-#: which no room has: a room's path has one segment.
-_PARTS = {
-    "actions.js": "text/javascript; charset=utf-8",
-    "address.js": "text/javascript; charset=utf-8",
-    "app.js": "text/javascript; charset=utf-8",
-    "attention.js": "text/javascript; charset=utf-8",
-    "blocks.js": "text/javascript; charset=utf-8",
-    "candidates.js": "text/javascript; charset=utf-8",
-    "commands.js": "text/javascript; charset=utf-8",
-    "completion.js": "text/javascript; charset=utf-8",
-    "composer.js": "text/javascript; charset=utf-8",
-    "dialog.js": "text/javascript; charset=utf-8",
-    "drafts.js": "text/javascript; charset=utf-8",
-    "drawers.js": "text/javascript; charset=utf-8",
-    "events.js": "text/javascript; charset=utf-8",
-    "form.js": "text/javascript; charset=utf-8",
-    "frame.js": "text/javascript; charset=utf-8",
-    "frame_menus.js": "text/javascript; charset=utf-8",
-    "link.js": "text/javascript; charset=utf-8",
-    "local_commands.js": "text/javascript; charset=utf-8",
-    "log.js": "text/javascript; charset=utf-8",
-    "menu.js": "text/javascript; charset=utf-8",
-    "message.js": "text/javascript; charset=utf-8",
-    "newest.js": "text/javascript; charset=utf-8",
-    "nick.js": "text/javascript; charset=utf-8",
-    "notices.js": "text/javascript; charset=utf-8",
-    "notifier.js": "text/javascript; charset=utf-8",
-    "operators.js": "text/javascript; charset=utf-8",
-    "passed.js": "text/javascript; charset=utf-8",
-    "pasting.js": "text/javascript; charset=utf-8",
-    "people.js": "text/javascript; charset=utf-8",
-    "people_list.js": "text/javascript; charset=utf-8",
-    "private.js": "text/javascript; charset=utf-8",
-    "protocol.js": "text/javascript; charset=utf-8",
-    "quote.js": "text/javascript; charset=utf-8",
-    "reading.js": "text/javascript; charset=utf-8",
-    "room_list.js": "text/javascript; charset=utf-8",
-    "rooms.js": "text/javascript; charset=utf-8",
-    "scroller.js": "text/javascript; charset=utf-8",
-    "search.js": "text/javascript; charset=utf-8",
-    "settings.js": "text/javascript; charset=utf-8",
-    "settings_dialog.js": "text/javascript; charset=utf-8",
-    "shown.js": "text/javascript; charset=utf-8",
-    "spoken.js": "text/javascript; charset=utf-8",
-    "status.js": "text/javascript; charset=utf-8",
-    "storage.js": "text/javascript; charset=utf-8",
-    "switcher.js": "text/javascript; charset=utf-8",
-    "taste.js": "text/javascript; charset=utf-8",
-    "text.js": "text/javascript; charset=utf-8",
-    "theme.js": "text/javascript; charset=utf-8",
-    "times.js": "text/javascript; charset=utf-8",
-    "token.js": "text/javascript; charset=utf-8",
-    "typed_history.js": "text/javascript; charset=utf-8",
-    "composer.css": "text/css; charset=utf-8",
-    "dialog.css": "text/css; charset=utf-8",
-    "frame_dialogs.css": "text/css; charset=utf-8",
-    "log.css": "text/css; charset=utf-8",
-    "people.css": "text/css; charset=utf-8",
-    "rooms.css": "text/css; charset=utf-8",
-    "search.css": "text/css; charset=utf-8",
-    "style.css": "text/css; charset=utf-8",
-    "icon-unread.svg": "image/svg+xml",
-    "icon.svg": "image/svg+xml",
-}
+_PAGE = "index.html"
+#: The parts of the page are below a path of two segments, which no room has: a room's path has
+#: one segment.
 _PLACE = "/-/"
+
+#: What browsers and robots ask for beside the page. The rooms of these names have no page, as that
+#: of ``/healthz``; a WebSocket enters them.
+_BESIDE = {
+    "/favicon.ico": "icon-180.png",
+    "/manifest.webmanifest": "manifest.webmanifest",
+    "/robots.txt": "robots.txt",
+}
+
+#: The content types of the files in the folder ``page``, by suffix.
+_TYPES = {
+    "css": "text/css; charset=utf-8",
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "png": "image/png",
+    "svg": "image/svg+xml",
+    "txt": "text/plain; charset=utf-8",
+    "webmanifest": "application/manifest+json",
+}
+
+#: What stands in the page's head besides the modules.
+_LINKS = (
+    '<link rel="manifest" href="manifest.webmanifest">\n'
+    '<link rel="apple-touch-icon" href="-/icon-180.png">\n'
+)
+
+#: What the server writes into the page itself.
+_INLINED = re.compile(
+    r'<link rel="stylesheet" href="-/(?P<style>[\w.-]+)">'
+    r'|<script src="-/(?P<script>[\w.-]+)"></script>'
+)
 
 #: A Host header's value that may be copied into the Content-Security-Policy.
 _HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}")
 
 
-def web_routes(authorize: Callable[[Request], None] | None) -> dict[str, View]:
+def web_routes(check_room_for: Callable[[str], None]) -> dict[str, View | Route]:
     """The routes of the page: ``/`` and ``/ROOM``, its parts below ``/-/``, and ``/-/auth``.
 
-    ``/-/auth`` tells the page whether its token is right: 204, or the refusal that
-    ``authorize`` raises. The page needs it since a browser does not tell it why a WebSocket
-    was refused.
+    A browser does not tell a page why its WebSocket was refused. So ``/-/auth`` is checked as a
+    handshake is: 204, or the same refusal as JSON. The page requests it with POST, since
+    browsers send no ``Origin`` with the GET of a page of the same origin (Fetch Standard, "append
+    a request Origin header"). ``check_room_for`` raises :class:`Refusal` if a further client from
+    a host would be one too many: the request itself may be on a connection from before.
     """
 
     def auth(request: Request) -> Response:
-        if authorize is not None:
-            authorize(request)
+        check_room_for(request.remote_address[0])
         return Response(b"", status=HTTPStatus.NO_CONTENT, headers=[("Cache-Control", "no-store")])
 
-    return {"/": _page, "/*": _page, f"{_PLACE}auth": auth, f"{_PLACE}*": _part}
+    return {
+        "/": page_view,
+        "/*": page_view,
+        f"{_PLACE}auth": Route(auth, ("GET", "HEAD", "POST"), lambda _request: True),
+        f"{_PLACE}*": _part,
+        **dict.fromkeys(_BESIDE, _beside),
+    }
 
 
 def only_websockets(_request: Request) -> Response:
@@ -111,41 +89,54 @@ def only_websockets(_request: Request) -> Response:
     )
 
 
-def _page(request: Request) -> Response:
+def page_view(request: Request) -> Response:
+    """The page, at the path of a room."""
+    name = request.path[1:]
     # The page refers to its parts by relative URLs, which need a path of one segment.
-    if "/" in request.path[1:]:
+    if "/" in name.removesuffix("/") or name == "/":
         raise Refusal(HTTPStatus.NOT_FOUND, "Not found.")
     try:
         room_of(request.path)
     except BadRoom as exc:
         raise Refusal(HTTPStatus.NOT_FOUND, str(exc)) from exc
-    return _answer(request, "index.html", "text/html; charset=utf-8", _policy(request.host))
+    if name.endswith("/"):
+        # A proxy may have removed the beginning of the path, so only a relative URL is right.
+        query = f"?{request.query}" if request.query else ""
+        place = f"../{name.removesuffix('/')}{query}"
+        return Response(b"", "", HTTPStatus.PERMANENT_REDIRECT, [("Location", place)])
+    return _answer(request, _PAGE, _policy(request.host))
 
 
 def _part(request: Request) -> Response:
-    name = request.path.removeprefix(_PLACE)
-    if name not in _PARTS:
-        raise Refusal(HTTPStatus.NOT_FOUND, "Not found.")
-    return _answer(request, name, _PARTS[name], "default-src 'none'")
+    return _answer(request, request.path.removeprefix(_PLACE), "default-src 'none'")
+
+
+def _beside(request: Request) -> Response:
+    return _answer(request, _BESIDE[request.path], "default-src 'none'")
 
 
 def _policy(host: str) -> str:
     """The Content-Security-Policy of the page: it may load its parts, and open its WebSocket.
 
-    Names the WebSocket's URLs, since only newer browsers let ``'self'`` include ``ws:`` to
+    Allows what the server has written into the page by its hash (CSP 3, section 2.3.1). Names the WebSocket's URLs, since only newer browsers let ``'self'`` include ``ws:`` to
     the same host.
     """
     sockets = f" ws://{host} wss://{host}" if _HOST.fullmatch(host) else ""
+    _, scripts, styles = _whole_page()
     return (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-        f"connect-src 'self'{sockets}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        f"default-src 'none'; script-src 'self'{scripts}; style-src 'self'{styles}; img-src 'self'; "
+        f"connect-src 'self'{sockets}; manifest-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
 
 
-def _answer(request: Request, name: str, content_type: str, policy: str) -> Response:
-    body, tag = _content(name)
+def _answer(request: Request, name: str, policy: str) -> Response:
+    if name not in _names() or (name == _PAGE and request.path.startswith(_PLACE)):
+        raise Refusal(HTTPStatus.NOT_FOUND, "Not found.")
+    body, tag, coding = _content(name, _takes_gzip(request.headers.get("accept-encoding", "")))
     headers = [
         ("ETag", tag),
+        ("Vary", "Accept-Encoding"),
         # Browsers ask each time, and mostly get a 304 without a body.
         ("Cache-Control", "no-cache"),
         ("Content-Security-Policy", policy),
@@ -156,11 +147,67 @@ def _answer(request: Request, name: str, content_type: str, policy: str) -> Resp
     # Compared weakly (RFC 9110, section 13.1.2).
     if "*" in known or tag in [each.removeprefix("W/") for each in known]:
         return Response(b"", status=HTTPStatus.NOT_MODIFIED, headers=headers)
-    return Response(body, content_type, headers=headers)
+    if coding:
+        headers.append(("Content-Encoding", coding))
+    return Response(body, _TYPES[name.rpartition(".")[2]], headers=headers)
+
+
+def _takes_gzip(accepted: str) -> bool:
+    """Whether an ``Accept-Encoding`` header allows gzip (RFC 9110, section 12.5.3)."""
+    weights: dict[str, bool] = {}
+    for item in accepted.lower().split(","):
+        name, _, weight = item.replace(" ", "").replace("\t", "").partition(";q=")
+        weights[name] = weight.strip("0.") != "" if weight else True
+    return weights.get("gzip", weights.get("*", False))
 
 
 @cache
-def _content(name: str) -> tuple[bytes, str]:
-    """The bytes of a part of the page, and its ETag."""
-    body = files(__package__).joinpath("page", name).read_bytes()
-    return body, f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+def _names() -> frozenset[str]:
+    """The files of the page."""
+    folder = files(__package__).joinpath("page")
+    return frozenset(
+        each.name for each in folder.iterdir() if each.name.rpartition(".")[2] in _TYPES
+    )
+
+
+@cache
+def _content(name: str, takes_gzip: bool) -> tuple[bytes, str, str]:  # noqa: FBT001 - a cache's key
+    """The bytes of a file of the page, their ETag, and their coding; empty: there is none."""
+    body = _whole_page()[0].encode() if name == _PAGE else _file(name)
+    coding = ""
+    if takes_gzip:
+        packed = gzip.compress(body, 9, mtime=0)
+        if len(packed) < len(body):
+            body, coding = packed, "gzip"
+    return body, f'"{hashlib.sha256(body).hexdigest()[:32]}"', coding
+
+
+def _file(name: str) -> bytes:
+    return files(__package__).joinpath("page", name).read_bytes()
+
+
+@cache
+def _whole_page() -> tuple[str, str, str]:
+    """The page as it is served, and what its policy must allow of scripts and of styles.
+
+    The server writes the style sheets and the scripts that are no modules into it: so it can be
+    drawn and used when it has come, without a further round trip. The browser fetches all modules
+    at once, instead of one after the other as it finds them.
+    """
+    page = _file(_PAGE).decode()
+    allowed: dict[str, str] = {"script": "", "style": ""}
+    inlined = set[str]()
+
+    def inline(found: re.Match[str]) -> str:
+        tag, name = "style" if found["style"] else "script", found["style"] or found["script"]
+        inlined.add(name)
+        text = _file(name).decode()
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        allowed[tag] += f" 'sha256-{digest}'"
+        return f"<{tag}>{text}</{tag}>"
+
+    page = _INLINED.sub(inline, page)
+    modules = sorted(name for name in _names() - inlined if name.endswith(".js"))
+    links = "".join(f'<link rel="modulepreload" href="-/{name}">\n' for name in modules)
+    page = page.replace("</head>", f"{_LINKS}{links}</head>", 1)
+    return page, allowed["script"], allowed["style"]

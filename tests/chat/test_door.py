@@ -317,7 +317,10 @@ def test_a_full_server_is_503_and_followers_count() -> None:
         assert {one.event()["type"], two.event()["type"]} == {"welcome"}
         assert post_once(chat) == 503
         status, _, body = ask_http(chat.port, "/ops", Accept="application/x-ndjson")
-        assert (status, json.loads(body)["error"]) == (503, "Too many clients.")
+        assert (status, json.loads(body)["error"]) == (
+            503,
+            "Too many clients: the operator can raise --max-connections.",
+        )
         # The page and the health are answered.
         assert ask_http(chat.port, "/ops")[0] == 200
         assert ask_http(chat.port, "/healthz")[0] == 200

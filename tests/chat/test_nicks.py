@@ -37,7 +37,7 @@ def test_a_nick_belongs_to_all_tabs_of_a_browser_and_to_nobody_else(name: str) -
 
 
 def _check_tabs(engine: str) -> None:
-    ann, other = "syncchat.browser.s3cret", "syncchat.browser.else"
+    ann, other = (f"syncchat.browser.{secret}" for secret in ("s3cret-of-ann-1-2", "else" * 16))
     with (
         ChatServer(port=0, greeting="", engine=engine) as chat,
         Json(url_of(chat, "/?nick=bob")) as bob,
@@ -52,7 +52,7 @@ def _check_tabs(engine: str) -> None:
             assert second.find("names")["names"] == ["ann", "bob"]
             second.ask(type="say", text="from the second")
             assert first.find("message")["text"] == "from the second"
-        for entries in ((), (other,), ("syncchat.browser.",)):
+        for entries in ((), (other,), ("syncchat.browser.s3cret",)):
             with Json(url_of(chat, "/?nick=ann&strict=1"), *entries) as stranger:
                 error = stranger.event("error")
                 assert (error["code"], error["text"]) == (
@@ -64,6 +64,15 @@ def _check_tabs(engine: str) -> None:
                 assert stranger.event("welcome")["nick"] == stranger.address
                 stranger.ask(type="nick", nick="ANN")
                 assert stranger.find("error")["code"] == "nick_taken"
+        with Json(url_of(chat, "/?nick=admin&strict=1")) as stranger:
+            assert stranger.event("error")["code"] == "nick"
+            assert stranger.hear_end() == 1008
+        with Json(url_of(chat, "/ops?nick=ann&strict=1")) as stranger:
+            stranger.ask(type="join", room="lobby")
+            assert stranger.event("welcome")["room"] == "ops"
+            assert stranger.find("welcome")["room"] == "ops"
+            error = stranger.find("error")
+            assert (error["code"], error["command"]) == ("nick_taken", "join")
         first.ask(type="nick", nick="zoe")
         # Nothing was told of the second tab, and of those who were refused.
         while (event := bob.event())["type"] != "renamed":

@@ -49,8 +49,8 @@ def whole(event: Any) -> Any:
 
 def as_object(event: Event) -> Step:
     match event:
-        case Gap(after, epoch):
-            return {"type": "gap", "after": after, "epoch": epoch}
+        case Gap(after, epoch, anew):
+            return {"type": "gap", "after": after, "epoch": epoch, "anew": anew}
         case Line(text):
             return {"type": "line", "text": text}
         case Sent(nonce):

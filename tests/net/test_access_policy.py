@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from http import HTTPStatus
@@ -162,7 +163,7 @@ def test_a_wrong_and_a_missing_token_are_told_apart(
     """Issue 13, item 16: a wrong token is told apart from a missing one."""
     with ChatServer(port=0, token="s3cret") as chat:
         status, headers, body = ask_http(chat.port, f"/-/auth{query}", **header)
-        assert (status, body.decode()) == (401, f"{text}\n")
+        assert (status, json.loads(body)) == (401, {"error": text})
         assert headers["www-authenticate"] == challenge
         with pytest.raises(HandshakeRefused, match=f"401: {text}"):
             connect(f"ws://127.0.0.1:{chat.port}/{query}", headers=list(header.items()))

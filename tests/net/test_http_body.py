@@ -328,5 +328,5 @@ def test_the_refusal_of_a_guarded_request_is_json() -> None:
         client.request("GET", "/?guarded", headers={"Origin": "https://evil.example"})
         answer = client.getresponse()
         assert answer.status == 403
-        assert answer.read().startswith(b'{"error": "Origin not allowed.')
+        assert answer.read().startswith(b'{"error": "Origin not allowed: ')
         client.close()

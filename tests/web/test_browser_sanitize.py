@@ -172,6 +172,6 @@ def test_nothing_is_loaded_from_other_hosts(browser: Browser) -> None:
     with ChatServer(port=0) as chat, window(browser, "about:blank", None) as page:
         page.on("request", lambda request: asked.append(request.url))
         page.goto(page_url(chat))
-        page.get_by_label("Choose a nick").wait_for()
+        page.get_by_label("Your name").wait_for()
         assert len(asked) > 6
         assert [url for url in asked if not url.startswith(page_url(chat))] == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import shutil
 import subprocess
 import tempfile
 import threading
@@ -17,6 +16,7 @@ import pytest
 from syncchat.net import Request, Response, Route, Server, View, serve
 from tests.peer import PATIENCE, free_port, wait_for
 from tests.processes import SERVER, Script
+from tests.web.firefox import FIREFOX, write_preferences
 from tests.windows import CHROMIUM, FLAGS
 
 #: Follows the room, and reports what it gets to the server of the page. Firefox gives up if a
@@ -49,7 +49,7 @@ follow("%(url)s");
 BROWSERS: dict[str, tuple[str, ...]] = {
     "chromium": (CHROMIUM or "", "--headless=new", *FLAGS, "--user-data-dir={home}"),
     "firefox": (
-        shutil.which("firefox-esr") or shutil.which("firefox") or "",
+        FIREFOX or "",
         "--headless",
         "--no-remote",
         "--profile",
@@ -99,20 +99,7 @@ def window(browser: str, url: str) -> Iterator[None]:
     if not command[0]:
         pytest.skip(f"there is no {browser}")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
-        # No requests to other machines.
-        preferences = {
-            "app.normandy.enabled": False,
-            "app.update.enabled": False,
-            "browser.aboutwelcome.enabled": False,
-            "browser.shell.checkDefaultBrowser": False,
-            "datareporting.policy.dataSubmissionEnabled": False,
-            "network.captive-portal-service.enabled": False,
-            "network.connectivity-service.enabled": False,
-            "services.settings.server": "http://127.0.0.1:9/",
-            "toolkit.telemetry.enabled": False,
-        }
-        lines = [f"user_pref({json.dumps(k)}, {json.dumps(v)});\n" for k, v in preferences.items()]
-        (Path(home) / "user.js").write_text("".join(lines), "utf-8")
+        write_preferences(Path(home))
         with subprocess.Popen(
             [part.format(home=home) for part in command] + [url],
             stdin=subprocess.DEVNULL,

@@ -9,12 +9,12 @@ import pytest
 from tests.processes import ROOT
 
 _STYLE = (ROOT / "syncchat" / "web" / "page" / "style.css").read_text("utf-8")
-_GROUNDS = ("ground", "raised", "hover")
+_GROUNDS = ("ground", "raised", "hover", "mark")
+_INKS = ("text", "faint", "accent", "alarm", *(f"nick-{number}" for number in range(16)))
 #: Texts need 4.5:1, borders and signs 3:1. What lies on what:
 _TEXTS = [
-    *((text, ground) for text in ("text", "faint", "accent", "alarm") for ground in _GROUNDS),
+    *((text, ground) for text in _INKS for ground in _GROUNDS),
     ("on-accent", "accent"),
-    ("text", "mark"),
     # The number of unread messages.
     ("raised", "faint"),
 ]
@@ -23,7 +23,7 @@ _SIGNS = [(sign, ground) for sign in ("edge", "ok", "accent") for ground in ("gr
 
 def palette(css: str) -> list[dict[str, str]]:
     """The light and the dark colours of a rule, by name."""
-    pairs = re.findall(r"--([a-z-]+): light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\)", css)
+    pairs = re.findall(r"--([a-z0-9-]+): light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\)", css)
     return [{name: pair[theme] for name, *pair in pairs} for theme in (0, 1)]
 
 
@@ -42,7 +42,7 @@ def contrast(one: str, two: str) -> float:
 def test_texts_and_signs_stand_out_in_both_themes(more: bool) -> None:
     usual, increased = _STYLE.split("@media (prefers-contrast: more)", 1)
     themes = palette(usual)
-    assert len(themes[0]) >= 11
+    assert len(themes[0]) >= 27
     if more:
         increased = increased.split("\n}", 1)[0]
         themes = [

@@ -26,7 +26,7 @@ export function enter(line, page) {
     return false;
   }
   if (silent && isSaid) {
-    page.log.line("alarm", "Not sent: only operators may speak in this room.");
+    page.log.line("alarm", "Not sent: this room is read-only.");
     return false;
   }
   return act(page, event, line);
@@ -67,15 +67,14 @@ export function request({ link, log, asked }, event, line = "") {
 
 /** Go to another room. Returns whether the server is asked. */
 export function go(page, room) {
-  if (!room || !page.link || room === page.link.room) return false;
+  if (!room || !page.link || room === page.link.heading) return false;
   page.link.post({ type: "join", room });
   return true;
 }
 
 /** Go to a message: to its room, and to its place there. No `room`: it is private, and has no place. */
 export function openMessage(page, room, offset) {
-  if (room && room !== page.link.room) go(page, room);
-  else if (room) page.log.show(offset);
+  if (room) page.address.open(room, offset);
   page.composer.focus();
 }
 

@@ -8,11 +8,12 @@ import { hear } from "./events.js";
 import { makeLists, wireFrame } from "./frame.js";
 import { Link } from "./link.js";
 import { Log } from "./log.js";
-import { firstNick } from "./nick.js";
+import { introduce, refused } from "./joining.js";
 import { Notifier } from "./notifier.js";
 import { Reading } from "./reading.js";
+import "./theme.js";
 import { showStatus } from "./status.js";
-import { authorize, tokenKept, tokenOfAddress } from "./token.js";
+import { browserSecret, tokenKept, tokenOfAddress } from "./token.js";
 
 const page = {
   link: null, // The connection; null: the user has no nick or token yet.
@@ -21,8 +22,13 @@ const page = {
   whispered: "", // The nick that sent the last private message.
   returning: false, // The connection was lost, and is not back yet.
   asked: new Map(), // Type of a request of the user -> the typed line. Its answer is to be shown.
+  refusal: "", // The last error of the server that did not let the page in.
 };
-page.address = new Address((room) => go(page, room));
+page.address = new Address({
+  heading: () => page.link?.heading ?? null,
+  go: (room) => go(page, room),
+  show: (offset) => page.log.show(offset),
+});
 page.log = new Log({ ask: (request) => page.link?.ask(request) ?? false, own: () => page.link?.called ?? "" });
 makeLists(page);
 page.notifier = new Notifier((room, offset) => openMessage(page, room, offset));
@@ -37,24 +43,35 @@ page.composer = new Composer({
   limit: () => limitOf(page),
   size: (text) => sizeOf({ type: "say", text }),
   enter: (line) => enter(line, page),
-  words: () => ({
-    people: page.people.others(page.link?.called),
-    speakers: page.people.speakers(page.link?.called),
-    rooms: [...new Set([...page.rooms.names, ...page.known])].sort(),
-    known: page.known.length > 0,
-  }),
+  words: {
+    get people() {
+      return page.people.others(page.link?.called);
+    },
+    get speakers() {
+      return page.people.speakers(page.link?.called);
+    },
+    get rooms() {
+      return [...new Set([...page.rooms.names, ...page.known])].sort();
+    },
+    get known() {
+      return page.known.length > 0;
+    },
+  },
   askRooms: () => page.link?.ask({ type: "rooms" }) ?? false,
 });
 
 async function begin() {
   document.getElementById("loading").remove();
   tokenOfAddress();
-  await authorize(() => {});
-  page.link = new Link(location.pathname, { nick: await firstNick(), token: tokenKept() });
+  const nick = await introduce();
+  page.link = new Link(location.pathname, { nick, token: tokenKept(), browser: browserSecret() });
   page.link.addEventListener("event", ({ detail }) => hear(detail, page));
-  page.link.addEventListener("gap", () => page.log.line("alarm", "Some messages are missing here: the server no longer has them."));
+  page.link.addEventListener("gap", ({ detail: { anew } }) => {
+    if (anew) page.log.line("notice", "The server has restarted; earlier messages are no longer kept.");
+    else page.log.line("alarm", "Some messages are missing here: the server no longer has them.");
+  });
   page.link.addEventListener("state", showState);
-  page.link.addEventListener("refused", refused);
+  page.link.addEventListener("refused", () => refused(page));
   page.link.open();
   setInterval(showState, 500);
   page.composer.focus();
@@ -67,16 +84,6 @@ function showState() {
   }
   if (page.link.state !== "connected") page.people.offline();
   showStatus(page);
-}
-
-async function refused() {
-  const { link } = page;
-  const before = tokenKept();
-  await authorize(() => link.hold());
-  if (tokenKept() !== before && link.state === "waiting") {
-    link.token = tokenKept();
-    link.open();
-  }
 }
 
 addEventListener("beforeunload", (event) => {

@@ -16,11 +16,12 @@ const NEAR = 0.8, MOST_PASTED = 4;
 const TAKEN = "button, a[href], input, textarea, select, summary, dialog, [contenteditable], [role=menu], [role=menuitem], [role=option]";
 
 /**
- * `enter(line)` acts on a line, and returns whether to clear the input. `words()` returns the nicks
- * of the others, the one that spoke last first, those that have spoken, and the rooms. `askRooms()`
+ * `enter(line)` acts on a line, and returns whether to clear the input. `words` has
+ * `people`, the nicks of the others, the one that spoke last first, `speakers`, those of them that
+ * have spoken, `rooms`, and `known`: the server has told its rooms. `askRooms()`
  * asks the server for the rooms, and returns whether there is a connection. `complain(text)` shows a
- * line. `size(text)` is the size of a message, `limit()` the server's limit, both in bytes. `base`: the path of the server, which
- * ends with a slash.
+ * line. `size(text)` is the size of a message, `limit()` the server's limit, both in bytes. `base`: the
+ * path of the server, which ends with a slash.
  */
 export class Composer {
   #form = document.getElementById("composer");
@@ -133,7 +134,7 @@ export class Composer {
     const tabbed = this.#tabbed;
     this.#tabbed = false;
     if (!isRoomAt(this.#before) || document.activeElement !== this.#input) return;
-    if (tabbed && this.words().known) this.#tab();
+    if (tabbed && this.words.known) this.#tab();
     else this.#offer(false);
   }
 
@@ -193,7 +194,7 @@ export class Composer {
       this.#choose(list.marked);
       return true;
     }
-    if (isRoomAt(this.#before) && !this.words().known) {
+    if (isRoomAt(this.#before) && !this.words.known) {
       this.#tabbed = this.askRooms();
       return this.#tabbed;
     }
@@ -207,7 +208,7 @@ export class Composer {
   #typed() {
     this.#history.edited();
     const before = this.#before;
-    if (isRoomAt(before) && (!this.words().known || /[\s#]$/u.test(before))) this.askRooms();
+    if (isRoomAt(before) && (!this.words.known || /[\s#]$/u.test(before))) this.askRooms();
     this.#offer(false);
     this.#changed();
   }
@@ -228,7 +229,7 @@ export class Composer {
   }
 
   #offer(tab) {
-    const { from, choices, wanted } = completions(this.#before, this.words(), tab);
+    const { from, choices, wanted } = completions(this.#before, this.words, tab);
     this.#from = from;
     this.#wanted = wanted;
     this.#candidates.show(choices);
@@ -324,7 +325,7 @@ export class Composer {
 
   #hint() {
     if (this.#partner) this.#input.placeholder = `Private message to ${this.#partner}`;
-    else if (this.#silent) this.#input.placeholder = "You cannot speak in this room: only operators may";
+    else if (this.#silent) this.#input.placeholder = "You cannot speak in this room: it is read-only";
     else this.#input.placeholder = this.#room === null ? "Message" : `Message #${this.#room}, or /help`;
     this.#showSilence();
   }
@@ -343,10 +344,10 @@ export class Composer {
     const size = value.length * 6 > NEAR * limit ? this.size(this.#quote.before(value)) : 0;
     this.#size.hidden = size < NEAR * limit;
     this.#input.ariaInvalid = String(size > limit);
-    if (this.#size.hidden) return;
     this.#size.classList.toggle("alarm", size > limit);
-    const over = (size - limit).toLocaleString();
-    this.#size.textContent = size > limit ? `${over} bytes too long` : `${(limit - size).toLocaleString()} bytes left`;
+    const rest = `${Math.abs(limit - size).toLocaleString()} bytes ${size > limit ? "too long" : "left"}`;
+    // It describes the input to screen readers, even while it is hidden.
+    this.#size.textContent = this.#size.hidden ? "" : rest;
   }
 }
 

@@ -1,7 +1,8 @@
 // What the page does with each event of the server.
 
 import { mentions } from "./attention.js";
-import { askForNick, keepNick } from "./nick.js";
+import { askForNick } from "./joining.js";
+import { keepNick } from "./nick.js";
 import { banText, missedText, moderatedText, topicText, whoisText } from "./notices.js";
 import { liftButton } from "./operators.js";
 import { keepPrivate, keptPrivate } from "./private.js";
@@ -27,12 +28,10 @@ const HEARERS = {
     page.people.set(event.members);
     page.people.note(event.nick, { operator: event.operator === true });
     if (before === null) {
-      page.address.begin(link.path);
       if (event.greeting) log.line("reply", event.greeting);
       if (event.motd) log.line("reply", event.motd);
     } else if (before !== here) {
       log.clear();
-      page.address.moved(link.path);
       log.line("reply", `You are now in ${here}.`);
     } else if (page.returning) {
       log.line("reply", "Reconnected.");
@@ -53,6 +52,8 @@ const HEARERS = {
     page.composer.silent = event.read_only === true;
     showTopic(event.topic);
     page.attention.show();
+    if (before !== here) page.address.entered(link.path, before === null);
+    page.refusal = "";
     if (event.nick === link.nick) keepNick(event.nick);
   },
   message(event, page) {
@@ -156,16 +157,19 @@ const HEARERS = {
     if (event.command === "seen") return;
     if (event.command === "history") page.log.unanswered(false);
     if (event.command === "search" && searchFailed(event.text)) return;
+    const line = event.said ? typed(event.said) : page.asked.get(event.command);
     if (event.command === "nick" && !page.asked.delete("nick")) {
       // The answer to a nick from the first dialog or the storage, not to a /nick.
-      if (event.code !== "nick_taken") {
-        askForNick(page, event.text);
-        return;
-      }
-      keepNick(page.link.nick);
+      askForNick(page, event.text);
+      return;
+    }
+    if (event.command === "join") page.address.stayed(page.link.path);
+    if (page.link.state !== "connected") {
+      // The server does not let the page in, and says so at each attempt.
+      if (page.refusal === event.text) return;
+      page.refusal = event.text;
     }
     page.log.line("alarm", event.text, ...(event.said?.text ? [` (${event.said.text})`] : []));
-    const line = event.said ? typed(event.said) : page.asked.get(event.command);
     if (line) page.composer.restore(line);
   },
 };

@@ -41,15 +41,11 @@ export function askForm(title, fields, agree) {
   });
 }
 
-/** Show a dialog, which a click beside it closes. */
+/** Show a dialog, which a press beside it closes. The browser returns the focus. */
 export function show(dialog) {
-  const opener = document.activeElement;
-  // The press must begin outside, too: a selection may end there.
+  // A press, not a click: a selection of text may end outside.
   dialog.addEventListener("pointerdown", ({ target }) => target === dialog && dialog.close());
-  dialog.addEventListener("close", () => {
-    dialog.remove();
-    if (document.activeElement === document.body) opener?.focus();
-  });
+  dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);
   dialog.showModal();
   return dialog;
@@ -79,10 +75,10 @@ function closeButton() {
 
 function drawing(path) {
   const space = "http://www.w3.org/2000/svg";
-  const made = document.createElementNS(space, "svg");
-  made.setAttribute("viewBox", "0 0 24 24");
-  made.setAttribute("aria-hidden", "true");
-  made.append(document.createElementNS(space, "path"));
-  made.firstChild.setAttribute("d", path);
-  return made;
+  const drawn = document.createElementNS(space, "svg");
+  drawn.setAttribute("viewBox", "0 0 24 24");
+  drawn.setAttribute("aria-hidden", "true");
+  drawn.append(document.createElementNS(space, "path"));
+  drawn.firstChild.setAttribute("d", path);
+  return drawn;
 }

@@ -21,9 +21,10 @@ export function personMenu(page, nick) {
   ];
 }
 
-/** Begin a private message. */
+/** Write to a person privately, until the user ends it. */
 export function message(page, nick) {
-  page.composer.insert(`/msg ${nick} `);
+  page.composer.partner = nick;
+  page.composer.focus();
 }
 
 /** Hide what a person says from now on, or show it again. */

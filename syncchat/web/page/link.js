@@ -3,9 +3,15 @@
 // the server has acknowledged it.
 
 import { Protocol } from "./protocol.js";
+import { randomName } from "./token.js";
 
 const SUBPROTOCOL = "syncchat.v1";
-const TOKEN = "syncchat.token.";
+// What comes before a secret that is shown to the server, which never chooses these entries.
+const TOKEN = "syncchat.token.", BROWSER = "syncchat.browser.";
+// Milliseconds that an attempt may take until the server's welcome.
+const PATIENCE = 15_000;
+// Milliseconds between two looks at the clock, and the delay of a look that means that the computer has slept.
+const LOOK = 1000, SLEPT = 4000;
 
 /**
  * Dispatches `event` (an event of the server, in `detail`), `gap` (messages are missing), `state`
@@ -17,17 +23,29 @@ export class Link extends EventTarget {
   #retry = 0; // The timer of the next attempt.
   #alarm = 0; // The timer of the next check, and when it is due.
   #alarmAt = Infinity;
+  #limit = 0; // The timer that ends an attempt.
   #held = false;
+  #browser;
 
-  /** `nick`: the wanted nick. `token` may be empty. */
-  constructor(path, { nick, token }) {
+  /** `nick`: the wanted nick. `token` may be empty. `browser`: the secret that all tabs have. */
+  constructor(path, { nick, token, browser }) {
     super();
     this.#protocol = new Protocol({ path, nick, token });
-    this.state = "connecting"; // or connected, waiting, over
+    this.#browser = browser;
+    this.state = "connecting"; // or connected, waiting, over, refused
     this.retryAt = 0;
-    this.reason = "";
+    this.reason = ""; // Why the server closed or refused the connection, if it said so.
+    const hurry = () => document.hidden || this.#hurry();
     addEventListener("online", () => this.#hurry());
-    document.addEventListener("visibilitychange", () => document.hidden || this.#hurry());
+    addEventListener("offline", () => this.#tell("state"));
+    addEventListener("pageshow", ({ persisted }) => persisted && this.#hurry());
+    document.addEventListener("visibilitychange", hurry);
+    let looked = Date.now();
+    setInterval(() => {
+      const now = Date.now();
+      if (now - looked > LOOK + SLEPT) hurry();
+      looked = now;
+    }, LOOK);
   }
 
   /** The path of the room, the room, and the server's last welcome. */
@@ -37,6 +55,11 @@ export class Link extends EventTarget {
 
   get room() {
     return this.#protocol.room;
+  }
+
+  /** The room that the user is about to be in, or is in. */
+  get heading() {
+    return this.waiting.findLast(({ type }) => type === "join")?.room ?? this.room;
   }
 
   get welcome() {
@@ -77,6 +100,13 @@ export class Link extends EventTarget {
     this.#held = true;
   }
 
+  /** Stop trying, since the server lets this page in only if somebody does something. */
+  refuse(reason) {
+    this.hold();
+    this.reason = reason;
+    this.#set("refused");
+  }
+
   /** Stop asking for the old nick, since the user has chosen another one. */
   forgetNick() {
     this.#protocol.forgetNick();
@@ -84,12 +114,14 @@ export class Link extends EventTarget {
 
   open() {
     clearTimeout(this.#retry);
+    clearTimeout(this.#limit);
     this.#held = false;
     this.#socket?.close();
     const url = new URL(location.href);
     url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     url.pathname = this.#protocol.path;
-    url.search = this.#protocol.query;
+    // Rather ask the user for another nick than enter under an address.
+    url.search = `${this.#protocol.query}&strict=1`;
     url.hash = "";
     this.#set("connecting");
     const socket = new WebSocket(url, this.#subprotocols);
@@ -103,12 +135,13 @@ export class Link extends EventTarget {
       if (socket === this.#socket) this.#receive(data);
     };
     socket.onclose = ({ code, reason }) => this.#closed(socket, opened ? code : null, reason);
+    this.#limit = setTimeout(() => this.#drop(socket, opened ? 1006 : null), PATIENCE);
   }
 
   /** Send a message or a join, again after a break until it is acknowledged. */
   post(event) {
     this.#protocol.say(event, event.type === "join" ? null : randomName(), Date.now());
-    this.#pump();
+    this.#check();
     this.#tell("state");
   }
 
@@ -119,19 +152,23 @@ export class Link extends EventTarget {
     return true;
   }
 
-  /** With the token, since a URL is often logged. The server never chooses that entry. */
+  /** With the secrets, since a URL is often logged. */
   get #subprotocols() {
     const token = this.#protocol.token;
-    if (!token) return [SUBPROTOCOL];
+    const entries = [SUBPROTOCOL, BROWSER + this.#browser];
+    if (!token) return entries;
     // These signs may not be in a subprotocol, and encodeURIComponent leaves them.
-    const entry = encodeURIComponent(token).replace(/[()]/g, (sign) => (sign === "(" ? "%28" : "%29"));
-    return [SUBPROTOCOL, TOKEN + entry];
+    return [...entries, TOKEN + encodeURIComponent(token).replace(/[()]/g, (sign) => (sign === "(" ? "%28" : "%29"))];
   }
 
   #receive(data) {
     const before = this.waiting.length;
     const shown = this.#protocol.received(data, Date.now());
-    if (this.#protocol.ready && this.state !== "connected") this.#set("connected");
+    if (this.#protocol.ready && this.state !== "connected") {
+      clearTimeout(this.#limit);
+      this.reason = "";
+      this.#set("connected");
+    }
     for (const event of shown) this.#tell(event.type === "gap" ? "gap" : "event", event);
     this.#check();
     if (this.waiting.length !== before) this.#tell("state");
@@ -146,11 +183,7 @@ export class Link extends EventTarget {
   #check() {
     const at = this.#protocol.check(Date.now());
     if (at === null) {
-      const socket = this.#socket;
-      socket.close();
-      // Do not wait for "close": close() waits for the server's Close first.
-      this.#closed(socket, 1006, "");
-      socket.onclose = null;
+      this.#drop(this.#socket, 1006);
       return;
     }
     this.#pump();
@@ -164,10 +197,19 @@ export class Link extends EventTarget {
     }, at - Date.now());
   }
 
+  /** Give a connection up that is dead. */
+  #drop(socket, code) {
+    socket.onclose = null;
+    socket.close();
+    // Do not wait for "close": close() waits for the server's Close first.
+    this.#closed(socket, code, "");
+  }
+
   #closed(socket, code, reason) {
-    if (socket !== this.#socket || this.state === "over") return;
-    this.reason = reason;
-    const delay = this.#protocol.closed(code);
+    if (socket !== this.#socket || !["connecting", "connected"].includes(this.state)) return;
+    clearTimeout(this.#limit);
+    if (code !== null) this.reason = reason;
+    const delay = this.#protocol.closed(code, reason);
     if (delay === null) {
       this.#set("over");
       return;
@@ -178,10 +220,12 @@ export class Link extends EventTarget {
     if (code === null) this.#tell("refused");
   }
 
-  /** The network is back, or the page is visible again. */
+  /** The network is back, the page is visible again, or the computer has slept. */
   #hurry() {
     if (this.state === "waiting" && !this.#held) this.open();
-    else this.#check();
+    if (this.state !== "connected") return;
+    this.#protocol.probe(Date.now());
+    this.#check();
   }
 
   #set(state) {
@@ -192,9 +236,4 @@ export class Link extends EventTarget {
   #tell(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
-}
-
-function randomName() {
-  const bytes = crypto.getRandomValues(new Uint8Array(9));
-  return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_");
 }

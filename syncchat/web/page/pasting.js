@@ -6,7 +6,7 @@ const FENCE = /^```/gmu;
 
 /** What to insert for a pasted text, between the texts before and after the caret. */
 export function pasted(text, before, after) {
-  const clean = text.replace(/\r\n?/gu, "\n").replace(/^(?:[ \t]*\n)+|\s+$/gu, "");
+  const clean = text.replace(/\r\n?/gu, "\n").trimEnd().replace(/^(?:[ \t]*\n)+/u, "");
   const inBlock = (before.match(FENCE) ?? []).length % 2 === 1;
   // A command takes the text as it is, and so does a text that has blocks of its own.
   if (clean.split("\n").length < BLOCK || inBlock || /^\/(?!\/)/u.test(before) || clean.includes("```")) return text;
@@ -18,9 +18,7 @@ export function pasted(text, before, after) {
 export function watchDrops(refuse) {
   const hasFiles = ({ dataTransfer }) => dataTransfer?.types.includes("Files");
   addEventListener("dragover", (event) => {
-    if (!hasFiles(event)) return;
-    event.preventDefault();
-    event.dataTransfer.dropEffect = "none";
+    if (hasFiles(event)) event.preventDefault();
   });
   addEventListener("drop", (event) => {
     if (!hasFiles(event)) return;

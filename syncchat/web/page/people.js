@@ -1,5 +1,7 @@
 // The people in the room: who is here, who is away, and who spoke last.
 
+const ORDER = new Intl.Collator();
+
 /** `show()` is called when something to show has changed. `actionsFor(nick)` returns the groups of a person's menu. */
 export class People {
   // nick -> {spoke, away, operator}. `spoke`: when it last spoke or took this nick, in milliseconds
@@ -82,14 +84,18 @@ export class People {
 
   /** The nicks of the people but `own`; the one that spoke last comes first. */
   others(own) {
-    const others = [...this.#people].filter(([nick]) => nick !== own);
-    others.sort(([one, { spoke: first }], [two, { spoke: second }]) => second - first || ORDER.compare(one, two));
-    return others.map(([nick]) => nick);
+    return this.#byTime(([nick]) => nick !== own);
   }
 
   /** Those of them that have spoken. */
   speakers(own) {
-    return this.others(own).filter((nick) => this.#people.get(nick).spoke > 0);
+    return this.#byTime(([nick, { spoke }]) => nick !== own && spoke > 0);
+  }
+
+  #byTime(wanted) {
+    const people = [...this.#people].filter(wanted);
+    people.sort(([one, { spoke: first }], [two, { spoke: second }]) => second - first || ORDER.compare(one, two));
+    return people.map(([nick]) => nick);
   }
 
   #changed(number) {
@@ -97,5 +103,3 @@ export class People {
     this.show();
   }
 }
-
-const ORDER = new Intl.Collator();

@@ -243,7 +243,10 @@ export class Protocol {
     this.#awaiting = false;
     const shown = [];
     const begin = history.messages.length ? history.messages[0].offset - 1 : this.welcome.offset;
-    if (!history.complete) shown.push({ type: "gap", after: this.#last ?? 0, epoch: this.welcome.epoch });
+    if (!history.complete) {
+      const { epoch } = this.welcome;
+      shown.push({ type: "gap", after: this.#last ?? 0, epoch, anew: begin === 0 && this.#epoch !== epoch });
+    }
     if (!history.complete || this.#last === null) this.#last = begin;
     // It differs on the first connection, and if the log has begun anew.
     this.#epoch = this.welcome.epoch;

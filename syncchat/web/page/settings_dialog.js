@@ -9,6 +9,7 @@ import { element } from "./text.js";
 import { forgetToken, tokenKept } from "./token.js";
 
 const THEMES = { auto: "As the system", light: "Light", dark: "Dark" };
+const BELLS = { off: "Never", mention: "For mentions and private messages", all: "For every message" };
 const KEYS = [
   ["Ctrl K", "go to a room or a person; on a Mac also ⌘ K"],
   ["Alt ↑  Alt ↓", "previous or next room; with Shift, one with something new"],
@@ -26,13 +27,13 @@ export function openSettings(page) {
 }
 
 function themes() {
-  const set_ = element("fieldset", "", element("legend", "", "Theme"));
+  const fieldset = element("fieldset", "", element("legend", "", "Theme"));
   for (const [theme, label] of Object.entries(THEMES)) {
     const radio = choice("radio", setting("theme") === theme, label, () => set("theme", theme));
     radio.firstChild.name = "theme";
-    set_.append(radio);
+    fieldset.append(radio);
   }
-  return set_;
+  return fieldset;
 }
 
 function choices() {
@@ -44,18 +45,25 @@ function choices() {
       if (!on) return set("notify", false);
       const answer = "Notification" in window ? await turnOn() : "denied";
       notify.firstChild.checked = answer === "granted";
-      if (answer !== "granted") said.textContent = "The browser does not allow this page to notify you. Its own settings can change that.";
+      if (answer !== "granted") said.textContent = "The browser does not let this page notify you: that needs HTTPS, and your permission in its settings.";
       return undefined;
     });
   const fieldset = element("fieldset", "", element("legend", "", "Messages"),
     choice("checkbox", setting("times"), "Show the time of each message", (on) => set("times", on)),
-    choice("checkbox", setting("bell") !== "off", "Play a sound when I am mentioned", (on) => {
-      set("bell", on ? "mention" : "off");
-      if (on) ring();
-    }),
-    notify);
+    notify, bells());
   fieldset.classList.add("lines");
   return element("div", "", fieldset, said);
+}
+
+function bells() {
+  const field = element("select");
+  for (const [value, label] of Object.entries(BELLS)) field.append(new Option(label, value));
+  field.value = setting("bell");
+  field.addEventListener("change", () => {
+    set("bell", field.value);
+    if (field.value !== "off") ring();
+  });
+  return element("label", "beside", "Sound", field);
 }
 
 function highlights() {

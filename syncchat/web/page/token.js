@@ -1,68 +1,90 @@
-// The token that the server may require.
+// The secrets that the browser keeps for this server: the token that the server may require, and the
+// secret by which all tabs share the nick. Another server on the same host, at another path, must not
+// get them.
 
-import { ask } from "./dialog.js";
-import { keep, kept } from "./storage.js";
+import { drop, keep, kept } from "./storage.js";
 
-const TOKEN = "syncchat.token";
-const WANTED = "The server requires a token.";
+const base = location.pathname.replace(/[^/]*$/u, "");
+const TOKEN = `syncchat.token ${base}`, BROWSER = `syncchat.browser ${base}`;
 // How the token of a person begins.
 const PERSONAL = "syncchat_";
 const PRINTABLE = /^[\x21-\x7e]+$/u; // What an HTTP header can carry.
+// Milliseconds for the answer of the server.
+const PATIENCE = 10_000;
 
-let authorizing = null; // The promise of authorize() while it runs.
-
-/** The token of this tab; empty: there is none. */
+/** The token for this server; empty: there is none. */
 export function tokenKept() {
-  return kept("session", TOKEN) ?? "";
+  return kept("local", TOKEN) ?? "";
 }
 
-/** Forget the token of this tab. */
+/** Remember the token. */
+export function keepToken(token) {
+  keep("local", TOKEN, token);
+}
+
+/** Forget the token, in all tabs. */
 export function forgetToken() {
-  keep("session", TOKEN, "");
+  drop("local", TOKEN);
 }
 
 /** Whether the token is that of a person, whose name the server knows. */
-export function isPersonal() {
-  return tokenKept().startsWith(PERSONAL);
+export function isPersonal(token = tokenKept()) {
+  return token.startsWith(PERSONAL);
 }
 
-/** Move the token from the URL to the session storage, so that it does not stay in the URL. */
+/** What is wrong with a token; empty: nothing that the page can tell. */
+export function wrongToken(token) {
+  if (!token) return "Enter the token.";
+  return PRINTABLE.test(token) ? "" : "A token must consist of ASCII letters, digits and signs.";
+}
+
+/** Move the token from the URL to the storage, so that it does not stay in the URL. */
 export function tokenOfAddress() {
   const url = new URL(location.href);
   const token = url.searchParams.get("token");
   if (token === null) return;
-  keep("session", TOKEN, token);
+  keepToken(token);
   url.searchParams.delete("token");
   history.replaceState(null, "", url);
 }
 
-/**
- * Resolve when the server accepts the token, or cannot be reached. Otherwise ask the user for a
- * token, after `hold()`.
- */
-export function authorize(hold) {
-  authorizing ??= askForToken(hold).finally(() => { authorizing = null; });
-  return authorizing;
+/** The secret of this browser. */
+export function browserSecret() {
+  if (!kept("local", BROWSER)) keep("local", BROWSER, randomName());
+  return kept("local", BROWSER); // Another tab may have been faster.
 }
 
-async function askForToken(hold) {
-  let complaint = "";
-  for (;;) {
-    const token = tokenKept();
-    if (token && !PRINTABLE.test(token)) {
-      complaint = "A token must consist of ASCII letters, digits and signs.";
-    } else {
-      const headers = token ? { Authorization: `Bearer ${token}` } : {};
-      let answer;
-      try {
-        answer = await fetch("-/auth", { headers, cache: "no-store" });
-      } catch {
-        return; // No server: the link shows that, and retries.
-      }
-      if (answer.status !== 401) return;
-      if (token) complaint = "The server does not accept this token.";
-    }
-    hold();
-    keep("session", TOKEN, await ask(WANTED, { kind: "password", complaint }));
+/** A random text of 24 letters, digits and signs. */
+export function randomName() {
+  const bytes = crypto.getRandomValues(new Uint8Array(18));
+  return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_");
+}
+
+/**
+ * Ask the server why it refuses a WebSocket, which a browser does not tell. Resolves to its HTTP
+ * status and its words; null: it refuses nothing, or cannot be reached.
+ */
+export async function whyRefused() {
+  const token = tokenKept();
+  if (token && wrongToken(token)) return { status: 401, text: wrongToken(token) };
+  try {
+    const answer = await fetch(`${base}-/auth`, {
+      method: "POST", // With which a browser sends the page's origin.
+      headers: token ? { Authorization: `Bearer ${token}` } : {},
+      cache: "no-store",
+      signal: AbortSignal.timeout(PATIENCE),
+    });
+    return answer.ok ? null : { status: answer.status, text: wordsOf(await answer.text()) };
+  } catch {
+    return null; // The link shows that there is no server, and tries again.
+  }
+}
+
+/** The reason in a refusal's body: JSON of this server, or a text of a proxy. */
+function wordsOf(body) {
+  try {
+    return String(JSON.parse(body).error ?? "");
+  } catch {
+    return /^\s*</u.test(body) ? "" : body.trim().slice(0, 400);
   }
 }
