@@ -294,7 +294,7 @@ def test_messages_are_grouped_and_nothing_poses_as_another_speaker(
     )
     assert places == sorted(places)
     assert ann.locator("#log button.nick > bdi", has_text="אבג").count() == 1
-    assert ann.locator("#log blockquote").text_content() == "אבג: 456, 789"
+    assert ann.locator("#log blockquote").text_content() == "> אבג: 456, 789"
     assert ann.locator("#log pre").all_text_contents() == [TRACEBACK, "for n in 3:\n    y"]
     assert "x = 1" in ann.locator("#log p code").all_text_contents()
     # The list is a list, and the live region is apart from it.

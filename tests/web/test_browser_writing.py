@@ -301,7 +301,7 @@ def test_a_refused_line_returns_and_private_messages_stay(
         for enter in (lambda: enter_room(page, "lost2"), page.reload):
             enter()
             page.locator("#log .private", has_text="secret").wait_for()
-            assert page.locator("#log .private .body").all_text_contents() == ["psst", "secret"]
+            assert page.locator("#log .private .text").all_text_contents() == ["psst", "secret"]
 
 
 def test_pasted_texts_become_blocks(browser: Browser, chat: ChatServer) -> None:
@@ -466,7 +466,7 @@ def test_keys_that_go_to_the_input(browser: Browser, chat: ChatServer) -> None:
     with window(browser, page_url(chat, "/keys"), "ann") as page:
         say(page, "hello")
         wait_for_said(page, "ann: hello")
-        page.locator("#messages > li", has_text="hello").click()
+        page.locator("#log > li", has_text="hello").click()
         page.keyboard.type("typed after a click")
         assert value(page) == "typed after a click"
         # Not those of shortcuts, buttons and menus.

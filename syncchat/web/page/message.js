@@ -8,6 +8,8 @@ import { timeOf } from "./times.js";
 // A message with more characters or lines is folded, to fewer.
 const LONG = 2000, LINES = 20;
 const FOLDED = 1200, FOLDED_LINES = 12;
+// Lines of a quote to show, at most.
+const QUOTED = 100;
 // Characters that "Show all" shows, at most.
 const ALL = 65_536;
 
@@ -112,11 +114,18 @@ function show(body, shown, whole, wanted) {
       body.append(codeBlock(text, whole, codes));
       codes += 1;
     } else {
-      const block = element(kind === "quote" ? "blockquote" : "p", "", ...rich(text, wanted, left));
+      const block = kind === "quote" ? quoteBlock(text, wanted, left) : element("p", "", ...rich(text, wanted, left));
       block.dir = "auto";
       body.append(block);
     }
   }
+}
+
+/** A quote. Each line keeps its sign, for copies. */
+function quoteBlock(text, wanted, left) {
+  const block = element("blockquote");
+  for (const line of text.split("\n", QUOTED)) block.append(block.hasChildNodes() ? "\n" : "", unseen("> "), ...rich(line, wanted, left));
+  return block;
 }
 
 /** Code with a button that copies all of it, also if the message is folded. `index`: which code of `whole` it is. */
