@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 import signal
-import socket
 import ssl
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Self
 
 import pytest
 import trustme
@@ -20,13 +16,12 @@ import trustme
 from syncchat import Client, Gap
 from syncchat.chat.events import Message, Welcome
 from tests.documents import DOCS, blocks_of
+from tests.haproxy import HAProxy
 from tests.nginx import Nginx, needs_nginx
-from tests.peer import PATIENCE, free_port, wait_for
+from tests.peer import PATIENCE, wait_for
 from tests.people import Plain
 from tests.processes import SERVER, ServerScript, run
 from tests.redis_server import RedisProcess
-
-HAPROXY = shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin")
 
 PAGE = DOCS / "scale-out.md"
 
@@ -63,42 +58,6 @@ def two_nodes(*flags: str) -> Iterator[list[ServerScript]]:
         words[words.index("--host") + 1] = "127.0.0.1"
         words[words.index("--trusted-proxy") + 1] = "127.0.0.1"
         yield [stack.enter_context(ServerScript(*words)) for _ in NODES]
-
-
-class HAProxy:
-    """Runs with a configuration in which ``bind :443`` is replaced by a free port."""
-
-    def __init__(self, folder: Path, text: str) -> None:
-        if HAPROXY is None:
-            pytest.skip("needs haproxy")
-        self.port = free_port()
-        config = folder / "haproxy.cfg"
-        config.write_text(text.replace("bind :443", f"bind 127.0.0.1:{self.port}"))
-        check = subprocess.run(
-            [HAPROXY, "-c", "-f", str(config)], capture_output=True, text=True, check=False
-        )
-        assert check.returncode == 0, check.stderr
-        assert "WARNING" not in check.stderr, check.stderr
-        self._log = folder / "haproxy.log"
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [HAPROXY, "-db", "-f", str(config)], stdout=log, stderr=log
-            )
-
-    def log(self) -> str:
-        return self._log.read_text()
-
-    def __enter__(self) -> Self:
-        wait_for(self._listens, "HAProxy")
-        return self
-
-    def _listens(self) -> bool:
-        with socket.socket() as sock:
-            return sock.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._process.kill()
-        self._process.wait()
 
 
 @pytest.fixture

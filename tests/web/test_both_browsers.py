@@ -5,16 +5,21 @@ from __future__ import annotations
 import pytest
 
 from syncchat import ChatServer
+from syncchat.net import Request, Response, Route
 from tests.web.both import AnyBrowser, wait_until
 from tests.web.pages import page_url
 
 pytestmark = pytest.mark.slow
 
 
+def origin(request: Request) -> Response:
+    return Response(request.headers.get("origin", ""))
+
+
 def test_two_people_talk(any_browser: AnyBrowser) -> None:
     """Issue 20: on a phone and on a desktop, dark and light."""
     with (
-        ChatServer(port=0, greeting="") as chat,
+        ChatServer(port=0, greeting="", routes={"/-/origin": Route(origin, ("POST",))}) as chat,
         any_browser.window(page_url(chat, "/ops"), "ann", 390, 700, "dark") as ann,
         any_browser.window(page_url(chat, "/ops"), "bob", 1280, 800) as bob,
     ):
@@ -35,6 +40,9 @@ def test_two_people_talk(any_browser: AnyBrowser) -> None:
         assert bob.evaluate("Promise.resolve([1, null])") == [1, None]
         assert bob.evaluate("undefined") is None
         assert bob.screenshot().startswith(b"\x89PNG")
+        # A browser sends the origin with POST, which /-/auth needs.
+        sent = bob.evaluate("fetch('-/origin', {method: 'POST'}).then((it) => it.text())")
+        assert sent == page_url(chat, "")
         ann.evaluate("console.error('planted')")
         assert any("planted" in error for error in ann.errors())
         ann.errors().clear()
