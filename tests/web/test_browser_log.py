@@ -174,7 +174,7 @@ def test_a_member_cannot_freeze_the_page(browser: Browser) -> None:
         with window(browser, "about:blank", None) as page:
             page.add_init_script(WATCH)
             page.goto(page_url(chat))
-            page.get_by_label("Choose a nick").fill("ann")
+            page.get_by_label("Your name").fill("ann")
             page.keyboard.press("Enter")
             wait_for_line(page, "http://a")
             for _ in range(40):
