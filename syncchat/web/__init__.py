@@ -14,10 +14,13 @@ from importlib.resources import files
 from ..chat.room_names import room_of
 from ..errors import BadRoom
 from ..net import Refusal, Request, Response, Route, View
+from .modules import joined
 
 __all__ = ["only_websockets", "page_view", "web_routes"]
 
 _PAGE = "index.html"
+#: The module that imports the others. It is served with them.
+_START = "app.js"
 #: The parts of the page are below a path of two segments, which no room has: a room's path has
 #: one segment.
 _PLACE = "/-/"
@@ -184,7 +187,10 @@ def _content(name: str, takes_gzip: bool) -> tuple[bytes, str, str]:  # noqa: FB
 
 
 def _file(name: str) -> bytes:
-    return files(__package__).joinpath("page", name).read_bytes()
+    def read(name: str) -> bytes:
+        return files(__package__).joinpath("page", name).read_bytes()
+
+    return joined(name, lambda each: read(each).decode()).encode() if name == _START else read(name)
 
 
 @cache
@@ -192,23 +198,18 @@ def _whole_page() -> tuple[str, str, str]:
     """The page as it is served, and what its policy must allow of scripts and of styles.
 
     The server writes the style sheets and the scripts that are no modules into it: so it can be
-    drawn and used when it has come, without a further round trip. The browser fetches all modules
-    at once, instead of one after the other as it finds them.
+    drawn and used when it has come, without a further round trip.
     """
     page = _file(_PAGE).decode()
     allowed: dict[str, str] = {"script": "", "style": ""}
-    inlined = set[str]()
 
     def inline(found: re.Match[str]) -> str:
         tag, name = "style" if found["style"] else "script", found["style"] or found["script"]
-        inlined.add(name)
         text = _file(name).decode()
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         allowed[tag] += f" 'sha256-{digest}'"
         return f"<{tag}>{text}</{tag}>"
 
     page = _INLINED.sub(inline, page)
-    modules = sorted(name for name in _names() - inlined if name.endswith(".js"))
-    links = "".join(f'<link rel="modulepreload" href="-/{name}">\n' for name in modules)
-    page = page.replace("</head>", f"{_LINKS}{links}</head>", 1)
+    page = page.replace("</head>", f"{_LINKS}</head>", 1)
     return page, allowed["script"], allowed["style"]

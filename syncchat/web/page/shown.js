@@ -4,7 +4,8 @@ import { element } from "./text.js";
 import { dayOf, dayText } from "./times.js";
 
 // Messages in the list, at most, and characters in them.
-export const MOST = 500, SIZE = 2_000_000;
+export const MOST = 500;
+export const SIZE = 2_000_000;
 // Lines of the page itself that are kept, at most, and characters in them.
 const LINES = 200, LINES_SIZE = 500_000;
 // Seconds within which messages of one person are a group.
