@@ -17,7 +17,7 @@ _EXPORT = re.compile(
     r"^export (?=(?:async )?(?:function|class|const) ([A-Za-z_]\w*))", re.MULTILINE
 )
 
-#: What a reader of the modules needs, and a browser does not: comments that have lines of their own,
+#: What a reader of the modules needs, and a browser does not: comments with lines of their own,
 #: blank lines and indentation. No string and no template of the modules has several lines.
 _COMMENT = re.compile(r"^[ \t]*(?:/\*.*?\*/[ \t]*|//[^\n]*)$", re.MULTILINE | re.DOTALL)
 _SPACE = re.compile(r"\n\s*")
