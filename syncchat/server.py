@@ -334,7 +334,7 @@ class ChatServer:
                 metrics.note_batch,
                 server.call_at,
                 Watches(server.call_at, directory),
-                self._read_only.silences,
+                self._read_only,
             )
             return RoomRegistry(engine, settings, self._storage.get("max_rooms", DEFAULT_ROOMS))
         except BaseException:

@@ -74,7 +74,7 @@ class ReadOnly:
         may_speak: Callable[[Request], bool],
         only_reads: Callable[[Request], bool] | None = None,
     ) -> None:
-        self._rooms = frozenset(rooms)
+        self.rooms = frozenset(rooms)
         self._may_speak = may_speak
         self._only_reads = only_reads
 
@@ -85,7 +85,7 @@ class ReadOnly:
         """
         if self._only_reads is not None and self._only_reads(request):
             return "Guests can only read here: to speak, you need a token of your own."
-        if room in self._rooms and not self._may_speak(request):
+        if room in self.rooms and not self._may_speak(request):
             return f"{room} is read-only: you cannot speak here."
         return ""
 

@@ -366,6 +366,8 @@ class _Act:
         return self._done(f"The message of the day is {done}.", text)
 
     def _set_read_only(self, *, on: bool) -> Done:
+        if not on and self._rooms.permits.is_always_read_only(self._room):
+            raise _Refused("forbidden", f"The server's settings make {self._room} read-only.")
         value = self._by.encode() if on else None
         self._directory.write(room_record("read_only", self._room, value))
         self._announce(ReadOnly(on, self._by))

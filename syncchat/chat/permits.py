@@ -22,14 +22,18 @@ class Permits:
         self, name: str, nick: str, person: Person | None, request: Request
     ) -> Error | None:
         """Why the sender of this request may not speak in the room; None: it may."""
-        if why := self._settings.silences(name, request):
+        if why := self._settings.read_only.silences(name, request):
             return Error("refused", why)
         return self._settings.directory.rules.silence(name, nick, request.remote_address[0], person)
 
     def only_reads(self, request: Request) -> Error | None:
         """Why the sender of this request may speak to nobody, not even in private; None: it may."""
-        why = self._settings.silences(None, request)
+        why = self._settings.read_only.silences(None, request)
         return Error("refused", why) if why else None
+
+    def is_always_read_only(self, name: str) -> bool:
+        """Whether the server's own settings make the room read-only."""
+        return name in self._settings.read_only.rooms
 
     def is_muted(self, name: str, member: Member) -> bool:
         """Whether an operator has muted ``member`` in the room."""

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from ..net import Deadline, Request
+from ..net import Deadline
 from .directory import Directory
 from .events import Welcome
+from .hooks import ReadOnly
 from .members import Member
 from .watching import Watches
 
@@ -34,9 +35,8 @@ class RoomSettings:
     call_at: Callable[[Deadline, Callable[[], None]], None]
     #: Who watches which rooms.
     watches: Watches
-    #: Why the sender of a request may not speak in a room, by the server's own settings.
-    #: Empty: it may.
-    silences: Callable[[str | None, Request], str]
+    #: Who may not speak, by the server's own settings.
+    read_only: ReadOnly
 
     def welcome_to(self, room: str, member: Member) -> Welcome:
         """The welcome, with what operators have decided for the room."""
@@ -46,7 +46,7 @@ class RoomSettings:
             room=room,
             topic=rules.topic(room).text,
             motd="" if member.greeted else rules.motd,
-            read_only=bool(self.silences(room, member.websocket.request))
+            read_only=bool(self.read_only.silences(room, member.websocket.request))
             or rules.is_closed_to(room, member.person),
             operator=rules.is_operator(member.person, room),
         )

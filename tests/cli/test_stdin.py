@@ -15,7 +15,7 @@ import pytest
 from syncchat import ChatServer
 from tests.peer import PATIENCE, ask_http, wait_for
 from tests.people import Json, url_of
-from tests.processes import SERVER, ServerScript
+from tests.processes import SERVER, ServerScript, run
 
 
 def texts(port: int, path: str = "/build?poll=1") -> list[str]:
@@ -99,6 +99,10 @@ def test_only_the_server_speaks_in_a_read_only_room(tmp_path: Path) -> None:
             assert post(server.port, "/other") == 201
             assert post(server.port, "/build", "speak") == 201
             assert watcher.find("message")["text"] == "hello"
+        console = run(
+            [*SERVER, "do", "--port", str(server.port), "--room", "build", "read-only", "off"]
+        )
+        assert console.stderr == "The server's settings make build read-only.\n"
         with Json(f"ws://127.0.0.1:{server.port}/build?token=speak") as speaker:
             speaker.ask(type="say", text="I may")
             assert speaker.find("message")["text"] == "I may"

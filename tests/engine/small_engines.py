@@ -11,6 +11,7 @@ from typing import Any
 from syncchat.chat.dialects import LineFormat, dialects
 from syncchat.chat.directory import Directory
 from syncchat.chat.events import SUBPROTOCOL, ClientLimits, Welcome
+from syncchat.chat.hooks import ReadOnly
 from syncchat.chat.moderation import Moderation
 from syncchat.chat.room_settings import RoomSettings
 from syncchat.chat.rooms import RoomRegistry
@@ -67,7 +68,7 @@ def serving(engine: Engine, *, notices: bool = False, most: int = 100) -> Iterat
             on_batch=lambda _waits: None,
             call_at=server.call_at,
             watches=Watches(server.call_at, directory),
-            silences=lambda _room, _request: "",
+            read_only=ReadOnly([], lambda _request: True),
         )
         rooms = RoomRegistry(engine, settings, most)
         ready.set()
