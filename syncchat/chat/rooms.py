@@ -125,7 +125,7 @@ class RoomRegistry:
 
         room = self._acquire(name)
         try:
-            room.run(begin)
+            room.run(begin, reads=True)
         except BaseException:
             known = True
             raise

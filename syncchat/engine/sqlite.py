@@ -284,10 +284,12 @@ class SqliteEngine(LocalEngine):
         self.interrupt()
         self._throttle.join()
         self.records.close()
-        self._writer.close()
         with self._read_lock, self._interrupt_lock:
-            for database in (self._searcher, self._reader, self._claim):
-                database.close()
+            self._searcher.close()
+            self._reader.close()
+        # Last, since it writes the log of changes back into the file.
+        self._writer.close()
+        self._claim.close()
 
     def _end(self, room: str) -> Position:
         end = self._ends.get(room)
