@@ -8,10 +8,14 @@ A lone thread leads itself, and waits for nobody. (Databases call it group commi
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 __all__ = ["LeaderQueue", "Request"]
+
+#: The longest pause before a batch, in seconds.
+_LONGEST_PAUSE = 0.05
 
 
 class Request:
@@ -36,15 +40,25 @@ class LeaderQueue(Generic[Wanted]):
 
     It is called on the thread of one of them, for one batch at a time. If it raises an
     exception, the leader's :meth:`run` does, and the other requests are left as they are.
+
+    ``pause``: after a batch of several requests, the next leader waits until as many have come,
+    at most this share of the time that the batch took. The threads of the batch are about to come
+    again, and need not wait for two batches then.
     """
 
-    def __init__(self, work: Callable[[Sequence[Wanted]], None]) -> None:
+    def __init__(self, work: Callable[[Sequence[Wanted]], None], *, pause: float = 0.0) -> None:
         self._work = work
+        self._pause = pause
         #: Guards the fields below. No other lock is taken under it; a request's ``wakeup`` is
         #: only released.
         self._lock = threading.Lock()
         self._waiting: list[Wanted] = []
         self._is_led = False
+        #: The leader that pauses, and the number of requests that end its pause.
+        self._pausing: Wanted | None = None
+        self._awaited = 0
+        #: Seconds of the next pause. Only the leader uses it.
+        self._next_pause = 0.0
 
     def run(self, request: Wanted) -> None:
         """Have the work for ``request`` done, with that of others. From any thread."""
@@ -53,6 +67,9 @@ class LeaderQueue(Generic[Wanted]):
                 self._waiting.append(request)
                 if not self._is_led:
                     self._is_led = request.leads = True
+                elif self._pausing is not None and len(self._waiting) >= self._awaited:
+                    self._pausing.wakeup.release()
+                    self._pausing = None
             if not request.leads:
                 request.wakeup.acquire()
             if request.leads:
@@ -64,16 +81,30 @@ class LeaderQueue(Generic[Wanted]):
                 self._withdraw(request)
 
     def _lead(self, own: Wanted) -> None:
+        if self._next_pause:
+            self._await_others(own)
         with self._lock:
+            self._pausing = None
             batch, self._waiting = self._waiting, []
+            self._awaited = len(batch)
+        begin = time.monotonic()
         try:
             self._work(batch)
         finally:
+            took = time.monotonic() - begin if len(batch) > 1 else 0.0
+            self._next_pause = min(took * self._pause, _LONGEST_PAUSE)
             # First the next leader: its work need not wait for these threads.
             self._withdraw(own)
             for request in batch:
                 if request is not own:
                     request.wakeup.release()
+
+    def _await_others(self, own: Wanted) -> None:
+        with self._lock:
+            if len(self._waiting) >= self._awaited:
+                return
+            self._pausing = own
+        own.wakeup.acquire(timeout=self._next_pause)
 
     def _withdraw(self, request: Wanted) -> None:
         """Wait no more, and hand on the lead if this thread has it."""

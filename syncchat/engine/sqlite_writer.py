@@ -22,6 +22,9 @@ logger = logging.getLogger("syncchat.engine")
 _BUSY_SECONDS, _STILL_BUSY_SECONDS = 2.0, 0.2
 _TRY_AGAIN = 0.01
 
+#: The longest pause between two transactions, as a share of the time that one takes.
+_PAUSE = 0.25
+
 #: Does a part of a transaction. Returns the number of new messages. It is called again if the
 #: transaction has failed, perhaps because of another part.
 Store = Callable[[sqlite3.Connection], int]
@@ -66,7 +69,7 @@ class SqliteWriter:
         self._finish = finish
         self._on_commit = on_commit
         #: The parts of the next transaction.
-        self._writes: LeaderQueue[_Write] = LeaderQueue(self._commit)
+        self._writes: LeaderQueue[_Write] = LeaderQueue(self._commit, pause=_PAUSE)
         #: Guards the connection, and ``failure``. No other lock is taken under it.
         self._lock = threading.Lock()
         #: Set when the connection is about to be closed: then nothing waits any more.
