@@ -55,6 +55,7 @@ from .server_settings import (
     client_limits,
     taken,
 )
+from .uninterrupted import Uninterrupted
 from .web import only_websockets, web_routes
 
 __all__ = ["DEFAULT_FORMAT", "DEFAULT_GREETING", "DEFAULT_PORT", "DEFAULT_ROOMS", "ChatServer"]
@@ -153,6 +154,8 @@ class ChatServer:
         #: None while the server does not run.
         self._rooms: RoomRegistry | None = None
         self._metrics = Metrics()
+        #: Whatever of the main thread may do the work of a room.
+        self._uninterrupted = Uninterrupted("syncchat-say")
         #: Written without the lock, since a signal handler may call request_stop().
         self._stop_requested = False
 
@@ -206,6 +209,7 @@ class ChatServer:
         server = self._server
         if server is not None:
             server.stop(timeout)
+            self._uninterrupted.close()
             with self._lock:
                 if self._server is server:
                     self._server = None
@@ -366,12 +370,9 @@ class ChatServer:
         text.encode()
         room.encode()
         sender = nick if nick == SERVER_NICK else check_nick(nick)
-        rooms = self._rooms
+        draft, name, rooms = Draft(sender, clean(text)), check_room(room), self._rooms
         if rooms is not None:
-            with rooms.used(check_room(room)) as there:
-                if sender != SERVER_NICK:
-                    rooms.check_free(there, sender)
-                there.post(None, [Draft(sender, clean(text))])
+            self._uninterrupted.run(lambda: rooms.say(name, draft))
 
     def rooms(self) -> list[events.RoomCount]:
         """The rooms that have members, or for which messages are kept, sorted by name.
@@ -391,9 +392,7 @@ class ChatServer:
         They include everything that was said before the call.
         """
         name, rooms = check_room(room), self._running()
-        with rooms.used(name) as there:
-            there.drain()
-            return list(rooms.shown(there, rooms.last(name, n)))
+        return self._uninterrupted.run(lambda: rooms.history(name, n))
 
     def kick(self, nick: str, room: str = LOBBY, reason: str = "") -> bool:
         """Remove the member ``nick`` of ``room``, and close its connection with 1008.
@@ -401,11 +400,13 @@ class ChatServer:
         It is told ``reason``. Its client does not come back by itself, but a person can. Returns
         False if nobody has that nick there, on all servers that share the engine.
         """
-        return self._running().kick(check_room(room), nick, clean(reason))
+        name, rooms = check_room(room), self._running()
+        return self._uninterrupted.run(lambda: rooms.kick(name, nick, clean(reason)))
 
     def moderate(self, request: events.FromOperator, room: str = LOBBY) -> events.FromServer:
         """Do what an operator can ask for, as the console. Returns an ``Error`` if refused."""
-        return Moderation(self._running(), self._log.deed).act(None, check_room(room), request)
+        name, moderation = check_room(room), Moderation(self._running(), self._log.deed)
+        return self._uninterrupted.run(lambda: moderation.act(None, name, request))
 
     def _all_people(self) -> People:
         rooms = self._rooms

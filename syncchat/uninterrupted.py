@@ -1,0 +1,74 @@
+"""Calls of the main thread, carried out where no ``KeyboardInterrupt`` ends them half done.
+
+Python raises ``KeyboardInterrupt`` on the main thread only, and there between any two steps: also
+while the thread does the work of others, or holds what is to be sent in its hands.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+__all__ = ["Uninterrupted"]
+
+Result = TypeVar("Result")
+
+
+class _Call:
+    """A call, and the lock on which the main thread waits for its end."""
+
+    __slots__ = ("done", "failure", "function", "result")
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.function = function
+        self.result: Any = None
+        self.failure: BaseException | None = None
+        self.done = threading.Lock()
+        self.done.acquire()
+
+
+class Uninterrupted:
+    """Carries out calls of the main thread on the thread ``name``, which the first call starts."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        #: Only the main thread changes it.
+        self._thread: threading.Thread | None = None
+
+    def run(self, function: Callable[[], Result]) -> Result:
+        """Call ``function``, and return its result or raise its exception. From any thread.
+
+        If ``KeyboardInterrupt`` ends the wait, the call goes on, or it has not begun and never
+        will. Threads other than the main thread call ``function`` themselves.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return function()
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            self._thread.start()
+        call = _Call(function)
+        self._calls.put(call)
+        call.done.acquire()
+        if call.failure is not None:
+            raise call.failure
+        result: Result = call.result
+        return result
+
+    def close(self) -> None:
+        """End the thread after the calls that have begun, and wait for it. From any thread."""
+        thread = self._thread
+        if thread is not None and thread.is_alive():
+            self._calls.put(None)
+            if thread is not threading.current_thread():
+                thread.join()
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            try:
+                call.result = call.function()
+            except BaseException as exc:  # noqa: BLE001 - raised on the main thread
+                call.failure = exc
+            call.done.release()
