@@ -35,8 +35,10 @@ class Uninterrupted:
     def __init__(self, name: str) -> None:
         self._name = name
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
-        #: Only the main thread changes it.
+        #: Held by the thread that works. An interrupt can leave a second one, which ends at once.
+        self._role = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._closed = False
 
     def run(self, function: Callable[[], Result]) -> Result:
         """Call ``function``, and return its result or raise its exception. From any thread.
@@ -46,9 +48,9 @@ class Uninterrupted:
         """
         if threading.current_thread() is not threading.main_thread():
             return function()
-        if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-            self._thread.start()
+        self._closed = False
+        if not self._role.locked():
+            threading.Thread(target=self._work, name=self._name, daemon=True).start()
         call = _Call(function)
         self._calls.put(call)
         call.done.acquire()
@@ -59,16 +61,27 @@ class Uninterrupted:
 
     def close(self) -> None:
         """End the thread after the calls that have begun, and wait for it. From any thread."""
-        thread = self._thread
-        if thread is not None and thread.is_alive():
+        self._closed = True
+        if self._role.locked():
             self._calls.put(None)
-            if thread is not threading.current_thread():
-                thread.join()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
 
     def _work(self) -> None:
-        while (call := self._calls.get()) is not None:
-            try:
-                call.result = call.function()
-            except BaseException as exc:  # noqa: BLE001 - raised on the main thread
-                call.failure = exc
-            call.done.release()
+        if not self._role.acquire(blocking=False):
+            return
+        try:
+            self._thread = threading.current_thread()
+            while not (self._closed and self._calls.empty()):
+                call = self._calls.get()
+                if call is None:
+                    # From close(); of two calls of it, one may come late.
+                    continue
+                try:
+                    call.result = call.function()
+                except BaseException as exc:  # noqa: BLE001 - raised on the main thread
+                    call.failure = exc
+                call.done.release()
+        finally:
+            self._role.release()
