@@ -154,7 +154,6 @@ class ChatServer:
         #: None while the server does not run.
         self._rooms: RoomRegistry | None = None
         self._metrics = Metrics()
-        #: Whatever of the main thread may do the work of a room.
         self._uninterrupted = Uninterrupted("syncchat-say")
         #: Written without the lock, since a signal handler may call request_stop().
         self._stop_requested = False
@@ -246,6 +245,7 @@ class ChatServer:
             )
             try:
                 self._rooms = self._open_rooms(server, metrics)
+                self._uninterrupted.open()
             except BaseException:
                 server.stop()
                 raise
@@ -340,10 +340,7 @@ class ChatServer:
     # For embedding programs.
 
     def stats(self) -> Stats:
-        """The server's counters since its start.
-
-        Raises :class:`RuntimeError` if the server does not run.
-        """
+        """The server's counters since its start. Raises :class:`RuntimeError` before it."""
         server = self._server
         if server is None:
             raise RuntimeError("the chat server is not running")
@@ -367,10 +364,9 @@ class ChatServer:
         """
         if not isinstance(text, str):
             raise TypeError(f"a text must be str, not {type(text).__name__}")
-        text.encode()
-        room.encode()
-        sender = nick if nick == SERVER_NICK else check_nick(nick)
-        draft, name, rooms = Draft(sender, clean(text)), check_room(room), self._rooms
+        (text + room).encode()
+        draft = Draft(nick if nick == SERVER_NICK else check_nick(nick), clean(text))
+        name, rooms = check_room(room), self._rooms
         if rooms is not None:
             self._uninterrupted.run(lambda: rooms.say(name, draft))
 

@@ -28,6 +28,13 @@ class _Call:
         self.done = threading.Lock()
         self.done.acquire()
 
+    def run(self) -> None:
+        try:
+            self.result = self.function()
+        except BaseException as exc:  # noqa: BLE001 - raised on the main thread
+            self.failure = exc
+        self.done.release()
+
 
 class Uninterrupted:
     """Carries out calls of the main thread on the thread ``name``, which the first call starts."""
@@ -38,21 +45,25 @@ class Uninterrupted:
         #: Held by the thread that works. An interrupt can leave a second one, which ends at once.
         self._role = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._closed = True
+
+    def open(self) -> None:
+        """Carry out calls on the thread, from now until :meth:`close`."""
         self._closed = False
 
     def run(self, function: Callable[[], Result]) -> Result:
         """Call ``function``, and return its result or raise its exception. From any thread.
 
-        If ``KeyboardInterrupt`` ends the wait, the call goes on, or it has not begun and never
-        will. Threads other than the main thread call ``function`` themselves.
+        If ``KeyboardInterrupt`` ends the wait, the call goes on, or is made later, or never.
+        Threads other than the main thread call ``function`` themselves, and so does the
+        main thread while this is closed.
         """
-        if threading.current_thread() is not threading.main_thread():
+        if self._closed or threading.current_thread() is not threading.main_thread():
             return function()
-        self._closed = False
-        if not self._role.locked():
-            threading.Thread(target=self._work, name=self._name, daemon=True).start()
         call = _Call(function)
         self._calls.put(call)
+        if not self._role.locked():
+            threading.Thread(target=self._work, name=self._name, daemon=True).start()
         call.done.acquire()
         if call.failure is not None:
             raise call.failure
@@ -69,19 +80,14 @@ class Uninterrupted:
             thread.join()
 
     def _work(self) -> None:
-        if not self._role.acquire(blocking=False):
-            return
-        try:
+        while self._role.acquire(blocking=False):
             self._thread = threading.current_thread()
-            while not (self._closed and self._calls.empty()):
-                call = self._calls.get()
-                if call is None:
-                    # From close(); of two calls of it, one may come late.
-                    continue
-                try:
-                    call.result = call.function()
-                except BaseException as exc:  # noqa: BLE001 - raised on the main thread
-                    call.failure = exc
-                call.done.release()
-        finally:
-            self._role.release()
+            try:
+                while not (self._closed and self._calls.empty()):
+                    call = self._calls.get()
+                    if call is not None:  # None wakes the thread.
+                        call.run()
+            finally:
+                self._role.release()
+            if self._calls.empty():
+                return

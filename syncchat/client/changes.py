@@ -50,8 +50,12 @@ class Changes:
             for wakeup in wakeups:
                 wakeup.release()
 
+    def open(self) -> None:
+        """Have the main thread's steps done on the thread, from now until :meth:`close`."""
+        self._uninterrupted.open()
+
     def close(self) -> None:
-        """End the thread. The state may be changed again later."""
+        """End the thread, and wait for it."""
         self._uninterrupted.close()
 
     def _try(self, step_locked: Callable[[], bool], wakeup: threading.Lock) -> bool:

@@ -53,7 +53,6 @@ class Link:
         #: Guards everything below, including the protocol. Taken before the WebSocket's
         #: locks and the inbox's lock in the lock order.
         self._lock = threading.Lock()
-        #: When an item is acknowledged, or sent as a plain line, and at the end.
         self._changes = Changes(self._lock, f"syncchat-say {protocol.url.partition('?')[0]}")
         self._protocol = protocol
         self._closed = False
@@ -99,6 +98,7 @@ class Link:
                 self._end = None
                 self._closed = False
                 self._inbox.open()
+                self._changes.open()
                 self._begin_locked(websocket)
         except BaseException:
             self._stop.set()
@@ -235,9 +235,9 @@ class Link:
             self._pump_locked()
             return True
 
-        if not self._changes.wait(say_locked, deadline):
-            raise OutboxFull("too many messages are waiting for an acknowledgement")
-        return not protocol.dialect.plain
+        if self._changes.wait(say_locked, deadline):
+            return not protocol.dialect.plain
+        raise OutboxFull("too many messages are waiting for an acknowledgement")
 
     def ask(self, event: events.FromClient) -> None:
         """Send ``event`` once. Raises :class:`NotConnected` if it cannot be sent now.
@@ -289,7 +289,7 @@ class Link:
         Raises :class:`TimeoutError`, or the end of the connection.
         """
         deadline = Deadline.after(timeout)
-        self._wait_sent(deadline, lambda: None)
+        self._wait_sent(deadline)
         if self.plain:
             self.websocket.flush(deadline.remaining())
 
@@ -306,7 +306,9 @@ class Link:
         if not self._protocol.ready:
             raise NotConnected(_NO_CONNECTION)
 
-    def _wait_sent(self, deadline: Deadline, then_locked: Callable[[], None]) -> None:
+    def _wait_sent(
+        self, deadline: Deadline, then_locked: Callable[[], None] = lambda: None
+    ) -> None:
         """Wait until every item is acknowledged or, in plain lines, sent; call ``then_locked``."""
 
         def look_locked() -> bool:
