@@ -55,6 +55,7 @@ from .server_settings import (
     client_limits,
     taken,
 )
+from .uninterrupted import Uninterrupted
 from .web import only_websockets, page_view, web_routes
 
 __all__ = ["DEFAULT_FORMAT", "DEFAULT_GREETING", "DEFAULT_PORT", "DEFAULT_ROOMS", "ChatServer"]
@@ -153,6 +154,7 @@ class ChatServer:
         #: None while the server does not run.
         self._rooms: RoomRegistry | None = None
         self._metrics = Metrics()
+        self._uninterrupted = Uninterrupted("syncchat-say")
         #: Written without the lock, since a signal handler may call request_stop().
         self._stop_requested = False
 
@@ -206,6 +208,7 @@ class ChatServer:
         server = self._server
         if server is not None:
             server.stop(timeout)
+            self._uninterrupted.close()
             with self._lock:
                 if self._server is server:
                     self._server = None
@@ -242,6 +245,7 @@ class ChatServer:
             )
             try:
                 self._rooms = self._open_rooms(server, metrics)
+                self._uninterrupted.open()
             except BaseException:
                 server.stop()
                 raise
@@ -344,10 +348,7 @@ class ChatServer:
     # For embedding programs.
 
     def stats(self) -> Stats:
-        """The server's counters since its start.
-
-        Raises :class:`RuntimeError` if the server does not run.
-        """
+        """The server's counters since its start. Raises :class:`RuntimeError` before it."""
         server = self._server
         if server is None:
             raise RuntimeError("the chat server is not running")
@@ -371,15 +372,11 @@ class ChatServer:
         """
         if not isinstance(text, str):
             raise TypeError(f"a text must be str, not {type(text).__name__}")
-        text.encode()
-        room.encode()
-        sender = nick if nick == SERVER_NICK else check_nick(nick)
-        rooms = self._rooms
+        (text + room).encode()
+        draft = Draft(nick if nick == SERVER_NICK else check_nick(nick), clean(text))
+        name, rooms = check_room(room), self._rooms
         if rooms is not None:
-            with rooms.used(check_room(room)) as there:
-                if sender != SERVER_NICK:
-                    rooms.check_free(there, sender)
-                there.post(None, [Draft(sender, clean(text))])
+            self._uninterrupted.run(lambda: rooms.say(name, draft))
 
     def rooms(self) -> list[events.RoomCount]:
         """The rooms that have members, or for which messages are kept, sorted by name.
@@ -399,9 +396,7 @@ class ChatServer:
         They include everything that was said before the call.
         """
         name, rooms = check_room(room), self._running()
-        with rooms.used(name) as there:
-            there.drain()
-            return list(rooms.shown(there, rooms.last(name, n)))
+        return self._uninterrupted.run(lambda: rooms.history(name, n))
 
     def kick(self, nick: str, room: str = LOBBY, reason: str = "") -> bool:
         """Remove the member ``nick`` of ``room``, and close its connection with 1008.
@@ -409,11 +404,13 @@ class ChatServer:
         It is told ``reason``. Its client does not come back by itself, but a person can. Returns
         False if nobody has that nick there, on all servers that share the engine.
         """
-        return self._running().kick(check_room(room), nick, clean(reason))
+        name, rooms = check_room(room), self._running()
+        return self._uninterrupted.run(lambda: rooms.kick(name, nick, clean(reason)))
 
     def moderate(self, request: events.FromOperator, room: str = LOBBY) -> events.FromServer:
         """Do what an operator can ask for, as the console. Returns an ``Error`` if refused."""
-        return Moderation(self._running(), self._log.deed).act(None, check_room(room), request)
+        name, moderation = check_room(room), Moderation(self._running(), self._log.deed)
+        return self._uninterrupted.run(lambda: moderation.act(None, name, request))
 
     def _all_people(self) -> People:
         rooms = self._rooms

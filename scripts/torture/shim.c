@@ -24,6 +24,7 @@ struct control {
     volatile int32_t full;
     volatile int32_t slow_us;
     volatile int64_t clock_ns;
+    volatile int64_t flush_us;
 };
 
 /* Before the bytes that a write replaces: where they are, how many, and the size of the file. */
@@ -161,6 +162,8 @@ static int flushed(int fd, int result) {
     int64_t size;
     if (result == 0 && find(fd, path, &size)) {
         slow();
+        if (control->flush_us)
+            usleep(control->flush_us);
         int file = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
         if (file >= 0)
             close(file);

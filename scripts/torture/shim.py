@@ -15,8 +15,8 @@ __all__ = ["Shim", "cut_power", "drop_torn"]
 _SOURCE = Path(__file__).with_name("shim.c")
 
 #: The settings in the file that the library maps: the disk is full, microseconds of each
-#: write, nanoseconds of the clock.
-_CONTROL = struct.Struct("iiq")
+#: write, nanoseconds of the clock, more microseconds of each flush.
+_CONTROL = struct.Struct("iiqq")
 
 #: The head of a record in an undo file.
 _UNDO = struct.Struct("qqq")
@@ -53,8 +53,9 @@ class Shim:
         full: bool | None = None,
         slow: float | None = None,
         clock: float | None = None,
+        flush: float | None = None,
     ) -> None:
-        """Change what is given: whether the disk is full, and the seconds of writes and clock."""
+        """Change what is given: whether the disk is full, the seconds of writes, clock, flushes."""
         values = list(_CONTROL.unpack(self._settings[:]))
         if full is not None:
             values[0] = int(full)
@@ -62,11 +63,13 @@ class Shim:
             values[1] = int(slow * 1e6)
         if clock is not None:
             values[2] = int(clock * 1e9)
+        if flush is not None:
+            values[3] = int(flush * 1e6)
         self._settings[:] = _CONTROL.pack(*values)
 
     def heal(self) -> None:
         """The disk has room and is quick, and the clock is right."""
-        self.set(full=False, slow=0.0, clock=0.0)
+        self.set(full=False, slow=0.0, clock=0.0, flush=0.0)
 
     def close(self) -> None:
         """Release the settings."""

@@ -20,8 +20,6 @@ _MOST_WORDS = 16
 
 def past(rooms: RoomRegistry, room: Room, asked: HistoryRequest) -> FromServer:
     """Messages of the history."""
-    # The answer must contain what the client itself said before.
-    room.drain()
     page = rooms.engine.read_before(room.name, asked.before, asked.limit)
     return History(rooms.shown(room, page.messages), page.complete, "history")
 
@@ -30,7 +28,6 @@ def search(rooms: RoomRegistry, room: Room, words: str, limit: int) -> FromServe
     """Messages that contain all ``words``, but for those that are hidden."""
     if len(words.split()) > _MOST_WORDS:
         return Error("too_big", f"A search must have at most {_MOST_WORDS} words.", "search")
-    room.drain()
     found = rooms.engine.search(room.name, words, limit)
     shown = rooms.shown(room, found[::-1])
     visible = tuple(each for each in shown if each.kind in ("message", "action"))

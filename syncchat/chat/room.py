@@ -22,18 +22,11 @@ from ..errors import EngineFailed
 from ..net import CombiningQueue, Deadline, Later
 from .appends import AppendThread, Post, Receipt, acknowledge, drafts_of, refuse
 from .entering import Entering, WantedHistory
-from .events import (
-    Away,
-    Back,
-    Error,
-    FromServer,
-    Joined,
-    Left,
-    LiveFromServer,
-)
+from .events import Away, Back, Error, FromServer, Joined, Left, LiveFromServer
 from .feed import Feed
 from .members import Member, Members
 from .presence_batch import PresenceBatch
+from .reads import Read, Reads, Step, guarded
 from .renames import Renames
 from .room_settings import RoomSettings
 
@@ -52,9 +45,6 @@ class _Arrival:
 
 _ARRIVAL = _Arrival()
 
-#: Any other item of the queue: a function, called in its place in the order.
-_Step = Callable[[], None]
-
 
 class Room:
     """Made by :class:`RoomRegistry`. Every method may be called from any thread."""
@@ -71,9 +61,10 @@ class Room:
         self.users = 0
         #: Whether it ends a moment after its last user has gone. Guarded as ``users``.
         self.lingers = False
-        self._queue: CombiningQueue[Post | _Arrival | _Step] = CombiningQueue(
+        self._queue: CombiningQueue[Post | _Arrival | Read | Step] = CombiningQueue(
             self._apply, max_weight=_MAX_QUEUED
         )
+        self._reads = Reads()
         # Only the combiner changes the fields below.
         #: The combiner's thread while it applies a batch or appends.
         self._combiner: int | None = None
@@ -115,7 +106,7 @@ class Room:
             strict=strict,
         )
         try:
-            entering.complete(lambda: self.run(lambda: self._enter(entering)))
+            entering.complete(lambda: self.run(lambda: self._enter(entering), reads=True))
         except BaseException:
             if entering.claimed:
                 self.leave(member, None, seen=entering.admitted)
@@ -184,6 +175,12 @@ class Room:
         """Send one member events, in order with the room's messages."""
         self._do(lambda: self._members.tell_one(member, *events))
 
+    def answer(self, member: Member, event: FromServer) -> None:
+        """Send one member what it has asked to read. It does not wait for messages before it."""
+        step = partial(self._members.tell_one, member, event)
+        if not self._reads.take(step):
+            self._queue.submit([Read(step)], _OVERHEAD)
+
     def send(self, member: Member, text: str) -> None:
         """Send one member a text of its dialect, in order with the room's messages."""
         self._do(lambda: self._members.send_one(member, text))
@@ -192,18 +189,16 @@ class Room:
         """Block until everything queued so far is done."""
         self._queue.drain()
 
-    def run(self, step: Callable[[], object]) -> None:
-        """Call ``step`` in its place in the order, and raise its exception."""
+    def run(self, step: Callable[[], object], *, reads: bool = False) -> None:
+        """Call ``step`` in its place in the order, and raise its exception.
+
+        ``reads``: it waits for no message that is still to be appended.
+        """
         failures: list[Exception] = []
-
-        def guarded() -> None:
-            try:
-                step()
-            except Exception as exc:  # noqa: BLE001 - raised below
-                failures.append(exc)
-
-        self._do(guarded)
-        self._queue.drain()
+        call = guarded(step, failures)
+        if not (reads and self._reads.take(call)):
+            self._queue.submit([Read(call) if reads else call], _OVERHEAD)
+            self._queue.drain()
         if failures:
             raise failures[0]
 
@@ -238,6 +233,7 @@ class Room:
     def deliver(self, delivery: Delivery) -> None:
         """Send new messages of the log to all members."""
         if threading.get_ident() == self._combiner:
+            self._reads.end_append()
             self._feed.take(delivery)
         else:
             self._feed.add(delivery)
@@ -246,11 +242,12 @@ class Room:
 
     def deliver_own(self, delivery: Delivery) -> bool:
         """As :meth:`Feed.take_own`, on the combiner's thread, which is appending it."""
+        self._reads.end_append()
         return self._feed.take_own(delivery)
 
     def take_live(self, event: LiveFromServer) -> None:
         """Send a live event to the members that it concerns."""
-        if threading.get_ident() == self._combiner:
+        if threading.get_ident() in (self._combiner, self._reads.thread):
             self._feed.take(event)
         else:
             self._feed.add(event)
@@ -311,7 +308,7 @@ class Room:
     def position(self) -> Position:
         """Up to where the members have the log now. Raises as :meth:`follow`. On any thread."""
         places: list[Position] = []
-        self.run(lambda: places.append(self.follow()))
+        self.run(lambda: places.append(self.follow()), reads=True)
         return places[0]
 
     def unfollow(self) -> None:
@@ -321,10 +318,10 @@ class Room:
 
     # The combiner's work.
 
-    def _do(self, step: _Step) -> None:
+    def _do(self, step: Step) -> None:
         self._queue.submit([step], _OVERHEAD)
 
-    def _do_for(self, member: Member, command: str, step: _Step) -> None:
+    def _do_for(self, member: Member, command: str, step: Step) -> None:
         """Call ``step`` for a request; ``member`` is told if the engine fails."""
 
         def asked() -> None:
@@ -336,7 +333,7 @@ class Room:
 
         self._do(asked)
 
-    def _apply(self, batch: Sequence[Post | _Arrival | _Step], _first: int) -> None:
+    def _apply(self, batch: Sequence[Post | _Arrival | Read | Step], _first: int) -> None:
         self._combiner = threading.get_ident()
         try:
             posts: list[Post] = []
@@ -349,6 +346,11 @@ class Room:
                     # appended makes no difference.
                     self._take_step(self._feed.take_added)
                     continue
+                if isinstance(item, Read):
+                    # Whoever enters gets the earlier messages live.
+                    self._take_step(item.step)
+                    self._reads.note_taken()
+                    continue
                 if posts:
                     # Keep the order: append the earlier messages first.
                     self._append(posts)
@@ -359,7 +361,7 @@ class Room:
         finally:
             self._combiner = None
 
-    def _take_step(self, step: _Step) -> None:
+    def _take_step(self, step: Step) -> None:
         """Call ``step``; log its exception, which must reach neither caller nor other steps."""
         try:
             step()
@@ -372,7 +374,11 @@ class Room:
         try:
             if self._feed.position is None:
                 self.follow()
-            answers = self._engine.append(self.name, drafts)
+            self._reads.begin_append()
+            try:
+                answers = self._engine.append(self.name, drafts)
+            finally:
+                self._reads.end_append()
         except EngineFailed as exc:
             self._answer(posts, exc)
         except Exception:
@@ -438,5 +444,5 @@ class Room:
         except EngineFailed as exc:
             logger.warning("room %r: a notice could not be sent: %s", self.name, exc)
 
-    def _set_timer(self, due: float, step: _Step) -> None:
+    def _set_timer(self, due: float, step: Step) -> None:
         self._settings.call_at(Deadline(due), partial(self.run_later, step))

@@ -15,7 +15,7 @@ from .enforcement import Enforcement
 from .entering import WantedHistory
 from .events import MAX_HISTORY, Kick, LiveFromServer, Message, RoomCount
 from .members import Member
-from .nicks import is_address, look_of
+from .nicks import SERVER_NICK, is_address, look_of
 from .people import Person
 from .permits import Permits
 from .personal import PersonalRecords
@@ -125,7 +125,7 @@ class RoomRegistry:
 
         room = self._acquire(name)
         try:
-            room.run(begin)
+            room.run(begin, reads=True)
         except BaseException:
             known = True
             raise
@@ -137,6 +137,25 @@ class RoomRegistry:
         """Have a client watch a room, which it watches, no more."""
         self.watches.remove(watcher, name)
         self._release(self._rooms[name])
+
+    def say(self, name: str, draft: Draft) -> None:
+        """Post a message of the server, or of a sender whose nick must be free.
+
+        Raises :class:`NickTaken` as :meth:`check_free`, and :class:`RoomsFull`.
+        """
+        with self.used(name) as room:
+            if draft.nick != SERVER_NICK:
+                self.check_free(room, draft.nick)
+            room.post(None, [draft])
+
+    def history(self, name: str, count: int) -> list[Message]:
+        """The last messages of a room, as readers may see them, after all that wait are stored.
+
+        Raises as :meth:`counts`, and :class:`RoomsFull`.
+        """
+        with self.used(name) as room:
+            room.drain()
+            return list(self.shown(room, self.last(name, count)))
 
     def last(self, name: str, count: int) -> list[Message]:
         """The last messages of a room, the oldest first. Raises as :meth:`counts`."""

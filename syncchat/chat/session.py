@@ -88,6 +88,7 @@ class Session:
         self._query = query_of(websocket.request)
         #: Messages that are not given to the room yet.
         self._drafts: list[Draft] = []
+        self._has_said = False  # Whether messages of the client may not be stored yet.
         #: The room that the client is in, or was in last; and whether it is in it.
         self._room: Room
         self._inside = False
@@ -277,6 +278,7 @@ class Session:
             size += len(draft.text)
         if drafts and not self._room.post_later(self._member, drafts, size, later):
             return 0  # To watch rooms twice does no harm.
+        self._has_said = True
         if self._on_message is not None:
             for asked in heard:
                 self._report(asked, self._on_message)
@@ -308,26 +310,29 @@ class Session:
             case Help():
                 self._room.send(self._member, reply(HELP_TEXT))
             case _:
-                self._tell(self._moderation.act(self._member, self._room.name, asked))
+                self._room.tell(
+                    self._member, self._moderation.act(self._member, self._room.name, asked)
+                )
 
     def _flush(self) -> None:
         if self._drafts:
             drafts, self._drafts = self._drafts, []
+            self._has_said = True
             self._room.post(self._member, drafts)
-
-    def _tell(self, event: FromServer) -> None:
-        self._room.tell(self._member, event)
 
     def _answer(self, command: str, read: Callable[[], FromServer]) -> None:
         """Send the client the answer to ``command`` that ``read`` gets from the engine."""
+        if self._has_said:  # The answer must contain that.
+            self._has_said = False
+            self._room.drain()
         try:
-            self._tell(read())
+            self._room.answer(self._member, read())
         except EngineFailed as exc:
             self._send_error(_unavailable(exc, command))
 
     def _send_error(self, error: Error) -> None:
         self._flush()
-        self._tell(error)
+        self._room.tell(self._member, error)
 
     # What a client asks for.
 

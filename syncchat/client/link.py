@@ -13,6 +13,7 @@ from ..chat import events
 from ..closecodes import ABNORMAL, NORMAL
 from ..errors import ConnectionClosed, NotConnected, OutboxFull
 from ..net import Address, Deadline, WebSocket
+from .changes import Changes
 from .events import Disconnected, Event, Inbox, Reconnected
 from .outbox import Item
 from .protocol import Protocol
@@ -52,9 +53,7 @@ class Link:
         #: Guards everything below, including the protocol. Taken before the WebSocket's
         #: locks and the inbox's lock in the lock order.
         self._lock = threading.Lock()
-        #: Notified when an item is acknowledged, or sent as a plain line, and at the end.
-        self._changed = threading.Condition(self._lock)
-        self._waiting = 0  # The number of threads that wait for it.
+        self._changes = Changes(self._lock, f"syncchat-say {protocol.url.partition('?')[0]}")
         self._protocol = protocol
         self._closed = False
         self._websocket: WebSocket | None = None
@@ -99,6 +98,7 @@ class Link:
                 self._end = None
                 self._closed = False
                 self._inbox.open()
+                self._changes.open()
                 self._begin_locked(websocket)
         except BaseException:
             self._stop.set()
@@ -152,6 +152,7 @@ class Link:
         # It may be the calling thread, in on_event().
         if self._thread not in (None, threading.current_thread()):
             self._thread.join(deadline.remaining())
+        self._changes.close()
         with self._lock:
             return self._protocol.outbox.pending()
 
@@ -221,20 +222,22 @@ class Link:
         protocol = self._protocol
         if protocol.dialect.plain:
             self.websocket.flush(deadline.remaining())
-        with self._lock:
-            while True:
-                if self._end is not None:
-                    raise self._end
-                if self._websocket is None:
-                    raise RuntimeError(_NEVER_CONNECTED)
-                if protocol.dialect.plain and not protocol.ready:
-                    raise NotConnected(_NO_CONNECTION)
-                if protocol.say(event, time.monotonic()):
-                    break
-                if not self._wait_locked(deadline):
-                    raise OutboxFull("too many messages are waiting for an acknowledgement")
+
+        def say_locked() -> bool:
+            if self._end is not None:
+                raise self._end
+            if self._websocket is None:
+                raise RuntimeError(_NEVER_CONNECTED)
+            if protocol.dialect.plain and not protocol.ready:
+                raise NotConnected(_NO_CONNECTION)
+            if not protocol.say(event, time.monotonic()):
+                return False
             self._pump_locked()
+            return True
+
+        if self._changes.wait(say_locked, deadline):
             return not protocol.dialect.plain
+        raise OutboxFull("too many messages are waiting for an acknowledgement")
 
     def ask(self, event: events.FromClient) -> None:
         """Send ``event`` once. Raises :class:`NotConnected` if it cannot be sent now.
@@ -242,19 +245,28 @@ class Link:
         Also raises :class:`ValueError` for an event that is too long, or the end of the
         connection.
         """
-        with self._lock:
+
+        def send_locked() -> bool:
             if self._websocket is None:
                 raise RuntimeError(_NEVER_CONNECTED)
             if self.plain and self._end is None:
                 raise NotConnected("the server supports plain lines only: use send_line()")
             self._send_once_locked(self._protocol.encode(event))
+            return True
+
+        self._changes.wait(send_locked, _NO_LIMIT)
 
     def apply(self, step: Callable[[Protocol], Result]) -> Result:
         """Call ``step`` with the state, and send what may be sent then. Never blocks."""
-        with self._lock:
-            result = step(self._protocol)
+        results: list[Result] = []
+
+        def apply_locked() -> bool:
+            results.append(step(self._protocol))
             self._pump_locked()
-            return result
+            return True
+
+        self._changes.wait(apply_locked, _NO_LIMIT)
+        return results[0]
 
     def send_line(self, line: str, timeout: float | None) -> None:
         """Send ``line`` once to a server of plain lines, after all items posted so far.
@@ -263,9 +275,7 @@ class Link:
         """
         deadline = Deadline.after(timeout)
         self.websocket.flush(deadline.remaining())
-        with self._lock:
-            self._wait_sent_locked(deadline)
-            self._send_once_locked(line)
+        self._wait_sent(deadline, lambda: self._send_once_locked(line))
 
     @property
     def unacknowledged(self) -> int:
@@ -279,11 +289,9 @@ class Link:
         Raises :class:`TimeoutError`, or the end of the connection.
         """
         deadline = Deadline.after(timeout)
-        with self._lock:
-            self._wait_sent_locked(deadline)
-            websocket = self.websocket
+        self._wait_sent(deadline)
         if self.plain:
-            websocket.flush(deadline.remaining())
+            self.websocket.flush(deadline.remaining())
 
     def _send_once_locked(self, text: str) -> None:
         assert self._lock.locked()
@@ -298,23 +306,21 @@ class Link:
         if not self._protocol.ready:
             raise NotConnected(_NO_CONNECTION)
 
-    def _wait_sent_locked(self, deadline: Deadline) -> None:
-        """Wait until every item is acknowledged or, in plain lines, sent."""
-        assert self._lock.locked()
-        while self._protocol.outbox:
-            if self._end is not None:
-                raise self._end
-            if not self._wait_locked(deadline):
-                raise TimeoutError("the server did not acknowledge all messages in time")
+    def _wait_sent(
+        self, deadline: Deadline, then_locked: Callable[[], None] = lambda: None
+    ) -> None:
+        """Wait until every item is acknowledged or, in plain lines, sent; call ``then_locked``."""
 
-    def _wait_locked(self, deadline: Deadline) -> bool:
-        """Wait until something has changed. Returns False at the deadline."""
-        assert self._lock.locked()
-        self._waiting += 1
-        try:
-            return self._changed.wait(deadline.remaining())
-        finally:
-            self._waiting -= 1
+        def look_locked() -> bool:
+            if self._protocol.outbox:
+                if self._end is not None:
+                    raise self._end
+                return False
+            then_locked()
+            return True
+
+        if not self._changes.wait(look_locked, deadline):
+            raise TimeoutError("the server did not acknowledge all messages in time")
 
     def _pump_locked(self) -> None:
         """Send the texts that may be sent now, and wake the waiting threads. Never blocks."""
@@ -330,8 +336,7 @@ class Link:
             if protocol.dialect.plain and (told := protocol.sent()) is not None:
                 # Before any answer of the server to this item.
                 self._inbox.put(told)
-        if self._waiting:
-            self._changed.notify_all()
+        self._changes.notify_locked()
 
     # Receiving.
 
@@ -359,7 +364,7 @@ class Link:
             with self._lock:
                 self._retry_at = None
                 self._end = end
-                self._changed.notify_all()
+                self._changes.notify_locked()
                 last = self._websocket
             self._inbox.finish(end)
             if last is not None:

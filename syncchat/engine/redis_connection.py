@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from redis.exceptions import RedisError, ResponseError
 
 from ..errors import AppendUnknown, EngineFailed
+from .leader_queue import LeaderQueue, Request
 from .redis_scripts import Script
 from .redis_server import Argument, Command, Link, RedisServer, Reply, reason_of
 
@@ -29,36 +30,24 @@ class _NotSent(EngineFailed):
     """The commands are not sent, since there is no connection."""
 
 
-class _Request:
+class _Exchange(Request):
     """The commands of one thread, which waits for the replies."""
 
-    __slots__ = ("commands", "done", "failure", "leads", "replies", "wakeup")
+    __slots__ = ("commands", "failure", "replies")
 
     def __init__(self, commands: Sequence[Command]) -> None:
+        super().__init__()
         self.commands = commands
         self.replies: list[Reply] = []
         self.failure: EngineFailed | None = None
-        self.done = False
-        #: Whether its thread is to lead.
-        self.leads = False
-        #: The thread sleeps on it until its request is done, or it is to lead.
-        self.wakeup = threading.Lock()
-        self.wakeup.acquire()
 
 
 class Pipeline:
-    """A connection whose round trips are shared by the threads that wait at the same time.
-
-    One thread leads: it sends the commands of all that wait, reads the replies, and hands the
-    lead to one of the threads that have come meanwhile.
-    """
+    """A connection whose round trips are shared by the threads that wait at the same time."""
 
     def __init__(self, server: RedisServer) -> None:
         self._server = server
-        #: Guards ``_waiting`` and ``_is_led``. A request's ``wakeup`` is only released under it.
-        self._lock = threading.Lock()
-        self._waiting: list[_Request] = []
-        self._is_led = False
+        self._exchanges: LeaderQueue[_Exchange] = LeaderQueue(self._exchange_all)
         # Only the thread that leads uses the fields below.
         self._link: Link | None = None
         self._next_try = 0.0
@@ -164,14 +153,8 @@ class Pipeline:
                     raise
 
     def _exchange(self, commands: Sequence[Command]) -> list[Reply]:
-        request = _Request(commands)
-        with self._lock:
-            self._waiting.append(request)
-            leads, self._is_led = not self._is_led, True
-        if not leads:
-            self._sleep(request)
-        if not request.done:
-            self._lead(request)
+        request = _Exchange(commands)
+        self._exchanges.run(request)
         if request.failure is not None:
             raise request.failure
         return request.replies
@@ -188,22 +171,7 @@ class Pipeline:
         self._interrupted.set()
         self._disconnect()
 
-    def _sleep(self, request: _Request) -> None:
-        """Wait until ``request`` is done, or its thread is to lead."""
-        try:
-            request.wakeup.acquire()
-        except BaseException:
-            # An exception such as KeyboardInterrupt: no thread may hand the lead to this one.
-            with self._lock:
-                if request in self._waiting:
-                    self._waiting.remove(request)
-            if request.leads:
-                self._pass_on()
-            raise
-
-    def _lead(self, own: _Request) -> None:
-        with self._lock:
-            batch, self._waiting = self._waiting, []
+    def _exchange_all(self, batch: Sequence[_Exchange]) -> None:
         try:
             self._round_trip(batch)
         except BaseException:
@@ -211,23 +179,12 @@ class Pipeline:
             self._disconnect()
             raise
         finally:
-            # First the next leader: its round trip need not wait for these threads.
-            self._pass_on()
             for request in batch:
                 if not request.done:
                     request.done = True
                     request.failure = AppendUnknown("the server is stopping")
-                if request is not own:
-                    request.wakeup.release()
 
-    def _pass_on(self) -> None:
-        with self._lock:
-            self._is_led = bool(self._waiting)
-            if self._is_led:
-                self._waiting[0].leads = True
-                self._waiting[0].wakeup.release()
-
-    def _round_trip(self, batch: Sequence[_Request]) -> None:
+    def _round_trip(self, batch: Sequence[_Exchange]) -> None:
         """Send the commands of all requests, and read the replies."""
         sent, answered = False, 0
         try:

@@ -1,7 +1,8 @@
 """The engine that stores messages durably in an SQLite file, for one server.
 
-A batch is one transaction (group commit). It is in the write-ahead log and flushed
-to the disk (``synchronous=FULL``) before ``append`` returns.
+The batches of all rooms that wait are one transaction (group commit). It is in the write-ahead
+log and flushed to the disk (``synchronous=FULL``) before ``append`` returns. Reads have
+connections of their own, and wait for no transaction.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, takewhile
 
 from ..errors import EngineFailed, EngineUnusable
-from ..net import Deadline
 from .interface import (
     Appended,
     Delivery,
@@ -28,17 +29,14 @@ from .interface import (
     fingerprint,
 )
 from .local import LocalEngine
-from .reading import SearchThrottle, first_page, tail_of, tail_start
+from .reading import SearchThrottle, first_page, matching, patterns, tail_of, tail_start
 from .sqlite_file import NONCE_SECONDS, claim, connect, inspect, migrate, rename_rooms
 from .sqlite_records import SqliteRecords
+from .sqlite_writer import SqliteWriter
 
 __all__ = ["SqliteEngine"]
 
 logger = logging.getLogger("syncchat.engine")
-
-#: Seconds that a transaction waits for another program's, and seconds between two tries.
-_BUSY_SECONDS = 2.0
-_TRY_AGAIN = 0.01
 
 #: Seconds for which a nonce is known if the retention is limited.
 _NONCE_SECONDS_FEW = 86400.0
@@ -68,14 +66,9 @@ class SqliteEngine(LocalEngine):
         valid_names: Callable[[str], Iterator[str]] | None = None,
     ) -> None:
         super().__init__()
-        self._on_commit = on_commit
-        self._path = path
         self._retention = retention
         self._nonce_seconds = NONCE_SECONDS if retention == Retention() else _NONCE_SECONDS_FEW
         inspect(path)
-        #: Guards the writing connection, and the fields below. ``_read_lock`` and
-        #: ``_interrupt_lock`` are taken under it, but only in ``close``.
-        self._lock = threading.Lock()
         #: Guards the reading connection, a separate one, so that readers of history do not
         #: wait for a commit.
         self._read_lock = threading.Lock()
@@ -90,34 +83,32 @@ class SqliteEngine(LocalEngine):
             with contextlib.ExitStack() as undo:
                 self._claim = claim(path)
                 undo.callback(self._claim.close)
-                # SQLite must not wait for other programs: _begin does, interruptibly.
-                self._writer = connect(path, timeout=0)
+                # SQLite must not wait for other programs: the writer does, interruptibly.
+                database = connect(path, timeout=0)
+                self._writer = SqliteWriter(path, database, self._finish, on_commit)
                 undo.callback(self._writer.close)
-                migrate(self._writer)
+                migrate(database)
                 if valid_names is not None:
-                    for old, new in rename_rooms(self._writer, valid_names):
+                    for old, new in rename_rooms(database, valid_names):
                         logger.warning("renamed the room %r of %s to %r", old, path, new)
-                (self._seed,) = self._writer.execute("SELECT seed FROM state").fetchone()
+                (self._seed,) = database.execute("SELECT seed FROM state").fetchone()
                 self._reader = connect(path)
                 undo.callback(self._reader.close)
                 self._searcher = connect(path)
                 undo.callback(self._searcher.close)
-                self.records = SqliteRecords(path)
+                self.records = SqliteRecords(path, self._writer.write)
                 undo.callback(self.records.close)
                 undo.pop_all()
         except sqlite3.Error as exc:
             raise EngineUnusable(f"cannot use {path}: {exc}") from exc
-        #: About how many messages the search index lacks.
+        #: About how many messages the search index lacks. Only the writer's leader changes it.
         self._unindexed = _INDEX_EVERY
-        #: Why the last transaction failed, as logged for the operator; None: it did not.
-        self._failure: str | None = None
-        #: A cache: each room's row, epoch and last offset. The row is None for a room of
-        #: which nothing was ever stored. Only the thread that may append to a room changes
-        #: its item; any thread may read it.
-        self._rooms: dict[str, tuple[int | None, str, int]] = {}
+        #: A cache: the end of each followed room's log. Only the thread that may append to a
+        #: room changes its item, after the commit; any thread may read it.
+        self._ends: dict[str, Position] = {}
 
     def check(self) -> None:
-        failure = self._failure  # read once: another thread may set it to None
+        failure = self._writer.failure  # read once: another thread may set it to None
         if failure is not None:
             raise EngineFailed(failure)
         try:
@@ -127,65 +118,74 @@ class SqliteEngine(LocalEngine):
             raise EngineFailed(str(exc)) from exc
 
     def follow(self, room: str) -> Position:
-        known = self._rooms.get(room)
-        if known is None:
-            with self._read_lock:
-                found = self._find_room(self._reader, room)
-            known = self._rooms.setdefault(room, found)
-        return Position(known[1], known[2])
+        end = self._ends.get(room)
+        if end is None:
+            end = self._ends.setdefault(room, self._end(room))
+        return end
 
     def unfollow(self, room: str) -> None:
         # Only the cache: the file keeps the log's end.
-        self._rooms.pop(room, None)
+        self._ends.pop(room, None)
 
     def append(self, room: str, drafts: Sequence[Draft]) -> list[Appended]:
-        now = time.time()
-        with self._lock, self._transaction_locked() as database:
-            begin = time.perf_counter()
-            row, epoch, before = self._rooms.get(room) or self._find_room(database, room)
-            if row is None:
-                (row,) = database.execute(
-                    "INSERT INTO rooms (name, epoch, last) VALUES (?, ?, 0) RETURNING id",
-                    (room, epoch),
-                ).fetchone()
-            last = before
-            answers: list[Appended] = []
-            new: list[Message] = []
-            for draft in drafts:
-                offset = last + 1
-                key = None if draft.nonce is None else fingerprint(draft)
-                if key is not None:
-                    known = database.execute(
-                        "INSERT INTO nonces (room, nonce, offset, time) VALUES (?, ?, ?, ?)"
-                        " ON CONFLICT (room, nonce) DO UPDATE SET offset = offset"
-                        " RETURNING offset",
-                        (row, key, offset, now),
-                    ).fetchone()
-                    offset = known[0]
-                answers.append(Appended(epoch, offset, new=offset > last))
-                if offset <= last:
-                    continue
-                last = offset
-                new.append(Message(last, now, draft.nick, draft.text, draft.kind, draft.nonce))
-                database.execute(
-                    "INSERT INTO messages (room, offset, time, nick, text, kind, nonce)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (row, last, now, draft.nick, draft.text, draft.kind, draft.nonce),
-                )
-            database.execute("UPDATE rooms SET last = ? WHERE id = ?", (last, row))
-            self._drop_locked(row, last, now)
-            unindexed = self._unindexed + last - before
-            if unindexed >= _INDEX_EVERY:
-                unindexed = self._index_locked()
-            database.execute("COMMIT")
-            took = time.perf_counter() - begin
-            self._rooms[room] = row, epoch, last
-            self._unindexed = unindexed
-        if self._on_commit is not None:
-            self._on_commit(took)
+        answers: list[Appended] = []
+        new: list[Message] = []
+
+        def store(database: sqlite3.Connection) -> int:
+            answers.clear()
+            new.clear()
+            self._store(database, room, drafts, answers, new)
+            return len(new)
+
+        self._writer.write(store)
         if new:
-            self._deliver(room, Delivery(Position(epoch, last), new))
+            end = self._ends[room] = Position(answers[0].epoch, new[-1].offset)
+            self._deliver(room, Delivery(end, new))
         return answers
+
+    def _store(
+        self,
+        database: sqlite3.Connection,
+        room: str,
+        drafts: Sequence[Draft],
+        answers: list[Appended],
+        new: list[Message],
+    ) -> None:
+        """Number and store drafts, in a transaction."""
+        now = time.time()
+        row, epoch, last = self._find_room(database, room)
+        if row is None:
+            (row,) = database.execute(
+                "INSERT INTO rooms (name, epoch, last) VALUES (?, ?, 0) RETURNING id",
+                (room, epoch),
+            ).fetchone()
+        for draft in drafts:
+            offset = last + 1
+            key = None if draft.nonce is None else fingerprint(draft)
+            if key is not None:
+                known = database.execute(
+                    "INSERT INTO nonces (room, nonce, offset, time) VALUES (?, ?, ?, ?)"
+                    " ON CONFLICT (room, nonce) DO UPDATE SET offset = offset"
+                    " RETURNING offset",
+                    (row, key, offset, now),
+                ).fetchone()
+                offset = known[0]
+            answers.append(Appended(epoch, offset, new=offset > last))
+            if offset <= last:
+                continue
+            last = offset
+            new.append(Message(last, now, draft.nick, draft.text, draft.kind, draft.nonce))
+            database.execute(
+                "INSERT INTO messages (room, offset, time, nick, text, kind, nonce)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (row, last, now, draft.nick, draft.text, draft.kind, draft.nonce),
+            )
+        database.execute("UPDATE rooms SET last = ? WHERE id = ?", (last, row))
+        if self._retention.messages is not None:
+            database.execute(
+                "DELETE FROM messages WHERE room = ? AND offset <= ?",
+                (row, last - self._retention.messages),
+            )
 
     def known(self, room: str, drafts: Sequence[Draft]) -> Sequence[Appended | None]:
         query = (
@@ -224,13 +224,37 @@ class SqliteEngine(LocalEngine):
         query = " ".join('"{}"*'.format(word.replace('"', '""')) for word in {*words.split()})
         if not query:
             return []
-        where = "id IN (SELECT rowid FROM texts WHERE texts MATCH ?) ORDER BY offset DESC"
+        select = (
+            f"SELECT id, {_COLUMNS} FROM messages"  # noqa: S608 - our own words only
+            " WHERE room = (SELECT id FROM rooms WHERE name = ?) AND time >= ?"
+        )
+        order = " ORDER BY offset DESC"
+        indexed = " AND id IN (SELECT rowid FROM texts WHERE texts MATCH ?)"
+        database = self._searcher
         with self._throttle.take() as deadline:
-            self._index()
-            self._searcher.set_progress_handler(
+            database.set_progress_handler(
                 lambda: deadline.expired or self._closing.is_set(), _SEARCH_STEPS
             )
-            return self._select(self._searcher, room, where, limit, query)[0]
+            try:
+                # A read transaction: all of it sees the same messages.
+                database.execute("BEGIN")
+                try:
+                    (last,) = database.execute("SELECT indexed FROM state").fetchone()
+                    rows = database.execute(select + order, (room, self._oldest()))
+                    latest = (
+                        Message(*row[1:]) for row in takewhile(lambda row: row[0] > last, rows)
+                    )
+                    found = database.execute(
+                        select + indexed + order, (room, self._oldest(), query)
+                    )
+                    earlier = (Message(*row[1:]) for row in found)
+                    # The index lacks the latest messages. To add them would wait for a commit.
+                    matches = matching(latest, patterns(words), deadline)
+                    return first_page(chain(matches, earlier), limit)[0]
+                finally:
+                    database.execute("ROLLBACK")
+            except sqlite3.Error as exc:
+                raise EngineFailed(str(exc)) from exc
 
     def keeps(self, room: str) -> bool:
         with self._read_lock:
@@ -250,6 +274,7 @@ class SqliteEngine(LocalEngine):
 
     def interrupt(self) -> None:
         self._closing.set()
+        self._writer.interrupt()
         self._throttle.close()
         with self._interrupt_lock, contextlib.suppress(sqlite3.ProgrammingError):
             # Raised if the connection is closed already.
@@ -257,113 +282,60 @@ class SqliteEngine(LocalEngine):
 
     def close(self) -> None:
         self.interrupt()
-        # Before the locks: a search takes _lock.
         self._throttle.join()
         self.records.close()
-        with self._lock, self._read_lock, self._interrupt_lock:
-            for database in (self._searcher, self._reader, self._writer, self._claim):
-                database.close()
+        with self._read_lock, self._interrupt_lock:
+            self._searcher.close()
+            self._reader.close()
+        # Last, since it writes the log of changes back into the file.
+        self._writer.close()
+        self._claim.close()
 
     def _end(self, room: str) -> Position:
-        known = self._rooms.get(room)
-        if known is None:
-            with self._read_lock:
-                known = self._find_room(self._reader, room)
-        return Position(known[1], known[2])
-
-    @contextlib.contextmanager
-    def _transaction_locked(self) -> Iterator[sqlite3.Connection]:
-        """Begin a transaction, which the ``with`` block must commit.
-
-        Rolls back on an exception. Turns ``sqlite3.Error`` into :class:`EngineFailed`, and logs
-        the first failure and the recovery.
-        """
-        assert self._lock.locked()
-        database = self._writer
-        try:
-            self._begin_locked()
-            yield database
-        except sqlite3.Error as exc:
-            if self._failure is None and not self._closing.is_set():
-                logger.error("cannot write to %s: %s", self._path, exc)  # noqa: TRY400 - for people
-            self._failure = str(exc)
-            raise EngineFailed(str(exc)) from exc
-        else:
-            if self._failure is not None:
-                self._failure = None
-                logger.warning("can write to %s again", self._path)
-        finally:
-            # SQLite may have rolled back already, for example on a full disk, and a stop
-            # may have closed the connection.
-            with contextlib.suppress(sqlite3.Error):
-                if database.in_transaction:
-                    database.execute("ROLLBACK")
-
-    def _begin_locked(self) -> None:
-        """Begin a write transaction; wait while another program writes."""
-        assert self._lock.locked()
-        deadline = Deadline.after(_BUSY_SECONDS)
-        while True:
+        end = self._ends.get(room)
+        if end is None:
             try:
-                self._writer.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as exc:
-                busy = exc.sqlite_errorcode == sqlite3.SQLITE_BUSY
-                if not busy or deadline.expired or self._closing.wait(_TRY_AGAIN):
-                    raise
-            else:
-                return
+                with self._read_lock:
+                    _, epoch, last = self._find_room(self._reader, room)
+            except sqlite3.Error as exc:
+                raise EngineFailed(str(exc)) from exc
+            end = Position(epoch, last)
+        return end
 
     def _find_room(self, database: sqlite3.Connection, room: str) -> tuple[int | None, str, int]:
         """The room's row, None if it has none, its epoch, and its last offset.
 
         The caller must hold the lock of ``database``.
         """
-        try:
-            found: tuple[int, str, int] | None = database.execute(
-                "SELECT id, epoch, last FROM rooms WHERE name = ?", (room,)
-            ).fetchone()
-        except sqlite3.Error as exc:
-            raise EngineFailed(str(exc)) from exc
+        found: tuple[int, str, int] | None = database.execute(
+            "SELECT id, epoch, last FROM rooms WHERE name = ?", (room,)
+        ).fetchone()
+        if found is not None:
+            return found
         # Derived from the file's seed, so that a room without a row has the same epoch after
         # a restart. A client that was there before the first message can reconnect.
         epoch = hashlib.blake2b(f"{self._seed} {room}".encode(), digest_size=8).hexdigest()
-        return found or (None, epoch, 0)
+        return None, epoch, 0
 
-    def _index(self) -> None:
-        """Put all messages into the search index."""
-        with self._lock:
-            if self._unindexed:
-                with self._transaction_locked() as database:
-                    self._index_locked()
-                    database.execute("COMMIT")
-                    self._unindexed = 0
-
-    def _index_locked(self) -> int:
-        """Put new messages into the search index. Returns how many are missing then: 0."""
-        assert self._lock.locked()
-        self._writer.execute(
-            "INSERT INTO texts (rowid, text)"
-            " SELECT id, text FROM messages WHERE id > (SELECT indexed FROM state)"
-        )
-        self._writer.execute(
-            "UPDATE state SET indexed = (SELECT coalesce(max(id), 0) FROM messages)"
-        )
-        return 0
-
-    def _drop_locked(self, row: int, last: int, now: float) -> None:
-        """Delete messages and nonces that exceed the retention."""
-        assert self._lock.locked()
-        self._writer.execute("DELETE FROM nonces WHERE time < ?", (now - self._nonce_seconds,))
-        if self._retention.messages is not None:
-            self._writer.execute(
-                "DELETE FROM messages WHERE room = ? AND offset <= ?",
-                (row, last - self._retention.messages),
-            )
+    def _finish(self, database: sqlite3.Connection, count: int) -> None:
+        """End a transaction with ``count`` new messages: drop what is too old, index the rest."""
+        now = time.time()
+        database.execute("DELETE FROM nonces WHERE time < ?", (now - self._nonce_seconds,))
         if self._retention.seconds is not None:
             # In every room: a room may never get another append.
-            self._writer.execute(
+            database.execute(
                 "DELETE FROM messages WHERE time < ?", (now - self._retention.seconds,)
             )
+        self._unindexed += count
+        if self._unindexed >= _INDEX_EVERY:
+            database.execute(
+                "INSERT INTO texts (rowid, text)"
+                " SELECT id, text FROM messages WHERE id > (SELECT indexed FROM state)"
+            )
+            database.execute(
+                "UPDATE state SET indexed = (SELECT coalesce(max(id), 0) FROM messages)"
+            )
+            self._unindexed = 0
 
     def _select(
         self, database: sqlite3.Connection, room: str, where: str, limit: int, *values: object

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from ..errors import EngineFailed, EngineUnusable
 from .records import Record, Records
@@ -18,12 +18,19 @@ class SqliteRecords(Records):
     """The records in the file at ``path``, which is created if it does not exist.
 
     The file may be that of a :class:`SqliteEngine`, also while a server uses it. Raises
-    :class:`EngineUnusable`, whose text is a line for people, as that engine does.
+    :class:`EngineUnusable`, whose text is a line for people, as that engine does. ``transact``:
+    how the engine calls a function in its next transaction; None: there is no engine.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(
+        self,
+        path: str,
+        transact: Callable[[Callable[[sqlite3.Connection], int]], None] | None = None,
+    ) -> None:
         self._path = path
-        #: Guards the connection. No other lock is taken under it.
+        self._transact = self._transact_here if transact is None else transact
+        #: Guards the connection. No other lock is taken under it. With an engine, nobody writes
+        #: on this connection: who reads waits for no commit.
         self._lock = threading.Lock()
         inspect(path, whole=False)
         try:
@@ -53,22 +60,29 @@ class SqliteRecords(Records):
         return value
 
     def write(self, records: Sequence[Record], *, announce: bool = True) -> None:
+        def store(database: sqlite3.Connection) -> int:
+            for record in records:
+                if record.value is None:
+                    database.execute(
+                        "DELETE FROM records WHERE kind = ? AND key = ?",
+                        (record.kind, record.key),
+                    )
+                else:
+                    database.execute(
+                        "INSERT OR REPLACE INTO records (kind, key, value) VALUES (?, ?, ?)",
+                        (record.kind, record.key, record.value),
+                    )
+            if announce:
+                database.execute("UPDATE records_version SET version = version + 1")
+            return 0
+
+        self._transact(store)
+
+    def _transact_here(self, store: Callable[[sqlite3.Connection], int]) -> None:
         with self._connection() as database:
             database.execute("BEGIN IMMEDIATE")
             try:
-                for record in records:
-                    if record.value is None:
-                        database.execute(
-                            "DELETE FROM records WHERE kind = ? AND key = ?",
-                            (record.kind, record.key),
-                        )
-                    else:
-                        database.execute(
-                            "INSERT OR REPLACE INTO records (kind, key, value) VALUES (?, ?, ?)",
-                            (record.kind, record.key, record.value),
-                        )
-                if announce:
-                    database.execute("UPDATE records_version SET version = version + 1")
+                store(database)
                 database.execute("COMMIT")
             finally:
                 if database.in_transaction:

@@ -250,9 +250,10 @@ class Writer:
             self._sealed = True
             if self._tls is not None and self._backlog is None and not self.broken:
                 self._send_locked(self._tls.close_notify())
-            # This fails if the peer has reset the connection; then it is closed anyway.
-            with contextlib.suppress(OSError):
-                self._sock.shutdown(socket.SHUT_WR)
+            if not self.broken:
+                # This fails if the peer has reset the connection; then it is closed anyway.
+                with contextlib.suppress(OSError):
+                    self._sock.shutdown(socket.SHUT_WR)
 
     def abort(self, error: OSError | None = None) -> None:
         """End the connection at once; a blocked ``read`` returns, which a close would not do."""
@@ -442,9 +443,9 @@ class Writer:
         if self.error is None:
             self.error = error
         self._sealed = True
-        self.broken = True
+        was_broken, self.broken = self.broken, True
         self._forget_backlog_locked()
-        if not self._closed:
+        if not was_broken:
             # This raises ENOTCONN if the peer has closed the connection already.
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)

@@ -193,7 +193,8 @@ class ConnectionThread(Reception):
             return False
         self._drop_until = self.stream.bytes_in + LINGER_BYTES
         self.stream.writer.shutdown_write()
-        return True
+        # In a stop, all clients end at the same time, and the reader would be back late.
+        return self._linger()
 
     def _linger(self) -> bool:
         """Drop input after the end, as :meth:`Stream.drain_input`. False: the FIN has arrived."""

@@ -390,6 +390,9 @@ class Reader:
                     _wake(waiting)
                 elif not goes_on:
                     needed.append(waiting)
+                if needed and not later:
+                    # At once: there may be thousands to read from.
+                    self._end_waits(needed)
             for call in later:
                 try:
                     call()
@@ -397,9 +400,13 @@ class Reader:
                     # The failure belongs to other clients, and must not end the reader.
                     logger.exception("messages that were read together failed")
             # After the calls: what a client has said before is done when its thread wakes up.
-            for waiting in needed:
-                if self._remove(waiting):
-                    _wake(waiting)
+            self._end_waits(needed)
+
+    def _end_waits(self, needed: list[Waiting]) -> None:
+        for waiting in needed:
+            if self._remove(waiting):
+                _wake(waiting)
+        needed.clear()
 
     def _remove(self, waiting: Waiting) -> bool:
         """End a wait. False: it has ended, or is about to end on the reader's thread."""

@@ -36,9 +36,11 @@ logger = logging.getLogger("syncchat.net")
 _SIGNAL_SECONDS = 0.5
 
 #: Seconds. A stop that has aborted all connections goes on waiting as long as at
-#: least one of them ends in each _GRACE, but no longer than _LONGEST_GRACE in total.
+#: least one of them ends in each _GRACE, but no longer than _LONGEST_GRACE in total, and
+#: _FOR_EACH longer for each connection.
 _GRACE = 1.0
 _LONGEST_GRACE = 20.0
+_FOR_EACH = 0.001
 
 #: How many refused clients at a time get a complete HTTP answer, each on its own
 #: thread. Further clients get a single write; with TLS, only a closed connection.
@@ -319,12 +321,13 @@ class Server:
 
     def _await_others(self) -> list[ConnectionThread]:
         """Wait for the end of aborted connections, as long as some end. Returns the others."""
-        deadline = Deadline.after(_LONGEST_GRACE)
         with self._lock:
+            deadline = Deadline.after(_LONGEST_GRACE + len(self._connections) * _FOR_EACH)
             before = -1
             while self._others_locked() and len(self._connections) != before:
                 before = len(self._connections)
-                self._few.wait(min(_GRACE, deadline.remaining() or 0.0))
+                grace = _GRACE + before * _FOR_EACH
+                self._few.wait(min(grace, deadline.remaining() or 0.0))
             return self._others_locked()
 
     def _others_locked(self) -> list[ConnectionThread]:

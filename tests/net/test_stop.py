@@ -11,6 +11,7 @@ from contextlib import ExitStack
 import pytest
 from wsproto.events import CloseConnection, TextMessage
 
+from syncchat.net import WebSocket, serve
 from tests.peer import PATIENCE, Peer, read_all, read_head, upgrade_request, wait_for
 from tests.processes import SERVER, Script, ServerScript
 
@@ -85,3 +86,42 @@ def test_a_second_ctrl_c_ends_it_at_once() -> None:
         # A clean stop, which waits for the reply, would be exit code 0.
         assert server.exit_code() == -signal.SIGINT
         assert server.errors == []
+
+
+class SlowToEnd:
+    """A conversation without a thread. Its end takes a moment, as that of a busy server."""
+
+    def __init__(self, _websocket: WebSocket) -> None:
+        pass
+
+    def blocks(self) -> bool:
+        return False
+
+    def begin(self) -> bool:
+        return True
+
+    def take(self, _messages: object, _later: object) -> int:
+        return 0
+
+    def run(self) -> None:
+        raise AssertionError("it needs no thread")
+
+    def end(self) -> None:
+        time.sleep(0.004)
+
+
+@pytest.mark.slow
+def test_many_clients_that_end_one_after_the_other_are_not_taken_for_stuck(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with ExitStack() as stack:
+        with serve(None, converse=SlowToEnd, max_connections=400) as server:
+            for _ in range(350):
+                sock = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+                sock.sendall(upgrade_request())
+                sock.settimeout(PATIENCE)
+                read_head(sock)
+            begin = time.monotonic()
+            server.stop(timeout=0)
+        assert time.monotonic() - begin < 5
+    assert not caplog.records

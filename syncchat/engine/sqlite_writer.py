@@ -1,0 +1,202 @@
+"""Transactions that write to the SQLite file: one for all that wait (group commit)."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from ..errors import AppendUnknown, EngineFailed
+from ..net import Deadline
+from .leader_queue import LeaderQueue, Request
+
+__all__ = ["SqliteWriter"]
+
+logger = logging.getLogger("syncchat.engine")
+
+#: Seconds that a transaction waits for another program's: at first, and after one has failed, so
+#: that senders that wait one after the other are soon told. And seconds between two tries.
+_BUSY_SECONDS, _STILL_BUSY_SECONDS = 2.0, 0.2
+_TRY_AGAIN = 0.01
+
+#: The longest pause between two transactions, as a share of the time that one takes.
+_PAUSE = 0.25
+
+#: Does a part of a transaction. Returns the number of new messages. It is called again if the
+#: transaction has failed, perhaps because of another part.
+Store = Callable[[sqlite3.Connection], int]
+
+
+class _Write(Request):
+    """A part of a transaction. The thread that needs it waits for the commit."""
+
+    __slots__ = ("failure", "store")
+
+    def __init__(self, store: Store) -> None:
+        super().__init__()
+        self.store = store
+        self.failure: Exception | None = None
+
+    def fail(self, cause: Exception) -> None:
+        """Note that nothing of it is stored, because of ``cause``."""
+        self.failure = cause
+        if isinstance(cause, sqlite3.Error):
+            # One for each thread that raises it.
+            self.failure = EngineFailed(str(cause))
+            self.failure.__cause__ = cause
+        self.done = True
+
+
+class SqliteWriter:
+    """The writing connection to the file at ``path``. Any thread may call the methods.
+
+    ``finish`` is called at the end of each transaction with the connection and the number of
+    new messages, ``on_commit`` after it with the seconds that it took.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        database: sqlite3.Connection,
+        finish: Callable[[sqlite3.Connection, int], None],
+        on_commit: Callable[[float], None] | None,
+    ) -> None:
+        self._path = path
+        self._database = database
+        self._finish = finish
+        self._on_commit = on_commit
+        #: The parts of the next transaction.
+        self._writes: LeaderQueue[_Write] = LeaderQueue(self._commit, pause=_PAUSE)
+        #: Guards the connection, and ``failure``. No other lock is taken under it.
+        self._lock = threading.Lock()
+        #: Set when the connection is about to be closed: then nothing waits any more.
+        self._closing = threading.Event()
+        #: Why the last transaction failed; None: it did not.
+        self.failure: str | None = None
+
+    def write(self, store: Store) -> None:
+        """Call ``store`` in a transaction, and return after its commit.
+
+        If nothing is stored, raises :class:`EngineFailed`, or the exception of ``store`` that is
+        no ``sqlite3.Error``; :class:`AppendUnknown` if that is not known.
+        """
+        write = _Write(store)
+        self._writes.run(write)
+        if write.failure is not None:
+            raise write.failure
+
+    def interrupt(self) -> None:
+        """Wait for no other program any more."""
+        self._closing.set()
+
+    def close(self) -> None:
+        """Close the connection after the present transaction. Later writes fail."""
+        self._closing.set()
+        with self._lock:
+            self._database.close()
+
+    def _commit(self, writes: Sequence[_Write]) -> None:
+        """Carry out the writes that wait. On the leader's thread."""
+        deadline = Deadline.after(_BUSY_SECONDS)
+        took: list[float] = []
+        try:
+            with self._lock:
+                took += self._transact_locked(writes)
+                for write in writes:
+                    # The transaction has failed, perhaps because of one of them.
+                    if not write.done and not deadline.expired:
+                        took += self._transact_locked([write])
+        finally:
+            for write in writes:
+                if not write.done:
+                    write.fail(AppendUnknown(self.failure or "the server is stopping"))
+        if self._on_commit is not None:
+            for seconds in took:
+                self._on_commit(seconds)
+
+    def _transact_locked(self, writes: Sequence[_Write]) -> list[float]:
+        """Carry out writes in one transaction. Returns the seconds that it took, if it did.
+
+        A write that fails harms no other one: it is undone to its savepoint. If the whole
+        transaction fails, the writes are not ``done``, unless there is only one.
+        """
+        assert self._lock.locked()
+        database = self._database
+        alone = len(writes) == 1
+        stored: list[_Write] = []
+        count = 0
+        problem: sqlite3.Error | None = None
+        try:
+            if not self._begin_locked(writes):
+                return []
+            begin = time.perf_counter()
+            for write in writes:
+                try:
+                    if not alone:
+                        database.execute("SAVEPOINT part")
+                    count += write.store(database)
+                    if not alone:
+                        database.execute("RELEASE part")
+                    stored.append(write)
+                except Exception as exc:  # noqa: BLE001 - raised on the thread that waits for it
+                    write.fail(exc)
+                    problem = exc if isinstance(exc, sqlite3.Error) else problem
+                    # SQLite may have ended the transaction, for example on a full disk.
+                    if alone or not database.in_transaction:
+                        return []
+                    database.execute("ROLLBACK TO part")
+                    database.execute("RELEASE part")
+            if not stored:
+                return []
+            self._finish(database, count)
+            database.execute("COMMIT")
+            for write in stored:
+                write.done = True
+            if problem is None:
+                self._note_success_locked()
+            return [time.perf_counter() - begin]
+        except sqlite3.Error as exc:
+            problem = exc
+            if alone:
+                writes[0].fail(exc)
+            return []
+        finally:
+            # A stop may have closed the connection.
+            with contextlib.suppress(sqlite3.Error):
+                if database.in_transaction:
+                    database.execute("ROLLBACK")
+            if problem is not None:
+                self._note_failure_locked(problem)
+
+    def _begin_locked(self, writes: Sequence[_Write]) -> bool:
+        """Begin a transaction; wait while another program writes. False: all writes have failed."""
+        assert self._lock.locked()
+        seconds = _BUSY_SECONDS if self.failure is None else _STILL_BUSY_SECONDS
+        deadline = Deadline.after(seconds)
+        while True:
+            try:
+                self._database.execute("BEGIN IMMEDIATE")
+            except sqlite3.Error as exc:
+                busy = exc.sqlite_errorcode == sqlite3.SQLITE_BUSY
+                if not busy or deadline.expired or self._closing.wait(_TRY_AGAIN):
+                    for write in writes:
+                        write.fail(exc)
+                    self._note_failure_locked(exc)
+                    return False
+            else:
+                return True
+
+    def _note_failure_locked(self, problem: sqlite3.Error) -> None:
+        assert self._lock.locked()
+        if self.failure is None and not self._closing.is_set():
+            logger.error("cannot write to %s: %s", self._path, problem)
+        self.failure = str(problem)
+
+    def _note_success_locked(self) -> None:
+        assert self._lock.locked()
+        if self.failure is not None:
+            self.failure = None
+            logger.warning("can write to %s again", self._path)
