@@ -1,31 +1,41 @@
-"""The server command: its settings, signals and process tuning."""
+"""The server command: runs a server, and does what signals ask for."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import signal
+import logging
+import os
+import socket
 import sys
 from collections.abc import Sequence
-from functools import partial
-from types import FrameType
 
+from ..console import take_over
 from ..errors import CannotListen, EngineUnusable
 from ..eventlog import LogWriter
-from ..net import listen_for_each
+from ..server import ChatServer
 from .do import console_of
 from .input import StdinSpeaker
+from .log_output import Diagnostics, open_log, reopen_log
+from .reload import Reloader
 from .server_configuration import BadCertificate, ServerConfiguration
 from .server_flags import SETTINGS
-from .settings import WrongSetting
+from .service_manager import ServiceManager, inherited_sockets
+from .settings import WrongSetting, reason
+from .signals import HANGUP, REOPEN, SignalInbox, other_signals, stopping_signals, terminal
 from .tuning import tune
 from .workers import run_workers
 
 __all__ = ["SETTINGS", "server_main"]
 
+logger = logging.getLogger("syncchat.cli")
+
+#: Seconds between two looks at what changes without a signal.
+_PERIOD = 1.0
+
 
 def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
-    """``scripts/server.py``: run a chat server until Ctrl+C, SIGTERM or SIGHUP.
+    """``scripts/server.py``: run a chat server until Ctrl+C or SIGTERM.
 
     Returns the exit code. Call it on the main thread only, since it sets signal handlers.
     """
@@ -52,50 +62,103 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
         return 0
     # Before the log's thread starts, which inherits the scheduling policy.
     tune()
-    # If the parent process closed standard output, there is no log.
-    output = None if options.quiet or sys.stdout is None else sys.stdout.fileno()
-    if options.workers == 1:
-        return _run_server(configuration, output)
-    listen = partial(listen_for_each, options.workers, options.host, options.port)
-    return run_workers(options.workers, listen, configuration.make, _stopping_signals(), output)
-
-
-def _run_server(configuration: ServerConfiguration, output: int | None) -> int:
-    """Run a server in this process, with its log on the descriptor ``output``."""
-    log_writer = None if output is None else LogWriter(output)
-    log = None if log_writer is None else log_writer.print
-    server = configuration.make(log=log)
-    options = configuration.options
-
-    def stop(signum: int, _frame: FrameType | None) -> None:
-        # A second signal ends the process at once.
-        signal.signal(signum, signal.SIG_DFL)
-        server.request_stop()
-
-    for signum in _stopping_signals():
-        signal.signal(signum, stop)
+    manager = ServiceManager()
     try:
-        with contextlib.ExitStack() as stack:
-            server.start()
-            stack.enter_context(console_of(server))
-            if options.stdin is not None:
-                # Ends after the server, which the input may keep waiting.
-                stack.enter_context(StdinSpeaker(server, options.stdin))
-            server.serve_forever()
+        output = open_log(options)
+    except OSError as exc:
+        print(f"cannot write the log to {options.log_file}: {reason(exc)}", file=sys.stderr)
+        return 1
+    try:
+        sockets = inherited_sockets()
+        if options.workers == 1:
+            return _run_server(configuration, manager, output, sockets)
+        return run_workers(configuration, manager, output, sockets)
     except (CannotListen, EngineUnusable) as exc:
         print(exc, file=sys.stderr)
         return 1
-    finally:
+
+
+def _run_server(
+    configuration: ServerConfiguration,
+    manager: ServiceManager,
+    output: int | None,
+    sockets: list[socket.socket] | None,
+) -> int:
+    """Run a server in this process, with its log on the descriptor ``output``.
+
+    Raises :class:`CannotListen` and :class:`EngineUnusable`.
+    """
+    options = configuration.options
+    with contextlib.ExitStack() as stack:
+        signals = stack.enter_context(
+            contextlib.closing(SignalInbox(stopping_signals(), other_signals()))
+        )
+        log_writer = None if output is None else LogWriter(output)
         if log_writer is not None:
-            log_writer.close()
+            stack.callback(log_writer.close)
+        log = None if log_writer is None else log_writer.print
+        stack.enter_context(Diagnostics(options, output, log))
+        if options.take_over:
+            sockets = _taken_over(options.port) or sockets
+        server = configuration.make(output, log=log, sockets=sockets)
+        for sock in sockets or ():
+            stack.enter_context(sock)
+        if options.stdin is not None:
+            speaker = StdinSpeaker(server, options.stdin)
+        server.start()
+        reloader = Reloader(configuration, server, output)
+
+        def hand_over() -> list[socket.socket]:
+            sockets = [sock.dup() for sock in server.sockets]
+            signals.wake()
+            return sockets
+
+        stack.enter_context(console_of(server, reloader.reload, hand_over))
+        if options.stdin is not None:
+            # Ends after the server, which the input may keep waiting.
+            stack.enter_context(speaker)
+        try:
+            manager.tell(READY=1)
+            _attend(options, server, signals, reloader, manager, output)
+            manager.tell(STOPPING=1)
+        finally:
+            server.stop()
     return 0
 
 
-def _stopping_signals() -> list[signal.Signals]:
-    """The signals that stop the server in an orderly way."""
-    signals = [signal.SIGINT, signal.SIGTERM]
-    # Windows has no SIGHUP, and nohup makes the process ignore it.
-    hangup = getattr(signal, "SIGHUP", None)
-    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
-        signals.append(hangup)
-    return signals
+def _taken_over(port: int) -> list[socket.socket] | None:
+    """The sockets of the server that runs on ``port``. Raises :class:`CannotListen`."""
+    try:
+        return take_over(port)
+    except OSError as exc:
+        raise CannotListen(f"cannot take port {port} over: {reason(exc)}") from None
+
+
+def _attend(
+    options: argparse.Namespace,
+    server: ChatServer,
+    signals: SignalInbox,
+    reloader: Reloader,
+    manager: ServiceManager,
+    output: int | None,
+) -> None:
+    """Do what signals and the passing of time ask for, until the server is to stop."""
+    at_terminal = terminal()
+    while True:
+        for signum in signals.wait(min(_PERIOD, manager.wait or _PERIOD)):
+            if signum == HANGUP and (at_terminal is None or os.isatty(at_terminal)):
+                manager.tell_reloading()
+                # The log has what was wrong.
+                with contextlib.suppress(WrongSetting):
+                    reloader.reload()
+                manager.tell(READY=1)
+            elif signum == REOPEN:
+                try:
+                    reopen_log(options, output)
+                except OSError as exc:
+                    logger.warning("cannot open %s anew: %s", options.log_file, reason(exc))
+            else:
+                # A signal to stop, another server that takes over, or the terminal has gone.
+                return
+        reloader.look()
+        manager.beat(server.look)

@@ -4,17 +4,36 @@ from __future__ import annotations
 
 import argparse
 import os
+import ssl
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Any, Unpack
 
+from ..console import CAN_HAND_OVER
 from ..engine import check_people
 from ..server import ChatServer
-from ..server_settings import ChatServerSettings
+from ..server_settings import ChangeableSettings, ChatServerSettings
 from .certificate import certificate_complaint, lacks_only_the_key, server_context
+from .log_output import is_journal, log_form
 from .server_flags import SETTINGS
 from .settings import Settings, WrongSetting
 
 __all__ = ["BadCertificate", "ServerConfiguration"]
+
+
+#: What changes while the server runs. The value of a file is what it contains.
+_CHANGEABLE = (
+    "token",
+    "token-file",
+    "speaker-token-file",
+    "origin",
+    "public-url",
+    "trusted-proxy",
+    "tls-cert",
+    "tls-key",
+    "log-level",
+    "log-messages",
+    "mask-addresses",
+)
 
 
 class BadCertificate(WrongSetting):
@@ -25,35 +44,63 @@ class ServerConfiguration:
     """The settings of the server command. Only one thread at a time may use it."""
 
     def __init__(self, parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> None:
-        """Raises as :meth:`read`; exits with a usage error for a wrong command line."""
+        """Raises :class:`WrongSetting`; exits with a usage error for a wrong command line."""
         self._settings = Settings(parser, SETTINGS)
         self._argv = argv
-        self.options = argparse.Namespace()
-        self.read()
+        self.options, self.ssl_context = self._read()
 
-    def read(self) -> None:
-        """Read all sources, and take their values. Without effect if they are wrong.
+    def _read(self) -> tuple[argparse.Namespace, ssl.SSLContext | None]:
+        """The values of all sources, and the certificate.
 
         Raises :class:`WrongSetting`; the config file or a file that it names may be unreadable.
         """
         options = self._settings.read(self._argv)
         _check(options)
-        cert, key = options.tls_cert, options.tls_key
-        try:
-            self.ssl_context = server_context(cert, key)
-        except OSError as exc:
-            if key is None and lacks_only_the_key(cert):
-                text = f"--tls-cert {cert} contains no private key: set --tls-key"
-                raise WrongSetting(text) from None
-            why = certificate_complaint(cert, key, exc)
-            text = f"cannot use the certificate {cert}: {why}"
-            raise (WrongSetting if options.check else BadCertificate)(text) from None
-        self.options = options
+        return options, _context_of(options)
 
-    def make(self, **more: Unpack[ChatServerSettings]) -> ChatServer:
-        """A server with these settings, and ``more``."""
+    def reload(self) -> tuple[list[str], list[str]]:
+        """Read all sources again, and take the values that can change while the server runs.
+
+        Returns the names of the settings that have changed, and of those that need a restart.
+        Raises as the constructor; then nothing has changed.
+        """
+        options, context = self._read()
+        names = [each.name for group in SETTINGS.values() for each in group]
+        before = vars(self.options)
+        found = [name for name in names if vars(options)[_dest(name)] != before[_dest(name)]]
+        changeable = set(_CHANGEABLE)
+        if (context is None) is not (self.ssl_context is None):
+            # Connections would begin or cease to be encrypted.
+            changeable -= {"tls-cert", "tls-key"}
+        else:
+            self.ssl_context = context
+        changed = [name for name in found if name in changeable]
+        taken = {_dest(name): vars(options)[_dest(name)] for name in changed}
+        self.options = argparse.Namespace(**before | taken)
+        return changed, [name for name in found if name not in changeable]
+
+    def reload_certificate(self) -> None:
+        """Read the files of the certificate again. Raises :class:`WrongSetting`."""
+        self.ssl_context = _context_of(self.options)
+
+    def changeable(self, output: int | None) -> ChangeableSettings:
+        """The settings that a server that runs can change; its log goes to ``output``."""
+        options = self.options
+        return ChangeableSettings(
+            token=options.token,
+            speaker_token=options.speaker_token_file,
+            ssl_context=self.ssl_context,
+            origins=options.origin,
+            public_url=options.public_url,
+            trusted_proxies=options.trusted_proxy or None,
+            **log_form(options, output),
+        )
+
+    def make(self, output: int | None, **more: Unpack[ChatServerSettings]) -> ChatServer:
+        """A server with these settings, and ``more``, whose log goes to ``output``."""
         options = self.options
         settings = ChatServerSettings(
+            log_priorities=is_journal(output),
             greeting=options.greeting,
             read_only=options.read_only,
             echo=options.echo,
@@ -66,10 +113,6 @@ class ServerConfiguration:
             redis_replicas=options.redis_replicas or 0,
             max_rooms=options.max_rooms,
             log_json=options.log_json,
-            ssl_context=self.ssl_context,
-            origins=options.origin,
-            public_url=options.public_url,
-            trusted_proxies=options.trusted_proxy or None,
             max_message=options.max_message,
             max_fragments=options.max_fragments,
             max_connections=options.max_connections,
@@ -83,14 +126,25 @@ class ServerConfiguration:
             rate=options.rate,
             burst=options.burst,
         )
-        settings.update(more)
-        return ChatServer(
-            options.host,
-            options.port,
-            token=options.token,
-            speaker_token=options.speaker_token_file,
-            **settings,
-        )
+        every: dict[str, Any] = {**settings, **self.changeable(output), **more}
+        return ChatServer(options.host, options.port, **every)
+
+
+def _dest(name: str) -> str:
+    return name.replace("-", "_")
+
+
+def _context_of(options: argparse.Namespace) -> ssl.SSLContext | None:
+    """The TLS context; None: no TLS. Raises :class:`WrongSetting`."""
+    cert, key = options.tls_cert, options.tls_key
+    try:
+        return server_context(cert, key)
+    except OSError as exc:
+        if key is None and lacks_only_the_key(cert):
+            text = f"--tls-cert {cert} contains no private key: set --tls-key"
+            raise WrongSetting(text) from None
+        text = f"cannot use the certificate {cert}: {certificate_complaint(cert, key, exc)}"
+        raise (WrongSetting if options.check else BadCertificate)(text) from None
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -101,8 +155,12 @@ def _check(options: argparse.Namespace) -> None:
         check_people(options.engine, options.people)
     except ValueError as exc:
         raise WrongSetting(f"argument --people: {exc}") from None
+    if options.take_over and not CAN_HAND_OVER:
+        raise WrongSetting("--take-over needs a system on which processes can hand sockets over")
     if options.workers == 1:
         return
+    if options.take_over:
+        raise WrongSetting("--take-over needs a server of one process, without --workers")
     if options.stdin is not None:
         raise WrongSetting("--stdin needs a server of one process, without --workers")
     if not hasattr(os, "fork"):

@@ -79,6 +79,13 @@ SETTINGS: dict[str, list[Setting]] = {
         Setting(
             "port", "port to listen on; 0 for any free port (%(default)s)", str(DEFAULT_PORT), port
         ),
+        switch(
+            "take-over",
+            "take the port over from a server of this user that runs there, so that a restart"
+            " refuses nobody",
+            default=False,
+            negatable=False,
+        ),
         Setting(
             "workers",
             "processes that serve the port; more than 1 need a redis engine (%(default)s)",
@@ -116,9 +123,32 @@ SETTINGS: dict[str, list[Setting]] = {
         switch(
             "http", "let programs post and follow over plain HTTP, too (the default)", default=True
         ),
-        switch("quiet", "print no log", default=False, negatable=False),
+    ],
+    "log": [
+        switch("quiet", "write no log", default=False, negatable=False),
+        Setting(
+            "log-file",
+            "file for the log, instead of standard output; SIGUSR1 opens it anew",
+            metavar="FILE",
+        ),
+        Setting(
+            "log-level",
+            "lowest level that is logged: debug, info, warning or error (%(default)s)",
+            "info",
+            one_of("debug", "info", "warning", "error"),
+            "LEVEL",
+        ),
         switch(
-            "log-json", "print the log as JSON, one object per line", default=False, negatable=False
+            "log-json", "write the log as JSON, one object per line", default=False, negatable=False
+        ),
+        switch(
+            "log-messages", "log what people say (the default at a terminal only)", default=None
+        ),
+        switch(
+            "mask-addresses",
+            "log the networks of clients (/24, /48) instead of their addresses",
+            default=False,
+            negatable=False,
         ),
     ],
     "storage": [

@@ -100,10 +100,14 @@ class Setting:
         return self.kind in ("switch", "no-switch")
 
 
-def switch(name: str, help_text: str, *, default: bool, negatable: bool = True) -> Setting:
-    """A setting that is yes or no; if it is ``negatable``, with a flag ``--no-NAME``."""
+def switch(name: str, help_text: str, *, default: bool | None, negatable: bool = True) -> Setting:
+    """A setting that is yes or no; if it is ``negatable``, with a flag ``--no-NAME``.
+
+    Without a ``default``, its value may be None.
+    """
     kind: Literal["switch", "no-switch"] = "no-switch" if negatable else "switch"
-    return Setting(name, help_text, "yes" if default else "no", _yes_or_no, kind=kind)
+    text = None if default is None else "yes" if default else "no"
+    return Setting(name, help_text, text, _yes_or_no, kind=kind)
 
 
 class _Source(enum.IntEnum):

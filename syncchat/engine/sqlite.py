@@ -70,6 +70,7 @@ class SqliteEngine(LocalEngine):
         super().__init__()
         self._on_commit = on_commit
         self._path = path
+        self.promise = f"sqlite:{path}: a message is on the disk before anybody gets it"
         self._retention = retention
         self._nonce_seconds = NONCE_SECONDS if retention == Retention() else _NONCE_SECONDS_FEW
         inspect(path)

@@ -151,6 +151,8 @@ class Server:
         self._stopping = self._stop_wanted = False
         #: The thread that runs stop(), if there is one.
         self._stopper: threading.Thread | None = None
+        #: Whether the I/O thread has worked since the last call of :meth:`answers`.
+        self._worked = True
         #: Set when a stop() has ended; cleared when one begins.
         self._stopped = threading.Event()
 
@@ -162,6 +164,20 @@ class Server:
     def port(self) -> int:
         """The port at which the server listens; for port 0, the one that the system chose."""
         return self.addresses[0][1]
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """The listening sockets, which stay the server's."""
+        return self._listener.sockets
+
+    def answers(self) -> bool:
+        """Whether clients are accepted, and the I/O thread has worked since the last call."""
+        worked, self._worked = self._worked, False
+        self._io_thread.call_at(Deadline.after(0), self._note_work)
+        return worked and not self._listener.over.is_set()
+
+    def _note_work(self) -> None:
+        self._worked = True
 
     @property
     def connections(self) -> int:
@@ -178,6 +194,26 @@ class Server:
                 for connection in self._connections
             )
             return self._config.counters.stats(live)
+
+    def reconfigure(
+        self,
+        *,
+        ssl_context: ssl.SSLContext | None,
+        origins: Sequence[str] = (),
+        public_url: str | None = None,
+        trusted_proxies: Sequence[str] | None = None,
+    ) -> None:
+        """Use these settings of :func:`serve` for new connections. Open ones stay as they are.
+
+        Raises ``ValueError`` for a wrong one, and for a server that would begin or cease to speak
+        TLS; then nothing is changed.
+        """
+        config = self._config
+        if (ssl_context is None) is not (config.ssl_context is None):
+            raise ValueError("a server that runs cannot begin or cease to speak TLS")
+        allowed, proxies = parse_access(origins, public_url, trusted_proxies)
+        config.access_policy = config.access_policy.changed(allowed, proxies)
+        config.ssl_context = ssl_context
 
     def call_at(self, deadline: Deadline, callback: Callable[[], None]) -> None:
         """Run ``callback``, which must not block, on the I/O thread, unless the server stops."""

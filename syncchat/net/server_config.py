@@ -23,9 +23,12 @@ __all__ = ["ServerConfig"]
 logger = logging.getLogger("syncchat.net")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ServerConfig:
-    """The settings and the parts that the connections of a server share. From any thread."""
+    """The settings and the parts that the connections of a server share. From any thread.
+
+    :meth:`Server.reconfigure` replaces ``access_policy`` and ``ssl_context``; the rest stays.
+    """
 
     #: Makes the conversation of each client, after the opening handshake.
     converse: Callable[[WebSocket], Conversation]

@@ -168,7 +168,7 @@ def test_clients_that_connect_while_a_worker_is_down_are_served_by_its_successor
         assert len(before & {process.pid for process in children(server)}) == 1
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_signal_stops_all_workers_in_order_within_5_seconds(name: str) -> None:
     with workers() as server, ExitStack() as stack:
         people = [stack.enter_context(Plain(server.url)) for _ in range(10)]
