@@ -153,14 +153,17 @@ def test_a_terminal_shows_the_messages_and_its_end_stops_the_server() -> None:
                 shown += os.read(master, 65536)
             return found
 
-        port = int(read_until(rb"listening on port (\d+)")[1])
-        with Plain(f"ws://127.0.0.1:{port}/") as client:
-            client.hear()
-            client.send("hello")
-            read_until(rb"Received from 127.0.0.1:\d+: hello")
-            os.close(master)
-            assert client.hear_end() == 1001
-        assert process.wait(PATIENCE) == 0
+        try:
+            port = int(read_until(rb"listening on port (\d+)\r")[1])
+            with Plain(f"ws://127.0.0.1:{port}/") as client:
+                client.hear()
+                client.send("hello")
+                read_until(rb"Received from 127.0.0.1:\d+: hello")
+                os.close(master)
+                assert client.hear_end() == 1001
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
 
 
 def test_levels_and_priorities_are_those_of_the_journal(tmp_path: Path) -> None:
