@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 __all__ = [
     "ABNORMAL",
     "GOING_AWAY",
@@ -17,6 +19,8 @@ __all__ = [
     "TRY_AGAIN_LATER",
     "check_close",
     "meaning",
+    "retry_after",
+    "with_retry",
 ]
 
 NORMAL = 1000
@@ -56,6 +60,9 @@ _MEANINGS = {
 #: only in APIs, and the ranges for libraries (3000) and applications (4000).
 _ON_THE_WIRE = (_MEANINGS.keys() - {NO_CODE, ABNORMAL}) | set(range(3000, 5000))
 
+_RETRY = re.compile(r"retry after ([0-9]{1,4}(?:\.[0-9]{1,3})?)\Z")
+_LONGEST_RETRY = 60.0
+
 #: Maximum bytes of a reason: a control frame takes 125, and the code needs 2 of them.
 MAX_REASON = 123
 
@@ -63,6 +70,20 @@ MAX_REASON = 123
 def meaning(code: int) -> str:
     """``1009 (message too big)``; only the number if it has no registered meaning."""
     return f"{code} ({_MEANINGS[code]})" if code in _MEANINGS else str(code)
+
+
+def with_retry(reason: str, seconds: float) -> str:
+    """``reason``, with the request to come back after ``seconds``."""
+    return f"{reason}; retry after {seconds:.1f}"
+
+
+def retry_after(reason: str) -> float | None:
+    """The seconds after which ``reason`` asks a client to come back, at most 60; None: it does not.
+
+    A server that stops asks so, for its clients to come back one after the other.
+    """
+    found = _RETRY.search(reason)
+    return None if found is None else min(float(found[1]), _LONGEST_RETRY)
 
 
 def check_close(code: int, reason: str) -> None:

@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from random import random, shuffle
 from types import MappingProxyType
 from typing import Self, Unpack
 
@@ -39,6 +40,11 @@ _SIGNAL_SECONDS = 0.5
 #: least one of them ends in each _GRACE, but no longer than _LONGEST_GRACE in total.
 _GRACE = 1.0
 _LONGEST_GRACE = 20.0
+
+#: Clients per second that are asked to come back after a stop, and seconds until the first of them.
+#: Fewer clients than those of a second are not asked: they come back when they like. The last ones
+#: are asked to come back after _LAST_RETURN, however many there are.
+_RETURNS, _FIRST_RETURN, _LAST_RETURN = 370, 1.0, 60.0
 
 #: How many refused clients at a time get a complete HTTP answer, each on its own
 #: thread. Further clients get a single write; with TLS, only a closed connection.
@@ -118,6 +124,20 @@ def serve(
         on_slow,
     )
     return Server(listener, config, on_stop)
+
+
+def _returns(count: int) -> list[float | None]:
+    """The seconds after which each of ``count`` clients is to come back, in random order.
+
+    Without an appointment, those of a server that is restarted would all come within a second.
+    """
+    if count <= _RETURNS:
+        return [None] * count
+    span = min(count / _RETURNS, _LAST_RETURN - _FIRST_RETURN)
+    step = span / count
+    turns = [_FIRST_RETURN + (turn + random()) * step for turn in range(count)]  # noqa: S311
+    shuffle(turns)
+    return [*turns]
 
 
 class Server:
@@ -329,8 +349,9 @@ class Server:
     # Stopping.
 
     def _end_connections(self, deadline: Deadline) -> None:
-        for connection in self._all():
-            connection.begin_close(deadline)
+        connections = self._all()
+        for connection, seconds in zip(connections, _returns(len(connections)), strict=True):
+            connection.begin_close(deadline, seconds)
         with self._lock:
             self._few.wait_for(lambda: not self._others_locked(), deadline.remaining())
             connections = self._others_locked()

@@ -167,7 +167,7 @@ export class Link extends EventTarget {
   #closed(socket, code, reason) {
     if (socket !== this.#socket || this.state === "over") return;
     this.reason = reason;
-    const delay = this.#protocol.closed(code);
+    const delay = this.#protocol.closed(code, reason);
     if (delay === null) {
       this.#set("over");
       return;
