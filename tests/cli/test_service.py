@@ -170,7 +170,6 @@ def test_levels_and_priorities_are_those_of_the_journal(tmp_path: Path) -> None:
     with (tmp_path / "journal").open("w") as journal:
         found = os.fstat(journal.fileno())
         stream = f"{found.st_dev}:{found.st_ino}"
-        import subprocess
 
         process = subprocess.Popen(
             [*SERVER, "--host", "0.0.0.0", "--port", "0"],
