@@ -37,7 +37,7 @@ sys.path.insert(0, str(SCRIPTS))
 
 from benchmark.frames import client_frame  # noqa: E402
 
-FLAGS = ["--rate=0", "--no-notices", "--greeting=", "--no-log-messages"]
+FLAGS = ["--rate=0", "--connect-rate=0", "--no-notices", "--greeting=", "--no-log-messages"]
 
 #: Clients in a room, and connections that may be opening at a time at the start.
 ROOM, AT_ONCE = 50, 64
@@ -109,6 +109,8 @@ class Run:
         self._number = 0
         self.refused = 0
         self.back: list[float] = []
+        #: The delays until the clients came back, by their own clocks.
+        self._delays: list[float] = []
 
     def begin(self) -> None:
         """Connect all clients."""
@@ -162,6 +164,8 @@ class Run:
         busiest = max(Counter(int(wait) for wait in waits).values(), default=0)
         print(f"clients {len(self._visitors)}, refused {self.refused}, not back {missing}")
         print(f"messages {self._number}, lost {lost}, doubled {doubled}, gaps {gaps}")
+        asked = max(Counter(int(each) for each in self._delays).values(), default=0)
+        print(f"delays {min(self._delays):.1f} to {max(self._delays):.1f} s, at most {asked} in one")
         print(f"back after {waits[0]:.1f} to {waits[-1]:.1f} s, at most {busiest} in a second")
         print(f"CPU of the new server by second: {' '.join(f'{each:.0%}' for each in loads)}")
         print(f"seconds over {SATURATED:.0%}: {sum(each > SATURATED for each in loads)}")
@@ -259,6 +263,7 @@ class Run:
         visitor.was_closed = True
         delay = visitor.protocol.closed(ConnectionClosed(code, reason))
         assert delay is not None, (code, reason)
+        self._delays.append(delay)
         heapq.heappush(self._due, (time.monotonic() + delay, visitor.number))
 
 

@@ -36,6 +36,10 @@ _CHANGEABLE = (
 )
 
 
+#: New connections per second from one address of the network.
+_CONNECT_RATE = 20.0
+
+
 class BadCertificate(WrongSetting):
     """The certificate or its key cannot be used."""
 
@@ -117,6 +121,9 @@ class ServerConfiguration:
             max_fragments=options.max_fragments,
             max_connections=options.max_connections,
             max_connections_per_address=options.max_connections_per_address,
+            connect_rate=_connect_rate(options),
+            connect_burst=options.connect_burst,
+            max_memory=options.max_memory,
             open_timeout=options.open_timeout,
             ping_interval=options.ping_interval,
             ping_timeout=options.ping_timeout,
@@ -128,6 +135,14 @@ class ServerConfiguration:
         )
         every: dict[str, Any] = {**settings, **self.changeable(output), **more}
         return ChatServer(options.host, options.port, **every)
+
+
+def _connect_rate(options: argparse.Namespace) -> float:
+    """The rate limit of new connections from one address; 0.0: none."""
+    if options.connect_rate is not None:
+        return float(options.connect_rate)
+    # On loopback alone, all clients have the same address: programs of this machine, or a proxy.
+    return 0.0 if options.host in ("127.0.0.1", "::1", "localhost") else _CONNECT_RATE
 
 
 def _dest(name: str) -> str:

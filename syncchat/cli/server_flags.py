@@ -16,6 +16,8 @@ __all__ = ["SETTINGS"]
 _KEEP = re.compile(r"([0-9]{1,9})([smhdw]?)")
 #: The parent waits with select(), which takes 1,024 descriptors.
 _MAX_WORKERS = 100
+_SIZE = re.compile(r"([1-9][0-9]{0,8})([KMG]?)")
+_SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30}
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
@@ -54,6 +56,16 @@ def _keep(text: str) -> Retention:
         )
     number, unit = int(found[1]), found[2]
     return Retention(seconds=number * _UNITS[unit]) if unit else Retention(messages=number)
+
+
+def _size(text: str) -> int:
+    """A number of bytes: ``1000``, or ``500K``, ``200M``, ``2G``."""
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        raise ValueError(
+            f"must be a number of bytes, such as 1000000, 500K, 200M or 2G, not {text!r}"
+        )
+    return int(found[1]) << _SHIFTS[found[2]]
 
 
 def _workers(text: str) -> int:
@@ -241,6 +253,27 @@ SETTINGS: dict[str, list[Setting]] = {
             "maximum number of clients from one address (no limit)",
             convert=positive_int,
             metavar="N",
+        ),
+        Setting(
+            "connect-rate",
+            "new connections per second from one address; 0 for no limit (20; none if the server"
+            " listens on loopback only)",
+            convert=non_negative_number,
+            metavar="N",
+        ),
+        Setting(
+            "connect-burst",
+            "new connections from one address at once before --connect-rate applies (%(default)s)",
+            str(_DEFAULTS.connect_burst),
+            positive_int,
+            "N",
+        ),
+        Setting(
+            "max-memory",
+            "maximum size of what waits for slow clients, all together, such as 200M; the slowest"
+            " are disconnected (no limit)",
+            convert=_size,
+            metavar="BYTES",
         ),
         Setting(
             "max-rooms",

@@ -282,7 +282,7 @@ class ConnectionThread(Reception):
                 if self.websocket is None:
                     self._open()
             except Refusal as refusal:
-                self._note_refused(str(refusal.status.value), str(refusal))
+                self._config.note_refusal(self.stream.address, refusal)
                 answer(self.stream, encode(refusal_of(refusal)), Deadline.after(REFUSAL_TIME))
             if self.websocket is not None:
                 self._handle(self.websocket)
@@ -315,7 +315,7 @@ class ConnectionThread(Reception):
             try:
                 self.stream.start_tls(config.ssl_context, self._deadline, server_side=True)
             except (ssl.SSLError, TimeoutError, ConnectionError) as exc:
-                self._note_refused("TLS", f"TLS: {tls_reason(exc)}")
+                config.note_refused(self.stream.address, "TLS", f"TLS: {tls_reason(exc)}")
                 if isinstance(exc, NotTLS):
                     answer(self.stream, encode(refusal_of(_TLS_ONLY)), Deadline.after(REFUSAL_TIME))
                 return

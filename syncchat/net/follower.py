@@ -155,9 +155,8 @@ class Follower:
             self.close_code, self.close_reason = code, reason
             return True
 
-    def _too_slow(self) -> None:
+    def _too_slow(self, reason: str = "too slow: the backlog is full") -> None:
         """Handle a full backlog: say so after the current event, and abort at a deadline."""
-        reason = "too slow: the backlog is full"
         if self._note_close(TRY_AGAIN_LATER, reason):
             deadline = Deadline.after(self._limits.close_timeout)
             self.begin_close(TRY_AGAIN_LATER, reason, deadline, discard=True)
@@ -169,6 +168,10 @@ class Follower:
         self._writer.abort()
         if slow:
             self._on_slow(self)
+
+    def shed(self) -> None:
+        """Close the connection as too slow, because the server is short of memory."""
+        self._too_slow("too slow: the backlogs of all clients are too large")
 
     # For the heartbeat, on the I/O thread. The client sends nothing, and TCP finds out whether
     # it is there.

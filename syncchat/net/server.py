@@ -18,13 +18,15 @@ from .address import Address, format_address
 from .connection_thread import ConnectionThread
 from .follower import Follower
 from .heartbeat import start_heartbeat, start_sweep
+from .http import Refusal
 from .http_answer import Route, Routes, View, dismiss
 from .io_thread import Deadline, IOThread
-from .limits import ClientCounts, Counters, Limits, ServerSettings, Stats
+from .limits import ClientCounts, Counters, HostBuckets, Limits, ServerSettings, Stats
 from .listener import Listener
 from .receiver import Conversation, HandlerConversation, shared_reader
 from .reception import Reception
 from .server_config import ServerConfig
+from .shedding import start_shedding
 from .stream import Stream
 from .websocket import Handler, WebSocket
 from .wsgi_app import WsgiApp, wsgi_route
@@ -40,6 +42,9 @@ _SIGNAL_SECONDS = 0.5
 #: least one of them ends in each _GRACE, but no longer than _LONGEST_GRACE in total.
 _GRACE = 1.0
 _LONGEST_GRACE = 20.0
+
+#: Wrong tokens per second from one address, and at once, after which no token of it is looked at.
+_WRONG_TOKENS = (0.2, 20)
 
 #: Clients per second that are asked to come back after a stop, and seconds until the first of them.
 #: Fewer clients than those of a second are not asked: they come back when they like. The last ones
@@ -122,6 +127,8 @@ def serve(
         Counters(),
         on_refused,
         on_slow,
+        HostBuckets(held_to.connect_rate, held_to.connect_burst),
+        HostBuckets(*_WRONG_TOKENS),
     )
     return Server(listener, config, on_stop)
 
@@ -410,6 +417,7 @@ class Server:
             raise
         limits = self._config.limits
         start_heartbeat(self._io_thread, self._clients, limits.ping_interval, limits.ping_timeout)
+        start_shedding(self._io_thread, self._clients, limits.max_memory)
         limit = min(limits.open_timeout, limits.close_timeout)
         start_sweep(self._io_thread, self._all, ConnectionThread.look, limit)
 
@@ -426,6 +434,12 @@ class Server:
         )
         # A trusted proxy names the client's host in the request, which comes later.
         host = None if self._config.access_policy.proxies.trusts(address[0]) else address[0]
+        if host is not None:
+            try:
+                self._config.check_newcomer(host)
+            except Refusal as exc:
+                self._dismiss(stream, exc)
+                return
         with self._lock:
             refusal = self._counts.refusal(host)
             answered = refusal is None or self._refused_locked() < _MAX_ANSWERED
@@ -444,11 +458,7 @@ class Server:
                     connection.counted_for = host
                     self._counts.enter(host)
         if refusal is not None and not answered:
-            self._config.counters.note_refused("503")
-            if self._config.ssl_context is None:
-                dismiss(stream, refusal)
-            else:
-                stream.writer.close()
+            self._dismiss(stream, refusal)
             return
         try:
             connection.begin()
@@ -459,6 +469,14 @@ class Server:
             self._forget(connection)
             raise
 
+    def _dismiss(self, stream: Stream, refusal: Refusal) -> None:
+        """Refuse a client with as little work as possible."""
+        self._config.counters.note_refused(str(refusal.status.value))
+        if self._config.ssl_context is None:
+            dismiss(stream, refusal)
+        else:
+            stream.writer.close()
+
     def _count_client(self, connection: Reception, host: str) -> None:
         """Count the client of a trusted proxy for ``host``, which its request names.
 
@@ -466,6 +484,7 @@ class Server:
         the connection thread sends the refusal, the connection does not count for
         ``max_connections``, unless _MAX_ANSWERED clients are being refused already.
         """
+        self._config.check_newcomer(host)
         with self._lock:
             if not connection.served:
                 return
