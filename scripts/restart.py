@@ -165,7 +165,9 @@ class Run:
         print(f"clients {len(self._visitors)}, refused {self.refused}, not back {missing}")
         print(f"messages {self._number}, lost {lost}, doubled {doubled}, gaps {gaps}")
         asked = max(Counter(int(each) for each in self._delays).values(), default=0)
-        print(f"delays {min(self._delays):.1f} to {max(self._delays):.1f} s, at most {asked} in one")
+        print(
+            f"delays {min(self._delays):.1f} to {max(self._delays):.1f} s, at most {asked} in one"
+        )
         print(f"back after {waits[0]:.1f} to {waits[-1]:.1f} s, at most {busiest} in a second")
         print(f"CPU of the new server by second: {' '.join(f'{each:.0%}' for each in loads)}")
         print(f"seconds over {SATURATED:.0%}: {sum(each > SATURATED for each in loads)}")

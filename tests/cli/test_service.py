@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import pty
 import re
 import select
+import shutil
 import signal
 import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +22,14 @@ from pathlib import Path
 import pytest
 import trustme
 
-from syncchat.net import bearer, connect
+from syncchat.cli.reload import Reloader
+from syncchat.cli.server_configuration import ServerConfiguration
+from syncchat.cli.service_manager import inherited_sockets
+from syncchat.errors import ConnectionClosed
+from syncchat.net import WebSocket, bearer, connect
 from tests.peer import PATIENCE, wait_for
 from tests.people import Json, Plain
-from tests.processes import SERVER, Script, ServerScript, environment, run
+from tests.processes import ROOT, SERVER, Script, ServerScript, environment, run
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="for systems with signals")
 
@@ -255,6 +262,113 @@ def test_the_service_manager_is_told_and_passes_the_socket(tmp_path: Path) -> No
             process.send_signal(signal.SIGCONT)
             process.terminate()
             assert process.wait(PATIENCE) == 0
+
+
+CONTRIB = ROOT / "contrib"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd")
+def test_the_units_are_valid_and_hardened(tmp_path: Path) -> None:
+    for name in ("syncchat.service", "syncchat.socket"):
+        text = (CONTRIB / name).read_text().replace("/usr/local/bin/syncchat-server", "/bin/true")
+        (tmp_path / name).write_text(text)
+    units = [str(tmp_path / name) for name in ("syncchat.service", "syncchat.socket")]
+    verified = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *units],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (verified.returncode, verified.stderr) == (0, "")
+    subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--threshold=20", units[0]],
+        check=True,
+        capture_output=True,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("systemd-socket-activate") is None, reason="needs systemd")
+def test_systemd_itself_passes_the_socket() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = ["systemd-socket-activate", f"--listen=127.0.0.1:{port}", *SERVER, "--port=1"]
+    with Script(command) as activated:
+        activated.wait_for_line(r"Listening on .*", errors=True)
+        # The first client starts the server.
+        with Plain(f"ws://127.0.0.1:{port}/") as client:
+            client.hear()
+        activated.wait_for_line(f"listening on port {port}")
+        activated.signal(signal.SIGTERM)
+        assert activated.exit_code() == 0
+
+
+def test_what_is_passed_must_be_a_tcp_socket_that_listens() -> None:
+    assert inherited_sockets() is None
+    program = (
+        "import os, sys; os.dup2(1, 3, inheritable=True);"
+        "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1');"
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    result = run([sys.executable, "-c", program, *SERVER])
+    assert result.returncode == 1
+    assert result.stderr.startswith("descriptor 3 of LISTEN_FDS")
+
+
+def test_a_certificate_that_changes_on_disk_is_taken_up_under_load(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issue(authority, tmp_path)
+    trust = ssl.create_default_context()
+    authority.configure_trust(trust)
+    config = tmp_path / "server.toml"
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    config.write_text(f'port = 0\ntls-cert = "{cert}"\ntls-key = "{key}"\nrate = 0\n')
+    configuration = ServerConfiguration(argparse.ArgumentParser(), ["--config", str(config)])
+    lines: list[str] = []
+    with configuration.make(None, log=lines.append) as chat, contextlib.ExitStack() as stack:
+        reloader = Reloader(configuration, chat, None)
+        url = f"wss://localhost:{chat.port}/"
+        clients = [stack.enter_context(connect(url, ssl_context=trust)) for _ in range(5)]
+        over = threading.Event()
+        failures: list[str] = []
+
+        def talk(client: WebSocket) -> None:
+            client.recv(PATIENCE)
+            while not over.is_set():
+                client.send("x")
+                try:
+                    client.recv(PATIENCE)
+                except (TimeoutError, ConnectionClosed) as exc:
+                    failures.append(repr(exc))
+
+        threads = [threading.Thread(target=talk, args=[client]) for client in clients]
+        for thread in threads:
+            thread.start()
+        try:
+            first = serial(chat.port, trust)
+            # Half of a renewal: the key does not belong to the certificate.
+            issue(authority, tmp_path)
+            old_key = key.read_bytes()
+            issue(authority, tmp_path)
+            key.write_bytes(old_key)
+            for _ in range(4):
+                reloader.look(at_once=True)
+            told = [line for line in lines if "the earlier certificate stays in use" in line]
+            assert len(told) == 1, lines
+            assert f"the key in {key} does not match the certificate" in told[0]
+            assert serial(chat.port, trust) == first
+            issue(authority, tmp_path)
+            reloader.look(at_once=True)
+            reloader.look(at_once=True)
+            assert "Reloaded: the certificate has changed" in lines
+            assert serial(chat.port, trust) != first
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+        assert failures == []
+        assert all(client.close_code is None for client in clients)
 
 
 def test_a_successor_takes_the_port_over_and_refuses_nobody(
