@@ -17,7 +17,7 @@ from .log_output import is_journal, log_form
 from .server_flags import SETTINGS
 from .settings import Settings, WrongSetting
 
-__all__ = ["BadCertificate", "ServerConfiguration"]
+__all__ = ["BadCertificate", "NeedsMore", "ServerConfiguration"]
 
 
 #: What changes while the server runs. The value of a file is what it contains.
@@ -42,6 +42,10 @@ _CONNECT_RATE = 20.0
 
 class BadCertificate(WrongSetting):
     """The certificate or its key cannot be used."""
+
+
+class NeedsMore(WrongSetting):
+    """A setting needs another system or engine. The usage would not help."""
 
 
 class ServerConfiguration:
@@ -171,7 +175,7 @@ def _check(options: argparse.Namespace) -> None:
     except ValueError as exc:
         raise WrongSetting(f"argument --people: {exc}") from None
     if options.take_over and not CAN_HAND_OVER:
-        raise WrongSetting("--take-over needs a system on which processes can hand sockets over")
+        raise NeedsMore("--take-over needs a system on which processes can hand sockets over")
     if options.workers == 1:
         return
     if options.take_over:
@@ -179,8 +183,8 @@ def _check(options: argparse.Namespace) -> None:
     if options.stdin is not None:
         raise WrongSetting("--stdin needs a server of one process, without --workers")
     if not hasattr(os, "fork"):
-        raise WrongSetting("--workers needs a system that can fork processes")
+        raise NeedsMore("--workers needs a system that can fork processes")
     if options.engine.partition(":")[0] in ("memory", "sqlite"):
-        raise WrongSetting(
+        raise NeedsMore(
             "--workers needs an engine that processes can share: --engine redis://HOST:PORT/DB"
         )

@@ -22,6 +22,8 @@ logger = logging.getLogger("syncchat.cli")
 
 #: The first descriptor that is passed.
 _FIRST = 3
+#: Seconds that a service manager whose queue is full has to read from it.
+_PATIENCE = 2.0
 #: Seconds between two looks at the status.
 _STATUS = 10.0
 
@@ -76,6 +78,7 @@ class ServiceManager:
         text = "\n".join(f"{name}={value}" for name, value in fields.items())
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+                sock.settimeout(_PATIENCE)
                 sock.sendto(text.encode(), self._address)
         except OSError as exc:
             logger.warning("cannot tell the service manager: %s", exc.strerror or exc)
