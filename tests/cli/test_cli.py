@@ -437,13 +437,17 @@ def test_with_tls_a_server_on_all_interfaces_shows_its_host_name(wildcard: str) 
     assert told == f"https://{socket.gethostname()}:2000/"
 
 
-def test_a_server_with_a_token_does_not_warn() -> None:
+def test_a_server_with_a_token_warns_only_that_nothing_is_encrypted() -> None:
     """Issue 13, item 17."""
     with Script([*SERVER, "--port", "0", "--host", "0.0.0.0", "--token", "s3cret"]) as server:
         with Peer.client(port_of(server), "/?token=s3cret") as peer:
             assert peer.expect(TextMessage)
             server.wait_for_line("New connection from .*")
-        assert not any(line.startswith("Warning") for line in server.lines)
+        (warning,) = (line for line in server.lines if line.startswith("Warning"))
+        assert warning == (
+            "Warning: what people say and their tokens are not encrypted. Set --tls-cert,"
+            " or --host 127.0.0.1."
+        )
 
 
 @pytest.mark.parametrize(
