@@ -10,21 +10,17 @@ from typing import Any, Self, Unpack, get_args
 from ._version import __version__
 from .chat import events
 from .chat.dialects import LineFormat, dialects
-from .chat.directory import Directory
 from .chat.door import Door, DoorSettings
 from .chat.gate import Gate, Guests
 from .chat.hooks import Hooks, ReadOnly
 from .chat.moderation import Moderation
 from .chat.nicks import SERVER_NICK, check_nick
 from .chat.people import People
-from .chat.room_names import LOBBY, check_room, valid_names
-from .chat.room_settings import RoomSettings
+from .chat.room_names import LOBBY, check_room
 from .chat.rooms import RoomRegistry
 from .chat.sanitize import clean
 from .chat.session import Session
-from .chat.watching import Watches
-from .engine import Draft, Retention, check_people, open_engine
-from .errors import EngineFailed, EngineUnusable
+from .engine import Draft, check_people
 from .eventlog import Listening, LogEvent, Stored, Warned, people_url
 from .health import Metrics, Snapshot, for_monitors, health_view, metrics_view, reason_of
 from .net import (
@@ -45,6 +41,7 @@ from .net import (
     wsgi_view,
 )
 from .server_log import LogForm, ServerLog
+from .server_rooms import DEFAULT_FORMAT, DEFAULT_GREETING, DEFAULT_ROOMS, open_rooms
 from .server_settings import (
     AccessSettings,
     ChangeableSettings,
@@ -63,11 +60,6 @@ from .web import only_websockets, web_routes
 __all__ = ["DEFAULT_FORMAT", "DEFAULT_GREETING", "DEFAULT_PORT", "DEFAULT_ROOMS", "ChatServer"]
 
 DEFAULT_PORT = 2000
-DEFAULT_GREETING = "Welcome to chat! Type a message"
-DEFAULT_FORMAT = "{sender}: {text}"
-
-#: Rooms at a time, including empty rooms for which messages are kept.
-DEFAULT_ROOMS = 10_000
 
 
 class ChatServer:
@@ -244,7 +236,16 @@ class ChatServer:
                 **self._limits,
             )
             try:
-                self._rooms = self._open_rooms(server, metrics)
+                self._rooms = open_rooms(
+                    server,
+                    metrics,
+                    Limits(**self._limits),
+                    self._chat,
+                    self._storage,
+                    self._people,
+                    self._robot_rate,
+                    self._read_only,
+                )
             except BaseException:
                 server.stop()
                 raise
@@ -291,50 +292,6 @@ class ChatServer:
         rooms = self._rooms
         if rooms is not None:
             rooms.engine.interrupt()
-
-    def _open_rooms(self, server: Server, metrics: Metrics) -> RoomRegistry:
-        limits = Limits(**self._limits)
-        welcome = events.Welcome(
-            room="",
-            nick="",
-            epoch="",
-            offset=0,
-            members=[],
-            server=f"syncchat {__version__}",
-            limits=client_limits(limits),
-            format=self._chat.get("format", DEFAULT_FORMAT),
-            greeting=self._chat.get("greeting", DEFAULT_GREETING),
-            notices=self._chat.get("notices", True),
-        )
-        echo = self._chat.get("echo", True)
-        engine = open_engine(
-            self._engine_name,
-            self._storage.get("keep") or Retention(),
-            lambda seconds: metrics.commit.observe([seconds]),
-            valid_names,
-            events.LIVE_CODEC,
-            replicas=self._storage.get("redis_replicas", 0),
-            people=self._people.get("people"),
-        )
-        try:
-            try:
-                directory = Directory(engine.records)
-            except EngineFailed as exc:
-                raise EngineUnusable(f"cannot read the people and bans: {exc}") from exc
-            settings = RoomSettings(
-                directory,
-                self._robot_rate,
-                welcome,
-                echo,
-                metrics.note_batch,
-                server.call_at,
-                Watches(server.call_at, directory),
-                self._read_only.silences,
-            )
-            return RoomRegistry(engine, settings, self._storage.get("max_rooms", DEFAULT_ROOMS))
-        except BaseException:
-            engine.close()
-            raise
 
     # For embedding programs.
 

@@ -7,31 +7,27 @@ import socket
 import ssl
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from random import random, shuffle
-from types import MappingProxyType
-from typing import Self, Unpack
+from collections.abc import Callable, Sequence
+from typing import Self
 
-from .access_policy import AccessPolicy, Authorize, parse_access
+from ..closecodes import returns
+from .access_policy import parse_access
 from .address import Address, format_address
 from .connection_thread import ConnectionThread
 from .follower import Follower
 from .heartbeat import start_heartbeat, start_sweep
 from .http import Refusal
-from .http_answer import Route, Routes, View, dismiss
-from .io_thread import Deadline, IOThread
-from .limits import ClientCounts, Counters, HostBuckets, Limits, ServerSettings, Stats
+from .http_answer import dismiss
+from .io_thread import Deadline
+from .limits import ClientCounts, Stats
 from .listener import Listener
-from .receiver import Conversation, HandlerConversation, shared_reader
 from .reception import Reception
 from .server_config import ServerConfig
 from .shedding import start_shedding
 from .stream import Stream
-from .websocket import Handler, WebSocket
-from .wsgi_app import WsgiApp, wsgi_route
+from .websocket import WebSocket
 
-__all__ = ["Server", "serve"]
+__all__ = ["Server"]
 
 logger = logging.getLogger("syncchat.net")
 
@@ -43,112 +39,13 @@ _SIGNAL_SECONDS = 0.5
 _GRACE = 1.0
 _LONGEST_GRACE = 20.0
 
-#: Wrong tokens per second from one address, and at once, after which no token of it is looked at.
-_WRONG_TOKENS = (0.2, 20)
-
-#: Clients per second that are asked to come back after a stop, and seconds until the first of them.
-#: Fewer clients than those of a second are not asked: they come back when they like. The last ones
-#: are asked to come back after _LAST_RETURN, however many there are.
-_RETURNS, _FIRST_RETURN, _LAST_RETURN = 370, 1.0, 60.0
-
 #: How many refused clients at a time get a complete HTTP answer, each on its own
 #: thread. Further clients get a single write; with TLS, only a closed connection.
 _MAX_ANSWERED = 64
 
 
-def serve(
-    handler: Handler | None,
-    host: str | None = "127.0.0.1",
-    port: int = 0,
-    *,
-    ssl_context: ssl.SSLContext | None = None,
-    subprotocols: Sequence[str] = (),
-    response_headers: Sequence[tuple[str, str]] = (),
-    origins: Sequence[str] = (),
-    public_url: str | None = None,
-    trusted_proxies: Sequence[str] | None = None,
-    authorize: Authorize | None = None,
-    converse: Callable[[WebSocket], Conversation] | None = None,
-    on_refused: Callable[[Address, str], None] | None = None,
-    on_slow: Callable[[WebSocket | Follower], None] | None = None,
-    on_stop: Callable[[], None] | None = None,
-    routes: Mapping[str, View | Route] = MappingProxyType({}),
-    wsgi: WsgiApp | None = None,
-    sockets: Sequence[socket.socket] | None = None,
-    **limits: Unpack[ServerSettings],
-) -> Server:
-    """Return a server that listens at ``host`` and ``port`` and runs ``handler`` for each client.
-
-    ``host`` is an address, or a name for all its addresses; None or ``""``: every address of the
-    machine. ``port`` 0: the system chooses. Call :meth:`Server.start` or ``serve_forever`` then.
-
-    - ``ssl_context``: a server-side context; with it the server speaks ``wss:``.
-    - ``subprotocols``: the supported subprotocols, the preferred one first.
-    - ``response_headers``: names and values, in ASCII, to send with every 101 answer.
-    - ``origins``: origins of other hosts' pages that may connect; on loopback, as hosts, too.
-    - ``public_url``: the URL for clients behind a proxy; its origin is added to ``origins``.
-    - ``trusted_proxies``: addresses, and networks in CIDR notation, whose ``X-Forwarded-For``,
-      ``-Proto`` and ``-Host``, or ``Forwarded`` (RFC 7239), count for ``remote_address``,
-      ``max_connections_per_address`` and :class:`Request`. None: loopback with a ``public_url``.
-    - ``authorize``: called with the :class:`Request` of a handshake; may raise :class:`Refusal`.
-    - ``converse``: without a handler, makes each client's :class:`Conversation`; must not block.
-    - ``on_refused``: called with the address of a refused client, and the reason.
-    - ``on_slow``, ``on_stop``: called for each slow consumer, and before a stop; must not block.
-    - ``routes``: a view or :class:`Route` for each path of plain HTTP, or ``/beginning/*``.
-    - ``wsgi``: a WSGI application for the requests that are no handshake and have no route.
-    - ``sockets``: the caller's listening sockets, instead of new ones.
-    - ``limits``: those of :class:`Limits`.
-
-    Raises :class:`AddressInUse`, :class:`CannotListen`, both :class:`OSError`, or ``ValueError``.
-    """
-    if handler is not None:
-        converse = partial(HandlerConversation, handler)
-    if converse is None:
-        raise TypeError("serve() needs a handler, or converse")
-    held_to = Limits(**limits)
-    for name, value in response_headers:
-        if not f"{name}{value}".isascii():
-            raise ValueError(f"the response header {name!r} is not ASCII: {value!r}")
-    allowed, proxies = parse_access(origins, public_url, trusted_proxies)
-    listener = Listener(host, port, sockets)
-    access_policy = AccessPolicy(
-        host, listener.addresses, allowed, authorize, proxies, secure=ssl_context is not None
-    )
-    config = ServerConfig(
-        converse,
-        IOThread(f"syncchat-io:{listener.addresses[0][1]}"),
-        shared_reader(f"syncchat-reader:{listener.addresses[0][1]}"),
-        held_to,
-        tuple(subprotocols),
-        "".join(f"{name}: {value}\r\n" for name, value in response_headers).encode("ascii"),
-        Routes(routes if wsgi is None else {"/*": wsgi_route(wsgi), **routes}),
-        access_policy,
-        ssl_context,
-        Counters(),
-        on_refused,
-        on_slow,
-        HostBuckets(held_to.connect_rate, held_to.connect_burst),
-        HostBuckets(*_WRONG_TOKENS),
-    )
-    return Server(listener, config, on_stop)
-
-
-def _returns(count: int) -> list[float | None]:
-    """The seconds after which each of ``count`` clients is to come back, in random order.
-
-    Without an appointment, those of a server that is restarted would all come within a second.
-    """
-    if count <= _RETURNS:
-        return [None] * count
-    span = min(count / _RETURNS, _LAST_RETURN - _FIRST_RETURN)
-    step = span / count
-    turns = [_FIRST_RETURN + (turn + random()) * step for turn in range(count)]  # noqa: S311
-    shuffle(turns)
-    return [*turns]
-
-
 class Server:
-    """A listening server, created by :func:`serve`. It is started once and stopped once.
+    """A listening server, which :func:`~syncchat.net.serve` makes, to start and stop once.
 
     Every method may be called from any thread, a handler's too.
     """
@@ -230,7 +127,9 @@ class Server:
         public_url: str | None = None,
         trusted_proxies: Sequence[str] | None = None,
     ) -> None:
-        """Use these settings of :func:`serve` for new connections. Open ones stay as they are.
+        """Use these settings of :func:`~syncchat.net.serve` for new connections.
+
+        Open ones stay as they are.
 
         Raises ``ValueError`` for a wrong one, and for a server that would begin or cease to speak
         TLS; then nothing is changed.
@@ -357,7 +256,7 @@ class Server:
 
     def _end_connections(self, deadline: Deadline) -> None:
         connections = self._all()
-        for connection, seconds in zip(connections, _returns(len(connections)), strict=True):
+        for connection, seconds in zip(connections, returns(len(connections)), strict=True):
             connection.begin_close(deadline, seconds)
         with self._lock:
             self._few.wait_for(lambda: not self._others_locked(), deadline.remaining())
