@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from random import random, shuffle
+
 __all__ = [
     "ABNORMAL",
     "GOING_AWAY",
@@ -17,6 +20,9 @@ __all__ = [
     "TRY_AGAIN_LATER",
     "check_close",
     "meaning",
+    "retry_after",
+    "returns",
+    "with_retry",
 ]
 
 NORMAL = 1000
@@ -56,6 +62,14 @@ _MEANINGS = {
 #: only in APIs, and the ranges for libraries (3000) and applications (4000).
 _ON_THE_WIRE = (_MEANINGS.keys() - {NO_CODE, ABNORMAL}) | set(range(3000, 5000))
 
+_RETRY = re.compile(r"retry after ([0-9]{1,4}(?:\.[0-9]{1,3})?)\Z")
+_LONGEST_RETRY = 60.0
+
+#: Clients per second that are asked to come back after a stop, and seconds until the first of them.
+#: Fewer clients than those of a second are not asked: they come back when they like. The last ones
+#: are asked to come back after _LAST_RETURN, however many there are.
+_RETURNS, _FIRST_RETURN, _LAST_RETURN = 370, 1.0, 60.0
+
 #: Maximum bytes of a reason: a control frame takes 125, and the code needs 2 of them.
 MAX_REASON = 123
 
@@ -63,6 +77,34 @@ MAX_REASON = 123
 def meaning(code: int) -> str:
     """``1009 (message too big)``; only the number if it has no registered meaning."""
     return f"{code} ({_MEANINGS[code]})" if code in _MEANINGS else str(code)
+
+
+def with_retry(reason: str, seconds: float) -> str:
+    """``reason``, with the request to come back after ``seconds``."""
+    return f"{reason}; retry after {seconds:.1f}"
+
+
+def retry_after(reason: str) -> float | None:
+    """The seconds after which ``reason`` asks a client to come back, at most 60; None: it does not.
+
+    A server that stops asks so, for its clients to come back one after the other.
+    """
+    found = _RETRY.search(reason)
+    return None if found is None else min(float(found[1]), _LONGEST_RETRY)
+
+
+def returns(count: int) -> list[float | None]:
+    """The seconds after which each of ``count`` clients is to come back, in random order.
+
+    Without an appointment, those of a server that is restarted would all come within a second.
+    """
+    if count <= _RETURNS:
+        return [None] * count
+    span = min(count / _RETURNS, _LAST_RETURN - _FIRST_RETURN)
+    step = span / count
+    turns = [_FIRST_RETURN + (turn + random()) * step for turn in range(count)]  # noqa: S311
+    shuffle(turns)
+    return [*turns]
 
 
 def check_close(code: int, reason: str) -> None:

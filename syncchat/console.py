@@ -1,7 +1,8 @@
 """The server's console: operators' commands from the machine on which the server runs.
 
 The server listens at a socket in a folder that only its own user may use; ``syncchat-server do``
-connects to it. A request is the room and the command line as JSON, the answer a text.
+connects to it. A request is the room and the command line as JSON, the answer a text. Another
+server of this user can ask for the listening sockets, to take the port over: this one then stops.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from multiprocessing import reduction
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import Any, Self, get_args
@@ -26,14 +29,30 @@ from .chat.events import Error, FromOperator, FromServer
 from .chat.room_names import check_room
 from .errors import BadEvent, BadRoom
 
-__all__ = ["Answer", "Console", "Request", "ask", "parse_request"]
+__all__ = [
+    "CAN_HAND_OVER",
+    "RELOAD",
+    "Answer",
+    "Console",
+    "Request",
+    "ask",
+    "parse_request",
+    "take_over",
+]
 
 logger = logging.getLogger("syncchat.chat")
 
 #: Seconds in which a request must come, and in which its answer must.
 _PATIENCE = 5.0
+#: Seconds that a server which is taken over has for its stop.
+_HANDING_OVER = 30.0
+#: Requests that are no commands of operators: to read the settings again, and to take over.
+RELOAD, _TAKE_OVER = "reload", "take-over"
 #: Bytes of a request or an answer, at most.
 _LONGEST = 1024 * 1024
+
+#: Whether a process can give its sockets to another one.
+CAN_HAND_OVER = reduction.HAVE_SEND_HANDLE and sys.platform != "win32"
 
 _FORM = LineFormat("{sender}: {text}")
 
@@ -83,14 +102,53 @@ def ask(port: int, request: Request) -> Answer:
             raise ConnectionError(f"the server on port {port} has stopped") from None
 
 
+def take_over(port: int) -> list[socket.socket] | None:
+    """The listening sockets of the server of this user on ``port``, which stops for it.
+
+    Returns when it has stopped, with its engine closed; None if no server runs. Clients that
+    connect meanwhile wait at the sockets. Raises :class:`OSError` if it does not let go.
+    """
+    try:
+        connection = _connect(_address(port))
+    except (FileNotFoundError, ConnectionRefusedError):
+        return None
+    with connection, contextlib.ExitStack() as undo:
+        connection.send_bytes(msgspec.json.encode(Request("", _TAKE_OVER)))
+        if not connection.poll(_PATIENCE):
+            raise TimeoutError(f"the server on port {port} does not answer")
+        answer = msgspec.json.decode(connection.recv_bytes(_LONGEST), type=Answer)
+        if not answer.is_done:
+            raise OSError(answer.text)
+        sockets = []
+        for _ in range(int(answer.text)):
+            sockets.append(socket.socket(fileno=reduction.recv_handle(connection)))
+            undo.enter_context(sockets[-1])
+        # It ends the connection when it has stopped.
+        if not connection.poll(_HANDING_OVER):
+            raise TimeoutError(f"the server on port {port} does not stop")
+        undo.pop_all()
+    return sockets
+
+
 class Console:
     """Answers requests on a thread of its own, ``syncchat-console``, until :meth:`close`.
 
-    ``act`` carries out a request about a room. Raises :class:`OSError` if no socket can be made.
+    ``act`` carries out a request about a room. ``reload`` reads the settings again, and returns
+    what has changed; it may raise :class:`ValueError`. ``hand_over`` makes the server stop, and
+    returns duplicates of its listening sockets, which are closed here; it may raise
+    :class:`RuntimeError`. Raises :class:`OSError` if no socket can be made.
     """
 
-    def __init__(self, port: int, act: Callable[[FromOperator, str], FromServer]) -> None:
-        self._act = act
+    def __init__(
+        self,
+        port: int,
+        act: Callable[[FromOperator, str], FromServer],
+        reload: Callable[[], str],
+        hand_over: Callable[[], Sequence[socket.socket]],
+    ) -> None:
+        self._act, self._reload, self._hand_over = act, reload, hand_over
+        #: The connections of servers that wait for the end of this one.
+        self._waiting: list[socket.socket] = []
         address = _address(port)
         self._address = address
         if sys.platform != "win32":
@@ -115,6 +173,8 @@ class Console:
             _connect(self._address).close()
         self._thread.join()
         self._listener.close()
+        for sock in self._waiting:
+            sock.close()
 
     def _run(self) -> None:
         while not self._closing:
@@ -130,22 +190,38 @@ class Console:
     def _serve(self, connection: Connection) -> None:
         if self._closing or not connection.poll(_PATIENCE):
             return
-        answer = self._answer(connection.recv_bytes(_LONGEST))
+        try:
+            request = msgspec.json.decode(connection.recv_bytes(_LONGEST), type=Request)
+        except msgspec.DecodeError as exc:
+            answer = Answer(is_done=False, text=str(exc))
+            sockets: Sequence[socket.socket] = ()
+        else:
+            answer, sockets = self._answer(request)
         connection.send_bytes(msgspec.json.encode(answer))
+        with contextlib.ExitStack() as sent:
+            for sock in sockets:
+                reduction.send_handle(connection, sent.enter_context(sock).fileno(), 0)
+        if sockets:
+            self._waiting.append(socket.socket(fileno=os.dup(connection.fileno())))
 
-    def _answer(self, data: bytes) -> Answer:
+    def _answer(self, request: Request) -> tuple[Answer, Sequence[socket.socket]]:
+        """The answer, and the sockets that go with it."""
         try:
-            room, asked = parse_request(msgspec.json.decode(data, type=Request))
-        except (ValueError, msgspec.DecodeError) as exc:
-            return Answer(is_done=False, text=str(exc))
-        try:
+            if request.line == RELOAD:
+                return Answer(is_done=True, text=self._reload()), ()
+            if request.line == _TAKE_OVER:
+                if not CAN_HAND_OVER:
+                    raise RuntimeError("this system cannot hand a socket over")
+                sockets = self._hand_over()
+                return Answer(is_done=True, text=str(len(sockets))), sockets
+            room, asked = parse_request(request)
             event = self._act(asked, room)
-        except RuntimeError as exc:
-            return Answer(is_done=False, text=str(exc))
+        except (ValueError, RuntimeError) as exc:
+            return Answer(is_done=False, text=str(exc)), ()
         if isinstance(event, Error):
-            return Answer(is_done=False, text=event.text)
+            return Answer(is_done=False, text=event.text), ()
         lines = [line.removeprefix("->").strip() for line in lines_of(event, _FORM, "")]
-        return Answer(is_done=True, text="\n".join(lines))
+        return Answer(is_done=True, text="\n".join(lines)), ()
 
 
 def _address(port: int) -> str:

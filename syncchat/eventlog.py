@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import logging
 import os
 import re
 import select
@@ -16,7 +17,7 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
-from typing import Self
+from typing import ClassVar, Self
 
 import msgspec
 
@@ -33,16 +34,23 @@ __all__ = [
     "Moderated",
     "Received",
     "Refused",
+    "Reloaded",
     "Slow",
     "Stored",
     "Warned",
     "as_json",
     "as_lines",
+    "masked",
     "people_url",
 ]
 
 #: Addresses outside of this network, reserved for documentation (RFC 5737, RFC 3849).
 _ELSEWHERE = {4: ("192.0.2.1", 9), 6: ("2001:db8::1", 9)}
+
+#: An IPv4 address, or an IPv6 address in brackets.
+_ADDRESS = re.compile(
+    r"(?<![0-9.])([0-9]{1,3}(?:\.[0-9]{1,3}){3})(?![0-9.])|\[([0-9A-Fa-f:.]+(?:%\w+)?)\]"
+)
 
 _SHORT = re.compile(r"ws://([^/]+:[0-9]+)/")
 
@@ -52,6 +60,9 @@ _MAX_QUEUED = 1024 * 1024
 
 class LogEvent(msgspec.Struct, frozen=True, tag_field="event", tag=str.lower):
     """An event to log. ``str(event)`` is its text for people, safe to print on a terminal."""
+
+    #: As in :mod:`logging`.
+    level: ClassVar[int] = logging.INFO
 
 
 class Listening(LogEvent, frozen=True):
@@ -73,22 +84,37 @@ class Listening(LogEvent, frozen=True):
 class Warned(LogEvent, frozen=True, tag="warning"):
     """A warning to the operator about the server's settings."""
 
+    level = logging.WARNING
+
     text: str
 
     @classmethod
-    def of_open_port(cls, port: int) -> Self:
-        """The warning that a server is neither guarded nor on loopback."""
-        return cls(
-            f"everyone who can reach port {port} of this machine can read and write here, and"
-            " nothing is encrypted. Set --token-file and --tls-cert, or --host 127.0.0.1."
-        )
+    def of_open_port(cls, port: int, *, guarded: bool, secure: bool) -> Self:
+        """The warning that a server on more than loopback lacks a token, TLS, or both."""
+        everyone = f"everyone who can reach port {port} of this machine can read and write here"
+        if guarded:
+            text = "what people say and their tokens are not encrypted. Set --tls-cert"
+        elif secure:
+            text = f"{everyone}. Set --token-file or --guests no"
+        else:
+            text = f"{everyone}, and nothing is encrypted. Set --token-file and --tls-cert"
+        return cls(f"{text}, or --host 127.0.0.1.")
 
     def __str__(self) -> str:
         return f"Warning: {self.text}"
 
 
+class Reloaded(LogEvent, frozen=True):
+    """The settings were read again. ``text`` tells what has changed, and what needs a restart."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return escape(f"Reloaded: {self.text}")
+
+
 class Stored(LogEvent, frozen=True, tag="storage"):
-    """What an engine on another server promises, as that is configured."""
+    """The engine, and what it promises."""
 
     text: str
 
@@ -111,9 +137,12 @@ class Received(LogEvent, frozen=True):
     client: str
     nick: str
     room: str
-    text: str
+    #: None: the log is to contain no texts.
+    text: str | None
 
     def __str__(self) -> str:
+        if self.text is None:
+            return f"Received a message from {self.client}"
         return f"Received from {self.client}: {escape(self.text)}"
 
 
@@ -160,6 +189,8 @@ class Moderated(LogEvent, frozen=True):
 class Slow(LogEvent, frozen=True):
     """A slow consumer is closed: the client does not read what it is sent."""
 
+    level = logging.WARNING
+
     client: str
     reason: str
 
@@ -179,6 +210,22 @@ def as_json(event: LogEvent) -> list[str]:
     """
     members = msgspec.to_builtins(event)
     return [json.dumps({"time": time.time(), **members}).replace("\x7f", "\\u007f")]
+
+
+def masked(text: str) -> str:
+    """``text`` with the network instead of each address: /24 of IPv4, /48 of IPv6."""
+    return _ADDRESS.sub(_network_of, text)
+
+
+def _network_of(found: re.Match[str]) -> str:
+    text = found[1] or found[2]
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return found[0]
+    network = ipaddress.ip_network((address, 24 if address.version == 4 else 48), strict=False)
+    shown = str(network.network_address)
+    return shown if found[1] else f"[{shown}]"
 
 
 def people_url(

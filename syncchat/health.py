@@ -19,7 +19,7 @@ import msgspec
 from ._version import __version__
 from .engine import Engine
 from .errors import EngineFailed
-from .net import Refusal, Request, Response, Stats, View, is_loopback
+from .net import Refusal, Request, Response, Stats, TokenCheck, View, is_loopback
 
 __all__ = [
     "Board",
@@ -59,7 +59,7 @@ _STUCK = 10.0
 _NO_CACHE = [("Cache-Control", "no-store")]
 
 
-def for_monitors(view: View, authorize: Callable[[Request], None] | None) -> View:
+def for_monitors(view: View, authorize: TokenCheck) -> View:
     """``view``, restricted to local requests and to those that ``authorize`` accepts.
 
     For other requests the returned view raises :class:`~syncchat.net.Refusal`.
@@ -67,7 +67,7 @@ def for_monitors(view: View, authorize: Callable[[Request], None] | None) -> Vie
 
     def guarded(request: Request) -> Response:
         if not _is_local(request):
-            if authorize is None:
+            if not authorize:
                 raise Refusal(
                     HTTPStatus.FORBIDDEN, "This is available on the server's own machine only."
                 )

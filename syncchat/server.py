@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+from dataclasses import replace
 from typing import Any, Self, Unpack, get_args
 
 from ._version import __version__
 from .chat import events
 from .chat.dialects import LineFormat, dialects
-from .chat.directory import Directory
 from .chat.door import Door, DoorSettings
 from .chat.gate import Gate, Guests
 from .chat.hooks import Hooks, ReadOnly
 from .chat.moderation import Moderation
 from .chat.nicks import SERVER_NICK, check_nick
 from .chat.people import People
-from .chat.room_names import LOBBY, check_room, valid_names
-from .chat.room_settings import RoomSettings
+from .chat.room_names import LOBBY, check_room
 from .chat.rooms import RoomRegistry
 from .chat.sanitize import clean
 from .chat.session import Session
-from .chat.watching import Watches
-from .engine import Draft, Retention, check_people, open_engine
-from .errors import EngineFailed, EngineUnusable
-from .eventlog import Listening, Stored, Warned, people_url
+from .engine import Draft, check_people
+from .eventlog import Listening, LogEvent, Stored, Warned, people_url
 from .health import Metrics, Snapshot, for_monitors, health_view, metrics_view, reason_of
 from .net import (
     Limits,
@@ -42,9 +40,11 @@ from .net import (
     serve,
     wsgi_view,
 )
-from .server_log import ServerLog
+from .server_log import LogForm, ServerLog
+from .server_rooms import DEFAULT_FORMAT, DEFAULT_GREETING, DEFAULT_ROOMS, open_rooms
 from .server_settings import (
     AccessSettings,
+    ChangeableSettings,
     ChatServerSettings,
     ChatSettings,
     HookSettings,
@@ -61,11 +61,6 @@ from .web import only_websockets, page_view, web_routes
 __all__ = ["DEFAULT_FORMAT", "DEFAULT_GREETING", "DEFAULT_PORT", "DEFAULT_ROOMS", "ChatServer"]
 
 DEFAULT_PORT = 2000
-DEFAULT_GREETING = "Welcome to chat! Type a message"
-DEFAULT_FORMAT = "{sender}: {text}"
-
-#: Rooms at a time, including empty rooms for which messages are kept.
-DEFAULT_ROOMS = 10_000
 
 
 class ChatServer:
@@ -102,11 +97,9 @@ class ChatServer:
     ) -> None:
         self._host = host
         self._asked_port = port
-        tokens = [] if token is None else [token]
-        if tokens and speaker_token is not None:
-            tokens.append(speaker_token)
-        #: For monitors on other machines; None: there is no token for them.
-        self._authorize = TokenCheck(*tokens) if tokens else None
+        tokens = _tokens(token, speaker_token)
+        #: For monitors on other machines.
+        self._monitors = TokenCheck(*tokens)
         rest: dict[str, Any] = dict(settings)
         self._people = taken(PeopleSettings, rest)
         self._guests = self._people.get("guests", "yes")
@@ -119,10 +112,10 @@ class ChatServer:
         template = self._chat.get("format", DEFAULT_FORMAT)
         template.encode()
         self._dialects = dialects(LineFormat(template))
-        speakers = TokenCheck(*([] if speaker_token is None else [speaker_token]))
+        self._speakers = TokenCheck(*_tokens(speaker_token, None))
         quiet = [check_room(room) for room in self._chat.get("read_only", ())]
         only_reads = self._gate.only_reads if self._guests == "read" else None
-        self._read_only = ReadOnly(quiet, speakers.admits, only_reads)
+        self._read_only = ReadOnly(quiet, self._speakers.admits, only_reads)
         self._hooks = Hooks(**taken(HookSettings, rest))
         self._storage = taken(StorageSettings, rest)
         self._engine_name = self._storage.get("engine", "memory:")
@@ -134,8 +127,10 @@ class ChatServer:
             self._access["public_url"] = parse_public_url(public_url)
         TrustedProxies(self._access.get("trusted_proxies") or ())
         log = taken(LogSettings, rest)
-        self._log = ServerLog(log.get("log"), is_json=log.get("log_json", False))
-        self._log_start = log.get("log_start", True)
+        self._log_start = log.pop("log_start", True)
+        write = log.pop("log", None)
+        form: dict[str, Any] = dict(log)
+        self._log = ServerLog(write, LogForm(**form))
         self._http = taken(HttpSettings, rest)
         self._wsgi = self._http.get("wsgi")
         #: Whether browsers get the chat as a page.
@@ -244,7 +239,16 @@ class ChatServer:
                 **self._limits,
             )
             try:
-                self._rooms = self._open_rooms(server, metrics)
+                self._rooms = open_rooms(
+                    server,
+                    metrics,
+                    Limits(**self._limits),
+                    self._chat,
+                    self._storage,
+                    self._people,
+                    self._robot_rate,
+                    self._read_only,
+                )
                 self._uninterrupted.open()
             except BaseException:
                 server.stop()
@@ -271,8 +275,8 @@ class ChatServer:
             pages |= dict.fromkeys(("/", "/*"), self._door(other).route)
         return {
             **pages,
-            "/healthz": for_monitors(health, self._authorize),
-            "/metrics": for_monitors(numbers, self._authorize),
+            "/healthz": for_monitors(health, self._monitors),
+            "/metrics": for_monitors(numbers, self._monitors),
             **self._http.get("routes", {}),
         }
 
@@ -301,51 +305,50 @@ class ChatServer:
         if rooms is not None:
             rooms.engine.interrupt()
 
-    def _open_rooms(self, server: Server, metrics: Metrics) -> RoomRegistry:
-        limits = Limits(**self._limits)
-        welcome = events.Welcome(
-            room="",
-            nick="",
-            epoch="",
-            offset=0,
-            members=[],
-            server=f"syncchat {__version__}",
-            limits=client_limits(limits),
-            format=self._chat.get("format", DEFAULT_FORMAT),
-            greeting=self._chat.get("greeting", DEFAULT_GREETING),
-            notices=self._chat.get("notices", True),
-        )
-        echo = self._chat.get("echo", True)
-        engine = open_engine(
-            self._engine_name,
-            self._storage.get("keep") or Retention(),
-            lambda seconds: metrics.commit.observe([seconds]),
-            valid_names,
-            events.LIVE_CODEC,
-            replicas=self._storage.get("redis_replicas", 0),
-            people=self._people.get("people"),
-        )
-        try:
-            try:
-                directory = Directory(engine.records)
-            except EngineFailed as exc:
-                raise EngineUnusable(f"cannot read the people and bans: {exc}") from exc
-            settings = RoomSettings(
-                directory,
-                self._robot_rate,
-                welcome,
-                echo,
-                metrics.note_batch,
-                server.call_at,
-                Watches(server.call_at, directory),
-                self._read_only,
-            )
-            return RoomRegistry(engine, settings, self._storage.get("max_rooms", DEFAULT_ROOMS))
-        except BaseException:
-            engine.close()
-            raise
-
     # For embedding programs.
+
+    def reconfigure(self, **changed: Unpack[ChangeableSettings]) -> None:
+        """Change these settings while clients are connected; nobody is disconnected.
+
+        A setting that is left out gets its default, those of the log stay. Raises
+        :class:`RuntimeError` if the server does not run, and :class:`ValueError` as
+        :meth:`syncchat.net.Server.reconfigure`.
+        """
+        server = self._server
+        if server is None:
+            raise RuntimeError("the chat server is not running")
+        rest: dict[str, Any] = dict(changed)
+        token, speaker = rest.pop("token", None), rest.pop("speaker_token", None)
+        access: dict[str, Any] = {"ssl_context": None, **taken(AccessSettings, rest)}
+        server.reconfigure(**access)
+        tokens = _tokens(token, speaker)
+        for check, accepted in (
+            (self._gate, tokens),
+            (self._monitors, tokens),
+            (self._speakers, _tokens(speaker, None)),
+        ):
+            check.replace(*accepted)
+        self._log.form = replace(self._log.form, **rest)
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """The listening sockets, which stay the server's; none if it does not run."""
+        server = self._server
+        return [] if server is None else server.sockets
+
+    def look(self) -> tuple[bool, str]:
+        """Whether the server's threads do their work, and its state in a line.
+
+        Waits for the engine. Raises as :meth:`stats`.
+        """
+        server, snapshot = self._server, self.snapshot()
+        works = server is not None and server.answers()
+        text = f"{snapshot.numbers.stats.connections} clients"
+        return works, text if snapshot.failure is None else f"{text}; {snapshot.failure}"
+
+    def note(self, event: LogEvent) -> None:
+        """Write an event to the log."""
+        self._log.note(event)
 
     def stats(self) -> Stats:
         """The server's counters since its start. Raises :class:`RuntimeError` before it."""
@@ -451,8 +454,15 @@ class ChatServer:
             public_url=self._access.get("public_url"),
         )
         self._log.note(Listening(server.port, url))
-        guarded = self._authorize is not None or self._guests == "no" or secure
-        if not guarded and not are_loopback(server.addresses):
-            self._log.note(Warned.of_open_port(server.port))
-        if self._rooms is not None and self._rooms.engine.promise:
+        guarded = bool(self._monitors) or self._guests == "no"
+        secure = secure or url.startswith(("https:", "wss:"))
+        if not (guarded and secure) and not are_loopback(server.addresses):
+            self._log.note(Warned.of_open_port(server.port, guarded=guarded, secure=secure))
+        if self._rooms is not None:
             self._log.note(Stored(self._rooms.engine.promise))
+
+
+def _tokens(token: str | None, speaker_token: str | None) -> list[str]:
+    """The tokens that let guests in."""
+    tokens = [] if token is None else [token]
+    return [*tokens, speaker_token] if tokens and speaker_token is not None else tokens

@@ -17,6 +17,7 @@ from .net import Limits, Route, ServerSettings, View, WsgiApp
 
 __all__ = [
     "AccessSettings",
+    "ChangeableSettings",
     "ChatServerSettings",
     "ChatSettings",
     "HookSettings",
@@ -127,11 +128,33 @@ class LogSettings(TypedDict, total=False):
       serves all clients; if it blocks, the whole server blocks. None (the default): no log.
     - ``log_json``: log as JSON, for machines.
     - ``log_start``: whether the log begins with ``listening``; True by default.
+    - ``log_level``: the lowest level that is logged, as in :mod:`logging`; ``INFO`` by default.
+    - ``log_messages``: whether to log what people say; True by default.
+    - ``log_mask``: log the networks of clients (/24, /48) instead of their addresses.
+    - ``log_priorities``: begin each line with its priority, ``<6>``, for systemd's journal.
     """
 
     log: Callable[[str], None] | None
     log_json: bool
     log_start: bool
+    log_level: int
+    log_messages: bool
+    log_mask: bool
+    log_priorities: bool
+
+
+class ChangeableSettings(TypedDict, total=False):
+    """The settings that :meth:`ChatServer.reconfigure` changes."""
+
+    token: str | None
+    speaker_token: str | None
+    ssl_context: ssl.SSLContext | None
+    origins: Sequence[str]
+    public_url: str | None
+    trusted_proxies: Sequence[str] | None
+    log_level: int
+    log_messages: bool
+    log_mask: bool
 
 
 class HttpSettings(TypedDict, total=False):

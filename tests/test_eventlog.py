@@ -30,6 +30,7 @@ def test_the_log_can_be_json(tmp_path: Path) -> None:
         assert all(abs(event.pop("time") - time.time()) < 60 for event in events)
         assert events == [
             {"event": "listening", "port": chat.port, "url": f"http://127.0.0.1:{chat.port}/"},
+            {"event": "storage", "text": "memory: until the server stops"},
             {"event": "connected", "client": who},
             {"event": "received", "client": who, "nick": "ann", "room": "ops", "text": "a\nb"},
             {"event": "disconnected", "client": who},
@@ -57,7 +58,7 @@ def test_messages_of_json_clients_are_logged_like_any_other() -> None:
         client.ask(type="say", text="hello\x1b[31m")
         client.ask(type="action", text="waves")
         client.find("message", kind="action")
-        assert lines[3:] == [
+        assert lines[4:] == [
             f"Received from {client.address}: hello\\x1b[31m",
             f"Received from {client.address}: /me waves",
         ]

@@ -272,6 +272,7 @@ class Door:
             headers=[*_STREAM_HEADERS, *cors],
             keep_alive=dialect.keep_alive,
             farewell=dialect.farewell,
+            pause=dialect.pause,
         )
 
     def _dialect(self, name: str, *, chunked: bool) -> StreamDialect:

@@ -24,7 +24,6 @@ class Gate(TokenCheck):
     def __init__(self, guests: Guests, tokens: Sequence[str], people: Callable[[], People]) -> None:
         super().__init__(*tokens)
         self._guests = guests
-        self._needs_token = bool(tokens)
         self._people = people
 
     def admits(self, request: Request) -> bool:
@@ -33,7 +32,7 @@ class Gate(TokenCheck):
             return True
         if self._guests == "no":
             return False
-        if self._needs_token:
+        if self:
             return super().admits(request)
         # Somebody whose token is not valid any more must not become a guest unawares.
         return not any(token.startswith(TOKEN_PREFIX) for token in shown_tokens(request))

@@ -58,6 +58,10 @@ class StreamDialect(Dialect):
         """The last event for a client whose answer breaks off."""
         return self.text_of(Error(_BROKEN_OFF, f"The server ends this answer: {reason}."))
 
+    def pause(self, _seconds: float) -> bytes:
+        """What asks a client to wait before it reconnects; empty if it cannot be asked."""
+        return b""
+
 
 @dataclass(frozen=True, slots=True)
 class JsonLines(StreamDialect):
@@ -84,6 +88,10 @@ class EventStream(StreamDialect):
     content_type = "text/event-stream"
     keep_alive = b":\n\n"
     welcome_last = True
+
+    def pause(self, seconds: float) -> bytes:
+        """The time until an EventSource reconnects; that of the next welcome replaces it."""
+        return b"retry: %d\n\n" % round(1000 * seconds)
 
     def at(self, epoch: str) -> EventStream:
         """The dialect for a log of this epoch."""

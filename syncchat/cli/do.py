@@ -6,11 +6,12 @@ import argparse
 import contextlib
 import logging
 import os
+import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from ..chat.room_names import LOBBY
-from ..console import Console, Request, ask, parse_request
+from ..console import RELOAD, Console, Request, ask, parse_request
 from ..server import DEFAULT_PORT, ChatServer
 from .settings import port, reason
 
@@ -24,7 +25,8 @@ def do_main(argv: Sequence[str], prog: str) -> int:
     parser = argparse.ArgumentParser(
         prog=prog,
         description="Carry out a command of operators on the server of this user that runs here:"
-        " kick, ban, unban, bans, mute, unmute, topic, motd, redact, read-only, op, deop.",
+        " kick, ban, unban, bans, mute, unmute, topic, motd, redact, read-only, op, deop. The"
+        " command reload has it read its settings, certificate and tokens again.",
         epilog="For example: do ban 192.0.2.0/24 2h spam",
     )
     default = os.environ.get("SYNCCHAT_PORT") or str(DEFAULT_PORT)
@@ -36,7 +38,8 @@ def do_main(argv: Sequence[str], prog: str) -> int:
     request = Request(options.room, " ".join([options.command, *options.arguments]).lstrip("/"))
     try:
         number = port(options.port)
-        parse_request(request)
+        if request.line != RELOAD:
+            parse_request(request)
     except ValueError as exc:
         parser.error(str(exc))
     try:
@@ -53,11 +56,18 @@ def do_main(argv: Sequence[str], prog: str) -> int:
 
 
 @contextlib.contextmanager
-def console_of(server: ChatServer) -> Iterator[None]:
-    """Let ``do`` reach a server that runs, while the block lasts. Without it, a server serves."""
+def console_of(
+    server: ChatServer,
+    reload: Callable[[], str],
+    hand_over: Callable[[], Sequence[socket.socket]],
+) -> Iterator[None]:
+    """Let ``do`` and a successor reach a server that runs, while the block lasts.
+
+    Without it, a server serves. The functions are those of :class:`Console`.
+    """
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(Console(server.port, server.moderate))
+            stack.enter_context(Console(server.port, server.moderate, reload, hand_over))
         except OSError as exc:
             logger.warning("syncchat-server do cannot reach this server: %s", reason(exc))
         yield

@@ -1,16 +1,16 @@
 """The settings of a command, from its flags, the environment and the config file.
 
-A value comes from the first source that has one: the flag ``--max-message``, the
+A value comes from the first source that has one (a list from all): the flag ``--max-message``, the
 environment variable ``SYNCCHAT_MAX_MESSAGE``, the key ``max-message`` of the config file,
 or the default. One converter serves all sources, and an error names the source.
-
-A server's certificate is loaded here, too.
 """
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import enum
+import itertools
 import os
 import re
 import ssl
@@ -26,8 +26,7 @@ from ..net import tls_reason
 __all__ = [
     "Setting",
     "Settings",
-    "certificate_complaint",
-    "lacks_only_the_key",
+    "WrongSetting",
     "non_negative_int",
     "non_negative_number",
     "one_of",
@@ -35,7 +34,6 @@ __all__ = [
     "positive_int",
     "reason",
     "secret_in",
-    "server_context",
     "switch",
 ]
 
@@ -44,8 +42,24 @@ _DIGITS = 9
 #: Bits of the integers that TOML requires (TOML 1.0, "Integer").
 _BITS = 64
 
+#: What the config file may have for a setting.
+_KINDS = {
+    "value": "a string or a number",
+    "argument": "a string or a number",
+    "list": "a string, or an array of strings",
+    "switch": "true or false",
+    "no-switch": "true or false",
+}
+
+#: Settings that say what to do with the config file, and have no key in it.
+_NOT_IN_FILE = ("config", "check")
+
 #: A token: characters that an HTTP header can carry without quoting.
 _TOKEN = re.compile(r"[\x21-\x7e]+")
+
+
+class WrongSetting(ValueError):
+    """A setting is wrong. The text says where it is, and what is expected."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +100,14 @@ class Setting:
         return self.kind in ("switch", "no-switch")
 
 
-def switch(name: str, help_text: str, *, default: bool, negatable: bool = True) -> Setting:
-    """A setting that is yes or no; if it is ``negatable``, with a flag ``--no-NAME``."""
+def switch(name: str, help_text: str, *, default: bool | None, negatable: bool = True) -> Setting:
+    """A setting that is yes or no; if it is ``negatable``, with a flag ``--no-NAME``.
+
+    Without a ``default``, its value may be None.
+    """
     kind: Literal["switch", "no-switch"] = "no-switch" if negatable else "switch"
-    return Setting(name, help_text, "yes" if default else "no", _yes_or_no, kind=kind)
+    text = None if default is None else "yes" if default else "no"
+    return Setting(name, help_text, text, _yes_or_no, kind=kind)
 
 
 class _Source(enum.IntEnum):
@@ -112,7 +130,8 @@ class Settings:
     ) -> None:
         """``groups`` are the settings by their heading in ``--help``; ``""`` has none.
 
-        ``config`` is the path of the config file, which need not exist.
+        ``config`` is the path of the config file, which need not exist. The setting ``config``,
+        if there is one, names a file that must exist.
         """
         self._parser = parser
         self._settings = [setting for group in groups.values() for setting in group]
@@ -126,13 +145,20 @@ class Settings:
                 parser.add_argument("--version", action="version", version=version)
 
     def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
+        """Return the value of every setting, as :meth:`read`; exits with a usage error."""
+        try:
+            return self.read(argv)
+        except WrongSetting as exc:
+            self._parser.error(str(exc))
+
+    def read(self, argv: Sequence[str] | None) -> argparse.Namespace:
         """Return the value of every setting; ``token`` may come from ``token_file``.
 
-        Exits with a usage error if the command line or the config file cannot be read, or a
-        value that is not overridden is invalid.
+        Raises :class:`WrongSetting` if the config file cannot be read, or a value that is not
+        overridden is invalid. Exits with a usage error for a wrong command line.
         """
         flags = vars(self._parser.parse_args(argv))
-        keys = self._read_config()
+        keys = self._read_config(flags)
         options = argparse.Namespace()
         sources: dict[str, _Source] = {}
         for setting in self._settings:
@@ -153,41 +179,43 @@ class Settings:
         options.token = self._token(options.token, options.token_file, sources)
         return options
 
-    def _read_config(self) -> dict[str, str]:
+    def _read_config(self, flags: Mapping[str, Any]) -> dict[str, list[str]]:
         """The values of the config file as texts, by their keys."""
+        chosen = [_find(each, flags, {}) for each in self._settings if each.name == "config"]
+        for _, paths in itertools.islice(itertools.chain.from_iterable(chosen), 1):
+            self._config = Path(paths[-1])
         if self._config is None:
             return {}
         try:
             keys = tomllib.loads(self._config.read_text("utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
-            return {}
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+            if isinstance(exc, FileNotFoundError | NotADirectoryError) and not chosen:
+                return {}
             why = reason(exc) if isinstance(exc, OSError) else exc
-            self._parser.error(f"cannot read the config file {self._config}: {why}")
+            raise WrongSetting(f"cannot read the config file {self._config}: {why}") from None
         except ValueError:
             # int() refuses more than 4,300 digits, and so does str() below.
             why = "a number has too many digits"
-            self._parser.error(f"cannot read the config file {self._config}: {why}")
-        settings = {setting.name: setting for setting in self._settings}
+            raise WrongSetting(f"cannot read the config file {self._config}: {why}") from None
+        settings = {each.name: each for each in self._settings if each.name not in _NOT_IN_FILE}
+        texts: dict[str, list[str]] = {}
         for name, value in keys.items():
             if name not in settings:
-                known = ", ".join(settings)
-                self._parser.error(f"{self._config}: unknown key {name!r}; the keys are {known}")
-            is_switch = settings[name].is_switch
-            if isinstance(value, bool) is not is_switch or not isinstance(value, bool | int | str):
-                kind = "true or false" if is_switch else "a string or a number"
-                self._parser.error(f"{self._config}: {name} must be {kind}")
-            if isinstance(value, int) and value.bit_length() > _BITS:
-                self._parser.error(f"{self._config}: {name} has too many digits")
-        return {name: str(value) for name, value in keys.items()}
+                raise WrongSetting(f"{self._config}: {_unknown(name, list(settings))}")
+            try:
+                texts[name] = _texts(settings[name], value)
+            except ValueError as exc:
+                raise WrongSetting(f"{self._config}: {name} {exc}") from None
+        return texts
 
     def _convert(self, setting: Setting, text: str, source: _Source) -> object:
         try:
             return setting.convert(text)
         except ValueError as exc:
-            where = {_Source.VARIABLE: setting.variable, _Source.FILE: self._config}.get(source)
-            suffix = "" if where is None else f" (in {where})"
-            self._parser.error(f"argument {setting.argument}: {exc}{suffix}")
+            if source is _Source.FILE:
+                raise WrongSetting(f"{self._config}: {setting.name}: {exc}") from None
+            suffix = f" (in {setting.variable})" if source is _Source.VARIABLE else ""
+            raise WrongSetting(f"argument {setting.argument}: {exc}{suffix}") from None
 
     def _token(
         self, token: str | None, file: str | None, sources: Mapping[str, _Source]
@@ -199,15 +227,15 @@ class Settings:
                 _Source.VARIABLE: "SYNCCHAT_TOKEN and SYNCCHAT_TOKEN_FILE",
                 _Source.FILE: f"{self._config}: token and token-file",
             }[sources["token"]]
-            self._parser.error(f"{names} are mutually exclusive")
+            raise WrongSetting(f"{names} are mutually exclusive")
         if file is not None and sources["token-file"] < sources["token"]:
             try:
                 token = Path(file).read_text("utf-8").strip()
             except (OSError, UnicodeError) as exc:
                 why = reason(exc) if isinstance(exc, OSError) else "not UTF-8 text"
-                self._parser.error(f"cannot read the token from {file}: {why}")
+                raise WrongSetting(f"cannot read the token from {file}: {why}") from None
         if token is not None and not _TOKEN.fullmatch(token):
-            self._parser.error("the token must be printable ASCII without blanks")
+            raise WrongSetting("the token must be printable ASCII without blanks")
         return token
 
 
@@ -245,7 +273,7 @@ def _add(add_argument: Callable[..., object], setting: Setting) -> None:
 
 
 def _find(
-    setting: Setting, flags: Mapping[str, Any], keys: Mapping[str, str]
+    setting: Setting, flags: Mapping[str, Any], keys: Mapping[str, list[str]]
 ) -> Iterator[tuple[_Source, list[str]]]:
     """The texts of a setting, the source with precedence first."""
     if setting.dest in flags:
@@ -255,7 +283,27 @@ def _find(
     if text or (text is not None and setting.may_be_empty):
         yield _Source.VARIABLE, [text]
     if setting.name in keys:
-        yield _Source.FILE, [keys[setting.name]]
+        yield _Source.FILE, keys[setting.name]
+
+
+def _unknown(name: str, known: Sequence[str]) -> str:
+    """The complaint about an unknown key, with the nearest name or else with all."""
+    nearest = difflib.get_close_matches(name, known, 1)
+    keys = ", ".join(known)
+    hint = f"did you mean {nearest[0]}?" if nearest else f"the keys are {keys}"
+    return f"unknown key {name!r}; {hint}"
+
+
+def _texts(setting: Setting, value: object) -> list[str]:
+    """The texts of a value of the config file. Raises :class:`ValueError`."""
+    if setting.kind == "list" and isinstance(value, list):
+        if all(isinstance(each, str) for each in value):
+            return value
+    elif isinstance(value, bool) is setting.is_switch and isinstance(value, int | float | str):
+        if isinstance(value, int) and value.bit_length() > _BITS:
+            raise ValueError("has too many digits")
+        return [str(value)]
+    raise ValueError(f"must be {_KINDS[setting.kind]}")
 
 
 def reason(exc: OSError) -> str:
@@ -331,48 +379,3 @@ def _yes_or_no(text: str) -> bool:
         case "0" | "no" | "false" | "off":
             return False
     raise ValueError(f"must be yes or no, not {text!r}")
-
-
-# The certificate of a server.
-
-
-def server_context(cert: str | None, key: str | None) -> ssl.SSLContext | None:
-    """The TLS context of the server; None: no TLS. Raises OSError (``ssl.SSLError`` is one)."""
-    if cert is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(cert, key)
-    return context
-
-
-def lacks_only_the_key(cert: str) -> bool:
-    """Whether the file contains a certificate but no private key."""
-    try:
-        return _holds(cert, "CERTIFICATE") and not _holds(cert, "PRIVATE KEY")
-    except OSError:
-        return False
-
-
-def certificate_complaint(cert: str, key: str | None, failure: OSError) -> str:
-    """Why the certificate and its key cannot be used; OpenSSL's own errors rarely say it."""
-    if isinstance(failure, ssl.SSLError) and failure.reason == "KEY_VALUES_MISMATCH":
-        return f"the key in {key or cert} does not match the certificate"
-    try:
-        if not _holds(cert, "CERTIFICATE"):
-            return "it contains no PEM certificate"
-    except OSError as exc:
-        return reason(exc)
-    try:
-        if not _holds(key or cert, "PRIVATE KEY"):
-            return f"{key or cert} contains no PEM private key"
-    except OSError as exc:
-        return f"{key}: {reason(exc)}"
-    return "OpenSSL cannot read it or its key"
-
-
-def _holds(file: str, what: str) -> bool:
-    """Whether a file has a PEM section whose label ends in ``what`` (RFC 7468). Raises OSError."""
-    return (
-        re.search(rf"-----BEGIN [A-Z0-9 ]*{what}-----".encode(), Path(file).read_bytes())
-        is not None
-    )

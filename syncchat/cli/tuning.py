@@ -64,7 +64,7 @@ def _let_threads_finish() -> None:
     could only go back to sleep. Does not change a scheduling policy that was
     chosen for this process.
     """
-    if sys.platform == "linux":
+    if sys.platform == "linux" and hasattr(os, "SCHED_BATCH"):
         with contextlib.suppress(OSError):
             if os.sched_getscheduler(0) == os.SCHED_OTHER:
                 os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

@@ -16,13 +16,21 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from types import FrameType
 
 from ..errors import CannotListen, EngineUnusable
 from ..eventlog import LogWriter
 from ..health import Board, Snapshot
-from ..server import ChatServer
+from ..net import listen_for_each
 from .do import console_of
+from .log_output import Diagnostics, reopen_log
+from .reload import Reloader
+from .server_configuration import ServerConfiguration
+from .service_manager import ServiceManager
+from .settings import WrongSetting
+from .signals import HANGUP, REOPEN, other_signals, stopping_signals, terminal, wakeup
+from .worker_process import Worker
 
 __all__ = ["run_workers"]
 
@@ -43,65 +51,25 @@ _WRITE = select.PIPE_BUF if hasattr(select, "PIPE_BUF") else 512
 
 
 def run_workers(
-    count: int,
-    listen: Callable[[], Sequence[Sequence[socket.socket]]],
-    make: Callable[..., ChatServer],
-    stopping: Sequence[signal.Signals],
+    configuration: ServerConfiguration,
+    manager: ServiceManager,
     output: int | None,
+    sockets: list[socket.socket] | None,
 ) -> int:
-    """Run ``count`` workers until one of the signals ``stopping`` comes. Returns the exit code.
+    """Run workers until a signal to stop comes. Returns the exit code.
 
-    ``listen`` returns the sockets of each. ``make`` makes its server with the settings ``log``,
-    ``log_start``, ``sockets`` and ``siblings``. ``output`` is the descriptor for the log, None for
-    no log. Call it on the main thread of a process without other threads.
+    ``output`` is the descriptor for the log, None for no log. ``sockets`` are those at which all
+    workers listen; None: they make their own. Call it on the main thread of a process without other
+    threads.
     """
-    with contextlib.closing(_Parent(count, make, stopping, output)) as parent:
-        return parent.run(listen)
-
-
-class _Worker:
-    """What the parent knows of a worker."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.name = f"worker {number + 1}"
-        #: 0: it does not run.
-        self.pid = 0
-        #: When it was started, and when it is to be started.
-        self.born = self.due = 0.0
-        #: Seconds until it is to be started again after a short life.
-        self.pause = 0.0
-        #: Ends when either process ends. The worker says ``ready``, or why it cannot start.
-        self.link: socket.socket | None = None
-        self.said = b""
-        #: The reading end of the pipe for its log, and the beginning of a line.
-        self.pipe: int | None = None
-        self.rest = bytearray()
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether it has started."""
-        return self.said == b"ready"
-
-    @property
-    def why(self) -> str:
-        """Why it cannot start, if it has said so."""
-        return "" if self.is_ready else self.said.decode("utf-8", "replace")
-
-    def forget(self) -> None:
-        """Free the descriptors of a worker that has ended."""
-        if self.link is not None:
-            self.link.close()
-        self.link = None
-        self.close_pipe()
-
-    def close_pipe(self) -> None:
-        """Read no log."""
-        if self.pipe is not None:
-            os.close(self.pipe)
-        self.pipe = None
-        # A worker that was killed may have written the beginning of a line.
-        self.rest.clear()
+    options = configuration.options
+    with (
+        Diagnostics(options, None, None),
+        contextlib.closing(_Parent(configuration, manager, output)) as parent,
+    ):
+        if sockets is not None:
+            return parent.run(lambda: [sockets] * options.workers)
+        return parent.run(partial(listen_for_each, options.workers, options.host, options.port))
 
 
 class _Stopped(Exception):
@@ -111,25 +79,26 @@ class _Stopped(Exception):
 class _Parent:
     def __init__(
         self,
-        count: int,
-        make: Callable[..., ChatServer],
-        stopping: Sequence[signal.Signals],
+        configuration: ServerConfiguration,
+        manager: ServiceManager,
         output: int | None,
     ) -> None:
         self._sockets: Sequence[Sequence[socket.socket]] = []
-        self._make = make
+        self._configuration, self._manager = configuration, manager
         self._output = output
+        self._terminal = terminal()
+        count = configuration.options.workers
         self._board = Board(count)
-        self._workers = [_Worker(number) for number in range(count)]
+        self._workers = [Worker(number) for number in range(count)]
         #: Lines of the log that are to be written.
         self._lines = bytearray()
         self._is_writing = False
         #: Whether all workers have started: from then on, each is started again.
         self._is_up = False
-        #: Signals that have come, but for SIGCHLD.
+        #: Signals to stop that have come.
         self._signals: list[int] = []
-        self._handled = [*stopping, signal.SIGCHLD]
-        self._wakeup, self._waker = _wakeup()
+        self._handled = [*stopping_signals(), *other_signals(), signal.SIGCHLD]
+        self._wakeup, self._waker = wakeup()
         for signum in self._handled:
             signal.signal(signum, self._note)
 
@@ -155,6 +124,7 @@ class _Parent:
         self._is_up = True
         if self._output is not None:
             self._read_log(self._workers[0])
+        self._manager.tell(READY=1)
         while not self._signals:
             now = time.monotonic()
             for worker in self._workers:
@@ -164,8 +134,19 @@ class _Parent:
                 except OSError as exc:
                     self._plan(worker, f"cannot be started: {exc.strerror}")
             due = [worker.due for worker in self._workers if not worker.pid]
-            self._wait(max(0.0, min(due) - now) if due else None)
+            self._wait(max(0.0, min(due) - now) if due else self._manager.wait)
+            self._manager.beat(self._look)
+        self._manager.tell(STOPPING=1)
         return self._stop()
+
+    def _look(self) -> tuple[bool, str]:
+        """Whether every worker works, and the state of all in a line."""
+        every = list(self._board.others(-1))
+        failures = [each.failure for each in every if each.failure is not None]
+        clients = sum(each.numbers.stats.connections for each in every)
+        # A worker that has ended is started again; one that is stuck is not.
+        works = not any(each.endswith("does not answer") for each in failures)
+        return works, "; ".join([f"{clients} clients", *failures[:1]])
 
     def close(self) -> None:
         signal.set_wakeup_fd(-1)
@@ -176,14 +157,14 @@ class _Parent:
 
     def _note(self, signum: int, _frame: FrameType | None) -> None:
         """Handle a signal, which also wakes :meth:`_wait`."""
-        if self._is_writing and signum != signal.SIGCHLD:
+        if self._is_writing and signum in stopping_signals():
             # Python would go on with the write, which a stopped terminal blocks.
             self._is_writing = False
             raise _Stopped
 
     # Starting.
 
-    def _fork(self, worker: _Worker) -> None:
+    def _fork(self, worker: Worker) -> None:
         """Start a worker. Raises :class:`OSError`."""
         worker.born = time.monotonic()
         near, far = socket.socketpair()
@@ -209,7 +190,7 @@ class _Parent:
 
     def _become(
         self,
-        worker: _Worker,
+        worker: Worker,
         link: socket.socket,
         log: int,
         mask: set[int | signal.Signals],
@@ -225,14 +206,14 @@ class _Parent:
                         sock.close()
             self._wakeup.close()
             self._waker.close()
-            wakeup, _waker = _wakeup()
+            signals, _waker = wakeup()
             # A terminal sends its signals to all processes. The parent decides what they mean.
             # SIGTERM is never ignored, even for a moment: one that waits would be discarded.
-            for signum in set(self._handled) - {signal.SIGTERM}:
+            for signum in set(self._handled) - {signal.SIGTERM, HANGUP}:
                 signal.signal(signum, signal.SIG_IGN)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            code = self._work(worker.number, link, log, wakeup)
+            code = self._work(worker.number, link, log, signals)
         finally:
             failure = sys.exc_info()[1]
             with contextlib.suppress(OSError):
@@ -245,15 +226,17 @@ class _Parent:
         number: int,
         link: socket.socket,
         log: int,
-        wakeup: socket.socket,
+        signals: socket.socket,
     ) -> int:
         """Serve until SIGTERM, or the end of the parent. Returns the exit code."""
         is_first = number == 0 and not self._is_up
         found = self._board.read(number)
         earlier = [] if found is None else [Snapshot(found[1].numbers)]
         writer = None if self._output is None else LogWriter(log)
-        server = self._make(
-            log=None if writer is None else writer.print,
+        write = None if writer is None else writer.print
+        server = self._configuration.make(
+            self._output,
+            log=write,
             log_start=is_first,
             sockets=self._sockets[number],
             siblings=lambda: [*earlier, *tell()],
@@ -273,13 +256,24 @@ class _Parent:
                 link.sendall(str(exc).encode("utf-8", "replace"))
             return 1
         logger.setLevel(logging.NOTSET)
+        diagnostics = Diagnostics(self._configuration.options, self._output, write)
         try:
+            diagnostics.replace_others()
             tell()
             with contextlib.suppress(OSError):
                 # If the parent has ended, the link is readable.
                 link.sendall(b"ready")
-            with console_of(server) if number == 0 else contextlib.nullcontext():
-                while not select.select([link, wakeup], [], [], _PERIOD)[0]:
+            reloader = Reloader(self._configuration, server, self._output)
+            console = console_of(server, partial(_reload_all, reloader), _hand_over)
+            with console if number == 0 else contextlib.nullcontext():
+                while link not in (ready := select.select([link, signals], [], [], _PERIOD)[0]):
+                    came = signals.recv(4096) if ready else b""
+                    if any(signum != HANGUP for signum in came):
+                        break
+                    if came:
+                        with contextlib.suppress(WrongSetting):
+                            reloader.reload()
+                    reloader.look()
                     tell()
         finally:
             server.stop()
@@ -287,7 +281,7 @@ class _Parent:
                 writer.close()
         return 0
 
-    def _plan(self, worker: _Worker, why: str) -> None:
+    def _plan(self, worker: Worker, why: str) -> None:
         """Note when to start a worker again that has ended."""
         now = time.monotonic()
         if now - worker.born >= _SHORT_LIFE:
@@ -324,18 +318,36 @@ class _Parent:
                 self._read_link(links[each])
         if self._wakeup in readable:
             came = self._wakeup.recv(4096)
-            self._signals += [signum for signum in came if signum != signal.SIGCHLD]
+            self._handle(came)
             for worker in self._workers:
                 self._reap(worker)
 
-    def _read_link(self, worker: _Worker) -> None:
+    def _handle(self, came: bytes) -> None:
+        """Do what signals ask for, but for a stop, which is noted."""
+        for signum in came:
+            if signum == HANGUP and (self._terminal is None or os.isatty(self._terminal)):
+                self._manager.tell_reloading()
+                # The workers log what was wrong. Those that start later have these settings, too.
+                with contextlib.suppress(WrongSetting):
+                    self._configuration.reload()
+                self._signal(HANGUP)
+                self._manager.tell(READY=1)
+            elif signum == REOPEN:
+                try:
+                    reopen_log(self._configuration.options, self._output)
+                except OSError as exc:
+                    _tell(f"cannot open the log anew: {exc.strerror}")
+            elif signum != signal.SIGCHLD:
+                self._signals.append(signum)
+
+    def _read_link(self, worker: Worker) -> None:
         assert worker.link is not None
         worker.said += (data := worker.link.recv(4096))
         if not data:
             worker.link.close()
             worker.link = None
 
-    def _reap(self, worker: _Worker) -> None:
+    def _reap(self, worker: Worker) -> None:
         """Take note of a worker's end, if it has ended."""
         if not worker.pid:
             return
@@ -361,7 +373,7 @@ class _Parent:
 
     # The log.
 
-    def _read_log(self, worker: _Worker) -> None:
+    def _read_log(self, worker: Worker) -> None:
         """Read from the pipe of a worker, and queue whole lines."""
         assert worker.pipe is not None
         data = os.read(worker.pipe, 65536)
@@ -436,12 +448,16 @@ class _Parent:
                 sock.close()
 
 
-def _wakeup() -> tuple[socket.socket, socket.socket]:
-    """A pair of sockets: the first is readable when a signal has come."""
-    reading, writing = socket.socketpair()
-    writing.setblocking(False)
-    signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
-    return reading, writing
+def _reload_all(reloader: Reloader) -> str:
+    """Reload a worker's settings, and have the parent do so with the others."""
+    assert HANGUP is not None
+    text = reloader.reload()
+    os.kill(os.getppid(), HANGUP)
+    return text
+
+
+def _hand_over() -> list[socket.socket]:
+    raise RuntimeError("a server with workers cannot hand its port over")
 
 
 def _tell(text: str) -> None:

@@ -17,7 +17,7 @@ from ..chat import events
 from ..chat.asked import PLACE_FORM
 from ..chat.nicks import is_address
 from ..chat.sanitize import without_line_end
-from ..closecodes import TRY_AGAIN_LATER
+from ..closecodes import TRY_AGAIN_LATER, retry_after
 from ..errors import ConnectionClosed
 from .dialect_guess import DialectGuess
 from .events import Event, Line, Sent
@@ -148,7 +148,10 @@ class Protocol:
             self.outbox.rewind(tried=self.dialect.plain is False)
             if self._entered:
                 self._delays = delays(self._random)
-        return None if is_final(end) else next(self._delays)
+        if is_final(end):
+            return None
+        asked = retry_after(end.reason) if isinstance(end, ConnectionClosed) else None
+        return next(self._delays) if asked is None else asked
 
     # Time.
 

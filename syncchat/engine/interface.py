@@ -279,7 +279,7 @@ class Engine(Log, Presence):
     blocks = True
     #: Whether the appends of several rooms cost little more than one: see ``append_all``.
     appends_together = False
-    #: What is promised of stored messages, as another server is configured, in a line for the log.
+    #: The engine, and what it promises of stored messages, in a line for the log.
     promise = ""
 
     @abstractmethod

@@ -98,6 +98,8 @@ class MemoryEngine(LocalEngine):
 
     blocks = False
 
+    promise = "memory: until the server stops"
+
     def __init__(self, retention: Retention, records: Records | None = None) -> None:
         """``records`` are closed with the engine; without them, they are in memory, too."""
         super().__init__()

@@ -66,6 +66,7 @@ class SqliteEngine(LocalEngine):
         valid_names: Callable[[str], Iterator[str]] | None = None,
     ) -> None:
         super().__init__()
+        self.promise = f"sqlite:{path}: a message is on the disk before anybody gets it"
         self._retention = retention
         self._nonce_seconds = NONCE_SECONDS if retention == Retention() else _NONCE_SECONDS_FEW
         inspect(path)

@@ -46,7 +46,8 @@ from .limits import HostBuckets, Limits, ServerSettings, Stats, TokenBucket
 from .listener import listen_for_each
 from .protocol import Message, encode_frame
 from .receiver import Conversation, Later, Take
-from .server import Server, serve
+from .server import Server
+from .serving import serve
 from .tls import tls_reason
 from .websocket import Handler, WebSocket
 from .wsgi_app import WsgiApp, wsgi_view

@@ -89,14 +89,21 @@ class AccessPolicy:
         secure: bool = False,
     ) -> None:
         hosts = (host_of(origin.partition("//")[2]) for origin in origins)
+        self._host, self._authorize, self._secure = host, authorize, secure
         self._own_names = {(host or "").lower(), *hosts}
         self._loopback_only = are_loopback(addresses)
         self._origins = frozenset(origins)
-        self._authorize = authorize
-        self._secure = secure
         self.proxies = proxies or TrustedProxies()
         #: Whether a check by the program is called, which may block.
         self.asks = authorize is not None and not isinstance(authorize, TokenCheck)
+
+    def changed(self, origins: Sequence[str], proxies: TrustedProxies) -> AccessPolicy:
+        """The same policy with other origins and proxies."""
+        policy = AccessPolicy(
+            self._host, (), origins, self._authorize, proxies, secure=self._secure
+        )
+        policy._loopback_only = self._loopback_only
+        return policy
 
     def identify(self, request: Request) -> Request:
         """The request with the client's address, scheme and host, also behind a trusted proxy.
@@ -198,6 +205,14 @@ class TokenCheck:
     """
 
     def __init__(self, *tokens: str) -> None:
+        self._tokens = [token.encode() for token in tokens]
+
+    def __bool__(self) -> bool:
+        """Whether there is a token that is right."""
+        return bool(self._tokens)
+
+    def replace(self, *tokens: str) -> None:
+        """Admit with these tokens from now on, instead of the earlier ones."""
         self._tokens = [token.encode() for token in tokens]
 
     def admits(self, request: Request) -> bool:

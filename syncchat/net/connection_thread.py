@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from http import HTTPStatus
 
-from ..closecodes import GOING_AWAY, INTERNAL_ERROR, NORMAL
+from ..closecodes import GOING_AWAY, INTERNAL_ERROR, NORMAL, with_retry
 from ..errors import ConnectionClosed
 from .address import format_address
 from .follower import Follower
@@ -119,13 +119,18 @@ class ConnectionThread(Reception):
         if self._conversation is not None:
             self._conversation.end()
 
-    def begin_close(self, deadline: Deadline) -> None:
-        """Tell the client that the server stops. If it cannot be told, abort instead."""
+    def begin_close(self, deadline: Deadline, seconds: float | None) -> None:
+        """Tell the client that the server stops. If it cannot be told, abort instead.
+
+        ``seconds``: when it is asked to come back; None: it is not asked.
+        """
+        reason = "the server is stopping"
         client = self.client
         if client is None:
             self.stream.writer.abort()
         else:
-            client.begin_close(GOING_AWAY, "the server is stopping", deadline)
+            reason = reason if seconds is None else with_retry(reason, seconds)
+            client.begin_close(GOING_AWAY, reason, deadline)
 
     @property
     def client(self) -> WebSocket | Follower | None:
@@ -278,7 +283,7 @@ class ConnectionThread(Reception):
                 if self.websocket is None:
                     self._open()
             except Refusal as refusal:
-                self._note_refused(str(refusal.status.value), str(refusal))
+                self._config.note_refusal(self.stream.address, refusal)
                 answer(self.stream, encode(refusal_of(refusal)), Deadline.after(REFUSAL_TIME))
             if self.websocket is not None:
                 self._handle(self.websocket)
@@ -311,7 +316,7 @@ class ConnectionThread(Reception):
             try:
                 self.stream.start_tls(config.ssl_context, self._deadline, server_side=True)
             except (ssl.SSLError, TimeoutError, ConnectionError) as exc:
-                self._note_refused("TLS", f"TLS: {tls_reason(exc)}")
+                config.note_refused(self.stream.address, "TLS", f"TLS: {tls_reason(exc)}")
                 if isinstance(exc, NotTLS):
                     answer(self.stream, encode(refusal_of(_TLS_ONLY)), Deadline.after(REFUSAL_TIME))
                 return

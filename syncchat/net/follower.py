@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from ..closecodes import ORDERLY, TRY_AGAIN_LATER
+from ..closecodes import ORDERLY, TRY_AGAIN_LATER, retry_after
 from .address import Address
 from .backlog import Written
 from .http import Request
@@ -44,6 +44,8 @@ class Following(Response):
     keep_alive: bytes
     #: Makes the last event for a client that is to reconnect, for the given reason.
     farewell: Callable[[str], bytes]
+    #: Asks a client to wait for so many seconds before it reconnects; empty if it cannot be asked.
+    pause: Callable[[float], bytes] = lambda _seconds: b""
 
 
 class Follower:
@@ -69,7 +71,7 @@ class Follower:
         self._limits = limits
         self._on_slow = on_slow
         self._keep_alive = self._framed(following.keep_alive)
-        self._farewell = following.farewell
+        self._farewell, self._pause = following.farewell, following.pause
         #: The head of the answer, until the first write.
         self._head = encode(following, chunked=self._chunked)
         #: Guards the two fields below. No other lock is taken under it.
@@ -126,7 +128,9 @@ class Follower:
         ``discard``, data that is queued for the client is dropped.
         """
         self._note_close(code, reason)
-        last = _LAST_CHUNK if self._chunked else b""
+        seconds = retry_after(reason)
+        last = b"" if seconds is None else self._framed(self._pause(seconds))
+        last += _LAST_CHUNK if self._chunked else b""
         if code not in ORDERLY:
             last = self._framed(self._farewell(reason))
         self._writer.seal(last, discard=discard)
@@ -140,7 +144,8 @@ class Follower:
         self._writer.abort()
 
     def _framed(self, data: bytes) -> bytes:
-        return encode_chunk(data) if self._chunked else data
+        # An empty chunk would be the last one.
+        return encode_chunk(data) if self._chunked and data else data
 
     def _note_close(self, code: int, reason: str) -> bool:
         """Record why this end ends the answer. False: that is recorded already."""
@@ -150,9 +155,8 @@ class Follower:
             self.close_code, self.close_reason = code, reason
             return True
 
-    def _too_slow(self) -> None:
+    def _too_slow(self, reason: str = "too slow: the backlog is full") -> None:
         """Handle a full backlog: say so after the current event, and abort at a deadline."""
-        reason = "too slow: the backlog is full"
         if self._note_close(TRY_AGAIN_LATER, reason):
             deadline = Deadline.after(self._limits.close_timeout)
             self.begin_close(TRY_AGAIN_LATER, reason, deadline, discard=True)
@@ -164,6 +168,10 @@ class Follower:
         self._writer.abort()
         if slow:
             self._on_slow(self)
+
+    def shed(self) -> None:
+        """Close the connection as too slow, because the server is short of memory."""
+        self._too_slow("too slow: the backlogs of all clients are too large")
 
     # For the heartbeat, on the I/O thread. The client sends nothing, and TCP finds out whether
     # it is there.

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import threading
 import time
 from collections import Counter
@@ -62,6 +63,14 @@ class Limits:
     max_connections: int | None = None
     #: Number of clients from one address; further clients get status 503. None: no limit.
     max_connections_per_address: int | None = None
+    #: New connections per second from one address, an IPv6 network of 64 bits counting as one;
+    #: further clients get status 429. 0: no limit.
+    connect_rate: float = 0.0
+    #: New connections from one address at once before ``connect_rate`` applies.
+    connect_burst: int = 100
+    #: Size of the backlogs of all clients together. Beyond, those with the largest backlogs are
+    #: closed (1013). None: no limit.
+    max_memory: int | None = None
 
 
 class ConnectionSettings(TypedDict, total=False):
@@ -84,6 +93,9 @@ class ServerSettings(ConnectionSettings, total=False):
 
     max_connections: int | None
     max_connections_per_address: int | None
+    connect_rate: float
+    connect_burst: int
+    max_memory: int | None
 
 
 class TokenBucket:
@@ -115,11 +127,15 @@ class TokenBucket:
 
     def take(self) -> float:
         """Take a token if there is one. Returns 0.0, or the seconds until there is one."""
+        wait = self.wait()
+        if not wait:
+            self._tokens -= 1.0
+        return wait
+
+    def wait(self) -> float:
+        """The seconds until there is a token; 0.0 if there is one."""
         self._fill()
-        if self._tokens < 1.0:
-            return (1.0 - self._tokens) / self._rate
-        self._tokens -= 1.0
-        return 0.0
+        return (1.0 - self._tokens) / self._rate if self._tokens < 1.0 else 0.0
 
     @property
     def is_full(self) -> bool:
@@ -134,7 +150,10 @@ class TokenBucket:
 
 
 class HostBuckets:
-    """The rate limit of requests over HTTP, for each host. Usable from any thread."""
+    """A rate limit for each host. Usable from any thread. A ``rate`` of 0: no limit.
+
+    The addresses of an IPv6 network of 64 bits count as one: a site can use all of them.
+    """
 
     def __init__(self, rate: float, burst: int) -> None:
         self._rate, self._burst = rate, burst
@@ -146,10 +165,19 @@ class HostBuckets:
         """Take a token of ``host``. Returns 0.0, or the seconds until it has another one."""
         if not self._rate:
             return 0.0
+        host = _site(host)
         with self._lock:
             if len(self._buckets) >= _MOST_BUCKETS and host not in self._buckets:
                 self._forget_locked()
             return self._buckets.setdefault(host, TokenBucket(self._rate, self._burst)).take()
+
+    def wait(self, host: str) -> float:
+        """The seconds until ``host`` has a token; 0.0 if it has one."""
+        if not self._buckets:
+            return 0.0
+        with self._lock:
+            bucket = self._buckets.get(_site(host))
+            return 0.0 if bucket is None else bucket.wait()
 
     def _forget_locked(self) -> None:
         """Forget hosts that have been quiet for so long that nothing is limited."""
@@ -158,6 +186,15 @@ class HostBuckets:
         if len(self._buckets) >= _MOST_BUCKETS:
             # All hosts are active. Forget them, so that the memory stays bounded.
             self._buckets.clear()
+
+
+def _site(host: str) -> str:
+    """``host``, or of an IPv6 address its network of 64 bits. Another text stays as it is."""
+    try:
+        address = ipaddress.IPv6Address(host)
+    except ValueError:
+        return host
+    return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
 
 
 class ClientCounts:

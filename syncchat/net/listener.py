@@ -55,19 +55,19 @@ class Listener:
         # Create everything here, so that the caller gets an error for lack of descriptors.
         with contextlib.ExitStack() as undo:
             own = listen(host, port) if given is None else [sock.dup() for sock in given]
-            self._sockets = [undo.enter_context(sock) for sock in own]
-            for sock in self._sockets:
+            self.sockets = [undo.enter_context(sock) for sock in own]
+            for sock in self.sockets:
                 sock.setblocking(False)
             self._receiver, self._waker = map(undo.enter_context, socket.socketpair())
             self._receiver.setblocking(False)
             self._waker.setblocking(False)
             self._selector = undo.enter_context(selectors.DefaultSelector())
-            for sock in [*self._sockets, self._receiver]:
+            for sock in [*self.sockets, self._receiver]:
                 self._selector.register(sock, selectors.EVENT_READ)
             #: Closes all of the above.
             self._resources = undo.pop_all()
         #: Host and port of each socket, in the order of binding.
-        self.addresses: list[Address] = [address_of(sock.getsockname()) for sock in self._sockets]
+        self.addresses: list[Address] = [address_of(sock.getsockname()) for sock in self.sockets]
         #: Written by interrupt() without a lock, see there.
         self._interrupted = False
         #: Set when the loop has ended, or never runs: no client will be accepted.
@@ -83,7 +83,7 @@ class Listener:
         try:
             while not self._interrupted:
                 ready = {key.fileobj for key, _ in self._selector.select()}
-                for sock in self._sockets:
+                for sock in self.sockets:
                     if sock in ready and not self._accept(sock, on_client):
                         self._back_off()
         finally:
@@ -132,10 +132,10 @@ class Listener:
     def _back_off(self) -> None:
         """Pause so that the system can recover; an interruption ends the pause."""
         # Use the existing selector: there may be no descriptor left for another one.
-        for sock in self._sockets:
+        for sock in self.sockets:
             self._selector.unregister(sock)
         self._selector.select(_BACK_OFF)
-        for sock in self._sockets:
+        for sock in self.sockets:
             self._selector.register(sock, selectors.EVENT_READ)
 
 

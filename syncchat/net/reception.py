@@ -109,13 +109,14 @@ class Reception:
                 self._check(request)
             else:
                 config.access_policy.check_host(request)
+                config.check_guesses(request)
             response = run_view(route, request)
             self.bodies_in += request.body is not None
             if isinstance(response, Following) and request.method != "HEAD":
                 self._follow(request, response)
                 return False
         except Refusal as refusal:
-            self._note_refused(str(refusal.status.value), str(refusal))
+            config.note_refusal(self.stream.address, refusal)
             refusal.as_json = guarded
             response = refusal_of(refusal)
         return respond(self.stream, request, response, config.limits.open_timeout)
@@ -143,6 +144,7 @@ class Reception:
         """Raise :class:`Refusal` if the caps or the access policy forbid this request."""
         if self.counted_for != request.remote_address[0]:
             self._count_client(self, request.remote_address[0])
+        self._config.check_guesses(request)
         self._config.check(request)
 
     def _identify(self, request: Request) -> Request:
@@ -157,6 +159,3 @@ class Reception:
             # By DNS rebinding, a web page can send any X-Forwarded-Host: check it, too.
             access_policy.check_host(request)
         return identified
-
-    def _note_refused(self, reason: str, text: str) -> None:
-        self._config.note_refused(self.stream.address, reason, text)

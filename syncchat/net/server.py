@@ -7,28 +7,27 @@ import socket
 import ssl
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from types import MappingProxyType
-from typing import Self, Unpack
+from collections.abc import Callable, Sequence
+from typing import Self
 
-from .access_policy import AccessPolicy, Authorize, parse_access
+from ..closecodes import returns
+from .access_policy import parse_access
 from .address import Address, format_address
 from .connection_thread import ConnectionThread
 from .follower import Follower
 from .heartbeat import start_heartbeat, start_sweep
-from .http_answer import Route, Routes, View, dismiss
-from .io_thread import Deadline, IOThread
-from .limits import ClientCounts, Counters, Limits, ServerSettings, Stats
+from .http import Refusal
+from .http_answer import dismiss
+from .io_thread import Deadline
+from .limits import ClientCounts, Stats
 from .listener import Listener
-from .receiver import Conversation, HandlerConversation, shared_reader
 from .reception import Reception
 from .server_config import ServerConfig
+from .shedding import start_shedding
 from .stream import Stream
-from .websocket import Handler, WebSocket
-from .wsgi_app import WsgiApp, wsgi_route
+from .websocket import WebSocket
 
-__all__ = ["Server", "serve"]
+__all__ = ["Server"]
 
 logger = logging.getLogger("syncchat.net")
 
@@ -47,83 +46,8 @@ _FOR_EACH = 0.001
 _MAX_ANSWERED = 64
 
 
-def serve(
-    handler: Handler | None,
-    host: str | None = "127.0.0.1",
-    port: int = 0,
-    *,
-    ssl_context: ssl.SSLContext | None = None,
-    subprotocols: Sequence[str] = (),
-    response_headers: Sequence[tuple[str, str]] = (),
-    origins: Sequence[str] = (),
-    public_url: str | None = None,
-    trusted_proxies: Sequence[str] | None = None,
-    authorize: Authorize | None = None,
-    converse: Callable[[WebSocket], Conversation] | None = None,
-    on_refused: Callable[[Address, str], None] | None = None,
-    on_slow: Callable[[WebSocket | Follower], None] | None = None,
-    on_stop: Callable[[], None] | None = None,
-    routes: Mapping[str, View | Route] = MappingProxyType({}),
-    wsgi: WsgiApp | None = None,
-    sockets: Sequence[socket.socket] | None = None,
-    **limits: Unpack[ServerSettings],
-) -> Server:
-    """Return a server that listens at ``host`` and ``port`` and runs ``handler`` for each client.
-
-    ``host`` is an address, or a name for all its addresses; None or ``""``: every address of the
-    machine. ``port`` 0: the system chooses. Call :meth:`Server.start` or ``serve_forever`` then.
-
-    - ``ssl_context``: a server-side context; with it the server speaks ``wss:``.
-    - ``subprotocols``: the supported subprotocols, the preferred one first.
-    - ``response_headers``: names and values, in ASCII, to send with every 101 answer.
-    - ``origins``: origins of other hosts' pages that may connect; on loopback, as hosts, too.
-    - ``public_url``: the URL for clients behind a proxy; its origin is added to ``origins``.
-    - ``trusted_proxies``: addresses, and networks in CIDR notation, whose ``X-Forwarded-For``,
-      ``-Proto`` and ``-Host``, or ``Forwarded`` (RFC 7239), count for ``remote_address``,
-      ``max_connections_per_address`` and :class:`Request`. None: loopback with a ``public_url``.
-    - ``authorize``: called with the :class:`Request` of a handshake; may raise :class:`Refusal`.
-    - ``converse``: without a handler, makes each client's :class:`Conversation`; must not block.
-    - ``on_refused``: called with the address of a refused client, and the reason.
-    - ``on_slow``, ``on_stop``: called for each slow consumer, and before a stop; must not block.
-    - ``routes``: a view or :class:`Route` for each path of plain HTTP, or ``/beginning/*``.
-    - ``wsgi``: a WSGI application for the requests that are no handshake and have no route.
-    - ``sockets``: the caller's listening sockets, instead of new ones.
-    - ``limits``: those of :class:`Limits`.
-
-    Raises :class:`AddressInUse`, :class:`CannotListen`, both :class:`OSError`, or ``ValueError``.
-    """
-    if handler is not None:
-        converse = partial(HandlerConversation, handler)
-    if converse is None:
-        raise TypeError("serve() needs a handler, or converse")
-    held_to = Limits(**limits)
-    for name, value in response_headers:
-        if not f"{name}{value}".isascii():
-            raise ValueError(f"the response header {name!r} is not ASCII: {value!r}")
-    allowed, proxies = parse_access(origins, public_url, trusted_proxies)
-    listener = Listener(host, port, sockets)
-    access_policy = AccessPolicy(
-        host, listener.addresses, allowed, authorize, proxies, secure=ssl_context is not None
-    )
-    config = ServerConfig(
-        converse,
-        IOThread(f"syncchat-io:{listener.addresses[0][1]}"),
-        shared_reader(f"syncchat-reader:{listener.addresses[0][1]}"),
-        held_to,
-        tuple(subprotocols),
-        "".join(f"{name}: {value}\r\n" for name, value in response_headers).encode("ascii"),
-        Routes(routes if wsgi is None else {"/*": wsgi_route(wsgi), **routes}),
-        access_policy,
-        ssl_context,
-        Counters(),
-        on_refused,
-        on_slow,
-    )
-    return Server(listener, config, on_stop)
-
-
 class Server:
-    """A listening server, created by :func:`serve`. It is started once and stopped once.
+    """A listening server, which :func:`~syncchat.net.serve` makes, to start and stop once.
 
     Every method may be called from any thread, a handler's too.
     """
@@ -153,6 +77,8 @@ class Server:
         self._stopping = self._stop_wanted = False
         #: The thread that runs stop(), if there is one.
         self._stopper: threading.Thread | None = None
+        #: Whether the I/O thread has worked since the last call of :meth:`answers`.
+        self._worked = True
         #: Set when a stop() has ended; cleared when one begins.
         self._stopped = threading.Event()
 
@@ -164,6 +90,20 @@ class Server:
     def port(self) -> int:
         """The port at which the server listens; for port 0, the one that the system chose."""
         return self.addresses[0][1]
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """The listening sockets, which stay the server's."""
+        return self._listener.sockets
+
+    def answers(self) -> bool:
+        """Whether clients are accepted, and the I/O thread has worked since the last call."""
+        worked, self._worked = self._worked, False
+        self._io_thread.call_at(Deadline.after(0), self._note_work)
+        return worked and not self._listener.over.is_set()
+
+    def _note_work(self) -> None:
+        self._worked = True
 
     @property
     def connections(self) -> int:
@@ -187,6 +127,28 @@ class Server:
             refusal = self._counts.refusal(host)
         if refusal is not None:
             raise refusal
+
+    def reconfigure(
+        self,
+        *,
+        ssl_context: ssl.SSLContext | None,
+        origins: Sequence[str] = (),
+        public_url: str | None = None,
+        trusted_proxies: Sequence[str] | None = None,
+    ) -> None:
+        """Use these settings of :func:`~syncchat.net.serve` for new connections.
+
+        Open ones stay as they are.
+
+        Raises ``ValueError`` for a wrong one, and for a server that would begin or cease to speak
+        TLS; then nothing is changed.
+        """
+        config = self._config
+        if (ssl_context is None) is not (config.ssl_context is None):
+            raise ValueError("a server that runs cannot begin or cease to speak TLS")
+        allowed, proxies = parse_access(origins, public_url, trusted_proxies)
+        config.access_policy = config.access_policy.changed(allowed, proxies)
+        config.ssl_context = ssl_context
 
     def call_at(self, deadline: Deadline, callback: Callable[[], None]) -> None:
         """Run ``callback``, which must not block, on the I/O thread, unless the server stops."""
@@ -302,8 +264,9 @@ class Server:
     # Stopping.
 
     def _end_connections(self, deadline: Deadline) -> None:
-        for connection in self._all():
-            connection.begin_close(deadline)
+        connections = self._all()
+        for connection, seconds in zip(connections, returns(len(connections)), strict=True):
+            connection.begin_close(deadline, seconds)
         with self._lock:
             self._few.wait_for(lambda: not self._others_locked(), deadline.remaining())
             connections = self._others_locked()
@@ -363,6 +326,7 @@ class Server:
             raise
         limits = self._config.limits
         start_heartbeat(self._io_thread, self._clients, limits.ping_interval, limits.ping_timeout)
+        start_shedding(self._io_thread, self._clients, limits.max_memory)
         limit = min(limits.open_timeout, limits.close_timeout)
         start_sweep(self._io_thread, self._all, ConnectionThread.look, limit)
 
@@ -379,6 +343,12 @@ class Server:
         )
         # A trusted proxy names the client's host in the request, which comes later.
         host = None if self._config.access_policy.proxies.trusts(address[0]) else address[0]
+        if host is not None:
+            try:
+                self._config.check_newcomer(host)
+            except Refusal as exc:
+                self._dismiss(stream, exc)
+                return
         with self._lock:
             refusal = self._counts.refusal(host)
             answered = refusal is None or self._refused_locked() < _MAX_ANSWERED
@@ -397,11 +367,7 @@ class Server:
                     connection.counted_for = host
                     self._counts.enter(host)
         if refusal is not None and not answered:
-            self._config.counters.note_refused("503")
-            if self._config.ssl_context is None:
-                dismiss(stream, refusal)
-            else:
-                stream.writer.close()
+            self._dismiss(stream, refusal)
             return
         try:
             connection.begin()
@@ -412,6 +378,14 @@ class Server:
             self._forget(connection)
             raise
 
+    def _dismiss(self, stream: Stream, refusal: Refusal) -> None:
+        """Refuse a client with as little work as possible."""
+        self._config.counters.note_refused(str(refusal.status.value))
+        if self._config.ssl_context is None:
+            dismiss(stream, refusal)
+        else:
+            stream.writer.close()
+
     def _count_client(self, connection: Reception, host: str) -> None:
         """Count the client of a trusted proxy for ``host``, which its request names.
 
@@ -419,6 +393,7 @@ class Server:
         the connection thread sends the refusal, the connection does not count for
         ``max_connections``, unless _MAX_ANSWERED clients are being refused already.
         """
+        self._config.check_newcomer(host)
         with self._lock:
             if not connection.served:
                 return

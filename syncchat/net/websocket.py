@@ -380,9 +380,8 @@ class WebSocket:
 
     # Slow consumers.
 
-    def _too_slow(self) -> None:
+    def _too_slow(self, reason: str = "too slow: the backlog is full") -> None:
         """Handle a full backlog: send 1013 after the current frame, and abort at a deadline."""
-        reason = "too slow: the backlog is full"
         if self._note_close(TRY_AGAIN_LATER, reason):
             deadline = Deadline.after(self._limits.close_timeout)
             self.begin_close(TRY_AGAIN_LATER, reason, deadline, discard=True)
@@ -395,6 +394,10 @@ class WebSocket:
         self._writer.abort()
         if slow and self._on_slow is not None:
             self._on_slow(self)
+
+    def shed(self) -> None:
+        """Close the connection as too slow, because the server is short of memory."""
+        self._too_slow("too slow: the backlogs of all clients are too large")
 
     # For the heartbeat, on the I/O thread.
 

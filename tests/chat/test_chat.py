@@ -116,10 +116,10 @@ def test_the_log_has_the_events_in_order() -> None:
         peer.send(TextMessage(data="a\\b\nc"), BytesMessage(data=b"x"), CloseConnection(code=1000))
         peer.expect_end()
         peer.close()
-        wait_for(lambda: len(lines) == 5)
+        wait_for(lambda: len(lines) == 6)
         assert lines[0] == f"listening on port {chat.port}"
-        # After the line with the URL.
-        assert lines[2:] == [
+        # After the lines with the URL and the engine.
+        assert lines[3:] == [
             f"New connection from {who}",
             f"Received from {who}: a\\\\b\\nc",
             f"Client {who} disconnected",

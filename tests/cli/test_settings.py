@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from syncchat.cli.client import complete_url
-from tests.processes import CLIENT, ServerScript, Terminal, run
+from tests.processes import CLIENT, SERVER, ServerScript, Terminal, run
 
 
 def write(folder: Path, text: str) -> dict[str, str]:
@@ -91,8 +91,8 @@ def test_the_config_file_has_every_kind_of_setting(tmp_path: Path) -> None:
     [
         ("nick = ", "cannot read the config file "),
         ("\xff", "cannot read the config file "),
-        ('nikc = "ann"', "unknown key 'nikc'; the keys are url, nick, history,"),
-        ('version = "1"', "unknown key 'version'"),
+        ('nikc = "ann"', "unknown key 'nikc'; did you mean nick?"),
+        ('version = "1"', "unknown key 'version'; the keys are url, nick, history,"),
         ("nick = true", "nick must be a string or a number"),
         ('nick = ["a"]', "nick must be a string or a number"),
         ('timestamps = "yes"', "timestamps must be true or false"),
@@ -167,3 +167,43 @@ def test_a_short_url_reaches_the_room() -> None:
         port = {"SYNCCHAT_PORT": str(server.port)}
         result = run([*CLIENT, "127.0.0.1/ops", "--nick", "bob"], "hi\n", **port)
         assert result.stdout == "bob: hi\n"
+
+
+def test_the_server_has_a_config_file_that_flags_and_variables_override(tmp_path: Path) -> None:
+    path = tmp_path / "server.toml"
+    path.write_text(
+        'greeting = "file"\nport = 1\nrate = 2.5\nnotices = false\nread-only = ["ops", "news"]\n'
+    )
+    with ServerScript("--config", str(path), SYNCCHAT_GREETING="variable") as server:
+        result = run([*CLIENT, f"{server.url}ops"], "hello\n")
+        assert result.stdout.startswith("variable\n"), result.stderr
+        assert "read-only" in result.stdout + result.stderr
+    checked = run([*SERVER, "--check"], SYNCCHAT_CONFIG=str(path))
+    assert (checked.returncode, checked.stdout, checked.stderr) == (
+        0,
+        "the settings are right\n",
+        "",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("prot = 2000", "{path}: unknown key 'prot'; did you mean port?"),
+        ("port = 70000", "{path}: port: must be a port number from 0 to 65535, not '70000'"),
+        ("origin = [1]", "{path}: origin must be a string, or an array of strings"),
+        ("check = true", "{path}: unknown key 'check'"),
+        ('tls-cert = "/nonexistent"', "cannot use the certificate /nonexistent: "),
+        ("port = ", "cannot read the config file {path}: "),
+        (None, "cannot read the config file {path}: no such file or directory"),
+    ],
+)
+def test_a_wrong_config_file_of_the_server_is_wrong_usage(
+    tmp_path: Path, text: str | None, complaint: str
+) -> None:
+    path = tmp_path / "server.toml"
+    if text is not None:
+        path.write_text(text)
+    result = run([*SERVER, "--check", "--config", str(path)])
+    assert (result.returncode, result.stdout) == (2, "")
+    assert complaint.format(path=path) in result.stderr

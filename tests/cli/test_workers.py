@@ -8,10 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import psutil
 import pytest
@@ -168,7 +170,7 @@ def test_clients_that_connect_while_a_worker_is_down_are_served_by_its_successor
         assert len(before & {process.pid for process in children(server)}) == 1
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_signal_stops_all_workers_in_order_within_5_seconds(name: str) -> None:
     with workers() as server, ExitStack() as stack:
         people = [stack.enter_context(Plain(server.url)) for _ in range(10)]
@@ -182,6 +184,48 @@ def test_a_signal_stops_all_workers_in_order_within_5_seconds(name: str) -> None
         assert time.monotonic() - begin < 5
         assert not any(map(is_alive, processes))
         assert server.errors == [line for line in server.errors if "appendonly" in line]
+
+
+@pytest.mark.slow
+def test_all_workers_reload_and_open_the_log_anew(tmp_path: Path) -> None:
+    token, log = tmp_path / "token", tmp_path / "log"
+    token.write_text("first")
+    notify = str(tmp_path / "notify")
+    own = {"XDG_RUNTIME_DIR": str(tmp_path), "NOTIFY_SOCKET": notify, "WATCHDOG_USEC": "500000"}
+    port = str(free_port())
+    with RedisProcess() as redis, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(notify)
+        manager.settimeout(PATIENCE)
+        heard: list[bytes] = []
+
+        def hear() -> None:
+            while b"STOPPING=1" not in heard:
+                heard.append(manager.recv(4096))
+
+        # A full queue would make the server wait.
+        listener = threading.Thread(target=hear)
+        listener.start()
+        flags = ["--workers", "2", "--token-file", str(token), "--log-file", str(log)]
+        flags += ["--port", port, "--engine", redis.url]
+        with Script([*SERVER, *flags], **own) as server:
+            wait_for(lambda: b"WATCHDOG=1" in heard)
+            assert heard[0] == b"READY=1"
+            token.write_text("second")
+            done = run([*SERVER, "do", "--port", port, "reload"], **own)
+            assert done.stdout.startswith("token changed; "), done.stderr
+            wait_for(lambda: log.read_text().count("\nReloaded: token changed; ") == 2)
+            for _ in range(8):
+                with Plain(f"ws://127.0.0.1:{port}/?token=second") as client:
+                    client.hear()
+            log.rename(tmp_path / "old")
+            server.signal(signal.SIGUSR1)
+            wait_for(log.exists)
+            server.signal(signal.SIGHUP)
+            wait_for(lambda: "Reloaded: no setting changed" in log.read_text())
+            server.signal(signal.SIGTERM)
+            assert server.exit_code() == 0
+            listener.join(PATIENCE)
+            assert heard[-1] == b"STOPPING=1"
 
 
 def test_a_signal_to_all_processes_of_a_terminal_stops_them_in_order() -> None:

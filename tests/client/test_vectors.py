@@ -95,7 +95,7 @@ class Player:
                 self._say(step)
             case "close":
                 self._open = False
-                self._end(ConnectionClosed(step["code"]))
+                self._end(ConnectionClosed(step["code"], step.get("reason", "")))
             case "watch":
                 self._protocol.watched.watch(
                     {each["room"]: each.get("after") for each in step["rooms"]}

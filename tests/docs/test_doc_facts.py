@@ -70,7 +70,7 @@ def usage_of(setting: Setting) -> str:
 
 
 def default_of(setting: Setting) -> str:
-    if setting.is_switch:
+    if setting.is_switch and setting.default is not None:
         return {"yes": "on", "no": "off"}[str(setting.default)]
     if setting.default is None:
         return "none"

@@ -6,7 +6,8 @@ import socket
 import threading
 import time
 import typing
-from contextlib import ExitStack
+from collections import Counter
+from contextlib import ExitStack, suppress
 
 import pytest
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
@@ -30,6 +31,9 @@ def test_every_limit_can_be_set_by_its_name() -> None:
     assert set(hints) - set(typing.get_type_hints(ConnectionSettings)) == {
         "max_connections",
         "max_connections_per_address",
+        "connect_rate",
+        "connect_burst",
+        "max_memory",
     }
     with pytest.raises(TypeError, match="nonsense"):
         ChatServer(nonsense=1)  # type: ignore[call-arg]
@@ -333,3 +337,108 @@ def test_stats_count_messages_and_bytes() -> None:
         assert done.refused == {"426": 1}
         assert done.bytes_in > 2 * len(upgrade_request())
         assert done.bytes_out > live.bytes_out
+
+
+# A first line of defence.
+
+
+def status_from(address: str, port: int, *headers: str) -> str:
+    """The status of a handshake from this address of the loopback network."""
+    with socket.create_connection(("127.0.0.1", port), PATIENCE, (address, 0)) as sock:
+        with suppress(OSError):
+            sock.sendall(upgrade_request("/", *headers))
+        return read_head(sock)[9:12].decode()
+
+
+def read_head(sock: socket.socket) -> bytes:
+    data = b""
+    with suppress(ConnectionResetError):
+        while b"\r\n\r\n" not in data and (part := sock.recv(4096)):
+            data += part
+    return data
+
+
+def test_a_storm_of_connections_from_one_address_does_not_slow_others() -> None:
+    with serve(echo, connect_rate=5, connect_burst=10) as server:
+        over = threading.Event()
+        seen: Counter[str] = Counter()
+
+        def storm() -> None:
+            while not over.is_set():
+                seen[status_from("127.0.0.1", server.port)] += 1
+
+        threads = [threading.Thread(target=storm) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        wait_for(lambda: seen["429"] + seen[""] > 50)
+        began = time.monotonic()
+        for _ in range(5):
+            assert status_from("127.0.0.2", server.port) == "101"
+        took = time.monotonic() - began
+        over.set()
+        for thread in threads:
+            thread.join()
+        assert 10 <= seen["101"] < 30 + 5 * took
+        assert took < PATIENCE / 2
+        assert server.stats().refused["429"] >= 50
+
+
+def test_behind_a_proxy_the_rate_is_that_of_its_client() -> None:
+    proxies = ["127.0.0.1"]
+    with serve(echo, connect_rate=0.01, connect_burst=2, trusted_proxies=proxies) as server:
+
+        def status(client: str) -> str:
+            return status_from("127.0.0.1", server.port, f"X-Forwarded-For: {client}\r\n")
+
+        assert [status("192.0.2.1") for _ in range(3)] == ["101", "101", "429"]
+        assert status("192.0.2.2") == "101"
+        # A site has all addresses of its IPv6 network.
+        assert [status(f"2001:db8::{each}") for each in (1, 2, 3)] == ["101", "101", "429"]
+        assert status("2001:db8:0:1::1") == "101"
+
+
+def test_after_many_wrong_tokens_no_token_of_the_address_is_looked_at() -> None:
+    with ChatServer(port=0, token="right") as chat:
+
+        def status(address: str, token: str) -> str:
+            return status_from(address, chat.port, f"Authorization: Bearer {token}\r\n")
+
+        assert status("127.0.0.1", "right") == "101"
+        assert {status("127.0.0.1", f"wrong{number}") for number in range(20)} == {"401"}
+        assert status("127.0.0.1", "wrong") == "429"
+        assert status("127.0.0.1", "right") == "429"
+        assert status("127.0.0.2", "right") == "101"
+        # Whoever shows no token, such as a page that asks for one, is told to show one.
+        assert status_from("127.0.0.1", chat.port) == "401"
+
+
+def test_when_memory_is_short_the_slowest_are_closed_first() -> None:
+    websockets: list[WebSocket] = []
+    over = threading.Event()
+
+    def keep(websocket: WebSocket) -> None:
+        websockets.append(websocket)
+        over.wait(PATIENCE)
+
+    slow: list[str] = []
+    with (
+        serve(
+            keep,
+            max_memory=3_000_000,
+            max_backlog=8_000_000,
+            on_slow=lambda client: slow.append(client.close_reason or ""),
+        ) as server,
+        ExitStack() as stack,
+    ):
+        for _ in range(3):
+            stack.enter_context(Peer.client(server.port))
+        wait_for(lambda: len(websockets) == 3)
+        sizes = [4_000_000, 6_000_000, 5_500_000]
+        for websocket, size in zip(websockets, sizes, strict=True):
+            while websocket.backlog_size < size - 3_500_000:
+                websocket.write_frames(b"\x82\x7e\x80\x00" + bytes(32768), 1)
+        wait_for(lambda: len(slow) == 1)
+        assert websockets[1].backlog_size < 1_000_000
+        assert websockets[0].backlog_size >= 500_000
+        assert slow == ["too slow: the backlogs of all clients are too large"]
+        over.set()

@@ -382,13 +382,19 @@ def test_the_chat_over_tls_with_the_commands(files: Path, flags: list[str]) -> N
             )
 
 
-def test_a_server_with_tls_on_all_interfaces_does_not_warn(
+def test_a_server_with_tls_on_all_interfaces_warns_only_without_a_token(
     server_context: ssl.SSLContext,
 ) -> None:
-    """Issue 13, item 17: a server with TLS does not warn, even without a token."""
     lines: list[str] = []
-    with ChatServer("0.0.0.0", 0, ssl_context=server_context, log=lines.append):
-        assert len(lines) == 2
+    with ChatServer("0.0.0.0", 0, ssl_context=server_context, log=lines.append) as chat:
+        assert lines[2] == (
+            f"Warning: everyone who can reach port {chat.port} of this machine can read and write"
+            " here. Set --token-file or --guests no, or --host 127.0.0.1."
+        )
+    lines.clear()
+    guarded = ChatServer("0.0.0.0", 0, token="s3cret", ssl_context=server_context, log=lines.append)
+    with guarded:
+        assert not any(line.startswith("Warning") for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ async ({ defaults, scenarios, module }) => {
           break;
         case "close":
           open = false;
-          found.delay = protocol.closed(step.code);
+          found.delay = protocol.closed(step.code, step.reason);
           break;
       }
       if (open) found.dead = protocol.check(now) === null;

@@ -7,6 +7,8 @@
 const WINDOW = 64, WINDOW_SIZE = 131_072;
 // The shortest delay before an attempt to reconnect, and the longest.
 const FIRST = 500, LONGEST = 20_000;
+// The longest delay that a server can ask for.
+const LONGEST_ASKED = 60_000;
 // Close codes after which reconnecting is useless: it would fail in the same way.
 const FINAL = new Set([1000, 1002, 1003, 1005, 1007, 1008, 1009, 1010]);
 // Silence after which the server is asked for an answer: usually, and if it owes one already; and
@@ -85,9 +87,9 @@ export class Protocol {
 
   /**
    * Note the end of the connection by a close code, or of an attempt to open one: null. Returns the
-   * delay before the next attempt, null if that is useless.
+   * delay before the next attempt, null if that is useless. The `reason` may ask for a delay.
    */
-  closed(code) {
+  closed(code, reason = "") {
     if (this.ready) this.#fruitless += 1;
     this.ready = false;
     this.#requests.length = 0;
@@ -96,6 +98,8 @@ export class Protocol {
       item.sent = false;
     }
     if (FINAL.has(code) || (code >= 3000 && code % 1000 >= 500)) return null;
+    const asked = /retry after (\d{1,4}(?:\.\d{1,3})?)$/.exec(reason);
+    if (asked) return Math.min(LONGEST_ASKED, 1000 * asked[1]);
     const delay = FIRST + this.#random() * (this.#delay - FIRST);
     this.#delay = Math.min(LONGEST, 2 * this.#delay);
     return delay;
