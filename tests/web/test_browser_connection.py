@@ -292,7 +292,7 @@ def test_what_is_shown_without_scripts_and_without_all_modules(
     context.close()
     context = browser.new_context()
     page = context.new_page()
-    page.route("**/-/log.js", lambda route: route.abort())
+    page.route("**/-/app.js", lambda route: route.abort())
     page.goto(page_url(chat))
     page.get_by_text("The page could not be loaded completely.").wait_for(timeout=PATIENCE * 1000)
     context.close()
@@ -305,7 +305,7 @@ def test_the_panel_is_usable_before_the_modules_have_come(
     context.set_default_timeout(PATIENCE * 1000)
     page = context.new_page()
     held: list[object] = []
-    page.route("**/-/link.js", lambda route: held.append(route))  # noqa: PLW0108 - it is inspected
+    page.route("**/-/app.js", lambda route: held.append(route))  # noqa: PLW0108 - it is inspected
     page.goto(page_url(chat, "/early"), wait_until="commit")
     join(page, "zoe")
     page.get_by_role("dialog").wait_for(state="hidden")

@@ -345,7 +345,11 @@ def test_settings_hide_times_and_ignored_people(chat: ChatServer, ann: Page, roo
         bob.say("all about cheese")
         bob.flush(PATIENCE)
     wait_for_line(ann, "cheese")
-    set_name = "async ([name, value]) => (await import('/-/settings.js')).set(name, value)"
+    # As another tab does it.
+    set_name = """([name, value]) => {
+      localStorage.setItem(`syncchat.set.${name}`, JSON.stringify(value));
+      dispatchEvent(new StorageEvent("storage", { key: `syncchat.set.${name}` }));
+    }"""
     ann.evaluate(set_name, ["ignored", ["EVE"]])
     ann.evaluate(set_name, ["highlights", ["cheese"]])
     ann.evaluate(set_name, ["times", False])

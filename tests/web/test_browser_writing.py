@@ -372,7 +372,8 @@ def test_a_reply_quotes(browser: Browser, chat: ChatServer) -> None:
         page.route(
             "**/-/app.js",
             lambda route: route.fulfill(
-                response=(answer := route.fetch()), body=answer.text() + "globalThis.chat = page;"
+                response=(answer := route.fetch()),
+                body=answer.text().replace("\nbegin();", "\nbegin();\nglobalThis.chat = page;"),
             ),
         )
         page.reload()

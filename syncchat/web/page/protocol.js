@@ -13,7 +13,7 @@ const LONGEST_ASKED = 60_000;
 const FINAL = new Set([1000, 1002, 1003, 1005, 1007, 1008, 1009, 1010]);
 // Silence after which the server is asked for an answer: usually, and if it owes one already; and
 // further silence after which the connection is given up. A page sees neither pings nor pongs.
-const SILENCE = 25_000, OWED = 5000, PATIENCE = 5000;
+const SILENCE = 25_000, OWED = 5000, PATIENCE = 3500;
 // Characters a second of the slowest connection, and how often the allowance for it doubles.
 const SLOWEST = 8.192, MOST_DOUBLINGS = 6;
 // Delays before each attempt to get the nick of before a break back.
