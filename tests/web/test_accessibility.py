@@ -38,7 +38,7 @@ def people(window: Window) -> None:
     wait_until(window, "document.querySelector('#people').checkVisibility()")
 
 
-#: Each state follows the one before. The dialog and the lost connection have tests of their own.
+#: Each state follows the one before. The test itself has the dialog before, and the lost connection.
 STATES: dict[str, Callable[[Window], None]] = {
     "talk": talk,
     "completions": completions,
@@ -76,7 +76,10 @@ def test_no_state_breaks_a_rule(any_browser: AnyBrowser, chat: ChatServer, schem
         for state, enter in STATES.items():
             enter(window)
             check(window, state)
-    with ChatServer(port=0) as lost, any_browser.window(page_url(lost), "bob") as window:
+    with (
+        ChatServer(port=0) as lost,
+        any_browser.window(page_url(lost), "bob", scheme=scheme) as window,
+    ):
         wait_until(window, "/bob/.test(document.querySelector('#state').innerText)")
         lost.stop()
         wait_until(window, "/reconnect/.test(document.querySelector('#state').innerText)")
