@@ -38,7 +38,7 @@ def people(window: Window) -> None:
     wait_until(window, "document.querySelector('#people').checkVisibility()")
 
 
-#: Each state follows the one before. The test itself has the dialog before, and the lost connection.
+#: Each state follows the one before. The test has the dialog and the lost connection.
 STATES: dict[str, Callable[[Window], None]] = {
     "talk": talk,
     "completions": completions,
