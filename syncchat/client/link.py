@@ -17,7 +17,7 @@ from .changes import Changes
 from .events import Disconnected, Event, Inbox, Reconnected
 from .outbox import Item
 from .protocol import Protocol
-from .reconnect import Pause
+from .reconnect import Naps, Pause
 
 __all__ = ["Connect", "Link"]
 
@@ -399,6 +399,7 @@ class Link:
         """Deliver events until the connection ends. Returns the end."""
         protocol = self._protocol
         messages: list[str | bytes] = []
+        naps, again_at = Naps(), inf
         try:
             while True:
                 told: list[Event] = []
@@ -406,6 +407,8 @@ class Link:
                 with self._lock:
                     for message in messages:
                         told += protocol.received(message, now)
+                    if naps.noticed(now, again_at):
+                        protocol.woke(now)
                     again_at, ping = inf, False
                     # No ping may follow a Close, and the wait for its reply has a limit anyway.
                     if not self._stop.is_set():
@@ -435,8 +438,7 @@ class Link:
             try:
                 websocket = self._connect(self._protocol.url, self._stop)
             except (OSError, RuntimeError) as exc:
-                # The server or the network is unreachable, or this process has no
-                # descriptors or threads left.
+                # The server is unreachable, or this process has no descriptors or threads left.
                 with self._lock:
                     again = self._protocol.closed(exc)
                 if again is None:

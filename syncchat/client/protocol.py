@@ -155,6 +155,10 @@ class Protocol:
 
     # Time.
 
+    def woke(self, now: float) -> None:
+        """Note that the machine has slept until now, so that the connection may be dead."""
+        self._liveness.woke(now)
+
     def check(self, now: float, heard_at: float) -> tuple[float, bool]:
         """Note that the time is ``now``, and that the server last sent anything at ``heard_at``.
 
@@ -174,10 +178,11 @@ class Protocol:
             self._nick_due = now + next(self._nick_delays, inf)
         again_at = min(self.dialect.due_at, self._nick_due)
         since = self.outbox.waiting_since
-        if since is None or self.dialect.plain:
-            # A message sent in the meantime is not overdue by then.
+        if self.dialect.plain:
             return min(again_at, now + SILENCE), False
-        ping_at, ping = self._liveness.check(now, heard_at, *self._owed(since))
+        # A message sent in the meantime is not overdue by the next check.
+        owed = (None, 0.0) if since is None else self._owed(since)
+        ping_at, ping = self._liveness.check(now, heard_at, *owed)
         return min(again_at, ping_at), ping
 
     def _owed(self, since: float) -> tuple[float | None, float]:

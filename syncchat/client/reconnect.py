@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
-from math import inf
+from math import inf, nan
 from urllib.parse import (
     parse_qs,
     parse_qsl,
@@ -27,6 +28,7 @@ from ..net import Address, Deadline, route_to
 __all__ = [
     "SILENCE",
     "Liveness",
+    "Naps",
     "Pause",
     "asks_for_history",
     "delays",
@@ -46,9 +48,9 @@ _HEADER_TOKEN = re.compile(r"[\x21-\x7e]+")
 _LOOK = 0.5
 
 #: Seconds of silence before the client pings a server that owes an answer, and then
-#: before it gives the connection up. The heartbeat of the WebSocket waits longer,
-#: because it costs some work for every idle connection.
-SILENCE = 5.0
+#: before it gives the connection up: 10 in all, with some for a busy machine. The heartbeat
+#: of the WebSocket waits longer, because it costs some work for every idle connection.
+SILENCE, _ANSWER = 5.0, 4.0
 
 #: Codes after which reconnecting is useless: the conversation is over, or the client
 #: would make the same mistake again.
@@ -82,12 +84,29 @@ def delays(random: Callable[[], float]) -> Iterator[float]:
         longest = min(_LONGEST, 2 * longest)
 
 
+class Naps:
+    """Notices that the machine slept, or that the process was stopped."""
+
+    def __init__(self) -> None:
+        #: How far the time of day is ahead of the clock, which may stand still in a sleep.
+        self._ahead = nan
+
+    def noticed(self, now: float, due_at: float) -> bool:
+        """Whether there was a sleep since the last call. ``due_at`` is when this one was due."""
+        before, self._ahead = self._ahead, time.time() - now
+        return now > due_at + SILENCE or abs(self._ahead - before) > SILENCE
+
+
 class Liveness:
     """Finds out whether a connection is dead: whether a server that owes an answer is silent."""
 
     def __init__(self) -> None:
-        #: When the server was last pinged.
-        self._pinged_at = -inf
+        #: When the server was last pinged, and when a sleep was last noticed.
+        self._pinged_at = self._woke_at = -inf
+
+    def woke(self, now: float) -> None:
+        """Ask the server for an answer at once, after a sleep."""
+        self._woke_at = now
 
     def check(
         self, now: float, heard_at: float, owed_since: float | None, allowance: float
@@ -99,18 +118,22 @@ class Liveness:
         Raises :class:`~syncchat.errors.ConnectionClosed` with code 1006 if the server
         has sent nothing at all after the last ping.
         """
-        if owed_since is None:
+        woke = self._woke_at >= heard_at
+        if owed_since is None and not woke:
             return now + SILENCE, False
-        alive_at = max(owed_since, heard_at)
-        ping = False
-        if self._pinged_at < alive_at:
+        alive_at = heard_at if owed_since is None else max(owed_since, heard_at)
+        if woke and self._pinged_at < self._woke_at:
+            ping_at = now
+        elif self._pinged_at < alive_at:
             ping_at = alive_at + SILENCE + allowance
-            if now < ping_at:
-                return ping_at, False
-            self._pinged_at, ping = now, True
-        elif now >= self._pinged_at + SILENCE:
+        elif now >= self._pinged_at + _ANSWER:
             raise ConnectionClosed(ABNORMAL, "no response")
-        return self._pinged_at + SILENCE, ping
+        else:
+            return self._pinged_at + _ANSWER, False
+        if now < ping_at:
+            return ping_at, False
+        self._pinged_at = now
+        return now + _ANSWER, True
 
 
 class Pause:

@@ -67,11 +67,13 @@ def web_routes(check_room_for: Callable[[str], None]) -> dict[str, View | Route]
     handshake is: 204, or the same refusal as JSON. The page requests it with POST, since
     browsers send no ``Origin`` with the GET of a page of the same origin (Fetch Standard, "append
     a request Origin header"). ``check_room_for`` raises :class:`Refusal` if a further client from
-    a host would be one too many: the request itself may be on a connection from before.
+    a host would be one too many: this request keeps its connection, and so a place.
     """
 
     def auth(request: Request) -> Response:
-        check_room_for(request.remote_address[0])
+        if request.keeps_alive:
+            # Otherwise the place of this request is free for the WebSocket.
+            check_room_for(request.remote_address[0])
         return Response(b"", status=HTTPStatus.NO_CONTENT, headers=[("Cache-Control", "no-store")])
 
     return {

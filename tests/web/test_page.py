@@ -164,6 +164,8 @@ def test_auth_says_why_a_websocket_is_refused() -> None:
     with ChatServer(port=0, max_connections_per_address=2) as chat, Peer.client(chat.port):
         # This request has the second place, so that there is none for a WebSocket.
         assert auth(chat) == (503, FULL)
+    with ChatServer(port=0, max_connections_per_address=1) as chat:
+        assert auth(chat, Connection="close") == (204, "")
 
 
 def test_a_server_without_the_page_answers_with_a_hint() -> None:
