@@ -32,8 +32,7 @@ _CLOSE_TIMEOUT = 10.0
 _SHARE, _MOST = 0.1, 0.25
 
 Result = TypeVar("Result")
-_NO_LIMIT = Deadline.after(None)
-_AT_ONCE = Deadline.after(0)
+_NO_LIMIT, _AT_ONCE = Deadline.after(None), Deadline.after(0)
 
 #: Opens a connection to a URL. The event ends the attempt when it is set.
 Connect = Callable[[str, threading.Event], WebSocket]
@@ -58,8 +57,7 @@ class Link:
         self._closed = False
         self._websocket: WebSocket | None = None
         self._end: ConnectionClosed | None = None  # How it ended for good; None until then.
-        #: When the next attempt to reconnect is due, on the monotonic clock; None: it is not.
-        self._retry_at: float | None = None
+        self._retry_at: float | None = None  # When to reconnect, on the monotonic clock.
         self._stop = threading.Event()  # It ends an attempt to connect, and prevents others.
         self._pause = Pause(self._stop)
         self._thread: threading.Thread | None = None
@@ -213,7 +211,6 @@ class Link:
         """Send ``event`` until the server acknowledges it. Returns whether it will.
 
         A server of plain lines will not: it gets the event once, as fast as it takes it.
-
         Raises :class:`OutboxFull` or, in plain lines, :class:`TimeoutError` when ``timeout``
         has passed, :class:`NotConnected` while a server of plain lines is unreachable,
         :class:`ValueError` for an event that is too long, or the end of the connection.

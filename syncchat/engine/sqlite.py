@@ -69,6 +69,8 @@ class SqliteEngine(LocalEngine):
         self.promise = f"sqlite:{path}: a message is on the disk before anybody gets it"
         self._retention = retention
         self._nonce_seconds = NONCE_SECONDS if retention == Retention() else _NONCE_SECONDS_FEW
+        #: A cache of the writing transactions: each room's row, epoch and last offset.
+        self._stored: dict[str, tuple[int, str, int]] = {}
         inspect(path)
         #: Guards the reading connection, a separate one, so that readers of history do not
         #: wait for a commit.
@@ -86,7 +88,9 @@ class SqliteEngine(LocalEngine):
                 undo.callback(self._claim.close)
                 # SQLite must not wait for other programs: the writer does, interruptibly.
                 database = connect(path, timeout=0)
-                self._writer = SqliteWriter(path, database, self._finish, on_commit)
+                self._writer = SqliteWriter(
+                    path, database, self._finish, self._stored.clear, on_commit
+                )
                 undo.callback(self._writer.close)
                 migrate(database)
                 if valid_names is not None:
@@ -127,6 +131,7 @@ class SqliteEngine(LocalEngine):
     def unfollow(self, room: str) -> None:
         # Only the cache: the file keeps the log's end.
         self._ends.pop(room, None)
+        self._stored.pop(room, None)
 
     def append(self, room: str, drafts: Sequence[Draft]) -> list[Appended]:
         answers: list[Appended] = []
@@ -154,7 +159,7 @@ class SqliteEngine(LocalEngine):
     ) -> None:
         """Number and store drafts, in a transaction."""
         now = time.time()
-        row, epoch, last = self._find_room(database, room)
+        row, epoch, last = self._stored.get(room) or self._find_room(database, room)
         if row is None:
             (row,) = database.execute(
                 "INSERT INTO rooms (name, epoch, last) VALUES (?, ?, 0) RETURNING id",
@@ -187,6 +192,8 @@ class SqliteEngine(LocalEngine):
                 "DELETE FROM messages WHERE room = ? AND offset <= ?",
                 (row, last - self._retention.messages),
             )
+        assert row is not None
+        self._stored[room] = row, epoch, last
 
     def known(self, room: str, drafts: Sequence[Draft]) -> Sequence[Appended | None]:
         query = (

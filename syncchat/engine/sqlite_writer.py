@@ -54,7 +54,8 @@ class SqliteWriter:
     """The writing connection to the file at ``path``. Any thread may call the methods.
 
     ``finish`` is called at the end of each transaction with the connection and the number of
-    new messages, ``on_commit`` after it with the seconds that it took.
+    new messages, ``on_commit`` after it with the seconds that it took, and ``forget`` after one
+    that has failed, or may have.
     """
 
     def __init__(
@@ -62,11 +63,13 @@ class SqliteWriter:
         path: str,
         database: sqlite3.Connection,
         finish: Callable[[sqlite3.Connection, int], None],
+        forget: Callable[[], None],
         on_commit: Callable[[float], None] | None,
     ) -> None:
         self._path = path
         self._database = database
         self._finish = finish
+        self._forget = forget
         self._on_commit = on_commit
         #: The parts of the next transaction.
         self._writes: LeaderQueue[_Write] = LeaderQueue(self._commit, pause=_PAUSE)
@@ -100,14 +103,14 @@ class SqliteWriter:
 
     def _commit(self, writes: Sequence[_Write]) -> None:
         """Carry out the writes that wait. On the leader's thread."""
-        deadline = Deadline.after(_BUSY_SECONDS)
+        until = time.monotonic() + _BUSY_SECONDS
         took: list[float] = []
         try:
             with self._lock:
                 took += self._transact_locked(writes)
                 for write in writes:
                     # The transaction has failed, perhaps because of one of them.
-                    if not write.done and not deadline.expired:
+                    if not write.done and time.monotonic() < until:
                         took += self._transact_locked([write])
         finally:
             for write in writes:
@@ -127,7 +130,7 @@ class SqliteWriter:
         database = self._database
         alone = len(writes) == 1
         stored: list[_Write] = []
-        count = 0
+        count, committed = 0, False
         problem: sqlite3.Error | None = None
         try:
             if not self._begin_locked(writes):
@@ -153,6 +156,7 @@ class SqliteWriter:
                 return []
             self._finish(database, count)
             database.execute("COMMIT")
+            committed = True
             for write in stored:
                 write.done = True
             if problem is None:
@@ -164,22 +168,26 @@ class SqliteWriter:
                 writes[0].fail(exc)
             return []
         finally:
-            # A stop may have closed the connection.
-            with contextlib.suppress(sqlite3.Error):
-                if database.in_transaction:
-                    database.execute("ROLLBACK")
+            if not committed:
+                self._forget()
+                # A stop may have closed the connection.
+                with contextlib.suppress(sqlite3.Error):
+                    if database.in_transaction:
+                        database.execute("ROLLBACK")
             if problem is not None:
                 self._note_failure_locked(problem)
 
     def _begin_locked(self, writes: Sequence[_Write]) -> bool:
         """Begin a transaction; wait while another program writes. False: all writes have failed."""
         assert self._lock.locked()
-        seconds = _BUSY_SECONDS if self.failure is None else _STILL_BUSY_SECONDS
-        deadline = Deadline.after(seconds)
+        deadline: Deadline | None = None
         while True:
             try:
                 self._database.execute("BEGIN IMMEDIATE")
             except sqlite3.Error as exc:
+                if deadline is None:
+                    seconds = _BUSY_SECONDS if self.failure is None else _STILL_BUSY_SECONDS
+                    deadline = Deadline.after(seconds)
                 busy = exc.sqlite_errorcode == sqlite3.SQLITE_BUSY
                 if not busy or deadline.expired or self._closing.wait(_TRY_AGAIN):
                     for write in writes:

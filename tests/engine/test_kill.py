@@ -26,8 +26,9 @@ CLIENTS = 8
 class Talker:
     """A client that says numbered messages all the time, and notes all that it hears."""
 
-    def __init__(self, name: str, url: str) -> None:
+    def __init__(self, name: str, url: str, pause: float = 0.01) -> None:
         self.name = name
+        self._pause = pause
         self.client = Client(url, nick=name).connect()
         #: What it has said, by the nonces, but for what the server has refused.
         self.said: dict[str | None, str] = {}
@@ -45,7 +46,7 @@ class Talker:
 
     def _talk(self) -> None:
         number = 0
-        while not self._stop.wait(random.random() * 0.01):
+        while not self._stop.wait(random.random() * self._pause):
             text = f"{self.name} {number}"
             self.said[self.client.say(text)] = text
             number += 1
@@ -86,13 +87,19 @@ def started(database: Path, port: int) -> Script:
     return server
 
 
+SLOW = [pytest.mark.slow, pytest.mark.timeout(0)]
+
+
 @pytest.mark.parametrize(
-    "often", [False, pytest.param(True, marks=[pytest.mark.slow, pytest.mark.timeout(0)])]
+    ("often", "rooms"),
+    [(False, 1), pytest.param(True, 1, marks=SLOW), pytest.param(False, 50, marks=SLOW)],
 )
 def test_every_acknowledged_message_survives_once_and_in_one_order(
-    tmp_path: Path, kills: int, *, often: bool
+    tmp_path: Path, kills: int, *, often: bool, rooms: int
 ) -> None:
     kills = kills if often else 1
+    # In many rooms, whose messages share commits, two people each, who say less.
+    people, pause = (CLIENTS, 0.01) if rooms == 1 else (2 * rooms, 0.2)
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -103,7 +110,10 @@ def test_every_acknowledged_message_survives_once_and_in_one_order(
     try:
         with Proxy(port) as proxy:
             url = f"ws://127.0.0.1:{proxy.port}/room"
-            talkers += [Talker(f"talker{number}", url) for number in range(CLIENTS)]
+            talkers += (
+                Talker(f"talker{number}", f"{url}{number % rooms}", pause)
+                for number in range(people)
+            )
             for _ in range(kills):
                 end = time.monotonic() + chance.uniform(0.2, 1.2)
                 while time.monotonic() < end:
@@ -113,7 +123,8 @@ def test_every_acknowledged_message_survives_once_and_in_one_order(
                 server.__exit__()
                 time.sleep(chance.uniform(0.0, 0.3))
                 server = started(tmp_path / "chat.db", port)
-            check(talkers, kills)
+            for number in range(rooms):
+                check(talkers[number::rooms], kills if rooms == 1 else 0, breaks=rooms == 1)
             for talker in talkers:
                 talker.close()
     finally:
