@@ -39,6 +39,7 @@ def environment(**changes: str) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SYNCCHAT_")}
     for name in ("NO_COLOR", "COLORTERM", "PROMPT_TOOLKIT_COLOR_DEPTH", "PYTHONUNBUFFERED"):
         clean.pop(name, None)
+    # Many tests wait for the line of a message, which a log in a pipe does not have by default.
     ours = {"TERM": "xterm-256color", "LANG": "C.UTF-8", "SYNCCHAT_LOG_MESSAGES": "yes"}
     return clean | ours | {"XDG_CONFIG_HOME": NOWHERE, "XDG_STATE_HOME": NOWHERE} | changes
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 import time
 from pathlib import Path
 
 from syncchat import ChatServer
+from syncchat.eventlog import masked
 from tests.people import Json, Plain, settled, url_of
 
 # The log.
@@ -62,3 +65,30 @@ def test_messages_of_json_clients_are_logged_like_any_other() -> None:
             f"Received from {client.address}: hello\\x1b[31m",
             f"Received from {client.address}: /me waves",
         ]
+
+
+def test_a_level_leaves_out_what_is_below_it_and_addresses_can_be_masked() -> None:
+    lines: list[str] = []
+    with ChatServer(
+        "0.0.0.0", 0, log=lines.append, log_level=logging.WARNING, log_mask=True, notices=False
+    ) as chat:
+        with Plain(url_of(chat)) as ann:
+            ann.hear()
+        settled(chat, 0)
+        (warning,) = lines
+        assert warning.startswith("Warning: ")
+        lines.clear()
+        chat.reconfigure(log_level=logging.INFO, log_messages=False)
+        with Plain(url_of(chat)) as ann:
+            ann.hear()
+            ann.send("secret")
+            ann.hear()
+        settled(chat, 0)
+        assert [re.sub(r":\d+", "", line) for line in lines] == [
+            "New connection from 127.0.0.0",
+            "Received a message from 127.0.0.0",
+            "Client 127.0.0.0 disconnected",
+        ]
+    assert masked("[2001:db8:1:2::3]:5 or 192.0.2.77:80, 999.1.1.1 and 1.2.3.4.5") == (
+        "[2001:db8:1::]:5 or 192.0.2.0:80, 999.1.1.1 and 1.2.3.4.5"
+    )

@@ -147,7 +147,8 @@ def _attend(
     """Do what signals and the passing of time ask for, until the server is to stop."""
     at_terminal = terminal()
     while True:
-        for signum in signals.wait(min(_PERIOD, manager.wait or _PERIOD)):
+        due = manager.wait
+        for signum in signals.wait(_PERIOD if due is None else min(due, _PERIOD)):
             if signum == HANGUP and (at_terminal is None or os.isatty(at_terminal)):
                 manager.tell_reloading()
                 # The log has what was wrong.

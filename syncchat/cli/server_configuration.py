@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import ssl
 from collections.abc import Sequence
 from typing import Any, Unpack
 
 from ..console import CAN_HAND_OVER
 from ..engine import check_people
+from ..net import is_loopback
 from ..server import ChatServer
 from ..server_settings import ChangeableSettings, ChatServerSettings
 from .certificate import certificate_complaint, lacks_only_the_key, server_context
@@ -125,7 +127,7 @@ class ServerConfiguration:
             max_fragments=options.max_fragments,
             max_connections=options.max_connections,
             max_connections_per_address=options.max_connections_per_address,
-            connect_rate=_connect_rate(options),
+            connect_rate=_connect_rate(options, more.get("sockets")),
             connect_burst=options.connect_burst,
             max_memory=options.max_memory,
             open_timeout=options.open_timeout,
@@ -141,12 +143,19 @@ class ServerConfiguration:
         return ChatServer(options.host, options.port, **every)
 
 
-def _connect_rate(options: argparse.Namespace) -> float:
-    """The rate limit of new connections from one address; 0.0: none."""
+def _connect_rate(options: argparse.Namespace, sockets: Sequence[socket.socket] | None) -> float:
+    """The rate limit of new connections from one address; 0.0: none.
+
+    ``sockets`` are those at which the server listens; None: it makes them.
+    """
     if options.connect_rate is not None:
         return float(options.connect_rate)
     # On loopback alone, all clients have the same address: programs of this machine, or a proxy.
-    return 0.0 if options.host in ("127.0.0.1", "::1", "localhost") else _CONNECT_RATE
+    if sockets is not None:
+        local = all(is_loopback(sock.getsockname()[0]) for sock in sockets)
+    else:
+        local = options.host in ("127.0.0.1", "::1", "localhost")
+    return 0.0 if local else _CONNECT_RATE
 
 
 def _dest(name: str) -> str:
