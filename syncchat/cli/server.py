@@ -46,7 +46,7 @@ from .settings import (
 from .tuning import tune
 from .workers import run_workers
 
-__all__ = ["SETTINGS", "server_main"]
+__all__ = ["SETTINGS", "server_main", "server_parser"]
 
 _KEEP = re.compile(r"([0-9]{1,9})([smhdw]?)")
 #: The parent waits with select(), which takes 1,024 descriptors.
@@ -313,21 +313,27 @@ SETTINGS: dict[str, list[Setting]] = {
 }
 
 
-def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
-    """``scripts/server.py``: run a chat server until Ctrl+C, SIGTERM or SIGHUP.
-
-    Returns the exit code. Call it on the main thread only, since it sets signal handlers.
-    """
-    parser = argparse.ArgumentParser(
+def server_parser(prog: str | None) -> argparse.ArgumentParser:
+    """The parser of the command, without its settings."""
+    return argparse.ArgumentParser(
         prog=prog,
         description="A chat server. Join it with scripts/client.py or any WebSocket client."
         " Each path of the URL is a room of its own.",
         epilog="Each flag can be set by an environment variable: --max-message by"
         " SYNCCHAT_MAX_MESSAGE, and so on. The commands export FILE and import FILE copy the log"
-        " of an engine; people add NAME gives a person a token, and people --help tells more."
+        " of an engine; backup FILE, check, prune and stats look after it, while a server runs,"
+        " too; people add NAME gives a person a token, and people --help tells more."
         " The command do COMMAND has a server that runs here carry out a command of operators:"
         " do kick NAME.",
     )
+
+
+def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
+    """``scripts/server.py``: run a chat server until Ctrl+C, SIGTERM or SIGHUP.
+
+    Returns the exit code. Call it on the main thread only, since it sets signal handlers.
+    """
+    parser = server_parser(prog)
     options = Settings(parser, SETTINGS).parse(argv)
     if options.tls_key and not options.tls_cert:
         parser.error("--tls-key requires --tls-cert")
