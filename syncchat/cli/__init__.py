@@ -10,23 +10,38 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from .._version import __version__
 from . import server
-from .archive import archive_main
-from .care import care_main
+from .archive import archive_main, archive_parser
+from .care import care_main, care_parser
 from .client import client_main
-from .do import do_main
-from .people import people_main
+from .do import do_main, do_parser
+from .people import people_main, people_parser
 
-__all__ = ["client_main", "main", "server_main"]
+__all__ = ["COMMANDS", "client_main", "main", "server_main"]
 
-#: The commands of the server beside the server itself: each takes its arguments and its name.
-_COMMANDS: dict[str, Callable[[Sequence[str], str], int]] = {
-    **{name: partial(archive_main, name) for name in ("export", "import")},
-    **{name: partial(care_main, name) for name in ("backup", "check", "prune", "stats")},
-    "do": do_main,
-    "people": people_main,
+
+class Command(NamedTuple):
+    """A command of the server beside the server itself. Both take the command's whole name."""
+
+    run: Callable[[Sequence[str], str], int]
+    parser: Callable[[str], argparse.ArgumentParser]
+
+
+#: The commands of the server, by their first word.
+COMMANDS = {
+    **{
+        name: Command(partial(archive_main, name), partial(archive_parser, name))
+        for name in ("export", "import")
+    },
+    **{
+        name: Command(partial(care_main, name), partial(care_parser, name))
+        for name in ("backup", "check", "prune", "stats")
+    },
+    "do": Command(do_main, do_parser),
+    "people": Command(people_main, people_parser),
 }
 
 
@@ -50,7 +65,7 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     program = prog or Path(sys.argv[0]).name
-    command = _COMMANDS.get(arguments[0]) if arguments else None
+    command = COMMANDS.get(arguments[0]) if arguments else None
     if command is not None:
-        return command(arguments[1:], f"{program} {arguments[0]}")
+        return command.run(arguments[1:], f"{program} {arguments[0]}")
     return server.server_main(arguments, prog=prog)

@@ -54,8 +54,8 @@ def care_main(command: str, argv: Sequence[str], prog: str) -> int:
     parser = care_parser(command, prog)
     options = parser.parse_args(argv)
     name = value_of(parser, ENGINE, options.engine)
-    keep = value_of(parser, KEEP, options.keep) if command == "prune" else None
-    if command == "prune" and keep is None:
+    keep = value_of(parser, KEEP, options.keep) if command == "prune" else Retention()
+    if keep is None:
         parser.error("--keep is needed: how much of each room to keep")
     try:
         with contextlib.closing(_open(parser, name)) as care:

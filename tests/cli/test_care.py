@@ -33,7 +33,7 @@ def test_a_backup_of_a_busy_server_is_a_whole_database(tmp_path: Path) -> None:
     engine, flags = f"sqlite:{path}", ("--rate", "0", "--engine")
     say(engine, 1, 500)
     stop = threading.Event()
-    said: list[str] = []
+    said: list[str | None] = []
 
     def talk(client: Client) -> None:
         while not stop.is_set():
