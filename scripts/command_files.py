@@ -51,7 +51,7 @@ def server_command() -> argparse.ArgumentParser:
     def make(*, prog: str, **_options: object) -> argparse.ArgumentParser:
         return COMMANDS[prog.rsplit(" ", 1)[1]].parser(prog)
 
-    commands = parser.add_subparsers(  # type: ignore[call-overload] - a function is enough
+    commands = parser.add_subparsers(  # type: ignore[call-overload]
         prog="syncchat-server", metavar="COMMAND", title="commands", parser_class=make
     )
     for name, command in COMMANDS.items():

@@ -32,6 +32,7 @@ def run(*command: str) -> str:
 def version_to_release() -> str:
     """The version, of a checkout that can be released."""
     text = (ROOT / "syncchat" / "_version.py").read_text("utf-8")
+    version: str
     (version,) = re.findall(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
     if run("git", "status", "--porcelain"):
         raise Refused("there are changes that are not committed")
