@@ -67,7 +67,7 @@ class SqliteCare(Care):
         ):
             # All pages in one step, so that no commit of a server makes it begin again.
             database.backup(copy)
-            # Otherwise the copy would need files beside it.
+            # In WAL mode, it could not be read where it is read-only.
             copy.execute("PRAGMA journal_mode = DELETE")
 
     def faults(self) -> Iterator[str]:

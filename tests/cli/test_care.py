@@ -70,6 +70,8 @@ def test_a_backup_of_a_busy_server_is_a_whole_database(tmp_path: Path) -> None:
         assert figures["sizes"]["file"] > 0
         assert figures["rooms"][0]["messages"] >= 520
     assert sorted(each.name for each in tmp_path.iterdir() if "copy" in each.name) == ["copy.db"]
+    # Not in WAL mode (SQLite's file format, 1.3.3), so that it can be read where it is read-only.
+    assert copy.read_bytes()[18:20] == b"\1\1"
     assert copy.stat().st_mode & 0o777 == 0o600
     assert care("check", "--engine", f"sqlite:{copy}") == "no fault found\n"
     # Restored: the same epoch, and what was said until then.
