@@ -38,6 +38,7 @@ FDS = Path("/proc/self/fd")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=20, help="how often the kill test kills")
+    parser.addoption("--fuzz-seconds", type=float, default=12, help="how long each fuzzer runs")
     parser.addoption("--full", action="store_true", help="run the slow tests, too")
 
 

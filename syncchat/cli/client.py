@@ -24,7 +24,7 @@ from ..net import parse_url
 from ..server import DEFAULT_PORT
 from .settings import Setting, Settings, non_negative_int, one_of, port, reason, switch
 
-__all__ = ["SETTINGS", "client_main", "complete_url", "config_file"]
+__all__ = ["SETTINGS", "client_main", "client_parser", "complete_url", "config_file"]
 
 _APP = "syncchat"
 
@@ -98,6 +98,18 @@ def config_file() -> Path:
     return platformdirs.user_config_path(_APP, appauthor=False) / "config.toml"
 
 
+def client_parser(prog: str | None) -> argparse.ArgumentParser:
+    """The parser of the command, without its settings."""
+    return argparse.ArgumentParser(
+        prog=prog,
+        description="Join a chat. Leave with Ctrl+C, Ctrl+D or /quit. In a pipe, each line of"
+        " input is sent as a message, and each message is printed as a line.",
+        epilog="Each setting can come from an environment variable: --prefix from"
+        " SYNCCHAT_PREFIX, and so on; the URL from SYNCCHAT_URL, or only its port from"
+        f" SYNCCHAT_PORT. Settings in {config_file()} apply where neither is set.",
+    )
+
+
 def client_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     """``scripts/client.py [URL]``: chat at the terminal or in a pipe. Returns the exit code."""
     if sys.stderr is None:
@@ -106,14 +118,7 @@ def client_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # Before connecting there is nothing to clean up: let Ctrl+C end the process at once.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description="Join a chat. Leave with Ctrl+C, Ctrl+D or /quit. In a pipe, each line of"
-        " input is sent as a message, and each message is printed as a line.",
-        epilog="Each setting can come from an environment variable: --prefix from"
-        " SYNCCHAT_PREFIX, and so on; the URL from SYNCCHAT_URL, or only its port from"
-        f" SYNCCHAT_PORT. Settings in {config_file()} apply where neither is set.",
-    )
+    parser = client_parser(prog)
     options = Settings(parser, SETTINGS, config_file()).parse(argv)
     if sys.stdout is None or (sys.stdin is None and not options.listen):
         print("standard input and output must be open", file=sys.stderr)

@@ -15,13 +15,13 @@ from ..console import RELOAD, Console, Request, ask, parse_request
 from ..server import DEFAULT_PORT, ChatServer
 from .settings import port, reason
 
-__all__ = ["console_of", "do_main"]
+__all__ = ["console_of", "do_main", "do_parser"]
 
 logger = logging.getLogger("syncchat.chat")
 
 
-def do_main(argv: Sequence[str], prog: str) -> int:
-    """Carry out one command. Returns the exit code."""
+def do_parser(prog: str) -> argparse.ArgumentParser:
+    """The parser of the command."""
     parser = argparse.ArgumentParser(
         prog=prog,
         description="Carry out a command of operators on the server of this user that runs here:"
@@ -34,6 +34,12 @@ def do_main(argv: Sequence[str], prog: str) -> int:
     parser.add_argument("--room", help="the room (%(default)s)", default=LOBBY)
     parser.add_argument("command", metavar="COMMAND", help="the command, without a slash")
     parser.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER)
+    return parser
+
+
+def do_main(argv: Sequence[str], prog: str) -> int:
+    """Carry out one command. Returns the exit code."""
+    parser = do_parser(prog)
     options = parser.parse_args(argv)
     request = Request(options.room, " ".join([options.command, *options.arguments]).lstrip("/"))
     try:

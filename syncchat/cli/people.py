@@ -14,14 +14,11 @@ from ..chat.people import add_person, read_people, remove_person, renew_token
 from ..engine import Records, open_records
 from ..errors import BadNick, EngineFailed, EngineUnusable
 
-__all__ = ["people_main"]
+__all__ = ["people_main", "people_parser"]
 
 
-def people_main(argv: Sequence[str], prog: str) -> int:
-    """``syncchat-server people add|list|remove|renew``. Returns the exit code.
-
-    It may be used while a server runs, which heeds it at once.
-    """
+def people_parser(prog: str) -> argparse.ArgumentParser:
+    """The parser of the command."""
     parser = argparse.ArgumentParser(
         prog=prog,
         description="Give people tokens of their own. Whoever shows the token of a person has its"
@@ -40,6 +37,15 @@ def people_main(argv: Sequence[str], prog: str) -> int:
     _command(commands, "list", "print the names, one a line")
     _command(commands, "remove", "free the name, and disconnect whoever shows its token")
     _command(commands, "renew", "print another token; the old one is not valid any more")
+    return parser
+
+
+def people_main(argv: Sequence[str], prog: str) -> int:
+    """``syncchat-server people add|list|remove|renew``. Returns the exit code.
+
+    It may be used while a server runs, which heeds it at once.
+    """
+    parser = people_parser(prog)
     options = parser.parse_args(argv)
     engine = options.engine or os.environ.get("SYNCCHAT_ENGINE") or "memory:"
     file = options.people or os.environ.get("SYNCCHAT_PEOPLE") or None

@@ -26,7 +26,7 @@ from .signals import HANGUP, REOPEN, SignalInbox, other_signals, stopping_signal
 from .tuning import tune
 from .workers import run_workers
 
-__all__ = ["SETTINGS", "server_main"]
+__all__ = ["SETTINGS", "server_main", "server_parser"]
 
 logger = logging.getLogger("syncchat.cli")
 
@@ -34,21 +34,27 @@ logger = logging.getLogger("syncchat.cli")
 _PERIOD = 1.0
 
 
-def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
-    """``scripts/server.py``: run a chat server until Ctrl+C or SIGTERM.
-
-    Returns the exit code. Call it on the main thread only, since it sets signal handlers.
-    """
-    parser = argparse.ArgumentParser(
+def server_parser(prog: str | None) -> argparse.ArgumentParser:
+    """The parser of the command, without its settings."""
+    return argparse.ArgumentParser(
         prog=prog,
         description="A chat server. Join it with scripts/client.py or any WebSocket client."
         " Each path of the URL is a room of its own.",
         epilog="Each flag can be set by an environment variable: --max-message by"
         " SYNCCHAT_MAX_MESSAGE, and so on. The commands export FILE and import FILE copy the log"
-        " of an engine; people add NAME gives a person a token, and people --help tells more."
+        " of an engine; backup FILE, check, prune and stats look after it, while a server runs,"
+        " too; people add NAME gives a person a token, and people --help tells more."
         " The command do COMMAND has a server that runs here carry out a command of operators:"
         " do kick NAME.",
     )
+
+
+def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
+    """``scripts/server.py``: run a chat server until Ctrl+C or SIGTERM.
+
+    Returns the exit code. Call it on the main thread only, since it sets signal handlers.
+    """
+    parser = server_parser(prog)
     try:
         configuration = ServerConfiguration(parser, argv)
     except BadCertificate as exc:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import EngineUnusable
 from .archive import Archive, export_logs, import_logs
+from .care import ArchiveCare, Care, RoomFigures
 from .interface import (
     PAGE_BYTES,
     Appended,
@@ -43,6 +44,7 @@ from .presence import (
 from .records import Record, Records
 from .sqlite import SqliteEngine
 from .sqlite_archive import SqliteArchive
+from .sqlite_care import SqliteCare
 from .sqlite_records import SqliteRecords
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ __all__ = [
     "Appended",
     "Archive",
     "Candidate",
+    "Care",
     "ClaimsChanged",
     "Deliver",
     "DeliverOwn",
@@ -76,6 +79,7 @@ __all__ = [
     "Records",
     "Retention",
     "Revoked",
+    "RoomFigures",
     "SqliteEngine",
     "Tail",
     "check_engine",
@@ -84,6 +88,7 @@ __all__ = [
     "import_logs",
     "open_appender",
     "open_archive",
+    "open_care",
     "open_engine",
     "open_records",
 ]
@@ -222,6 +227,19 @@ def open_archive(
             from .redis_archive import RedisArchive  # noqa: PLC0415 - an extra
 
             return RedisArchive(name)
+
+
+def open_care(name: str) -> Care:
+    """Open the care for the engine ``name``, also while servers use it. Close it after use.
+
+    Raises :class:`ValueError` for ``memory:`` and for what is no engine, and
+    :class:`~syncchat.errors.EngineUnusable`.
+    """
+    scheme, _, rest = name.partition(":")
+    if scheme == "sqlite" and rest:
+        return SqliteCare(rest)
+    # A Redis has no rooms with names of an earlier version.
+    return ArchiveCare(open_archive(name, iter, is_new=False))
 
 
 def _need_redis() -> None:

@@ -321,7 +321,6 @@ def test_the_metrics_are_sums_and_never_go_back() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_healthz_is_the_worst_of_the_workers_whoever_answers() -> None:
     with workers() as server:
         wait_for(lambda: ask_http(server.port, "/healthz")[0] == 200)

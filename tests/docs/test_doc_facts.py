@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import json
 import re
 import typing
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import yaml
 
 import syncchat
 from syncchat import errors
@@ -272,7 +274,15 @@ def test_every_file_named_in_the_documents_exists() -> None:
             assert (ROOT / name).exists(), f"{path.name}: {name}"
 
 
-def test_operations_lists_every_metric() -> None:
+def test_the_incident_list_has_every_close_code_and_error_code() -> None:
+    for heading, document in [("### Close codes", "## Close codes"), ("### Error codes",) * 2]:
+        rows = rows_of(DOCS / "operations.md", heading)
+        told = {word for row in rows for word in re.findall(r"\w+", row[0])}
+        protocol = rows_of(DOCS / "protocol.md", document)
+        assert told == {word for row in protocol for word in re.findall(r"\w+", row[0])}
+
+
+def test_operations_and_monitoring_name_every_metric_as_it_is() -> None:
     rows = rows_of(DOCS / "operations.md", "### Metrics")
     listed = {code for row in rows for code in codes_in(row[0])}
     with ServerScript() as server:
@@ -280,3 +290,23 @@ def test_operations_lists_every_metric() -> None:
     assert status == HTTPStatus.OK
     types = re.findall(r"^# TYPE (\w+) (\w+)$", body.decode(), re.MULTILINE)
     assert listed == {name for name, _ in types}
+    monitoring = ROOT / "contrib" / "monitoring"
+    alerts = yaml.safe_load((monitoring / "alerts.yml").read_text("utf-8"))
+    dashboard = json.loads((monitoring / "grafana.json").read_text("utf-8"))
+    rules = [rule["expr"] for group in alerts["groups"] for rule in group["rules"]]
+    panels = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    samples = set(re.findall(r"^(syncchat_\w+)", body.decode(), re.MULTILINE))
+    samples |= {
+        f"{name}_{part}"
+        for name, kind in types
+        if kind == "histogram"
+        for part in ("bucket", "sum", "count")
+    }
+    used = set(re.findall(r"\bsyncchat_\w+", " ".join(rules + panels)))
+    # No sample has this label before the first refusal.
+    samples.add("syncchat_refused_total")
+    assert used <= samples
+    # The dashboard shows every metric.
+    shown = set(re.findall(r"\bsyncchat_\w+", " ".join(panels)))
+    bases = {re.sub(r"_(bucket|sum|count)$", "", name) for name in shown}
+    assert bases == listed

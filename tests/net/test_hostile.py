@@ -172,9 +172,7 @@ def attack(target: Target, data: bytes, end: str, stalled: Stalled) -> None:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", ["handshakes", "frame streams"])
-@pytest.mark.parametrize(
-    "examples", [100, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.alone])]
-)
+@pytest.mark.parametrize("examples", [100, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_mutated_input_affects_no_other_client(target: Target, kind: str, examples: int) -> None:
     print(f"SYNCCHAT_SEED={SEED}")
     stalled = Stalled()

@@ -129,9 +129,8 @@ def say(port: int, text: str) -> None:
 @pytest.mark.parametrize(
     ("browser", "kills"),
     [
-        pytest.param("chromium", 2, marks=pytest.mark.slow),
-        pytest.param("chromium", 20, marks=[pytest.mark.slow, pytest.mark.alone]),
-        pytest.param("firefox", 20, marks=[pytest.mark.slow, pytest.mark.alone]),
+        pytest.param("chromium", 20, marks=pytest.mark.slow),
+        pytest.param("firefox", 20, marks=pytest.mark.slow),
     ],
 )
 def test_each_message_comes_once_and_in_order_through_kills(

@@ -1,0 +1,138 @@
+"""The commands ``backup``, ``check``, ``prune`` and ``stats``: care for what is stored."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from ..engine import Care, Retention, RoomFigures, open_care
+from .archive import ENGINE, KEEP, fail, replaced, value_of
+from .settings import reason
+
+__all__ = ["care_main", "care_parser"]
+
+_ABOUT = {
+    "backup": "Copy all that is stored to a file. From SQLite it is a database, with which a server"
+    " can be started; from a Redis, a file for import.",
+    "check": "Check that the messages, the search index and the nonces fit together. Prints a line"
+    " for each fault; the exit code is 1 if there is one. Changes nothing.",
+    "prune": "Delete old messages from a SQLite file. While a server uses it, the file keeps its"
+    " size, and new messages take the free place.",
+    "stats": "Print how many messages of each room are stored, their size, and their times.",
+}
+
+
+def care_parser(command: str, prog: str) -> argparse.ArgumentParser:
+    """The parser of one of the commands."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description=_ABOUT[command],
+        epilog="Servers may use the engine meanwhile."
+        " Each flag can be set by an environment variable, as for the server.",
+    )
+    if command == "backup":
+        parser.add_argument("file", metavar="FILE", help="the copy; replaced when it is complete")
+    parser.add_argument("--engine", help="sqlite:PATH, or the URL of a Redis")
+    if command == "prune":
+        parser.add_argument(
+            "--keep", metavar="N|TIME", help="how much of each room to keep: 1000, or 30d"
+        )
+    if command == "stats":
+        parser.add_argument("--json", action="store_true", help="print a JSON object")
+    return parser
+
+
+def care_main(command: str, argv: Sequence[str], prog: str) -> int:
+    """Carry out one of the commands. Returns the exit code."""
+    parser = care_parser(command, prog)
+    options = parser.parse_args(argv)
+    name = value_of(parser, ENGINE, options.engine)
+    keep = value_of(parser, KEEP, options.keep) if command == "prune" else Retention()
+    if keep is None:
+        parser.error("--keep is needed: how much of each room to keep")
+    try:
+        with contextlib.closing(_open(parser, name)) as care:
+            match command:
+                case "backup":
+                    return _backup(care, name, options.file)
+                case "check":
+                    return _check(care)
+                case "prune":
+                    return _prune(care, keep)
+                case _:
+                    return _stats(care, as_json=options.json)
+    except KeyboardInterrupt:
+        return fail("interrupted")
+    except OSError as exc:
+        return fail(str(exc) if exc.errno is None else f"{exc.filename or '-'}: {reason(exc)}")
+
+
+def _open(parser: argparse.ArgumentParser, name: str) -> Care:
+    try:
+        return open_care(name)
+    except ValueError as exc:
+        parser.error(f"argument --engine: {exc}")
+
+
+def _backup(care: Care, name: str, file: str) -> int:
+    path = Path(file).resolve()
+    if path.exists() and not path.is_file():
+        return fail(f"{file} is not a file")
+    if path == Path(name.removeprefix("sqlite:")).resolve():
+        return fail(f"{file} is the file of the engine itself")
+    with replaced(path) as part:
+        care.backup(part)
+    print(f"copied {name} to {file}" if name.startswith("sqlite:") else f"exported to {file}")
+    return 0
+
+
+def _check(care: Care) -> int:
+    count = 0
+    for fault in care.faults():
+        count += 1
+        print(fault)
+    if not count:
+        print("no fault found")
+    return 1 if count else 0
+
+
+def _prune(care: Care, keep: Retention) -> int:
+    count, is_smaller = care.prune(keep)
+    print(f"deleted {count} messages")
+    if not is_smaller:
+        print("a server uses the file, which keeps its size", file=sys.stderr)
+    return 0
+
+
+def _stats(care: Care, *, as_json: bool) -> int:
+    rooms, sizes = care.rooms(), care.sizes()
+    if as_json:
+        print(json.dumps({"sizes": sizes, "rooms": msgspec.to_builtins(rooms)}))
+        return 0
+    total = sum(room.messages for room in rooms)
+    print(
+        f"{len(rooms)} rooms, {total} messages, {sum(room.bytes for room in rooms)} bytes of text"
+    )
+    for what, size in sizes.items():
+        print(f"{what}: {size} bytes")
+    for room in rooms:
+        print(_line_of(room))
+    return 0
+
+
+def _line_of(room: RoomFigures) -> str:
+    text = f"{room.name}: {room.messages} messages up to offset {room.last}, {room.bytes} bytes"
+    if room.oldest is None or room.newest is None:
+        return text
+    oldest, newest = (
+        datetime.fromtimestamp(each, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        for each in (room.oldest, room.newest)
+    )
+    return f"{text}, from {oldest} to {newest}"

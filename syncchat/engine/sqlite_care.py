@@ -1,0 +1,175 @@
+"""Looks after a SQLite file from outside, also while a server uses it."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import EngineFailed, EngineUnusable
+from .care import Care, RoomFigures
+from .interface import Draft, Retention, fingerprint
+from .sqlite_file import claim, connect, inspect, migrate
+
+__all__ = ["SqliteCare"]
+
+#: Messages that one transaction deletes, and seconds after it: a server waits at most 2 seconds.
+_BATCH = 1000
+_PAUSE = 0.02
+
+#: The messages of a room without those that have the message before them.
+_HOLES = """
+SELECT name, before + 1, offset - 1 FROM (
+    SELECT room, offset, lag(offset) OVER (PARTITION BY room ORDER BY offset) AS before
+    FROM messages
+) JOIN rooms ON rooms.id = room WHERE offset > before + 1 ORDER BY name, offset
+"""
+_ENDS = """
+SELECT name, last, max(offset) FROM rooms JOIN messages ON room = rooms.id
+GROUP BY rooms.id HAVING max(offset) <> last ORDER BY name
+"""
+_STRANGERS = """
+SELECT 'messages', count(*) FROM messages WHERE room NOT IN (SELECT id FROM rooms)
+UNION ALL SELECT 'nonces', count(*) FROM nonces WHERE room NOT IN (SELECT id FROM rooms)
+"""
+#: Each nonce whose message is kept, or should be: none may be missing behind the first one.
+_NONCES = """
+SELECT rooms.name, nonces.nonce, nonces.offset, kind, text, messages.nonce
+FROM nonces JOIN rooms ON rooms.id = nonces.room
+LEFT JOIN messages ON messages.room = nonces.room AND messages.offset = nonces.offset
+WHERE nonces.offset > last OR nonces.offset < 1 OR nonces.offset >= (
+    SELECT min(offset) FROM messages WHERE messages.room = nonces.room
+) ORDER BY rooms.name, nonces.offset
+"""
+_FIGURES = """
+SELECT name, epoch, last, count(offset), coalesce(sum(length(CAST(text AS BLOB))), 0),
+    min(time), max(time)
+FROM rooms LEFT JOIN messages ON room = rooms.id WHERE last > 0 GROUP BY rooms.id ORDER BY name
+"""
+
+
+class SqliteCare(Care):
+    """Care for the file at ``path``, which must exist."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        if not Path(path).exists():
+            raise EngineUnusable(f"cannot use {path}: it does not exist")
+        inspect(path, whole=False)
+
+    def backup(self, target: Path) -> None:
+        with (
+            self._opened() as database,
+            contextlib.closing(sqlite3.connect(target, isolation_level=None)) as copy,
+        ):
+            # All pages in one step, so that no commit of a server makes it begin again.
+            database.backup(copy)
+            # In WAL mode, it could not be read where it is read-only.
+            copy.execute("PRAGMA journal_mode = DELETE")
+
+    def faults(self) -> Iterator[str]:
+        # In a copy, in which messages can be indexed, and which no server changes.
+        with tempfile.TemporaryDirectory(prefix="syncchat-") as folder:
+            copy = Path(folder) / "copy"
+            self.backup(copy)
+            with self._told(), contextlib.closing(connect(str(copy))) as database:
+                damage = [text for (text,) in database.execute("PRAGMA integrity_check")]
+                if damage != ["ok"]:
+                    yield from (line for text in damage for line in text.splitlines())
+                    return
+                migrate(database)
+                yield from _faults_of_index(database)
+                yield from _faults_of_log(database)
+
+    def prune(self, keep: Retention) -> tuple[int, bool]:
+        with self._told(), contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(contextlib.closing(claim(self._path)))
+                is_ours = True
+            except EngineUnusable:
+                is_ours = False
+            database = stack.enter_context(contextlib.closing(connect(self._path, "rw")))
+            migrate(database)
+            total = sum(_delete(database, *each) for each in _excess(database, keep))
+            if is_ours:
+                database.execute("VACUUM")
+        return total, is_ours
+
+    def rooms(self) -> list[RoomFigures]:
+        with self._opened() as database:
+            return [RoomFigures(*row) for row in database.execute(_FIGURES)]
+
+    def sizes(self) -> dict[str, int]:
+        files = {"file": Path(self._path), "wal": Path(f"{self._path}-wal")}
+        return {name: file.stat().st_size if file.exists() else 0 for name, file in files.items()}
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        with self._told(), contextlib.closing(connect(self._path, "ro")) as database:
+            yield database
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as exc:
+            raise EngineFailed(f"cannot use {self._path}: {exc}") from exc
+
+
+def _faults_of_index(database: sqlite3.Connection) -> Iterator[str]:
+    # The newest messages are not in it yet.
+    database.execute(
+        "INSERT INTO texts (rowid, text)"
+        " SELECT id, text FROM messages WHERE id > (SELECT indexed FROM state)"
+    )
+    try:
+        # 1: compare with the messages, too (SQLite's documentation of FTS5, 6.4).
+        database.execute("INSERT INTO texts (texts, rank) VALUES ('integrity-check', 1)")
+    except sqlite3.DatabaseError as exc:
+        if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT:
+            raise
+        yield "the search index does not match the messages"
+
+
+def _faults_of_log(database: sqlite3.Connection) -> Iterator[str]:
+    for table, count in database.execute(_STRANGERS):
+        if count:
+            yield f"{count} {table} belong to no room"
+    for room, first, last in database.execute(_HOLES):
+        yield f"room {room}: messages are missing: offsets {first} to {last}"
+    for room, last, newest in database.execute(_ENDS):
+        yield f"room {room}: the newest message has offset {newest}, but the log ends at {last}"
+    for room, key, offset, kind, text, nonce in database.execute(_NONCES):
+        if kind is None:
+            yield f"room {room}: a nonce points at offset {offset}, where there is no message"
+        elif key != fingerprint(Draft("", text, kind, nonce)):
+            yield f"room {room}: a nonce points at offset {offset}, which is another message"
+
+
+def _excess(
+    database: sqlite3.Connection, keep: Retention
+) -> Iterator[tuple[str, tuple[int | float, ...]]]:
+    """What to delete, as conditions with their values."""
+    if keep.messages is not None:
+        for row, last in database.execute("SELECT id, last FROM rooms").fetchall():
+            yield "room = ? AND offset <= ?", (row, last - keep.messages)
+    if keep.seconds is not None:
+        yield "time < ?", (time.time() - keep.seconds,)
+
+
+def _delete(database: sqlite3.Connection, where: str, values: tuple[int | float, ...]) -> int:
+    """Delete messages a few at a time, so that a server's transactions come between."""
+    total = 0
+    while True:
+        deleted = database.execute(
+            "DELETE FROM messages WHERE id IN"  # noqa: S608 - our own words only
+            f" (SELECT id FROM messages WHERE {where} ORDER BY id LIMIT {_BATCH})",
+            values,
+        ).rowcount
+        total += deleted
+        if deleted < _BATCH:
+            return total
+        time.sleep(_PAUSE)
