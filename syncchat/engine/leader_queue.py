@@ -41,9 +41,9 @@ class LeaderQueue(Generic[Wanted]):
     It is called on the thread of one of them, for one batch at a time. If it raises an
     exception, the leader's :meth:`run` does, and the other requests are left as they are.
 
-    ``pause``: after a batch of several requests, the next leader waits until as many have come,
-    at most this share of the time that the batch took. The threads of the batch are about to come
-    again, and need not wait for two batches then.
+    ``pause``: for this share of the time that a batch of several requests took, the next leader
+    waits after it until as many have come. The threads of the batch are about to come again, and
+    need not wait for two batches then.
     """
 
     def __init__(self, work: Callable[[Sequence[Wanted]], None], *, pause: float = 0.0) -> None:
@@ -57,8 +57,8 @@ class LeaderQueue(Generic[Wanted]):
         #: The leader that pauses, and the number of requests that end its pause.
         self._pausing: Wanted | None = None
         self._awaited = 0
-        #: Seconds of the next pause. Only the leader uses it.
-        self._next_pause = 0.0
+        #: When the present pause ends, on the monotonic clock. Only the leader uses it.
+        self._paused_until = 0.0
 
     def run(self, request: Wanted) -> None:
         """Have the work for ``request`` done, with that of others. From any thread."""
@@ -81,30 +81,32 @@ class LeaderQueue(Generic[Wanted]):
                 self._withdraw(request)
 
     def _lead(self, own: Wanted) -> None:
-        if self._next_pause:
-            self._await_others(own)
+        begin = time.monotonic()
+        if begin < self._paused_until:
+            self._await_others(own, self._paused_until - begin)
+            begin = time.monotonic()
         with self._lock:
             self._pausing = None
             batch, self._waiting = self._waiting, []
             self._awaited = len(batch)
-        begin = time.monotonic()
         try:
             self._work(batch)
         finally:
-            took = time.monotonic() - begin if len(batch) > 1 else 0.0
-            self._next_pause = min(took * self._pause, _LONGEST_PAUSE)
+            if len(batch) > 1:
+                end = time.monotonic()
+                self._paused_until = end + min((end - begin) * self._pause, _LONGEST_PAUSE)
             # First the next leader: its work need not wait for these threads.
             self._withdraw(own)
             for request in batch:
                 if request is not own:
                     request.wakeup.release()
 
-    def _await_others(self, own: Wanted) -> None:
+    def _await_others(self, own: Wanted, seconds: float) -> None:
         with self._lock:
             if len(self._waiting) >= self._awaited:
                 return
             self._pausing = own
-        own.wakeup.acquire(timeout=self._next_pause)
+        own.wakeup.acquire(timeout=seconds)
 
     def _withdraw(self, request: Wanted) -> None:
         """Wait no more, and hand on the lead if this thread has it."""

@@ -134,6 +134,7 @@ def test_check_tells_each_fault(tmp_path: Path) -> None:
     assert care("check", "--engine", f"sqlite:{damaged}", code=1).startswith("cannot use ")
 
 
+@pytest.mark.slow
 def test_prune_beside_a_server_and_without_one(tmp_path: Path) -> None:
     path = tmp_path / "chat.db"
     engine = f"sqlite:{path}"
@@ -158,7 +159,7 @@ def test_prune_beside_a_server_and_without_one(tmp_path: Path) -> None:
     assert care("check", "--engine", engine) == "no fault found\n"
     edit(path, "DELETE FROM messages WHERE room = 3", "DELETE FROM nonces WHERE room = 3")
     assert care("prune", "--keep", "50", "--engine", engine) == "deleted 101 messages\n"
-    assert path.stat().st_size < size / 2
+    assert path.stat().st_size < size * 0.7  # The nonces stay.
     assert care("prune", "--keep", "1d", "--engine", engine) == "deleted 0 messages\n"
     edit(path, "UPDATE messages SET time = 1.7e9 WHERE room = 2")
     lines = care("stats", "--engine", engine).splitlines()
@@ -171,6 +172,7 @@ def test_prune_beside_a_server_and_without_one(tmp_path: Path) -> None:
     assert care("check", "--engine", engine) == "no fault found\n"
 
 
+@pytest.mark.slow
 def test_a_redis_is_copied_checked_and_counted_while_servers_use_it(tmp_path: Path) -> None:
     source, file, again = f"sqlite:{tmp_path / 'a.db'}", tmp_path / "log", tmp_path / "again"
     fill(source, rooms=2, messages=20)
@@ -199,7 +201,12 @@ def test_a_redis_is_copied_checked_and_counted_while_servers_use_it(tmp_path: Pa
         (["prune", "--engine", "sqlite:x"], 2, "--keep is needed"),
         (["prune", "--engine", "sqlite:x", "--keep", "much"], 2, "--keep"),
         (["check", "--engine", "sqlite:missing.db"], 1, "cannot use missing.db: it does not exist"),
-        (["stats", "--engine", "redis://127.0.0.1:1/0"], 1, "cannot use redis://127.0.0.1:1/0"),
+        pytest.param(
+            ["stats", "--engine", "redis://127.0.0.1:1/0"],
+            1,
+            "cannot use redis://127.0.0.1:1/0",
+            marks=pytest.mark.slow,
+        ),
         (["backup", "/dev/null", "--engine", "ENGINE"], 1, "/dev/null is not a file"),
         (["backup", "FILE", "--engine", "ENGINE"], 1, "is the file of the engine itself"),
         (["backup", "/nonexistent/x", "--engine", "ENGINE"], 1, "no such file or directory"),

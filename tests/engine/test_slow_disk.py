@@ -235,10 +235,8 @@ def test_with_a_flush_of_200_ms_a_hundred_people_in_50_rooms_wait_for_two(tmp_pa
             thread.join(PATIENCE)
     shim.close()
     waits.sort()
-    print(f"{len(waits)} messages: {statistics.median(waits):.3f} s, 99 %")
-    print(f"{waits[len(waits) * 99 // 100]:.3f} s; entered within {max(entered):.3f} s")
-    print(
-        [round(waits[len(waits) * q // 1000], 3) for q in (500, 800, 900, 950, 970, 980, 990, 995)]
-    )
-    assert waits[len(waits) * 99 // 100] < 1.0
+    slowest = waits[len(waits) * 99 // 100]
+    print(f"{len(waits)} messages: {statistics.median(waits):.3f} s, 99 % {slowest:.3f} s;")
+    print(f"entered within {max(entered):.3f} s")
+    assert slowest < 1.0
     assert sorted(entered)[len(entered) * 9 // 10] < 0.3
