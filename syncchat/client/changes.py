@@ -54,6 +54,10 @@ class Changes:
         """Have the main thread's steps done on the thread, from now until :meth:`close`."""
         self._uninterrupted.open()
 
+    def settle(self) -> None:
+        """Wait for the steps of calls that an interrupt has ended. On the main thread."""
+        self._uninterrupted.run(lambda: None)
+
     def close(self) -> None:
         """End the thread, and wait for it."""
         self._uninterrupted.close()

@@ -136,6 +136,8 @@ class Link:
             timeout = _CLOSE_TIMEOUT
         deadline = Deadline.after(timeout)
         closing = Deadline(deadline.at - min(_SHARE * timeout, _MOST))
+        # What an interrupted call has said is not delivered either.
+        self._changes.settle()
         self._stop.set()
         with self._lock:
             websocket = self._websocket

@@ -268,7 +268,7 @@ def test_every_marker_of_a_code_block_is_known() -> None:
 
 
 def test_the_commands_of_the_readme_are_those_of_ci() -> None:
-    script = (ROOT / ".ci" / "run").read_text("utf-8")
+    script = "".join((ROOT / ".ci" / name).read_text("utf-8") for name in ("run", "beside"))
     patterns = re.findall(r"grep -E '([^']+)' README.md", script)
     readme = README.read_text("utf-8")
     blocks = [block for block in blocks_of(README) if "ci" in block.words]

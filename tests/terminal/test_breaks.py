@@ -170,7 +170,7 @@ def test_a_new_log_of_the_server_is_reported() -> None:
             client.type("before\r")
             client.wait_for_line("ann: before")
         stack.enter_context(ChatServer(port=port))
-        client.wait_for_line(r"-> The server has started a new log: .*")
+        client.wait_for_line(r"-> The server has restarted; earlier messages are no longer kept\.")
         client.type("after\r")
         client.wait_for_line("ann: after")
 

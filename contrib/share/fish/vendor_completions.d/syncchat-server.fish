@@ -51,14 +51,17 @@ function _shtab_syncchat_server_using
 end
 
 set -g _shtab_syncchat_server_commands export import backup check prune stats do people 'people add' 'people list' 'people remove' 'people renew'
-set -g _shtab_syncchat_server_opts_with_value --burst --engine --format --greeting --guests --host --keep --max-connections --max-connections-per-address --max-fragments --max-message --max-rooms --open-timeout --origin --people --ping-interval --ping-timeout --port --public-url --rate --read-only --redis-replicas --robot-rate --room --speaker-token-file --stdin --tls-cert --tls-key --token --token-file --trusted-proxy --workers
+set -g _shtab_syncchat_server_opts_with_value --burst --config --connect-burst --connect-rate --engine --format --greeting --guests --host --keep --log-file --log-level --max-connections --max-connections-per-address --max-fragments --max-memory --max-message --max-rooms --open-timeout --origin --people --ping-interval --ping-timeout --port --public-url --rate --read-only --redis-replicas --robot-rate --room --speaker-token-file --stdin --tls-cert --tls-key --token --token-file --trusted-proxy --workers
 
 complete -c syncchat-server -e
 complete -c syncchat-server -f
 
 complete -c syncchat-server -n _shtab_syncchat_server_using -s h -l help -d 'show this help message and exit'
+complete -c syncchat-server -n _shtab_syncchat_server_using -l config -xka "(__fish_complete_path (commandline -ct))" -d 'file with settings in TOML, under the flags'"'"' names'
+complete -c syncchat-server -n _shtab_syncchat_server_using -l check -d 'check the settings, and end'
 complete -c syncchat-server -n _shtab_syncchat_server_using -l host -x -d 'address or name to listen on; 0.0.0.0 for all interfaces (127.0.0.1)'
 complete -c syncchat-server -n _shtab_syncchat_server_using -l port -x -d 'port to listen on; 0 for any free port (2000)'
+complete -c syncchat-server -n _shtab_syncchat_server_using -l take-over -d 'take the port over from a server of this user that runs there, so that a restart refuses nobody'
 complete -c syncchat-server -n _shtab_syncchat_server_using -l workers -x -d 'processes that serve the port; more than 1 need a redis engine (1)'
 complete -c syncchat-server -n _shtab_syncchat_server_using -l greeting -x -d 'first message to a new client; empty for none ('"'"'Welcome to chat! Type a message'"'"')'
 complete -c syncchat-server -n _shtab_syncchat_server_using -l echo -l no-echo -d 'send a message to its sender, too (the default)'
@@ -67,9 +70,13 @@ complete -c syncchat-server -n _shtab_syncchat_server_using -l notices -l no-not
 complete -c syncchat-server -n _shtab_syncchat_server_using -l stdin -x -d 'say the lines of the standard input in this room, as server'
 complete -c syncchat-server -n _shtab_syncchat_server_using -l web -l no-web -d 'serve the chat to browsers as a page (the default)'
 complete -c syncchat-server -n _shtab_syncchat_server_using -l http -l no-http -d 'let programs post and follow over plain HTTP, too (the default)'
-complete -c syncchat-server -n _shtab_syncchat_server_using -l quiet -d 'print no log'
-complete -c syncchat-server -n _shtab_syncchat_server_using -l log-json -d 'print the log as JSON, one object per line'
 complete -c syncchat-server -n _shtab_syncchat_server_using -l version -d 'show program'"'"'s version number and exit'
+complete -c syncchat-server -n _shtab_syncchat_server_using -l quiet -d 'write no log'
+complete -c syncchat-server -n _shtab_syncchat_server_using -l log-file -xka "(__fish_complete_path (commandline -ct))" -d 'file for the log, instead of standard output; SIGUSR1 opens it anew'
+complete -c syncchat-server -n _shtab_syncchat_server_using -l log-level -x -d 'lowest level that is logged: debug, info, warning or error (info)'
+complete -c syncchat-server -n _shtab_syncchat_server_using -l log-json -d 'write the log as JSON, one object per line'
+complete -c syncchat-server -n _shtab_syncchat_server_using -l log-messages -l no-log-messages -d 'log what people say (the default at a terminal only)'
+complete -c syncchat-server -n _shtab_syncchat_server_using -l mask-addresses -d 'log the networks of clients (/24, /48) instead of their addresses'
 complete -c syncchat-server -n _shtab_syncchat_server_using -l engine -x -d 'where to store messages: memory: until the server stops, sqlite:PATH, or redis://HOST:PORT/DB, which several servers can share (memory:)'
 complete -c syncchat-server -n _shtab_syncchat_server_using -l keep -x -d 'how much of each room to keep: a number of messages, such as 1000, or a time, such as 12h or 30d (memory: 1000; sqlite: all; redis: 10000)'
 complete -c syncchat-server -n _shtab_syncchat_server_using -l redis-replicas -x -d 'replicas of Redis that must have a message before its sender is told that it is stored (none)'
@@ -86,6 +93,9 @@ complete -c syncchat-server -n _shtab_syncchat_server_using -l tls-cert -xka "(_
 complete -c syncchat-server -n _shtab_syncchat_server_using -l tls-key -xka "(__fish_complete_path (commandline -ct))" -d 'private key, unless it is in the certificate'"'"'s file'
 complete -c syncchat-server -n _shtab_syncchat_server_using -l max-connections -x -d 'maximum number of clients (no limit)'
 complete -c syncchat-server -n _shtab_syncchat_server_using -l max-connections-per-address -x -d 'maximum number of clients from one address (no limit)'
+complete -c syncchat-server -n _shtab_syncchat_server_using -l connect-rate -x -d 'new connections per second from one address; 0 for no limit (20; none if the server listens on loopback only)'
+complete -c syncchat-server -n _shtab_syncchat_server_using -l connect-burst -x -d 'new connections from one address at once before --connect-rate applies (100)'
+complete -c syncchat-server -n _shtab_syncchat_server_using -l max-memory -x -d 'maximum size of what waits for slow clients, all together, such as 200M; the slowest are disconnected (no limit)'
 complete -c syncchat-server -n _shtab_syncchat_server_using -l max-rooms -x -d 'maximum number of rooms, including empty rooms with messages (10000)'
 complete -c syncchat-server -n _shtab_syncchat_server_using -l max-message -x -d 'maximum size of a message (65536)'
 complete -c syncchat-server -n _shtab_syncchat_server_using -l max-fragments -x -d 'maximum number of fragments of a message (1024)'
@@ -119,7 +129,7 @@ complete -c syncchat-server -n '_shtab_syncchat_server_using; and test $_shtab_s
 complete -c syncchat-server -n '_shtab_syncchat_server_using stats' -s h -l help -d 'show this help message and exit'
 complete -c syncchat-server -n '_shtab_syncchat_server_using stats' -l engine -x -d 'sqlite:PATH, or the URL of a Redis'
 complete -c syncchat-server -n '_shtab_syncchat_server_using stats' -l json -d 'print a JSON object'
-complete -c syncchat-server -n '_shtab_syncchat_server_using; and test $_shtab_syncchat_server_npos -eq 0' -a do -d 'Carry out a command of operators on the server of this user that runs here: kick, ban, unban, bans, mute, unmute, topic, motd, redact, read-only, op, deop.'
+complete -c syncchat-server -n '_shtab_syncchat_server_using; and test $_shtab_syncchat_server_npos -eq 0' -a do -d 'Carry out a command of operators on the server of this user that runs here: kick, ban, unban, bans, mute, unmute, topic, motd, redact, read-only, op, deop. The command reload has it read its settings, certificate and tokens again.'
 complete -c syncchat-server -n '_shtab_syncchat_server_using do' -s h -l help -d 'show this help message and exit'
 complete -c syncchat-server -n '_shtab_syncchat_server_using do' -l port -x -d 'the server'"'"'s port (2000)'
 complete -c syncchat-server -n '_shtab_syncchat_server_using do' -l room -x -d 'the room (lobby)'
