@@ -15,9 +15,9 @@ from typing import NamedTuple
 from .._version import __version__
 from . import server
 from .archive import archive_main, archive_parser
-from .care import care_main, care_parser
 from .client import client_main
 from .do import do_main, do_parser
+from .maintenance import maintenance_main, maintenance_parser
 from .people import people_main, people_parser
 
 __all__ = ["COMMANDS", "client_main", "main", "server_main"]
@@ -37,7 +37,7 @@ COMMANDS = {
         for name in ("export", "import")
     },
     **{
-        name: Command(partial(care_main, name), partial(care_parser, name))
+        name: Command(partial(maintenance_main, name), partial(maintenance_parser, name))
         for name in ("backup", "check", "prune", "stats")
     },
     "do": Command(do_main, do_parser),

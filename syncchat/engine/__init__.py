@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from ..errors import EngineUnusable
 from .archive import Archive, export_logs, import_logs
-from .care import ArchiveCare, Care, RoomFigures
 from .interface import (
     PAGE_BYTES,
     Appended,
@@ -29,6 +28,7 @@ from .interface import (
     Retention,
     Tail,
 )
+from .maintenance import ArchiveMaintenance, Maintenance, RoomFigures
 from .memory import MemoryEngine
 from .presence import (
     Candidate,
@@ -44,7 +44,7 @@ from .presence import (
 from .records import Record, Records
 from .sqlite import SqliteEngine
 from .sqlite_archive import SqliteArchive
-from .sqlite_care import SqliteCare
+from .sqlite_maintenance import SqliteMaintenance
 from .sqlite_records import SqliteRecords
 
 if TYPE_CHECKING:
@@ -55,7 +55,6 @@ __all__ = [
     "Appended",
     "Archive",
     "Candidate",
-    "Care",
     "ClaimsChanged",
     "Deliver",
     "DeliverOwn",
@@ -69,6 +68,7 @@ __all__ = [
     "LiveCodec",
     "LiveEvent",
     "Log",
+    "Maintenance",
     "MemoryEngine",
     "Message",
     "Page",
@@ -88,8 +88,8 @@ __all__ = [
     "import_logs",
     "open_appender",
     "open_archive",
-    "open_care",
     "open_engine",
+    "open_maintenance",
     "open_records",
 ]
 
@@ -229,17 +229,17 @@ def open_archive(
             return RedisArchive(name)
 
 
-def open_care(name: str) -> Care:
-    """Open the care for the engine ``name``, also while servers use it. Close it after use.
+def open_maintenance(name: str) -> Maintenance:
+    """Open the maintenance of the engine ``name``, also while servers use it. Close it after use.
 
     Raises :class:`ValueError` for ``memory:`` and for what is no engine, and
     :class:`~syncchat.errors.EngineUnusable`.
     """
     scheme, _, rest = name.partition(":")
     if scheme == "sqlite" and rest:
-        return SqliteCare(rest)
+        return SqliteMaintenance(rest)
     # A Redis has no rooms with names of an earlier version.
-    return ArchiveCare(open_archive(name, iter, is_new=False))
+    return ArchiveMaintenance(open_archive(name, iter, is_new=False))
 
 
 def _need_redis() -> None:

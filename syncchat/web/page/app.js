@@ -10,7 +10,7 @@ import { Link } from "./link.js";
 import { Log } from "./log.js";
 import { introduce, refused } from "./joining.js";
 import { Notifier } from "./notifier.js";
-import { Reading } from "./reading.js";
+import { MessageActions } from "./message_actions.js";
 import "./theme.js";
 import { showStatus } from "./status.js";
 import { browserSecret, tokenKept, tokenOfAddress } from "./token.js";
@@ -92,5 +92,5 @@ addEventListener("beforeunload", (event) => {
 });
 
 wireFrame(page);
-new Reading(page);
+new MessageActions(page);
 begin();

@@ -1,13 +1,13 @@
 // The log: which part of it is in the list, where it is scrolled to, and what is asked of the server.
 
 import { bodyOf, elsewhereItem, messageItem, privateItem } from "./message.js";
-import { Newest } from "./newest.js";
-import { Passed } from "./passed.js";
+import { NewestButton } from "./newest_button.js";
+import { MembershipLine } from "./membership_line.js";
 import { Scroller } from "./scroller.js";
 import { follow } from "./settings.js";
-import { MOST, Shown, SIZE } from "./shown.js";
-import { Spoken } from "./spoken.js";
-import { Taste } from "./taste.js";
+import { MOST, MessageList, SIZE } from "./message_list.js";
+import { Announcer } from "./announcer.js";
+import { MessageFilter } from "./message_filter.js";
 import { element } from "./text.js";
 
 // Messages to ask for each time, and around one that the user wants to see.
@@ -26,14 +26,14 @@ const HIGHLIGHT = 2500;
  * `past()`, in the order of the requests. `own()` returns the nick of the user.
  */
 export class Log {
-  #newest = new Newest(() => this.toEnd());
+  #newest = new NewestButton(() => this.toEnd());
   #older = document.getElementById("older");
-  #taste = new Taste();
-  #shown = new Shown({
-    make: (message) => messageItem(message, this.#taste.wanted(message.nick)),
-    isIgnored: (nick) => this.#taste.ignores(nick),
+  #filter = new MessageFilter();
+  #messages = new MessageList({
+    make: (message) => messageItem(message, this.#filter.wanted(message.nick)),
+    isIgnored: (nick) => this.#filter.ignores(nick),
   });
-  #spoken = new Spoken();
+  #announcer = new Announcer();
   #scroller;
   #fresh = []; // Messages that are not in the list yet,
   #skipped = 0; // and how many more there were.
@@ -56,40 +56,40 @@ export class Log {
     follow("times", (on) => document.getElementById("log").classList.toggle("without-times", !on));
     for (const name of ["ignored", "highlights"]) {
       follow(name, () => {
-        this.#taste.read();
-        this.#anchored(() => this.#shown.remake());
+        this.#filter.read();
+        this.#anchored(() => this.#messages.remake());
       });
     }
   }
 
   /** Whether the user reads the newest messages. */
   get atEnd() {
-    return this.#shown.live && this.#scroller.atEnd;
+    return this.#messages.live && this.#scroller.atEnd;
   }
 
   /** Whether there is no message of the room's log. */
   get empty() {
-    return this.#shown.last === null && !this.#fresh.length;
+    return this.#messages.last === null && !this.#fresh.length;
   }
 
   /** The message that an item of the list shows; null: it shows none. */
   messageAt(node) {
-    return this.#shown.at(Number(node.dataset.offset))?.message ?? null;
+    return this.#messages.at(Number(node.dataset.offset))?.message ?? null;
   }
 
   /** Go to the newest message. */
   toEnd() {
-    if (!this.#shown.live) {
+    if (!this.#messages.live) {
       if (this.#requests.some(({ kind }) => kind === "end") || this.#ask("end", undefined, PAGE)) return;
     }
-    this.#follow = this.#shown.live;
+    this.#follow = this.#messages.live;
     this.#scroller.toEnd();
     this.#showBelow();
   }
 
   /** Go `number` messages back. */
   toStart(number = BACK) {
-    const { first, entries } = this.#shown;
+    const { first, entries } = this.#messages;
     if (first === null) {
       this.#ask("older", (this.#end ?? 0) + 1, number);
       return;
@@ -98,7 +98,7 @@ export class Log {
     const from = entries.find(({ message, node }) => message && top && !(node.compareDocumentPosition(top) & Node.DOCUMENT_POSITION_FOLLOWING));
     const target = Math.max(1, (from?.offset ?? this.#end + 1) - number);
     this.#follow = false;
-    if (target >= first || this.#shown.begins) this.#toTop(target);
+    if (target >= first || this.#messages.begins) this.#toTop(target);
     else if (first - target < MOST / 2) this.#ask("older", first, Math.max(PAGE, first - target + AROUND), target);
     else this.#ask("around", target + AROUND / 2, AROUND, target);
   }
@@ -106,14 +106,14 @@ export class Log {
   /** Show the message with this offset in its context. */
   show(offset) {
     this.#change();
-    const entry = this.#shown.at(offset);
+    const entry = this.#messages.at(offset);
     if (entry) this.#present(entry.node);
     else if (!this.#ask("around", offset + AROUND / 2, AROUND, offset)) this.line("alarm", "Not shown: there is no connection.");
   }
 
   /** Remove everything, for another room. */
   clear() {
-    this.#shown.clear();
+    this.#messages.clear();
     this.#fresh = [];
     this.#skipped = 0;
     this.#end = null;
@@ -125,7 +125,7 @@ export class Log {
 
   /** Load the last `limit` messages of a log that ends at `end`. */
   enter(end, limit) {
-    this.#taste.nick = this.own();
+    this.#filter.nick = this.own();
     this.#know(end);
     this.#ask("older", end + 1, limit);
   }
@@ -133,20 +133,20 @@ export class Log {
   /** Remove what is shown. To go back brings the messages again. */
   wipe() {
     this.#change();
-    this.#anchored(() => this.#shown.clear());
+    this.#anchored(() => this.#messages.clear());
     this.#wiped = true;
   }
 
   /** Show a mark with this text behind the message of this offset. Call it before `past()`. */
   mark(offset, text) {
-    this.#shown.mark(offset, text);
+    this.#messages.mark(offset, text);
   }
 
   /** The server's log has begun anew. */
   anew() {
     this.#change();
     this.#end = null;
-    this.#shown.anew();
+    this.#messages.anew();
     if (this.#follow) this.#scroller.toEnd();
   }
 
@@ -159,7 +159,7 @@ export class Log {
 
   /** Add the newest message of the room's log. */
   message(message) {
-    this.#taste.nick = this.own();
+    this.#filter.nick = this.own();
     this.#know(message.offset - 1);
     this.#end = message.offset;
     if (message.kind === "redaction") this.#redact(Number(message.text));
@@ -172,8 +172,8 @@ export class Log {
   /** Take the answer to a request for messages, the oldest first. `complete`: there are no older ones. */
   past(messages, complete) {
     this.#change();
-    this.#taste.nick = this.own();
-    const request = this.#requests.shift() ?? { kind: "older", before: this.#shown.first };
+    this.#filter.nick = this.own();
+    const request = this.#requests.shift() ?? { kind: "older", before: this.#messages.first };
     if (messages.length) this.#know(messages.at(-1).offset);
     if (request.kind === "older") this.#takeOlder(messages, complete, request);
     else if (request.kind === "newer") this.#takeNewer(messages, request);
@@ -189,9 +189,9 @@ export class Log {
 
   /** Add people who have come (`came` is true) or gone. Such lines in a row become one. */
   passed(nicks, came) {
-    const gathers = this.#passed?.entry === this.#shown.lastLine && this.#passed?.entry.offset === (this.#end ?? Infinity);
+    const gathers = this.#passed?.entry === this.#messages.lastLine && this.#passed?.entry.offset === (this.#end ?? Infinity);
     if (!gathers || this.#passed.full) {
-      this.#passed = new Passed();
+      this.#passed = new MembershipLine();
       this.#passed.entry = this.#keep(this.#passed.node);
     }
     this.#passed.add(nicks, came);
@@ -199,8 +199,8 @@ export class Log {
 
   /** Add a message of another room, which mentions the user. */
   elsewhere(room, message) {
-    this.#taste.nick = this.own();
-    this.#keep(elsewhereItem(room, message, this.#taste.wanted(message.nick)), message.nick, message.text.length);
+    this.#filter.nick = this.own();
+    this.#keep(elsewhereItem(room, message, this.#filter.wanted(message.nick)), message.nick, message.text.length);
   }
 
   /** Add a private message. */
@@ -211,25 +211,25 @@ export class Log {
   /** Add private messages of before, each at its time. Call it before `enter()`. */
   restore(events) {
     for (const event of events) {
-      const entry = this.#shown.keep(privateItem(event, this.own()), null, event.nick, event.text.length);
+      const entry = this.#messages.keep(privateItem(event, this.own()), null, event.nick, event.text.length);
       Object.assign(entry, { offset: NaN, time: event.time });
     }
   }
 
   /** The log has at least the messages up to this offset. */
   #know(offset) {
-    if (this.#end === null) this.#shown.settle(offset);
+    if (this.#end === null) this.#messages.settle(offset);
     this.#end = Math.max(this.#end ?? 0, offset);
   }
 
   #keep(node, nick = "", size = node.textContent.length) {
     this.#changeSoon();
-    if (!this.#taste.ignores(nick)) this.#spoken.add(node);
-    return this.#shown.keep(node, this.#end, nick, size);
+    if (!this.#filter.ignores(nick)) this.#announcer.add(node);
+    return this.#messages.keep(node, this.#end, nick, size);
   }
 
   #redact(offset) {
-    this.#shown.redact(offset);
+    this.#messages.redact(offset);
     const fresh = this.#fresh.find((message) => message.offset === offset);
     if (fresh) Object.assign(fresh, { kind: "redacted", text: "" });
     for (const node of document.querySelectorAll(`[data-found="${offset}"] .text`)) {
@@ -241,25 +241,25 @@ export class Log {
 
   #ask(kind, before, limit, target) {
     const sent = this.ask({ type: "history", before, limit });
-    if (sent) this.#requests.push({ kind, before, limit, target, last: this.#shown.last });
+    if (sent) this.#requests.push({ kind, before, limit, target, last: this.#messages.last });
     return sent;
   }
 
   #takeOlder(messages, complete, { before, target }) {
-    const { first } = this.#shown;
+    const { first } = this.#messages;
     // A message that came before the answer has the offset `before`.
     if (first !== null && first !== before) return;
     const fresh = within(messages.toReversed(), SIZE / 2).reverse();
     this.#anchored(() => {
-      this.#shown.begins = fresh.length === messages.length && (complete || fresh[0]?.offset === 1);
-      this.#shown.addOlder(fresh);
-      this.#shown.fit(!this.#follow);
+      this.#messages.begins = fresh.length === messages.length && (complete || fresh[0]?.offset === 1);
+      this.#messages.addOlder(fresh);
+      this.#messages.fit(!this.#follow);
     });
     if (target) this.#toTop(target);
   }
 
   #takeNewer(messages, { last }) {
-    if (this.#shown.last !== last) return;
+    if (this.#messages.last !== last) return;
     const fresh = within(messages.filter(({ offset }) => offset > last), SIZE / 2);
     if (!fresh.length) {
       // The server no longer keeps what comes next.
@@ -267,9 +267,9 @@ export class Log {
       return;
     }
     this.#anchored(() => {
-      this.#shown.live = fresh.at(-1).offset >= this.#end;
-      this.#shown.addNewer(fresh);
-      this.#shown.fit(false);
+      this.#messages.live = fresh.at(-1).offset >= this.#end;
+      this.#messages.addNewer(fresh);
+      this.#messages.fit(false);
     });
   }
 
@@ -282,19 +282,19 @@ export class Log {
     }
     // Those that have come since the server answered wait in #fresh, or are the next to be loaded.
     const end = messages.at(-1)?.offset ?? 0;
-    this.#shown.empty();
-    this.#shown.live = end >= this.#end || this.#fresh.some(({ offset }) => offset === end + 1);
+    this.#messages.empty();
+    this.#messages.live = end >= this.#end || this.#fresh.some(({ offset }) => offset === end + 1);
     this.#anchored(() => {
-      this.#shown.begins = complete;
-      this.#shown.addNewer(messages);
-      this.#shown.fit(false);
+      this.#messages.begins = complete;
+      this.#messages.addNewer(messages);
+      this.#messages.fit(false);
     });
     this.#changeSoon();
     if (kind === "end") {
       this.#follow = true;
       this.toEnd();
     } else {
-      this.#present(this.#shown.at(found.offset).node);
+      this.#present(this.#messages.at(found.offset).node);
     }
   }
 
@@ -304,7 +304,7 @@ export class Log {
   #anchored(change) {
     if (!this.#follow) this.#scroller.hold();
     change();
-    this.#older.hidden = !this.#shown.begins;
+    this.#older.hidden = !this.#messages.begins;
     if (this.#follow) this.#scroller.toEnd();
     else this.#scroller.restore();
   }
@@ -324,20 +324,20 @@ export class Log {
     // What has come after an answer that is to come is added behind it.
     if (this.#requests.some(({ kind }) => kind === "end")) return;
     this.#changed = performance.now();
-    const fresh = this.#fresh.filter(({ offset }) => !(offset <= this.#shown.last));
+    const fresh = this.#fresh.filter(({ offset }) => !(offset <= this.#messages.last));
     const skipped = this.#skipped;
     this.#fresh = [];
     this.#skipped = 0;
     this.#add(fresh, skipped);
-    for (const message of fresh) if (this.#taste.isNews(message)) this.#spoken.add(this.#shown.at(message.offset)?.node);
-    this.#spoken.speak();
+    for (const message of fresh) if (this.#filter.isNews(message)) this.#announcer.add(this.#messages.at(message.offset)?.node);
+    this.#announcer.speak();
     this.#showBelow();
     this.#fill();
   }
 
   #add(fresh, skipped) {
-    const shown = this.#shown;
-    if (!this.#follow) this.#newest.count(skipped + fresh.filter((message) => this.#taste.isNews(message)).length);
+    const shown = this.#messages;
+    if (!this.#follow) this.#newest.count(skipped + fresh.filter((message) => this.#filter.isNews(message)).length);
     const size = fresh.reduce((sum, { text }) => sum + text.length, shown.size);
     const isTooMuch = skipped > 0 || shown.count + fresh.length > MOST || size > SIZE;
     // What the user reads must not be dropped: the rest is loaded when the user comes to it.
@@ -352,7 +352,7 @@ export class Log {
   // The place.
 
   #toTop(offset) {
-    const entry = this.#shown.entries.find((each) => each.message && each.offset >= offset);
+    const entry = this.#messages.entries.find((each) => each.message && each.offset >= offset);
     if (entry) this.#scroller.to(entry.node, "start");
     this.#moved();
   }
@@ -382,7 +382,7 @@ export class Log {
 
   /** Load more if the user is near an end of the list, or everything fits on the screen. */
   #fill() {
-    const { first, last, begins, live } = this.#shown;
+    const { first, last, begins, live } = this.#messages;
     if (this.#requests.length || first === null) return;
     const room = !this.#wiped && this.#scroller.above + this.#scroller.below <= 0;
     if ((this.#scroller.above < EDGE && (!this.#follow || room)) && !begins && first > 1) this.#ask("older", first, PAGE);
@@ -390,7 +390,7 @@ export class Log {
   }
 
   #showBelow() {
-    this.#newest.show(this.#follow, !this.#shown.live || this.#scroller.below > 2 * this.#scroller.height);
+    this.#newest.show(this.#follow, !this.#messages.live || this.#scroller.below > 2 * this.#scroller.height);
   }
 }
 

@@ -1,4 +1,4 @@
-"""The commands ``backup``, ``check``, ``prune`` and ``stats``: care for what is stored."""
+"""The commands ``backup``, ``check``, ``prune`` and ``stats``: maintenance of what is stored."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 
 import msgspec
 
-from ..engine import Care, Retention, RoomFigures, open_care
+from ..engine import Maintenance, Retention, RoomFigures, open_maintenance
 from .archive import ENGINE, KEEP, fail, replaced, value_of
 from .settings import reason
 
-__all__ = ["care_main", "care_parser"]
+__all__ = ["maintenance_main", "maintenance_parser"]
 
 _ABOUT = {
     "backup": "Copy all that is stored to a file. From SQLite it is a database, with which a server"
@@ -29,7 +29,7 @@ _ABOUT = {
 }
 
 
-def care_parser(command: str, prog: str) -> argparse.ArgumentParser:
+def maintenance_parser(command: str, prog: str) -> argparse.ArgumentParser:
     """The parser of one of the commands."""
     parser = argparse.ArgumentParser(
         prog=prog,
@@ -49,53 +49,53 @@ def care_parser(command: str, prog: str) -> argparse.ArgumentParser:
     return parser
 
 
-def care_main(command: str, argv: Sequence[str], prog: str) -> int:
+def maintenance_main(command: str, argv: Sequence[str], prog: str) -> int:
     """Carry out one of the commands. Returns the exit code."""
-    parser = care_parser(command, prog)
+    parser = maintenance_parser(command, prog)
     options = parser.parse_args(argv)
     name = value_of(parser, ENGINE, options.engine)
     keep = value_of(parser, KEEP, options.keep) if command == "prune" else Retention()
     if keep is None:
         parser.error("--keep is needed: how much of each room to keep")
     try:
-        with contextlib.closing(_open(parser, name)) as care:
+        with contextlib.closing(_open(parser, name)) as maintenance:
             match command:
                 case "backup":
-                    return _backup(care, name, options.file)
+                    return _backup(maintenance, name, options.file)
                 case "check":
-                    return _check(care)
+                    return _check(maintenance)
                 case "prune":
-                    return _prune(care, keep)
+                    return _prune(maintenance, keep)
                 case _:
-                    return _stats(care, as_json=options.json)
+                    return _stats(maintenance, as_json=options.json)
     except KeyboardInterrupt:
         return fail("interrupted")
     except OSError as exc:
         return fail(str(exc) if exc.errno is None else f"{exc.filename or '-'}: {reason(exc)}")
 
 
-def _open(parser: argparse.ArgumentParser, name: str) -> Care:
+def _open(parser: argparse.ArgumentParser, name: str) -> Maintenance:
     try:
-        return open_care(name)
+        return open_maintenance(name)
     except ValueError as exc:
         parser.error(f"argument --engine: {exc}")
 
 
-def _backup(care: Care, name: str, file: str) -> int:
+def _backup(maintenance: Maintenance, name: str, file: str) -> int:
     path = Path(file).resolve()
     if path.exists() and not path.is_file():
         return fail(f"{file} is not a file")
     if path == Path(name.removeprefix("sqlite:")).resolve():
         return fail(f"{file} is the file of the engine itself")
     with replaced(path) as part:
-        care.backup(part)
+        maintenance.backup(part)
     print(f"copied {name} to {file}" if name.startswith("sqlite:") else f"exported to {file}")
     return 0
 
 
-def _check(care: Care) -> int:
+def _check(maintenance: Maintenance) -> int:
     count = 0
-    for fault in care.faults():
+    for fault in maintenance.faults():
         count += 1
         print(fault)
     if not count:
@@ -103,16 +103,16 @@ def _check(care: Care) -> int:
     return 1 if count else 0
 
 
-def _prune(care: Care, keep: Retention) -> int:
-    count, is_smaller = care.prune(keep)
+def _prune(maintenance: Maintenance, keep: Retention) -> int:
+    count, is_smaller = maintenance.prune(keep)
     print(f"deleted {count} messages")
     if not is_smaller:
         print("a server uses the file, which keeps its size", file=sys.stderr)
     return 0
 
 
-def _stats(care: Care, *, as_json: bool) -> int:
-    rooms, sizes = care.rooms(), care.sizes()
+def _stats(maintenance: Maintenance, *, as_json: bool) -> int:
+    rooms, sizes = maintenance.rooms(), maintenance.sizes()
     if as_json:
         print(json.dumps({"sizes": sizes, "rooms": msgspec.to_builtins(rooms)}))
         return 0

@@ -5,7 +5,7 @@ import { element } from "./text.js";
 // Texts to say at a time, characters of each, and milliseconds after which they are removed.
 const MOST = 5, LONGEST = 300, STAYS = 10_000;
 
-export class Spoken {
+export class Announcer {
   #region = document.getElementById("spoken");
   #number = 0;
   #texts = [];

@@ -1,4 +1,4 @@
-"""Care for the messages of an engine: backup, check, prune, figures; and the care for a Redis."""
+"""Maintenance of what an engine stores: backup, check, prune, figures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import EngineFailed
 from .archive import Archive, export_logs
 from .interface import Draft, Retention, fingerprint
 
-__all__ = ["ArchiveCare", "Care", "RoomFigures"]
+__all__ = ["ArchiveMaintenance", "Maintenance", "RoomFigures"]
 
 
 class RoomFigures(msgspec.Struct, frozen=True):
@@ -27,8 +27,8 @@ class RoomFigures(msgspec.Struct, frozen=True):
     newest: float | None
 
 
-class Care(ABC):
-    """Care for an engine from outside, also while servers use it. For one thread.
+class Maintenance(ABC):
+    """Maintenance for an engine from outside, also while servers use it. For one thread.
 
     Methods raise :class:`~syncchat.errors.EngineFailed`, and :class:`OSError` for files.
     """
@@ -60,8 +60,8 @@ class Care(ABC):
         """Free all resources."""
 
 
-class ArchiveCare(Care):
-    """Care for a Redis, through its archive. Each room is seen as it is at one moment."""
+class ArchiveMaintenance(Maintenance):
+    """Maintenance for a Redis, through its archive. Each room is seen as it is at one moment."""
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive

@@ -16,7 +16,7 @@ const GROUP = 300;
  * `message` and stands behind the message of its offset. `make(message)` makes the list item of a
  * message, `isIgnored(nick)` says whether to hide what a person says.
  */
-export class Shown {
+export class MessageList {
   #list = document.getElementById("log");
   #entries = []; // In the list, in its order.
   #lines = []; // All lines, in the list or not, the oldest first.

@@ -22,7 +22,7 @@ from tests.processes import SERVER, ServerScript, run
 from tests.redis_server import RedisProcess
 
 
-def care(*arguments: str | Path, code: int = 0) -> str:
+def run_command(*arguments: str | Path, code: int = 0) -> str:
     """What a command prints: for the code 0 or 1 with faults its output, else its complaint."""
     result = run([*SERVER, *map(str, arguments)])
     assert result.returncode == code, result
@@ -64,16 +64,16 @@ def test_a_backup_of_a_busy_server_is_a_whole_database(tmp_path: Path) -> None:
     say(engine, 1, 500)
     with ServerScript(*flags, engine) as server:
         with talking(server.url + "room0", 20):
-            assert care("backup", copy, "--engine", engine) == f"copied {engine} to {copy}\n"
-        assert care("check", "--engine", engine) == "no fault found\n"
-        figures = json.loads(care("stats", "--engine", engine, "--json"))
+            assert run_command("backup", copy, "--engine", engine) == f"copied {engine} to {copy}\n"
+        assert run_command("check", "--engine", engine) == "no fault found\n"
+        figures = json.loads(run_command("stats", "--engine", engine, "--json"))
         assert figures["sizes"]["file"] > 0
         assert figures["rooms"][0]["messages"] >= 520
     assert sorted(each.name for each in tmp_path.iterdir() if "copy" in each.name) == ["copy.db"]
     # Not in WAL mode (SQLite's file format, 1.3.3), so that it can be read where it is read-only.
     assert copy.read_bytes()[18:20] == b"\1\1"
     assert copy.stat().st_mode & 0o777 == 0o600
-    assert care("check", "--engine", f"sqlite:{copy}") == "no fault found\n"
+    assert run_command("check", "--engine", f"sqlite:{copy}") == "no fault found\n"
     # Restored: the same epoch, and what was said until then.
     with opened(f"sqlite:{copy}") as log, opened(engine) as whole:
         end = log.follow("room0")
@@ -108,13 +108,13 @@ def test_check_tells_each_fault(tmp_path: Path) -> None:
     engine = f"sqlite:{path}"
     say(engine, 2, 20)
     before = path.read_bytes()
-    assert care("check", "--engine", engine) == "no fault found\n"
+    assert run_command("check", "--engine", engine) == "no fault found\n"
     assert path.read_bytes() == before
     edit(path, "DELETE FROM messages WHERE offset IN (7, 8, 9) AND room = 1")
     edit(path, "UPDATE messages SET text = 'forged' WHERE offset = 6 AND room = 1")
     edit(path, "UPDATE rooms SET last = 19 WHERE id = 2")
     edit(path, "INSERT INTO nonces VALUES (3, 'x', 1, 0)")
-    assert care("check", "--engine", engine, code=1).splitlines() == [
+    assert run_command("check", "--engine", engine, code=1).splitlines() == [
         "the search index does not match the messages",
         "1 nonces belong to no room",
         "room room0: messages are missing: offsets 7 to 9",
@@ -129,9 +129,9 @@ def test_check_tells_each_fault(tmp_path: Path) -> None:
     # One of the index of the rooms' names.
     head, _, tail = before.rpartition(b"room0")
     damaged.write_bytes(head + b"roomX" + tail)
-    assert "missing from index" in care("check", "--engine", f"sqlite:{damaged}", code=1)
+    assert "missing from index" in run_command("check", "--engine", f"sqlite:{damaged}", code=1)
     damaged.write_bytes(b"SQLite format 3\0" + b"\xff" * 8000)
-    assert care("check", "--engine", f"sqlite:{damaged}", code=1).startswith("cannot use ")
+    assert run_command("check", "--engine", f"sqlite:{damaged}", code=1).startswith("cannot use ")
 
 
 @pytest.mark.slow
@@ -156,20 +156,20 @@ def test_prune_beside_a_server_and_without_one(tmp_path: Path) -> None:
             bob.event("welcome")
             assert bob.find("history")["complete"] is False
     assert path.stat().st_size >= size
-    assert care("check", "--engine", engine) == "no fault found\n"
+    assert run_command("check", "--engine", engine) == "no fault found\n"
     edit(path, "DELETE FROM messages WHERE room = 3", "DELETE FROM nonces WHERE room = 3")
-    assert care("prune", "--keep", "50", "--engine", engine) == "deleted 101 messages\n"
+    assert run_command("prune", "--keep", "50", "--engine", engine) == "deleted 101 messages\n"
     assert path.stat().st_size < size * 0.7  # The nonces stay.
-    assert care("prune", "--keep", "1d", "--engine", engine) == "deleted 0 messages\n"
+    assert run_command("prune", "--keep", "1d", "--engine", engine) == "deleted 0 messages\n"
     edit(path, "UPDATE messages SET time = 1.7e9 WHERE room = 2")
-    lines = care("stats", "--engine", engine).splitlines()
+    lines = run_command("stats", "--engine", engine).splitlines()
     assert lines[0].startswith("3 rooms, 100 messages, ")
     assert lines[-1].endswith("from 2023-11-14T22:13:20Z to 2023-11-14T22:13:20Z")
-    assert care("prune", "--keep", "1d", "--engine", engine) == "deleted 50 messages\n"
-    assert care("stats", "--engine", engine).splitlines()[-1] == (
+    assert run_command("prune", "--keep", "1d", "--engine", engine) == "deleted 50 messages\n"
+    assert run_command("stats", "--engine", engine).splitlines()[-1] == (
         "room1: 0 messages up to offset 3000, 0 bytes"
     )
-    assert care("check", "--engine", engine) == "no fault found\n"
+    assert run_command("check", "--engine", engine) == "no fault found\n"
 
 
 @pytest.mark.slow
@@ -179,14 +179,16 @@ def test_a_redis_is_copied_checked_and_counted_while_servers_use_it(tmp_path: Pa
     with RedisProcess() as redis:
         export(source, file)
         import_(redis.url, file)
-        assert care("backup", again, "--engine", redis.url) == f"exported to {again}\n"
+        assert run_command("backup", again, "--engine", redis.url) == f"exported to {again}\n"
         assert again.read_bytes() == file.read_bytes()
-        assert care("check", "--engine", redis.url) == "no fault found\n"
-        there = json.loads(care("stats", "--json", "--engine", redis.url))["rooms"]
-        assert there == json.loads(care("stats", "--json", "--engine", source))["rooms"]
-        assert "start them with --keep" in care("prune", "--keep=1", "--engine", redis.url, code=1)
+        assert run_command("check", "--engine", redis.url) == "no fault found\n"
+        there = json.loads(run_command("stats", "--json", "--engine", redis.url))["rooms"]
+        assert there == json.loads(run_command("stats", "--json", "--engine", source))["rooms"]
+        assert "start them with --keep" in run_command(
+            "prune", "--keep=1", "--engine", redis.url, code=1
+        )
         redis.ask("XDEL", "syncchat:{room1}:log", "7-0", "20-0")
-        assert care("check", "--engine", redis.url, code=1).splitlines() == [
+        assert run_command("check", "--engine", redis.url, code=1).splitlines() == [
             "room room1: messages are missing: offsets 7 to 7",
             "room room1: the log ends at 20, its messages at 19",
         ]

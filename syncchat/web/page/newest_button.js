@@ -1,6 +1,6 @@
 // The button that says how many messages are new below, and leads there.
 
-export class Newest {
+export class NewestButton {
   #button = document.getElementById("newest");
   #count = 0;
 

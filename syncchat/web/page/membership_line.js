@@ -5,7 +5,7 @@ import { element, nickOf } from "./text.js";
 // Nicks to name, and to keep, in one line.
 const NAMED = 10, MOST = 200;
 
-export class Passed {
+export class MembershipLine {
   node = element("li", "notice");
   #people = new Map(); // nick -> whether the person has come; otherwise the person has gone.
 

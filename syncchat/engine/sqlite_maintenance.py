@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import EngineFailed, EngineUnusable
-from .care import Care, RoomFigures
 from .interface import Draft, Retention, fingerprint
+from .maintenance import Maintenance, RoomFigures
 from .sqlite_file import claim, connect, inspect, migrate
 
-__all__ = ["SqliteCare"]
+__all__ = ["SqliteMaintenance"]
 
 #: Messages that one transaction deletes, and seconds after it: a server waits at most 2 seconds.
 _BATCH = 1000
@@ -51,8 +51,8 @@ FROM rooms LEFT JOIN messages ON room = rooms.id WHERE last > 0 GROUP BY rooms.i
 """
 
 
-class SqliteCare(Care):
-    """Care for the file at ``path``, which must exist."""
+class SqliteMaintenance(Maintenance):
+    """Maintenance for the file at ``path``, which must exist."""
 
     def __init__(self, path: str) -> None:
         self._path = path

@@ -3,7 +3,7 @@
 import { setting } from "./settings.js";
 import { wholeWords } from "./text.js";
 
-export class Taste {
+export class MessageFilter {
   #nick = "";
   #words = null; // A regular expression for what is marked; null: nothing is.
   #ignored = new Set();

@@ -9,7 +9,7 @@ import { clockText } from "./times.js";
 const ITEMS = "li[data-offset]:not([hidden])";
 
 /** Offer this. `page` has the parts of the page (app.js). */
-export class Reading {
+export class MessageActions {
   #list = document.getElementById("log");
   #box = document.getElementById("talk");
 
