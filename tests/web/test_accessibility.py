@@ -38,11 +38,55 @@ def people(window: Window) -> None:
     wait_until(window, "document.querySelector('#people').checkVisibility()")
 
 
+def person_menu(window: Window) -> None:
+    """The menu of a person is open."""
+    window.click("#names button")
+    wait_until(window, "document.querySelector('[role=menu]')")
+
+
+def search(window: Window) -> None:
+    """Messages are found."""
+    window.press("Escape")
+    window.press("Escape")
+    window.click("#search-open")
+    window.type("hello")
+    window.press("Enter")
+    wait_until(window, "document.querySelector('#found > li')")
+
+
+def switcher(window: Window) -> None:
+    """Rooms and people are offered."""
+    window.press("Escape")
+    window.press("Control+k")
+    wait_until(window, "document.querySelector('.switcher [role=option]')")
+
+
+def settings(window: Window) -> None:
+    """The settings are open."""
+    window.press("Escape")
+    window.click("#settings-open")
+    wait_until(window, "document.querySelector('.settings[open]')")
+
+
+def reply(window: Window) -> None:
+    """A reply to a message is begun, from its menu."""
+    window.press("Escape")
+    window.click("#log [data-offset] time")
+    wait_until(window, "document.querySelector('[role=menu]')")
+    window.press("Enter")
+    wait_until(window, "document.querySelector('#quoting').checkVisibility()")
+
+
 #: Each state follows the one before. The test has the dialog and the lost connection.
 STATES: dict[str, Callable[[Window], None]] = {
     "talk": talk,
     "completions": completions,
     "people": people,
+    "menu of a person": person_menu,
+    "search": search,
+    "switcher": switcher,
+    "settings": settings,
+    "reply": reply,
 }
 
 
@@ -82,6 +126,6 @@ def test_no_state_breaks_a_rule(any_browser: AnyBrowser, chat: ChatServer, schem
     ):
         wait_until(window, "/bob/.test(document.querySelector('#state').innerText)")
         lost.stop()
-        wait_until(window, "/reconnect/.test(document.querySelector('#state').innerText)")
+        wait_until(window, "/reconnect/i.test(document.querySelector('#state').innerText)")
         check(window, "connection lost")
     assert found == [], "\n".join(found)
