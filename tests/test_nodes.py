@@ -349,6 +349,7 @@ def test_the_members_of_a_killed_server_are_told_as_gone() -> None:
         assert 15 < time.monotonic() - begin < 45
 
 
+@pytest.mark.slow
 def test_a_process_without_a_server_publishes_a_message() -> None:
     with (
         RedisProcess() as redis,

@@ -101,6 +101,7 @@ def test_a_round_trip_is_equal_byte_for_byte(tmp_path: Path) -> None:
     assert stat.S_IMODE(first.stat().st_mode) == 0o600
 
 
+@pytest.mark.slow
 def test_a_client_that_resumes_over_the_move_misses_and_repeats_nothing(tmp_path: Path) -> None:
     old, file = f"sqlite:{tmp_path / 'chat.db'}", tmp_path / "log"
     port = free_port()

@@ -289,6 +289,7 @@ def test_a_terminal_shows_its_own_lines_to_such_a_server() -> None:
         assert "Not delivered" not in "\n".join(screen.lines())
 
 
+@pytest.mark.slow
 def test_a_server_with_our_header_never_counts_as_plain() -> None:
     """Issue 13, item 1: its welcome may take longer than a second; nothing is lost."""
     heard: list[str | bytes] = []

@@ -411,6 +411,7 @@ def test_a_new_member_gets_every_later_and_no_earlier_message() -> None:
             assert got == list(range(first + 1, last + 1))
 
 
+@pytest.mark.slow
 def test_a_client_that_has_its_greeting_misses_no_message(full: bool) -> None:
     """Also if a message is sent before add() has returned: it was lost once in 100 times."""
     group = Group()

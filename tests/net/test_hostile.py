@@ -203,6 +203,7 @@ def test_mutated_input_affects_no_other_client(target: Target, kind: str, exampl
 @pytest.mark.parametrize(
     "count", [20, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.alone])]
 )
+@pytest.mark.slow
 def test_slow_handshakes_end_at_the_deadline(target: Target, count: int) -> None:
     if count > 100:
         # The second crowd must take no more memory than the first.

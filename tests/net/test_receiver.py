@@ -212,6 +212,7 @@ def test_the_rate_limit_holds_for_messages_that_are_taken() -> None:
         assert texts == [f"{number}" for number in range(50)]
 
 
+@pytest.mark.slow
 def test_a_stop_ends_the_other_threads_even_if_one_that_takes_blocks() -> None:
     with running(5) as (hub, peers):
         say(peers[0], "block")

@@ -308,6 +308,7 @@ def test_a_peer_that_reads_nothing_for_too_long_is_cut_off(pair: Maker) -> None:
     assert 0 < len(peer.expect_end()) < 50_000_000
 
 
+@pytest.mark.slow
 def test_a_peer_that_reads_a_little_is_not_cut_off(pair: Maker) -> None:
     websocket, peer = pair(stall_timeout=1.5, max_backlog=100_000_000)
     websocket.send(bytes(20_000_000))

@@ -201,6 +201,7 @@ def test_leaving_does_not_wait_for_an_unresponsive_server() -> None:
         client.wait_for_line("    never delivered")
 
 
+@pytest.mark.slow
 def test_ctrl_c_on_leaving_shows_what_was_not_delivered() -> None:
     with Stage() as stage, Terminal(stage.url) as client:
         stage.wait_for_client()

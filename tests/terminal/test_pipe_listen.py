@@ -19,6 +19,7 @@ from tests.processes import CLIENT, SERVER, Script, ServerScript, Terminal, envi
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.slow
 def test_a_listening_client_runs_until_a_signal(number: signal.Signals, tmp_path: Path) -> None:
     """Issue 13, item 9: without any input, as under systemd, and across a reconnect."""
     output = tmp_path / "output"

@@ -55,6 +55,7 @@ def test_a_short_input_shows_no_rate_limit() -> None:
             assert client.errors == ["Connected to the chat!"]
 
 
+@pytest.mark.slow
 def test_an_endless_input_shows_the_rate_only() -> None:
     """Issue 13, item 8: the length of the input is unknown."""
     with ServerScript("--no-notices", "--rate", "20", "--greeting", "") as server:
@@ -81,6 +82,7 @@ def test_the_lines_of_a_file_are_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("flags", [[], pytest.param(["--json"], marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_terminal_shows_and_removes_the_progress_line(flags: list[str]) -> None:
     """Issue 13, item 8: on standard error, below other lines there."""
     with ServerScript("--no-notices", "--rate", "20", "--burst", "5", "--greeting", "") as server:
@@ -125,6 +127,7 @@ def test_a_terminal_shows_and_removes_the_progress_line(flags: list[str]) -> Non
     assert not any("to go" in line for line in screen.display)
 
 
+@pytest.mark.slow
 def test_progress_and_messages_share_a_terminal() -> None:
     """Issue 13, item 8: lines of the two streams do not mix."""
     with ServerScript("--no-notices", "--rate", "20", "--burst", "5", "--greeting", "") as server:
