@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 __all__ = ["Uninterrupted"]
 
 Result = TypeVar("Result")
+
+#: Seconds without a call after which the thread ends. The next call starts another one.
+_IDLE = 1.0
 
 
 class _Call:
@@ -37,7 +40,7 @@ class _Call:
 
 
 class Uninterrupted:
-    """Carries out calls of the main thread on the thread ``name``, which the first call starts."""
+    """Carries out calls of the main thread on the thread ``name``, which ends when it is idle."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -84,9 +87,11 @@ class Uninterrupted:
             self._thread = threading.current_thread()
             try:
                 while not (self._closed and self._calls.empty()):
-                    call = self._calls.get()
+                    call = self._calls.get(timeout=_IDLE)
                     if call is not None:  # None wakes the thread.
                         call.run()
+            except Empty:
+                pass
             finally:
                 self._role.release()
             if self._calls.empty():

@@ -76,6 +76,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=slow)
         left_out = set(slow)
         items[:] = [item for item in items if item not in left_out]
+        return
+    # The longest come first in the share of each process, so that none begins one at the end.
+    processes = int(getattr(config, "workerinput", {}).get("workercount", 1))
+    longest = [item for item in items if item.path.name == "test_torture.py"]
+    others = [item for item in items if item.path.name != "test_torture.py"]
+    share = -(-len(others) // processes)
+    items[:] = [
+        item
+        for at in range(processes)
+        for item in (*longest[at::processes], *others[at * share : (at + 1) * share])
+    ]
 
 
 @pytest.fixture
