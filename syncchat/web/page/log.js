@@ -14,8 +14,12 @@ import { element } from "./text.js";
 const PAGE = 100, AROUND = 30;
 // Messages that /history goes back.
 const BACK = 50;
-// Milliseconds between two changes of the list at least, and of a hidden page.
-const PAUSE = 50, HIDDEN = 250;
+// Milliseconds between two changes of the list at least: usually, of a hidden page, and while more
+// messages come in one than people read. Each change draws the whole list, which takes long.
+const PAUSE = 50, HIDDEN = 250, FLOODED = 250;
+const READ = 10;
+// Of more messages at a time, only so many are shown at first; the server has the others.
+const GLANCE = 100;
 // Pixels from either end of the list at which more is loaded.
 const EDGE = 400;
 // Milliseconds for which a message is highlighted.
@@ -39,6 +43,7 @@ export class Log {
   #skipped = 0; // and how many more there were.
   #due = false; // The list is going to be changed,
   #changed = 0; // and when it was the last time.
+  #pause = PAUSE; // Until the next time.
   #end = null; // The offset of the newest message.
   #requests = []; // {kind, before, target}, which are not answered yet.
   #follow = true; // The user reads the newest messages.
@@ -312,7 +317,7 @@ export class Log {
   #changeSoon() {
     if (this.#due) return;
     this.#due = true;
-    const rest = this.#changed + PAUSE - performance.now();
+    const rest = this.#changed + this.#pause - performance.now();
     if (document.hidden) setTimeout(() => this.#change(), HIDDEN);
     else if (rest > 0) setTimeout(() => requestAnimationFrame(() => this.#change()), rest);
     else requestAnimationFrame(() => this.#change());
@@ -328,6 +333,7 @@ export class Log {
     const skipped = this.#skipped;
     this.#fresh = [];
     this.#skipped = 0;
+    this.#pause = fresh.length > READ ? FLOODED : PAUSE;
     this.#add(fresh, skipped);
     for (const message of fresh) if (this.#filter.isNews(message)) this.#announcer.add(this.#messages.at(message.offset)?.node);
     this.#announcer.speak();
@@ -342,9 +348,10 @@ export class Log {
     const isTooMuch = skipped > 0 || shown.count + fresh.length > MOST || size > SIZE;
     // What the user reads must not be dropped: the rest is loaded when the user comes to it.
     if (!this.#follow && isTooMuch) shown.live = false;
-    if (this.#follow && (skipped || fresh.length > MOST)) shown.empty();
+    const most = this.#follow && (skipped || fresh.length > GLANCE) ? GLANCE : MOST;
+    if (most === GLANCE) shown.empty();
     this.#anchored(() => {
-      shown.addNewer(shown.live ? within(fresh.toReversed(), SIZE).slice(0, MOST).reverse() : []);
+      shown.addNewer(shown.live ? within(fresh.toReversed(), SIZE).slice(0, most).reverse() : []);
       if (this.#follow) shown.fit(false);
     });
   }

@@ -4,6 +4,7 @@ import { keep, kept } from "./storage.js";
 
 const PREFIX = "syncchat.set.";
 const listeners = new Map(); // name -> functions
+const values = new Map(); // name -> the value, since reading the storage takes long
 
 // By name: the value for a user who has chosen nothing. A value is JSON.
 const USUAL = {
@@ -17,6 +18,11 @@ const USUAL = {
 
 /** The value of a setting. */
 export function setting(name) {
+  if (!values.has(name)) values.set(name, read(name));
+  return values.get(name);
+}
+
+function read(name) {
   try {
     return JSON.parse(kept("local", PREFIX + name)) ?? USUAL[name];
   } catch {
@@ -42,6 +48,7 @@ export function isIgnored(nick) {
 }
 
 function tell(name) {
+  values.delete(name);
   for (const listener of listeners.get(name) ?? []) listener(setting(name));
 }
 
