@@ -61,7 +61,8 @@ export function colourOf(nick) {
   for (const char of nick.toLowerCase()) {
     hash = Math.imul(hash ^ char.codePointAt(0), 0x01000193) >>> 0;
   }
-  return `var(--nick-${hash % COLOURS})`;
+  // The last bits of the hash differ least.
+  return `var(--nick-${((hash ^ (hash >>> 16)) >>> 0) % COLOURS})`;
 }
 
 /** A nick in its colour, apart from the direction of the text around it. */
