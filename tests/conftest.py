@@ -69,14 +69,21 @@ def fork_server() -> None:
     gc.enable()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests marked as slow, unless ``--full`` asks for them."""
+    """Leave out the tests marked as slow, unless ``--full`` asks for them.
+
+    With it, the tests with a load that can be reduced are slow, too.
+    """
     if not config.getoption("--full"):
         slow = [item for item in items if item.get_closest_marker("slow")]
         config.hook.pytest_deselected(items=slow)
         left_out = set(slow)
         items[:] = [item for item in items if item not in left_out]
         return
+    for item in items:
+        if "full" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
     # The longest come first in the share of each process, so that none begins one at the end.
     processes = int(getattr(config, "workerinput", {}).get("workercount", 1))
     longest = [item for item in items if item.path.name == "test_torture.py"]

@@ -7,6 +7,7 @@ import shlex
 import signal
 import socket
 import subprocess
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -135,6 +136,12 @@ def test_a_lost_connection_is_reported_on_standard_error() -> None:
         assert "Traceback" not in "\n".join(client.errors)
 
 
+def is_asleep(process: psutil.Process) -> bool:
+    """Whether a process sleeps; after a moment."""
+    time.sleep(0.01)
+    return process.status() == psutil.STATUS_SLEEPING
+
+
 def test_a_signal_reports_undelivered_messages() -> None:
     with ExitStack() as stack:
         with ServerScript() as server:
@@ -145,7 +152,9 @@ def test_a_signal_reports_undelivered_messages() -> None:
         wait_for(lambda: unread(client) == 0)
         client.end_input()
         # Its input has ended, but it still waits for the server.
-        wait_for(lambda: psutil.Process(client.process.pid).status() == psutil.STATUS_SLEEPING)
+        # It waits for nothing else if it sleeps for longer.
+        process = psutil.Process(client.process.pid)
+        wait_for(lambda: all(is_asleep(process) for _ in range(30)))
         client.signal(signal.SIGTERM)
         assert client.exit_code() == 1
         assert client.errors[-1] == "Not delivered: 2 of your messages."
