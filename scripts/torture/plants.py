@@ -44,49 +44,25 @@ def skip_fsync() -> None:
 def deliver_before_commit() -> None:
     """Members get new messages while SQLite has still to commit them."""
     sqlite = _module("engine.sqlite")
-    engine_type = sqlite.SqliteEngine
-    #: One room at a time.
+    engine = sqlite.SqliteEngine
+    store, append = engine._store, engine.append  # noqa: SLF001 - replaced in this process only
+    #: One room at a time, so that its messages are stored on its own thread.
     turn = threading.Lock()
-    append = engine_type.append
-    query = (
-        "SELECT offset, time, nick, text, kind, nonce FROM messages"
-        " WHERE room = (SELECT id FROM rooms WHERE name = ?) AND offset > ? ORDER BY offset"
-    )
 
-    class Early:
-        """The writing connection, which calls back before it commits."""
-
-        def __init__(self, database: sqlite3.Connection, early: Callable[[], None]) -> None:
-            self._database, self._early = database, early
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._database, name)
-
-        def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
-            if statement == "COMMIT":
-                self._early()
-            return self._database.execute(statement, *values)
+    def stored(
+        self: Any, database: sqlite3.Connection, room: str, drafts: Any, answers: Any, new: Any
+    ) -> None:
+        store(self, database, room, drafts, answers, new)
+        if new:
+            # What is delivered again after the commit reaches nobody.
+            end = sqlite.Position(answers[0].epoch, new[-1].offset)
+            self._deliver(room, sqlite.Delivery(end, [*new]))
 
     def appended(self: Any, room: str, drafts: Any) -> Any:
         with turn:
-            return appended_alone(self, room, drafts)
-
-    def appended_alone(self: Any, room: str, drafts: Any) -> Any:
-        writer, deliver = self._writer, self._deliver
-        epoch, before = (position := self.follow(room)).epoch, position.offset
-
-        def early() -> None:
-            new = [sqlite.Message(*row) for row in writer.execute(query, (room, before))]
-            if new:
-                deliver(room, sqlite.Delivery(sqlite.Position(epoch, new[-1].offset), new))
-
-        self._writer, self._deliver = Early(writer, early), lambda *_: None
-        try:
             return append(self, room, drafts)
-        finally:
-            self._writer, self._deliver = writer, deliver
 
-    engine_type.append = appended
+    engine._store, engine.append = stored, appended  # noqa: SLF001 - as above
 
 
 def ignore_nonce() -> None:
