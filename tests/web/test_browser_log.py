@@ -166,6 +166,7 @@ def test_a_search_leads_to_the_message_in_its_context(
 # Defect 2: what a message costs.
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(120)
 def test_a_member_cannot_freeze_the_page(browser: Browser) -> None:
     with ChatServer(port=0, greeting="", rate=0, notices=False) as chat:

@@ -5,7 +5,7 @@ import { NewestButton } from "./newest_button.js";
 import { MembershipLine } from "./membership_line.js";
 import { Scroller } from "./scroller.js";
 import { follow } from "./settings.js";
-import { MOST, MessageList, SIZE } from "./message_list.js";
+import { MOST, MessageList } from "./message_list.js";
 import { Announcer } from "./announcer.js";
 import { MessageFilter } from "./message_filter.js";
 import { element } from "./text.js";
@@ -18,8 +18,6 @@ const BACK = 50;
 // messages come in one than people read. Each change draws the whole list, which takes long.
 const PAUSE = 50, HIDDEN = 250, FLOODED = 250;
 const READ = 10;
-// Of more messages at a time, only so many are shown at first; the server has the others.
-const GLANCE = 100;
 // Pixels from either end of the list at which more is loaded.
 const EDGE = 400;
 // Milliseconds for which a message is highlighted.
@@ -104,8 +102,8 @@ export class Log {
     const target = Math.max(1, (from?.offset ?? this.#end + 1) - number);
     this.#follow = false;
     if (target >= first || this.#messages.begins) this.#toTop(target);
-    else if (first - target < MOST / 2) this.#ask("older", first, Math.max(PAGE, first - target + AROUND), target);
-    else this.#ask("around", target + AROUND / 2, AROUND, target);
+    else if (first - target < PAGE) this.#ask("older", first, PAGE, target);
+    else this.#askAround(target);
   }
 
   /** Show the message with this offset in its context. */
@@ -113,7 +111,7 @@ export class Log {
     this.#change();
     const entry = this.#messages.at(offset);
     if (entry) this.#present(entry.node);
-    else if (!this.#ask("around", offset + AROUND / 2, AROUND, offset)) this.line("alarm", "Not shown: there is no connection.");
+    else if (!this.#askAround(offset)) this.line("alarm", "Not shown: there is no connection.");
   }
 
   /** Remove everything, for another room. */
@@ -250,22 +248,27 @@ export class Log {
     return sent;
   }
 
+  #askAround(offset) {
+    return this.#ask("around", offset + AROUND / 2, AROUND, offset);
+  }
+
   #takeOlder(messages, complete, { before, target }) {
     const { first } = this.#messages;
     // A message that came before the answer has the offset `before`.
     if (first !== null && first !== before) return;
-    const fresh = within(messages.toReversed(), SIZE / 2).reverse();
+    const fresh = this.#messages.draw(messages, true);
     this.#anchored(() => {
       this.#messages.begins = fresh.length === messages.length && (complete || fresh[0]?.offset === 1);
       this.#messages.addOlder(fresh);
       this.#messages.fit(!this.#follow);
     });
-    if (target) this.#toTop(target);
+    if (target < this.#messages.first && !this.#messages.begins) this.#askAround(target);
+    else if (target) this.#toTop(target);
   }
 
   #takeNewer(messages, { last }) {
     if (this.#messages.last !== last) return;
-    const fresh = within(messages.filter(({ offset }) => offset > last), SIZE / 2);
+    const fresh = this.#messages.draw(messages.filter(({ offset }) => offset > last), false);
     if (!fresh.length) {
       // The server no longer keeps what comes next.
       this.#ask("end", undefined, PAGE);
@@ -285,13 +288,18 @@ export class Log {
       this.line("alarm", `Message ${target} is not in the history of this room.`);
       return;
     }
+    const before = found ? messages.indexOf(found) : messages.length;
+    const fresh = [
+      ...this.#messages.draw(messages.slice(0, before), true),
+      ...this.#messages.draw(messages.slice(before), false),
+    ];
     // Those that have come since the server answered wait in #fresh, or are the next to be loaded.
-    const end = messages.at(-1)?.offset ?? 0;
+    const end = fresh.at(-1)?.offset ?? 0;
     this.#messages.empty();
     this.#messages.live = end >= this.#end || this.#fresh.some(({ offset }) => offset === end + 1);
     this.#anchored(() => {
-      this.#messages.begins = complete;
-      this.#messages.addNewer(messages);
+      this.#messages.begins = complete && fresh.length === messages.length;
+      this.#messages.addNewer(fresh);
       this.#messages.fit(false);
     });
     this.#changeSoon();
@@ -344,14 +352,13 @@ export class Log {
   #add(fresh, skipped) {
     const shown = this.#messages;
     if (!this.#follow) this.#newest.count(skipped + fresh.filter((message) => this.#filter.isNews(message)).length);
-    const size = fresh.reduce((sum, { text }) => sum + text.length, shown.size);
-    const isTooMuch = skipped > 0 || shown.count + fresh.length > MOST || size > SIZE;
+    const drawn = shown.live || this.#follow ? shown.draw(fresh, true) : [];
+    const isTooMuch = skipped > 0 || drawn.length < fresh.length;
+    if (this.#follow && isTooMuch) shown.empty();
     // What the user reads must not be dropped: the rest is loaded when the user comes to it.
-    if (!this.#follow && isTooMuch) shown.live = false;
-    const most = this.#follow && (skipped || fresh.length > GLANCE) ? GLANCE : MOST;
-    if (most === GLANCE) shown.empty();
+    if (!this.#follow && (isTooMuch || !shown.fits(drawn))) shown.live = false;
     this.#anchored(() => {
-      shown.addNewer(shown.live ? within(fresh.toReversed(), SIZE).slice(0, most).reverse() : []);
+      shown.addNewer(shown.live ? drawn : []);
       if (this.#follow) shown.fit(false);
     });
   }
@@ -399,11 +406,4 @@ export class Log {
   #showBelow() {
     this.#newest.show(this.#follow, !this.#messages.live || this.#scroller.below > 2 * this.#scroller.height);
   }
-}
-
-/** The first of the messages that have not more than this many characters; at least one. */
-function within(messages, size) {
-  let rest = size;
-  const end = messages.findIndex(({ text }) => (rest -= text.length) < 0);
-  return end < 0 ? messages : messages.slice(0, Math.max(1, end));
 }

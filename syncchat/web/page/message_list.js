@@ -3,9 +3,14 @@
 import { element } from "./text.js";
 import { dayOf, dayText } from "./times.js";
 
-// Messages in the list, at most, and characters in them.
+// Messages in the list, at most, and their size, in characters.
 export const MOST = 500;
-export const SIZE = 2_000_000;
+const SIZE = 1_000_000;
+// What an element takes, in characters: one message may have a hundred elements, and drawing takes
+// longest for these.
+const ELEMENT = 100;
+// What one change of the list may draw, and how much of a message that is at most: a long one is folded.
+const DRAWN = 100_000, FOLDED = 2000;
 // Lines of the page itself that are kept, at most, and characters in them.
 const LINES = 200, LINES_SIZE = 500_000;
 // Seconds within which messages of one person are a group.
@@ -54,10 +59,6 @@ export class MessageList {
     return this.#count;
   }
 
-  get size() {
-    return this.#size;
-  }
-
   /** The entries in the list. */
   get entries() {
     return this.#entries;
@@ -77,7 +78,7 @@ export class MessageList {
   /** Find the places of lines that have only a time, among messages; `ends`: with the last message of the log. */
   #place(messages, ends) {
     for (const line of this.#lines.filter(({ offset }) => Number.isNaN(offset))) {
-      const behind = messages.findIndex(({ time }) => time > line.time);
+      const behind = messages.findIndex(({ message }) => message.time > line.time);
       if (behind > 0 || (behind === 0 && this.begins)) line.offset = messages[behind].offset - 1;
       else if (behind < 0 && ends) line.offset = messages.at(-1)?.offset ?? 0;
     }
@@ -106,7 +107,29 @@ export class MessageList {
     for (const line of this.#lines) if (line.offset === Infinity) line.offset = offset;
   }
 
-  /** Add messages behind the last one; without messages, only lines. */
+  /**
+   * Entries for as many of the messages as one change may draw: the first ones, or with `fromEnd`
+   * the last ones; at least one.
+   */
+  draw(messages, fromEnd) {
+    const entries = [];
+    let left = DRAWN;
+    for (const message of fromEnd ? messages.toReversed() : messages) {
+      const node = this.make(message);
+      const elements = ELEMENT * node.getElementsByTagName("*").length, { length } = message.text;
+      left -= elements + Math.min(length, FOLDED);
+      if (left < 0 && entries.length) break;
+      entries.push({ offset: message.offset, message, node, nick: message.nick, size: elements + length, before: [] });
+    }
+    return fromEnd ? entries.reverse() : entries;
+  }
+
+  /** Whether messages of `draw()` can be added without dropping others. */
+  fits(messages) {
+    return this.#count + messages.length <= MOST && messages.reduce((sum, { size }) => sum + size, this.#size) <= SIZE;
+  }
+
+  /** Add messages of `draw()` behind the last one; without messages, only lines. */
   addNewer(messages) {
     const from = this.last ?? -Infinity;
     this.#count += messages.length;
@@ -119,7 +142,7 @@ export class MessageList {
     this.#connect(at, entries.length);
   }
 
-  /** Add messages before the first one. */
+  /** Add messages of `draw()` before the first one. */
   addOlder(messages) {
     this.#place(messages, true);
     let from = this.begins ? -Infinity : (messages[0]?.offset ?? this.first), to = this.first - 1;
@@ -157,8 +180,7 @@ export class MessageList {
   anew() {
     const old = this.#entries;
     for (const { node } of old) delete node.dataset.offset;
-    this.empty();
-        this.clear();
+    this.clear();
     for (const { node, nick, size } of old.slice(-LINES)) this.keep(node, 0, nick, size);
     this.addNewer([]);
   }
@@ -187,11 +209,8 @@ export class MessageList {
     entry.node.replaceChildren(...made.childNodes);
   }
 
-  /** Entries for messages, with the lines from one offset to another that are not in the list. */
-  #merged(messages, from, to) {
-    const entries = messages.map((message) => (
-      { offset: message.offset, message, node: this.make(message), nick: message.nick, size: message.text.length, before: [] }
-    ));
+  /** Entries of messages, with those of the lines from one offset to another that are not in the list. */
+  #merged(entries, from, to) {
     for (const { size } of entries) this.#size += size;
     const lines = this.#lines.filter((line) => !line.shown && line.offset >= from && line.offset <= to);
     const all = lines.length ? [...entries, ...lines].sort((one, two) => one.offset - two.offset) : entries;
