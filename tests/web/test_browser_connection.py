@@ -233,11 +233,19 @@ def test_a_restarted_server_has_lost_nothing_that_was_not_seen(browser: Browser)
             wait_for_line(page, "seen")
         with ChatServer(port=port, greeting=""):
             wait_for_line(page, "The server has restarted; earlier messages are no longer kept.")
-        stack.enter_context(ChatServer(port=port, greeting=""))
-        # Nothing was said in that log.
-        page.locator("#log", has_text=re.compile(r"(Reconnected.*){2}", re.DOTALL)).wait_for()
-        assert page.locator("#log").get_by_text("has restarted").count() == 1
-        assert page.locator("#log").get_by_text("missing").count() == 0
+        with ChatServer(port=port, greeting=""):
+            # Nothing was said in that log.
+            page.locator("#log", has_text=re.compile(r"(Reconnected.*){2}", re.DOTALL)).wait_for()
+            assert page.locator("#log").get_by_text("has restarted").count() == 1
+            assert page.locator("#log").get_by_text("missing").count() == 0
+            say(page, "seen too")
+            wait_for_line(page, "seen too")
+        chat = stack.enter_context(ChatServer(port=port, greeting=""))
+        chat.say("anew")
+        wait_for_line(page, "anew")
+        shown = page.locator("#log > li:not(.day)").all_inner_texts()
+        restarted = "The server has restarted; earlier messages are no longer kept."
+        assert shown[-3:-1] == ["Reconnected.", restarted]
 
 
 def test_the_url_and_the_room_agree(browser: Browser) -> None:

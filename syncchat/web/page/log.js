@@ -47,6 +47,7 @@ export class Log {
   #follow = true; // The user reads the newest messages.
   #wiped = false; // The user has removed what was shown, and does not want it back at once.
   #passed = null; // The last line that says who has come and gone, and its entry.
+  #gap = null; // The entry of a line that stands before the message that comes next.
 
   constructor({ ask, own }) {
     Object.assign(this, { ask, own });
@@ -119,7 +120,7 @@ export class Log {
     this.#messages.clear();
     this.#fresh = [];
     this.#skipped = 0;
-    this.#end = null;
+    this.#end = this.#gap = null;
     this.#wiped = false;
     this.#follow = true;
     this.#older.hidden = true;
@@ -148,7 +149,7 @@ export class Log {
   /** The server's log has begun anew. */
   anew() {
     this.#change();
-    this.#end = null;
+    this.#end = 0;
     this.#messages.anew();
     if (this.#follow) this.#scroller.toEnd();
   }
@@ -165,6 +166,8 @@ export class Log {
     this.#filter.nick = this.own();
     this.#know(message.offset - 1);
     this.#end = message.offset;
+    if (this.#gap) this.#gap.offset = message.offset - 1;
+    this.#gap = null;
     if (message.kind === "redaction") this.#redact(Number(message.text));
     this.#fresh.push(message);
     // Those in front would not stay in the list: make no nodes for them.
@@ -188,6 +191,11 @@ export class Log {
   /** Add a line of the page; `kind` is notice, reply or alarm. */
   line(kind, ...children) {
     this.#keep(element("li", kind, ...children));
+  }
+
+  /** Add a line that says that messages are missing before the one that comes next. */
+  gap(kind, text) {
+    this.#gap = this.#keep(element("li", kind, text));
   }
 
   /** Add people who have come (`came` is true) or gone. Such lines in a row become one. */
