@@ -21,7 +21,7 @@ from syncchat.chat.events import Error, Welcome
 from syncchat.health import Board, Counts, Numbers, Snapshot
 from syncchat.net import Request, Response
 from tests.peer import PATIENCE, ask_http, read_all, wait_for
-from tests.people import url_of
+from tests.people import until, url_of
 from tests.processes import ROOT, environment
 
 
@@ -61,26 +61,44 @@ def test_a_healthy_server_answers_200(tmp_path: Path, kind: str) -> None:
         assert ask(chat, "/healthz", "POST")[0] == 405
 
 
-def test_a_full_disk_is_503_with_the_reason_until_there_is_space(
+def test_a_file_that_cannot_be_written_is_503_with_the_reason_until_it_can(
     tmp_path: Path, pragma: Callable[[str], None]
 ) -> None:
+    file, elsewhere = tmp_path / "chat.db", tmp_path / "elsewhere"
+    (tmp_path / "link").symlink_to(file)
     with (
-        ChatServer(port=0, engine=f"sqlite:{tmp_path / 'chat.db'}", notices=False) as chat,
+        ChatServer(port=0, engine=f"sqlite:{tmp_path / 'link'}", notices=False) as chat,
         Client(url_of(chat)) as client,
     ):
-        while not isinstance(client.receive(PATIENCE), Welcome):
-            pass
+        until(client, Welcome)
         pragma("max_page_count = 1")
         client.say("x" * 60_000)
-        while not isinstance(client.receive(PATIENCE), Error):
-            pass
+        until(client, Error)
         status, _, text = ask(chat, "/healthz")
         assert status == 503
         assert json.loads(text)["reason"] == "database or disk is full"
         pragma("max_page_count = 1000000")
+        # Although nobody has said anything since.
+        wait_for(lambda: ask(chat, "/healthz")[0] == 200)
         client.say("there is room again")
         client.flush(PATIENCE)
-        assert ask(chat, "/healthz")[0] == 200
+        # What is written to a file that nobody finds is lost.
+        for path in (file, tmp_path / "chat.db-wal"):
+            path.rename(elsewhere)
+            status, _, text = ask(chat, "/healthz")
+            assert (status, json.loads(text)["reason"]) == (503, "the file was removed or replaced")
+            client.say("lost?")
+            error = until(client, Error)[-1]
+            assert isinstance(error, Error)
+            assert error.code == "unavailable"
+            path.write_bytes(elsewhere.read_bytes())
+            assert ask(chat, "/healthz")[0] == 503
+            elsewhere.rename(path)
+            client.say("found again")
+            client.flush(PATIENCE)
+            assert ask(chat, "/healthz")[0] == 200
+        kept = [each.text for each in chat.history()]
+        assert kept == ["there is room again", "found again", "found again"]
 
 
 def test_the_metrics_are_correct_and_in_prometheus_format(tmp_path: Path) -> None:

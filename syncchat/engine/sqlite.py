@@ -88,15 +88,15 @@ class SqliteEngine(LocalEngine):
                 undo.callback(self._claim.close)
                 # SQLite must not wait for other programs: the writer does, interruptibly.
                 database = connect(path, timeout=0)
-                self._writer = SqliteWriter(
-                    path, database, self._finish, self._stored.clear, on_commit
-                )
-                undo.callback(self._writer.close)
+                undo.callback(database.close)
                 migrate(database)
                 if valid_names is not None:
                     for old, new in rename_rooms(database, valid_names):
                         logger.warning("renamed the room %r of %s to %r", old, path, new)
                 (self._seed,) = database.execute("SELECT seed FROM state").fetchone()
+                self._writer = SqliteWriter(
+                    path, database, self._finish, self._stored.clear, on_commit
+                )
                 self._reader = connect(path)
                 undo.callback(self._reader.close)
                 self._searcher = connect(path)
@@ -113,9 +113,7 @@ class SqliteEngine(LocalEngine):
         self._ends: dict[str, Position] = {}
 
     def check(self) -> None:
-        failure = self._writer.failure  # read once: another thread may set it to None
-        if failure is not None:
-            raise EngineFailed(failure)
+        self._writer.check()
         try:
             with self._read_lock:
                 self._reader.execute("SELECT seed FROM state").fetchone()

@@ -8,10 +8,12 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from ..errors import AppendUnknown, EngineFailed
 from ..net import Deadline
 from .leader_queue import LeaderQueue, Request
+from .sqlite_file import VERSION
 
 __all__ = ["SqliteWriter"]
 
@@ -21,6 +23,9 @@ logger = logging.getLogger("syncchat.engine")
 #: that senders that wait one after the other are soon told. And seconds between two tries.
 _BUSY_SECONDS, _STILL_BUSY_SECONDS = 2.0, 0.2
 _TRY_AGAIN = 0.01
+#: Seconds after a failure before ``check`` tries to write. A small write may succeed where the
+#: message that has failed would not.
+_CHECK_AFTER = 0.5
 
 #: The longest pause between two transactions, as a share of the time that one takes.
 _PAUSE = 0.25
@@ -53,6 +58,7 @@ class _Write(Request):
 class SqliteWriter:
     """The writing connection to the file at ``path``. Any thread may call the methods.
 
+    The file has been written to, so that its log of changes is there.
     ``finish`` is called at the end of each transaction with the connection and the number of
     new messages, ``on_commit`` after it with the seconds that it took, and ``forget`` after one
     that has failed, or may have.
@@ -67,6 +73,10 @@ class SqliteWriter:
         on_commit: Callable[[float], None] | None,
     ) -> None:
         self._path = path
+        #: The file and its log of changes, where a restart would find them. Absolute, as the
+        #: program may change its folder; the log is beside what a link refers to.
+        places = (Path(path).absolute(), Path(f"{Path(path).resolve()}-wal"))
+        self._files = {place: _identity(place) for place in places if place.exists()}
         self._database = database
         self._finish = finish
         self._forget = forget
@@ -77,8 +87,9 @@ class SqliteWriter:
         self._lock = threading.Lock()
         #: Set when the connection is about to be closed: then nothing waits any more.
         self._closing = threading.Event()
-        #: Why the last transaction failed; None: it did not.
+        #: Why the last transaction failed, and when, on the monotonic clock; None: it did not.
         self.failure: str | None = None
+        self._failed_at = 0.0
 
     def write(self, store: Store) -> None:
         """Call ``store`` in a transaction, and return after its commit.
@@ -90,6 +101,14 @@ class SqliteWriter:
         self._writes.run(write)
         if write.failure is not None:
             raise write.failure
+
+    def check(self) -> None:
+        """Raise :class:`EngineFailed` if nothing can be written. After a failure, it tries to."""
+        failure = self.failure
+        if failure is not None and time.monotonic() < self._failed_at + _CHECK_AFTER:
+            raise EngineFailed(failure)
+        if failure is not None or not self._is_in_place():
+            self.write(_write_anything)
 
     def interrupt(self) -> None:
         """Wait for no other program any more."""
@@ -180,6 +199,10 @@ class SqliteWriter:
     def _begin_locked(self, writes: Sequence[_Write]) -> bool:
         """Begin a transaction; wait while another program writes. False: all writes have failed."""
         assert self._lock.locked()
+        if not self._is_in_place():
+            # It could be written to, but nobody would find that.
+            self._fail_locked(writes, sqlite3.OperationalError("the file was removed or replaced"))
+            return False
         deadline: Deadline | None = None
         while True:
             try:
@@ -190,17 +213,29 @@ class SqliteWriter:
                     deadline = Deadline.after(seconds)
                 busy = exc.sqlite_errorcode == sqlite3.SQLITE_BUSY
                 if not busy or deadline.expired or self._closing.wait(_TRY_AGAIN):
-                    for write in writes:
-                        write.fail(exc)
-                    self._note_failure_locked(exc)
+                    self._fail_locked(writes, exc)
                     return False
             else:
                 return True
+
+    def _fail_locked(self, writes: Sequence[_Write], cause: sqlite3.Error) -> None:
+        assert self._lock.locked()
+        for write in writes:
+            write.fail(cause)
+        self._note_failure_locked(cause)
+
+    def _is_in_place(self) -> bool:
+        """Whether the files that are written to are still in their places."""
+        try:
+            return all(_identity(place) == known for place, known in self._files.items())
+        except OSError:
+            return False
 
     def _note_failure_locked(self, problem: sqlite3.Error) -> None:
         assert self._lock.locked()
         if self.failure is None and not self._closing.is_set():
             logger.error("cannot write to %s: %s", self._path, problem)
+        self._failed_at = time.monotonic()
         self.failure = str(problem)
 
     def _note_success_locked(self) -> None:
@@ -208,3 +243,15 @@ class SqliteWriter:
         if self.failure is not None:
             self.failure = None
             logger.warning("can write to %s again", self._path)
+
+
+def _identity(place: Path) -> tuple[int, int]:
+    """What tells a file from others. To open and close it would end SQLite's locks on it."""
+    state = place.stat()
+    return state.st_dev, state.st_ino
+
+
+def _write_anything(database: sqlite3.Connection) -> int:
+    # SQLite does not write a row that stays as it is, but this number in any case.
+    database.execute(f"PRAGMA user_version = {VERSION}")
+    return 0
