@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from ..chat.directory import faults_of_records
 from ..engine import Maintenance, Retention, RoomFigures, open_maintenance
 from .archive import ENGINE, KEEP, fail, replaced, value_of
 from .settings import reason
@@ -95,7 +96,7 @@ def _backup(maintenance: Maintenance, name: str, file: str) -> int:
 
 def _check(maintenance: Maintenance) -> int:
     count = 0
-    for fault in maintenance.faults():
+    for fault in maintenance.faults(faults_of_records):
         count += 1
         print(fault)
     if not count:
@@ -131,8 +132,12 @@ def _line_of(room: RoomFigures) -> str:
     text = f"{room.name}: {room.messages} messages up to offset {room.last}, {room.bytes} bytes"
     if room.oldest is None or room.newest is None:
         return text
-    oldest, newest = (
-        datetime.fromtimestamp(each, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        for each in (room.oldest, room.newest)
-    )
-    return f"{text}, from {oldest} to {newest}"
+    return f"{text}, from {_moment(room.oldest)} to {_moment(room.newest)}"
+
+
+def _moment(seconds: float) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        # In a damaged file: check tells more.
+        return "an invalid time"
