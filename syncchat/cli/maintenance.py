@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -83,10 +84,10 @@ def _open(parser: argparse.ArgumentParser, name: str) -> Maintenance:
 
 
 def _backup(maintenance: Maintenance, name: str, file: str) -> int:
-    path = Path(file).resolve()
+    path = Path(os.path.realpath(file))
     if path.exists() and not path.is_file():
         return fail(f"{file} is not a file")
-    if path == Path(name.removeprefix("sqlite:")).resolve():
+    if path == Path(os.path.realpath(name.removeprefix("sqlite:"))):
         return fail(f"{file} is the file of the engine itself")
     with replaced(path) as part:
         maintenance.backup(part)

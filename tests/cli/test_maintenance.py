@@ -194,7 +194,9 @@ def test_a_server_works_with_a_damaged_file_and_check_tells_what_is_damaged(tmp_
     assert run_command("prune", "--keep", "1", "--engine", engine) == "deleted 0 messages\n"
     path.write_bytes(b"")
     complaint = f"cannot use {path}: it is empty: no server has used it\n"
-    for command in (["backup", tmp_path / "copy"], ["check"], ["stats"], ["prune", "--keep=1"]):
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for command in (["backup", loop], ["check"], ["stats"], ["prune", "--keep=1"]):
         assert run_command(*command, "--engine", engine, code=1) == complaint
 
 
