@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 from ..engine import Record, Records
 from ..errors import EngineFailed
 from .people import PEOPLE, PEOPLE_KEY, People
 from .rules import KINDS, Rules
 
-__all__ = ["PERIOD", "Directory"]
+__all__ = ["PERIOD", "Directory", "faults_of_records"]
 
 logger = logging.getLogger("syncchat.chat")
 
@@ -37,6 +37,8 @@ class Directory:
         self._version = -1
         #: The records of which ``people`` is made.
         self._of_people: tuple[dict[str, bytes], dict[str, bytes]] = ({}, {})
+        #: The damaged records of which the log tells.
+        self._told: frozenset[tuple[str, str]] = frozenset()
         self.people = People({})
         self.rules = Rules({})
         self._listeners: list[Callable[[], None]] = []
@@ -78,6 +80,10 @@ class Directory:
                 self.people = People(*of_people)
             self.rules = Rules({kind: self._records.read(kind) for kind in KINDS})
             self._version = version
+            damaged = self.people.damaged | self.rules.damaged
+            news, self._told = damaged - self._told, damaged
+        for each in sorted(news):
+            logger.warning("%s", _fault(*each))
         for listener in self._listeners:
             listener()
 
@@ -90,3 +96,21 @@ class Directory:
                 logger.debug("the directory could not be read: %s", exc)
             except Exception:
                 logger.exception("the directory could not be read")
+
+
+def faults_of_records(records: Iterable[Record]) -> Iterator[str]:
+    """A line for each of the records that is damaged."""
+    by_kind: dict[str, dict[str, bytes]] = {}
+    for record in records:
+        by_kind.setdefault(record.kind, {})[record.key] = record.value or b""
+    people = People(by_kind.get(PEOPLE, {}), by_kind.get(PEOPLE_KEY))
+    for each in sorted(people.damaged | Rules(by_kind).damaged):
+        yield _fault(*each)
+
+
+def _fault(kind: str, key: str) -> str:
+    name = " ".join(key.split("\0")).strip()
+    return (
+        f"the record {kind!r} of {name!r} is damaged and has no effect: restore a backup, or set it"
+        " anew"
+    )

@@ -11,6 +11,7 @@ import msgspec
 from ..engine import Record, Records
 from ..errors import BadNick, NickTaken
 from .nicks import check_nick, key_of, look_of
+from .stored import RecordReader
 
 __all__ = [
     "PEOPLE",
@@ -47,16 +48,17 @@ class People:
     """All people, as they are in the records. Immutable; usable from any thread.
 
     ``keys`` are those of the hashes. There is one, unless two processes have added the first
-    person at the same time.
+    person at the same time. Damaged records have no effect.
     """
 
     def __init__(
         self, records: Mapping[str, bytes], keys: Mapping[str, bytes] | None = None
     ) -> None:
-        self._keys = tuple((keys or {}).values())
-        self._by_name = {
-            key: msgspec.json.decode(value, type=Person) for key, value in records.items()
-        }
+        reader = RecordReader()
+        self._keys = tuple(reader.read(PEOPLE_KEY, keys or {}, _key).values())
+        self._by_name = reader.read(PEOPLE, records, _person)
+        #: Kind and key of the records that cannot be read.
+        self.damaged = frozenset(reader.damaged)
         self._by_digest = {person.digest: person for person in self}
         self._by_look: dict[str, Person] = {}
         for person in self:
@@ -98,6 +100,15 @@ class People:
         """Whether ``person``, or a guest, may take ``nick``: it is not the name of another one."""
         owner = self.owner(nick)
         return owner is None or (person is not None and owner.digest == person.digest)
+
+
+def _person(_: str, value: bytes) -> Person:
+    return msgspec.json.decode(value, type=Person)
+
+
+def _key(_: str, value: bytes) -> bytes:
+    _digest("", value)
+    return value
 
 
 def _digest(token: str, key: bytes) -> str:

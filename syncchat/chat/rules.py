@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -12,6 +12,7 @@ from ..engine import Message, Record
 from .events import BanEntry, Error, Topic
 from .nicks import is_address, key_of, look_of
 from .people import Person
+from .stored import RecordReader
 
 __all__ = [
     "KINDS",
@@ -85,11 +86,31 @@ def room_record(kind: str, room: str, value: bytes | None, *, key: str = "") -> 
     return Record(kind, f"{room}\0{key}" if key else room, value)
 
 
+def _entry(_: str, value: bytes) -> BanEntry:
+    entry = msgspec.json.decode(value, type=BanEntry)
+    # The moment may be none that can be told.
+    _until(entry)
+    return entry
+
+
+def _topic(_: str, value: bytes) -> Topic:
+    return msgspec.json.decode(value, type=Topic)
+
+
+def _motd(_: str, value: bytes) -> str:
+    return value.decode()
+
+
+def _hidden(key: str, _: bytes) -> tuple[str, str, int]:
+    room, epoch, offset = key.split("\0")
+    return room, epoch, int(offset)
+
+
 class _Entries:
     """Bans or mutes, and whom they hold for."""
 
-    def __init__(self, records: Mapping[str, bytes]) -> None:
-        self.all = tuple(msgspec.json.decode(each, type=BanEntry) for each in records.values())
+    def __init__(self, entries: Iterable[BanEntry]) -> None:
+        self.all = tuple(entries)
         self._by_key: dict[tuple[str | None, str], BanEntry] = {}
         self._by_look: dict[tuple[str | None, str], BanEntry] = {}
         #: By the room and the network; and whether it holds for guests only.
@@ -143,23 +164,28 @@ class _Entries:
 
 
 class Rules:
-    """All decisions, as they are in the records. Immutable; usable from any thread."""
+    """All decisions, as they are in the records. Immutable; usable from any thread.
+
+    Damaged records have no effect.
+    """
 
     def __init__(self, records: Mapping[str, Mapping[str, bytes]]) -> None:
-        self._bans = _Entries(records.get("ban", {}))
-        self._mutes = _Entries(records.get("mute", {}))
-        self._topics = {
-            room: msgspec.json.decode(value, type=Topic)
-            for room, value in records.get("topic", {}).items()
-        }
+        reader = RecordReader()
+        self._bans, self._mutes = (
+            _Entries(reader.read(kind, records.get(kind, {}), _entry).values())
+            for kind in ("ban", "mute")
+        )
+        self._topics = reader.read("topic", records.get("topic", {}), _topic)
         #: The message of the day; empty for none.
-        self.motd = records.get("motd", {}).get("", b"").decode()
+        self.motd = reader.read("motd", records.get("motd", {}), _motd).get("", "")
         self._read_only = frozenset(records.get("read_only", {}))
         self._operators = frozenset(records.get("op", {}))
         self._redacted: dict[tuple[str, str], set[int]] = {}
-        for key in records.get("redacted", {}):
-            room, epoch, offset = key.split("\0")
-            self._redacted.setdefault((room, epoch), set()).add(int(offset))
+        hidden = reader.read("redacted", records.get("redacted", {}), _hidden)
+        for room, epoch, offset in hidden.values():
+            self._redacted.setdefault((room, epoch), set()).add(offset)
+        #: Kind and key of the records that cannot be read.
+        self.damaged = frozenset(reader.damaged)
 
     @property
     def bans(self) -> tuple[BanEntry, ...]:

@@ -87,7 +87,7 @@ def value_of(parser: argparse.ArgumentParser, setting: Setting, flag: str | None
 @contextlib.contextmanager
 def _output(name: str) -> Iterator[BinaryIO]:
     """The file to write, or standard output. A file is replaced when the new one is complete."""
-    path = Path(name).resolve()
+    path = Path(os.path.realpath(name))
     if name == "-" or (path.exists() and not path.is_file()):
         # What is left in a buffer of sys.stdout would fail again when the process ends.
         with _opened(sys.stdout, "wb") if name == "-" else path.open("wb") as file:

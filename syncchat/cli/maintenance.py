@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from ..chat.directory import faults_of_records
 from ..engine import Maintenance, Retention, RoomFigures, open_maintenance
 from .archive import ENGINE, KEEP, fail, replaced, value_of
 from .settings import reason
@@ -82,10 +84,10 @@ def _open(parser: argparse.ArgumentParser, name: str) -> Maintenance:
 
 
 def _backup(maintenance: Maintenance, name: str, file: str) -> int:
-    path = Path(file).resolve()
+    path = Path(os.path.realpath(file))
     if path.exists() and not path.is_file():
         return fail(f"{file} is not a file")
-    if path == Path(name.removeprefix("sqlite:")).resolve():
+    if path == Path(os.path.realpath(name.removeprefix("sqlite:"))):
         return fail(f"{file} is the file of the engine itself")
     with replaced(path) as part:
         maintenance.backup(part)
@@ -95,7 +97,7 @@ def _backup(maintenance: Maintenance, name: str, file: str) -> int:
 
 def _check(maintenance: Maintenance) -> int:
     count = 0
-    for fault in maintenance.faults():
+    for fault in maintenance.faults(faults_of_records):
         count += 1
         print(fault)
     if not count:
@@ -131,8 +133,12 @@ def _line_of(room: RoomFigures) -> str:
     text = f"{room.name}: {room.messages} messages up to offset {room.last}, {room.bytes} bytes"
     if room.oldest is None or room.newest is None:
         return text
-    oldest, newest = (
-        datetime.fromtimestamp(each, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        for each in (room.oldest, room.newest)
-    )
-    return f"{text}, from {oldest} to {newest}"
+    return f"{text}, from {_moment(room.oldest)} to {_moment(room.newest)}"
+
+
+def _moment(seconds: float) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        # In a damaged file: check tells more.
+        return "an invalid time"

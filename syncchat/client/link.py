@@ -84,6 +84,7 @@ class Link:
     def _open(self, name: str, patience: Deadline) -> None:
         self.close(None)
         self._stop.clear()
+        self._pause = Pause(self._stop)
         websocket = self._connect_first(patience)
         thread = threading.Thread(target=self._run, args=(websocket,), name=name, daemon=True)
         try:
@@ -123,6 +124,7 @@ class Link:
     def begin_close(self) -> None:
         """Send a Close without waiting for the reply. Events that still arrive can be received."""
         self._stop.set()
+        self._pause.cut_short()
         self.websocket.begin_close(NORMAL, "", _NO_LIMIT)
 
     def close(self, timeout: float | None) -> list[Item]:
@@ -139,6 +141,7 @@ class Link:
         # What an interrupted call has said is not delivered either.
         self._changes.settle()
         self._stop.set()
+        self._pause.cut_short()
         with self._lock:
             websocket = self._websocket
             self._closed = True

@@ -44,8 +44,8 @@ _FIRST, _LONGEST = 0.5, 20.0
 #: A token that a header can carry.
 _HEADER_TOKEN = re.compile(r"[\x21-\x7e]+")
 
-#: Seconds between two checks of the network during a delay.
-_LOOK = 0.5
+#: Between two checks of the network during a delay: a share of it, and the fewest seconds.
+_SHARE, _LOOK = 0.1, 0.5
 
 #: Seconds of silence before the client pings a server that owes an answer, and then
 #: before it gives the connection up: 10 in all, with some for a busy machine. The heartbeat
@@ -137,7 +137,7 @@ class Liveness:
 
 
 class Pause:
-    """The delay before an attempt. ``stop`` is set when the client is closed.
+    """The delay before an attempt. ``stop`` is set before :meth:`cut_short` to close the client.
 
     :meth:`wait` is for the reader thread; any thread may call :meth:`cut_short`.
     """
@@ -147,16 +147,17 @@ class Pause:
         self._cut_short = threading.Event()
 
     def cut_short(self) -> None:
-        """End the current delay, or the next one if there is none, within half a second."""
+        """End the current delay, or the next one if there is none."""
         self._cut_short.set()
 
     def wait(self, server: Address | None, delay: float) -> bool:
         """Wait ``delay``, or less if the network returns. Returns False if the client is closed."""
         deadline = Deadline.after(delay)
         before = None if server is None else route_to(server)
-        while not deadline.expired and not self._cut_short.is_set():
-            if self._stop.wait(min(_LOOK, deadline.remaining() or 0.0)):
-                return False
+        look = max(_LOOK, delay * _SHARE)
+        while not deadline.expired and not self._stop.is_set():
+            if self._cut_short.wait(min(look, deadline.remaining() or 0.0)):
+                break
             now = None if server is None else route_to(server)
             if now is not None and now != before:
                 break

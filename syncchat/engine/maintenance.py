@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -11,6 +11,7 @@ import msgspec
 from ..errors import EngineFailed
 from .archive import Archive, export_logs
 from .interface import Draft, Retention, fingerprint
+from .records import Record
 
 __all__ = ["ArchiveMaintenance", "Maintenance", "RoomFigures"]
 
@@ -38,8 +39,13 @@ class Maintenance(ABC):
         """Write all that is stored, as it is at one moment, to the empty file ``target``."""
 
     @abstractmethod
-    def faults(self) -> Iterator[str]:
-        """What is wrong with the log and the search index, a line each. Changes nothing."""
+    def faults(
+        self, of_records: Callable[[Sequence[Record]], Iterable[str]] = lambda _: ()
+    ) -> Iterator[str]:
+        """What is wrong with the log, the search index and the records, a line each.
+
+        ``of_records`` tells what is wrong with all records. Changes nothing.
+        """
 
     @abstractmethod
     def prune(self, keep: Retention) -> tuple[int, bool]:
@@ -70,8 +76,11 @@ class ArchiveMaintenance(Maintenance):
         with target.open("wb") as file:
             export_logs(self._archive, file)
 
-    def faults(self) -> Iterator[str]:
+    def faults(
+        self, of_records: Callable[[Sequence[Record]], Iterable[str]] = lambda _: ()
+    ) -> Iterator[str]:
         archive = self._archive
+        yield from of_records(archive.records.all())
         for room in archive.rooms():
             keys: dict[int, str | None] = {}
             offset = None

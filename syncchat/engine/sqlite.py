@@ -47,7 +47,8 @@ _INDEX_EVERY = 500
 #: Steps of SQLite's virtual machine between two checks of a search's deadline.
 _SEARCH_STEPS = 10_000
 
-_COLUMNS = "offset, time, nick, text, kind, nonce"
+#: Texts are texts even in a damaged file.
+_COLUMNS = "offset, time, CAST(nick AS TEXT), CAST(text AS TEXT), kind, nonce"
 
 
 class SqliteEngine(LocalEngine):

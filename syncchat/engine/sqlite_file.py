@@ -6,6 +6,7 @@ import contextlib
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -120,8 +121,16 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (_RECORDS, _RECORDS_VERSION, _RECORDS_VERSION_ROW),
 )
 
-#: The tables that every version has.
+#: The tables that every version has, and those of version 2 and later.
 _TABLES = frozenset({"rooms", "messages", "nonces", "texts", "state"})
+_RECORD_TABLES = frozenset({"records", "records_version"})
+
+#: What no server can work with.
+_DAMAGED = """
+SELECT 'the room ' || name || ' has no valid end' FROM rooms
+WHERE typeof(last) <> 'integer' OR last NOT BETWEEN 0 AND 1 << 53
+UNION ALL SELECT 'its state is missing' WHERE (SELECT count(*) FROM state) <> 1
+"""
 
 #: The present version of the schema, as in ``PRAGMA user_version``.
 VERSION = len(_MIGRATIONS)
@@ -140,6 +149,8 @@ def connect(path: str, mode: str = "rwc", timeout: float = _BUSY_SECONDS) -> sql
         isolation_level=None,
         check_same_thread=False,
     )
+    # A damaged text is shown with U+FFFD: it must not hide those around it.
+    database.text_factory = partial(str, encoding="utf-8", errors="replace")
     if mode != "ro":
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
@@ -194,11 +205,13 @@ def inspect(path: str, *, whole: bool = True) -> None:
                 raise EngineUnusable(
                     f"cannot use {path}: it was created by a later version of syncchat"
                 )
-            if version and not tables >= _TABLES:
+            if version and not tables >= (_TABLES if version == 1 else _TABLES | _RECORD_TABLES):
                 raise EngineUnusable(f"cannot use {path}: it is damaged: a table is missing")
             verdict = "ok"
             if whole:
                 (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
+            if whole and version and verdict == "ok":
+                verdict = next((text for (text,) in database.execute(_DAMAGED)), verdict)
     except sqlite3.Error as exc:
         raise EngineUnusable(f"cannot use {path}: {exc}") from exc
     if verdict != "ok":

@@ -6,13 +6,15 @@ import contextlib
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ..errors import EngineFailed, EngineUnusable
 from .interface import Draft, Retention, fingerprint
 from .maintenance import Maintenance, RoomFigures
+from .records import Record
 from .sqlite_file import claim, connect, inspect, migrate
+from .sqlite_records import TYPED
 
 __all__ = ["SqliteMaintenance"]
 
@@ -44,9 +46,24 @@ WHERE nonces.offset > last OR nonces.offset < 1 OR nonces.offset >= (
     SELECT min(offset) FROM messages WHERE messages.room = nonces.room
 ) ORDER BY rooms.name, nonces.offset
 """
+#: What has another type than the server gave it, or is no text any more. The times are those that
+#: an import takes.
+_DAMAGED = """
+SELECT name, NULL FROM rooms WHERE typeof(last) <> 'integer' OR last NOT BETWEEN 0 AND 1 << 53
+    OR typeof(epoch) <> 'text' OR epoch = '' OR epoch GLOB '*[^0-9A-Za-z]*'
+    OR typeof(name) <> 'text' OR name = '' OR NOT is_text(CAST(name AS BLOB))
+UNION ALL SELECT name, offset FROM messages JOIN rooms ON rooms.id = room
+WHERE typeof(offset) <> 'integer' OR typeof(time) <> 'real' OR time NOT BETWEEN 1 AND 1e11
+    OR typeof(nick) <> 'text' OR NOT is_text(CAST(nick AS BLOB))
+    OR typeof(text) <> 'text' OR NOT is_text(CAST(text AS BLOB))
+    OR kind NOT IN ('message', 'action', 'redaction', 'redacted')
+    OR typeof(nonce) NOT IN ('text', 'null')
+ORDER BY 1, 2
+"""
+_LASTS = "SELECT id, last FROM rooms WHERE typeof(last) = 'integer'"
 _FIGURES = """
 SELECT name, epoch, last, count(offset), coalesce(sum(length(CAST(text AS BLOB))), 0),
-    min(time), max(time)
+    CAST(min(time) AS REAL), CAST(max(time) AS REAL)
 FROM rooms LEFT JOIN messages ON room = rooms.id WHERE last > 0 GROUP BY rooms.id ORDER BY name
 """
 
@@ -59,8 +76,20 @@ class SqliteMaintenance(Maintenance):
         if not Path(path).exists():
             raise EngineUnusable(f"cannot use {path}: it does not exist")
         inspect(path, whole=False)
+        with self._opened() as database:
+            (version,) = database.execute("PRAGMA user_version").fetchone()
+        if not version:
+            raise EngineUnusable(f"cannot use {path}: it is empty: no server has used it")
 
     def backup(self, target: Path) -> None:
+        self._copy(target)
+        # It may take the place of an older one, which is whole.
+        with self._told(), contextlib.closing(connect(str(target), "ro")) as copy:
+            (verdict,) = copy.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise EngineFailed(f"{self._path} is damaged, and not copied: 'check' tells more")
+
+    def _copy(self, target: Path) -> None:
         with (
             self._opened() as database,
             contextlib.closing(sqlite3.connect(target, isolation_level=None)) as copy,
@@ -70,11 +99,13 @@ class SqliteMaintenance(Maintenance):
             # In WAL mode, it could not be read where it is read-only.
             copy.execute("PRAGMA journal_mode = DELETE")
 
-    def faults(self) -> Iterator[str]:
+    def faults(
+        self, of_records: Callable[[Sequence[Record]], Iterable[str]] = lambda _: ()
+    ) -> Iterator[str]:
         # In a copy, in which messages can be indexed, and which no server changes.
         with tempfile.TemporaryDirectory(prefix="syncchat-") as folder:
             copy = Path(folder) / "copy"
-            self.backup(copy)
+            self._copy(copy)
             with self._told(), contextlib.closing(connect(str(copy))) as database:
                 damage = [text for (text,) in database.execute("PRAGMA integrity_check")]
                 if damage != ["ok"]:
@@ -83,6 +114,8 @@ class SqliteMaintenance(Maintenance):
                 migrate(database)
                 yield from _faults_of_index(database)
                 yield from _faults_of_log(database)
+                records = database.execute(f"SELECT kind, {TYPED} FROM records")  # noqa: S608 - our own words only
+                yield from of_records([Record(*row) for row in records])
 
     def prune(self, keep: Retention) -> tuple[int, bool]:
         with self._told(), contextlib.ExitStack() as stack:
@@ -135,6 +168,10 @@ def _faults_of_index(database: sqlite3.Connection) -> Iterator[str]:
 
 
 def _faults_of_log(database: sqlite3.Connection) -> Iterator[str]:
+    database.create_function("is_text", 1, _is_text, deterministic=True)
+    for room, offset in database.execute(_DAMAGED):
+        at = f"the message with offset {offset}" if offset is not None else "its entry"
+        yield f"room {room}: {at} is damaged"
     for table, count in database.execute(_STRANGERS):
         if count:
             yield f"{count} {table} belong to no room"
@@ -149,12 +186,20 @@ def _faults_of_log(database: sqlite3.Connection) -> Iterator[str]:
             yield f"room {room}: a nonce points at offset {offset}, which is another message"
 
 
+def _is_text(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _excess(
     database: sqlite3.Connection, keep: Retention
 ) -> Iterator[tuple[str, tuple[int | float, ...]]]:
     """What to delete, as conditions with their values."""
     if keep.messages is not None:
-        for row, last in database.execute("SELECT id, last FROM rooms").fetchall():
+        for row, last in database.execute(_LASTS).fetchall():
             yield "room = ? AND offset <= ?", (row, last - keep.messages)
     if keep.seconds is not None:
         yield "time < ?", (time.time() - keep.seconds,)

@@ -11,7 +11,10 @@ from ..errors import EngineFailed, EngineUnusable
 from .records import Record, Records
 from .sqlite_file import connect, inspect, migrate
 
-__all__ = ["SqliteRecords"]
+__all__ = ["TYPED", "SqliteRecords"]
+
+#: Key and value, of the right types even in a damaged file.
+TYPED = "CAST(key AS TEXT), CAST(value AS BLOB)"
 
 
 class SqliteRecords(Records):
@@ -43,12 +46,17 @@ class SqliteRecords(Records):
 
     def read(self, kind: str) -> dict[str, bytes]:
         with self._connection() as database:
-            rows = database.execute("SELECT key, value FROM records WHERE kind = ?", (kind,))
+            rows = database.execute(
+                f"SELECT {TYPED} FROM records WHERE kind = ?",  # noqa: S608 - our own words only
+                (kind,),
+            )
             return dict(rows.fetchall())
 
     def all(self) -> list[Record]:
         with self._connection() as database:
-            rows = database.execute("SELECT kind, key, value FROM records ORDER BY kind, key")
+            rows = database.execute(
+                f"SELECT kind, {TYPED} FROM records ORDER BY kind, key"  # noqa: S608 - our own words only
+            )
             return [Record(*row) for row in rows]
 
     def get(self, kind: str, key: str) -> bytes | None:
@@ -91,8 +99,8 @@ class SqliteRecords(Records):
     def version(self) -> int:
         with self._connection() as database:
             version: int
-            (version,) = database.execute("SELECT version FROM records_version").fetchone()
-        return version
+            (version,) = database.execute("SELECT max(version) FROM records_version").fetchone()
+        return version or 0
 
     def close(self) -> None:
         with self._lock:

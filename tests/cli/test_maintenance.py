@@ -130,8 +130,74 @@ def test_check_tells_each_fault(tmp_path: Path) -> None:
     head, _, tail = before.rpartition(b"room0")
     damaged.write_bytes(head + b"roomX" + tail)
     assert "missing from index" in run_command("check", "--engine", f"sqlite:{damaged}", code=1)
+    damaged.write_bytes(before[:4096] + b"\xff" * 4096 + before[8192:])
+    good = tmp_path / "good.db"
+    good.write_bytes(before)
+    complaint = run_command("backup", good, "--engine", f"sqlite:{damaged}", code=1)
+    assert complaint == f"{damaged} is damaged, and not copied: 'check' tells more\n"
+    assert good.read_bytes() == before
     damaged.write_bytes(b"SQLite format 3\0" + b"\xff" * 8000)
     assert run_command("check", "--engine", f"sqlite:{damaged}", code=1).startswith("cannot use ")
+
+
+#: A flipped bit in a text, a type that changed, a ban of which a part is lost.
+DAMAGE = (
+    "UPDATE messages SET text = CAST(x'41ff42' AS TEXT) WHERE offset = 2 AND room = 1",
+    "UPDATE messages SET text = CAST(text AS BLOB), nonce = NULL WHERE offset = 3 AND room = 1",
+    "UPDATE messages SET time = 1e300 WHERE offset = 4 AND room = 1",
+    "INSERT INTO records VALUES ('ban', 'room0' || char(0) || 'bob', '{\"target\":\"bo')",
+    "INSERT INTO records VALUES ('redacted', 'room0', x'')",
+    "INSERT INTO records VALUES ('people', 'eve', 5), ('people-key', 'k', zeroblob(65))",
+    "INSERT INTO records VALUES ('topic', 'room0', x'ff'), ('motd', '', x'ff')",
+    "DELETE FROM records_version",
+)
+
+
+def test_a_server_works_with_a_damaged_file_and_check_tells_what_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    engine = f"sqlite:{path}"
+    say(engine, 1, 5)
+    edit(path, *DAMAGE)
+    faults = run_command("check", "--engine", engine, code=1).splitlines()
+    damaged = [
+        f"the record {kind!r} of {key!r} is damaged and has no effect: restore a backup, or set it"
+        " anew"
+        for kind, key in [
+            ("ban", "room0 bob"),
+            ("motd", ""),
+            ("people", "eve"),
+            ("people-key", "k"),
+            ("redacted", "room0"),
+            ("topic", "room0"),
+        ]
+    ]
+    assert faults == [
+        "the search index does not match the messages",
+        *(f"room room0: the message with offset {offset} is damaged" for offset in (2, 3, 4)),
+        "room room0: a nonce points at offset 2, which is another message",
+        "room room0: a nonce points at offset 3, which is another message",
+        *damaged,
+    ]
+    stats = run_command("stats", "--engine", engine)
+    assert stats.endswith("to an invalid time\n")
+    assert run_command("people", "list", "--engine", engine) == ""
+    with ServerScript("--engine", engine) as server:
+        with Json(server.url + "room0?history=5&nick=bob") as bob:
+            texts = [each["text"] for each in bob.find("history")["messages"]]
+            assert texts[1:3] == ["A\ufffdB", "2 of " + "many " * 9]
+            bob.ask(type="say", text="hi", nonce="n")
+            assert bob.find("message")["offset"] == 6
+    assert sorted(server.errors) == damaged
+    edit(path, "UPDATE rooms SET last = 'x'")
+    complaint = f"cannot use {path}: it is damaged: the room room0 has no valid end\n"
+    assert run_command("--engine", engine, code=1) == complaint
+    assert run_command("prune", "--keep", "1", "--engine", engine) == "deleted 0 messages\n"
+    path.write_bytes(b"")
+    complaint = f"cannot use {path}: it is empty: no server has used it\n"
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for command in (["backup", loop], ["check"], ["stats"], ["prune", "--keep=1"]):
+        assert run_command(*command, "--engine", engine, code=1) == complaint
 
 
 @pytest.mark.slow

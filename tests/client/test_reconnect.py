@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import resource
 import socket
 import subprocess
@@ -30,6 +31,7 @@ from syncchat.chat.events import (
     Welcome,
     encode,
 )
+from syncchat.client import protocol, reconnect
 from syncchat.net import WebSocket, serve
 from tests.peer import PATIENCE, InThread, Peer, free_port, wait_for
 from tests.people import messages, until, url_of
@@ -104,6 +106,25 @@ def test_a_client_reconnects_at_once_when_the_network_returns() -> None:
         cwd=ROOT,
     )
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_a_long_delay_takes_few_looks_at_the_network_and_ends_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: list[float] = []
+    monkeypatch.setattr(reconnect, "route_to", lambda _: looks.append(time.monotonic()))
+    monkeypatch.setattr(protocol, "delays", lambda _: itertools.repeat(20.0))
+    with ChatServer(port=0) as chat:
+        client = Client(url_of(chat)).connect()
+        until(client, Welcome)
+    until(client, Disconnected)
+    begin = time.monotonic()
+    # A look every half a second would come meanwhile.
+    with pytest.raises(TimeoutError):
+        client.receive(0.8)
+    assert len(looks) <= 1
+    client.close()
+    assert time.monotonic() - begin < 0.8 + PATIENCE / 10
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors")
