@@ -18,7 +18,7 @@ from .do import console_of
 from .input import StdinSpeaker
 from .log_output import Diagnostics, open_log, reopen_log
 from .reload import Reloader
-from .server_configuration import BadCertificate, NeedsMore, ServerConfiguration
+from .server_configuration import BadCertificate, ServerConfiguration
 from .server_flags import SETTINGS
 from .service_manager import ServiceManager, inherited_sockets
 from .settings import WrongSetting, reason
@@ -60,10 +60,6 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
     except BadCertificate as exc:
         print(exc, file=sys.stderr)
         return 1
-    except WrongSetting as exc:
-        if isinstance(exc, NeedsMore):
-            parser.exit(2, f"{parser.prog}: error: {exc}\n")
-        parser.error(str(exc))
     options = configuration.options
     if options.check:
         print("the settings are right")
