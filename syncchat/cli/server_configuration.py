@@ -191,8 +191,6 @@ def _check(options: argparse.Namespace) -> None:
         raise WrongSetting("--take-over needs a system on which processes can hand sockets over")
     if options.workers == 1:
         return
-    if options.take_over:
-        raise WrongSetting("--take-over needs a server of one process, without --workers")
     if options.stdin is not None:
         raise WrongSetting("--stdin needs a server of one process, without --workers")
     if not hasattr(os, "fork"):
