@@ -116,13 +116,16 @@ def take_over(port: int) -> list[socket.socket] | None:
         connection.send_bytes(msgspec.json.encode(Request("", _TAKE_OVER)))
         if not connection.poll(_PATIENCE):
             raise TimeoutError(f"the server on port {port} does not answer")
-        answer = msgspec.json.decode(connection.recv_bytes(_LONGEST), type=Answer)
-        if not answer.is_done:
-            raise OSError(answer.text)
         sockets = []
-        for _ in range(int(answer.text)):
-            sockets.append(socket.socket(fileno=reduction.recv_handle(connection)))
-            undo.enter_context(sockets[-1])
+        try:
+            answer = msgspec.json.decode(connection.recv_bytes(_LONGEST), type=Answer)
+            if not answer.is_done:
+                raise OSError(answer.text)
+            for _ in range(int(answer.text)):
+                sockets.append(socket.socket(fileno=reduction.recv_handle(connection)))
+                undo.enter_context(sockets[-1])
+        except EOFError:
+            raise ConnectionError(f"the server on port {port} has stopped") from None
         # It ends the connection when it has stopped.
         if not connection.poll(_HANDING_OVER):
             raise TimeoutError(f"the server on port {port} does not stop")

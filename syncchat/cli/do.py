@@ -11,11 +11,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from ..chat.room_names import LOBBY
-from ..console import RELOAD, Console, Request, ask, parse_request
+from ..console import RELOAD, Console, Request, ask, parse_request, take_over
+from ..errors import CannotListen
 from ..server import DEFAULT_PORT, ChatServer
 from .settings import port, reason
 
-__all__ = ["console_of", "do_main", "do_parser"]
+__all__ = ["console_of", "do_main", "do_parser", "taken_over"]
 
 logger = logging.getLogger("syncchat.chat")
 
@@ -77,3 +78,11 @@ def console_of(
         except OSError as exc:
             logger.warning("syncchat-server do cannot reach this server: %s", reason(exc))
         yield
+
+
+def taken_over(port: int) -> list[socket.socket] | None:
+    """The sockets of the server that runs on ``port``. Raises :class:`CannotListen`."""
+    try:
+        return take_over(port)
+    except OSError as exc:
+        raise CannotListen(f"cannot take port {port} over: {reason(exc)}") from None

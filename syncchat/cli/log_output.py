@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Self, TypedDict
 
 from ..eventlog import masked
 from ..server_log import PRIORITIES
 
-__all__ = ["Diagnostics", "is_journal", "log_form", "open_log", "reopen_log"]
+__all__ = ["Diagnostics", "check_log", "is_journal", "log_form", "open_log", "reopen_log"]
 
 
 def open_log(options: argparse.Namespace) -> int | None:
@@ -24,6 +26,19 @@ def open_log(options: argparse.Namespace) -> int | None:
         return _open(options.log_file)
     # If the parent process closed standard output, there is no log.
     return None if sys.stdout is None else sys.stdout.fileno()
+
+
+def check_log(options: argparse.Namespace) -> None:
+    """Raise :class:`OSError` if the log's file cannot be written. It is not created."""
+    if options.quiet or options.log_file is None:
+        return
+    path = Path(options.log_file)
+    if path.exists():
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND))
+    else:
+        path.parent.stat()
+        if not os.access(path.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def reopen_log(options: argparse.Namespace, descriptor: int | None) -> None:

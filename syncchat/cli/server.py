@@ -10,15 +10,14 @@ import socket
 import sys
 from collections.abc import Sequence
 
-from ..console import take_over
 from ..errors import CannotListen, EngineUnusable
 from ..eventlog import LogWriter
 from ..server import ChatServer
-from .do import console_of
+from .do import console_of, taken_over
 from .input import StdinSpeaker
 from .log_output import Diagnostics, open_log, reopen_log
 from .reload import Reloader
-from .server_configuration import BadCertificate, NeedsMore, ServerConfiguration
+from .server_configuration import BadCertificate, ServerConfiguration
 from .server_flags import SETTINGS
 from .service_manager import ServiceManager, inherited_sockets
 from .settings import WrongSetting, reason
@@ -60,10 +59,6 @@ def server_main(argv: Sequence[str] | None = None, *, prog: str | None = None) -
     except BadCertificate as exc:
         print(exc, file=sys.stderr)
         return 1
-    except WrongSetting as exc:
-        if isinstance(exc, NeedsMore):
-            parser.exit(2, f"{parser.prog}: error: {exc}\n")
-        parser.error(str(exc))
     options = configuration.options
     if options.check:
         print("the settings are right")
@@ -107,7 +102,7 @@ def _run_server(
         log = None if log_writer is None else log_writer.print
         stack.enter_context(Diagnostics(options, output, log))
         if options.take_over:
-            sockets = _taken_over(options.port) or sockets
+            sockets = taken_over(options.port) or sockets
         server = configuration.make(output, log=log, sockets=sockets)
         for sock in sockets or ():
             stack.enter_context(sock)
@@ -132,14 +127,6 @@ def _run_server(
         finally:
             server.stop()
     return 0
-
-
-def _taken_over(port: int) -> list[socket.socket] | None:
-    """The sockets of the server that runs on ``port``. Raises :class:`CannotListen`."""
-    try:
-        return take_over(port)
-    except OSError as exc:
-        raise CannotListen(f"cannot take port {port} over: {reason(exc)}") from None
 
 
 def _attend(

@@ -10,16 +10,17 @@ from collections.abc import Sequence
 from typing import Any, Unpack
 
 from ..console import CAN_HAND_OVER
-from ..engine import check_people
+from ..engine import check_people, inspect_engine
+from ..errors import EngineUnusable
 from ..net import is_loopback
 from ..server import ChatServer
 from ..server_settings import ChangeableSettings, ChatServerSettings
 from .certificate import certificate_complaint, lacks_only_the_key, server_context
-from .log_output import is_journal, log_form
+from .log_output import check_log, is_journal, log_form
 from .server_flags import SETTINGS
-from .settings import Settings, WrongSetting
+from .settings import Settings, WrongSetting, reason
 
-__all__ = ["BadCertificate", "NeedsMore", "ServerConfiguration"]
+__all__ = ["BadCertificate", "ServerConfiguration"]
 
 
 #: What changes while the server runs. The value of a file is what it contains.
@@ -46,18 +47,19 @@ class BadCertificate(WrongSetting):
     """The certificate or its key cannot be used."""
 
 
-class NeedsMore(WrongSetting):
-    """A setting needs another system or engine. The usage would not help."""
-
-
 class ServerConfiguration:
     """The settings of the server command. Only one thread at a time may use it."""
 
     def __init__(self, parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> None:
-        """Raises :class:`WrongSetting`; exits with a usage error for a wrong command line."""
+        """Raises :class:`BadCertificate`; exits if another setting is wrong."""
         self._settings = Settings(parser, SETTINGS)
         self._argv = argv
-        self.options, self.ssl_context = self._read()
+        try:
+            self.options, self.ssl_context = self._read()
+        except BadCertificate:
+            raise
+        except WrongSetting as exc:
+            self._settings.give_up(exc)
 
     def _read(self) -> tuple[argparse.Namespace, ssl.SSLContext | None]:
         """The values of all sources, and the certificate.
@@ -66,13 +68,15 @@ class ServerConfiguration:
         """
         options = self._settings.read(self._argv)
         _check(options)
+        if options.check:
+            _check_files(options)
         return options, _context_of(options)
 
     def reload(self) -> tuple[list[str], list[str]]:
         """Read all sources again, and take the values that can change while the server runs.
 
         Returns the names of the settings that have changed, and of those that need a restart.
-        Raises as the constructor; then nothing has changed.
+        Raises :class:`WrongSetting`; then nothing has changed.
         """
         options, context = self._read()
         names = [each.name for group in SETTINGS.values() for each in group]
@@ -184,16 +188,27 @@ def _check(options: argparse.Namespace) -> None:
     except ValueError as exc:
         raise WrongSetting(f"argument --people: {exc}") from None
     if options.take_over and not CAN_HAND_OVER:
-        raise NeedsMore("--take-over needs a system on which processes can hand sockets over")
+        raise WrongSetting("--take-over needs a system on which processes can hand sockets over")
     if options.workers == 1:
         return
-    if options.take_over:
-        raise WrongSetting("--take-over needs a server of one process, without --workers")
     if options.stdin is not None:
         raise WrongSetting("--stdin needs a server of one process, without --workers")
     if not hasattr(os, "fork"):
-        raise NeedsMore("--workers needs a system that can fork processes")
+        raise WrongSetting("--workers needs a system that can fork processes")
     if options.engine.partition(":")[0] in ("memory", "sqlite"):
-        raise NeedsMore(
+        raise WrongSetting(
             "--workers needs an engine that processes can share: --engine redis://HOST:PORT/DB"
         )
+
+
+def _check_files(options: argparse.Namespace) -> None:
+    """Raise :class:`WrongSetting` for files that a start would find unusable."""
+    try:
+        check_log(options)
+    except OSError as exc:
+        text = f"cannot write the log to {options.log_file}: {reason(exc)}"
+        raise WrongSetting(text) from None
+    try:
+        inspect_engine(options.engine, options.people)
+    except EngineUnusable as exc:
+        raise WrongSetting(str(exc)) from None

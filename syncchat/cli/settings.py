@@ -18,7 +18,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, assert_never
+from typing import Any, Literal, NoReturn, assert_never
 
 from .._version import __version__
 from ..net import tls_reason
@@ -41,6 +41,8 @@ _MAX_PORT = 65535
 _DIGITS = 9
 #: Bits of the integers that TOML requires (TOML 1.0, "Integer").
 _BITS = 64
+#: Bytes of a config file or a token file, at most.
+_LARGEST = 1024 * 1024
 
 #: What the config file may have for a setting.
 _KINDS = {
@@ -145,11 +147,15 @@ class Settings:
                 parser.add_argument("--version", action="version", version=version)
 
     def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
-        """Return the value of every setting, as :meth:`read`; exits with a usage error."""
+        """Return the value of every setting, as :meth:`read`; exits if one is wrong."""
         try:
             return self.read(argv)
         except WrongSetting as exc:
-            self._parser.error(str(exc))
+            self.give_up(exc)
+
+    def give_up(self, exc: WrongSetting) -> NoReturn:
+        """Exit with the line of a wrong setting, and with the exit code of wrong usage."""
+        self._parser.exit(2, f"{self._parser.prog}: error: {exc}\n")
 
     def read(self, argv: Sequence[str] | None) -> argparse.Namespace:
         """Return the value of every setting; ``token`` may come from ``token_file``.
@@ -187,15 +193,11 @@ class Settings:
         if self._config is None:
             return {}
         try:
-            keys = tomllib.loads(self._config.read_text("utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+            keys = _parse(_read(self._config))
+        except (OSError, ValueError) as exc:
             if isinstance(exc, FileNotFoundError | NotADirectoryError) and not chosen:
                 return {}
             why = reason(exc) if isinstance(exc, OSError) else exc
-            raise WrongSetting(f"cannot read the config file {self._config}: {why}") from None
-        except ValueError:
-            # int() refuses more than 4,300 digits, and so does str() below.
-            why = "a number has too many digits"
             raise WrongSetting(f"cannot read the config file {self._config}: {why}") from None
         settings = {each.name: each for each in self._settings if each.name not in _NOT_IN_FILE}
         texts: dict[str, list[str]] = {}
@@ -230,9 +232,9 @@ class Settings:
             raise WrongSetting(f"{names} are mutually exclusive")
         if file is not None and sources["token-file"] < sources["token"]:
             try:
-                token = Path(file).read_text("utf-8").strip()
-            except (OSError, UnicodeError) as exc:
-                why = reason(exc) if isinstance(exc, OSError) else "not UTF-8 text"
+                token = _read(Path(file)).strip()
+            except (OSError, ValueError) as exc:
+                why = reason(exc) if isinstance(exc, OSError) else exc
                 raise WrongSetting(f"cannot read the token from {file}: {why}") from None
         if token is not None and not _TOKEN.fullmatch(token):
             raise WrongSetting("the token must be printable ASCII without blanks")
@@ -242,13 +244,40 @@ class Settings:
 def secret_in(file: str) -> str:
     """The token that a file contains. Raises :class:`ValueError`."""
     try:
-        token = Path(file).read_text("utf-8").strip()
-    except (OSError, UnicodeError) as exc:
-        why = reason(exc) if isinstance(exc, OSError) else "not UTF-8 text"
+        token = _read(Path(file)).strip()
+    except (OSError, ValueError) as exc:
+        why = reason(exc) if isinstance(exc, OSError) else exc
         raise ValueError(f"cannot read a token from {file}: {why}") from None
     if not _TOKEN.fullmatch(token):
         raise ValueError(f"the token in {file} must be printable ASCII without blanks")
     return token
+
+
+def _read(file: Path) -> str:
+    """The text of a small file. Raises :class:`OSError`, and :class:`ValueError` with the cause."""
+    with file.open("rb") as stream:
+        # A device has no end.
+        data = stream.read(_LARGEST + 1)
+    if len(data) > _LARGEST:
+        raise ValueError(f"it is larger than {_LARGEST:,} bytes")
+    try:
+        # Some editors put a byte order mark at the beginning.
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8 text") from None
+
+
+def _parse(text: str) -> dict[str, Any]:
+    """The keys of a config file. Raises :class:`ValueError` with the cause."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError:
+        # int() refuses more than 4,300 digits, and so does str().
+        raise ValueError("a number has too many digits") from None
+    except RecursionError:
+        raise ValueError("its values are nested too deeply") from None
 
 
 def _add(add_argument: Callable[..., object], setting: Setting) -> None:
@@ -296,6 +325,9 @@ def _unknown(name: str, known: Sequence[str]) -> str:
 
 def _texts(setting: Setting, value: object) -> list[str]:
     """The texts of a value of the config file. Raises :class:`ValueError`."""
+    found = value if isinstance(value, list) else [value]
+    if any(isinstance(each, str) and "\0" in each for each in found):
+        raise ValueError("must not contain a NUL")
     if setting.kind == "list" and isinstance(value, list):
         if all(isinstance(each, str) for each in value):
             return value

@@ -22,8 +22,8 @@ from types import FrameType
 from ..errors import CannotListen, EngineUnusable
 from ..eventlog import LogWriter
 from ..health import Board, Snapshot
-from ..net import listen_for_each
-from .do import console_of
+from ..net import listen_for_each, share_sockets
+from .do import console_of, taken_over
 from .log_output import Diagnostics, reopen_log
 from .reload import Reloader
 from .server_configuration import ServerConfiguration
@@ -60,16 +60,20 @@ def run_workers(
 
     ``output`` is the descriptor for the log, None for no log. ``sockets`` are those at which all
     workers listen; None: they make their own. Call it on the main thread of a process without other
-    threads.
+    threads. Raises :class:`CannotListen` if another server does not let go of the port.
     """
     options = configuration.options
+    count = options.workers
+    taken = taken_over(options.port) if options.take_over else None
     with (
         Diagnostics(options, None, None),
         contextlib.closing(_Parent(configuration, manager, output)) as parent,
     ):
+        if taken:
+            return parent.run(partial(share_sockets, taken, count))
         if sockets is not None:
-            return parent.run(lambda: [sockets] * options.workers)
-        return parent.run(partial(listen_for_each, options.workers, options.host, options.port))
+            return parent.run(lambda: [sockets] * count)
+        return parent.run(partial(listen_for_each, count, options.host, options.port))
 
 
 class _Stopped(Exception):
@@ -84,6 +88,9 @@ class _Parent:
         output: int | None,
     ) -> None:
         self._sockets: Sequence[Sequence[socket.socket]] = []
+        #: In a worker: its parent, and the sockets of the other workers, unless it closed them.
+        self._parent = 0
+        self._sockets_of_others: list[socket.socket] = []
         self._configuration, self._manager = configuration, manager
         self._output = output
         self._terminal = terminal()
@@ -201,11 +208,16 @@ class _Parent:
             # An end of a link that stays open here would hide that its process has ended.
             for other in self._workers:
                 other.forget()
-                if self._sockets[other.number] is not self._sockets[worker.number]:
-                    for sock in self._sockets[other.number]:
-                        sock.close()
+            # The first one keeps the sockets of all: it has the console, which hands them over.
+            own = set(map(id, self._sockets[worker.number]))
+            self._sockets_of_others = [
+                sock for each in self._sockets for sock in each if id(sock) not in own
+            ]
+            if worker.number:
+                self._close_sockets_of_others()
             self._wakeup.close()
             self._waker.close()
+            self._parent = os.getppid()
             signals, _waker = wakeup()
             # A terminal sends its signals to all processes. The parent decides what they mean.
             # SIGTERM is never ignored, even for a moment: one that waits would be discarded.
@@ -264,7 +276,20 @@ class _Parent:
                 # If the parent has ended, the link is readable.
                 link.sendall(b"ready")
             reloader = Reloader(self._configuration, server, self._output)
-            console = console_of(server, partial(_reload_all, reloader), _hand_over)
+
+            def reload_all() -> str:
+                text = reloader.reload()
+                assert HANGUP is not None
+                self._signal_parent(HANGUP)
+                return text
+
+            def hand_over() -> list[socket.socket]:
+                sockets = [sock.dup() for sock in [*server.sockets, *self._sockets_of_others]]
+                self._signal_parent(signal.SIGTERM)
+                return sockets
+
+            console = console_of(server, reload_all, hand_over)
+            # A successor waits for the end of the console.
             with console if number == 0 else contextlib.nullcontext():
                 while link not in (ready := select.select([link, signals], [], [], _PERIOD)[0]):
                     came = signals.recv(4096) if ready else b""
@@ -275,11 +300,24 @@ class _Parent:
                             reloader.reload()
                     reloader.look()
                     tell()
+                self._close_sockets_of_others()
+                server.stop()
         finally:
             server.stop()
             if writer is not None:
                 writer.close()
         return 0
+
+    def _signal_parent(self, signum: signal.Signals) -> None:
+        """Send a signal from a worker to its parent, unless that has ended."""
+        if os.getppid() == self._parent:
+            os.kill(self._parent, signum)
+
+    def _close_sockets_of_others(self) -> None:
+        """Close the sockets of the other workers, in a worker."""
+        for sock in self._sockets_of_others:
+            sock.close()
+        self._sockets_of_others.clear()
 
     def _plan(self, worker: Worker, why: str) -> None:
         """Note when to start a worker again that has ended."""
@@ -446,18 +484,6 @@ class _Parent:
         for sockets in self._sockets:
             for sock in sockets:
                 sock.close()
-
-
-def _reload_all(reloader: Reloader) -> str:
-    """Reload a worker's settings, and have the parent do so with the others."""
-    assert HANGUP is not None
-    text = reloader.reload()
-    os.kill(os.getppid(), HANGUP)
-    return text
-
-
-def _hand_over() -> list[socket.socket]:
-    raise RuntimeError("a server with workers cannot hand its port over")
 
 
 def _tell(text: str) -> None:

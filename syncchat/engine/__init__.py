@@ -44,6 +44,7 @@ from .presence import (
 from .records import Record, Records
 from .sqlite import SqliteEngine
 from .sqlite_archive import SqliteArchive
+from .sqlite_file import inspect
 from .sqlite_maintenance import SqliteMaintenance
 from .sqlite_records import SqliteRecords
 
@@ -86,6 +87,7 @@ __all__ = [
     "check_people",
     "export_logs",
     "import_logs",
+    "inspect_engine",
     "open_appender",
     "open_archive",
     "open_engine",
@@ -166,6 +168,19 @@ def check_people(name: str, people: str | None) -> None:
     check_engine(name)
     if people is not None and name != "memory:":
         raise ValueError("a file for people is for memory: only; this engine stores them itself")
+
+
+def inspect_engine(name: str, people: str | None = None) -> None:
+    """Look at the SQLite file of an engine, which a server may use; Redis is not asked.
+
+    ``people`` is as in :func:`open_engine`. Changes nothing. Raises :class:`ValueError` as
+    :func:`check_people`, and :class:`~syncchat.errors.EngineUnusable` if the file cannot be used.
+    """
+    check_people(name, people)
+    scheme, _, rest = name.partition(":")
+    path = rest if scheme == "sqlite" else people
+    if path is not None:
+        inspect(path, whole=False)
 
 
 def open_records(name: str, people: str | None = None) -> Records:

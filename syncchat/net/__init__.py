@@ -43,7 +43,7 @@ from .http import Body, Refusal, Request
 from .http_answer import Response, Route, View, encode_chunk
 from .io_thread import Deadline
 from .limits import HostBuckets, Limits, ServerSettings, Stats, TokenBucket
-from .listener import listen_for_each
+from .listener import listen_for_each, share_sockets
 from .protocol import Message, encode_frame
 from .receiver import Conversation, Later, Take
 from .server import Server
@@ -97,6 +97,7 @@ __all__ = [
     "parse_url",
     "route_to",
     "serve",
+    "share_sockets",
     "shown_tokens",
     "tls_reason",
     "wsgi_view",

@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import AddressInUse, CannotListen
 from .address import Address, address_of, format_address
 
-__all__ = ["Listener", "OnClient", "listen", "listen_for_each"]
+__all__ = ["Listener", "OnClient", "listen", "listen_for_each", "share_sockets"]
 
 #: Called with the socket and the address of each accepted client.
 OnClient = Callable[[socket.socket, Address], None]
@@ -164,6 +164,19 @@ def listen_for_each(count: int, host: str | None, port: int) -> list[list[socket
                 undo.enter_context(sock)
         undo.pop_all()
         return every
+
+
+def share_sockets(sockets: Sequence[socket.socket], count: int) -> list[list[socket.socket]]:
+    """Share sockets that listen among ``count`` processes, as :func:`listen_for_each` does.
+
+    If an address has fewer sockets than there are processes, all processes get all.
+    """
+    places: dict[Address, list[socket.socket]] = {}
+    for sock in sockets:
+        places.setdefault(address_of(sock.getsockname()), []).append(sock)
+    if any(len(each) < count for each in places.values()):
+        return [list(sockets)] * count
+    return [[sock for each in places.values() for sock in each[n::count]] for n in range(count)]
 
 
 def listen(

@@ -98,6 +98,9 @@ def test_a_reload_takes_up_what_can_change_and_drops_nobody(
             assert (wrong.returncode, wrong.stdout) == (1, "")
             assert "unknown key 'rat'; did you mean rate?" in wrong.stderr
             server.wait_for_line("Warning: not reloaded: .*unknown key.*")
+            config.write_text(f"x = {'[' * 100_000}")
+            server.signal(signal.SIGHUP)
+            server.wait_for_line("Warning: not reloaded: .*nested too deeply")
             config.write_text(settings)
             right = run(ask, **own)
             assert (right.returncode, right.stderr) == (0, "")

@@ -172,7 +172,10 @@ def test_a_short_url_reaches_the_room() -> None:
 def test_the_server_has_a_config_file_that_flags_and_variables_override(tmp_path: Path) -> None:
     path = tmp_path / "server.toml"
     path.write_text(
-        'greeting = "file"\nport = 1\nrate = 2.5\nnotices = false\nread-only = ["ops", "news"]\n'
+        # Some editors begin a file with a byte order mark.
+        '\ufeffgreeting = "file"\nport = 1\nrate = 2.5\nnotices = false\n'
+        'read-only = ["ops", "news"]\n',
+        "utf-8",
     )
     with ServerScript("--config", str(path), SYNCCHAT_GREETING="variable") as server:
         result = run([*CLIENT, f"{server.url}ops"], "hello\n")
@@ -195,15 +198,26 @@ def test_the_server_has_a_config_file_that_flags_and_variables_override(tmp_path
         ("check = true", "{path}: unknown key 'check'"),
         ('tls-cert = "/nonexistent"', "cannot use the certificate /nonexistent: "),
         ("port = ", "cannot read the config file {path}: "),
+        ("x = " + "[" * 100_000, "file {path}: its values are nested too deeply"),
+        ("\xff", "cannot read the config file {path}: not UTF-8 text"),
+        ('token-file = "a\\u0000"', "{path}: token-file must not contain a NUL"),
+        ('read-only = ["a\\u0000"]', "{path}: read-only must not contain a NUL"),
+        ('token-file = "/dev/zero"', "from /dev/zero: it is larger than 1,048,576 bytes"),
+        ('tls-key = "key.pem"', "--tls-key requires --tls-cert"),
+        ('log-file = "/nonexistent/log"', "the log to /nonexistent/log: no such file or directory"),
+        ('log-file = "/"', "cannot write the log to /: is a directory"),
+        ('engine = "sqlite:/nonexistent/x"', "the directory /nonexistent does not exist"),
+        ('people = "/etc/passwd"', "cannot use /etc/passwd: file is not a database"),
         (None, "cannot read the config file {path}: no such file or directory"),
     ],
 )
-def test_a_wrong_config_file_of_the_server_is_wrong_usage(
+def test_a_wrong_config_file_of_the_server_is_told_in_one_line(
     tmp_path: Path, text: str | None, complaint: str
 ) -> None:
     path = tmp_path / "server.toml"
     if text is not None:
-        path.write_text(text)
+        path.write_bytes(text.encode("latin-1"))
     result = run([*SERVER, "--check", "--config", str(path)])
     assert (result.returncode, result.stdout) == (2, "")
-    assert complaint.format(path=path) in result.stderr
+    (line,) = result.stderr.splitlines()
+    assert complaint.format(path=path) in line

@@ -481,3 +481,49 @@ def test_without_the_option_of_linux_the_workers_share_one_socket() -> None:
         wait_for(lambda: ask_http(port, "/healthz")[0] == 200)
         server.signal(signal.SIGTERM)
         assert server.exit_code() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [(2, 2), (2, 1), (1, 2)])
+def test_workers_hand_their_port_over_and_take_it(tmp_path: Path, before: int, after: int) -> None:
+    (tmp_path / "run").mkdir(mode=0o700)
+    own = {"XDG_RUNTIME_DIR": str(tmp_path / "run")}
+    refused: list[str] = []
+    over = threading.Event()
+
+    def ask(port: int) -> None:
+        while not over.is_set():
+            try:
+                socket.create_connection(("127.0.0.1", port), PATIENCE).close()
+            except OSError as exc:
+                refused.append(repr(exc))
+            time.sleep(0.01)
+
+    with RedisProcess(*DURABLE) as redis:
+        flags = ["--engine", redis.url, "--connect-rate", "0"]
+        with ServerScript(*flags, "--workers", str(before), **own) as old, ExitStack() as stack:
+            people = [stack.enter_context(Json(f"{old.url}?nick=n{n}")) for n in range(6)]
+            for each in people:
+                each.event("welcome")
+            people[0].ask(type="say", text="kept", nonce="n1")
+            people[0].find("message", text="kept")
+            port = ["--port", str(old.port), "--take-over"]
+            asking = InThread(lambda: ask(old.port))
+            try:
+                new = Script([*SERVER, *flags, *port, "--workers", str(after)], **own)
+                stack.enter_context(new)
+                new.wait_for_line(f"listening on port {old.port}")
+                assert old.exit_code() == 0
+            finally:
+                over.set()
+                asking.result()
+            assert refused == []
+            for each in people:
+                assert each.hear_end() == 1001
+            # All workers accept, and have the log; `do` reaches the new server.
+            for number in range(12):
+                with Json(f"{old.url}?nick=m{number}&history=1") as client:
+                    assert client.find("history")["messages"][0]["text"] == "kept"
+            assert run([*SERVER, "do", "--port", str(old.port), "bans"], **own).returncode == 0
+            new.signal(signal.SIGTERM)
+            assert new.exit_code() == 0
