@@ -200,6 +200,21 @@ def test_a_finger_chooses_a_candidate(browser: Browser, chat: ChatServer) -> Non
         box.press("Space")
         box.press("Enter")
         wait_for_said(page, "ann: hi @bob")
+        # The menu of a message has a place beside the text.
+        box.fill("wide " * 40)
+        box.press("Enter")
+        text = page.locator("#log > .continued .text").bounding_box()
+        menu = page.locator("#log > .continued .more").bounding_box()
+        assert text is not None
+        assert menu is not None
+        assert text["x"] + text["width"] <= menu["x"]
+        assert menu["width"] >= 24
+        assert menu["height"] >= 24
+        # The hint of an empty input is one line.
+        page.set_viewport_size({"width": 320, "height": 640})
+        box.fill("x")
+        box.fill("")
+        assert box.evaluate("(box) => box.offsetHeight") < 50
 
 
 # What was typed.

@@ -266,7 +266,7 @@ export class MessageList {
       entry.before.push(element("li", "mark", element("span", "", this.#mark)));
     }
     node.before(...entry.before);
-    const isSpeech = (each) => each?.message && ["message", "redacted"].includes(each.message.kind);
+    const isSpeech = (each) => ["message", "redacted"].includes(each?.message?.kind);
     const continues = !entry.before.length && isSpeech(entry) && isSpeech(previous) && previous.nick === entry.nick
       && message.time - previous.since < GROUP;
     entry.since = continues ? previous.since : message.time;

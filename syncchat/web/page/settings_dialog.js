@@ -2,9 +2,8 @@
 
 import { act } from "./actions.js";
 import { openSheet } from "./form.js";
-import { ignore } from "./frame_menus.js";
 import { ring, turnOn } from "./notifier.js";
-import { set, setting } from "./settings.js";
+import { ignore, set, setting } from "./settings.js";
 import { element } from "./text.js";
 import { forgetToken, tokenKept } from "./token.js";
 
