@@ -129,7 +129,7 @@ function keys() {
     name.scope = "row";
     return element("tr", "", name, element("td", "", help));
   });
-  return element("div", "", element("h3", "", "Keyboard shortcuts"), element("table", "", element("tbody", "", ...rows)));
+  return element("div", "keys", element("h3", "", "Keyboard shortcuts"), element("table", "", element("tbody", "", ...rows)));
 }
 
 /** A labelled checkbox or radio button. `changed(checked)` is called when the user changes it. */
