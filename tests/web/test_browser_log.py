@@ -282,6 +282,9 @@ def test_messages_are_grouped_and_nothing_poses_as_another_speaker(
         })"""
     )
     assert min(edges) >= 40
+    # An action has all of the width, from its second line on.
+    waves = ann.locator("#log > .action > .text").first
+    assert waves.evaluate("(text) => getComputedStyle(text).display") == "inline"
     # The time of a message within a group shows when it is focused, and is there to be read.
     second = said.nth(1)
     assert re.match(r"\d+:\d\d", second.text_content() or "")
