@@ -476,14 +476,14 @@ def test_commands_of_the_page(browser: Browser, chat: ChatServer) -> None:
         # An ignored person stays ignored under another nick.
         page.locator("#input").fill("")
         say(page, "/ignore rob")
-        for text, nick in (("a hum", "bob"), ("a howl", "rob")):
+        for text, nick in (("a hum", "tom"), ("a howl", "tim")):
             bob.say(text)
             bob.flush(PATIENCE)
             bob.send_line(f"/nick {nick}")
             wait_for_line(page, f"is now known as {nick}.")
             assert page.locator("#log > li", has_text=text).count() == 1
             assert not page.locator("#log > li", has_text=text).is_visible()
-        say(page, "/unignore rob")
+        say(page, "/unignore tim")
         wait_for_line(page, "a howl")
         say(page, "/quit bye")
         page.locator("#state", has_text="You have left").wait_for()
