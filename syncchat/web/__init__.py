@@ -29,6 +29,7 @@ _PLACE = "/-/"
 #: of ``/healthz``; a WebSocket enters them.
 _BESIDE = {
     "/favicon.ico": "icon-180.png",
+    "/manifest.json": "manifest.webmanifest",
     "/manifest.webmanifest": "manifest.webmanifest",
     "/robots.txt": "robots.txt",
 }

@@ -75,6 +75,8 @@ def test_a_first_visit_asks_for_a_name_before_anybody_is_told(
             assert field.get_attribute("aria-invalid") == "true"
             assert "complaint" in (field.get_attribute("aria-describedby") or "").split()
             assert page.evaluate("document.activeElement.id") == "answer"
+        # No mark of an alarm stands behind the panel.
+        assert page.locator("#state").evaluate("(state) => state.matches(':empty')")
         for _ in range(3):
             field.press("Escape")
         field.wait_for()

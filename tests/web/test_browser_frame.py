@@ -98,6 +98,7 @@ def test_the_people_and_what_can_be_done_with_them(
         wait_for_line(page, "bob has been here since")
         choose(page, person(page, "bob"), "Ignore")
         person(page, "bob").get_by_text("ignored").wait_for()
+        wait_for_line(page, "You ignore bob now. /unignore bob undoes it.")
         choose(page, person(page, "bob"), "Stop ignoring")
         choose(page, person(page, "bob"), "Mute…")
         page.get_by_label("For how long").select_option("1 hour")
@@ -110,6 +111,8 @@ def test_the_people_and_what_can_be_done_with_them(
         page.get_by_label("Reason").press("Enter")
         wait_for_line(page, "root removed bob: too loud")
         page.get_by_role("heading", name="People — 2").wait_for()
+        # The button that had the focus is gone.
+        wait_for(lambda: page.evaluate("!!document.activeElement.closest('#names')"))
         choose(page, person(page, "carla"), "Ban…")
         page.get_by_role("button", name="Cancel").click()
         choose(page, person(page, "carla"), "Ban…")

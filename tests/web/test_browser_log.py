@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
+NEEDLE = " a needle, here\n```\nx = 1\n```"
 TRACEBACK = """Traceback (most recent call last):
   File "run.py", line 12, in main
     raise ValueError("bad")
@@ -130,7 +131,7 @@ def test_a_search_leads_to_the_message_in_its_context(
     chat: ChatServer, ann: Page, room: str
 ) -> None:
     for number in range(1, 401):
-        chat.say(f"message {number}." + (" a needle, here" if number == 57 else ""), room=room[1:])
+        chat.say(f"message {number}." + (NEEDLE if number == 57 else ""), room=room[1:])
     wait_for_line(ann, "message 400.")
     say(ann, "/search nothing")
     ann.get_by_text("No messages found.").wait_for()
@@ -139,6 +140,10 @@ def test_a_search_leads_to_the_message_in_its_context(
     found = ann.get_by_role("list", name="Messages found").get_by_role("listitem")
     found.get_by_text("needle").wait_for()
     assert found.locator("mark").all_text_contents() == ["needle"]
+    # Its button can be read, as in the list of messages.
+    color = "(element) => getComputedStyle(element).color"
+    copy = found.get_by_role("button", name="Copy code")
+    assert copy.evaluate(color) == found.locator("pre").evaluate(color)
     ann.keyboard.press("ArrowDown")
     ann.keyboard.press("Enter")
     wait_for(lambda: ann.evaluate("document.activeElement.dataset.offset") == "57")
@@ -277,6 +282,9 @@ def test_messages_are_grouped_and_nothing_poses_as_another_speaker(
         })"""
     )
     assert min(edges) >= 40
+    # An action has all of the width, from its second line on.
+    waves = ann.locator("#log > .action > .text").first
+    assert waves.evaluate("(text) => getComputedStyle(text).display") == "inline"
     # The time of a message within a group shows when it is focused, and is there to be read.
     second = said.nth(1)
     assert re.match(r"\d+:\d\d", second.text_content() or "")
@@ -299,8 +307,10 @@ def test_messages_are_grouped_and_nothing_poses_as_another_speaker(
     assert ann.locator("#log pre").all_text_contents() == [TRACEBACK, "for n in 3:\n    y"]
     assert "x = 1" in ann.locator("#log p code").all_text_contents()
     # The list is a list, and the live region is apart from it.
-    chat.say("the end", room=room[1:])
+    chat.say("the end, `x`", room=room[1:])
     ann.get_by_role("log").get_by_text("server: the end").wait_for()
+    alone = ann.locator("#log .plain > code")
+    assert alone.evaluate("(code) => getComputedStyle(code).borderTopStyle") == "solid"
     assert ann.get_by_role("log").locator("li").count() == 0
     assert ann.locator("#log").get_by_role("listitem").count() >= 8
     ann.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -362,5 +372,10 @@ def test_settings_hide_times_and_ignored_people(chat: ChatServer, ann: Page, roo
         ann.evaluate(set_name, [name, value])
     assert ann.locator("#log > li", has_text="noise").is_visible()
     assert ann.locator("#log mark").count() == 0
+    # Whatever is hidden, a message shows who says it.
+    ann.evaluate(set_name, ["ignored", ["bob"]])
+    assert ann.locator("#log > .continued:visible").count() == 0
+    assert ann.locator("#log > .said:visible").count() == 1
+    ann.evaluate(set_name, ["ignored", []])
     # People who come and go in a row are one line.
     assert ann.locator("#log > .notice").count() <= 1

@@ -200,6 +200,21 @@ def test_a_finger_chooses_a_candidate(browser: Browser, chat: ChatServer) -> Non
         box.press("Space")
         box.press("Enter")
         wait_for_said(page, "ann: hi @bob")
+        # The menu of a message has a place beside the text.
+        box.fill("wide " * 40)
+        box.press("Enter")
+        text = page.locator("#log > .continued .text").bounding_box()
+        menu = page.locator("#log > .continued .more").bounding_box()
+        assert text is not None
+        assert menu is not None
+        assert text["x"] + text["width"] <= menu["x"]
+        assert menu["width"] >= 24
+        assert menu["height"] >= 24
+        # The hint of an empty input is one line.
+        page.set_viewport_size({"width": 320, "height": 640})
+        box.fill("x")
+        box.fill("")
+        assert box.evaluate("(box) => box.offsetHeight") < 50
 
 
 # What was typed.
@@ -405,7 +420,7 @@ def test_a_reply_quotes(browser: Browser, chat: ChatServer) -> None:
 
 def test_commands_of_the_page(browser: Browser, chat: ChatServer) -> None:
     with (
-        Client(url_of(chat, "/tools"), nick="Bob"),
+        Client(url_of(chat, "/tools"), nick="Bob") as bob,
         window(browser, page_url(chat, "/tools"), "ann") as page,
     ):
         enter_room(page, "workshop")
@@ -451,15 +466,29 @@ def test_commands_of_the_page(browser: Browser, chat: ChatServer) -> None:
         page.get_by_placeholder("Private message to bob").wait_for()
         say(page, "only you")
         wait_for_line(page, "only you")
+        bob.send_line("/nick rob")
+        page.get_by_placeholder("Private message to rob").wait_for()
         say(page, "/me waves")
-        wait_for_line(page, "/query ends the talk with bob first.")
+        wait_for_line(page, "/query ends the talk with rob first.")
         page.get_by_role("button", name="Write to the room again").click()
         page.get_by_placeholder("Message #tools").wait_for()
         assert lines(page) == ["ann: /shrug"]
+        # An ignored person stays ignored under another nick.
+        page.locator("#input").fill("")
+        say(page, "/ignore rob")
+        for text, nick in (("a hum", "tom"), ("a howl", "tim")):
+            bob.say(text)
+            bob.flush(PATIENCE)
+            bob.send_line(f"/nick {nick}")
+            wait_for_line(page, f"is now known as {nick}.")
+            assert page.locator("#log > li", has_text=text).count() == 1
+            assert not page.locator("#log > li", has_text=text).is_visible()
+        say(page, "/unignore tim")
+        wait_for_line(page, "a howl")
         say(page, "/quit bye")
         page.locator("#state", has_text="You have left").wait_for()
         say(page, "late")
-        wait_for_line(page, "Not sent: the server closed the connection.")
+        wait_for_line(page, "Not sent: you have left.")
         assert value(page) == "late"
 
 

@@ -110,6 +110,7 @@ def test_what_browsers_and_robots_ask_for_beside_the_page(chat: ChatServer) -> N
     assert headers["content-type"] == "application/manifest+json"
     manifest = json.loads(body)
     assert (manifest["start_url"], manifest["scope"]) == ("./", "./")
+    assert ask_http(chat.port, "/manifest.json")[2] == body
     assert {"maskable", None} == {icon.get("purpose") for icon in manifest["icons"]}
     for each in manifest["icons"]:
         status, headers, image = ask_http(chat.port, f"/{each['src']}")

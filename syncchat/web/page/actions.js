@@ -2,6 +2,7 @@
 
 import { parse } from "./commands.js";
 import { LOCAL } from "./local_commands.js";
+import { ignore } from "./settings.js";
 
 // Bytes that the nonce adds to an event, and the usual limit of a server for an event.
 const ROOM_FOR_NONCE = 40, USUAL_LIMIT = 65_536;
@@ -42,7 +43,7 @@ export function act(page, event, line = "") {
     return false;
   }
   if (link.state === "over") {
-    log.line("alarm", "Not sent: the server closed the connection.");
+    log.line("alarm", asked.has("quit") ? "Not sent: you have left." : "Not sent: the server closed the connection.");
     return false;
   }
   if (POSTED.has(event.type)) {
@@ -63,6 +64,12 @@ export function request({ link, log, asked }, event, line = "") {
   }
   log.line("alarm", "Not sent: there is no connection.");
   return false;
+}
+
+/** Hide what a person says from now on, or show it again, and tell the user. */
+export function ignorePerson({ log }, nick, on) {
+  ignore(nick, on);
+  log.line("reply", on ? `You ignore ${nick} now. /unignore ${nick} undoes it.` : `You no longer ignore ${nick}.`);
 }
 
 /** Go to another room. Returns whether the server is asked. */

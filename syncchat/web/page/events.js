@@ -7,7 +7,7 @@ import { banText, missedText, moderatedText, topicText, whoisText } from "./noti
 import { liftButton } from "./operators.js";
 import { keepPrivate, keptPrivate } from "./private.js";
 import { searchFailed, showFound } from "./search.js";
-import { isIgnored } from "./settings.js";
+import { ignore, isIgnored, isSame } from "./settings.js";
 import { refreshSwitcher } from "./switcher.js";
 import { nickOf, rich } from "./text.js";
 
@@ -81,6 +81,13 @@ const HEARERS = {
   renamed(event, page) {
     page.people.renamed(event.old, event.nick);
     if (event.nick === page.link.called) keepNick(event.nick);
+    if (isSame(page.composer.partner, event.old)) page.composer.partner = event.nick;
+    if (isSame(page.whispered, event.old)) page.whispered = event.nick;
+    if (isIgnored(event.old)) {
+      page.log.renamed(event.old, event.nick);
+      ignore(event.old, false);
+      ignore(event.nick, true);
+    }
     page.log.line("notice", nickOf(event.old), " is now known as ", nickOf(event.nick), ".");
   },
   away(event, page) {
@@ -127,9 +134,9 @@ const HEARERS = {
     for (const ban of event.bans) page.log.line("reply", banText(ban), " ", liftButton(page, ban.target));
   },
   private(event, page) {
-    if (event.nick !== page.link.called) {
+    if (event.nick !== page.link.called && !isIgnored(event.nick)) {
       page.whispered = event.nick;
-      if (!isIgnored(event.nick)) page.attention.count({ nick: event.nick, text: event.text, time: event.time });
+      page.attention.count({ nick: event.nick, text: event.text, time: event.time });
     }
     keepPrivate(page.address.base, page.link.welcome.person, event);
     page.log.private(event);

@@ -41,11 +41,15 @@ export function askForm(title, fields, agree) {
   });
 }
 
-/** Show a dialog, which a press beside it closes. The browser returns the focus. */
+/** Show a dialog, which a press beside it closes. The browser returns the focus; without its place, it goes to the input. */
 export function show(dialog) {
   // A press, not a click: a selection of text may end outside.
   dialog.addEventListener("pointerdown", ({ target }) => target === dialog && dialog.close());
-  dialog.addEventListener("close", () => dialog.remove());
+  const opener = document.activeElement;
+  dialog.addEventListener("close", () => {
+    dialog.remove();
+    if (!opener.isConnected) document.getElementById("input").focus();
+  });
   document.body.append(dialog);
   dialog.showModal();
   return dialog;

@@ -1,8 +1,8 @@
 // The menus of a person, of a room in the list, and of the current room.
 
-import { act, enter } from "./actions.js";
+import { act, enter, ignorePerson } from "./actions.js";
 import { moderation, roomSettings } from "./operators.js";
-import { isIgnored, set, setting } from "./settings.js";
+import { isIgnored } from "./settings.js";
 
 /** The groups of the menu of a person. */
 export function personMenu(page, nick) {
@@ -16,7 +16,7 @@ export function personMenu(page, nick) {
       { label: "Private message", act: () => message(page, nick) },
       whois,
     ],
-    [{ label: hidden ? "Stop ignoring" : "Ignore", act: () => ignore(nick, !hidden) }],
+    [{ label: hidden ? "Stop ignoring" : "Ignore", act: () => ignorePerson(page, nick, !hidden) }],
     page.link?.welcome?.operator ? moderation(page, nick) : [],
   ];
 }
@@ -25,12 +25,6 @@ export function personMenu(page, nick) {
 export function message(page, nick) {
   page.composer.partner = nick;
   page.composer.focus();
-}
-
-/** Hide what a person says from now on, or show it again. */
-export function ignore(nick, on) {
-  const others = setting("ignored").filter((each) => each.toLowerCase() !== nick.toLowerCase());
-  set("ignored", on ? [...others, nick] : others);
 }
 
 /** The groups of the menu of a room in the list. */

@@ -1,9 +1,9 @@
 // The commands that the page carries out by itself.
 
-import { go, request } from "./actions.js";
+import { go, ignorePerson, request } from "./actions.js";
 import { explanation, HELP, nameIn } from "./commands.js";
 import { openSearch } from "./search.js";
-import { isIgnored, set, setting } from "./settings.js";
+import { isIgnored, isSame, set, setting } from "./settings.js";
 import { element } from "./text.js";
 
 const BELLS = ["off", "mention", "all"];
@@ -54,29 +54,29 @@ export const LOCAL = {
     const nick = nameIn(text), ignored = setting("ignored");
     if (/\s/u.test(text)) return refuse(page, "Usage: /ignore [NAME]");
     if (!nick) return answer(page, ignored.length ? `You ignore ${ignored.join(", ")}.` : "You ignore nobody.");
-    if (same(nick, page.link.called)) return refuse(page, "You cannot ignore yourself.");
+    if (isSame(nick, page.link.called)) return refuse(page, "You cannot ignore yourself.");
     const known = [...page.people.others(page.link.called), ...[...document.querySelectorAll("#log .nick")].map((each) => each.textContent)];
-    const right = known.find((each) => same(each, nick));
+    const right = known.find((each) => isSame(each, nick));
     if (!right) return refuse(page, `${nick} is not in this room and has sent no message.`);
-    if (!isIgnored(right)) set("ignored", [...ignored, right]);
-    return answer(page, `You ignore ${right} now. /unignore ${right} undoes it.`);
+    ignorePerson(page, right, true);
+    return true;
   },
   unignore(text, page) {
     const nick = nameIn(text);
     if (!isIgnored(nick)) return refuse(page, `You do not ignore ${nick}.`);
-    set("ignored", setting("ignored").filter((each) => !same(each, nick)));
-    return answer(page, `You no longer ignore ${nick}.`);
+    ignorePerson(page, nick, false);
+    return true;
   },
   highlight(word, page) {
     const marked = setting("highlights");
     if (!word) return answer(page, marked.length ? `Marked: ${marked.join(", ")}.` : "No word is marked but your nick.");
-    if (!marked.some((each) => same(each, word))) set("highlights", [...marked, word]);
+    if (!marked.some((each) => isSame(each, word))) set("highlights", [...marked, word]);
     return answer(page, `${word} is marked now, and rings. /unhighlight ${word} undoes it.`);
   },
   unhighlight(word, page) {
     const marked = setting("highlights");
-    if (!marked.some((each) => same(each, word))) return refuse(page, `${word} is not marked.`);
-    set("highlights", marked.filter((each) => !same(each, word)));
+    if (!marked.some((each) => isSame(each, word))) return refuse(page, `${word} is not marked.`);
+    set("highlights", marked.filter((each) => !isSame(each, word)));
     return answer(page, `${word} is no longer marked.`);
   },
   timestamp(text, page) {
@@ -112,10 +112,6 @@ function part(page, room) {
   if (room !== rooms.current) return link.ask({ type: "unwatch", rooms: [room] }), true;
   if (back) return go(page, back);
   return refuse(page, "You follow no other room. /join enters one, /quit leaves the chat.");
-}
-
-function same(one, two) {
-  return one.toLowerCase() === two.toLowerCase();
 }
 
 /** The room whose name begins with what was typed, or else contains it, or else its characters in that order. */

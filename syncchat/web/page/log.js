@@ -208,6 +208,12 @@ export class Log {
     this.#passed.add(nicks, came);
   }
 
+  /** An ignored person has another nick now. */
+  renamed(old, nick) {
+    this.#change();
+    this.#messages.renamed(old, nick);
+  }
+
   /** Add a message of another room, which mentions the user. */
   elsewhere(room, message) {
     this.#filter.nick = this.own();

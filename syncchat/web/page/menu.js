@@ -48,7 +48,7 @@ export function openMenu(button, groups) {
     const had = list.contains(document.activeElement);
     list.remove();
     if (isButton) button.ariaExpanded = "false";
-    if (had) button.focus();
+    if (had) (button.isConnected ? button : document.getElementById("input")).focus();
   };
   document.addEventListener("pointerdown", outside, true);
   // In the same landmark, and above the dialog if the button is in one.

@@ -18,7 +18,7 @@ const GROUP = 300;
 
 /**
  * An entry is `{offset, message, node, size, nick}`: a message, or a line of the page, which has no
- * `message` and stands behind the message of its offset. `make(message)` makes the list item of a
+ * `message` and stands behind the message of its offset. `called`: the nick of an ignored person now. `make(message)` makes the list item of a
  * message, `isIgnored(nick)` says whether to hide what a person says.
  */
 export class MessageList {
@@ -185,6 +185,13 @@ export class MessageList {
     this.addNewer([]);
   }
 
+  /** An ignored person has another nick now, by which it is known what else to hide. */
+  renamed(old, nick) {
+    for (const entry of [...this.#entries, ...this.#lines]) {
+      if (entry.called === old || (!entry.called && entry.nick === old)) entry.called = nick;
+    }
+  }
+
   /** Hide the text of the message with this offset. */
   redact(offset) {
     const entry = this.at(offset);
@@ -255,7 +262,7 @@ export class MessageList {
   /** Set what depends on the visible entry and on the message before. */
   #set(entry, previous, before) {
     const { node, message } = entry;
-    node.hidden = entry.nick !== "" && this.isIgnored(entry.nick);
+    node.hidden = entry.nick !== "" && this.isIgnored(entry.called ?? entry.nick);
     for (const each of entry.before) each.remove();
     entry.before = [];
     if (!message) return;
@@ -266,7 +273,7 @@ export class MessageList {
       entry.before.push(element("li", "mark", element("span", "", this.#mark)));
     }
     node.before(...entry.before);
-    const isSpeech = (each) => each?.message && ["message", "redacted"].includes(each.message.kind);
+    const isSpeech = (each) => ["message", "redacted"].includes(each?.message?.kind);
     const continues = !entry.before.length && isSpeech(entry) && isSpeech(previous) && previous.nick === entry.nick
       && message.time - previous.since < GROUP;
     entry.since = continues ? previous.since : message.time;

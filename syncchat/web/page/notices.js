@@ -11,7 +11,7 @@ export function whoisText({ nick, since, spoke, away, rooms = [], person, operat
   const kind = [person && "has a token of their own", operator && "is an operator here"].filter(Boolean).join(" and ");
   return [
     `${nick} has been here since ${when(since)} and ${spoken}.`,
-    ...(away === undefined || away === null ? [] : [`Away${away ? `: ${away}` : "."}`]),
+    ...(away === undefined || away === null ? [] : [`Away${away ? `: ${away.replace(/\.$/u, "")}` : ""}.`]),
     ...(kind ? [`${nick} ${kind}.`] : []),
     ...(rooms.length ? [`Rooms: ${rooms.join(", ")}.`] : []),
   ].join(" ");

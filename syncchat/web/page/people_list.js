@@ -3,7 +3,7 @@
 import { leaving } from "./drawers.js";
 import { openMenu } from "./menu.js";
 import { follow, isIgnored } from "./settings.js";
-import { element, nickOf } from "./text.js";
+import { element, nickOf, removeItem } from "./text.js";
 
 // Nicks to show in the list at most, and without a field to search them.
 const MOST = 500, FEW = 30;
@@ -45,7 +45,7 @@ export class PeopleList {
     const found = number === null ? [] : all.filter(({ nick }) => nick.toLowerCase().includes(part));
     const shown = found.slice(0, MOST);
     const items = new Map(shown.map((person) => [person.nick, this.#items.get(person.nick) ?? this.#add(person.nick)]));
-    for (const [nick, item] of this.#items) if (!items.has(nick)) item.remove();
+    for (const [nick, item] of this.#items) if (!items.has(nick)) removeItem(item);
     this.#items = items;
     let place = this.#list.firstElementChild;
     for (const { nick, away, operator } of shown) {

@@ -1,7 +1,7 @@
 // The list of rooms, and the menu of each.
 
 import { openMenu } from "./menu.js";
-import { element } from "./text.js";
+import { element, removeItem } from "./text.js";
 
 /** Calls `choose(room)` when the user clicks on a room. `actions(room)` returns the groups of its menu. */
 export class RoomList {
@@ -18,7 +18,7 @@ export class RoomList {
     const { names, current } = rooms;
     for (const [name, item] of this.#items) {
       if (names.includes(name)) continue;
-      item.remove();
+      removeItem(item);
       this.#items.delete(name);
     }
     let unreadElsewhere = 0, mentionedElsewhere = false;

@@ -44,7 +44,18 @@ export function follow(name, listener) {
 
 /** Whether the user ignores a person. */
 export function isIgnored(nick) {
-  return setting("ignored").some((each) => each.toLowerCase() === nick.toLowerCase());
+  return setting("ignored").some((each) => isSame(each, nick));
+}
+
+/** Hide what a person says from now on, or show it again. */
+export function ignore(nick, on) {
+  const others = setting("ignored").filter((each) => !isSame(each, nick));
+  set("ignored", on ? [...others, nick] : others);
+}
+
+/** Whether two nicks or words are the same, in upper or lower case. */
+export function isSame(one, two) {
+  return one.toLowerCase() === two.toLowerCase();
 }
 
 function tell(name) {

@@ -2,9 +2,8 @@
 
 import { act } from "./actions.js";
 import { openSheet } from "./form.js";
-import { ignore } from "./frame_menus.js";
 import { ring, turnOn } from "./notifier.js";
-import { set, setting } from "./settings.js";
+import { ignore, set, setting } from "./settings.js";
 import { element } from "./text.js";
 import { forgetToken, tokenKept } from "./token.js";
 
@@ -130,7 +129,7 @@ function keys() {
     name.scope = "row";
     return element("tr", "", name, element("td", "", help));
   });
-  return element("div", "", element("h3", "", "Keyboard shortcuts"), element("table", "", element("tbody", "", ...rows)));
+  return element("div", "keys", element("h3", "", "Keyboard shortcuts"), element("table", "", element("tbody", "", ...rows)));
 }
 
 /** A labelled checkbox or radio button. `changed(checked)` is called when the user changes it. */

@@ -32,7 +32,7 @@ export function showStatus({ link, log, asked, returning }) {
   const rest = `${more}${unsent ? `, ${unsent} unsent` : ""}`;
   if (shown !== `${text} ${rest}`) {
     shown = `${text} ${rest}`;
-    state.replaceChildren(text, countdown, rest);
+    state.replaceChildren(...(text ? [text, countdown, rest] : []));
   }
   countdown.textContent = link.state === "waiting" && seconds && navigator.onLine ? ` in ${seconds} s` : "";
   const stopped = ["over", "refused"].includes(link.state) && !isAsking();

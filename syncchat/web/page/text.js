@@ -20,6 +20,14 @@ export function element(name, className = "", ...children) {
   return made;
 }
 
+/** Remove an item of a list. If it has the focus, its neighbour gets it. */
+export function removeItem(item) {
+  const had = item.contains(document.activeElement);
+  const beside = item.nextElementSibling ?? item.previousElementSibling;
+  item.remove();
+  if (had) (beside?.querySelector("button") ?? document.getElementById("input")).focus();
+}
+
 /** How many links and marks a message may still have. */
 export function budget() {
   return { links: LINKS, marks: MARKS };
