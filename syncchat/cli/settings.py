@@ -191,7 +191,9 @@ class Settings:
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
             if isinstance(exc, FileNotFoundError | NotADirectoryError) and not chosen:
                 return {}
-            why = reason(exc) if isinstance(exc, OSError) else exc
+            why = reason(exc) if isinstance(exc, OSError) else str(exc)
+            if isinstance(exc, UnicodeDecodeError):
+                why = "not UTF-8 text"
             raise WrongSetting(f"cannot read the config file {self._config}: {why}") from None
         except ValueError:
             # int() refuses more than 4,300 digits, and so does str() below.
@@ -234,6 +236,7 @@ class Settings:
             except (OSError, UnicodeError) as exc:
                 why = reason(exc) if isinstance(exc, OSError) else "not UTF-8 text"
                 raise WrongSetting(f"cannot read the token from {file}: {why}") from None
+            _check_token(file, token)
         if token is not None and not _TOKEN.fullmatch(token):
             raise WrongSetting("the token must be printable ASCII without blanks")
         return token
@@ -246,9 +249,16 @@ def secret_in(file: str) -> str:
     except (OSError, UnicodeError) as exc:
         why = reason(exc) if isinstance(exc, OSError) else "not UTF-8 text"
         raise ValueError(f"cannot read a token from {file}: {why}") from None
-    if not _TOKEN.fullmatch(token):
-        raise ValueError(f"the token in {file} must be printable ASCII without blanks")
+    _check_token(file, token)
     return token
+
+
+def _check_token(file: str, token: str) -> None:
+    """Raise :class:`WrongSetting` for what a file contains instead of a token."""
+    if not token:
+        raise WrongSetting(f"{file} is empty: it must contain the token")
+    if not _TOKEN.fullmatch(token):
+        raise WrongSetting(f"the token in {file} must be printable ASCII without blanks")
 
 
 def _add(add_argument: Callable[..., object], setting: Setting) -> None:
