@@ -16,7 +16,8 @@ def server_context(cert: str | None, key: str | None) -> ssl.SSLContext | None:
     if cert is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(cert, key)
+    # OpenSSL would ask for a passphrase at the terminal, and block a reload.
+    context.load_cert_chain(cert, key, password="")
     return context
 
 
@@ -42,7 +43,9 @@ def certificate_complaint(cert: str, key: str | None, failure: OSError) -> str:
             return f"{key or cert} contains no PEM private key"
     except OSError as exc:
         return f"{key}: {reason(exc)}"
-    return "OpenSSL cannot read it or its key"
+    passphrase = f"the key in {key or cert} needs a passphrase: remove it with openssl pkey"
+    is_encrypted = _holds(key or cert, "ENCRYPTED PRIVATE KEY")
+    return passphrase if is_encrypted else "OpenSSL cannot read it or its key"
 
 
 def _holds(file: str, what: str) -> bool:

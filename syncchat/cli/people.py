@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from pathlib import Path
 
 from ..chat.directory import PERIOD
 from ..chat.people import add_person, read_people, remove_person, renew_token
@@ -49,6 +50,13 @@ def people_main(argv: Sequence[str], prog: str) -> int:
     options = parser.parse_args(argv)
     engine = options.engine or os.environ.get("SYNCCHAT_ENGINE") or "memory:"
     file = options.people or os.environ.get("SYNCCHAT_PEOPLE") or None
+    if file is None:
+        path = engine.removeprefix("sqlite:") if engine.startswith("sqlite:") else None
+    else:
+        path = file if engine == "memory:" else None
+    if path and options.command != "add" and not Path(path).exists():
+        # It would be made, and be empty.
+        return _fail(f"cannot use {path}: it does not exist")
     try:
         records = open_records(engine, file)
     except ValueError as exc:

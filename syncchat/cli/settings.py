@@ -236,6 +236,7 @@ class Settings:
             except (OSError, ValueError) as exc:
                 why = reason(exc) if isinstance(exc, OSError) else exc
                 raise WrongSetting(f"cannot read the token from {file}: {why}") from None
+            _check_token(file, token)
         if token is not None and not _TOKEN.fullmatch(token):
             raise WrongSetting("the token must be printable ASCII without blanks")
         return token
@@ -248,8 +249,7 @@ def secret_in(file: str) -> str:
     except (OSError, ValueError) as exc:
         why = reason(exc) if isinstance(exc, OSError) else exc
         raise ValueError(f"cannot read a token from {file}: {why}") from None
-    if not _TOKEN.fullmatch(token):
-        raise ValueError(f"the token in {file} must be printable ASCII without blanks")
+    _check_token(file, token)
     return token
 
 
@@ -278,6 +278,14 @@ def _parse(text: str) -> dict[str, Any]:
         raise ValueError("a number has too many digits") from None
     except RecursionError:
         raise ValueError("its values are nested too deeply") from None
+
+
+def _check_token(file: str, token: str) -> None:
+    """Raise :class:`WrongSetting` for what a file contains instead of a token."""
+    if not token:
+        raise WrongSetting(f"{file} is empty: it must contain the token")
+    if not _TOKEN.fullmatch(token):
+        raise WrongSetting(f"the token in {file} must be printable ASCII without blanks")
 
 
 def _add(add_argument: Callable[..., object], setting: Setting) -> None:

@@ -44,11 +44,13 @@ class RedisRecords(Records):
 
     def read(self, kind: str) -> dict[str, bytes]:
         (found,) = self._pipeline.ask([("HGETALL", f"{_VERSION}:{kind}")])
-        return {key.decode(): value for key, value in zip(found[::2], found[1::2], strict=True)}
+        # Another program may have written what is no text.
+        names = [key.decode(errors="replace") for key in found[::2]]
+        return dict(zip(names, found[1::2], strict=True))
 
     def all(self) -> list[Record]:
         (kinds,) = self._pipeline.ask([("KEYS", f"{_VERSION}:*")])
-        names = sorted(kind.decode().removeprefix(f"{_VERSION}:") for kind in kinds)
+        names = sorted(kind.decode(errors="replace").removeprefix(f"{_VERSION}:") for kind in kinds)
         return [
             Record(kind, key, value)
             for kind in names
@@ -70,7 +72,7 @@ class RedisRecords(Records):
 
     def version(self) -> int:
         (found,) = self._pipeline.ask([("GET", _VERSION)])
-        return int(found or 0)
+        return int(found) if found and found.isdigit() else 0
 
     def close(self) -> None:
         """Do nothing: the pipeline is the caller's."""

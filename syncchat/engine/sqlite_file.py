@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -187,13 +188,16 @@ def inspect(path: str, *, whole: bool = True) -> None:
     whether to read all of it, which takes long for a large file.
     """
     place = Path(path)
-    # SQLite's messages for these two cases are misleading.
+    # SQLite's messages for these cases are misleading.
     if place.is_dir():
         raise EngineUnusable(f"cannot use {path}: it is a directory")
     if not place.parent.is_dir():
         raise EngineUnusable(f"cannot use {path}: the directory {place.parent} does not exist")
     if not place.exists():
         return
+    # Not by opening it: closing it would end the locks of this process (POSIX).
+    if not os.access(path, os.R_OK):
+        raise EngineUnusable(f"cannot use {path}: permission denied")
     try:
         with contextlib.closing(connect(path, "ro")) as database:
             (application,) = database.execute("PRAGMA application_id").fetchone()
@@ -213,7 +217,10 @@ def inspect(path: str, *, whole: bool = True) -> None:
             if whole and version and verdict == "ok":
                 verdict = next((text for (text,) in database.execute(_DAMAGED)), verdict)
     except sqlite3.Error as exc:
-        raise EngineUnusable(f"cannot use {path}: {exc}") from exc
+        why = str(exc)
+        if exc.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY:
+            why = "its folder is read-only, and SQLite writes beside it: copy it to another folder"
+        raise EngineUnusable(f"cannot use {path}: {why}") from exc
     if verdict != "ok":
         raise EngineUnusable(f"cannot use {path}: it is damaged: {' '.join(verdict.split())}")
 

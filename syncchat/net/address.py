@@ -37,9 +37,10 @@ def address_of(sockaddr: tuple[Any, ...]) -> Address:
     """Host and port of an address of the socket module.
 
     ``sockaddr`` has two items for IPv4 and four for IPv6; the IPv6 flow and scope
-    are ignored.
+    are ignored. An IPv4-mapped address, as a socket for both gives it, is that of IPv4.
     """
-    return str(sockaddr[0]), int(sockaddr[1])
+    host = str(sockaddr[0])
+    return host.removeprefix("::ffff:") if "." in host else host, int(sockaddr[1])
 
 
 def format_address(address: Address) -> str:

@@ -140,6 +140,13 @@ def test_check_tells_each_fault(tmp_path: Path) -> None:
     assert run_command("check", "--engine", f"sqlite:{damaged}", code=1).startswith("cannot use ")
 
 
+def damaged_record(kind: str, name: str) -> str:
+    return (
+        f"the record {kind!r} of {name!r} is damaged and has no effect: restore a backup, or set it"
+        " anew"
+    )
+
+
 #: A flipped bit in a text, a type that changed, a ban of which a part is lost.
 DAMAGE = (
     "UPDATE messages SET text = CAST(x'41ff42' AS TEXT) WHERE offset = 2 AND room = 1",
@@ -153,6 +160,7 @@ DAMAGE = (
 )
 
 
+@pytest.mark.slow
 def test_a_server_works_with_a_damaged_file_and_check_tells_what_is_damaged(tmp_path: Path) -> None:
     path = tmp_path / "chat.db"
     engine = f"sqlite:{path}"
@@ -160,16 +168,12 @@ def test_a_server_works_with_a_damaged_file_and_check_tells_what_is_damaged(tmp_
     edit(path, *DAMAGE)
     faults = run_command("check", "--engine", engine, code=1).splitlines()
     damaged = [
-        f"the record {kind!r} of {key!r} is damaged and has no effect: restore a backup, or set it"
-        " anew"
-        for kind, key in [
-            ("ban", "room0 bob"),
-            ("motd", ""),
-            ("people", "eve"),
-            ("people-key", "k"),
-            ("redacted", "room0"),
-            ("topic", "room0"),
-        ]
+        damaged_record("ban", "room0 bob"),
+        damaged_record("motd", ""),
+        damaged_record("people", "eve"),
+        damaged_record("people-key", "k"),
+        damaged_record("redacted", "room0"),
+        damaged_record("topic", "room0"),
     ]
     assert faults == [
         "the search index does not match the messages",
@@ -247,7 +251,9 @@ def test_a_redis_is_copied_checked_and_counted_while_servers_use_it(tmp_path: Pa
         import_(redis.url, file)
         assert run_command("backup", again, "--engine", redis.url) == f"exported to {again}\n"
         assert again.read_bytes() == file.read_bytes()
-        assert run_command("check", "--engine", redis.url) == "no fault found\n"
+        # Those of fill() are not what a server writes.
+        records = [damaged_record("ban", "bob"), damaged_record("topic", "room1")]
+        assert run_command("check", "--engine", redis.url, code=1).splitlines() == records
         there = json.loads(run_command("stats", "--json", "--engine", redis.url))["rooms"]
         assert there == json.loads(run_command("stats", "--json", "--engine", source))["rooms"]
         assert "start them with --keep" in run_command(
@@ -255,6 +261,7 @@ def test_a_redis_is_copied_checked_and_counted_while_servers_use_it(tmp_path: Pa
         )
         redis.ask("XDEL", "syncchat:{room1}:log", "7-0", "20-0")
         assert run_command("check", "--engine", redis.url, code=1).splitlines() == [
+            *records,
             "room room1: messages are missing: offsets 7 to 7",
             "room room1: the log ends at 20, its messages at 19",
         ]

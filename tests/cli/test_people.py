@@ -109,6 +109,9 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path) -> None:
     assert "for memory: only" in failing("list", "--engine", "sqlite:x", *flags, code=2)
     assert "is not an engine" in failing("list", "--engine", "mysql:x", code=2)
     assert "does not exist" in failing("list", "--engine", "sqlite:/nonexistent/x")
+    missing = tmp_path / "missing"
+    assert "does not exist" in failing("list", "--people", str(missing))
+    assert not missing.exists()
     foreign = tmp_path / "foreign"
     foreign.write_text("This is no database. " * 100)
     assert failing("add", "bob", "--people", str(foreign)).startswith(f"cannot use {foreign}: ")

@@ -397,8 +397,19 @@ def test_behind_a_proxy_the_rate_is_that_of_its_client() -> None:
         assert status("2001:db8:0:1::1") == "101"
 
 
-def test_after_many_wrong_tokens_no_token_of_the_address_is_looked_at() -> None:
-    with ChatServer(port=0, token="right") as chat:
+@pytest.mark.parametrize("both", [False, True])
+def test_after_many_wrong_tokens_no_token_of_the_address_is_looked_at(*, both: bool) -> None:
+    if both and not socket.has_dualstack_ipv6():
+        pytest.skip("no socket for IPv4 and IPv6")
+    with ExitStack() as stack:
+        sockets = None
+        if both:
+            # As systemd may hand it over: it names IPv4 clients as ::ffff:127.0.0.1.
+            both_kinds = socket.create_server(
+                ("::", 0), family=socket.AF_INET6, dualstack_ipv6=True
+            )
+            sockets = [stack.enter_context(both_kinds)]
+        chat = stack.enter_context(ChatServer(port=0, token="right", sockets=sockets))
 
         def status(address: str, token: str) -> str:
             return status_from(address, chat.port, f"Authorization: Bearer {token}\r\n")

@@ -14,6 +14,12 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from websockets.sync.client import connect as other_librarys_connect
 
 from syncchat import ChatServer, Client
@@ -436,6 +442,11 @@ def test_a_certificate_without_its_key_is_a_usage_error(files: Path) -> None:
         ("key.pem", "key.pem", "{cert}: it contains no PEM certificate"),
         ("key.pem", None, "{cert}: it contains no PEM certificate"),
         ("broken.pem", None, "{cert}: OpenSSL cannot read it or its key"),
+        (
+            "cert.pem",
+            "encrypted.pem",
+            "{cert}: the key in {key} needs a passphrase: remove it with openssl pkey",
+        ),
     ],
 )
 def test_a_certificate_and_a_key_that_do_not_match_print_one_line(
@@ -445,6 +456,9 @@ def test_a_certificate_and_a_key_that_do_not_match_print_one_line(
     ca.issue_cert("localhost").private_key_pem.write_to_path(files / "other.pem")
     broken = (files / "both.pem").read_text().replace("\nM", "\nA")
     (files / "broken.pem").write_text(broken)
+    readable = load_pem_private_key((files / "key.pem").read_bytes(), None)
+    form = (Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+    (files / "encrypted.pem").write_bytes(readable.private_bytes(*form))
     flags = ["--tls-cert", str(files / cert)]
     flags += [] if key is None else ["--tls-key", str(files / key)]
     result = run([*SERVER, "--port", "0", *flags])
