@@ -16,7 +16,8 @@ def server_context(cert: str | None, key: str | None) -> ssl.SSLContext | None:
     if cert is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(cert, key)
+    # OpenSSL would ask for a passphrase at the terminal, also during a reload.
+    context.load_cert_chain(cert, key, password="")
     return context
 
 
@@ -40,14 +41,19 @@ def certificate_complaint(cert: str, key: str | None, failure: OSError) -> str:
     try:
         if not _holds(key or cert, "PRIVATE KEY"):
             return f"{key or cert} contains no PEM private key"
+        is_locked = _has(
+            key or cert, "-----BEGIN ENCRYPTED PRIVATE KEY-----|Proc-Type: 4,ENCRYPTED"
+        )
     except OSError as exc:
         return f"{key}: {reason(exc)}"
-    return "OpenSSL cannot read it or its key"
+    locked = f"the key in {key or cert} has a passphrase; a server needs a key without one"
+    return locked if is_locked else "OpenSSL cannot read it or its key"
 
 
 def _holds(file: str, what: str) -> bool:
     """Whether a file has a PEM section whose label ends in ``what`` (RFC 7468). Raises OSError."""
-    return (
-        re.search(rf"-----BEGIN [A-Z0-9 ]*{what}-----".encode(), Path(file).read_bytes())
-        is not None
-    )
+    return _has(file, rf"-----BEGIN [A-Z0-9 ]*{what}-----")
+
+
+def _has(file: str, pattern: str) -> bool:
+    return re.search(pattern.encode(), Path(file).read_bytes()) is not None

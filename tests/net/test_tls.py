@@ -436,6 +436,11 @@ def test_a_certificate_without_its_key_is_a_usage_error(files: Path) -> None:
         ("key.pem", "key.pem", "{cert}: it contains no PEM certificate"),
         ("key.pem", None, "{cert}: it contains no PEM certificate"),
         ("broken.pem", None, "{cert}: OpenSSL cannot read it or its key"),
+        (
+            "cert.pem",
+            "locked.pem",
+            "{cert}: the key in {key} has a passphrase; a server needs a key without one",
+        ),
     ],
 )
 def test_a_certificate_and_a_key_that_do_not_match_print_one_line(
@@ -445,6 +450,8 @@ def test_a_certificate_and_a_key_that_do_not_match_print_one_line(
     ca.issue_cert("localhost").private_key_pem.write_to_path(files / "other.pem")
     broken = (files / "both.pem").read_text().replace("\nM", "\nA")
     (files / "broken.pem").write_text(broken)
+    label = "ENCRYPTED PRIVATE KEY-----"
+    (files / "locked.pem").write_text(f"-----BEGIN {label}\nMAA=\n-----END {label}\n")
     flags = ["--tls-cert", str(files / cert)]
     flags += [] if key is None else ["--tls-key", str(files / key)]
     result = run([*SERVER, "--port", "0", *flags])
