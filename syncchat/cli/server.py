@@ -37,7 +37,7 @@ def server_parser(prog: str | None) -> argparse.ArgumentParser:
     """The parser of the command, without its settings."""
     return argparse.ArgumentParser(
         prog=prog,
-        description="A chat server. Join it with scripts/client.py or any WebSocket client."
+        description="A chat server. Join it with syncchat, a browser or any WebSocket client."
         " Each path of the URL is a room of its own.",
         epilog="Each flag can be set by an environment variable: --max-message by"
         " SYNCCHAT_MAX_MESSAGE, and so on. The commands export FILE and import FILE copy the log"
