@@ -223,7 +223,8 @@ class Console:
             return Answer(is_done=False, text=str(exc)), ()
         if isinstance(event, Error):
             return Answer(is_done=False, text=event.text), ()
-        lines = [line.removeprefix("->").strip() for line in lines_of(event, _FORM, "")]
+        text = "\n".join(lines_of(event, _FORM, ""))
+        lines = [line.removeprefix("->").strip() for line in text.split("\n")]
         return Answer(is_done=True, text="\n".join(lines)), ()
 
 

@@ -47,9 +47,10 @@ __all__ = [
 #: Addresses outside of this network, reserved for documentation (RFC 5737, RFC 3849).
 _ELSEWHERE = {4: ("192.0.2.1", 9), 6: ("2001:db8::1", 9)}
 
-#: An IPv4 address, or an IPv6 address in brackets.
+#: An IPv4 address, or an IPv6 address in brackets or without, as in a ban.
 _ADDRESS = re.compile(
     r"(?<![0-9.])([0-9]{1,3}(?:\.[0-9]{1,3}){3})(?![0-9.])|\[([0-9A-Fa-f:.]+(?:%\w+)?)\]"
+    r"|(?<![\w:.])((?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4})(?![\w:.])"
 )
 
 _SHORT = re.compile(r"ws://([^/]+:[0-9]+)/")
@@ -218,14 +219,14 @@ def masked(text: str) -> str:
 
 
 def _network_of(found: re.Match[str]) -> str:
-    text = found[1] or found[2]
+    text = found[1] or found[2] or found[3]
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
         return found[0]
     network = ipaddress.ip_network((address, 24 if address.version == 4 else 48), strict=False)
     shown = str(network.network_address)
-    return shown if found[1] else f"[{shown}]"
+    return f"[{shown}]" if found[2] else shown
 
 
 def people_url(

@@ -89,6 +89,9 @@ def test_a_level_leaves_out_what_is_below_it_and_addresses_can_be_masked() -> No
             "Received a message from 127.0.0.0",
             "Client 127.0.0.0 disconnected",
         ]
+    assert masked("ban 2001:db8:1:2::3 at 12:30:45 or std::cout: x") == (
+        "ban 2001:db8:1:: at 12:30:45 or std::cout: x"
+    )
     assert masked("[2001:db8:1:2::3]:5 or 192.0.2.77:80, 999.1.1.1 and 1.2.3.4.5") == (
         "[2001:db8:1::]:5 or 192.0.2.0:80, 999.1.1.1 and 1.2.3.4.5"
     )

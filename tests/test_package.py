@@ -124,8 +124,11 @@ def test_the_wheel_and_an_editable_installation_serve_from_a_clean_environment(
     (sdist,) = (source / "dist").glob("*.tar.gz")
     with tarfile.open(sdist) as packed:
         inside = {name.partition("/")[2] for name in packed.getnames()}
-    # What the commands of the README need.
+    # What the commands of the README need, and their tests.
     assert {
+        ".ci/run",
+        ".ci/beside",
+        ".containerignore",
         "scripts/server.py",
         "scripts/client.py",
         "tests/conftest.py",

@@ -41,16 +41,19 @@ def certificate_complaint(cert: str, key: str | None, failure: OSError) -> str:
     try:
         if not _holds(key or cert, "PRIVATE KEY"):
             return f"{key or cert} contains no PEM private key"
+        is_locked = _has(
+            key or cert, "-----BEGIN ENCRYPTED PRIVATE KEY-----|Proc-Type: 4,ENCRYPTED"
+        )
     except OSError as exc:
         return f"{key}: {reason(exc)}"
-    passphrase = f"the key in {key or cert} needs a passphrase: remove it with openssl pkey"
-    is_encrypted = _holds(key or cert, "ENCRYPTED PRIVATE KEY")
-    return passphrase if is_encrypted else "OpenSSL cannot read it or its key"
+    locked = f"the key in {key or cert} has a passphrase: remove it with openssl pkey"
+    return locked if is_locked else "OpenSSL cannot read it or its key"
 
 
 def _holds(file: str, what: str) -> bool:
     """Whether a file has a PEM section whose label ends in ``what`` (RFC 7468). Raises OSError."""
-    return (
-        re.search(rf"-----BEGIN [A-Z0-9 ]*{what}-----".encode(), Path(file).read_bytes())
-        is not None
-    )
+    return _has(file, rf"-----BEGIN [A-Z0-9 ]*{what}-----")
+
+
+def _has(file: str, pattern: str) -> bool:
+    return re.search(pattern.encode(), Path(file).read_bytes()) is not None

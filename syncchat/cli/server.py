@@ -37,7 +37,7 @@ def server_parser(prog: str | None) -> argparse.ArgumentParser:
     """The parser of the command, without its settings."""
     return argparse.ArgumentParser(
         prog=prog,
-        description="A chat server. Join it with scripts/client.py or any WebSocket client."
+        description="A chat server. Join it with syncchat, a browser or any WebSocket client."
         " Each path of the URL is a room of its own.",
         epilog="Each flag can be set by an environment variable: --max-message by"
         " SYNCCHAT_MAX_MESSAGE, and so on. The commands export FILE and import FILE copy the log"
@@ -92,6 +92,8 @@ def _run_server(
     Raises :class:`CannotListen` and :class:`EngineUnusable`.
     """
     options = configuration.options
+    # Before the server starts: it may go meanwhile.
+    at_terminal = terminal()
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(
             contextlib.closing(SignalInbox(stopping_signals(), other_signals()))
@@ -122,7 +124,7 @@ def _run_server(
             stack.enter_context(speaker)
         try:
             manager.tell(READY=1)
-            _attend(options, server, signals, reloader, manager, output)
+            _attend(options, server, signals, reloader, manager, output, at_terminal)
             manager.tell(STOPPING=1)
         finally:
             server.stop()
@@ -136,9 +138,9 @@ def _attend(
     reloader: Reloader,
     manager: ServiceManager,
     output: int | None,
+    at_terminal: int | None,
 ) -> None:
     """Do what signals and the passing of time ask for, until the server is to stop."""
-    at_terminal = terminal()
     while True:
         due = manager.wait
         for signum in signals.wait(_PERIOD if due is None else min(due, _PERIOD)):

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, assert_never
 
 from .._version import __version__
+from ..chat.sanitize import escape
 from ..net import tls_reason
 
 __all__ = [
@@ -155,7 +156,9 @@ class Settings:
 
     def give_up(self, exc: WrongSetting) -> NoReturn:
         """Exit with the line of a wrong setting, and with the exit code of wrong usage."""
-        self._parser.exit(2, f"{self._parser.prog}: error: {exc}\n")
+        # Backslashes stay, as in paths of Windows.
+        text = "".join(each if each.isprintable() else escape(each) for each in str(exc))
+        self._parser.exit(2, f"{self._parser.prog}: error: {text}\n")
 
     def read(self, argv: Sequence[str] | None) -> argparse.Namespace:
         """Return the value of every setting; ``token`` may come from ``token_file``.

@@ -188,12 +188,17 @@ def inspect(path: str, *, whole: bool = True) -> None:
     whether to read all of it, which takes long for a large file.
     """
     place = Path(path)
+    try:
+        is_folder, has_folder, is_there = place.is_dir(), place.parent.is_dir(), place.exists()
+    except OSError as exc:
+        # The folder is not for this user, or the name is too long.
+        raise EngineUnusable(f"cannot use {path}: {(exc.strerror or str(exc)).lower()}") from exc
     # SQLite's messages for these cases are misleading.
-    if place.is_dir():
+    if is_folder:
         raise EngineUnusable(f"cannot use {path}: it is a directory")
-    if not place.parent.is_dir():
+    if not has_folder:
         raise EngineUnusable(f"cannot use {path}: the directory {place.parent} does not exist")
-    if not place.exists():
+    if not is_there:
         return
     # Not by opening it: closing it would end the locks of this process (POSIX).
     if not os.access(path, os.R_OK):

@@ -37,10 +37,14 @@ def test_the_console_acts_on_the_server_that_runs(runtime: str) -> None:
         assert bob.event("topic")["by"] == "console"
         assert do(server.port, "bans", **own) == (0, "There are no bans.", "")
         assert do(server.port, "--room", "ops", "topic", **own)[1] == "* There is no topic."
-        assert do(server.port, "/ban", "2001:db8::/48", "2h", "spam", **own)[0] == 0
+        for network in ("192.0.2.0/24", "2001:db8::/48"):
+            assert do(server.port, "/ban", network, "2h", "spam", **own)[0] == 0
         _, output, _ = do(server.port, "bans", **own)
-        assert output.startswith("2001:db8::/48 until ")
-        assert output.endswith(", by console: spam")
+        for line, network in zip(
+            output.split("\n"), ("192.0.2.0/24", "2001:db8::/48"), strict=True
+        ):
+            assert line.startswith(f"{network} until ")
+            assert line.endswith(", by console: spam")
         assert do(server.port, "kick", "bob", "be nice", **own) == (0, "bob was removed.", "")
         assert bob.find("error")["text"] == "You were removed from this room: be nice."
         assert bob.hear_end() == 1008

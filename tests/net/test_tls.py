@@ -445,7 +445,7 @@ def test_a_certificate_without_its_key_is_a_usage_error(files: Path) -> None:
         (
             "cert.pem",
             "encrypted.pem",
-            "{cert}: the key in {key} needs a passphrase: remove it with openssl pkey",
+            "{cert}: the key in {key} has a passphrase: remove it with openssl pkey",
         ),
     ],
 )
