@@ -203,7 +203,7 @@ class Room:
             raise failures[0]
 
     def run_later(self, step: Callable[[], None]) -> None:
-        """Call ``step`` in its place in the order; never waits. Only on the I/O thread."""
+        """Call ``step`` in its place in the order; never waits. For the I/O thread."""
         self._queue.offer(step)
 
     def __len__(self) -> int:
@@ -237,8 +237,7 @@ class Room:
             self._feed.take(delivery)
         else:
             self._feed.add(delivery)
-            weight = sum(len(each.text) + _OVERHEAD for each in delivery.messages)
-            self._queue.submit([_ARRIVAL], weight)
+            self._note_arrival(sum(len(each.text) + _OVERHEAD for each in delivery.messages))
 
     def deliver_own(self, delivery: Delivery) -> bool:
         """As :meth:`Feed.take_own`, on the combiner's thread, which is appending it."""
@@ -251,12 +250,18 @@ class Room:
             self._feed.take(event)
         else:
             self._feed.add(event)
-            self._queue.submit([_ARRIVAL], _OVERHEAD)
+            self._note_arrival(_OVERHEAD)
+
+    def _note_arrival(self, weight: int) -> None:
+        """Have what was added delivered. On the engine's thread, for which all rooms wait."""
+        # As the combiner, it would wait for the network for others, who join and leave.
+        if not self._queue.offer(_ARRIVAL, weight or _OVERHEAD):
+            self._queue.submit([_ARRIVAL], weight)
 
     def note_claims(self, change: Departed | Revoked) -> None:
         """Tell the members of people who are gone, or whose nicks others have now."""
         notices = self._settings.welcome.notices
-        self._do(lambda: self._members.note_claims(change, notices=notices))
+        self._queue.offer(lambda: self._members.note_claims(change, notices=notices))
 
     # For the append thread.
 

@@ -195,18 +195,21 @@ class CombiningQueue(Generic[Item]):
             self._wake_drained_locked()
             return not self._pass_on_locked() and bool(self._queue)
 
-    def offer(self, item: Item) -> None:
+    def offer(self, item: Item, weight: int = 0) -> bool:
         """Have ``item`` applied without waiting and without applying other threads' items.
 
-        For a thread with other duties, such as the I/O thread. Only one thread at a
-        time may call it, and not from within ``apply``.
+        For a thread with other duties, such as the I/O thread. Not from within ``apply``. False:
+        the queue is full, and nothing is queued. An item without a weight is always taken.
         """
         with self._lock:
+            if weight and (self._weight > self._max_weight or self._blocked):
+                return False
             first = self._submitted
             self._submitted += 1
             if self._holder is not None or self._queue:
                 self._queue.append(item)
-                return
+                self._weight += weight
+                return True
             # The next thread that submits takes over.
             self._holder = threading.get_ident()
             self._until = 0.0
@@ -221,6 +224,7 @@ class CombiningQueue(Generic[Item]):
                 left = bool(self._queue) and not passed_on
         if left:
             self.combine()
+        return True
 
     @property
     def position(self) -> int:

@@ -308,6 +308,10 @@ class IsSlow(Around):
             assert self.go_on.wait(PATIENCE)
 
 
+class FollowsAndIsSlow(IsSlow, FollowsOnAThread):
+    """Both: the thread that delivers to all rooms must not wait for the slow one."""
+
+
 class IsAway(Around):
     """Cannot be reached while ``away``."""
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import ExitStack
 from functools import partial
 
 import pytest
 
 from syncchat import Client, Disconnected, Gap, Reconnected
-from syncchat.chat.events import Message
+from syncchat.chat.events import Away, Message
 from syncchat.engine import Departed, Revoked
 from tests.engine.small_engines import (
     Around,
     DeliversOwn,
+    FollowsAndIsSlow,
     FollowsOnAThread,
     IsAway,
     IsSlow,
@@ -229,6 +231,26 @@ def test_a_room_that_waits_for_its_engine_blocks_no_other_room() -> None:
             assert ann.event("welcome")["nick"] == "ann"
             ann.ask(type="say", text="back")
             assert ann.event("message")["offset"] == 1
+
+
+def test_what_arrives_for_a_slow_room_holds_up_no_other_room() -> None:
+    engine = FollowsAndIsSlow()
+    with serving(engine) as url, Json(f"{url}/other?nick=bob") as bob:
+        bob.event("welcome")
+        ann = Json(f"{url}/slow?nick=ann")
+        ann.event("welcome")
+        engine.slow = True
+        leaving = InThread(ann.websocket.close)
+        assert engine.asked.wait(PATIENCE)
+        # So long that other threads would relieve the one that waits for the engine.
+        relieved_at = time.monotonic() + 0.1
+        wait_for(lambda: time.monotonic() > relieved_at)
+        engine.on_live("slow", Away("eve", "lunch"))
+        bob.ask(type="say", text="on it goes")
+        bob.event("message")
+        assert time.monotonic() < relieved_at + PATIENCE / 2
+        engine.go_on.set()
+        leaving.result()
 
 
 def test_a_refused_client_blocks_no_other_room() -> None:
