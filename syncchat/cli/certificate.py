@@ -10,6 +10,9 @@ from .settings import reason
 
 __all__ = ["certificate_complaint", "lacks_only_the_key", "server_context"]
 
+#: Bytes of a file that are searched, at most.
+_LARGEST = 1024 * 1024
+
 
 def server_context(cert: str | None, key: str | None) -> ssl.SSLContext | None:
     """The TLS context of the server; None: no TLS. Raises OSError (``ssl.SSLError`` is one)."""
@@ -56,4 +59,6 @@ def _holds(file: str, what: str) -> bool:
 
 
 def _has(file: str, pattern: str) -> bool:
-    return re.search(pattern.encode(), Path(file).read_bytes()) is not None
+    with Path(file).open("rb") as stream:
+        # A device has no end.
+        return re.search(pattern.encode(), stream.read(_LARGEST)) is not None

@@ -204,6 +204,7 @@ def test_the_server_has_a_config_file_that_flags_and_variables_override(tmp_path
         ('read-only = ["a\\u0000"]', "{path}: read-only must not contain a NUL"),
         ('token-file = "/dev/zero"', "from /dev/zero: it is larger than 1,048,576 bytes"),
         ('token-file = "a\\n\\u001b[1m"', "cannot read the token from a\\n\\x1b[1m: no such file"),
+        ('tls-cert = "/dev/zero"', "the certificate /dev/zero: it contains no PEM certificate"),
         ('tls-key = "key.pem"', "--tls-key requires --tls-cert"),
         ('log-file = "/nonexistent/log"', "the log to /nonexistent/log: no such file or directory"),
         ('log-file = "/"', "cannot write the log to /: is a directory"),
