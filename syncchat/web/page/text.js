@@ -20,6 +20,11 @@ export function element(name, className = "", ...children) {
   return made;
 }
 
+/** The text without piles of combining marks. */
+export function thinned(text) {
+  return text.replace(PILE, "$1");
+}
+
 /** How many links and marks a message may still have. */
 export function budget() {
   return { links: LINKS, marks: MARKS };
@@ -30,7 +35,7 @@ export function budget() {
  * expression `wanted` finds is marked; null marks nothing. `left` is counted down.
  */
 export function rich(said, wanted, left = budget()) {
-  const text = said.replace(PILE, "$1");
+  const text = thinned(said);
   const nodes = [];
   let done = 0;
   for (const found of text.matchAll(SPECIAL)) {
