@@ -126,7 +126,7 @@ export class Log {
   enter(end, limit) {
     this.#filter.nick = this.own();
     this.#know(end);
-    this.#ask("older", end + 1, limit);
+    this.#ask("enter", end + 1, limit);
   }
 
   /** Remove what is shown. To go back brings the messages again. */
@@ -174,7 +174,7 @@ export class Log {
     this.#filter.nick = this.own();
     const request = this.#requests.shift() ?? { kind: "older", before: this.#messages.first };
     if (messages.length) this.#know(messages.at(-1).offset);
-    if (request.kind === "older") this.#takeOlder(messages, complete, request);
+    if (["enter", "older"].includes(request.kind)) this.#takeOlder(messages, complete, request);
     else if (request.kind === "newer") this.#takeNewer(messages, complete, request);
     else this.#takeOthers(messages, complete, request);
     this.#showBelow();
@@ -248,7 +248,7 @@ export class Log {
     return this.#ask("around", offset + AROUND / 2, AROUND, offset);
   }
 
-  #takeOlder(messages, complete, { before, target }) {
+  #takeOlder(messages, complete, { kind, before, limit, target }) {
     const { first } = this.#messages;
     // A message that came before the answer has the offset `before`.
     if (first !== null && first !== before) return;
@@ -258,7 +258,10 @@ export class Log {
       this.#messages.addOlder(fresh);
       this.#messages.fit(!this.#follow);
     });
-    if (target < this.#messages.first && !this.#messages.begins) this.#askAround(target);
+    // The others that the user has missed, if they did not come at once, and are not too many for the list.
+    const rest = kind === "enter" && this.#follow && this.#messages.first < before ? limit - fresh.length : 0;
+    if (rest > 0 && !this.#messages.begins) this.#ask("enter", this.#messages.first, rest);
+    else if (target < this.#messages.first && !this.#messages.begins) this.#askAround(target);
     else if (target) this.#toTop(target);
   }
 
