@@ -127,7 +127,9 @@ const HEARERS = {
     for (const ban of event.bans) page.log.line("reply", banText(ban), " ", liftButton(page, ban.target));
   },
   private(event, page) {
-    if (event.nick !== page.link.called) {
+    if (event.nick === page.link.called) {
+      page.whispers.shift();
+    } else {
       page.whispered = event.nick;
       if (!isIgnored(event.nick)) page.attention.count({ nick: event.nick, text: event.text, time: event.time });
     }
@@ -156,6 +158,7 @@ const HEARERS = {
     // The page reports places by itself, and the next report replaces one that failed.
     if (event.command === "seen") return;
     if (event.command === "history") page.log.unanswered(false);
+    if (event.command === "private") page.whispers.shift();
     if (event.command === "search" && searchFailed(event.text)) return;
     const line = event.said ? typed(event.said) : page.asked.get(event.command);
     if (event.command === "nick" && !page.asked.delete("nick")) {
