@@ -93,7 +93,7 @@ const HEARERS = {
   },
   names(event, page) {
     page.people.set(event.names, event.away);
-    if (page.asked.delete("names")) page.log.line("reply", `${event.names.length} connected: ${event.names.join(", ")}`);
+    if (page.asked.delete("names")) page.log.line("reply", `${event.names.length} connected: `, ...event.names.flatMap((nick, at) => [at ? ", " : "", nickOf(nick)]));
   },
   rooms(event, page) {
     page.known = event.rooms.map(({ room }) => room).sort();
@@ -111,29 +111,28 @@ const HEARERS = {
   done: (event, page) => page.log.line("reply", event.text),
   moderated(event, page) {
     if (["op", "deop"].includes(event.action)) page.people.note(event.nick, { operator: event.action === "op" });
-    page.log.line("notice", moderatedText(event));
+    page.log.line("notice", ...moderatedText(event));
   },
   topic(event, page) {
     showTopic(event.text);
-    page.log.line("notice", topicText(event));
+    page.log.line("notice", ...topicText(event));
   },
   motd: (event, page) => page.log.line("reply", event.text || "There is no message of the day."),
   read_only(event, page) {
     page.composer.silent = event.on && !page.link.welcome.operator;
-    page.log.line("notice", event.on ? `${event.by} made the room read-only.` : `${event.by} lets everybody speak again.`);
+    page.log.line("notice", nickOf(event.by), event.on ? " made the room read-only." : " lets everybody speak again.");
   },
   bans(event, page) {
     if (!event.bans.length) page.log.line("reply", "There are no bans.");
-    for (const ban of event.bans) page.log.line("reply", banText(ban), " ", liftButton(page, ban.target));
+    for (const ban of event.bans) page.log.line("reply", ...banText(ban), " ", liftButton(page, ban.target));
   },
   private(event, page) {
-    if (event.nick === page.link.called) {
-      page.whispers.shift();
-    } else {
+    if (event.nick !== page.link.called) {
       page.whispered = event.nick;
       if (!isIgnored(event.nick)) page.attention.count({ nick: event.nick, text: event.text, time: event.time });
     }
     keepPrivate(page.address.base, page.link.welcome.person, event);
+    if (event.nick === page.link.called) page.whispers.shift();
     page.log.private(event);
   },
   history(event, page) {
