@@ -254,6 +254,8 @@ class Link:
             if self.plain and self._end is None:
                 raise NotConnected("the server supports plain lines only: use send_line()")
             self._send_once_locked(self._protocol.encode(event))
+            if isinstance(event, events.Private):
+                self._protocol.asked(time.monotonic())
             return True
 
         self._changes.wait(send_locked, _NO_LIMIT)

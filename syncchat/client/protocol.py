@@ -81,6 +81,8 @@ class Protocol:
         #: When this connection was opened, and the check whether it is dead.
         self._opened_at = -inf
         self._liveness = Liveness()
+        #: When the program sent a private message, unless the server has said something since.
+        self._asked_at = inf
         #: The number of connections lost since the last acknowledgement.
         self._fruitless = 0
         #: Whether the server of the last connection sent the syncchat version header.
@@ -131,6 +133,7 @@ class Protocol:
         self._was_named = named
         self.dialect = DialectGuess(subprotocol, now, known=known)
         self._open, self._opened_at, self._liveness = True, now, Liveness()
+        self._asked_at = inf
         self.break_off = None
         self.ready = self._entered = bool(self.dialect.plain)
         self._unkept = self._complaints = self._nick_asked = 0
@@ -159,6 +162,10 @@ class Protocol:
         """Note that the machine has slept until now, so that the connection may be dead."""
         self._liveness.woke(now)
 
+    def asked(self, now: float) -> None:
+        """Note that the program has sent a request that the server answers soon."""
+        self._asked_at = min(self._asked_at, now)
+
     def check(self, now: float, heard_at: float) -> tuple[float, bool]:
         """Note that the time is ``now``, and that the server last sent anything at ``heard_at``.
 
@@ -181,7 +188,11 @@ class Protocol:
         if self.dialect.plain:
             return min(again_at, now + SILENCE), False
         # A message sent in the meantime is not overdue by the next check.
-        owed = (None, 0.0) if since is None else self._owed(since)
+        owed: tuple[float | None, float] = (None, 0.0)
+        if since is not None:
+            owed = self._owed(since)
+        elif self._asked_at < inf:
+            owed = self._asked_at, 0.0
         ping_at, ping = self._liveness.check(now, heard_at, *owed)
         return min(again_at, ping_at), ping
 
@@ -211,6 +222,7 @@ class Protocol:
 
     def received(self, message: str | bytes, now: float) -> list[Event]:
         """Note a message of the server. Returns the events to show."""
+        self._asked_at = inf
         if not isinstance(message, str):
             return []
         dialect = self.dialect

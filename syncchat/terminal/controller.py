@@ -47,7 +47,7 @@ from ..chat.events import (
     WhoisRequest,
 )
 from ..chat.room_names import LOBBY, check_room
-from ..client import Client, Event, Line
+from ..client import Client, Disconnected, Event, Line
 from ..engine import Kind
 from ..errors import ConnectionClosed, NotConnected
 from .commands import (
@@ -76,7 +76,7 @@ from .model import Model
 from .prompt import Prompt
 from .renderer import date_of, local_line, render
 from .rooms import CATCH_UP, best_matches
-from .safe_text import name_for_screen, sanitized
+from .safe_text import name_for_screen, sanitized, text_for_screen
 from .scrollback import Block, Scrollback
 from .snapshot import Snapshot
 from .style import shorten
@@ -161,6 +161,11 @@ class Controller:
             # The bell rings after the text is printed.
             blocks[-1] = replace(blocks[-1], rings=True)
         self._scrollback.add(*blocks)
+        if isinstance(event, Disconnected):
+            # They are sent once: sent again, they might come twice.
+            for lost in self._model.lost_whispers():
+                text = f"Perhaps not delivered to {name_for_screen(lost.to)}: "
+                self._tell(text + text_for_screen(lost.text), "class:warning")
 
     # What the user types.
 
@@ -368,7 +373,7 @@ class Controller:
         if partner is None:
             self._say(line, message)
         elif isinstance(message, Say):
-            self._client.ask(Private(partner, message.text))
+            self._model.ask(self._client.ask, Private(partner, message.text))
         else:
             self._tell(f"An action goes to the room: /query ends the talk with {partner} first.")
 
@@ -389,7 +394,7 @@ class Controller:
         if whispered is None:
             self._tell("No private message to reply to.", "class:warning")
         else:
-            self._client.ask(Private(whispered, text))
+            self._model.ask(self._client.ask, Private(whispered, text))
 
     def _help(self, argument: str) -> str:
         name = argument.removeprefix("/").lower()

@@ -28,6 +28,7 @@ from ..chat.events import (
     Motd,
     Names,
     NamesRequest,
+    Private,
     PrivateMessage,
     ReadOnly,
     Renamed,
@@ -101,6 +102,8 @@ class Model:
         self._rooms_asked: deque[bool] = deque()
         self._names_asked: deque[bool] = deque()
         self._searches: deque[str] = deque()
+        #: The private messages that the server has not answered.
+        self._whispers: deque[Private] = deque()
         self._form = _DEFAULT_FORM
         #: Whether a welcome has arrived; the last offset before that welcome; and the
         #: heading for the messages up to that offset, while it is not shown yet.
@@ -256,6 +259,15 @@ class Model:
                 self._names_asked.append(by_user)
             elif isinstance(request, Search):
                 self._searches.append(request.words)
+            elif isinstance(request, Private):
+                self._whispers.append(request)
+
+    def lost_whispers(self) -> list[Private]:
+        """The private messages that the server has not answered; they are forgotten."""
+        with self._lock:
+            lost = list(self._whispers)
+            self._whispers.clear()
+            return lost
 
     @property
     def unanswered(self) -> list[Message]:
@@ -300,8 +312,7 @@ class Model:
                     answered = self._open.pop(event.nonce, None)
                 case PrivateMessage():
                     self._people.hear_of(event.nick, spoke=True)
-                    if event.nick != own and event.nick.casefold() not in self._ignored:
-                        self._whispered = event.nick
+                    self._note_whisper_locked(event, own)
                 case Welcome():
                     away_again = self._away if self._returning else None
                     self._enter_locked(event)
@@ -386,6 +397,14 @@ class Model:
         heading, self._heading = self._heading, ""
         return _LAST_READ if note.is_first_unread else heading
 
+    def _note_whisper_locked(self, event: PrivateMessage, own: str) -> None:
+        assert self._lock.locked()
+        if event.nick != own:
+            if event.nick.casefold() not in self._ignored:
+                self._whispered = event.nick
+        elif self._whispers:
+            self._whispers.popleft()
+
     def _fail_locked(self, error: Error) -> bool:
         """Note that a request failed. Returns whether to show that."""
         assert self._lock.locked()
@@ -393,6 +412,8 @@ class Model:
         if command in ("watch", "unwatch", "seen"):
             # An older server does not know these requests, which the client makes by itself.
             return error.code != "malformed"
+        if command == "private" and self._whispers:
+            self._whispers.popleft()
         if command == "rooms":
             return _answered(self._rooms_asked)
         if command == "names":

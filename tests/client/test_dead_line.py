@@ -19,6 +19,7 @@ from syncchat.chat.events import (
     decode_from_client,
     encode,
 )
+from syncchat.client.protocol import Protocol
 from syncchat.client.reconnect import Liveness
 from syncchat.errors import ConnectionClosed
 from syncchat.net import WebSocket, serve
@@ -56,6 +57,7 @@ def test_a_dead_connection_is_noticed_in_ten_seconds_if_an_acknowledgement_is_du
         client.say("meanwhile")
         pipe.type("meanwhile\n")
         screen.type("meanwhile\r")
+        screen.type("/msg program psst\r")
         event = client.receive(NOTICED + SLACK)
         while not isinstance(event, Disconnected):
             event = client.receive(NOTICED + SLACK)
@@ -67,6 +69,7 @@ def test_a_dead_connection_is_noticed_in_ten_seconds_if_an_acknowledgement_is_du
         pipe.wait_for_line(gone.replace("(", r"\(").replace(")", r"\)"), errors=True)
         screen.wait_for_line(gone.replace("(", r"\(").replace(")", r"\)"))
         client.flush(NOTICED + SLACK)
+        screen.wait_for_line("-> Perhaps not delivered to program: psst")
         screen.wait_for_line("terminal: meanwhile")
         pipe.wait_for_line("pipe: meanwhile")
         with Json(url_of(chat, "/?history=9")) as judge:
@@ -81,6 +84,19 @@ def test_a_dead_connection_is_noticed_in_ten_seconds_if_an_acknowledgement_is_du
             ]
         pipe.end_input()
         assert pipe.exit_code() == 0
+
+
+def test_a_server_that_does_not_answer_a_private_message_is_pinged() -> None:
+    protocol = Protocol("ws://127.0.0.1/")
+    protocol.opened("syncchat.v1", {}, 0.0)
+    protocol.received(encode(welcome()), 1.0)
+    assert protocol.check(2.0, 1.0) == (7.0, False)
+    protocol.asked(3.0)
+    assert protocol.check(7.0, 1.0) == (8.0, False)
+    assert protocol.check(8.0, 1.0) == (12.0, True)
+    # Whatever the server says next, it is alive.
+    protocol.received(encode(Ack("1", 1, "e")), 9.0)
+    assert protocol.check(12.0, 9.0) == (17.0, False)
 
 
 def test_after_a_sleep_the_server_is_asked_at_once() -> None:

@@ -14,7 +14,7 @@ from syncchat import ChatServer, Client
 from tests.peer import PATIENCE, wait_for
 from tests.people import Json, url_of
 from tests.proxy import Proxy
-from tests.web.pages import lines, page_url, say, wait_for_line
+from tests.web.pages import page_url, say, wait_for_line
 from tests.windows import window
 
 if TYPE_CHECKING:
@@ -206,16 +206,20 @@ def test_a_refusal_at_each_attempt_is_told_once(browser: Browser) -> None:
 
 
 def test_a_dead_line_is_noticed(browser: Browser, chat: ChatServer) -> None:
-    with Proxy(chat.port) as proxy:
+    with Proxy(chat.port) as proxy, Client(url_of(chat, "/dead"), nick="bob"):
         with window(browser, f"http://127.0.0.1:{proxy.port}/dead", "ann") as page:
             proxy.swallow()
-            say(page, "are you there?")
+            # It is not sent again by itself, since it might come twice.
+            say(page, "/msg bob are you there?")
             page.evaluate("performance.mark('said')")
             page.locator("#state", has_text="Reconnecting").wait_for()
             waited: float = page.evaluate("performance.measure('dead', 'said').duration")
             assert waited < 11_000
             connected(page, "ann")
-            wait_for_line(page, "are you there?")
+            wait_for_line(page, "Perhaps not delivered to bob: are you there?")
+            assert page.locator("#input").input_value() == "/msg bob are you there?"
+            page.locator("#input").press("Enter")
+            wait_for_line(page, "to bob: are you there?")
             # At once, if the network comes back: with an answer that is due in 5 seconds.
             proxy.swallow()
             page.evaluate("performance.mark('said'); dispatchEvent(new Event('online'))")
@@ -223,7 +227,7 @@ def test_a_dead_line_is_noticed(browser: Browser, chat: ChatServer) -> None:
             waited = page.evaluate("performance.measure('dead', 'said').duration")
             assert waited < 6500
             connected(page, "ann")
-            assert lines(page) == ["ann: are you there?"]
+            assert page.locator("#log").get_by_text("Perhaps not").count() == 1
 
 
 def test_a_restarted_server_has_lost_nothing_that_was_not_seen(browser: Browser) -> None:

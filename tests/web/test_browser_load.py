@@ -103,8 +103,10 @@ def private_memory(browser: Browser) -> int:
         # Many that are not folded: a change of the list draws only so much.
         ("http://a " * 133, 300),
         ("> `a` ann http://a\n" * 19, 300),
+        # Each character needs another font than the one before.
+        ("\u845b\U000e0100" * 660, 100),
     ],
-    ids=["long links", "long marks", "links", "lines"],
+    ids=["long links", "long marks", "links", "lines", "fonts"],
 )
 def test_one_member_cannot_freeze_the_page(browser: Browser, text: str, times: int) -> None:
     """Issue 20: no task over 200 ms, under 100 MB."""

@@ -127,6 +127,35 @@ def test_the_window_moves_over_the_whole_log(browser: Browser) -> None:
             page.locator("#newest").wait_for(state="hidden")
 
 
+def test_messages_that_exceed_an_answer_leave_no_hole(browser: Browser) -> None:
+    with ChatServer(port=0, greeting="", rate=0, notices=False) as chat:
+        # The server sends one such message at a time, and it takes little space here.
+        large = "\u200d" * 55_000
+        for number in range(1, 17):
+            chat.say(f"message {number}. {large}")
+        with window(browser, page_url(chat), "ann") as page:
+            wait_for_line(page, "message 16.")
+            wait_for(
+                lambda: page.evaluate(
+                    "(({ scrollHeight, clientHeight }) => scrollHeight - clientHeight)"
+                    "(document.getElementById('talk')) >= 400"
+                ),
+                "something to scroll",
+            )
+            page.evaluate("location.hash = '#4'")
+            wait_for(lambda: page.evaluate("document.activeElement.dataset.offset") == "4")
+            while (last := offsets(page)[-1]) < 16:
+                scroll(page, 10_000_000)
+                wait_for(lambda last=last: offsets(page)[-1] != last)  # type: ignore[misc]
+                shown = offsets(page)
+                assert shown == list(range(shown[0], shown[0] + len(shown)))
+            # The number counts from the end, also if nothing is shown.
+            say(page, "/clear")
+            wait_for(lambda: offsets(page) == [])
+            say(page, "/history 12")
+            wait_for(lambda: page.evaluate("document.activeElement.dataset.offset") == "5")
+
+
 def test_a_search_leads_to_the_message_in_its_context(
     chat: ChatServer, ann: Page, room: str
 ) -> None:

@@ -68,6 +68,9 @@ def test_commands_of_operators(browser: Browser, tmp_path: Path) -> None:
             ]:
                 say(root, line)
                 wait_for_line(ann, notice)
+        # Names and reasons keep their own direction.
+        removed = ann.locator("#log > .notice", has_text="root removed bob").locator("bdi")
+        assert removed.all_text_contents() == ["root", "bob", "too loud"]
         say(root, "/ban 192.0.2.0/24 2h spam")
         say(root, "/bans")
         wait_for_line(root, "192.0.2.0/24 is banned everywhere until")

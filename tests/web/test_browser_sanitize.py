@@ -88,11 +88,13 @@ def test_long_and_strange_texts_do_not_block_the_page(browser: Browser) -> None:
             "a-b.c+ " * 8_000,
             *(["a" + "\u0301" * 32_000] * 5),
             *(["a" + ("\u0301" * 8 + "\u200d") * 6_000] * 3),
+            "```\na" + "\u0301" * 1_000 + "\n```",
         ]:
             chat.say(text)
         chat.say("hi a-b.c+!")
         wait_for_line(page, "hi a-b.c+!")
         assert page.locator("#log mark").last.text_content() == "a-b.c+"
+        assert page.locator("#log pre").text_content() == "a" + "\u0301" * 8
         say(page, "/constructor")
         wait_for_line(page, "Unknown command /constructor.")
         page.locator("#input").fill("x" * 70_000)

@@ -57,9 +57,10 @@ export function act(page, event, line = "") {
 }
 
 /** Send a request once, and remember the line that asked for it. False: there is no connection. */
-export function request({ link, log, asked }, event, line = "") {
-  if (link.ask(event)) {
+export function request({ link, log, asked, whispers }, event, line = "") {
+  if (link.ask(event, true)) {
     asked.set(event.type, line);
+    if (event.type === "private") whispers.push({ ...event, line });
     return true;
   }
   log.line("alarm", "Not sent: there is no connection.");

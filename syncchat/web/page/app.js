@@ -13,12 +13,14 @@ import { Notifier } from "./notifier.js";
 import { MessageActions } from "./message_actions.js";
 import "./theme.js";
 import { showStatus } from "./status.js";
+import { nickOf } from "./text.js";
 import { browserSecret, tokenKept, tokenOfAddress } from "./token.js";
 
 const page = {
   link: null, // The connection; null: the user has no nick or token yet.
   known: [], // The names of the rooms, as the server last said,
   crowds: new Map(), // and how many people are in each.
+  whispers: [], // Private messages of the user without an answer: {to, text, line}.
   whispered: "", // The nick that sent the last private message.
   returning: false, // The connection was lost, and is not back yet.
   asked: new Map(), // Type of a request of the user -> the typed line. Its answer is to be shown.
@@ -81,6 +83,11 @@ function showState() {
   if (page.link.state === "waiting" && !page.returning && page.rooms.current !== null) {
     page.returning = true;
     page.log.line("alarm", "The connection to the server was lost. Reconnecting.");
+    // They are sent once: sent again, they might come twice.
+    for (const { to, text } of page.whispers) page.log.line("alarm", "Perhaps not delivered to ", nickOf(to), `: ${text}`);
+    const { line } = page.whispers.at(-1) ?? {};
+    if (line) page.composer.restore(line);
+    page.whispers = [];
   }
   if (page.link.state !== "connected") page.people.offline();
   showStatus(page);

@@ -100,7 +100,7 @@ const HEARERS = {
   },
   names(event, page) {
     page.people.set(event.names, event.away);
-    if (page.asked.delete("names")) page.log.line("reply", `${event.names.length} connected: ${event.names.join(", ")}`);
+    if (page.asked.delete("names")) page.log.line("reply", `${event.names.length} connected: `, ...event.names.flatMap((nick, at) => [at ? ", " : "", nickOf(nick)]));
   },
   rooms(event, page) {
     page.known = event.rooms.map(({ room }) => room).sort();
@@ -118,20 +118,20 @@ const HEARERS = {
   done: (event, page) => page.log.line("reply", event.text),
   moderated(event, page) {
     if (["op", "deop"].includes(event.action)) page.people.note(event.nick, { operator: event.action === "op" });
-    page.log.line("notice", moderatedText(event));
+    page.log.line("notice", ...moderatedText(event));
   },
   topic(event, page) {
     showTopic(event.text);
-    page.log.line("notice", topicText(event));
+    page.log.line("notice", ...topicText(event));
   },
   motd: (event, page) => page.log.line("reply", event.text || "There is no message of the day."),
   read_only(event, page) {
     page.composer.silent = event.on && !page.link.welcome.operator;
-    page.log.line("notice", event.on ? `${event.by} made the room read-only.` : `${event.by} lets everybody speak again.`);
+    page.log.line("notice", nickOf(event.by), event.on ? " made the room read-only." : " lets everybody speak again.");
   },
   bans(event, page) {
     if (!event.bans.length) page.log.line("reply", "There are no bans.");
-    for (const ban of event.bans) page.log.line("reply", banText(ban), " ", liftButton(page, ban.target));
+    for (const ban of event.bans) page.log.line("reply", ...banText(ban), " ", liftButton(page, ban.target));
   },
   private(event, page) {
     if (event.nick !== page.link.called && !isIgnored(event.nick)) {
@@ -139,6 +139,7 @@ const HEARERS = {
       page.attention.count({ nick: event.nick, text: event.text, time: event.time });
     }
     keepPrivate(page.address.base, page.link.welcome.person, event);
+    if (event.nick === page.link.called) page.whispers.shift();
     page.log.private(event);
   },
   history(event, page) {
@@ -163,6 +164,7 @@ const HEARERS = {
     // The page reports places by itself, and the next report replaces one that failed.
     if (event.command === "seen") return;
     if (event.command === "history") page.log.unanswered(false);
+    if (event.command === "private") page.whispers.shift();
     if (event.command === "search" && searchFailed(event.text)) return;
     const line = event.said ? typed(event.said) : page.asked.get(event.command);
     if (event.command === "nick" && !page.asked.delete("nick")) {

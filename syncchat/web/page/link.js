@@ -145,10 +145,14 @@ export class Link extends EventTarget {
     this.#tell("state");
   }
 
-  /** Send a request once. False: there is no connection. */
-  ask(event) {
+  /** Send a request once; `soon`: its answer is short, and comes soon. False: there is no connection. */
+  ask(event, soon = false) {
     if (!this.#protocol.ready) return false;
     this.#socket.send(JSON.stringify(event));
+    if (soon) {
+      this.#protocol.asked(Date.now());
+      this.#check();
+    }
     return true;
   }
 

@@ -93,14 +93,10 @@ export class Log {
 
   /** Go `number` messages back. */
   toStart(number = BACK) {
-    const { first, entries } = this.#messages;
-    if (first === null) {
-      this.#ask("older", (this.#end ?? 0) + 1, number);
-      return;
-    }
+    const { entries } = this.#messages, end = (this.#end ?? 0) + 1, first = this.#messages.first ?? end;
     const top = this.#scroller.firstVisible;
     const from = entries.find(({ message, node }) => message && top && !(node.compareDocumentPosition(top) & Node.DOCUMENT_POSITION_FOLLOWING));
-    const target = Math.max(1, (from?.offset ?? this.#end + 1) - number);
+    const target = Math.max(1, (from?.offset ?? end) - number);
     this.#follow = false;
     if (target >= first || this.#messages.begins) this.#toTop(target);
     else if (first - target < PAGE) this.#ask("older", first, PAGE, target);
@@ -131,7 +127,7 @@ export class Log {
   enter(end, limit) {
     this.#filter.nick = this.own();
     this.#know(end);
-    this.#ask("older", end + 1, limit);
+    this.#ask("enter", end + 1, limit);
   }
 
   /** Remove what is shown. To go back brings the messages again. */
@@ -181,8 +177,8 @@ export class Log {
     this.#filter.nick = this.own();
     const request = this.#requests.shift() ?? { kind: "older", before: this.#messages.first };
     if (messages.length) this.#know(messages.at(-1).offset);
-    if (request.kind === "older") this.#takeOlder(messages, complete, request);
-    else if (request.kind === "newer") this.#takeNewer(messages, request);
+    if (["enter", "older"].includes(request.kind)) this.#takeOlder(messages, complete, request);
+    else if (request.kind === "newer") this.#takeNewer(messages, complete, request);
     else this.#takeOthers(messages, complete, request);
     this.#showBelow();
     this.#fill();
@@ -266,7 +262,7 @@ export class Log {
     return this.#ask("around", offset + AROUND / 2, AROUND, offset);
   }
 
-  #takeOlder(messages, complete, { before, target }) {
+  #takeOlder(messages, complete, { kind, before, limit, target }) {
     const { first } = this.#messages;
     // A message that came before the answer has the offset `before`.
     if (first !== null && first !== before) return;
@@ -276,12 +272,22 @@ export class Log {
       this.#messages.addOlder(fresh);
       this.#messages.fit(!this.#follow);
     });
-    if (target < this.#messages.first && !this.#messages.begins) this.#askAround(target);
+    // The others that the user has missed, if they did not come at once, and are not too many for the list.
+    const rest = kind === "enter" && this.#follow && this.#messages.first < before ? limit - fresh.length : 0;
+    if (rest > 0 && !this.#messages.begins) this.#ask("enter", this.#messages.first, rest);
+    else if (target < this.#messages.first && !this.#messages.begins) this.#askAround(target);
     else if (target) this.#toTop(target);
   }
 
-  #takeNewer(messages, { last }) {
+  #takeNewer(messages, complete, { last }) {
     if (this.#messages.last !== last) return;
+    const { length } = messages, isHole = messages[0]?.offset > last + 1;
+    if (isHole && !complete) {
+      // They are too large for one answer, which has the newest ones: ask for fewer.
+      this.#ask("newer", last + 1 + length, length);
+      return;
+    }
+    if (isHole) this.#messages.keep(element("li", "alarm", "Some messages are missing here: the server no longer has them."), last, "", 0);
     const fresh = this.#messages.draw(messages.filter(({ offset }) => offset > last), false);
     if (!fresh.length) {
       // The server no longer keeps what comes next.
@@ -300,6 +306,11 @@ export class Log {
     const found = messages.find(({ offset }) => offset >= target);
     if (kind === "around" && !found) {
       this.line("alarm", `Message ${target} is not in the history of this room.`);
+      return;
+    }
+    if (found?.offset > target && !complete) {
+      // What comes behind it is too large for one answer.
+      this.#ask("around", target + 1, AROUND / 2, target);
       return;
     }
     const before = found ? messages.indexOf(found) : messages.length;
@@ -408,11 +419,11 @@ export class Log {
     this.#fill();
   }
 
-  /** Load more if the user is near an end of the list, or everything fits on the screen. */
+  /** Load more if the user is near an end of the list, or there is little to scroll. */
   #fill() {
     const { first, last, begins, live } = this.#messages;
     if (this.#requests.length || first === null) return;
-    const room = !this.#wiped && this.#scroller.above + this.#scroller.below <= 0;
+    const room = !this.#wiped && this.#scroller.above + this.#scroller.below < EDGE;
     if ((this.#scroller.above < EDGE && (!this.#follow || room)) && !begins && first > 1) this.#ask("older", first, PAGE);
     else if (this.#scroller.below < EDGE && !live) this.#ask("newer", last + 1 + PAGE, PAGE);
   }

@@ -2,7 +2,7 @@
 // asks for all of it.
 
 import { blocksOf } from "./blocks.js";
-import { budget, colourOf, element, rich } from "./text.js";
+import { budget, colourOf, element, rich, thinned } from "./text.js";
 import { timeOf } from "./times.js";
 
 // A message with more characters or lines is folded, to fewer.
@@ -130,7 +130,7 @@ function quoteBlock(text, wanted, left) {
 
 /** Code with a button that copies all of it, also if the message is folded. `index`: which code of `whole` it is. */
 function codeBlock(text, whole, index) {
-  const code = element("pre", "", element("code", "", text));
+  const code = element("pre", "", element("code", "", thinned(text)));
   code.tabIndex = 0;
   code.role = "group";
   code.ariaLabel = "Code";

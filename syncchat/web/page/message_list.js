@@ -11,6 +11,8 @@ const SIZE = 1_000_000;
 const ELEMENT = 100;
 // What one change of the list may draw, and how much of a message that is at most: a long one is folded.
 const DRAWN = 100_000, FOLDED = 2000;
+// Scripts that need other fonts take longer: what a character of them takes in addition, in characters.
+const LATIN = /[\0-\u024F]+/gu, FOREIGN = 8;
 // Lines of the page itself that are kept, at most, and characters in them.
 const LINES = 200, LINES_SIZE = 500_000;
 // Seconds within which messages of one person are a group.
@@ -117,7 +119,8 @@ export class MessageList {
     for (const message of fromEnd ? messages.toReversed() : messages) {
       const node = this.make(message);
       const elements = ELEMENT * node.getElementsByTagName("*").length, { length } = message.text;
-      left -= elements + Math.min(length, FOLDED);
+      const shown = message.text.slice(0, FOLDED);
+      left -= elements + shown.length + FOREIGN * shown.replace(LATIN, "").length;
       if (left < 0 && entries.length) break;
       entries.push({ offset: message.offset, message, node, nick: message.nick, size: elements + length, before: [] });
     }

@@ -1,5 +1,6 @@
-// What events of the server say to a person.
+// What events of the server say to a person. What people have chosen is apart from the direction of the text around it.
 
+import { element, nickOf } from "./text.js";
 import { when } from "./times.js";
 
 const UNITS = [[86_400, "days"], [3600, "hours"], [60, "minutes"], [1, "seconds"]];
@@ -17,29 +18,34 @@ export function whoisText({ nick, since, spoke, away, rooms = [], person, operat
   ].join(" ");
 }
 
-/** The text of a `moderated`. */
+/** The text of a `moderated`, as nodes. */
 export function moderatedText({ action, nick, by, reason, seconds }) {
-  const why = reason ? `: ${reason}` : ".";
-  if (action === "op") return `${by} made ${nick} an operator of this room${why}`;
-  if (action === "deop") return `${by} made ${nick} an ordinary member again${why}`;
-  return `${by} ${DONE[action] ?? action} ${nick}${seconds ? ` for ${durationText(seconds)}` : ""}${why}`;
+  const why = reasonFor(reason);
+  if (action === "op") return [nickOf(by), " made ", nickOf(nick), " an operator of this room", ...why];
+  if (action === "deop") return [nickOf(by), " made ", nickOf(nick), " an ordinary member again", ...why];
+  return [nickOf(by), ` ${DONE[action] ?? action} `, nickOf(nick), seconds ? ` for ${durationText(seconds)}` : "", ...why];
 }
 
-/** The text of an entry of `bans`. */
+/** The text of an entry of `bans`, as nodes. */
 export function banText({ target, by, since, until, reason, room }) {
   const end = until ? `until ${when(until)}` : "without an end";
-  return `${target} is banned ${room ? `in ${room}` : "everywhere"} ${end}, by ${by} since ${when(since)}${reason ? `: ${reason}` : "."}`;
+  const where = room ? ["in ", element("bdi", "", room)] : ["everywhere"];
+  return [nickOf(target), " is banned ", ...where, ` ${end}, by `, nickOf(by), ` since ${when(since)}`, ...reasonFor(reason)];
 }
 
-/** The text of a `topic`. */
+/** The text of a `topic`, as nodes. */
 export function topicText({ text, by }) {
-  const who = by ? ` (set by ${by})` : "";
-  return text ? `Topic: ${text}${who}` : `There is no topic${who}.`;
+  const who = by ? [" (set by ", nickOf(by), ")"] : [];
+  return text ? ["Topic: ", element("bdi", "", text), ...who] : ["There is no topic", ...who, "."];
 }
 
 /** "3 new messages since your last visit" */
 export function missedText(number) {
   return `${number.toLocaleString()} new ${number === 1 ? "message" : "messages"} since your last visit`;
+}
+
+function reasonFor(reason) {
+  return reason ? [": ", element("bdi", "", reason)] : ["."];
 }
 
 function durationText(seconds) {

@@ -37,6 +37,7 @@ export class Protocol {
   #nickTries = 0;
   #nickAsked = 0; // and how many answers are to come.
   #heardAt = 0;
+  #askedAt = null; // When the user asked for something; null: the server has said something since.
   #probedAt = null; // When the server was asked for an answer; null: it has said something since.
   #fruitless = 0; // Connections that were lost since the last acknowledgement.
 
@@ -92,6 +93,7 @@ export class Protocol {
   closed(code, reason = "") {
     if (this.ready) this.#fruitless += 1;
     this.ready = false;
+    this.#askedAt = null;
     this.#requests.length = 0;
     for (const item of this.#outbox) {
       item.tried ||= item.sent;
@@ -122,6 +124,11 @@ export class Protocol {
     return Math.min(this.#nickDue, this.#probedAt === null ? this.#silentUntil() : this.#probedAt + PATIENCE);
   }
 
+  /** Note that the user has asked for something that the server answers soon. */
+  asked(now) {
+    this.#askedAt ??= now;
+  }
+
   /** Ask the server for an answer: the line may be dead, for example after the computer has slept. */
   probe(now) {
     if (!this.ready || this.#probedAt !== null) return;
@@ -131,7 +138,7 @@ export class Protocol {
 
   /** How long the server may be silent. */
   #silentUntil() {
-    if (!this.#outbox.length) return this.#heardAt + SILENCE;
+    if (!this.#outbox.length) return this.#askedAt === null ? this.#heardAt + SILENCE : this.#askedAt + OWED;
     const { rate } = this.welcome.limits;
     const size = this.#outbox.reduce((sum, { sent, text }) => sum + (sent ? text.length : 0), 0);
     // A server with a rate limit stops reading from a client that exceeds it. After breaks without an
@@ -154,7 +161,7 @@ export class Protocol {
    */
   received(text, now) {
     this.#heardAt = now;
-    this.#probedAt = null;
+    this.#probedAt = this.#askedAt = null;
     let event;
     try {
       event = JSON.parse(text);

@@ -28,6 +28,11 @@ export function removeItem(item) {
   if (had) (beside?.querySelector("button") ?? document.getElementById("input")).focus();
 }
 
+/** The text without piles of combining marks. */
+export function thinned(text) {
+  return text.replace(PILE, "$1");
+}
+
 /** How many links and marks a message may still have. */
 export function budget() {
   return { links: LINKS, marks: MARKS };
@@ -38,7 +43,7 @@ export function budget() {
  * expression `wanted` finds is marked; null marks nothing. `left` is counted down.
  */
 export function rich(said, wanted, left = budget()) {
-  const text = said.replace(PILE, "$1");
+  const text = thinned(said);
   const nodes = [];
   let done = 0;
   for (const found of text.matchAll(SPECIAL)) {
