@@ -20,14 +20,6 @@ export function element(name, className = "", ...children) {
   return made;
 }
 
-/** Remove an item of a list. If it has the focus, its neighbour gets it. */
-export function removeItem(item) {
-  const had = item.contains(document.activeElement);
-  const beside = item.nextElementSibling ?? item.previousElementSibling;
-  item.remove();
-  if (had) (beside?.querySelector("button") ?? document.getElementById("input")).focus();
-}
-
 /** How many links and marks a message may still have. */
 export function budget() {
   return { links: LINKS, marks: MARKS };
@@ -78,6 +70,14 @@ export function nickOf(nick) {
   const made = element("bdi", "nick", nick);
   made.style.setProperty("color", colourOf(nick));
   return made;
+}
+
+/** Remove an item of a list. If it has the focus, its neighbour gets it. */
+export function removeItem(item) {
+  const had = item.contains(document.activeElement);
+  const beside = item.nextElementSibling ?? item.previousElementSibling;
+  item.remove();
+  if (had) (beside?.querySelector("button") ?? document.getElementById("input")).focus();
 }
 
 /** The URL without what follows it. One pass from the end, since a URL may be very long. */
