@@ -71,7 +71,7 @@ def take(browser: Browser, theme: str, size: tuple[int, int], path: Path) -> Non
         phone = size[0] < 500
         url = f"http://{host}/lobby"
         page = stack.enter_context(window(browser, url, "ann", *size, phone=phone))
-        page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+        page.emulate_media(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]
         for room in ("kitchen", "builds"):
             say(page, f"/join {room}")
             page.get_by_role("heading", name=room, exact=True).wait_for()

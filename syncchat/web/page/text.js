@@ -20,14 +20,6 @@ export function element(name, className = "", ...children) {
   return made;
 }
 
-/** Remove an item of a list. If it has the focus, its neighbour gets it. */
-export function removeItem(item) {
-  const had = item.contains(document.activeElement);
-  const beside = item.nextElementSibling ?? item.previousElementSibling;
-  item.remove();
-  if (had) (beside?.querySelector("button") ?? document.getElementById("input")).focus();
-}
-
 /** The text without piles of combining marks. */
 export function thinned(text) {
   return text.replace(PILE, "$1");
@@ -83,6 +75,14 @@ export function nickOf(nick) {
   const made = element("bdi", "nick", nick);
   made.style.setProperty("color", colourOf(nick));
   return made;
+}
+
+/** Remove an item of a list. If it has the focus, its neighbour gets it. */
+export function removeItem(item) {
+  const had = item.contains(document.activeElement);
+  const beside = item.nextElementSibling ?? item.previousElementSibling;
+  item.remove();
+  if (had) (beside?.querySelector("button") ?? document.getElementById("input")).focus();
 }
 
 /** The URL without what follows it. One pass from the end, since a URL may be very long. */
