@@ -19,9 +19,10 @@ const LINES = 200, LINES_SIZE = 500_000;
 const GROUP = 300;
 
 /**
- * An entry is `{offset, message, node, size, nick}`: a message, or a line of the page, which has no
- * `message` and stands behind the message of its offset. `called`: the nick of an ignored person now. `make(message)` makes the list item of a
- * message, `isIgnored(nick)` says whether to hide what a person says.
+ * An entry is `{offset, message, node, size, nick, called}`: a message, or a line of the page, which
+ * has no `message` and stands behind the message of its offset. `called` is the present nick of an
+ * ignored person who has changed it. `make(message)` makes the list item of a message, `isIgnored(nick)`
+ * says whether to hide what a person says.
  */
 export class MessageList {
   #list = document.getElementById("log");
