@@ -190,6 +190,8 @@ class Log(ABC):
     def append(self, room: str, drafts: Sequence[Draft]) -> list[Appended]:
         """Number and store the drafts, all or none. They are durable when it returns.
 
+        Only one thread at a time may append to a room; any number may append to several.
+
         Returns an answer for each draft. A draft whose nonce and text the room knows is
         not stored or delivered again. Nonces are known for longer than a client takes to
         reconnect, even if the message is dropped earlier.

@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from syncchat.engine import (
 )
 from syncchat.errors import EngineFailed
 from tests.engine.drafts import named, texts
-from tests.peer import PATIENCE, wait_for
+from tests.peer import PATIENCE, InThread, wait_for
 from tests.redis_server import RedisProcess
 
 Opener = Callable[..., Engine]
@@ -365,30 +366,23 @@ def test_a_nick_is_changed_in_one_step(opened: Opener) -> None:
 
 def test_concurrent_appends_leave_no_hole(opened: Opener) -> None:
     engine = opened()
-    got: list[int] = []
-    lock = threading.Lock()
 
     def work(number: int) -> None:
         chance = random.Random(number)
+        room, count = f"room{number}", 0
         for turn in range(20):
             drafts = [
                 Draft(f"nick{number}", "x", nonce=f"{number}-{turn}-{at}")
                 for at in range(chance.randint(1, 5))
             ]
-            entries = engine.append("a", drafts)
-            assert [e.offset for e in entries] == list(
-                range(entries[0].offset, entries[0].offset + len(drafts))
-            )
-            with lock:
-                got.extend(entry.offset for entry in entries)
+            entries = engine.append(room, drafts)
+            assert [e.offset for e in entries] == [count + at for at in range(1, len(drafts) + 1)]
+            count += len(drafts)
+        assert engine.follow(room).offset == count
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    threads = [InThread(partial(work, number)) for number in range(4)]
     for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(got) == list(range(1, len(got) + 1))
-    assert engine.follow("a").offset == len(got)
+        thread.result()
 
 
 def test_memory_needs_no_colon() -> None:
