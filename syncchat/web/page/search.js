@@ -1,11 +1,13 @@
 // The search: a panel with a field, and the messages that are found, which lead to their context.
 
 import { bodyOf } from "./message.js";
-import { element, nickOf, wholeWords } from "./text.js";
+import { element, nickOf, rich, wholeWords } from "./text.js";
 import { when } from "./times.js";
 
 // Messages to find, at most.
 const MOST = 50;
+// Characters of a long message to show, and how many of them stand before what was found.
+const EXCERPT = 300, BEFORE = 60;
 // Milliseconds without a key after which the search begins.
 const PAUSE = 300;
 const NARROW = matchMedia("(max-width: 60rem)");
@@ -38,7 +40,7 @@ export function showFound({ messages, complete }) {
   list.replaceChildren(...messages.toReversed().map((message) => {
     const button = element("button", "", element("span", "head", nickOf(message.nick), ` ${when(message.time)}`), " ");
     button.type = "button";
-    const item = element("li", "", button, bodyOf(message, wanted));
+    const item = element("li", "", button, message.text.length > EXCERPT ? excerptOf(message.text, wanted) : bodyOf(message, wanted));
     item.dataset.found = message.offset;
     button.addEventListener("click", () => choose(item));
     item.addEventListener("click", ({ target }) => target.closest("a, button") || choose(item));
@@ -47,6 +49,16 @@ export function showFound({ messages, complete }) {
   const number = messages.length;
   const count = `${number} ${number === 1 ? "message" : "messages"} found`;
   summary.textContent = number ? `${complete ? count : `The newest ${number} messages`}.` : "No messages found.";
+}
+
+/** The part of a long message in which something was found. */
+function excerptOf(text, wanted) {
+  const found = wanted ? text.search(wanted) : 0;
+  const from = Math.max(0, found - BEFORE), to = from + EXCERPT;
+  const part = text.slice(from, to);
+  const excerpt = element("div", "text plain", from > 0 ? "…" : "", ...rich(part, wanted), to < text.length ? "…" : "");
+  excerpt.dir = "auto";
+  return excerpt;
 }
 
 /** Say why the server has not searched. Returns whether the panel is open. */
