@@ -618,7 +618,9 @@ def test_a_slow_follower_is_told_and_cut_off_and_harms_nobody() -> None:
 def test_a_nick_that_somebody_takes_during_on_message_is_409() -> None:
     def on_message(_heard: Heard) -> None:
         member.append(stack.enter_context(Json(url_of(chat, "/ops?nick=ann"))))
-        member[0].event("welcome")
+        # A member gets answers; a client gets its welcome just before it becomes one.
+        member[0].ask(type="names")
+        member[0].find("names")
 
     member: list[Json] = []
     with ChatServer(port=0, rate=0, on_message=on_message) as chat, Poster(chat) as post:
