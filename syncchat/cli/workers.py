@@ -88,8 +88,8 @@ class _Parent:
         output: int | None,
     ) -> None:
         self._sockets: Sequence[Sequence[socket.socket]] = []
-        #: In a worker: its parent, and the sockets of the other workers, unless it closed them.
-        self._parent = 0
+        self._parent = os.getpid()
+        #: In a worker: the sockets of the other workers, unless it closed them.
         self._sockets_of_others: list[socket.socket] = []
         self._configuration, self._manager = configuration, manager
         self._output = output
@@ -217,7 +217,6 @@ class _Parent:
                 self._close_sockets_of_others()
             self._wakeup.close()
             self._waker.close()
-            self._parent = os.getppid()
             signals, _waker = wakeup()
             # A terminal sends its signals to all processes. The parent decides what they mean.
             # SIGTERM is never ignored, even for a moment: one that waits would be discarded.
