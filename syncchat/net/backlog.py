@@ -200,7 +200,7 @@ class Writer:
     def hold(self, data: bytes) -> None:
         """Queue ``data`` before all other writes, which are queued until :meth:`send_held`."""
         with self._lock:
-            self._keep_locked(memoryview(data))
+            self._keep_locked(memoryview(self._encrypt_locked(data)))
 
     def send_held(self) -> None:
         """Send what was queued since :meth:`hold`."""

@@ -162,7 +162,7 @@ class ConnectionThread(Reception):
                     return False
                 # The client gets its answer when its conversation has begun. Messages
                 # after the request are parsed on the thread.
-                self._answer(self.stream.writer.hold)
+                self._answer()
                 try:
                     return conversation.begin() and not result.rest
                 finally:
@@ -327,7 +327,8 @@ class ConnectionThread(Reception):
             self._serve_plain(request)
             return
         if self._unanswered is not None:
-            self._answer(self.stream.writer.write)
+            self._answer()
+            self.stream.writer.send_held()
             return
         if self._failure is not None:
             raise self._failure
@@ -343,7 +344,8 @@ class ConnectionThread(Reception):
             self._idle_at = None
         if received is not None:
             self._upgrade(received)
-            self._answer(self.stream.writer.write)
+            self._answer()
+            self.stream.writer.send_held()
 
     def _upgrade(self, result: HandshakeResult) -> WebSocket:
         """Make the WebSocket. The handshake must still be answered."""
@@ -360,12 +362,15 @@ class ConnectionThread(Reception):
         self._unanswered = (websocket, result.answer)
         return websocket
 
-    def _answer(self, send: Callable[[bytes], object]) -> None:
-        """Answer the handshake with ``send``."""
+    def _answer(self) -> None:
+        """Answer the handshake. The answer is held: ``send_held`` of the writer sends it.
+
+        A stop at this moment must find the WebSocket of a client that may have the answer.
+        """
         assert self._unanswered is not None
         websocket, answered = self._unanswered
         self._unanswered = None
-        send(answered)
+        self.stream.writer.hold(answered)
         self._config.counters.note_opened()
         self.websocket = websocket
 

@@ -19,7 +19,8 @@ from wsproto.events import CloseConnection, TextMessage
 from syncchat.errors import AddressInUse, CannotListen, ConnectionClosed
 from syncchat.net import Address, Request, WebSocket, connect, serve
 from syncchat.net.http_head import parse
-from tests.peer import PATIENCE, Peer, upgrade_request, wait_for
+from syncchat.net.limits import Counters
+from tests.peer import PATIENCE, InThread, Peer, upgrade_request, wait_for
 
 
 def echo(websocket: WebSocket) -> None:
@@ -142,6 +143,26 @@ def test_a_stop_closes_all_clients_with_1001_and_joins_every_thread() -> None:
             thread.join(PATIENCE)
         assert codes == [1001] * 10
         assert set(threading.enumerate()) <= before
+
+
+def test_a_client_that_has_just_been_answered_is_closed_with_1001(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    note_opened = Counters.note_opened
+
+    def slowly(self: Counters) -> None:
+        # Longer than the stop takes to reach the connection.
+        time.sleep(0.2)
+        note_opened(self)
+
+    monkeypatch.setattr(Counters, "note_opened", slowly)
+    with serve(echo) as server, Peer.client(server.port) as peer:
+        stopping = InThread(server.stop)
+        close = peer.expect(CloseConnection)
+        assert close.code == 1001
+        peer.send(close.response())
+        peer.expect_end()
+        stopping.result()
 
 
 def test_clients_that_never_answer_do_not_delay_the_stop() -> None:
