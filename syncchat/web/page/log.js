@@ -15,8 +15,9 @@ const PAGE = 100, AROUND = 30;
 // Messages that /history goes back.
 const BACK = 50;
 // Milliseconds between two changes of the list at least: usually, of a hidden page, and while more
-// messages come in one than people read. Each change draws the whole list, which takes long.
-const PAUSE = 50, HIDDEN = 250, FLOODED = 250;
+// messages come in one than people read. Each change draws the whole list, which takes long: on a slow
+// machine, the pause is so many times as long as that, so that the user can type.
+const PAUSE = 50, HIDDEN = 250, FLOODED = 250, REST = 4;
 const READ = 10;
 // Pixels from either end of the list at which more is loaded.
 const EDGE = 400;
@@ -361,17 +362,18 @@ export class Log {
     this.#due = false;
     // What has come after an answer that is to come is added behind it.
     if (this.#requests.some(({ kind }) => kind === "end")) return;
-    this.#changed = performance.now();
+    const begin = performance.now();
     const fresh = this.#fresh.filter(({ offset }) => !(offset <= this.#messages.last));
     const skipped = this.#skipped;
     this.#fresh = [];
     this.#skipped = 0;
-    this.#pause = fresh.length > READ ? FLOODED : PAUSE;
     this.#add(fresh, skipped);
     for (const message of fresh) if (this.#filter.isNews(message)) this.#announcer.add(this.#messages.at(message.offset)?.node);
     this.#announcer.speak();
     this.#showBelow();
     this.#fill();
+    this.#changed = performance.now();
+    this.#pause = Math.max(fresh.length > READ ? FLOODED : PAUSE, REST * (this.#changed - begin));
   }
 
   #add(fresh, skipped) {
