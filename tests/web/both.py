@@ -78,7 +78,8 @@ class AnyBrowser:
                 window.press("Enter")
                 wait_until(window, "!document.querySelector('dialog[open]')")
             yield window
-            assert window.errors() == []
+            errors = window.errors()
+            assert errors == [], "\n".join(errors)
 
     @contextmanager
     def _open(self, url: str, width: int, height: int, scheme: str) -> Iterator[Window]:

@@ -35,6 +35,12 @@ _PREFERENCES = {
     "toolkit.telemetry.enabled": False,
 }
 
+#: The browser's own errors for a missing server.
+_EXPECTED = (
+    "can’t establish a connection to the server",
+    "was interrupted while the page was loading",
+)
+
 #: 0 is dark, 1 is light, 2 is the system's.
 _SCHEME = "layout.css.prefers-color-scheme.content-override"
 
@@ -120,8 +126,9 @@ class RunningFirefox:
                 return answer["result"]
             if answer.get("method") == "log.entryAdded":
                 entry = answer["params"]
-                if entry["level"] == "error":
-                    self._errors.setdefault(entry["source"]["context"], []).append(entry["text"])
+                text = entry["text"] or ""
+                if entry["level"] == "error" and not any(each in text for each in _EXPECTED):
+                    self._errors.setdefault(entry["source"]["context"], []).append(text)
 
     @contextmanager
     def window(self, url: str, width: int, height: int, scheme: str) -> Iterator[FirefoxWindow]:
