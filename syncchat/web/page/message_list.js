@@ -12,7 +12,7 @@ const ELEMENT = 100;
 // What one change of the list may draw, and how much of a message that is at most: a long one is folded.
 const DRAWN = 100_000, FOLDED = 2000;
 // Scripts that need other fonts take longer: what a character of them takes in addition, in characters.
-const LATIN = /[\0-\u024F]+/gu, FOREIGN = 8;
+const LATIN = /[\0-\u024F]+/gu, FOREIGN = 16;
 // Lines of the page itself that are kept, at most, and characters in them.
 const LINES = 200, LINES_SIZE = 500_000;
 // Seconds within which messages of one person are a group.
