@@ -16,6 +16,7 @@ from ..errors import EngineUnusable
 __all__ = [
     "APPLICATION_ID",
     "NONCE_SECONDS",
+    "NO_VALID_END",
     "VERSION",
     "claim",
     "connect",
@@ -126,12 +127,15 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
 _TABLES = frozenset({"rooms", "messages", "nonces", "texts", "state"})
 _RECORD_TABLES = frozenset({"records", "records_version"})
 
+#: The condition of a room that has no valid end.
+NO_VALID_END = "typeof(last) <> 'integer' OR last NOT BETWEEN 0 AND 1 << 53"
+
 #: What no server can work with.
-_DAMAGED = """
+_UNUSABLE = f"""
 SELECT 'the room ' || name || ' has no valid end' FROM rooms
-WHERE typeof(last) <> 'integer' OR last NOT BETWEEN 0 AND 1 << 53
+WHERE {NO_VALID_END}
 UNION ALL SELECT 'its state is missing' WHERE (SELECT count(*) FROM state) <> 1
-"""
+"""  # noqa: S608 - our own words only
 
 #: The present version of the schema, as in ``PRAGMA user_version``.
 VERSION = len(_MIGRATIONS)
@@ -220,7 +224,7 @@ def inspect(path: str, *, whole: bool = True) -> None:
             if whole:
                 (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
             if whole and version and verdict == "ok":
-                verdict = next((text for (text,) in database.execute(_DAMAGED)), verdict)
+                verdict = next((text for (text,) in database.execute(_UNUSABLE)), verdict)
     except sqlite3.Error as exc:
         why = str(exc)
         if exc.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY:

@@ -13,7 +13,7 @@ from ..errors import EngineFailed, EngineUnusable
 from .interface import Draft, Retention, fingerprint
 from .maintenance import Maintenance, RoomFigures
 from .records import Record
-from .sqlite_file import claim, connect, inspect, migrate
+from .sqlite_file import NO_VALID_END, claim, connect, inspect, migrate
 from .sqlite_records import TYPED
 
 __all__ = ["SqliteMaintenance"]
@@ -48,8 +48,8 @@ WHERE nonces.offset > last OR nonces.offset < 1 OR nonces.offset >= (
 """
 #: What has another type than the server gave it, or is no text any more. The times are those that
 #: an import takes.
-_DAMAGED = """
-SELECT name, NULL FROM rooms WHERE typeof(last) <> 'integer' OR last NOT BETWEEN 0 AND 1 << 53
+_DAMAGED = f"""
+SELECT name, NULL FROM rooms WHERE {NO_VALID_END}
     OR typeof(epoch) <> 'text' OR epoch = '' OR epoch GLOB '*[^0-9A-Za-z]*'
     OR typeof(name) <> 'text' OR name = '' OR NOT is_text(CAST(name AS BLOB))
 UNION ALL SELECT name, offset FROM messages JOIN rooms ON rooms.id = room
@@ -59,7 +59,7 @@ WHERE typeof(offset) <> 'integer' OR typeof(time) <> 'real' OR time NOT BETWEEN 
     OR kind NOT IN ('message', 'action', 'redaction', 'redacted')
     OR typeof(nonce) NOT IN ('text', 'null')
 ORDER BY 1, 2
-"""
+"""  # noqa: S608 - our own words only
 _LASTS = "SELECT id, last FROM rooms WHERE typeof(last) = 'integer'"
 _FIGURES = """
 SELECT name, epoch, last, count(offset), coalesce(sum(length(CAST(text AS BLOB))), 0),

@@ -68,10 +68,7 @@ async function begin() {
   const nick = await introduce();
   page.link = new Link(location.pathname, { nick, token: tokenKept(), browser: browserSecret() });
   page.link.addEventListener("event", ({ detail }) => hear(detail, page));
-  page.link.addEventListener("gap", ({ detail: { anew } }) => {
-    if (anew) page.log.gap("notice", "The server has restarted; earlier messages are no longer kept.");
-    else page.log.gap("alarm", "Some messages are missing here: the server no longer has them.");
-  });
+  page.link.addEventListener("gap", ({ detail: { anew } }) => page.log.gap(anew));
   page.link.addEventListener("state", showState);
   page.link.addEventListener("refused", () => refused(page));
   page.link.open();

@@ -190,9 +190,9 @@ export class Log {
     this.#keep(element("li", kind, ...children));
   }
 
-  /** Add a line that says that messages are missing before the one that comes next. */
-  gap(kind, text) {
-    this.#gap = this.#keep(element("li", kind, text));
+  /** Add a line that says that messages are missing before the one that comes next; `anew`: the log has begun anew. */
+  gap(anew) {
+    this.#gap = this.#keep(anew ? element("li", "notice", "The server has restarted; earlier messages are no longer kept.") : missingLine());
   }
 
   /** Add people who have come (`came` is true) or gone. Such lines in a row become one. */
@@ -288,7 +288,7 @@ export class Log {
       this.#ask("newer", last + 1 + length, length);
       return;
     }
-    if (isHole) this.#messages.keep(element("li", "alarm", "Some messages are missing here: the server no longer has them."), last, "", 0);
+    if (isHole) this.#messages.keep(missingLine(), last, "", 0);
     const fresh = this.#messages.draw(messages.filter(({ offset }) => offset > last), false);
     if (!fresh.length) {
       // The server no longer keeps what comes next.
@@ -433,4 +433,8 @@ export class Log {
   #showBelow() {
     this.#newest.show(this.#follow, !this.#messages.live || this.#scroller.below > 2 * this.#scroller.height);
   }
+}
+
+function missingLine() {
+  return element("li", "alarm", "Some messages are missing here: the server no longer has them.");
 }
